@@ -1,0 +1,265 @@
+"""What one run is: frozen dataclasses, saved whole into the run folder; presets are functions that return one.
+
+Classes elsewhere do not take these; they take values. Forms and the command line are made from the fields.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal
+
+from workbench.errors import ConfigError
+
+Skip = Literal["bicubic", "bilinear", "none"]
+MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
+Normalisation = Literal["none", "unit"]
+Tap = Literal["hr", "hr_pre", "shuffle"]
+MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
+Schedule = Literal["constant", "warm_up"]
+Precision = Literal["fp32", "bf16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network by name, and where its weights come from."""
+
+    name: str = ""
+    """Name in the zoo (`workbench networks`); empty: none."""
+    skip: Skip = "bicubic"
+    """What is added to the network's output: the upscaled reference frame, or nothing."""
+    weights: str = ""
+    """A safetensors file, `pretrained:NAME`, or empty for a fresh start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The footage of a run. Clips are a sample's name or a path, with an optional crop: `name[frames, rows, columns]`."""
+
+    clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes", "carphone")
+    """What is trained on."""
+    probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"
+    """What snapshots show and score: never trained on."""
+    degradation: str = "bi"
+    """How low resolution is made of high: `bi` is MATLAB's bicubic."""
+    scale: int = 4
+    """How many times larger the output is."""
+    crop: int = 32
+    """Side of the training crops, in low-resolution pixels."""
+    frames: int = 5
+    """Frames of a training clip (N in the paper)."""
+    batch: int = 4
+    """Clips a step."""
+    augment: bool = True
+    """Flip, transpose and time-reverse the crops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distillation:
+    """What the student learns from the teacher, besides the ground truth. Ignored where there is no teacher."""
+
+    spatial_weight: float = 0.001
+    """lambda 1: weight of the distance of the attention maps; 0 switches it off."""
+    temporal_weight: float = 0.03
+    """lambda 2: weight of the distance of the memory cells; 0 switches it off."""
+    tap: Tap = "hr"
+    """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
+    mapping: MapKind = "sum_squares"
+    """How channels become one map: equation 2 (sum of squares), 1 (sum of magnitudes) or 3 (largest square)."""
+    normalisation: Normalisation = "unit"
+    """`none` as written in the paper, or each map divided by its length."""
+    memory: MemoryMode = "frozen"
+    """How the shared ConvLSTM is kept: trained jointly it can lower its loss by ignoring the input."""
+    memory_channels: int = 8
+    """Hidden channels of the ConvLSTM."""
+    memory_stride: int = 4
+    """Features are averaged over squares of this side before the ConvLSTM reads them."""
+    freeze_below: float = 1e-8
+    """With `trained_then_frozen`: the temporal loss at which the ConvLSTM is frozen for good."""
+    schedule: Schedule = "warm_up"
+    """Distillation weights from the first step on, or rising from 0 over `warm_up_steps`."""
+    warm_up_steps: int = 100
+    """Length of that rise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimiser:
+    """How the student moves: Adam or AdamW, one cosine from `learning_rate` to `final_learning_rate`."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW with decoupled weight decay."""
+    learning_rate: float = 4e-4
+    """At the start; EDVR-M in BasicSR: 4e-4."""
+    final_learning_rate: float = 1e-6
+    """At the last step."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    """As in the EDVR recipes."""
+    weight_decay: float = 0.0
+    """Used by AdamW."""
+    clip_gradient: float = 1.0
+    """Largest norm of the whole gradient; 0 switches clipping off."""
+    charbonnier_eps: float = 1e-3
+    """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One training: who learns, from whom, on what, for how long."""
+
+    student: Network = field(default_factory=lambda: Network(name="vespcn"))
+    """The network that is trained."""
+    teacher: Network = field(default_factory=Network)
+    """The network that teaches; without a name the run is plain: the same loop with no distillation."""
+    plain: Network = field(default_factory=Network)
+    """The student's architecture trained without a teacher, shown beside it in snapshots; optional."""
+    data: Data = field(default_factory=Data)
+    distillation: Distillation = field(default_factory=Distillation)
+    optimiser: Optimiser = field(default_factory=Optimiser)
+    steps: int = 2000
+    """How many times the student is updated."""
+    seed: int = 0
+    """Every random draw is a function of it and of the step."""
+    precision: Precision = "fp32"
+    """bf16 runs the convolutions under autocast; losses, offsets and residuals stay fp32."""
+    device: str = "auto"
+    """auto: CUDA, else MPS, else the CPU."""
+    threads: int = 0
+    """CPU threads; 0: as many as there are cores."""
+    snapshot_every: int = 200
+    """Steps between two looks at the probe clip."""
+    save_every: int = 100
+    """Steps between two states that an exact resume can start from; at most this many steps are lost."""
+    stop_after_seconds: float = 0.0
+    """Stop by itself, resumable, after this long; 0: never."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work, before anything is computed."""
+        for name, value, least in (
+            ("steps", self.steps, 1),
+            ("data.crop", self.data.crop, 8),
+            ("data.frames", self.data.frames, 1),
+            ("data.batch", self.data.batch, 1),
+            ("snapshot_every", self.snapshot_every, 1),
+            ("save_every", self.save_every, 1),
+            ("distillation.memory_channels", self.distillation.memory_channels, 1),
+            ("distillation.memory_stride", self.distillation.memory_stride, 1),
+            ("threads", self.threads, 0),
+        ):
+            if value < least:
+                raise ConfigError(f"{name}: want {least} or more, got {value}")
+        if self.data.scale not in (2, 3, 4):
+            raise ConfigError(f"data.scale: want 2, 3 or 4, got {self.data.scale}")
+        if not self.student.name:
+            raise ConfigError("student.name: a run needs a student; see `workbench networks`")
+        if not self.data.clips:
+            raise ConfigError("data.clips: name at least one clip; see `workbench samples`")
+        if self.optimiser.learning_rate <= 0:
+            raise ConfigError(f"optimiser.learning_rate: want a positive number, got {self.optimiser.learning_rate}")
+        for name in ("spatial_weight", "temporal_weight"):
+            if getattr(self.distillation, name) < 0:
+                raise ConfigError(f"distillation.{name}: want 0 or more, got {getattr(self.distillation, name)}")
+        if self.teacher.name and not self.teacher.weights:
+            raise ConfigError(
+                f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
+            )
+
+    @property
+    def distils(self) -> bool:
+        """Whether there is a teacher and something to learn from it."""
+        return bool(self.teacher.name) and (
+            self.distillation.spatial_weight > 0 or self.distillation.temporal_weight > 0
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, saved: Mapping[str, Any]) -> RunConfig:
+        """Settings read back from JSON.
+
+        Raises:
+            ConfigError: a name that is not a setting; the nearest one is suggested.
+
+        Example:
+            >>> RunConfig.from_dict({"stepz": 3})
+            Traceback (most recent call last):
+            workbench.errors.ConfigError: no setting 'stepz'; did you mean 'steps'?
+        """
+        return _build(cls, saved, "")
+
+
+def _build(cls: Any, saved: Mapping[str, Any], path: str) -> Any:
+    known = {f.name: f for f in fields(cls)}
+    values: dict[str, Any] = {}
+    for name, value in saved.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(f"no setting {path + name!r}" + (f"; did you mean {path + near[0]!r}?" if near else ""))
+        nested = globals().get(str(known[name].type))
+        if is_dataclass(nested):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{path + name}: want a group of settings, got {value!r}")
+            values[name] = _build(nested, value, f"{path}{name}.")
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
+
+
+TEACHER = Network(name="edvr_s", weights="pretrained:edvr_s")
+PLAIN = Network(name="vespcn", weights="pretrained:vespcn_plain")
+
+
+def smoke() -> RunConfig:
+    """Two tiny steps on a CPU, with the shipped teacher: for tests, and to see that an installation works."""
+    return RunConfig(
+        teacher=TEACHER,
+        steps=2,
+        snapshot_every=1,
+        save_every=1,
+        data=Data(clips=("carphone[0:12]",), probe="bigbuckbunny[100:104, 64:128, 96:160]", crop=16, frames=3, batch=1),
+    )
+
+
+def demo() -> RunConfig:
+    """About two minutes of live distillation on two CPU cores, from the shipped teacher: for looking on."""
+    return RunConfig(
+        teacher=TEACHER,
+        plain=PLAIN,
+        steps=100_000,
+        stop_after_seconds=120,
+        snapshot_every=25,
+        save_every=50,
+        precision="bf16",
+        data=Data(crop=24, batch=2, frames=5),
+        optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=1e-4),
+    )
+
+
+def cpu() -> RunConfig:
+    """An hour or less on two CPU cores: a student that is clearly better than bicubic on the sample clips."""
+    return RunConfig(teacher=TEACHER, plain=PLAIN, steps=4000, snapshot_every=400, precision="bf16")
+
+
+def paper() -> RunConfig:
+    """EDVR-L teaches VESPCN as the STD paper describes it; what it leaves open is ours. For a GPU and your own data.
+
+    As written: sum of squares without normalisation, one shared ConvLSTM trained until its loss is below 1e-8.
+    Not stated in the paper: both weights, eps, the ConvLSTM's size, data, crop, batch, steps.
+    """
+    return RunConfig(
+        teacher=Network(name="edvr_l", weights="edvr_l.safetensors"),
+        steps=300_000,
+        snapshot_every=5000,
+        save_every=1000,
+        data=Data(crop=64, frames=7, batch=8),
+        distillation=Distillation(
+            normalisation="none", memory="trained_then_frozen", memory_channels=32, memory_stride=1, schedule="constant"
+        ),
+    )
+
+
+PRESETS: dict[str, Callable[[], RunConfig]] = {"smoke": smoke, "demo": demo, "cpu": cpu, "paper": paper}
+
+__all__ = ["PRESETS", "Data", "Distillation", "Network", "Optimiser", "RunConfig", "replace"]

@@ -1,0 +1,1 @@
+"""Footage in: decoding, sample clips, degradation."""

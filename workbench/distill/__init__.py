@@ -1,0 +1,1 @@
+"""What a teacher passes on: where it looks, what it remembers."""

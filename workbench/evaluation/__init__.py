@@ -1,0 +1,1 @@
+"""Protocols, tables, and clips as several methods render them."""

@@ -1,0 +1,147 @@
+"""Pictures as signals: MATLAB bicubic, mirrored borders, warping, luma.
+
+Used by networks, degradations and metrics alike, so that a word means the same thing everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.errors import ShapeError
+
+LUMA_WEIGHTS = (65.481, 128.553, 24.966)
+"""ITU-R BT.601 studio-range weights of R, G, B in [0, 1]; the offset is 16."""
+
+
+def rgb_to_y(rgb: Tensor) -> Tensor:
+    r"""Luma of RGB pictures, on the 8-bit studio scale, not rounded.
+
+    .. math:: Y = 16 + 65.481 R + 128.553 G + 24.966 B
+
+    Args:
+        rgb: ``(..., 3, H, W)`` in [0, 1].
+
+    Returns:
+        ``(..., H, W)`` in [16, 235]. MATLAB's ``rgb2ycbcr`` on 8-bit input would round it; the field's scores do not.
+
+    Example:
+        >>> rgb_to_y(torch.ones(3, 1, 1)).item()
+        235.0
+    """
+    r, g, b = rgb.unbind(dim=-3)
+    return 16 + LUMA_WEIGHTS[0] * r + LUMA_WEIGHTS[1] * g + LUMA_WEIGHTS[2] * b
+
+
+def _mirror(size: int, pad: int, device: torch.device) -> Tensor:
+    """Indices of a row of ``size`` pixels, mirrored by ``pad`` on both sides with the edge pixel repeated."""
+    index = torch.arange(-pad, size + pad, device=device) % (2 * size)
+    return torch.where(index < size, index, 2 * size - 1 - index)
+
+
+def mirror_pad(pictures: Tensor, rows: int, columns: int | None = None) -> Tensor:
+    """Mirror a picture at its borders, the edge pixel repeated (MATLAB's 'symmetric').
+
+    Torch's own ``reflect`` does not repeat the edge, and refuses a padding larger than the picture; this does not.
+
+    Args:
+        pictures: ``(..., H, W)``.
+        rows: how many rows to add above and below.
+        columns: how many columns to add left and right; as many as ``rows`` where it is left out.
+
+    Example:
+        >>> mirror_pad(torch.tensor([[1.0, 2.0, 3.0]]), 0, 2)
+        tensor([[2., 1., 1., 2., 3., 3., 2.]])
+    """
+    columns = rows if columns is None else columns
+    if rows:
+        pictures = pictures.index_select(-2, _mirror(pictures.shape[-2], rows, pictures.device))
+    if columns:
+        pictures = pictures.index_select(-1, _mirror(pictures.shape[-1], columns, pictures.device))
+    return pictures
+
+
+def resize_bicubic(pictures: Tensor, *, scale: int, down: bool = False) -> Tensor:
+    """Bicubic resize by a whole factor, as MATLAB's ``imresize`` does it.
+
+    Keys' cubic kernel (a = -0.5), stretched when shrinking (antialiasing), half-pixel centres, mirrored borders.
+    Torch's antialiased bicubic has the same kernel but cuts it at the border; mirroring first makes the two equal
+    to float rounding.
+
+    Args:
+        pictures: ``(..., C, H, W)`` floats, any range; two or more axes before ``H, W`` are folded.
+        scale: 2, 3, 4 ...: how many times larger or smaller.
+        down: shrink instead of enlarge; ``H`` and ``W`` must then be multiples of ``scale``.
+
+    Returns:
+        ``(..., C, scale * H, scale * W)``, or ``(..., C, H / scale, W / scale)``. Not clamped: cubics overshoot.
+
+    Raises:
+        ShapeError: a side is not a multiple of ``scale`` when shrinking (see :func:`crop_to_multiple`).
+
+    Example:
+        >>> resize_bicubic(torch.ones(1, 3, 8, 8), scale=4, down=True).shape
+        torch.Size([1, 3, 2, 2])
+    """
+    height, width = pictures.shape[-2:]
+    if scale == 1:
+        return pictures
+    if down and (height % scale or width % scale):
+        raise ShapeError(f"pictures: {width}x{height} is not a multiple of {scale}; see imaging.crop_to_multiple")
+    small_border = 2 if down else 4  # in pixels of the smaller picture
+    pad = small_border * scale if down else small_border
+    new_height, new_width = (height // scale, width // scale) if down else (height * scale, width * scale)
+    crop = small_border if down else small_border * scale
+    flat = mirror_pad(pictures, pad).flatten(0, -4) if pictures.ndim > 4 else mirror_pad(pictures, pad)
+    flat = flat[None] if pictures.ndim == 3 else flat
+    resized = F.interpolate(
+        flat, size=(new_height + 2 * crop, new_width + 2 * crop), mode="bicubic", antialias=True, align_corners=False
+    )
+    return resized[..., crop : crop + new_height, crop : crop + new_width].reshape(
+        *pictures.shape[:-2], new_height, new_width
+    )
+
+
+def crop_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
+    """Drop the last rows and columns so that ``H`` and ``W`` are multiples (MATLAB scripts call it modcrop)."""
+    height, width = pictures.shape[-2:]
+    return pictures[..., : height - height % multiple, : width - width % multiple]
+
+
+def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
+    """Repeat the last row and column until ``H`` and ``W`` are multiples; the caller crops what comes of it."""
+    height, width = pictures.shape[-2:]
+    down, right = -height % multiple, -width % multiple
+    if not (down or right):
+        return pictures
+    rows = torch.arange(height + down, device=pictures.device).clamp_(max=height - 1)
+    columns = torch.arange(width + right, device=pictures.device).clamp_(max=width - 1)
+    return pictures.index_select(-2, rows).index_select(-1, columns)
+
+
+def warp(pictures: Tensor, flow: Tensor) -> Tensor:
+    """Fetch every pixel from where the flow points: ``out(y, x) = picture(y + flow_y, x + flow_x)``.
+
+    Bilinear, borders repeated; coordinates and sampling are float32 whatever the precision around.
+
+    Args:
+        pictures: ``(N, C, H, W)``.
+        flow: ``(N, 2, H, W)`` in pixels, x first.
+
+    Returns:
+        ``(N, C, H, W)``.
+
+    Example:
+        >>> warp(torch.tensor([[[[1.0, 2.0, 3.0]]]]), torch.tensor([1.0, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 3))
+        tensor([[[[2., 3., 3.]]]])
+    """
+    n, _, height, width = pictures.shape
+    if flow.shape != (n, 2, height, width):
+        raise ShapeError(f"flow: want {(n, 2, height, width)}, got {tuple(flow.shape)}")
+    with torch.autocast(pictures.device.type, enabled=False):
+        flow = flow.float()
+        xs = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0]
+        ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
+        grid = torch.stack((2 * xs / max(width - 1, 1) - 1, 2 * ys / max(height - 1, 1) - 1), dim=-1)
+        return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)

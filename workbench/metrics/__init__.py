@@ -1,0 +1,1 @@
+"""Scores of frames against a reference."""

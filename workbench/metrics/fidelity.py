@@ -1,0 +1,136 @@
+"""How near a clip is to the true one, frame by frame: PSNR and SSIM, as the field counts them.
+
+Input is 8-bit: what is scored is what can be saved and shown. Nothing is averaged here over frames; see
+``evaluation.protocols`` for which average a protocol wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from workbench.errors import ConfigError, ShapeError
+from workbench.imaging import LUMA_WEIGHTS
+from workbench.tensors import check_frames
+
+Channel = Literal["y", "rgb"]
+
+PEAK = 255.0
+WINDOW, SIGMA = 11, 1.5  # SSIM: Wang et al. 2004
+STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
+
+
+def luma(frames: np.ndarray) -> np.ndarray:
+    r"""Luma of 8-bit frames on the studio scale, in double precision and **not** rounded.
+
+    .. math:: Y = 16 + \frac{65.481 R + 128.553 G + 24.966 B}{255}
+
+    Args:
+        frames: uint8 ``(T, H, W, 3)``.
+
+    Returns:
+        ``(T, H, W)`` in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it; that moves a score by some thousandths of a dB.
+
+    Example:
+        >>> luma(np.full((1, 1, 1, 3), 255, np.uint8)).item()
+        235.0
+    """
+    check_frames(frames)
+    return 16 + frames @ (np.array(LUMA_WEIGHTS) / 255)
+
+
+def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
+    r"""Peak signal-to-noise ratio of every frame.
+
+    .. math:: 10 \log_{10} \frac{255^2}{\mathrm{MSE}}
+
+    The peak is 255 on luma too, although luma ends at 235; so do all published tables.
+
+    Args:
+        first: uint8 ``(T, H, W, 3)``.
+        second: the same size; which is which does not matter.
+        channel: ``"y"`` on luma, ``"rgb"`` with one mean squared error over the three channels.
+        crop: how many pixels to leave out at every border.
+
+    Returns:
+        ``(T,)`` in dB; ``inf`` where two frames are equal.
+
+    Raises:
+        ShapeError: not frames, not of one size, or nothing left after cropping.
+        ConfigError: no such channel.
+
+    Example:
+        >>> psnr_db(np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8), channel="rgb")
+        array([0.])
+    """
+    errors = [np.mean(np.square(a - b)) for a, b in _pairs(first, second, channel, crop)]
+    with np.errstate(divide="ignore"):
+        return 10 * np.log10(PEAK**2 / np.array(errors))
+
+
+def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
+    r"""Structural similarity of every frame, averaged over the picture.
+
+    .. math::
+        \frac{(2\mu_a\mu_b + C_1)(2\sigma_{ab} + C_2)}{(\mu_a^2 + \mu_b^2 + C_1)(\sigma_a^2 + \sigma_b^2 + C_2)},
+        \quad C_1 = (0.01 \cdot 255)^2,\; C_2 = (0.03 \cdot 255)^2
+
+    Means and variances under an 11x11 Gaussian of sigma 1.5, only where the window lies whole inside the picture.
+
+    Args:
+        first: uint8 ``(T, H, W, 3)``, at least 11x11 after cropping.
+        second: the same size; which is which does not matter.
+        channel: ``"y"`` on luma, ``"rgb"`` for the mean of the three channels.
+        crop: how many pixels to leave out at every border.
+
+    Returns:
+        ``(T,)``; 1 where two frames are equal.
+
+    Raises:
+        ShapeError: not frames, not of one size, or smaller than the window.
+        ConfigError: no such channel.
+    """
+    check_frames(first, "first")
+    if min(first.shape[1:3]) - 2 * crop < WINDOW:
+        raise ShapeError(
+            f"ssim: want at least {WINDOW}x{WINDOW} pixels, got {first.shape[2]}x{first.shape[1]} less {crop} at every border"
+        )
+    scores = []
+    for a, b in _pairs(first, second, channel, crop):
+        planes = [(a, b)] if channel == "y" else [(a[..., c], b[..., c]) for c in range(3)]
+        scores.append(np.mean([_ssim_plane(np.ascontiguousarray(x), np.ascontiguousarray(y)) for x, y in planes]))
+    return np.array(scores)
+
+
+def _ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
+    c1, c2 = STABILISERS
+    mean_a, mean_b = _window_mean(a), _window_mean(b)
+    mean_ab, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
+    covariance = _window_mean(a * b) - mean_ab
+    variances = _window_mean(a * a + b * b) - mean_squares  # the formula needs only their sum
+    return float(np.mean((2 * mean_ab + c1) * (2 * covariance + c2) / ((mean_squares + c1) * (variances + c2))))
+
+
+def _window_mean(plane: np.ndarray) -> np.ndarray:
+    kernel, edge = cv2.getGaussianKernel(WINDOW, SIGMA), WINDOW // 2
+    return cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[edge:-edge, edge:-edge]
+
+
+def _pairs(first: np.ndarray, second: np.ndarray, channel: Channel, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Frame by frame in double precision, ``(H, W)`` on luma or ``(H, W, 3)``: a clip of doubles is large."""
+    check_frames(first, "first")
+    check_frames(second, "second")
+    if first.shape != second.shape:
+        raise ShapeError(f"want two clips of one size, got {first.shape} and {second.shape}")
+    if channel not in ("y", "rgb"):
+        raise ConfigError(f"channel: want 'y' or 'rgb', got {channel!r}")
+    height, width = first.shape[1:3]
+    if crop < 0 or min(height, width) <= 2 * crop:
+        raise ShapeError(f"crop: {crop} pixels at every border leave nothing of {width}x{height}")
+    inside = slice(crop, height - crop), slice(crop, width - crop)
+    for a, b in zip(first, second, strict=True):
+        pair = a[inside][None], b[inside][None]
+        yield (luma(pair[0])[0], luma(pair[1])[0]) if channel == "y" else (pair[0][0] / 1.0, pair[1][0] / 1.0)

@@ -1,0 +1,223 @@
+"""EDVR (Wang et al., CVPR Workshops 2019): the teacher.
+
+Each frame becomes a pyramid of features; every neighbour is aligned to the reference by a pyramid, cascade and
+deformable (PCD) module; the aligned frames are fused by temporal and spatial attention (TSA); residual blocks and two
+pixel-shuffles make the picture. Parameter names are those of the public BasicSR implementation, so that its weights
+load as they are.
+
+Where we differ: ``scale``, the width of the tail and the skip connection are settings. The published network adds a
+*bilinear* enlargement (``skip="bilinear"``, the default here); STD's figure 2 says bicubic.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.models.parts.blocks import conv3x3, double, leaky, residual_blocks
+from workbench.models.parts.deformable import ModulatedDeformConv
+from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
+
+
+class PCDAlignment(nn.Module):
+    """Align a neighbour to the reference, from coarse to fine, with deformable convolutions (section 3.2)."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+
+        def per_level(in_channels: int, *levels: str) -> nn.ModuleDict:
+            return nn.ModuleDict({level: conv3x3(in_channels, channels) for level in levels})
+
+        self.offset_conv1 = per_level(2 * channels, "l3", "l2", "l1")
+        self.offset_conv2 = nn.ModuleDict(
+            {
+                "l3": conv3x3(channels, channels),
+                "l2": conv3x3(2 * channels, channels),
+                "l1": conv3x3(2 * channels, channels),
+            }
+        )
+        self.offset_conv3 = per_level(channels, "l2", "l1")
+        self.dcn_pack = nn.ModuleDict(
+            {level: ModulatedDeformConv(channels, groups=groups) for level in ("l3", "l2", "l1")}
+        )
+        self.feat_conv = per_level(2 * channels, "l2", "l1")
+        self.cas_offset_conv1 = conv3x3(2 * channels, channels)
+        self.cas_offset_conv2 = conv3x3(channels, channels)
+        self.cas_dcnpack = ModulatedDeformConv(channels, groups=groups)
+
+    def forward(self, neighbour: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> Tensor:
+        """Align.
+
+        Args:
+            neighbour: its pyramid, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``, ``(N, C, H/4, W/4)``.
+            reference: the same of the frame to align to.
+
+        Returns:
+            ``(N, C, H, W)``.
+        """
+        offset = features = None
+        for level, moving, fixed in zip(("l3", "l2", "l1"), neighbour[::-1], reference[::-1], strict=True):
+            own_offset = leaky(self.offset_conv1[level](torch.cat((moving, fixed), 1)))
+            if offset is None or features is None:  # the coarsest level has nothing to build on
+                offset = leaky(self.offset_conv2[level](own_offset))
+                features = leaky(self.dcn_pack[level](moving, offset))
+                continue
+            coarser = double(offset) * 2  # twice the size, so twice the pixels of motion
+            offset = leaky(self.offset_conv2[level](torch.cat((own_offset, coarser), 1)))
+            offset = leaky(self.offset_conv3[level](offset))
+            moved = self.dcn_pack[level](moving, offset)
+            features = self.feat_conv[level](torch.cat((moved, double(features)), 1))
+            if level != "l1":
+                features = leaky(features)
+        assert features is not None
+        offset = leaky(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
+        offset = leaky(self.cas_offset_conv2(offset))
+        return leaky(self.cas_dcnpack(features, offset))
+
+
+class TSAFusion(nn.Module):
+    """Weigh the aligned frames by how alike they are to the reference, fuse them, and look twice (section 3.3)."""
+
+    def __init__(self, channels: int, num_frames: int) -> None:
+        super().__init__()
+        stacked = num_frames * channels
+        self.temporal_attn1 = conv3x3(channels, channels)  # of the reference
+        self.temporal_attn2 = conv3x3(channels, channels)  # of every frame
+        self.feat_fusion = nn.Conv2d(stacked, channels, 1)
+        self.spatial_attn1 = nn.Conv2d(stacked, channels, 1)
+        self.spatial_attn2 = nn.Conv2d(2 * channels, channels, 1)
+        self.spatial_attn3 = conv3x3(channels, channels)
+        self.spatial_attn4 = nn.Conv2d(channels, channels, 1)
+        self.spatial_attn5 = conv3x3(channels, channels)
+        self.spatial_attn_l1 = nn.Conv2d(channels, channels, 1)
+        self.spatial_attn_l2 = conv3x3(2 * channels, channels)
+        self.spatial_attn_l3 = conv3x3(channels, channels)
+        self.spatial_attn_add1 = nn.Conv2d(channels, channels, 1)
+        self.spatial_attn_add2 = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, aligned_NTCHW: Tensor) -> Tensor:
+        """``(N, T, C, H, W)`` -> ``(N, C, H, W)``; ``H`` and ``W`` are multiples of 4."""
+        n, frames, channels, height, width = aligned_NTCHW.shape
+        reference = self.temporal_attn1(aligned_NTCHW[:, frames // 2])
+        every = self.temporal_attn2(aligned_NTCHW.flatten(0, 1)).view(n, frames, channels, height, width)
+        likeness_NTHW = (every * reference[:, None]).sum(dim=2).sigmoid()
+        weighted = (aligned_NTCHW * likeness_NTHW[:, :, None]).flatten(1, 2)
+        fused = leaky(self.feat_fusion(weighted))
+
+        attention = leaky(self.spatial_attn1(weighted))
+        attention = leaky(self.spatial_attn2(_pool_both(attention)))
+        coarse = leaky(self.spatial_attn_l1(attention))
+        coarse = leaky(self.spatial_attn_l2(_pool_both(coarse)))
+        coarse = double(leaky(self.spatial_attn_l3(coarse)))
+        attention = leaky(self.spatial_attn3(attention)) + coarse
+        attention = double(leaky(self.spatial_attn4(attention)))
+        attention = self.spatial_attn5(attention)
+        shift = self.spatial_attn_add2(leaky(self.spatial_attn_add1(attention)))
+        return fused * attention.sigmoid() * 2 + shift
+
+
+def _pool_both(features: Tensor) -> Tensor:
+    """Half the size: the largest and the mean of 3x3 neighbourhoods, side by side."""
+    return torch.cat((F.max_pool2d(features, 3, 2, 1), F.avg_pool2d(features, 3, 2, 1)), dim=1)
+
+
+class EDVR(SlidingWindow):
+    """EDVR, whole: all widths and depths, with or without TSA.
+
+    Args:
+        channels: width of every layer but the tail (64 in M, 128 in L).
+        num_frames: 5 or 7 in the published models.
+        groups: deformable groups.
+        front_blocks: residual blocks that each frame goes through.
+        back_blocks: residual blocks after the fusion (10 in M, 40 in L).
+        with_tsa: fuse with attention, or with one 1x1 convolution.
+        tail_channels: width at high resolution, and so of F^SR; 64 in the published models whatever ``channels`` is.
+        scale: 4 as published (two shuffles of 2); 2 and 3 have one.
+        skip: see :class:`SlidingWindow`.
+        border: EDVR's own rule for Vid4 is ``reflection_circle``; STD completes borders by ``replicate``.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(EDVR())
+        3300131
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: int = 64,
+        num_frames: int = 5,
+        groups: int = 8,
+        front_blocks: int = 5,
+        back_blocks: int = 10,
+        with_tsa: bool = True,
+        tail_channels: int = 64,
+        scale: int = 4,
+        skip: Skip = "bilinear",
+        border: Border = "replicate",
+    ) -> None:
+        super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip, size_multiple=4)
+        self.feature_channels = tail_channels
+        self.aligned_channels = channels
+
+        self.conv_first = conv3x3(3, channels)
+        self.feature_extraction = residual_blocks(channels, front_blocks)
+        self.conv_l2_1 = conv3x3(channels, channels, stride=2)
+        self.conv_l2_2 = conv3x3(channels, channels)
+        self.conv_l3_1 = conv3x3(channels, channels, stride=2)
+        self.conv_l3_2 = conv3x3(channels, channels)
+        self.pcd_align = PCDAlignment(channels, groups)
+        self.fusion = TSAFusion(channels, num_frames) if with_tsa else nn.Conv2d(num_frames * channels, channels, 1)
+        self.reconstruction = residual_blocks(channels, back_blocks)
+        if scale == 4:
+            self.upconv1 = conv3x3(channels, channels * 4)
+        self.upconv2 = conv3x3(channels, tail_channels * (4 if scale == 4 else scale**2))
+        self.conv_hr = conv3x3(tail_channels, tail_channels)
+        self.conv_last = conv3x3(tail_channels, 3)
+
+    def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """The pyramid of each frame: full, half and quarter resolution."""
+        level1 = self.feature_extraction(leaky(self.conv_first(frames_NCHW)))
+        level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
+        level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
+        return level1, level2, level3
+
+    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+        """Align every frame to the middle one (itself included), fuse, reconstruct, enlarge."""
+        n, frames = pieces[0].shape[:2]
+        neighbour = tuple(level.flatten(0, 1) for level in pieces)
+        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pieces)
+        aligned_NTCHW = self.pcd_align(neighbour, reference).unflatten(0, (n, frames))
+        fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
+
+        features = self.reconstruction(fused)
+        if self.scale == 4:
+            features = leaky(F.pixel_shuffle(self.upconv1(features), 2))
+        shuffled = F.pixel_shuffle(self.upconv2(features), 2 if self.scale == 4 else self.scale)
+        before = self.conv_hr(leaky(shuffled))
+        after = leaky(before)
+        residual = self.conv_last(after)
+        if keep is None:
+            return Seen(residual)
+        return Seen(residual, {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep], fused)
+
+
+def edvr_l(*, scale: int = 4, skip: Skip = "bilinear", num_frames: int = 7) -> EDVR:
+    """EDVR-L as published for Vimeo-90K: 128 channels, 40 blocks, 7 frames; 20,699,363 parameters."""
+    return EDVR(channels=128, num_frames=num_frames, back_blocks=40, scale=scale, skip=skip)
+
+
+def edvr_m(*, scale: int = 4, skip: Skip = "bilinear", num_frames: int = 5) -> EDVR:
+    """EDVR-M as published: 64 channels, 10 blocks, 5 frames; 3,300,131 parameters."""
+    return EDVR(num_frames=num_frames, scale=scale, skip=skip)
+
+
+def edvr_s(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
+    """Ours, for a CPU: 32 channels, 3 + 5 blocks, 5 frames. Not a published model."""
+    return EDVR(channels=32, front_blocks=3, back_blocks=5, scale=scale, skip=skip)
+
+
+def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
+    """Ours, for tests and first looks: 16 channels, 1 + 2 blocks, 5 frames, 4 groups. Not a published model."""
+    return EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, scale=scale, skip=skip)

@@ -1,0 +1,127 @@
+"""VESPCN (Caballero et al., CVPR 2017): the student.
+
+Neighbours are warped onto the reference by an optical flow that a small network estimates in two steps; then a
+super-resolution network works at low resolution and shuffles channels into pixels at the end.
+
+Two variants. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its shuffle *is* the picture,
+so there are no high-resolution features to distil. ``vespcn`` is the wider one that the literature's "0.88 M" speaks
+of: residual blocks, and 64 channels at high resolution before the last convolution, the shape of EDVR's.
+
+There is no official code. Unconfirmed in public sources: what unit the flow has. Here the network's output, two tanh
+in [-1, 1], times ``flow_gain`` is the flow in low-resolution pixels, in both steps.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.imaging import warp
+from workbench.models.parts.blocks import conv3x3
+from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
+
+
+class MotionCompensation(nn.Module):
+    """Estimate the flow from the reference to a neighbour, coarse (quarter size) then fine (half size), and warp.
+
+    Args:
+        flow_gain: low-resolution pixels that a tanh of 1 means; the total flow is at most twice this.
+    """
+
+    def __init__(self, *, flow_gain: float) -> None:
+        super().__init__()
+        self.flow_gain = flow_gain
+
+        def conv(kernel: int, in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
+            return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
+
+        self.coarse = nn.Sequential(
+            conv(5, 6, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(5, 24, 24, 2), nn.ReLU(),
+            conv(3, 24, 24), nn.ReLU(), conv(3, 24, 32), nn.Tanh(), nn.PixelShuffle(4),
+        )  # fmt: skip
+        self.fine = nn.Sequential(
+            conv(5, 11, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
+            conv(3, 24, 24), nn.ReLU(), conv(3, 24, 8), nn.Tanh(), nn.PixelShuffle(2),
+        )  # fmt: skip
+
+    def forward(self, reference: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
+        """Warp a neighbour onto the reference.
+
+        Args:
+            reference: ``(N, 3, H, W)``, ``H`` and ``W`` multiples of 4.
+            neighbour: the same shape.
+
+        Returns:
+            The warped neighbour ``(N, 3, H, W)`` and the flow ``(N, 2, H, W)`` in pixels, x first.
+        """
+        coarse = self.coarse(torch.cat((reference, neighbour), 1)).float()
+        roughly = warp(neighbour, coarse * self.flow_gain)
+        fine = self.fine(torch.cat((reference, neighbour, coarse, roughly), 1)).float()
+        flow = (coarse + fine) * self.flow_gain
+        return warp(neighbour, flow), flow
+
+
+class VESPCN(SlidingWindow):
+    """Motion compensation, then one of two super-resolution networks.
+
+    Args:
+        wide: 64 channels with residual blocks (878,787 parameters at x4), or the paper's nine layers of 24 (108,232).
+        scale: 2, 3 or 4.
+        flow_gain: see :class:`MotionCompensation`; 8 is ours, public re-implementations use 1 and 32.
+        skip: the published networks have none; STD's figure 2 adds the bicubic reference.
+        border: see :class:`SlidingWindow`.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(VESPCN()), count_parameters(VESPCN(wide=False))
+        (878787, 108232)
+    """
+
+    def __init__(
+        self,
+        *,
+        wide: bool = True,
+        scale: int = 4,
+        flow_gain: float = 8.0,
+        skip: Skip = "none",
+        border: Border = "replicate",
+    ) -> None:
+        super().__init__(scale=scale, num_frames=3, border=border, skip=skip, size_multiple=4)
+        self.motion = MotionCompensation(flow_gain=flow_gain)
+        self.wide = wide
+        if wide:
+            self.feature_channels = self.aligned_channels = 64
+            self.entry = conv3x3(9, 64)
+            self.blocks = nn.ModuleList(nn.ModuleList((conv3x3(64, 64), conv3x3(64, 64))) for _ in range(3))
+            self.widen = conv3x3(64, 64 * scale**2)
+            self.exit = conv3x3(64, 3)
+        else:
+            middle = [layer for _ in range(7) for layer in (nn.ReLU(), conv3x3(24, 24))]
+            self.layers = nn.Sequential(conv3x3(9, 24), *middle, nn.ReLU(), conv3x3(24, 3 * scale**2))
+
+    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+        """Warp the neighbours onto the middle frame; enlarge the three together."""
+        (frames_NTCHW,) = pieces
+        before, reference, after = frames_NTCHW.unbind(dim=1)
+        warped = self.motion(reference.repeat(2, 1, 1, 1), torch.cat((before, after)))[0]
+        early_fusion = torch.cat((*warped.chunk(2), reference), dim=1)
+        if not self.wide:
+            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale))
+
+        entry = features = self.entry(early_fusion)
+        for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+            features = features + second(F.relu(first(F.relu(features))))
+        aligned = F.relu(features) + entry
+        shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)  # no activation around it: all three taps are one
+        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None)
+
+
+def vespcn(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
+    """The wide variant with 64 channels at high resolution; 878,787 parameters at x4."""
+    return VESPCN(scale=scale, skip=skip)
+
+
+def vespcn_paper(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
+    """The paper's 9L-E3-MC in RGB; 108,232 parameters at x4; no high-resolution features."""
+    return VESPCN(wide=False, scale=scale, skip=skip)

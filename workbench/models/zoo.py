@@ -1,0 +1,55 @@
+"""Every network by name. Grep finds it, an error lists it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from workbench.errors import ConfigError, unknown_name
+from workbench.models.bicubic import Bicubic
+from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
+from workbench.models.vespcn import vespcn, vespcn_paper
+from workbench.models.video_sr import VideoSR
+
+NETWORKS: dict[str, Callable[..., VideoSR]] = {
+    "bicubic": Bicubic,
+    "edvr_l": edvr_l,
+    "edvr_m": edvr_m,
+    "edvr_s": edvr_s,
+    "edvr_tiny": edvr_tiny,
+    "vespcn": vespcn,
+    "vespcn_paper": vespcn_paper,
+}
+
+
+def build(name: str, **settings: Any) -> VideoSR:
+    """Build a network with fresh weights.
+
+    Args:
+        name: one of :data:`NETWORKS`.
+        settings: what its builder takes (``scale``, ``skip`` ...); see its docstring.
+
+    Raises:
+        UnknownNameError: no such network; the nearest name is suggested.
+        ConfigError: its builder does not take such a setting.
+
+    Example:
+        >>> build("vespcn", scale=2).scale
+        2
+    """
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    builder = NETWORKS[name]
+    taken = inspect.signature(builder).parameters
+    for setting in settings:
+        if setting not in taken:
+            raise ConfigError(f"network {name}: no setting {setting!r}; there are: {', '.join(taken)}")
+    network = builder(**settings)
+    network.recipe = {"name": name, **settings}
+    return network
+
+
+def takes_skip(name: str) -> bool:
+    """Whether the network called ``name`` has a skip connection that can be chosen."""
+    return "skip" in inspect.signature(NETWORKS[name]).parameters

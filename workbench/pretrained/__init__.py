@@ -1,0 +1,1 @@
+"""Small weights trained by this project, each with a card."""

@@ -1,0 +1,299 @@
+"""The run folder: one training, live or finished, readable while it is being written. No torch.
+
+::
+
+    run.json          format, whole config, seed, library versions, git commit, checksums of data and weights
+    metrics.jsonl     one object a line: step, terms (by name, unweighted), weights, total, learning rate, seconds
+    status.json       state (queued, running, stopped, failed with the reason, finished), step, steps, time left
+    lock              held while a worker lives
+    reserve           a little disk space, freed to write the reason when the disk is full
+    probe/            a scene: what does not change on the probe clip (low, high, bicubic, teacher, plain)
+    snapshots/<step>/ a scene: the student at that step
+    weights/          student.safetensors, memory.safetensors
+    state/<step>/     all that an exact resume needs; the last two are kept
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from workbench.config import RunConfig
+from workbench.errors import BusyError, FolderError
+from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, write_atomic
+
+FORMAT = 1
+RESERVE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """Where a run stands.
+
+    Attributes:
+        state: queued, running, stopped, failed, finished; or ``died``: it says running, but nobody holds its lock.
+        step: steps done.
+        steps: steps wanted.
+        reason: why it failed or stopped, in words.
+        seconds_per_step: a running mean.
+        seconds_left: an estimate, None where there is none.
+        updated: when this was written, seconds since 1970.
+    """
+
+    state: str
+    step: int = 0
+    steps: int = 0
+    reason: str = ""
+    seconds_per_step: float | None = None
+    seconds_left: float | None = None
+    updated: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        """Whether more is to be expected without anybody doing anything."""
+        return self.state in ("queued", "running")
+
+    @property
+    def resumable(self) -> bool:
+        """Whether starting it again goes on where it was."""
+        return self.state in ("stopped", "failed", "died")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, to be read."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def record(self) -> dict[str, Any]:
+        """What ``run.json`` says: config, versions, seed, checksums."""
+        path = self.folder / "run.json"
+        try:
+            record = json.loads(path.read_text())
+        except FileNotFoundError as error:
+            raise FolderError(f"{self.folder}: no run.json here; `workbench train` writes runs") from error
+        except ValueError as error:
+            raise FolderError(f"{path}: not readable as JSON ({error})") from error
+        if not isinstance(record, dict) or record.get("format") != FORMAT:
+            raise FolderError(f"{path}: not a run of format {FORMAT}; update the workbench, or it is something else")
+        return record
+
+    def config(self) -> RunConfig:
+        """The settings of the run."""
+        return RunConfig.from_dict(self.record()["config"])
+
+    def status(self) -> Status:
+        """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""
+        try:
+            saved = json.loads((self.folder / "status.json").read_text())
+            status = Status(**saved)
+        except FileNotFoundError:
+            return Status(state="queued", steps=self.config().steps)
+        except (ValueError, TypeError) as error:
+            raise FolderError(f"{self.folder / 'status.json'}: not a readable status ({error})") from error
+        if status.state == "running" and not is_locked(self.folder):
+            status = Status(**(saved | {"state": "died", "reason": "the worker ended without a word; resume to go on"}))
+        return status
+
+    def metrics(self, after: int = 0) -> list[dict[str, Any]]:
+        """Every whole line with ``step > after``; a line still being written is left for next time."""
+        path = self.folder / "metrics.jsonl"
+        if not path.exists():
+            return []
+        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        rows = []
+        for number, line in enumerate(whole, 1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise FolderError(f"{path}, line {number}: not readable as JSON ({error})") from error
+            if row["step"] > after:
+                rows.append(row)
+        return rows
+
+    def snapshots(self) -> list[int]:
+        """Steps at which there is a whole snapshot, ascending."""
+        home = self.folder / "snapshots"
+        if not home.is_dir():
+            return []
+        return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
+
+    def snapshot(self, step: int) -> Scene:
+        """The probe clip at a step: what does not change, and the student, as one scene."""
+        fixed, student = read_scene(self.folder / "probe"), read_scene(self.folder / "snapshots" / f"{step:07d}")
+        return merge_scenes(f"{self.name}-{step}", f"{self.name}, step {step}", fixed, student)
+
+    def weights(self, name: str = "student") -> Path:
+        """Where the weights called ``name`` lie."""
+        return self.folder / "weights" / f"{name}.safetensors"
+
+
+class RunWriter:
+    """The worker's side of a run folder; holds the lock from construction to :meth:`close`.
+
+    Raises:
+        BusyError: another worker is at it.
+        FolderError: not a run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.run = Run(folder)
+        self.config = self.run.config()
+        self.folder = folder
+        self._lock = FileLock(folder / "lock")
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BusyError(f"{folder.name}: another worker is at it; follow or stop that one") from error
+        (folder / "stop").unlink(missing_ok=True)
+        if not (folder / "reserve").exists():
+            write_atomic(folder / "reserve", b"\0" * RESERVE_BYTES)
+        self._metrics = None
+
+    def say(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
+        """Replace ``status.json``; a failure is written with the help of the reserve when the disk is full."""
+        left = seconds_per_step * (self.config.steps - step) if seconds_per_step and state == "running" else None
+        status = {
+            "state": state,
+            "step": step,
+            "steps": self.config.steps,
+            "reason": reason,
+            "seconds_per_step": seconds_per_step,
+            "seconds_left": left,
+            "updated": time.time(),
+        }
+        if state == "failed":
+            (self.folder / "reserve").unlink(missing_ok=True)
+        write_atomic(self.folder / "status.json", json.dumps(status))
+
+    def rewind(self, step: int) -> None:
+        """Forget what was logged or looked at after ``step``, so that a resumed run repeats nothing."""
+        kept = [json.dumps(row) + "\n" for row in self._whole_rows() if row["step"] <= step]
+        write_atomic(self.folder / "metrics.jsonl", "".join(kept))
+        for later in self.run.snapshots():
+            if later > step:
+                shutil.rmtree(self.folder / "snapshots" / f"{later:07d}")
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``; it is on its way to the disk when this returns."""
+        if self._metrics is None:
+            self._metrics = (self.folder / "metrics.jsonl").open("a")
+        self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
+        self._metrics.flush()
+
+    @property
+    def stop_wanted(self) -> bool:
+        """Whether somebody asked this run to stop."""
+        return (self.folder / "stop").exists()
+
+    def close(self) -> None:
+        """Let go of the lock."""
+        if self._metrics is not None:
+            self._metrics.close()
+        self._lock.release()
+
+    def _whole_rows(self) -> Iterable[dict[str, Any]]:
+        path = self.folder / "metrics.jsonl"
+        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def create_run(folder: Path, config: RunConfig, provenance: Mapping[str, Any] | None = None) -> Run:
+    """Lay out a new run folder; nothing is computed yet.
+
+    Args:
+        folder: where; must not exist.
+        config: what the run is.
+        provenance: further lines for ``run.json`` (versions, commit, checksums).
+
+    Raises:
+        FolderError: there is something already, or the name cannot be a folder name everywhere.
+    """
+    check_name(folder.name, "run")
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise FolderError(f"{folder}: there is something already; choose another name, or resume it") from error
+    record = {"format": FORMAT, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "config": config.to_dict()}
+    write_atomic(folder / "run.json", json.dumps(record | dict(provenance or {}), indent=1))
+    write_atomic(folder / "reserve", b"\0" * RESERVE_BYTES)
+    return Run(folder)
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a worker lives in this run folder."""
+    if not (folder / "lock").exists():
+        return False
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    except OSError:  # a read-only folder, for instance the runs that ship with the package: nobody can be at work there
+        return False
+    lock.release()
+    return False
+
+
+def list_runs(root: Path) -> list[str]:
+    """Names of the runs under a folder, newest first; half-made ones without ``run.json`` are left out."""
+    if not root.is_dir():
+        return []
+    found = [p for p in root.iterdir() if NAME.fullmatch(p.name) and (p / "run.json").is_file()]
+    return [p.name for p in sorted(found, key=lambda p: (p.stat().st_mtime, p.name), reverse=True)]
+
+
+def find_run(roots: Iterable[Path], name: str) -> Run:
+    """The run called ``name`` under the first root that has it.
+
+    Raises:
+        FolderError: no such run; names the ones there are. A name with path separators is never looked up.
+    """
+    known: list[str] = []
+    for root in roots:
+        names = list_runs(root)
+        if name in names:
+            return Run(root / name)
+        known += names
+    raise FolderError(f"no run {name!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+def start_worker(run: Run) -> int:
+    """Start (or resume) a run in a process of its own, which outlives this one; returns its process id.
+
+    Raises:
+        BusyError: a worker is at it already.
+    """
+    if is_locked(run.folder):
+        raise BusyError(f"{run.name}: a worker is at it already")
+    (run.folder / "stop").unlink(missing_ok=True)
+    with (run.folder / "log.txt").open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "workbench.training.worker", str(run.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+        )
+    return worker.pid
+
+
+def request_stop(run: Run) -> None:
+    """Ask a run to finish its step, save and say stopped; it can be resumed later."""
+    write_atomic(run.folder / "stop", "")

@@ -1,0 +1,79 @@
+"""The letters of the axes, and the checks at the door.
+
+===  ==================================================================
+B    clips in a batch
+T    frames of a clip
+N    images in a batch (often B times T)
+C    channels (RGB where there are three)
+H W  rows and columns; of whatever picture the name speaks of
+K    hidden channels of a ConvLSTM
+===  ==================================================================
+
+A name may carry its layout as a suffix where two layouts meet (``frames_BTCHW``). Inside the library pictures are
+float RGB in [0, 1]; 8-bit arrays ``(T, H, W, 3)`` live in ``data.video``, the metrics and the views.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.errors import ShapeError
+
+
+def check_clip(clip: Tensor, name: str = "clip") -> tuple[int, int, int, int, int]:
+    """Return ``(B, T, C, H, W)`` of a batch of clips, or say what is wrong with it.
+
+    Raises:
+        ShapeError: the axes are not ``(B, T, 3, H, W)``, one of them is empty, or the numbers are not floats.
+
+    Example:
+        >>> check_clip(torch.zeros(1, 5, 3, 8, 8))
+        (1, 5, 3, 8, 8)
+    """
+    if clip.ndim != 5 or clip.shape[2] != 3:
+        raise ShapeError(f"{name}: want (B, T, 3, H, W), got {tuple(clip.shape)}")
+    if 0 in clip.shape:
+        raise ShapeError(f"{name}: an axis is empty: {tuple(clip.shape)}")
+    if not clip.is_floating_point():
+        raise ShapeError(f"{name}: want floats in [0, 1], got {clip.dtype}; see tensors.to_float")
+    return tuple(clip.shape)  # pyright: ignore[reportReturnType]
+
+
+def check_frames(frames: np.ndarray, name: str = "frames") -> tuple[int, int, int]:
+    """Return ``(T, H, W)`` of 8-bit frames ``(T, H, W, 3)``, or say what is wrong with them."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+        raise ShapeError(f"{name}: want uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
+    if 0 in frames.shape:
+        raise ShapeError(f"{name}: an axis is empty: {frames.shape}")
+    return frames.shape[0], frames.shape[1], frames.shape[2]
+
+
+def to_float(frames: np.ndarray, dtype: torch.dtype = torch.float32, device: Any = None) -> Tensor:
+    """8-bit frames ``(T, H, W, 3)`` -> a clip ``(1, T, 3, H, W)`` in [0, 1]."""
+    check_frames(frames)
+    clip = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    return clip.permute(0, 3, 1, 2).to(dtype).div(255)[None].contiguous()
+
+
+def to_uint8(clip: Tensor) -> np.ndarray:
+    """A clip ``(1, T, 3, H, W)`` or ``(T, 3, H, W)`` -> 8-bit frames ``(T, H, W, 3)``: clamp, times 255, round.
+
+    This is the one place where pictures are quantised: what is scored, written and shown has gone through here.
+
+    Raises:
+        ShapeError: more than one clip, or not a clip at all.
+
+    Example:
+        >>> to_uint8(torch.tensor([-1.0, 0.5, 2.0]).view(1, 3, 1, 1)).ravel().tolist()
+        [0, 128, 255]
+    """
+    if clip.ndim == 5 and clip.shape[0] == 1:
+        clip = clip[0]
+    if clip.ndim != 4 or clip.shape[1] != 3:
+        raise ShapeError(f"clip: want (1, T, 3, H, W) or (T, 3, H, W), got {tuple(clip.shape)}")
+    eight_bit = clip.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    return eight_bit.permute(0, 2, 3, 1).contiguous().cpu().numpy()

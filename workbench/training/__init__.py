@@ -1,0 +1,1 @@
+"""The loop, its record on disk, and the process that runs it."""

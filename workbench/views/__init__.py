@@ -1,0 +1,1 @@
+"""What a person looks at; reads run and scene folders, never a network."""

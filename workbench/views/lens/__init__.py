@@ -1,0 +1,1 @@
+"""The one viewer, and its two thin adapters."""
