@@ -35,9 +35,9 @@ class Network:
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The footage of a run. Clips are a sample's name or a path, with an optional crop: `name[frames, rows, columns]`."""
+    """The footage of a run: samples by name, or paths, with an optional crop: `name[frames, rows, columns]`."""
 
-    clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes", "carphone")
+    clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes")
     """What is trained on."""
     probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"
     """What snapshots show and score: never trained on."""

@@ -2,7 +2,7 @@
 
 ::
 
-    scene.json                              methods, size, rate, per-frame curves with units, overlays, protocol, provenance
+    scene.json                              methods, size, rate, curves with units, overlays, protocol, provenance
     frames/<method>/<index>.webp            lossless, five digits
     overlays/<kind>/<method>/<index>.webp   8-bit grey: value = low + grey / 255 * (high - low)
     arrays.npz                              the raw numbers behind every overlay
@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -368,7 +368,7 @@ def merge_scenes(name: str, title: str, *scenes: Scene) -> Scene:
     for curve in (curve for scene in scenes for curve in scene.curves):
         known = curves.get(curve.key)
         series = {**known.series, **curve.series} if known else curve.series
-        curves[curve.key] = Curve(**(asdict(curve) | {"series": series}))
+        curves[curve.key] = replace(curve, series=series)
     return Scene(
         folder=first.folder,
         name=name,

@@ -29,16 +29,16 @@ CROP_EXAMPLE = "'bigbuckbunny[0:96, :, 352:640]' (frames, rows, columns)"
 def load_clip(spec: str) -> Video:
     """A clip by name, and if wanted only a part of it.
 
-    ``spec`` is the name of a sample clip or the path of a video file or of a folder of frames, then, if wanted, a crop in
-    brackets as numpy reads it: frames, rows, columns, each ``first:last``; what is left out is taken whole, negative
-    numbers count from the end::
+    ``spec`` is the name of a sample clip or the path of a video file or of a folder of frames, then, if wanted, a crop
+    in brackets as numpy reads it: frames, rows, columns, each ``first:last``; what is left out is taken whole,
+    negative numbers count from the end::
 
         bigbuckbunny
         bigbuckbunny[0:96, :, 352:640]
         films/holiday.mp4[-50:]
 
-    A sample's name wins over a file of the same name (write ``./bikes`` for the file). A path that exists is taken as it
-    stands, brackets included; only if there is none does a closing bracket at the end make what stands in the last
+    A sample's name wins over a file of the same name (write ``./bikes`` for the file). A path that exists is taken as
+    it stands, brackets included; only if there is none does a closing bracket at the end make what stands in the last
     pair of brackets a crop. So ``shot[1]`` is the folder of that name, and ``shot[1][0:9]`` its first nine frames.
 
     Args:
@@ -61,8 +61,10 @@ def load_clip(spec: str) -> Video:
     part = video.frames[frames, rows, columns]
     if not part.size:
         length = "at least " * (early and len(video) == stop) + str(len(video))
-        raise DataError(f"{spec}: nothing is left; {name} has {length} frames of {video.width}x{video.height} (rows to "
-                        f"{video.height}, columns to {video.width})")
+        raise DataError(
+            f"{spec}: nothing is left; {name} has {length} frames of {video.width}x{video.height} (rows to "
+            f"{video.height}, columns to {video.width})"
+        )
     return Video(np.ascontiguousarray(part), video.fps)
 
 

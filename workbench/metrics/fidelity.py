@@ -38,8 +38,12 @@ def luma(frames: np.ndarray) -> np.ndarray:
         >>> luma(np.full((1, 1, 1, 3), 255, np.uint8)).item()
         235.0
     """
-    check_frames(frames)
-    return 16 + frames @ (np.array(LUMA_WEIGHTS) / 255)
+    weights = np.array(LUMA_WEIGHTS) / 255
+    planes = np.empty(check_frames(frames))
+    for plane, frame in zip(planes, frames, strict=True):  # frame by frame: a clip of doubles is large
+        np.matmul(frame, weights, out=plane)
+    planes += 16
+    return planes
 
 
 def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
@@ -94,9 +98,10 @@ def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop:
         ConfigError: no such channel.
     """
     check_frames(first, "first")
-    if min(first.shape[1:3]) - 2 * crop < WINDOW:
+    height, width = first.shape[1:3]
+    if min(height, width) - 2 * crop < WINDOW:
         raise ShapeError(
-            f"ssim: want at least {WINDOW}x{WINDOW} pixels, got {first.shape[2]}x{first.shape[1]} less {crop} at every border"
+            f"ssim: want at least {WINDOW}x{WINDOW} pixels, got {width}x{height} less {crop} at every border"
         )
     scores = []
     for a, b in _pairs(first, second, channel, crop):
@@ -119,7 +124,9 @@ def _window_mean(plane: np.ndarray) -> np.ndarray:
     return cv2.sepFilter2D(plane, cv2.CV_64F, kernel, kernel)[edge:-edge, edge:-edge]
 
 
-def _pairs(first: np.ndarray, second: np.ndarray, channel: Channel, crop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _pairs(
+    first: np.ndarray, second: np.ndarray, channel: Channel, crop: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Frame by frame in double precision, ``(H, W)`` on luma or ``(H, W, 3)``: a clip of doubles is large."""
     check_frames(first, "first")
     check_frames(second, "second")

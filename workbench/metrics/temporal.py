@@ -7,6 +7,7 @@ the frames. Lower is better. Neither means much without PSNR beside it: a still 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -95,12 +96,14 @@ def tof(frames: np.ndarray, reference: np.ndarray, *, reference_flow: np.ndarray
     else:
         raise ShapeError(f"reference_flow: want {(t - 1, height, width, 2)}, got {reference_flow.shape}")
     steps = zip(_flow_steps(frames), true_steps, strict=True)
-    return np.array([np.nan] + [float(np.linalg.norm(ours - true, axis=-1).mean(dtype=np.float64)) for ours, true in steps])
+    return np.array(
+        [np.nan] + [float(np.linalg.norm(ours - true, axis=-1).mean(dtype=np.float64)) for ours, true in steps]
+    )
 
 
 def _flow_steps(frames: np.ndarray) -> Iterator[np.ndarray]:
     grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
-    for before, after in zip(grey, grey[1:], strict=False):
+    for before, after in pairwise(grey):
         yield cv2.calcOpticalFlowFarneback(before, after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # pyright: ignore
 
 

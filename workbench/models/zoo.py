@@ -6,11 +6,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from workbench.errors import ConfigError, unknown_name
 from workbench.models.bicubic import Bicubic
 from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
 from workbench.models.vespcn import vespcn, vespcn_paper
-from workbench.models.video_sr import VideoSR
+from workbench.models.video_sr import VideoSR, count_parameters
 
 NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "bicubic": Bicubic,
@@ -53,3 +55,21 @@ def build(name: str, **settings: Any) -> VideoSR:
 def takes_skip(name: str) -> bool:
     """Whether the network called ``name`` has a skip connection that can be chosen."""
     return "skip" in inspect.signature(NETWORKS[name]).parameters
+
+
+def table_rows() -> list[dict[str, Any]]:
+    """What there is to know of every network: name, parameters, frames, channels of F^SR, one line of words."""
+    rows: list[dict[str, Any]] = []
+    for name, builder in NETWORKS.items():
+        with torch.device("meta"):  # counted, not filled
+            network = build(name)
+        rows.append(
+            {
+                "name": name,
+                "parameters": count_parameters(network),
+                "frames": network.num_frames,
+                "feature_channels": network.feature_channels,
+                "what": (inspect.getdoc(builder) or "").splitlines()[0],
+            }
+        )
+    return rows

@@ -60,8 +60,8 @@ def modulated_deform_conv(
             folded, grid.view(n * groups, taps * height, width, 2), padding_mode="zeros", align_corners=True
         )
         fetched = fetched * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
-        columns_NCHW = fetched.view(n, channels * taps, height, width)
-    return F.conv2d(columns_NCHW, weight.view(out_channels, channels * taps, 1, 1), bias)
+        columns_NCHW = fetched.reshape(n, channels * taps, height, width)
+    return F.conv2d(columns_NCHW, weight.reshape(out_channels, channels * taps, 1, 1), bias)
 
 
 class ModulatedDeformConv(nn.Module):

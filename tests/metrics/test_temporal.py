@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from workbench.data.samples import sample
+from workbench.errors import ShapeError
+from workbench.metrics import temporal
+from workbench.metrics.temporal import flow, t_diff, tof
+
+
+def blobs(frames=4, shift=0, height=64, width=80):
+    """A textured picture that moves ``shift`` pixels to the right each frame, without a seam in sight."""
+    rows, columns = np.mgrid[:height, :width].astype(float)
+    values = []
+    for t in range(frames):
+        x = columns - shift * t
+        values.append(128 + 45 * np.sin(x / 5) * np.cos(rows / 6) + 45 * np.sin((x + 2 * rows) / 11))
+    return np.repeat(np.array(values)[..., None], 3, axis=-1).astype(np.uint8)
+
+
+def test_t_diff_by_hand():
+    """Grey pixels: luma moves 219 / 255 of a level for each level."""
+    reference = np.zeros((4, 2, 2, 3), np.uint8)
+    reference[2] = 10  # the truth brightens by 10, then darkens by 10
+    frames = np.full((4, 2, 2, 3), 50, np.uint8)
+    frames[1, 0] = 90  # the clip flickers in half of its pixels in frame 1, and misses the brightening
+    curve = t_diff(frames, reference)
+    assert np.isnan(curve[0])
+    half, level = 0.5, 219 / 255
+    wanted = [half * 40, half * 50 + half * 10, 10]
+    assert curve[1:] == pytest.approx([value * level for value in wanted])
+
+
+def test_t_diff_does_not_see_what_stands_still():
+    reference = blobs(shift=2)
+    assert t_diff(reference, reference)[1:].tolist() == [0, 0, 0]
+    darker = (reference * 0.0 + 7).astype(np.uint8)
+    constant_error = reference - 5
+    assert t_diff(constant_error, reference)[1:] == pytest.approx([0, 0, 0], abs=1e-12)
+    assert t_diff(darker, reference)[1:].min() > 1
+
+
+def test_t_diff_sees_noise_that_changes_and_not_noise_that_stays():
+    reference = blobs()
+    noise = np.random.default_rng(0).integers(-9, 10, reference.shape)
+    flickering = (reference + noise).clip(0, 255).astype(np.uint8)
+    still = (reference + noise[:1]).clip(0, 255).astype(np.uint8)
+    assert t_diff(still, reference)[1:].max() < 1e-12
+    assert t_diff(flickering, reference)[1:].min() > 2
+
+
+def test_flow_of_a_shift_is_the_shift():
+    steps = flow(blobs(shift=2))
+    assert steps.shape == (3, 64, 80, 2)
+    assert steps.dtype == np.float32
+    inside = steps[:, 12:-12, 12:-12]
+    assert np.median(inside[..., 0]) == pytest.approx(2, abs=0.1)
+    assert np.median(inside[..., 1]) == pytest.approx(0, abs=0.1)
+
+
+def test_tof_of_equal_clips_is_zero():
+    clip = blobs(shift=1)
+    curve = tof(clip, clip)
+    assert np.isnan(curve[0])
+    assert curve[1:].tolist() == [0, 0, 0]
+
+
+def test_tof_is_the_length_of_the_difference():
+    """By the definition, from the two flows."""
+    frames, reference = blobs(shift=2), blobs(shift=0)
+    difference = flow(frames).astype(float) - flow(reference)
+    wanted = np.sqrt((difference**2).sum(axis=-1)).mean(axis=(1, 2))
+    assert tof(frames, reference)[1:] == pytest.approx(wanted, rel=1e-5)
+    assert 1 < wanted.mean() < 2.5  # a still clip against one that moves 2 pixels a frame
+
+
+def test_the_flow_of_the_truth_can_be_used_again(monkeypatch):
+    frames, reference = blobs(shift=2), blobs(shift=1)
+    wanted, known = tof(frames, reference), flow(reference)
+    seen = []
+    steps = temporal._flow_steps
+    monkeypatch.setattr(temporal, "_flow_steps", lambda clip: seen.append(clip is reference) or steps(clip))
+    assert np.array_equal(tof(frames, reference, reference_flow=known), wanted, equal_nan=True)
+    assert seen == [False]
+    with pytest.raises(ShapeError, match=r"reference_flow: want \(3, 64, 80, 2\), got \(2, 64, 80, 2\)"):
+        tof(frames, reference, reference_flow=known[1:])
+
+
+def test_tof_on_a_real_clip_sees_a_dropped_frame():
+    clip = sample("carphone", frames=8).frames
+    stuck = clip.copy()
+    stuck[4] = stuck[3]
+    curve = tof(stuck, clip)
+    assert curve[[1, 2, 3, 6, 7]].max() == 0
+    assert curve[4:6].min() > 0
+
+
+def test_a_single_frame_has_no_step():
+    clip = blobs(frames=1)
+    assert np.isnan(t_diff(clip, clip)).tolist() == [True]
+    assert np.isnan(tof(clip, clip)).tolist() == [True]
+    assert flow(clip).shape == (0, 64, 80, 2)
+
+
+@pytest.mark.parametrize("metric", [t_diff, tof])
+def test_wrong_input(metric):
+    with pytest.raises(ShapeError, match="want two clips of one size"):
+        metric(blobs(frames=3), blobs(frames=4))
+    with pytest.raises(ShapeError, match="want uint8"):
+        metric(blobs() / 255, blobs())

@@ -1,0 +1,135 @@
+"""Bicubic against its definition, written out as a matrix; borders and warping against pictures known by hand."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.errors import ShapeError
+from workbench.imaging import crop_to_multiple, mirror_pad, pad_to_multiple, resize_bicubic, rgb_to_y, warp
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' kernel with a = -0.5."""
+    x = np.abs(x)
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
+
+
+def imresize_matrix(size: int, new_size: int) -> np.ndarray:
+    """MATLAB's imresize along one axis: out = matrix @ in. Half-pixel centres, stretched kernel, mirrored edges."""
+    factor = size / new_size
+    stretch = max(factor, 1.0)
+    reach = np.arange(-4 * size - 40, 5 * size + 40)
+    period = reach % (2 * size)
+    mirrored = np.where(period < size, period, 2 * size - 1 - period)
+    matrix = np.zeros((new_size, size))
+    for row in range(new_size):
+        centre = (row + 0.5) * factor - 0.5
+        weights = cubic((centre - reach) / stretch)
+        np.add.at(matrix[row], mirrored, weights / weights.sum())
+    return matrix
+
+
+@pytest.mark.parametrize("scale", [2, 3, 4])
+@pytest.mark.parametrize("down", [True, False])
+@pytest.mark.parametrize("small", [(1, 1), (2, 5), (9, 12)])
+def test_bicubic_is_matlab_imresize(scale, down, small):
+    height, width = (side * scale for side in small) if down else small
+    new = small if down else (height * scale, width * scale)
+    picture = np.random.default_rng(0).random((3, height, width))
+    wanted = imresize_matrix(height, new[0]) @ picture @ imresize_matrix(width, new[1]).T
+    resized = resize_bicubic(torch.from_numpy(picture), scale=scale, down=down)
+    assert np.abs(resized.numpy() - wanted).max() < 1e-12
+    single = resize_bicubic(torch.from_numpy(picture).float(), scale=scale, down=down)
+    assert np.abs(single.numpy() - wanted).max() < 2e-6
+
+
+def test_matlab_kernel_by_hand():
+    """x2 up: weights (-3, 29, 111, -9) / 128 of the four nearest pixels, worked out from the kernel at 1/4 and 3/4."""
+    step = torch.zeros(1, 1, 8, dtype=torch.float64)
+    step[..., 4] = 128
+    row = resize_bicubic(step.expand(1, 8, 8), scale=2)[0, 8]
+    assert row[5:13].tolist() == pytest.approx([-3, -9, 29, 111, 111, 29, -9, -3])
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_bicubic_keeps_a_constant_to_the_border(down):
+    resized = resize_bicubic(torch.full((2, 3, 8, 12), 0.3, dtype=torch.float64), scale=4, down=down)
+    assert torch.allclose(resized, torch.full_like(resized, 0.3), atol=1e-14)
+
+
+@pytest.mark.parametrize("down", [True, False])
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_bicubic_keeps_a_ramp_at_half_pixel_centres(scale, down):
+    size = 12 * scale if down else 12
+    ramp = torch.arange(size, dtype=torch.float64).expand(1, size, size)
+    resized = resize_bicubic(ramp, scale=scale, down=down)[0, 0]
+    factor = scale if down else 1 / scale
+    centres = (torch.arange(len(resized), dtype=torch.float64) + 0.5) * factor - 0.5
+    inside = slice(2, -2) if down else slice(2 * scale, -2 * scale)  # mirrored borders bend a ramp
+    assert (resized - centres)[inside].abs().max() < 1e-12
+
+
+def test_bicubic_of_an_impulse_is_symmetric_and_separable():
+    picture = torch.zeros(1, 9, 9, dtype=torch.float64)
+    picture[0, 4, 4] = 1
+    spot = resize_bicubic(picture, scale=3)[0]
+    assert torch.allclose(spot, spot.T)
+    assert torch.allclose(spot, spot.flip(0))
+    assert spot[13, 13] == 1  # the centre of the enlarged pixel falls on the pixel itself
+    assert torch.allclose(spot, spot[13][None] * spot[:, 13][:, None])
+    assert spot.sum() == pytest.approx(9)
+
+
+def test_bicubic_takes_any_number_of_leading_axes():
+    clip = torch.rand(2, 3, 3, 8, 8)
+    resized = resize_bicubic(clip, scale=2, down=True)
+    assert resized.shape == (2, 3, 3, 4, 4)
+    assert torch.equal(resized[1, 2], resize_bicubic(clip[1, 2], scale=2, down=True))
+    assert resize_bicubic(clip, scale=1) is clip
+
+
+def test_bicubic_refuses_what_does_not_divide():
+    with pytest.raises(ShapeError, match=r"10x8.*multiple of 4.*crop_to_multiple"):
+        resize_bicubic(torch.zeros(1, 3, 8, 10), scale=4, down=True)
+
+
+def test_mirror_pad_is_numpy_symmetric():
+    picture = np.arange(12.0).reshape(3, 4)
+    padded = mirror_pad(torch.from_numpy(picture), 8, 3).numpy()
+    assert np.array_equal(padded, np.pad(picture, ((8, 8), (3, 3)), mode="symmetric"))
+    assert mirror_pad(torch.from_numpy(picture), 2).shape == (7, 8)
+
+
+def test_crop_and_pad_to_a_multiple():
+    picture = torch.arange(30.0).reshape(1, 5, 6)
+    assert torch.equal(crop_to_multiple(picture, 4), picture[:, :4, :4])
+    padded = pad_to_multiple(picture, 4)
+    assert np.array_equal(padded.numpy(), np.pad(picture.numpy(), ((0, 0), (0, 3), (0, 2)), mode="edge"))
+    assert pad_to_multiple(padded, 4) is padded
+
+
+def test_luma_by_hand():
+    assert rgb_to_y(torch.zeros(3, 1, 1)).item() == 16
+    red, green, blue = (rgb_to_y(torch.eye(3)[c].view(3, 1, 1)).item() for c in range(3))
+    assert (red, green, blue) == pytest.approx((81.481, 144.553, 40.966))
+    assert rgb_to_y(torch.zeros(2, 5, 3, 4, 6)).shape == (2, 5, 4, 6)
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, 2), (-2, 1)])
+def test_warp_by_whole_pixels_is_a_shift(dx, dy):
+    picture = torch.rand(1, 2, 6, 7)
+    flow = torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).expand(1, 2, 6, 7)
+    rows, columns = (torch.arange(6) + dy).clamp(0, 5), (torch.arange(7) + dx).clamp(0, 6)
+    assert torch.allclose(warp(picture, flow), picture[:, :, rows][..., columns], atol=1e-5)
+
+
+def test_warp_by_half_a_pixel_is_the_mean():
+    flow = torch.tensor([0.5, 0.0]).view(1, 2, 1, 1).expand(1, 2, 1, 3)
+    assert warp(torch.tensor([[[[1.0, 2.0, 4.0]]]]), flow).ravel().tolist() == pytest.approx([1.5, 3.0, 4.0])
+
+
+def test_warp_refuses_another_size():
+    with pytest.raises(ShapeError, match=r"want \(1, 2, 4, 4\)"):
+        warp(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 4, 5))

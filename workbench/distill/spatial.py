@@ -1,0 +1,105 @@
+"""Spatial distillation: the student shall look where the teacher looks (STD, section 3.1)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from workbench.errors import ShapeError
+
+Mapping = Literal["sum_squares", "sum_abs", "max_squares"]
+Normalisation = Literal["none", "unit"]
+
+MAPPINGS: tuple[Mapping, ...] = ("sum_squares", "sum_abs", "max_squares")
+
+
+def attention_map(
+    features: Tensor, *, mapping: Mapping = "sum_squares", normalisation: Normalisation = "none"
+) -> Tensor:
+    r"""Where a network looks: how much its channels say at each pixel.
+
+    .. math::
+        M_{sum} = \sum_c |F_c| \quad (1) \qquad
+        M^2_{sum} = \sum_c |F_c|^2 \quad (2) \qquad
+        M^2_{max} = \max_c |F_c|^2 \quad (3)
+
+    Args:
+        features: ``(..., C, H, W)``, any scale; computed in float32.
+        mapping: ``sum_squares`` is equation (2), the paper's choice; ``sum_abs`` (1); ``max_squares`` (3).
+        normalisation: ``none`` as the paper writes it; ``unit`` divides each map by its Euclidean length, which
+            makes it indifferent to the features' brightness (as Zagoruyko and Komodakis' attention transfer does).
+
+    Returns:
+        ``(..., H, W)``, non-negative.
+
+    Raises:
+        ShapeError: fewer than three axes.
+
+    Example:
+        >>> attention_map(torch.tensor([3.0, -4.0]).view(2, 1, 1)).item()
+        25.0
+    """
+    if features.ndim < 3:
+        raise ShapeError(f"features: want (..., C, H, W), got {tuple(features.shape)}")
+    features = features.float()
+    if mapping == "sum_squares":
+        maps = features.square().sum(dim=-3)
+    elif mapping == "sum_abs":
+        maps = features.abs().sum(dim=-3)
+    elif mapping == "max_squares":
+        maps = features.square().amax(dim=-3)
+    else:
+        raise ValueError(f"mapping: want one of {', '.join(MAPPINGS)}, got {mapping!r}")
+    if normalisation == "unit":
+        maps = maps / maps.flatten(-2).norm(dim=-1).clamp_min(1e-12)[..., None, None]
+    elif normalisation != "none":
+        raise ValueError(f"normalisation: want 'none' or 'unit', got {normalisation!r}")
+    return maps
+
+
+def spatial_distillation(
+    student: Tensor,
+    teacher: Tensor,
+    *,
+    mapping: Mapping = "sum_squares",
+    normalisation: Normalisation = "none",
+) -> Tensor:
+    r"""How differently the two look at a clip: L2 distance of their attention maps.
+
+    .. math:: L_{SD} = \frac{1}{N} \sum_{t=1}^{N} \frac{1}{HW} \lVert M^S_t - M^T_t \rVert_2^2
+
+    The channel counts may differ. Whether the paper squares the distance, and whether it sums or averages over the
+    pixels, is not stated in any public source; this is the squared distance, a mean over frames and pixels. Unit maps
+    of ``HW`` pixels have values near :math:`1/\sqrt{HW}`; they are scaled by :math:`\sqrt{HW}` before the distance,
+    so that the term does not depend on the size of the crop.
+
+    Args:
+        student: F^SR of the student, ``(B, T, C, H, W)``.
+        teacher: F^SR of the teacher, ``(B, T, C', H, W)``; no gradient goes there.
+        mapping: see :func:`attention_map`.
+        normalisation: see :func:`attention_map`.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ShapeError: the two do not show the same frames at the same size.
+    """
+    if student.shape[:-3] != teacher.shape[:-3] or student.shape[-2:] != teacher.shape[-2:]:
+        raise ShapeError(f"features: same frames and size wanted, got {tuple(student.shape)}, {tuple(teacher.shape)}")
+    ours = attention_map(student, mapping=mapping, normalisation=normalisation)
+    theirs = attention_map(teacher.detach(), mapping=mapping, normalisation=normalisation)
+    pixels = ours.shape[-1] * ours.shape[-2] if normalisation == "unit" else 1
+    return (ours - theirs).square().mean() * pixels
+
+
+def attention_overlap(first: Tensor, second: Tensor) -> Tensor:
+    """How alike two maps are, one number a frame: the cosine between them, 1 where they are proportional.
+
+    Args:
+        first: maps ``(..., H, W)``.
+        second: maps of the same shape.
+    """
+    return torch.cosine_similarity(first.flatten(-2), second.flatten(-2), dim=-1)

@@ -1,0 +1,151 @@
+"""Weights on disk: safetensors with the recipe of their network inside; nothing is unpickled."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save as to_bytes
+from torch import nn
+
+from workbench.errors import WeightsError, unknown_name
+from workbench.models.video_sr import VideoSR
+from workbench.models.zoo import build
+from workbench.scenes import write_atomic
+
+FORMAT = "1"
+PRETRAINED = "pretrained:"
+
+
+def pretrained_names() -> list[str]:
+    """Names of the weights that ship with the package."""
+    home = resources.files("workbench.pretrained")
+    return sorted(p.name.removesuffix(".safetensors") for p in home.iterdir() if p.name.endswith(".safetensors"))
+
+
+def locate(where: str | Path) -> Path:
+    """The file that ``pretrained:NAME`` or a path stands for.
+
+    Raises:
+        UnknownNameError: nothing of that name ships.
+        WeightsError: no such file.
+    """
+    if isinstance(where, str) and where.startswith(PRETRAINED):
+        name = where.removeprefix(PRETRAINED)
+        if name not in pretrained_names():
+            raise unknown_name("pretrained weights", name, pretrained_names())
+        return Path(str(resources.files("workbench.pretrained") / f"{name}.safetensors"))
+    path = Path(where)
+    if not path.is_file():
+        raise WeightsError(f"{path}: no such file; `{PRETRAINED}NAME` stands for: {', '.join(pretrained_names())}")
+    return path
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors atomically: a reader finds the old file or the whole new one."""
+    plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
+    write_atomic(path, to_bytes(plain, dict(metadata or {})))
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Read tensors and their metadata.
+
+    Raises:
+        WeightsError: not a safetensors file, or cut short.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def save(network: VideoSR, path: Path, *, half: bool = False, **card: Any) -> None:
+    """Write a network's weights with the recipe that builds it.
+
+    Args:
+        network: made by :func:`workbench.models.zoo.build`.
+        path: the ``.safetensors`` file to write.
+        half: store in half precision (they are floats again when loaded).
+        card: further JSON-able facts that travel along (data, steps, seed, scores).
+    """
+    if not network.recipe:
+        raise WeightsError("this network was not built by the zoo, so nobody could rebuild it; use zoo.build")
+    tensors = network.state_dict()
+    if half:
+        tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    metadata = {"format": FORMAT, "recipe": json.dumps(network.recipe), "card": json.dumps(card)}
+    save_tensors(path, tensors, metadata)
+
+
+def load(where: str | Path) -> VideoSR:
+    """Build the network whose weights these are, and load them; in evaluation mode.
+
+    Raises:
+        WeightsError: the file is damaged, is not one of ours, or does not fit its own recipe.
+    """
+    path = locate(where)
+    tensors, metadata = read_tensors(path)
+    network = build(**_recipe(path, metadata))
+    _fill(network, tensors, path)
+    return network.eval()
+
+
+def load_into(network: VideoSR, where: str | Path) -> None:
+    """Load weights into a network that is there.
+
+    Raises:
+        WeightsError: they belong to another network; says which, or which tensor does not fit.
+    """
+    path = locate(where)
+    tensors, metadata = read_tensors(path)
+    if "recipe" in metadata:
+        theirs, ours = _recipe(path, metadata)["name"], network.recipe.get("name")
+        if ours is not None and theirs != ours:
+            raise WeightsError(f"{path.name}: these are weights of {theirs}, not of {ours}")
+    _fill(network, tensors, path)
+
+
+def read_card(where: str | Path) -> dict[str, Any]:
+    """What the file says of itself: recipe, data, steps, seed, scores."""
+    path = locate(where)
+    _, metadata = read_tensors(path)
+    return {"recipe": _recipe(path, metadata), **json.loads(metadata.get("card", "{}"))}
+
+
+def _recipe(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    if metadata.get("format") != FORMAT or "recipe" not in metadata:
+        raise WeightsError(f"{path}: not weights of this workbench (no recipe inside), or of a newer version")
+    return json.loads(metadata["recipe"])
+
+
+def _fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load a state dict; every tensor must be there, fit, and be used."""
+    own = network.state_dict()
+    missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
+    if missing or extra:
+        lines = [f"missing {missing[:3]}{' ...' if len(missing) > 3 else ''}"] if missing else []
+        lines += [f"not known {extra[:3]}{' ...' if len(extra) > 3 else ''}"] if extra else []
+        raise WeightsError(f"{path.name}: these weights belong to another network: {'; '.join(lines)}")
+    for name, tensor in tensors.items():
+        if tensor.shape != own[name].shape:
+            raise WeightsError(
+                f"{path.name}: {name} is {tuple(tensor.shape)}, this network wants {tuple(own[name].shape)} "
+                "(another scale or width?)"
+            )
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise WeightsError(
+                f"{path.name}: {name} holds NaN or infinite numbers; the training that wrote it went wrong"
+            )
+    network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})

@@ -1,0 +1,209 @@
+"""What a training leaves on disk: metrics, snapshots of the probe clip, weights, and states to resume from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workbench.data.crops import Pair
+from workbench.distill.observe import Look, Scales, Scores, add_look, look
+from workbench.distill.temporal import TemporalMemory, save_memory
+from workbench.errors import FolderError, WeightsError
+from workbench.models.video_sr import Tap, VideoSR
+from workbench.models.weights import load_into, read_tensors, save, save_tensors
+from workbench.models.zoo import build
+from workbench.runs import RunWriter
+from workbench.scenes import Method, read_scene, write_atomic, write_scene
+from workbench.training.loop import Step
+
+KEPT_STATES = 2
+
+
+def log_row(step: Step) -> dict[str, Any]:
+    """One line of ``metrics.jsonl``."""
+    row: dict[str, Any] = {
+        "step": step.number,
+        "terms": step.terms,
+        "weights": step.weights,
+        "total": step.total,
+        "learning_rate": step.learning_rate,
+        "gradient_norm": step.gradient_norm,
+        "seconds": round(step.seconds, 4),
+        **step.measures,
+    }
+    return row | ({"notes": list(step.notes)} if step.notes else {})
+
+
+# -- looks at the probe clip ----------------------------------------------------------------------------------------
+
+
+def write_probe(
+    writer: RunWriter,
+    pair: Pair,
+    fps: float,
+    *,
+    teacher: VideoSR | None,
+    plain: VideoSR | None,
+    student: VideoSR,
+    memory: TemporalMemory | None,
+    tap: Tap,
+    provenance: dict[str, Any],
+) -> None:
+    """Write what does not change on the probe clip: low, high, bicubic and, where there are any, teacher and plain.
+
+    Without a teacher the colour scales are those of the student as it begins.
+    """
+    folder = writer.folder / "probe"
+    if (folder / "scene.json").exists():
+        return
+    device = next(student.parameters()).device
+    scores = Scores(pair.high)
+    with write_scene(folder) as scene:
+        scene.add_method(Method(key="low", label="Low resolution", note="what the networks see"), pair.low)
+        scene.add_method(Method(key="high", label="Ground truth"), pair.high)
+        floor = look(build("bicubic", scale=student.scale), pair.low)
+        scene.add_method(Method(key="bicubic", label="Bicubic"), floor.frames)
+        scores.add(scene, "bicubic", floor.frames)
+        reference: Look | None = None
+        if teacher is not None:
+            reference = look(teacher, pair.low, memory=memory, is_student=False, tap=tap, device=device)
+        scales = Scales.of(reference or look(student, pair.low, memory=memory, tap=tap, device=device))
+        if teacher is not None and reference is not None:
+            add_look(scene, Method(key="teacher", label=f"Teacher ({teacher.recipe['name']})"), reference, scales)
+            scores.add(scene, "teacher", reference.frames)
+        if plain is not None:
+            seen = look(plain, pair.low, memory=memory, tap=tap, device=device)
+            note = "the student's architecture, trained without a teacher; read with this run's memory"
+            add_look(scene, Method(key="plain", label="Plain student", note=note), seen, scales)
+            scores.add(scene, "plain", seen.frames)
+        scene.add_array("scale.memory", np.array(scales.cells))
+        for mapping, top in scales.maps.items():
+            scene.add_array(f"scale.{mapping}", np.array(top))
+        protocol = {"degradation": writer.config.data.degradation, "scale": student.scale, "channel": "Y", "crop": 0}
+        scene.finish(
+            name=f"{writer.folder.name}-probe", title="Probe clip", fps=fps, protocol=protocol, provenance=provenance
+        )
+
+
+def write_snapshot(
+    writer: RunWriter,
+    step: int,
+    pair: Pair,
+    fps: float,
+    *,
+    student: VideoSR,
+    memory: TemporalMemory | None,
+    tap: Tap,
+) -> None:
+    """Write what the student makes of the probe clip at a step."""
+    folder = writer.folder / "snapshots" / f"{step:07d}"
+    with np.load(writer.folder / "probe" / "arrays.npz", allow_pickle=False) as arrays:
+        tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
+    scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
+    seen = look(student, pair.low, memory=memory, tap=tap, device=next(student.parameters()).device)
+    label = "Distilled student" if writer.config.distils else "Student"
+    with write_scene(folder, replace=True) as scene:
+        add_look(scene, Method(key="student", label=label, note=f"step {step}"), seen, scales)
+        Scores(pair.high).add(scene, "student", seen.frames)
+        probe = read_scene(writer.folder / "probe")
+        scene.finish(
+            name=f"{writer.folder.name}-{step}",
+            title=f"Step {step}",
+            fps=fps,
+            protocol=probe.protocol,
+            provenance={"step": step},
+        )
+
+
+# -- weights and states ---------------------------------------------------------------------------------------------
+
+
+def save_weights(writer: RunWriter, student: VideoSR, memory: TemporalMemory | None, step: int) -> None:
+    """Write the student's weights, and the memory's, as they are now."""
+    home = writer.folder / "weights"
+    home.mkdir(exist_ok=True)
+    save(student, home / "student.safetensors", run=writer.folder.name, step=step)
+    if memory is not None:
+        save_memory(memory, home / "memory.safetensors")
+
+
+def save_state(
+    writer: RunWriter, step: int, student: VideoSR, memory: TemporalMemory | None, optimiser: torch.optim.Optimizer
+) -> None:
+    """Write all that an exact resume needs; a state appears whole, and the one before is kept.
+
+    The batches are a function of the seed and the step, so there is no random state to save.
+    """
+    home = writer.folder / "state"
+    home.mkdir(exist_ok=True)
+    hidden, final = home / f".{step:07d}.partial", home / f"{step:07d}"
+    shutil.rmtree(hidden, ignore_errors=True)
+    shutil.rmtree(final, ignore_errors=True)
+    hidden.mkdir()
+    try:
+        save_tensors(hidden / "student.safetensors", student.state_dict())
+        if memory is not None:
+            save_tensors(hidden / "memory.safetensors", memory.state_dict())
+        saved = optimiser.state_dict()
+        moments = {
+            f"{index}.{name}": value
+            for index, values in saved["state"].items()
+            for name, value in values.items()
+            if isinstance(value, Tensor)
+        }
+        save_tensors(hidden / "optimiser.safetensors", moments)
+        groups = [{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]]
+        write_atomic(hidden / "state.json", json.dumps({"step": step, "groups": groups}))
+        hidden.rename(final)
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    for old in saved_states(writer.folder)[:-KEPT_STATES]:
+        shutil.rmtree(home / f"{old:07d}")
+
+
+def saved_states(folder: Path) -> list[int]:
+    """Steps of the whole states in a run folder, ascending."""
+    home = folder / "state"
+    if not home.is_dir():
+        return []
+    return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
+
+
+def load_state(folder: Path, student: VideoSR, memory: TemporalMemory | None, optimiser: torch.optim.Optimizer) -> int:
+    """Load the newest state that can be read; returns its step, or 0 where there is none.
+
+    Raises:
+        FolderError: there are states, but none can be read.
+    """
+    faults: list[str] = []
+    for step in reversed(saved_states(folder)):
+        home = folder / "state" / f"{step:07d}"
+        try:
+            record = json.loads((home / "state.json").read_text())
+            moments, _ = read_tensors(home / "optimiser.safetensors")
+            load_into(student, home / "student.safetensors")
+            if memory is not None:
+                memory.load_state_dict(read_tensors(home / "memory.safetensors")[0])
+        except (WeightsError, ValueError, OSError) as error:
+            faults.append(f"step {step}: {error}")
+            continue
+        own = optimiser.state_dict()
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        groups = [
+            mine | {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items()}
+            for mine, theirs in zip(own["param_groups"], record["groups"], strict=True)
+        ]
+        optimiser.load_state_dict({"state": state, "param_groups": groups})
+        return step
+    if faults:
+        raise FolderError(f"{folder.name}: no state can be read: {'; '.join(faults)}")
+    return 0

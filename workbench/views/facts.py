@@ -1,0 +1,104 @@
+"""What is known about a scene or a run, as small tables of HTML; every text from a file is escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from workbench.scenes import Curve, Scene
+
+
+def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
+    """Curve key -> method key -> mean over the frames that have a number."""
+    means: dict[str, dict[str, float]] = {}
+    for curve in scene.curves:
+        for method, values in curve.series.items():
+            there = [value for value in values if value is not None]
+            if there:
+                means.setdefault(curve.key, {})[method] = sum(there) / len(there)
+    return means
+
+
+def gap_closed(scores: Mapping[str, float]) -> float | None:
+    """How much of the way from the plain student to the teacher distillation went, in percent.
+
+    Example:
+        >>> gap_closed({"plain": 24.0, "distilled": 24.5, "teacher": 26.0})
+        25.0
+    """
+    distilled = scores.get("distilled", scores.get("student"))
+    plain, teacher = scores.get("plain"), scores.get("teacher")
+    if distilled is None or plain is None or teacher is None or abs(teacher - plain) < 1e-6:
+        return None
+    return 100 * (distilled - plain) / (teacher - plain)
+
+
+def scores_table(scene: Scene) -> str:
+    """Mean scores, a row a method, a column a curve; the best of each column is marked."""
+    means = mean_scores(scene)
+    curves = [curve for curve in scene.curves if means.get(curve.key)]
+    if not curves:
+        return "<p>No scores in this scene.</p>"
+    best = {c.key: (max if c.better == "higher" else min)(means[c.key].values()) for c in curves}
+    heads = "".join(f"<th scope='col'>{escape(c.label)}<small>{escape(_unit(c))}</small></th>" for c in curves)
+    rows = []
+    for method in scene.methods:
+        if not any(method.key in means[c.key] for c in curves):
+            continue
+        cells = "".join(_cell(means[c.key].get(method.key), best[c.key]) for c in curves)
+        rows.append(f"<tr><th scope='row' title='{escape(method.note)}'>{escape(method.label)}</th>{cells}</tr>")
+    gaps = [gap_closed(means[c.key]) for c in curves]
+    if any(gap is not None for gap in gaps):
+        cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps)
+        what = "the student's way from plain to teacher: (distilled &minus; plain) / (teacher &minus; plain)"
+        rows.append(f"<tr class='gap'><th scope='row' title='{what}'>Gap closed</th>{cells}</tr>")
+    caption = "<caption>Mean over the frames; ★ best</caption>"
+    return f"<table>{caption}<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def key_values(values: Mapping[str, Any]) -> str:
+    """A readable list of settings or facts; groups become dotted names."""
+    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _flat(values))
+    return f"<dl>{items}</dl>" if items else "<p>Nothing is recorded.</p>"
+
+
+def scene_facts(scene: Scene) -> str:
+    """Scores, protocol and provenance of a scene."""
+    size = f"{scene.frames} frames of {scene.width} by {scene.height}, {scene.fps:g} a second"
+    notes = {method.label: method.note for method in scene.methods if method.note}
+    blocks = [
+        ("Scores", scores_table(scene)),
+        ("Where it comes from", key_values({"clip": size, **scene.provenance})),
+        ("How it was measured", key_values(scene.protocol)),
+        ("Methods", key_values(notes)),
+    ]
+    return (
+        "<div class='facts'>"
+        + "".join(f"<section><h3>{title}</h3>{body}</section>" for title, body in blocks)
+        + "</div>"
+    )
+
+
+def _unit(curve: Curve) -> str:
+    return ", ".join(part for part in (curve.unit, f"{curve.better} is better") if part)
+
+
+def _cell(value: float | None, best: float) -> str:
+    if value is None:
+        return "<td>&ndash;</td>"
+    text = f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"
+    return f"<td class='best'><b>{text}</b> ★</td>" if value == best else f"<td>{text}</td>"
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in values.items():
+        label = prefix + str(name).replace("_", " ")
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{label} · ")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            yield label, ", ".join(str(item) for item in value) or "none"
+        elif isinstance(value, bool):
+            yield label, "yes" if value else "no"
+        elif value not in ("", None):
+            yield label, f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,184 @@
+// A line chart as SVG, drawn at its real size so that text keeps its size, with a cursor that costs nothing to move.
+// Used for the curves of a clip (x: frame) and for the terms of a training (x: step). Text goes in through textContent.
+
+const SVG_NAMES = 'http://www.w3.org/2000/svg';
+
+function node(tag, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(tag), properties);
+  made.append(...children);
+  return made;
+}
+
+function shape(tag, attributes = {}, text = '') {
+  const made = document.createElementNS(SVG_NAMES, tag);
+  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  if (text) made.textContent = text;
+  return made;
+}
+
+const exists = value => typeof value === 'number' && Number.isFinite(value);
+
+// 0.0123 -> "0.0123", 24.128 -> "24.13", 0.00000132 -> "1.3e-6"
+function short(value) {
+  if (!exists(value)) return '–';
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1);
+  return size >= 100 ? value.toFixed(1) : size >= 1 ? value.toFixed(2) : value.toFixed(4);
+}
+
+function linearTicks(low, high) {
+  const raw = (high - low) / 3, power = 10 ** Math.floor(Math.log10(raw));
+  const step = power * [1, 2, 5, 10].find(k => k * power >= raw * 0.999);
+  const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), ticks = [];
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) {
+    ticks.push({ at: k * step, text: digits > 4 ? short(k * step) : (k * step).toFixed(digits) });
+  }
+  return ticks;
+}
+
+function logTicks(low, high) {
+  const decades = Math.log10(high / low), wanted = decades > 3 ? [1] : decades > 1.5 ? [1, 3] : [1, 2, 5], ticks = [];
+  const every = Math.ceil(decades / 6);
+  for (let power = Math.floor(Math.log10(low)); 10 ** power <= high; power++) {
+    if (power % every) continue;
+    for (const k of wanted) {
+      const at = k * 10 ** power;
+      if (at >= low * 0.999 && at <= high * 1.001) ticks.push({ at, text: at >= 0.01 && at < 1000 ? String(+at.toPrecision(2)) : at.toExponential(0) });
+    }
+  }
+  return ticks;
+}
+
+// The mean of what lies around each value: quiets a noisy loss without shifting it.
+function smoothed(values, reach) {
+  return values.map((value, i) => {
+    if (!exists(value)) return null;
+    const near = values.slice(Math.max(0, i - reach), i + reach + 1).filter(exists);
+    return near.reduce((sum, v) => sum + v, 0) / near.length;
+  });
+}
+
+function nearest(xs, x) {
+  let low = 0, high = xs.length - 1;
+  while (high - low > 1) {
+    const middle = (low + high) >> 1;
+    if (xs[middle] <= x) low = middle; else high = middle;
+  }
+  return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
+}
+
+// spec: { title, note, xs, series: [{key, label, colour, dash, values}], log, smooth, height, marks: [x], xName,
+//         xText(x), onPick(x, index), onTitle() }
+function lineChart(host) {
+  const left = 46, right = 10, top = 8, bottom = 22;
+  let spec = null, place = null, at = null, hover = null, lines = {};
+  const title = node('button', { type: 'button', className: 'chart-title' });
+  const note = node('span', { className: 'chart-note' });
+  const read = node('div', { className: 'chart-read' });
+  const plot = shape('svg', { class: 'chart-plot', role: 'img' });
+  const figure = node('figure', { className: 'chart' }, node('figcaption', {}, title, note), plot, read);
+  host.append(figure);
+  title.onclick = () => spec && spec.onTitle && spec.onTitle();
+
+  function draw() {
+    const width = Math.round(plot.clientWidth);
+    if (!spec || width < 40) return;
+    const height = spec.height || 120, { xs, series, log } = spec, usable = v => exists(v) && (!log || v > 0);
+    plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
+    plot.style.height = `${height}px`;
+    const drawn = series.map(s => ({ ...s, quiet: spec.smooth ? smoothed(s.values, spec.smooth) : s.values }));
+    const all = series.flatMap(s => s.values).filter(usable);
+    let low = all.length ? all.reduce((a, b) => Math.min(a, b)) : log ? 0.1 : 0;
+    let high = all.length ? all.reduce((a, b) => Math.max(a, b)) : 1;
+    if (log) { low /= 1.15; high *= 1.15; } else {
+      const air = (high - low) * 0.06 || Math.abs(high) * 0.05 || 0.5;
+      low -= air; high += air;
+    }
+    const first = xs[0] ?? 0, last = Math.max(xs[xs.length - 1] ?? 1, ...(spec.marks || [])), span = last - first || 1;
+    const X = x => left + (width - left - right) * (x - first) / span;
+    const share = log ? v => Math.log(v / low) / Math.log(high / low) : v => (v - low) / (high - low);
+    const Y = v => top + (height - top - bottom) * (1 - share(v));
+    place = { X, first, span, width };
+
+    plot.replaceChildren(shape('title', {}, `${spec.title}; ${spec.note}`));
+    for (const tick of log ? logTicks(low, high) : linearTicks(low, high)) {
+      plot.append(shape('line', { class: 'chart-grid', x1: left, x2: width - right, y1: Y(tick.at), y2: Y(tick.at) }));
+      plot.append(shape('text', { class: 'chart-tick', x: left - 6, y: Y(tick.at) + 4, 'text-anchor': 'end' }, tick.text));
+    }
+    const xText = spec.xText || String;
+    plot.append(shape('text', { class: 'chart-tick', x: left, y: height - 5 }, `${spec.xName} ${xText(first)}`));
+    plot.append(shape('text', { class: 'chart-tick', x: width - right, y: height - 5, 'text-anchor': 'end' }, xText(last)));
+    for (const x of spec.marks || []) {
+      const X0 = X(x), base = height - bottom;
+      plot.append(shape('path', { class: 'chart-mark', d: `M${X0 - 4} ${base + 7}L${X0} ${base + 1}L${X0 + 4} ${base + 7}Z` }));
+    }
+    for (const one of drawn) {
+      const put = (values, attributes) => {
+        let d = '', pen = false;
+        values.forEach((v, i) => {            // a gap where there is no number, a dot where a number stands alone
+          if (!usable(v)) { pen = false; return; }
+          const alone = !pen && !usable(values[i + 1]);
+          d += `${pen ? 'L' : 'M'}${X(xs[i]).toFixed(1)} ${Y(v).toFixed(1)}${alone ? 'h0.01' : ''}`;
+          pen = true;
+        });
+        plot.append(shape('path', { class: 'chart-line', d, stroke: one.colour, 'data-key': one.key, ...attributes }));
+      };
+      if (spec.smooth) put(one.values, { 'stroke-opacity': 0.25, 'stroke-width': 1 });
+      put(one.quiet, one.dash ? { 'stroke-dasharray': one.dash } : {});
+    }
+    lines.hover = shape('line', { class: 'chart-hover', y1: top, y2: height - bottom });
+    lines.cursor = shape('line', { class: 'chart-cursor', y1: top, y2: height - bottom });
+    plot.append(lines.hover, lines.cursor);
+    move();
+  }
+
+  function move() {
+    if (!place) return;
+    for (const [name, x] of [['cursor', at], ['hover', hover]]) {
+      lines[name].style.display = x === null ? 'none' : '';
+      if (x !== null) { lines[name].setAttribute('x1', place.X(x)); lines[name].setAttribute('x2', place.X(x)); }
+    }
+    const x = hover ?? at;
+    if (x === null || !spec.xs.length) return read.replaceChildren();
+    const i = nearest(spec.xs, x);
+    read.replaceChildren(node('span', { className: 'chart-where', textContent: `${spec.xName} ${(spec.xText || String)(spec.xs[i])}` }),
+      ...spec.series.map(s => {
+        const dot = node('i', { className: 'dot' });
+        dot.style.background = s.colour;
+        return node('span', { title: s.label }, dot, `${s.label} ${short(s.values[i])}`);
+      }));
+  }
+
+  const under = event => {
+    const box = plot.getBoundingClientRect();
+    const x = place.first + place.span * ((event.clientX - box.left) / box.width * place.width - left) / (place.width - left - right);
+    return spec.xs[nearest(spec.xs, x)];
+  };
+  const pick = event => spec.onPick && spec.onPick(under(event));
+  plot.addEventListener('pointerdown', event => {
+    if (!place || !spec.xs.length) return;
+    plot.setPointerCapture(event.pointerId);
+    pick(event);
+  });
+  plot.addEventListener('pointermove', event => {
+    if (!place || !spec.xs.length) return;
+    hover = under(event);
+    if (event.buttons && spec.drag !== false) pick(event);
+    move();
+  });
+  plot.addEventListener('pointerleave', () => { hover = null; move(); });
+  new ResizeObserver(draw).observe(plot);
+
+  return {
+    figure,
+    set(next) {
+      spec = next;
+      title.textContent = spec.title;
+      title.disabled = !spec.onTitle;
+      note.textContent = spec.note;
+      plot.setAttribute('aria-label', `${spec.title}, ${spec.note}: ${spec.series.map(s => s.label).join(', ')}`);
+      draw();
+    },
+    cursor(x) { at = x; move(); },
+  };
+}

@@ -1,0 +1,88 @@
+"""What the lens draws: a scene as one JSON value, pictures by address. No gradio, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.scenes import Overlay, Scene
+from workbench.views.colours import DIVERGING, SEQUENTIAL, method_colours
+
+
+def payload(scene: Scene, address: Callable[[Path], str]) -> dict[str, Any]:
+    """The value that the lens draws.
+
+    Args:
+        scene: a scene, or a snapshot of a run.
+        address: folder of numbered pictures -> the address under which the browser finds it; the lens appends
+            ``/00000.webp`` and so on.
+
+    Returns:
+        A JSON value: size, rate, ``methods`` with their colours, per-frame ``curves``, and ``overlays`` by kind. All
+        maps of a kind lie on one scale (``low`` to ``high``), so that two sides can be compared; each map also says
+        what its own grey 0 and 255 mean.
+    """
+    colours = method_colours(method.key for method in scene.methods)
+    kinds: dict[str, list[Overlay]] = {}
+    for overlay in scene.overlays:
+        if overlay.method in colours:
+            kinds.setdefault(overlay.kind, []).append(overlay)
+    return {
+        "id": scene.name,
+        "title": scene.title,
+        "width": scene.width,
+        "height": scene.height,
+        "frames": scene.frames,
+        "fps": scene.fps,
+        "methods": [
+            {
+                "key": method.key,
+                "label": method.label,
+                "note": method.note,
+                "colour": colours[method.key],
+                "frames": address(scene.frame_path(method.key, 0).parent),
+            }
+            for method in scene.methods
+        ],
+        "curves": [
+            {
+                "key": curve.key,
+                "label": curve.label,
+                "unit": curve.unit,
+                "better": curve.better,
+                "series": {key: list(values) for key, values in curve.series.items() if key in colours},
+            }
+            for curve in scene.curves
+        ],
+        "overlays": [_kind(scene, overlays, address) for overlays in kinds.values()],
+    }
+
+
+def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], str]) -> dict[str, Any]:
+    """All maps of one kind, on one scale."""
+    first = overlays[0]
+    diverging = all(overlay.diverging for overlay in overlays)
+    low, high = min(overlay.low for overlay in overlays), max(overlay.high for overlay in overlays)
+    if diverging:  # zero stays in the middle
+        high = max(abs(low), abs(high))
+        low = -high
+    return {
+        "kind": first.kind,
+        "label": first.label,
+        "explain": first.explain,
+        "low": low,
+        "high": high,
+        "diverging": diverging,
+        "channels": max(overlay.channels for overlay in overlays),
+        "stops": list(DIVERGING if diverging else SEQUENTIAL),
+        "maps": {
+            overlay.method: {
+                "frames": address(scene.overlay_path(overlay, 0).parent),
+                "low": overlay.low,
+                "high": overlay.high,
+                "channels": overlay.channels,
+            }
+            for overlay in overlays
+        },
+    }

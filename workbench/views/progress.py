@@ -1,0 +1,200 @@
+"""How a run stands, in numbers for a chart and in words: functions of a run folder, read as it grows."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from workbench.errors import FolderError
+from workbench.runs import Run, Status
+from workbench.views.colours import term_colours
+
+POINTS = 600
+"""More than a chart has pixels for are not sent."""
+
+TITLES = {
+    "queued": "Waiting to begin",
+    "running": "Running",
+    "stopped": "Stopped",
+    "failed": "Failed",
+    "finished": "Finished",
+    "died": "Died",
+}
+
+
+class Tail:
+    """Loss terms of a run that may still be growing; every :meth:`read` looks only at what was appended since.
+
+    A resumed run rewrites its log (see ``RunWriter.rewind``); that is noticed, and read from the beginning.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._file: tuple[int, int] | None = None
+        self._offset = 0
+        self._lines = 0
+        self.steps: list[int] = []
+        self.terms: dict[str, list[float | None]] = {}
+        self.seconds = 0.0
+        self.latest: dict[str, Any] = {}
+
+    def read(self) -> Tail:
+        """Take in every whole line that is new; a line still being written is left for next time."""
+        with self._lock:
+            try:
+                with self.path.open("rb") as file:
+                    about = self.path.stat()
+                    if (about.st_dev, about.st_ino) != self._file or about.st_size < self._offset:
+                        self._forget()
+                        self._file = (about.st_dev, about.st_ino)
+                    file.seek(self._offset)
+                    new = file.read()
+            except FileNotFoundError:
+                self._forget()
+                return self
+            whole = new[: new.rfind(b"\n") + 1]
+            for line in whole.splitlines():
+                self._lines += 1
+                self._take(line)
+            self._offset += len(whole)
+        return self
+
+    def _take(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            step, terms = int(row["step"]), {str(name): float(value) for name, value in row["terms"].items()}
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            number = self._lines
+            self._forget()
+            raise FolderError(f"{self.path.name}, line {number}: not a row of a run's log ({error})") from error
+        for name in [name for name in terms if name not in self.terms]:
+            self.terms[name] = [None] * len(self.steps)
+        self.steps.append(step)
+        for name, values in self.terms.items():
+            values.append(terms.get(name))
+        self.seconds += float(row.get("seconds") or 0)
+        self.latest.update({name: value for name, value in row.items() if name != "terms" and value is not None})
+
+
+def thinned(
+    steps: Sequence[int], terms: Mapping[str, Sequence[float | None]], most: int = POINTS
+) -> tuple[list[float], dict[str, list[float | None]]]:
+    """At most about ``most`` points of each term: neighbours are averaged, so no spike is lost without a trace.
+
+    Example:
+        >>> thinned([1, 2, 3, 4], {"a": [1.0, 3.0, None, 5.0]}, most=2)
+        ([1.5, 3.5], {'a': [2.0, 5.0]})
+    """
+    group = max(1, math.ceil(len(steps) / most))
+
+    def mean(values: Sequence[float | None]) -> float | None:
+        there = [value for value in values if value is not None and math.isfinite(value)]
+        return float(f"{sum(there) / len(there):.5g}") if there else None
+
+    cuts = [slice(i, i + group) for i in range(0, len(steps), group)]
+    return [sum(steps[cut]) / len(steps[cut]) for cut in cuts], {
+        name: [mean(values[cut]) for cut in cuts] for name, values in terms.items()
+    }
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it.
+
+    Example:
+        >>> duration(7), duration(200), duration(9000)
+        ('7 s', '3 min 20 s', '2 h 30 min')
+    """
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    if hours:
+        return f"{hours:,} h {minutes} min"
+    return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
+
+
+def words(status: Status, *, stop_after: float = 0, trained: float = 0, stopping: bool = False) -> str:
+    """One line on where a run stands: steps, pace, time left.
+
+    Args:
+        status: what the run says.
+        stop_after: seconds after which it stops by itself; 0: never.
+        trained: seconds spent in steps so far.
+        stopping: somebody asked it to stop.
+    """
+    parts = [f"step {status.step:,} of {status.steps:,}"]
+    pace = status.seconds_per_step
+    if pace and pace > 0:
+        parts.append(f"{1 / pace:.1f} steps a second" if pace < 1 else f"{pace:.1f} s a step")
+    if status.live and stopping:
+        parts.append("stopping after this step")
+    elif status.state == "running":
+        left = status.seconds_left
+        if stop_after:
+            rest = max(0.0, stop_after - trained)
+            left = rest if left is None else min(left, rest)
+        if left is not None:
+            parts.append(f"about {duration(left)} left" + (" (it stops by itself)" if stop_after else ""))
+        silent = time.time() - status.updated
+        if status.updated and silent > max(30.0, 10 * (pace or 0)):
+            parts.append(f"last sign of life {duration(silent)} ago")
+    return " · ".join(parts)
+
+
+def memory_words(latest: Mapping[str, Any]) -> str:
+    """One plain sentence on whether the shared memory still sees its input; empty where nothing is known.
+
+    The collapse index is the spatial standard deviation of the teacher's cell over its root mean square.
+    """
+    index = latest.get("collapse_index")
+    if not isinstance(index, int | float) or not math.isfinite(index):
+        return ""
+    if index > 0.3:
+        verdict = "healthy: what the teacher's memory holds differs from place to place"
+    elif index < 0.1:
+        verdict = (
+            "collapsed: the teacher's memory is nearly the same everywhere, so matching it teaches the student nothing"
+        )
+    else:
+        verdict = "thin: the teacher's memory differs little from place to place; watch whether it falls below 0.1"
+    return f"Memory {verdict} (collapse index {index:.2f} at step {latest.get('step', '?')}; above 0.3 is healthy)."
+
+
+def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:
+    """What the progress component draws.
+
+    Args:
+        run: the run.
+        tail: its log, just read.
+        status: where it stands.
+        step: the snapshot that is looked at.
+        follow: whether newer ones are shown as they come.
+    """
+    config = run.record()["config"]
+    stop_after = float(config.get("stop_after_seconds") or 0)
+    share = status.step / status.steps if status.steps else 0.0
+    if stop_after and status.state == "running":
+        share = max(share, min(1.0, tail.seconds / stop_after))
+    stopping = (run.folder / "stop").exists()
+    steps, terms = thinned(tail.steps, tail.terms)
+    return {
+        "run": run.name,
+        "state": status.state,
+        "title": TITLES.get(status.state, status.state),
+        "words": words(status, stop_after=stop_after, trained=tail.seconds, stopping=stopping),
+        "reason": status.reason,
+        "share": round(share, 4),
+        "steps": steps,
+        "terms": terms,
+        "colours": term_colours(terms),
+        "snapshots": run.snapshots(),
+        "step": step,
+        "follow": follow,
+    }
