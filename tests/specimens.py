@@ -83,17 +83,36 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
         writer.add_curve("t_diff", "T-diff", "8-bit levels", "lower", key, t_diff)
         writer.add_curve("tof", "tOF", "px", "lower", key, t_diff / 9 + np.sin(np.arange(frames)) / 20)
         if key in ("distilled", "student", "teacher"):
-            looks = attention(high, {"teacher": 1.0}.get(key, 0.6))
-            look = Overlay(kind="attention", label="Where it looks", method=key, low=0.0, high=0.06,
-                           explain="Energy of the features; the squares of a map add up to 1.")  # fmt: skip
-            writer.add_overlay(look, looks)
-            cells = memory(high, 8, {"teacher": 1.0}.get(key, 0.7))
-            held = Overlay(kind="memory", label="What it remembers", method=key, low=-0.5, high=0.5, diverging=True,
-                           explain="Cells of the shared ConvLSTM after this frame, a channel at a time.")  # fmt: skip
-            writer.add_overlay(held, cells)
+            look = Overlay(
+                kind="attention",
+                label="Where it looks",
+                method=key,
+                low=0.0,
+                high=float(attention(high, 1.0).max()),
+                explain="Energy of the features; the squares of a map add up to 1.",
+            )
+            writer.add_overlay(look, attention(high, {"teacher": 1.0}.get(key, 0.6)))
+            held = Overlay(
+                kind="memory",
+                label="What it remembers",
+                method=key,
+                low=-0.5,
+                high=0.5,
+                diverging=True,
+                explain="Cells of the shared ConvLSTM after this frame, a channel at a time.",
+            )
+            writer.add_overlay(held, memory(high, 8, {"teacher": 1.0}.get(key, 0.7)))
 
 
-def make_scene(folder: Path, *, frames: int = 8, height: int = 48, width: int = 64, methods: tuple[str, ...] = ("low", "high", "bicubic", "plain", "distilled", "teacher"), title: str = "Disc over a grating") -> Path:  # fmt: skip # noqa: E501
+def make_scene(
+    folder: Path,
+    *,
+    frames: int = 8,
+    height: int = 48,
+    width: int = 64,
+    methods: tuple[str, ...] = ("low", "high", "bicubic", "plain", "distilled", "teacher"),
+    title: str = "Disc over a grating",
+) -> Path:
     """A scene with curves and maps."""
     with write_scene(folder) as writer:
         add(writer, methods, moving_clip(frames, height, width))
@@ -107,7 +126,9 @@ def make_scene(folder: Path, *, frames: int = 8, height: int = 48, width: int = 
     return folder
 
 
-def make_run(folder: Path, *, steps: int = 1000, size: tuple[int, int, int] = (6, 48, 64), distils: bool = True) -> runs.Run:  # fmt: skip # noqa: E501
+def make_run(
+    folder: Path, *, steps: int = 1000, size: tuple[int, int, int] = (6, 48, 64), distils: bool = True
+) -> runs.Run:
     """A run folder with a probe, nothing logged yet."""
     teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distils else Network()
     run = runs.create_run(folder, RunConfig(teacher=teacher, steps=steps))
@@ -132,8 +153,15 @@ def row(step: int, *, distils: bool = True, collapse_index: float = 0.92) -> dic
     if distils:
         terms |= {"spatial": 1.2 * np.exp(-step / 400) * noise, "temporal": 0.4 * np.exp(-step / 300) * noise}
     weights = {"reconstruction": 1.0} | ({"spatial": 0.001, "temporal": 0.03} if distils else {})
-    made = {"step": step, "terms": {name: float(value) for name, value in terms.items()}, "weights": weights,
-            "total": 0.05, "learning_rate": 4e-4, "seconds": 0.5, "gradient_norm": 0.8}  # fmt: skip
+    made = {
+        "step": step,
+        "terms": {name: float(value) for name, value in terms.items()},
+        "weights": weights,
+        "total": 0.05,
+        "learning_rate": 4e-4,
+        "seconds": 0.5,
+        "gradient_norm": 0.8,
+    }
     return made | ({"collapse_index": collapse_index} if distils else {})
 
 
@@ -146,6 +174,13 @@ def add_rows(run: runs.Run, steps: range, **settings: Any) -> None:
 def say(run: runs.Run, state: str, step: int, *, steps: int = 1000, reason: str = "") -> None:
     """Replace ``status.json`` as a worker does."""
     left = 0.5 * (steps - step) if state == "running" else None
-    status = {"state": state, "step": step, "steps": steps, "reason": reason, "seconds_per_step": 0.5,
-              "seconds_left": left, "updated": time.time()}  # fmt: skip
+    status = {
+        "state": state,
+        "step": step,
+        "steps": steps,
+        "reason": reason,
+        "seconds_per_step": 0.5,
+        "seconds_left": left,
+        "updated": time.time(),
+    }
     write_atomic(run.folder / "status.json", json.dumps(status))

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,19 +21,14 @@ from rich.table import Table
 from workbench import __version__
 from workbench.config import PRESETS, RunConfig
 from workbench.errors import WorkbenchError, unknown_name
-from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
+from workbench.runs import Run, find_run, list_runs, request_stop, shipped, start_worker
 from workbench.scenes import Scene, check_name
 
 # Torch takes seconds to import, so a command imports what needs it when it runs.
 
 RUNS, SCENES = Path("runs"), Path("scenes")
-notes = Console(stderr=True, highlight=False)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
 """Progress and advice go to stderr; stdout holds results only."""
-
-
-def shipped(kind: str) -> Path:
-    """Where the ``runs`` or ``scenes`` that come with the package lie."""
-    return Path(str(resources.files("workbench.pretrained"))) / kind
 
 
 # -- train, follow, stop --------------------------------------------------------------------------------------------

@@ -6,9 +6,10 @@ Classes elsewhere do not take these; they take values. Forms and the command lin
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.errors import ConfigError
 
@@ -135,6 +136,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is computed."""
+        _check_kinds(self)
         for name, value, least in (
             ("steps", self.steps, 1),
             ("data.crop", self.data.crop, 8),
@@ -205,6 +207,33 @@ def _build(cls: Any, saved: Mapping[str, Any], path: str) -> Any:
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def _check_kinds(settings: Any, path: str = "") -> None:
+    """Refuse values that a field cannot hold: what comes out of JSON or a form has not been checked by anybody."""
+    plain = {
+        int: (int, "a whole number"),
+        bool: (bool, "true or false"),
+        str: (str, "text"),
+        float: ((int, float), "a number"),
+    }
+    for name, kind in get_type_hints(type(settings)).items():
+        value, wanted = getattr(settings, name), ""
+        if isinstance(kind, type) and is_dataclass(kind):
+            if isinstance(value, kind):
+                _check_kinds(value, f"{path}{name}.")
+            else:
+                wanted = "a group of settings"
+        elif get_origin(kind) is Literal:
+            wanted = "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+        elif get_origin(kind) is tuple:
+            wanted = "" if isinstance(value, tuple) else "a list"
+        elif not isinstance(value, plain[kind][0]) or (isinstance(value, bool) and kind is not bool):
+            wanted = plain[kind][1]
+        elif kind is float and not math.isfinite(value):
+            wanted = "a finite number"
+        if wanted:
+            raise ConfigError(f"{path}{name}: want {wanted}, got {value!r}")
 
 
 TEACHER = Network(name="edvr_s", weights="pretrained:edvr_s")

@@ -22,7 +22,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -99,16 +100,21 @@ class Run:
 
     def status(self) -> Status:
         """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""
+        status = self._said()
+        if status.state == "running" and not is_locked(self.folder):
+            status = self._said()  # it may have ended, and said so, between the two looks
+            if status.state == "running":
+                status = replace(status, state="died", reason="the worker ended without a word; resume to go on")
+        return status
+
+    def _said(self) -> Status:
+        """What the worker last said."""
         try:
-            saved = json.loads((self.folder / "status.json").read_text())
-            status = Status(**saved)
+            return Status(**json.loads((self.folder / "status.json").read_text()))
         except FileNotFoundError:
             return Status(state="queued", steps=self.config().steps)
         except (ValueError, TypeError) as error:
             raise FolderError(f"{self.folder / 'status.json'}: not a readable status ({error})") from error
-        if status.state == "running" and not is_locked(self.folder):
-            status = Status(**(saved | {"state": "died", "reason": "the worker ended without a word; resume to go on"}))
-        return status
 
     def metrics(self, after: int = 0) -> list[dict[str, Any]]:
         """Every whole line with ``step > after``; a line still being written is left for next time."""
@@ -155,15 +161,19 @@ class RunWriter:
         self.run = Run(folder)
         self.config = self.run.config()
         self.folder = folder
+        self._metrics = None
         self._lock = FileLock(folder / "lock")
         try:
-            self._lock.acquire(timeout=0)
+            self._lock.acquire(timeout=1)  # whoever asks whether a worker lives holds it for a moment
         except Timeout as error:
             raise BusyError(f"{folder.name}: another worker is at it; follow or stop that one") from error
-        (folder / "stop").unlink(missing_ok=True)
-        if not (folder / "reserve").exists():
-            write_atomic(folder / "reserve", b"\0" * RESERVE_BYTES)
-        self._metrics = None
+        try:
+            (folder / "stop").unlink(missing_ok=True)
+            if not (folder / "reserve").exists():
+                write_atomic(folder / "reserve", b"\0" * RESERVE_BYTES)
+        except OSError:
+            self.close()
+            raise
 
     def say(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
         """Replace ``status.json``; a failure is written with the help of the reserve when the disk is full."""
@@ -183,7 +193,7 @@ class RunWriter:
 
     def rewind(self, step: int) -> None:
         """Forget what was logged or looked at after ``step``, so that a resumed run repeats nothing."""
-        kept = [json.dumps(row) + "\n" for row in self._whole_rows() if row["step"] <= step]
+        kept = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
         write_atomic(self.folder / "metrics.jsonl", "".join(kept))
         for later in self.run.snapshots():
             if later > step:
@@ -203,14 +213,11 @@ class RunWriter:
 
     def close(self) -> None:
         """Let go of the lock."""
-        if self._metrics is not None:
-            self._metrics.close()
-        self._lock.release()
-
-    def _whole_rows(self) -> Iterable[dict[str, Any]]:
-        path = self.folder / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        try:
+            if self._metrics is not None:
+                self._metrics.close()
+        finally:
+            self._lock.release()
 
 
 def create_run(folder: Path, config: RunConfig, provenance: Mapping[str, Any] | None = None) -> Run:
@@ -271,6 +278,11 @@ def find_run(roots: Iterable[Path], name: str) -> Run:
             return Run(root / name)
         known += names
     raise FolderError(f"no run {name!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+def shipped(kind: str) -> Path:
+    """Where the ``runs`` or ``scenes`` that come with the package lie."""
+    return Path(str(resources.files("workbench.pretrained"))) / kind
 
 
 def start_worker(run: Run) -> int:

@@ -228,6 +228,7 @@ class SceneWriter:
         Values outside ``[low, high]`` are drawn at the end of the scale; the raw numbers stay in ``arrays.npz``.
         """
         check_name(overlay.kind, "overlay")
+        check_name(overlay.method, "method")
         name = f"{overlay.kind}.{overlay.method}"
         stacked = values.reshape(len(values), -1, values.shape[-1]).astype(np.float32)
         span = (overlay.high - overlay.low) or 1.0

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.parts.blocks import conv3x3, double, leaky, residual_blocks
+from workbench.models.parts.blocks import conv3x3, double, keep_signal, leaky, residual_blocks
 from workbench.models.parts.deformable import ModulatedDeformConv
 from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
 
@@ -215,9 +215,30 @@ def edvr_m(*, scale: int = 4, skip: Skip = "bilinear", num_frames: int = 5) -> E
 
 def edvr_s(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
     """Ours, for a CPU: 32 channels, 3 + 5 blocks, 5 frames. Not a published model."""
-    return EDVR(channels=32, front_blocks=3, back_blocks=5, scale=scale, skip=skip)
+    return _quick_start(EDVR(channels=32, front_blocks=3, back_blocks=5, scale=scale, skip=skip))
 
 
 def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
     """Ours, for tests and first looks: 16 channels, 1 + 2 blocks, 5 frames, 4 groups. Not a published model."""
-    return EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, scale=scale, skip=skip)
+    return _quick_start(EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, scale=scale, skip=skip))
+
+
+def _quick_start(network: EDVR) -> EDVR:
+    """Start the main path so that the signal survives it: ours, for trainings of thousands of steps.
+
+    The published start (PyTorch's, with masks of 1/2 in five deformable layers) leaves next to nothing of the input at
+    the end of the network, which 600,000 steps forgive. The attention keeps its published start.
+    """
+    align = network.pcd_align
+    convs = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
+    convs += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]
+    convs += [*align.offset_conv1.values(), *align.offset_conv2.values(), *align.offset_conv3.values()]  # pyright: ignore
+    convs += [*align.feat_conv.values(), align.cas_offset_conv1, align.cas_offset_conv2]  # pyright: ignore
+    keep_signal(*convs)
+    for deformable in (*align.dcn_pack.values(), align.cas_dcnpack):
+        fan_in = deformable.weight[0].numel()  # pyright: ignore
+        nn.init.normal_(deformable.weight, std=2 * (2 / fan_in) ** 0.5)  # pyright: ignore  (twice: masks begin at 1/2)
+    fusion = network.fusion.feat_fusion if isinstance(network.fusion, TSAFusion) else network.fusion
+    keep_signal(fusion, gain=2.0 if isinstance(network.fusion, TSAFusion) else 1.0)  # weights begin near 1/2
+    keep_signal(network.conv_last, slope=1.0, gain=0.03)
+    return network

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
-from workbench.models.parts.blocks import conv3x3
+from workbench.models.parts.blocks import conv3x3, keep_signal
 from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
 
 
@@ -96,6 +96,10 @@ class VESPCN(SlidingWindow):
             self.blocks = nn.ModuleList(nn.ModuleList((conv3x3(64, 64), conv3x3(64, 64))) for _ in range(3))
             self.widen = conv3x3(64, 64 * scale**2)
             self.exit = conv3x3(64, 3)
+            for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
+                keep_signal(first, second, slope=0.0, gain=0.5)
+            keep_signal(self.entry, self.widen, slope=1.0)
+            keep_signal(self.exit, slope=1.0, gain=0.02)
         else:
             middle = [layer for _ in range(7) for layer in (nn.ReLU(), conv3x3(24, 24))]
             self.layers = nn.Sequential(conv3x3(9, 24), *middle, nn.ReLU(), conv3x3(24, 3 * scale**2))

@@ -54,6 +54,8 @@ def build(name: str, **settings: Any) -> VideoSR:
 
 def takes_skip(name: str) -> bool:
     """Whether the network called ``name`` has a skip connection that can be chosen."""
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
     return "skip" in inspect.signature(NETWORKS[name]).parameters
 
 

@@ -167,6 +167,18 @@ def memory_words(latest: Mapping[str, Any]) -> str:
     return f"Memory {verdict} (collapse index {index:.2f} at step {latest.get('step', '?')}; above 0.3 is healthy)."
 
 
+def settings(run: Run) -> Mapping[str, Any]:
+    """The settings of a run as they were saved; also those of a version that knew other ones.
+
+    Raises:
+        FolderError: ``run.json`` is half written.
+    """
+    config = run.record().get("config")
+    if not isinstance(config, Mapping):
+        raise FolderError(f"{run.name}: run.json has no settings; it is half written")
+    return config
+
+
 def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:
     """What the progress component draws.
 
@@ -177,7 +189,7 @@ def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: 
         step: the snapshot that is looked at.
         follow: whether newer ones are shown as they come.
     """
-    config = run.record()["config"]
+    config = settings(run)
     stop_after = float(config.get("stop_after_seconds") or 0)
     share = status.step / status.steps if status.steps else 0.0
     if stop_after and status.state == "running":

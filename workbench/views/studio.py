@@ -26,7 +26,7 @@ from workbench.scenes import Scene, list_scenes, read_scene
 from workbench.views import facts
 from workbench.views.lens.gradio_lens import Lens, Progress
 from workbench.views.lens.payload import payload
-from workbench.views.progress import Tail, memory_words, progress
+from workbench.views.progress import Tail, memory_words, progress, settings
 from workbench.views.serving import Gallery, token
 
 NO_SCENE = "No scene yet: run `workbench compare --clip CLIP --methods bicubic,plain,distilled,teacher`, then refresh."
@@ -109,6 +109,7 @@ class Studio:
         for index, root in enumerate(self.runs):
             for name in list_runs(root):
                 try:
+                    settings(Run(root / name))
                     status = Run(root / name).status()
                     state, live = status.state, status.live
                 except WorkbenchError:
@@ -128,6 +129,13 @@ class Studio:
             raise FolderError(f"no run {name!r} here any more; refresh the list")
         return Run(self.runs[index] / name)
 
+    def is_live(self, choice: str | None) -> bool:
+        """Whether a run is waiting or running."""
+        try:
+            return bool(choice) and self.run(str(choice)).status().live
+        except WorkbenchError:
+            return False
+
     def look(self, choice: str | None, wish: Mapping[str, Any], seen: Mapping[str, Any]) -> RunView:
         """What the Run page shows now.
 
@@ -141,16 +149,15 @@ class Studio:
         fresh = seen.get("run") != choice
         try:
             run = self.run(choice)
+            config = settings(run)  # first: without settings the rest cannot be read
             status = run.status()
             tail = self._tail(run)
             steps = run.snapshots()
             step = _step(steps, wish)
             state = progress(run, tail, status, step=step, follow=bool(wish.get("follow")))
             memory = memory_words(tail.latest)
-            config = facts.key_values(run.record()["config"]) if fresh else None
-        except (WorkbenchError, KeyError) as error:
-            reason = str(error) if isinstance(error, WorkbenchError) else f"run.json has no {error}"
-            message = {"message": f"This run cannot be shown: {reason}"}
+        except WorkbenchError as error:
+            message = {"message": f"This run cannot be shown: {error}"}
             return RunView(message, {"message": NO_SNAPSHOT}, "", "", seen={})
         value, shown = self._snapshot(run, step, seen if not fresh else {})
         own = choice.startswith("0/")
@@ -158,7 +165,7 @@ class Studio:
             state if state != seen.get("progress") else None,
             value,
             (f"<p class='memory'>{escape(memory)}</p>" if memory else "") if memory != seen.get("memory") else None,
-            config,
+            facts.key_values(config) if fresh else None,
             live=status.live,
             can_stop=own and status.state == "running" and not (run.folder / "stop").exists(),
             can_resume=own and status.resumable,
@@ -254,6 +261,10 @@ def build_studio(*, runs: Sequence[Path], scenes: Sequence[Path], start: Callabl
     return app
 
 
+# Gradio confines the style sheet to what lies inside the margins that this narrows.
+NARROW = (
+    "<style>@media (max-width: 640px) { .gradio-container .main.fillable { padding: 8px 12px !important; } }</style>"
+)
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 
@@ -295,40 +306,43 @@ def _run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) -
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Run", elem_id="run", scale=6, container=False)
         refresh = gr.Button("Refresh", elem_id="run-refresh", size="sm", scale=0, min_width=96)
-        stop = gr.Button("Stop", elem_id="run-stop", variant="stop", size="sm", scale=0, min_width=96, interactive=False)
+        stop = gr.Button(
+            "Stop", elem_id="run-stop", variant="stop", size="sm", scale=0, min_width=96, interactive=False
+        )
         resume = gr.Button("Resume", elem_id="run-resume", size="sm", scale=0, min_width=96, interactive=False)
-        begin = gr.Button("Start a short run", elem_id="run-start", size="sm", scale=0, min_width=140, visible=start is not None)
+        begin = gr.Button(
+            "Start a short run", elem_id="run-start", size="sm", scale=0, min_width=140, visible=start is not None
+        )
     state = Progress({"message": "Loading …"}, elem_id="run-progress")
     memory = gr.HTML(js_on_load=None, elem_id="run-memory")
     lens = Lens({"message": NO_SNAPSHOT}, elem_id="run-lens")
     with gr.Accordion("Settings of this run", open=False):
         config = gr.HTML(js_on_load=None, elem_id="run-config")
     timer = gr.Timer(LIVE_SECONDS)
-    # `wish` is written only by what the person does, `seen` only by looking: a slow look never undoes a choice.
-    wish, seen = gr.State({"step": None, "follow": True}), gr.State({})
+    # `wish` is written only by what the person does, `seen` only by looking: a slow look never undoes a choice. While
+    # the person has chosen nothing ("auto"), a run that begins to live is gone to by itself.
+    wish, seen = gr.State(_newest()), gr.State({})
     shown = [state, lens, memory, config, stop, resume, timer, seen]
 
     def look(name: str | None, wish: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
         view = studio.look(name, wish, seen)
         sent = [gr.skip() if part is None else part for part in (view.progress, view.scene, view.memory, view.config)]
-        flags = (view.can_stop, view.can_resume, view.live)
-        if flags == tuple(seen.get("flags", ())):
-            return [*sent, gr.skip(), gr.skip(), gr.skip(), {**view.seen, "flags": flags}]
-        return [
-            *sent,
-            gr.Button(interactive=view.can_stop),
-            gr.Button(interactive=view.can_resume),
-            gr.Timer(LIVE_SECONDS if view.live else QUIET_SECONDS),
-            {**view.seen, "flags": flags},
-        ]
+        flags = {"can_stop": view.can_stop, "can_resume": view.can_resume, "live": view.live}
+        now = {**view.seen, **flags, "choices": seen.get("choices")}
+        if all(seen.get(flag) == value for flag, value in flags.items()):
+            return [*sent, gr.skip(), gr.skip(), gr.skip(), now]
+        pace = LIVE_SECONDS if view.live else QUIET_SECONDS
+        buttons = gr.Button(interactive=view.can_stop), gr.Button(interactive=view.can_resume)
+        return [*sent, *buttons, gr.Timer(pace), now]
 
     def pick(choices: list[tuple[str, str]], value: str | None, wish: dict[str, Any]) -> list[Any]:
-        return [gr.Dropdown(choices=choices, value=value), wish, *look(value, wish, {})]
+        return [gr.Dropdown(choices=choices, value=value), wish, *look(value, wish, {"choices": choices})]
 
     def load(request: gr.Request) -> list[Any]:
         choices, asked = studio.run_choices(), request.query_params.get("step", "")
-        wish = {"step": int(asked), "follow": False} if asked.isdecimal() else {"step": None, "follow": True}
-        return pick(choices, _asked(choices, request.query_params.get("run")), wish)
+        wish = {"step": int(asked), "follow": False} if asked.isdecimal() else _newest()
+        named = request.query_params.get("run")
+        return pick(choices, _asked(choices, named), wish | {"auto": not named})
 
     def again(known: str | None, wish: dict[str, Any]) -> list[Any]:
         choices = studio.run_choices()
@@ -342,11 +356,14 @@ def _run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) -
         return [wish, *look(name, wish, seen)]
 
     def tick(name: str | None, wish: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
-        if name:
+        if name and seen.get("live"):
             return [gr.skip(), *look(name, wish, seen)]
-        choices = studio.run_choices()  # the first run may begin while the page is open
-        value = _asked(choices, None)
-        return [gr.Dropdown(choices=choices, value=value) if value else gr.skip(), *look(value, wish, seen)]
+        choices = studio.run_choices()  # a run may begin while the page is open
+        if not name or (wish.get("auto") and studio.is_live(_asked(choices, None))):
+            name = _asked(choices, None)
+        known = choices == seen.get("choices")
+        sent = look(name, wish, {**seen, "choices": choices})
+        return [gr.skip() if known else gr.Dropdown(choices=choices, value=name), *sent]
 
     def act(what: Callable[[str | None], str], name: str | None) -> None:
         try:
@@ -434,6 +451,7 @@ def launch(
         max_file_size="1mb",  # nothing is uploaded here
         app_kwargs={"routes": [studio.gallery.route()]},
         theme=Base(primary_hue="blue", neutral_hue="slate"),
+        head=NARROW,
         css_paths=Path(__file__).parent / "lens" / "studio.css",
     )
     if wait:

@@ -31,14 +31,29 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(channels, channels)
         self.conv2 = conv3x3(channels, channels)
-        for conv in (self.conv1, self.conv2):
-            nn.init.kaiming_normal_(conv.weight)
-            conv.weight.data.mul_(0.1)
-            nn.init.zeros_(conv.bias)  # pyright: ignore[reportArgumentType]
+        keep_signal(self.conv1, self.conv2, slope=0.0, gain=0.1)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, H, W)`` -> the same shape."""
         return features + self.conv2(F.relu(self.conv1(features)))
+
+
+def keep_signal(*convs: nn.Conv2d, slope: float = 0.1, gain: float = 1.0) -> None:
+    """Start convolutions so that they neither shrink nor swell what goes through them (Kaiming-normal, bias 0).
+
+    PyTorch's own start shrinks the signal to less than half in every layer that is followed by a (leaky) ReLU: a deep
+    network then needs thousands of steps before its output depends on its input at all.
+
+    Args:
+        convs: any convolutions.
+        slope: of the leaky ReLU behind them; 1 where there is no activation.
+        gain: further factor, for example 0.1 for a last layer that adds to a skip connection.
+    """
+    for conv in convs:
+        fan_in = conv.weight[0].numel()
+        nn.init.normal_(conv.weight, std=gain * (2 / (1 + slope**2) / fan_in) ** 0.5)
+        if conv.bias is not None:
+            nn.init.zeros_(conv.bias)
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:

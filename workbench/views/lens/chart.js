@@ -71,7 +71,8 @@ function nearest(xs, x) {
 //         xText(x), onPick(x, index), onTitle() }
 function lineChart(host) {
   const left = 46, right = 10, top = 8, bottom = 22;
-  let spec = null, place = null, at = null, hover = null, lines = {};
+  let spec = null, place = null, at = null, hover = null, lines = {}, numbers = [];
+  const where = node('span', { className: 'chart-where' });
   const title = node('button', { type: 'button', className: 'chart-title' });
   const note = node('span', { className: 'chart-note' });
   const read = node('div', { className: 'chart-read' });
@@ -126,6 +127,12 @@ function lineChart(host) {
       if (spec.smooth) put(one.values, { 'stroke-opacity': 0.25, 'stroke-width': 1 });
       put(one.quiet, one.dash ? { 'stroke-dasharray': one.dash } : {});
     }
+    numbers = spec.series.map(() => new Text());
+    read.replaceChildren(where, ...spec.series.map((s, k) => {
+      const dot = node('i', { className: 'dot' });
+      dot.style.background = s.colour;
+      return node('span', { title: s.label }, dot, numbers[k]);
+    }));
     lines.hover = shape('line', { class: 'chart-hover', y1: top, y2: height - bottom });
     lines.cursor = shape('line', { class: 'chart-cursor', y1: top, y2: height - bottom });
     plot.append(lines.hover, lines.cursor);
@@ -139,14 +146,11 @@ function lineChart(host) {
       if (x !== null) { lines[name].setAttribute('x1', place.X(x)); lines[name].setAttribute('x2', place.X(x)); }
     }
     const x = hover ?? at;
-    if (x === null || !spec.xs.length) return read.replaceChildren();
+    read.hidden = x === null || !spec.xs.length;
+    if (read.hidden) return;
     const i = nearest(spec.xs, x);
-    read.replaceChildren(node('span', { className: 'chart-where', textContent: `${spec.xName} ${(spec.xText || String)(spec.xs[i])}` }),
-      ...spec.series.map(s => {
-        const dot = node('i', { className: 'dot' });
-        dot.style.background = s.colour;
-        return node('span', { title: s.label }, dot, `${s.label} ${short(s.values[i])}`);
-      }));
+    where.textContent = `${spec.xName} ${(spec.xText || String)(spec.xs[i])}`;
+    spec.series.forEach((s, k) => { numbers[k].data = `${s.label} ${short(s.values[i])}`; });
   }
 
   const under = event => {

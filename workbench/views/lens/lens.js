@@ -3,7 +3,8 @@
 // props.value is what payload.py makes; props.goto is a frame (or [frame, count] to go to the same frame twice).
 
 const root = element.querySelector('.lens');
-const part = name => root.querySelector(`[data-part="${name}"]`);
+const parts = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(found => [found.dataset.part, found]));
+const part = name => parts[name];
 const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const LAYOUTS = ['wipe', 'grid', 'flicker', 'difference'];
 const PATCH = 32;                                   // side of what the loupe magnifies, in pixels of the picture
@@ -14,7 +15,7 @@ let turn = 0;                                       // counts wishes for a frame
 let frame = 0;                                      // what is on show
 let wanted = 0;                                     // what was asked for last
 const view = {
-  layout: 'wipe', left: '', right: '', chosen: new Set(), wipe: 0.5, gain: 4, flipped: false, zoom: 'fit', overlay: '',
+  layout: 'wipe', left: '', right: '', absent: new Set(['low']), wipe: 0.5, gain: 4, flipped: false, zoom: 'fit', overlay: '',
   opacity: 0.65, channel: 0, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', muted: new Set(),
 };
 
@@ -29,11 +30,15 @@ const pending = new Map();                          // address -> { promise, con
 const failed = new Map();                           // address -> why; asked for again only when the value changes
 let bytes = 0, budget = (props.budget_mib || 512) * 2 ** 20;
 
+// A list of addresses as it is; the address of a folder, as seen from where the app lives (behind a proxy: not the top).
+function settled(frames) {
+  if (Array.isArray(frames)) return frames;
+  const home = globalThis.gradio_config?.root || document.baseURI;
+  return new URL(frames, home.replace(/\/*$/, '/')).href;
+}
+
 function addressOf(frames, index) {
-  if (Array.isArray(frames)) return frames[index];
-  const home = globalThis.gradio_config?.root;      // behind a proxy the app need not live at the top of its host
-  const address = `${frames}/${String(index).padStart(5, '0')}.webp`;
-  return home ? new URL(address, home.replace(/\/*$/, '/')).href : address;
+  return Array.isArray(frames) ? frames[index] : `${frames}/${String(index).padStart(5, '0')}.webp`;
 }
 
 // Every picture that a frame needs, in the present layout.
@@ -48,7 +53,7 @@ function needed(index) {
 
 function onShow() {
   if (view.layout !== 'grid') return view.left === view.right ? [view.left] : [view.left, view.right];
-  return scene.methods.map(m => m.key).filter(key => view.chosen.has(key));
+  return scene.methods.map(m => m.key).filter(key => !view.absent.has(key));
 }
 
 // The entry if it is there, else a promise that ends with the entry or, where there is no picture, with null.
@@ -354,6 +359,7 @@ function makeLegend() {
     node('b', { textContent: map.label }),
     node('span', { className: 'lens-scale' }, bar, node('span', { className: 'lens-numbers' }, ...numbers)),
     node('span', { className: 'lens-values' }), node('span', { className: 'lens-explain', textContent: map.explain }));
+  readValues();
 }
 
 function readValues() {
@@ -361,7 +367,7 @@ function readValues() {
   if (!map || !place) return;
   place.replaceChildren(...onShow().map(key => {
     const value = valueAt(map, key, view.point);
-    return node('span', {}, dot(key), `${method(key).label} ${value === null ? 'no map' : short(value)}`);
+    return node('span', {}, dot(key), `${method(key).label} ${map.maps[key] ? short(value) : 'no map'}`);
   }));
 }
 
@@ -435,11 +441,11 @@ function controls() {                               // what the chosen layout ha
   part('zoom').value = view.zoom;
   part('gain').value = view.gain;
   part('loupe').checked = view.loupe;
-  for (const chip of part('chips').children) chip.setAttribute('aria-pressed', view.chosen.has(chip.dataset.key));
+  for (const chip of part('chips').children) chip.setAttribute('aria-pressed', !view.absent.has(chip.dataset.key));
   const channels = overlay()?.channels || 1;
   part('channels').hidden = channels < 2;
   view.channel = clamp(view.channel, 0, channels - 1);
-  part('channel').replaceChildren(...Array.from({ length: channels }, (_, i) => node('option', { value: i, textContent: i + 1 })));
+  part('channel').replaceChildren(...Array.from({ length: channels }, (_, i) => node('option', { value: i, textContent: i })));
   part('channel').value = view.channel;
 }
 
@@ -449,6 +455,7 @@ function rearrange() {                              // after a change of layout,
   controls();
   makeCells();
   makeLegend();
+  marks();                                          // names at once, pictures when they are there
   show(wanted);
 }
 
@@ -597,11 +604,11 @@ function setValue(given) {
     return;
   }
   scene = value;
+  for (const m of scene.methods) m.frames = settled(m.frames);
+  for (const o of scene.overlays) for (const map of Object.values(o.maps)) map.frames = settled(map.frames);
   const keys = scene.methods.map(m => m.key);
   if (!keys.includes(view.left)) view.left = choose(['plain', 'bicubic'], keys, keys[0]);
   if (!keys.includes(view.right)) view.right = choose(['distilled', 'student', 'teacher'], keys, keys[keys.length - 1]);
-  view.chosen = new Set(keys.filter(key => view.chosen.has(key)));
-  if (!view.chosen.size) view.chosen = new Set(keys.filter(key => key !== 'low'));
   if (!overlay()) view.overlay = '';
   if (!scene.curves.some(c => c.key === view.score)) view.score = scene.curves[0]?.key || '';
   if (!kept) {
@@ -628,7 +635,7 @@ function setValue(given) {
 // --------------------------------------------------------------------------------------------- buttons and keys
 
 function toggle(key) {
-  if (!view.chosen.delete(key)) view.chosen.add(key);
+  if (!view.absent.delete(key)) view.absent.add(key);
   rearrange();
 }
 
@@ -697,7 +704,7 @@ root.addEventListener('keydown', event => {
 new ResizeObserver(() => fit()).observe(part('stage').parentElement);
 
 root.lens = element.lens = {                        // for tests and the curious
-  get state() { return { ...view, chosen: [...view.chosen], muted: [...view.muted], frame, wanted, scene: scene?.id }; },
+  get state() { return { ...view, absent: [...view.absent], muted: [...view.muted], shown: scene ? onShow() : [], frame, wanted, scene: scene?.id }; },
   get stats() { return { frames: cache.size, bytes, pending: pending.size, failed: [...failed.entries()] }; },
   show: seek,
   readPixels(key) {                                 // the bitmap as it came, RGBA, at its own size

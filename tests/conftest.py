@@ -1,0 +1,42 @@
+"""What every test runs under: one thread, no screen, no network; and where material lies that is not shipped."""
+
+import os
+
+# Before torch, OpenMP or Gradio is imported, and for every process that a test starts.
+os.environ.update(
+    GRADIO_ANALYTICS_ENABLED="False",
+    HF_HUB_OFFLINE="1",
+    MPLBACKEND="Agg",
+    OMP_NUM_THREADS="1",
+    OMP_WAIT_POLICY="PASSIVE",
+)
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def root():
+    """The root of the repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """Reference material that may lie beside the repository but is never part of it."""
+    folder = ROOT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("reference material: no folder 'shared' beside the repository")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Give torch its one thread back after a test that took more."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)

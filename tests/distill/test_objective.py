@@ -1,0 +1,135 @@
+"""The objective: Charbonnier by hand, terms and weights by name, gradients where they belong."""
+
+import pytest
+import torch
+
+from workbench.distill.objective import Objective, charbonnier, weigh
+from workbench.distill.spatial import spatial_distillation
+from workbench.distill.temporal import TemporalMemory, temporal_distillation
+from workbench.errors import ConfigError
+from workbench.models.video_sr import Upscaled
+from workbench.models.zoo import build
+
+
+def test_charbonnier_by_hand():
+    """Differences 3 and 0 with eps 4: (5 + 4) / 2."""
+    assert charbonnier(torch.tensor([3.0, 1.0]), torch.tensor([0.0, 1.0]), eps=4.0).item() == 4.5
+
+
+def test_charbonnier_is_eps_where_equal_and_l1_far_away():
+    picture = torch.rand(2, 3, 8, 8)
+    assert charbonnier(picture, picture, eps=1e-3).item() == pytest.approx(1e-3)
+    assert charbonnier(picture, picture + 5, eps=1e-3).item() == pytest.approx(5.0)
+
+
+def test_charbonnier_has_a_finite_gradient_where_equal():
+    picture = torch.rand(4, requires_grad=True)
+    charbonnier(picture, picture.detach()).backward()
+    assert picture.grad.tolist() == [0.0] * 4
+
+
+def test_half_precision_pictures_are_compared_in_float32():
+    low, high = torch.zeros(1, dtype=torch.bfloat16), torch.ones(1)
+    assert charbonnier(low, high).dtype == torch.float32
+
+
+def test_weigh_by_hand():
+    terms = {"reconstruction": torch.tensor(2.0), "spatial": torch.tensor(10.0)}
+    assert weigh(terms, {"spatial": 0.1, "reconstruction": 1.0}).item() == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize("weights", [{}, {"spatial": 1.0}, {"reconstruction": 1.0, "spatial": 1.0}])
+def test_weigh_refuses_names_that_do_not_match(weights):
+    with pytest.raises(ConfigError, match=r"terms \['reconstruction'\] but weights"):
+        weigh({"reconstruction": torch.tensor(1.0)}, weights)
+
+
+def test_the_warm_up_by_hand():
+    memory = TemporalMemory(4, 4)
+    objective = Objective(spatial_weight=0.2, temporal_weight=0.4, memory=memory, schedule="warm_up", warm_up_steps=4)
+    assert [objective.weights(step)["spatial"] for step in (1, 2, 4, 5)] == pytest.approx([0.05, 0.1, 0.2, 0.2])
+    assert [objective.weights(step)["temporal"] for step in (1, 2, 4, 5)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
+    assert {objective.weights(step)["reconstruction"] for step in range(1, 9)} == {1.0}
+
+
+@pytest.mark.parametrize("settings", [{"schedule": "constant", "warm_up_steps": 4}, {"schedule": "warm_up"}])
+def test_no_warm_up(settings):
+    assert Objective(spatial_weight=0.2, **settings).weights(1) == {"reconstruction": 1.0, "spatial": 0.2}
+
+
+def test_a_plain_objective_has_one_term_and_needs_no_features():
+    objective = Objective(eps=4.0)
+    terms, measures = objective.terms(Upscaled(torch.tensor([3.0])), torch.tensor([0.0]))
+    assert {name: term.item() for name, term in terms.items()} == {"reconstruction": 5.0}
+    assert measures == {}
+    assert objective.weights(1) == {"reconstruction": 1.0}
+    assert not objective.distils
+
+
+def test_a_temporal_term_needs_a_memory():
+    with pytest.raises(ConfigError, match="TemporalMemory is needed"):
+        Objective(temporal_weight=0.1)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    torch.manual_seed(0)
+    return build("vespcn", skip="bicubic"), build("edvr_tiny", skip="bicubic").eval()
+
+
+@pytest.fixture(scope="module")
+def clips():
+    torch.manual_seed(1)
+    return torch.rand(1, 3, 3, 8, 8), torch.rand(1, 3, 3, 32, 32)
+
+
+def all_terms(networks, clips, **settings):
+    student, teacher = networks
+    low, high = clips
+    objective = Objective(spatial_weight=1.0, temporal_weight=1.0, memory=TemporalMemory(64, 64), **settings)
+    theirs = teacher(low, keep="hr")  # with a graph, so that a gradient could go there
+    ours = student(low, keep="hr")
+    return objective, ours, theirs, *objective.terms(ours, high, theirs)
+
+
+@pytest.mark.parametrize("mapping", ["sum_squares", "sum_abs", "max_squares"])
+@pytest.mark.parametrize("term", ["reconstruction", "spatial", "temporal"])
+def test_every_term_moves_the_student_and_none_the_teacher(networks, clips, term, mapping):
+    student, teacher = networks
+    for network in networks:
+        network.zero_grad()
+    *_, terms, _ = all_terms(networks, clips, mapping=mapping)
+    terms[term].backward()
+    reached = {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()}
+    # features lie before the last convolution, so distillation says nothing about that one
+    assert reached == {"motion", "entry", "blocks", "widen"} | ({"exit"} if term == "reconstruction" else set())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_terms_are_those_of_the_two_losses(networks, clips):
+    objective, ours, theirs, terms, measures = all_terms(networks, clips, mapping="sum_abs", normalisation="none")
+    assert list(terms) == ["reconstruction", "spatial", "temporal"]
+    assert terms["spatial"] == spatial_distillation(ours.features, theirs.features, mapping="sum_abs")
+    cells = (objective.memory.student_cells(ours.features), objective.memory.teacher_cells(theirs.features))
+    assert terms["temporal"] == temporal_distillation(*cells)
+    assert 0 < measures["collapse_index"] < 1
+
+
+def test_a_term_without_weight_is_not_computed(networks, clips):
+    student, teacher = networks
+    low, high = clips
+    ours, theirs = student(low, keep="hr"), teacher(low, keep="hr")
+    spatial = Objective(spatial_weight=1.0)
+    assert list(spatial.terms(ours, high, theirs)[0]) == ["reconstruction", "spatial"] == list(spatial.weights(1))
+    temporal = Objective(temporal_weight=1.0, memory=TemporalMemory(64, 64))
+    assert list(temporal.terms(ours, high, theirs)[0]) == ["reconstruction", "temporal"] == list(temporal.weights(1))
+
+
+def test_distillation_without_features_is_explained(networks, clips):
+    student, teacher = networks
+    low, high = clips
+    objective = Objective(spatial_weight=1.0)
+    with pytest.raises(ConfigError, match="needs the features of both networks"):
+        objective.terms(student(low), high, teacher(low, keep="hr"))
+    with pytest.raises(ConfigError, match="needs the features of both networks"):
+        objective.terms(student(low, keep="hr"), high, None)

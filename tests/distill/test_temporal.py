@@ -1,0 +1,224 @@
+"""The shared memory: against its equations step by step, and what is and is not allowed to learn."""
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.distill.temporal import ConvLSTM, TemporalMemory, collapse_index, temporal_distillation
+from workbench.errors import ShapeError
+
+MODES = ["frozen", "trained", "trained_then_frozen"]
+
+
+def features(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def convolve(picture, weight, bias=None):
+    """A 3x3 convolution with zeros around, written out: (C, H, W), (D, C, 3, 3) -> (D, H, W)."""
+    _, height, width = picture.shape
+    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)))
+    out = np.zeros((len(weight), height, width))
+    for y in range(height):
+        for x in range(width):
+            out[:, y, x] = (weight * padded[:, y : y + 3, x : x + 3]).sum(axis=(1, 2, 3))
+    return out if bias is None else out + bias[:, None, None]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def test_the_equations_step_by_step():
+    memory = ConvLSTM(3, 2, seed=5)
+    clip = features(2, 4, 3, 4, 5)
+    wx, bx = (part.detach().double().numpy() for part in (memory.reads.weight, memory.reads.bias))
+    uh = memory.recalls.weight.detach().double().numpy()
+    wanted = np.zeros((2, 4, 2, 4, 5))
+    for which in range(2):
+        cell = hidden = np.zeros((2, 4, 5))
+        for t in range(4):
+            x = clip[which, t].double().numpy()
+            i, f, o, g = np.split(convolve(x, wx, bx) + convolve(hidden, uh), 4)
+            cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+            hidden = sigmoid(o) * np.tanh(cell)
+            wanted[which, t] = cell
+    assert np.allclose(memory(clip).detach().numpy(), wanted, atol=1e-6)
+
+
+def test_a_memory_with_constant_gates_by_hand():
+    """Weights 0; biases make i = 1/2, f = 1/2 and g = 1/2: C grows 1/4, 3/8, 7/16."""
+    memory = ConvLSTM(1, 1).requires_grad_(False)
+    memory.reads.weight.zero_()
+    memory.recalls.weight.zero_()
+    memory.reads.bias.copy_(torch.tensor([0.0, 0.0, 0.0, np.arctanh(0.5)]))
+    cells = memory(features(1, 3, 1, 2, 2))
+    assert cells[0, :, 0, 0, 0].tolist() == pytest.approx([1 / 4, 3 / 8, 7 / 16])
+
+
+def test_a_cell_knows_the_past_and_not_the_future():
+    memory = ConvLSTM(2, 3)
+    clip = features(1, 4, 2, 5, 5)
+    changed = clip.clone()
+    changed[:, 2] += 1
+    before, after = memory(clip), memory(changed)
+    assert torch.equal(before[:, :2], after[:, :2])
+    assert (before[:, 2:] - after[:, 2:]).abs().flatten(2).amax(2).min() > 1e-4
+
+
+def test_the_seed_alone_decides_and_no_other_dice_are_touched():
+    torch.manual_seed(7)
+    wanted = torch.rand(3)
+    torch.manual_seed(7)
+    first = TemporalMemory(4, 6, seed=3)
+    assert torch.equal(torch.rand(3), wanted)
+    torch.manual_seed(8)
+    again, other = TemporalMemory(4, 6, seed=3), TemporalMemory(4, 6, seed=4)
+    for name, value in first.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert not torch.equal(first.lstm.reads.weight, other.lstm.reads.weight)
+    assert not torch.equal(first.adapter.weight, other.adapter.weight)
+
+
+def loss_of(memory, student, teacher):
+    return temporal_distillation(memory.student_cells(student), memory.teacher_cells(teacher))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_who_gets_a_gradient(mode):
+    """The student always, through a memory that learns or not; the ConvLSTM unless it is frozen."""
+    memory = TemporalMemory(4, 4, stride=1, mode=mode)
+    student = features(1, 3, 4, 6, 6).requires_grad_()
+    teacher = features(1, 3, 4, 6, 6, seed=1)
+    loss_of(memory, student, teacher).backward()
+    assert (student.grad.flatten(2).abs().amax(2) > 0).all(), "every frame of the student"
+    gradients = [parameter.grad for parameter in memory.lstm.parameters()]
+    assert memory.is_frozen == (mode == "frozen")
+    if mode == "frozen":
+        assert gradients == [None, None, None]
+    else:
+        assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_the_trained_memory_learns_from_the_teacher_s_branch_too():
+    """Its gradient is that of both cells: not what is left when the teacher's cell is held still."""
+    memory = TemporalMemory(4, 4, stride=1, mode="trained")
+    student, teacher = features(1, 2, 4, 6, 6), features(1, 2, 4, 6, 6, seed=1)
+    loss_of(memory, student, teacher).backward()
+    whole = memory.lstm.reads.weight.grad.clone()
+    memory.zero_grad()
+    temporal_distillation(memory.student_cells(student), memory.teacher_cells(teacher).detach()).backward()
+    assert not torch.allclose(whole, memory.lstm.reads.weight.grad, rtol=0.05)
+
+
+def test_an_adapter_only_where_channels_differ():
+    assert isinstance(TemporalMemory(4, 4).adapter, torch.nn.Identity)
+    memory = TemporalMemory(3, 5, stride=1)
+    assert memory.adapter.weight.shape == (5, 3, 1, 1)
+    student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
+    loss_of(memory, student, teacher).backward()
+    assert memory.adapter.weight.grad.abs().sum() > 0, "the adapter learns even where the ConvLSTM is frozen"
+    adapted = torch.einsum("dc,btchw->btdhw", memory.adapter.weight[:, :, 0, 0], student)
+    adapted = adapted + memory.adapter.bias.view(1, 1, 5, 1, 1)
+    assert torch.allclose(memory.student_cells(student), memory.teacher_cells(adapted), atol=1e-6)
+
+
+def test_features_are_averaged_over_squares():
+    """5x6 by squares of 4: whole squares where they fit, what is left of them at the border."""
+    memory = TemporalMemory(2, 2, stride=4)
+    clip = features(1, 2, 2, 5, 6)
+    thin = memory.thin(clip)
+    assert thin.shape == (1, 2, 2, 2, 2)
+    for row, rows in enumerate((slice(0, 4), slice(4, 5))):
+        for column, columns in enumerate((slice(0, 4), slice(4, 6))):
+            assert torch.allclose(thin[..., row, column], clip[..., rows, columns].mean((-2, -1)), atol=1e-6)
+    assert torch.equal(TemporalMemory(2, 2, stride=1).thin(clip), clip)
+    assert memory.teacher_cells(clip).shape == (1, 2, 8, 2, 2)
+
+
+def test_only_the_last_cell_is_compared():
+    ours, theirs = features(1, 3, 2, 4, 4), features(1, 3, 2, 4, 4, seed=1)
+    wanted = ((ours[:, 2] - theirs[:, 2]) ** 2).mean()
+    assert torch.allclose(temporal_distillation(ours, theirs), wanted)
+    theirs[:, 2] = ours[:, 2]
+    assert temporal_distillation(ours, theirs) == 0
+
+
+def test_the_loss_by_hand():
+    """Last cells (1, 2) and (3, 2): (4 + 0) / 2."""
+    ours, theirs = torch.tensor([1.0, 2.0]).view(1, 1, 1, 1, 2), torch.tensor([3.0, 2.0]).view(1, 1, 1, 1, 2)
+    assert temporal_distillation(ours, theirs).item() == 2.0
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    with pytest.raises(ShapeError, match="cells: want equal shapes"):
+        temporal_distillation(features(1, 3, 2, 4, 4), features(1, 3, 2, 4, 5))
+    with pytest.raises(ShapeError, match=r"features: want \(B, T, C, H, W\)"):
+        TemporalMemory(2, 2).teacher_cells(features(3, 2, 4, 4))
+    with pytest.raises(ShapeError, match=r"features: want \(B, T, C, H, W\)"):
+        ConvLSTM(2, 2)(features(3, 2, 4, 4))
+
+
+def test_trained_then_frozen_freezes_below_its_threshold_for_good(tmp_path):
+    memory = TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5)
+    assert not memory.after_step(0.5)
+    assert not memory.is_frozen
+    assert memory.after_step(0.4)
+    assert memory.is_frozen
+    assert not any(parameter.requires_grad for parameter in memory.lstm.parameters())
+    assert not memory.after_step(0.1), "it is told once"
+    assert not memory.after_step(100.0)
+    assert memory.is_frozen
+
+    again = TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5)
+    again.load_state_dict(memory.state_dict())
+    assert again.is_frozen
+    assert not any(parameter.requires_grad for parameter in again.lstm.parameters())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "trained"])
+def test_the_other_modes_never_change(mode):
+    memory = TemporalMemory(4, 4, mode=mode, freeze_below=0.5)
+    assert not memory.after_step(0.0)
+    assert memory.is_frozen == (mode == "frozen")
+    again = TemporalMemory(4, 4, mode=mode)
+    again.load_state_dict(memory.state_dict())
+    assert [p.requires_grad for p in again.lstm.parameters()] == [mode != "frozen"] * 3
+
+
+def test_the_collapse_index_by_hand():
+    """Cells 1 and 3 at two pixels: standard deviation 1, root mean square sqrt(5)."""
+    assert collapse_index(torch.tensor([1.0, 3.0]).view(1, 1, 1, 2)) == pytest.approx(1 / 5**0.5)
+    assert collapse_index(torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)) == pytest.approx(1.0)
+    assert collapse_index(torch.full((2, 3, 4, 4), 0.7)) == pytest.approx(0.0, abs=1e-6)
+    assert collapse_index(torch.zeros(1, 1, 2, 2)) == 0.0
+
+
+def test_channels_that_differ_but_do_not_vary_are_collapsed():
+    assert collapse_index(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_index_does_not_know_brightness():
+    cells = features(2, 3, 4, 4)
+    assert collapse_index(100 * cells) == pytest.approx(collapse_index(cells), rel=1e-5)
+
+
+def test_a_jointly_trained_memory_collapses_and_a_frozen_one_cannot():
+    """Two clips that never change: only the memory can lower the loss, and it does, by not looking any more."""
+    student, teacher = features(1, 3, 4, 8, 8), features(1, 3, 4, 8, 8, seed=1)
+    seen = {}
+    for mode in ("trained", "frozen"):
+        memory = TemporalMemory(4, 4, hidden_channels=4, stride=1, mode=mode)
+        optimiser = torch.optim.Adam(memory.parameters(), lr=0.02)
+        for _ in range(100):
+            loss = loss_of(memory, student, teacher)
+            seen.setdefault(mode, []).append((loss.item(), collapse_index(memory.teacher_cells(teacher)[:, -1])))
+            if loss.requires_grad:
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+    (loss_before, index_before), (loss_after, index_after) = seen["trained"][0], seen["trained"][-1]
+    assert loss_after < 0.2 * loss_before
+    assert index_after < 0.5 * index_before
+    assert seen["frozen"] == [seen["frozen"][0]] * 100
+    assert seen["frozen"][0] == pytest.approx(seen["trained"][0])

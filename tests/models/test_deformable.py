@@ -1,0 +1,147 @@
+"""Deformable convolution: against a loop over points, a plain convolution, a shifted picture, and its own gradient."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench.errors import ShapeError
+from workbench.models.parts.deformable import ModulatedDeformConv, modulated_deform_conv
+
+
+def point_by_point(features, offset, mask, weight, bias, groups):
+    """The definition: every output point, every tap, four neighbours of where it points; outside is zero."""
+    n, channels, height, width = features.shape
+    out = bias.view(1, -1, 1, 1).repeat(n, 1, height, width)
+    kernel, per_group = weight.shape[-1], channels // groups
+    taps = kernel * kernel
+
+    def pixel(image, channel, y, x):
+        return features[image, channel, y, x].item() if 0 <= y < height and 0 <= x < width else 0.0
+
+    for image in range(n):
+        for row in range(height):
+            for column in range(width):
+                for channel in range(channels):
+                    for tap in range(taps):
+                        place = channel // per_group * taps + tap
+                        y = row + tap // kernel - kernel // 2 + offset[image, 2 * place, row, column].item()
+                        x = column + tap % kernel - kernel // 2 + offset[image, 2 * place + 1, row, column].item()
+                        top, left = math.floor(y), math.floor(x)
+                        dy, dx = y - top, x - left
+                        value = (
+                            (1 - dy) * (1 - dx) * pixel(image, channel, top, left)
+                            + (1 - dy) * dx * pixel(image, channel, top, left + 1)
+                            + dy * (1 - dx) * pixel(image, channel, top + 1, left)
+                            + dy * dx * pixel(image, channel, top + 1, left + 1)
+                        )
+                        modulated = value * mask[image, place, row, column]
+                        out[image, :, row, column] += weight[:, channel].flatten(1)[:, tap] * modulated
+    return out
+
+
+def pieces(groups, *, channels=4, height=4, width=5, reach=2.0, dtype=torch.float64):
+    torch.manual_seed(groups)
+    features = torch.randn(2, channels, height, width, dtype=dtype)
+    offset = (torch.rand(2, groups * 18, height, width, dtype=dtype) - 0.5) * 2 * reach
+    mask = torch.rand(2, groups * 9, height, width, dtype=dtype)
+    weight, bias = torch.randn(3, channels, 3, 3, dtype=dtype), torch.randn(3, dtype=dtype)
+    return features, offset, mask, weight, bias
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_the_loop_over_points_agrees(groups):
+    """Offsets to 3 pixels on a 4x5 picture: many taps lie on the border or outside."""
+    parts = pieces(groups, reach=3.0)
+    wanted = point_by_point(*parts, groups)
+    assert torch.allclose(modulated_deform_conv(*parts, groups=groups), wanted, atol=1e-12)
+    single = modulated_deform_conv(*(part.float() for part in parts), groups=groups)
+    assert (single - wanted).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_gradients(groups):
+    """In float64, with offsets away from whole pixels, where bilinear sampling has a kink."""
+    features, offset, mask, weight, bias = pieces(groups, channels=2, height=3, width=3)
+    offset = offset.round() + 0.2 + 0.6 * torch.rand_like(offset)
+    inputs = [part.requires_grad_() for part in (features[:1].clone(), offset[:1].clone(), mask[:1].clone())]
+    inputs += [weight.requires_grad_(), bias.requires_grad_()]
+    assert torch.autograd.gradcheck(lambda *parts: modulated_deform_conv(*parts, groups=groups), inputs)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 7), (1, 7), (6, 1), (1, 1), (2, 2)])
+def test_without_offset_it_is_a_convolution(height, width):
+    features, offset, mask, weight, bias = pieces(2, height=height, width=width)
+    got = modulated_deform_conv(features, offset * 0, mask * 0 + 1, weight, bias, groups=2)
+    assert torch.allclose(got, F.conv2d(features, weight, bias, padding=1), atol=1e-12)
+
+
+def test_a_whole_offset_is_a_shifted_picture():
+    """dy = 1, dx = -2 everywhere: the picture, with zeros around, moved one up and two to the right."""
+    features, offset, mask, weight, bias = pieces(1, height=6, width=7)
+    offset[:, 0::2], offset[:, 1::2] = 1.0, -2.0
+    moved = F.pad(features, (5, 5, 5, 5)).roll((-1, 2), dims=(2, 3))
+    wanted = F.conv2d(moved, weight, bias, padding=1)[..., 5:-5, 5:-5]
+    assert torch.allclose(modulated_deform_conv(features, offset, mask * 0 + 1, weight, bias), wanted, atol=1e-12)
+
+
+def test_groups_move_their_own_channels():
+    """The second group alone is shifted; the first two channels are convolved as they are."""
+    features, offset, mask, weight, bias = pieces(2, height=6, width=7)
+    offset.zero_()
+    offset[:, 19::2] = 1.0  # dx of the second group
+    moved = torch.cat((features[:, :2], F.pad(features[:, 2:], (0, 1))[..., 1:]), dim=1)
+    wanted = F.conv2d(moved, weight, bias, padding=1)[..., 1:-1]
+    got = modulated_deform_conv(features, offset, mask * 0 + 1, weight, bias, groups=2)[..., 1:-1]
+    assert torch.allclose(got, wanted, atol=1e-12)
+
+
+def test_the_bias_is_not_modulated():
+    features, offset, mask, weight, bias = pieces(1)
+    got = modulated_deform_conv(features, offset, mask * 0, weight, bias)
+    assert torch.equal(got, bias.view(1, 3, 1, 1).expand_as(got))
+
+
+def test_the_layer_begins_as_half_a_convolution_plus_its_bias():
+    layer = ModulatedDeformConv(8, groups=4)
+    torch.nn.init.normal_(layer.bias)
+    features, others = torch.randn(2, 2, 8, 6, 7)
+    wanted = 0.5 * F.conv2d(features, layer.weight, padding=1) + layer.bias.view(1, -1, 1, 1)
+    assert torch.allclose(layer(features, others), wanted, atol=1e-5)
+
+
+def test_under_bf16_the_places_are_still_exact():
+    """Columns of 0 and 1 in turn, 300 wide, fetched half a pixel to the right: 1/2 everywhere.
+
+    In bf16 a coordinate beyond 256 is only known to two pixels, so half a pixel would be lost.
+    """
+    columns = (torch.arange(300) % 2).float().expand(1, 1, 4, 300).contiguous()
+    offset, mask = torch.zeros(1, 18, 4, 300), torch.ones(1, 9, 4, 300)
+    offset[:, 1::2] = 0.5
+    weight = torch.zeros(1, 1, 3, 3)
+    weight[..., 1, 1] = 1.0
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got = modulated_deform_conv(columns, offset, mask, weight)
+        halved = modulated_deform_conv(columns.bfloat16(), offset.bfloat16(), mask.bfloat16(), weight)
+    assert got.dtype == halved.dtype == torch.bfloat16
+    assert torch.allclose(got[..., :-1].float(), torch.tensor(0.5), atol=2e-3)
+    assert torch.allclose(halved[..., :-1].float(), torch.tensor(0.5), atol=2e-3)
+
+
+def test_the_order_in_memory_does_not_matter():
+    layer = ModulatedDeformConv(8, groups=4)
+    torch.nn.init.normal_(layer.conv_offset.weight, std=0.1)
+    features, others = torch.randn(2, 2, 8, 6, 7)
+    wanted = layer(features, others)
+    layer = layer.to(memory_format=torch.channels_last)
+    got = layer(*(part.contiguous(memory_format=torch.channels_last) for part in (features, others)))
+    assert torch.allclose(got, wanted, atol=1e-5)
+
+
+def test_shapes_that_do_not_fit_are_explained():
+    features, offset, mask, weight, bias = pieces(2)
+    with pytest.raises(ShapeError, match="2 groups, 9 taps: want 36 offset and 18 mask channels, got 35 and 18"):
+        modulated_deform_conv(features, offset[:, 1:], mask, weight, bias, groups=2)
+    with pytest.raises(ShapeError, match="4 channels, 3 groups"):
+        modulated_deform_conv(features, offset, mask, weight, bias, groups=3)

@@ -1,0 +1,107 @@
+"""VESPCN: the unit of its flow, what zero weights do, and where its features lie."""
+
+import math
+
+import pytest
+import torch
+
+from workbench.errors import ConfigError
+from workbench.models.vespcn import VESPCN, MotionCompensation
+from workbench.models.zoo import build
+
+
+@pytest.fixture
+def still():
+    """Motion compensation whose last layers are zero."""
+    motion = MotionCompensation(flow_gain=8.0)
+    for part in (motion.coarse, motion.fine):
+        last = [layer for layer in part if isinstance(layer, torch.nn.Conv2d)][-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+    return motion.requires_grad_(False)
+
+
+def last_bias(part):
+    return [layer for layer in part if isinstance(layer, torch.nn.Conv2d)][-1].bias
+
+
+def test_zero_weights_leave_the_neighbour_where_it_is(still):
+    reference, neighbour = torch.rand(2, 2, 3, 8, 12)
+    warped, flow = still(reference, neighbour)
+    assert flow.abs().max() == 0
+    assert torch.allclose(warped, neighbour, atol=1e-6)
+
+
+@pytest.mark.parametrize("part", ["coarse", "fine"])
+def test_the_flow_is_in_low_resolution_pixels(still, part):
+    """tanh(bias) = 2/8 and -1/8 with a gain of 8: fetch two pixels to the right, one up."""
+    bias = last_bias(getattr(still, part))
+    half = len(bias) // 2  # the shuffle turns the first half into x, the second into y
+    bias[:half], bias[half:] = math.atanh(2 / 8), math.atanh(-1 / 8)
+    reference, neighbour = torch.rand(2, 1, 3, 8, 12)
+    warped, flow = still(reference, neighbour)
+    assert torch.allclose(flow[:, 0], torch.tensor(2.0), atol=1e-5)
+    assert torch.allclose(flow[:, 1], torch.tensor(-1.0), atol=1e-5)
+    assert torch.allclose(warped[..., 1:, :-2], neighbour[..., :-1, 2:], atol=1e-5)
+
+
+def test_coarse_and_fine_add_up_and_the_fine_step_sees_the_coarse_warp(still):
+    last_bias(still.coarse)[:16] = math.atanh(1 / 8)
+    last_bias(still.fine)[:4] = math.atanh(2 / 8)
+    seen = []
+    still.fine.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    reference, neighbour = torch.rand(2, 1, 3, 8, 12)
+    warped, flow = still(reference, neighbour)
+    assert torch.allclose(flow[:, 0], torch.tensor(3.0), atol=1e-5)
+    assert torch.allclose(warped[..., :-3], neighbour[..., 3:], atol=1e-5)
+    shown_reference, shown_neighbour, shown_flow, roughly = seen[0].split([3, 3, 2, 3], dim=1)
+    assert torch.equal(shown_reference, reference)
+    assert torch.equal(shown_neighbour, neighbour)
+    assert torch.allclose(shown_flow[:, 0], torch.tensor(1 / 8), atol=1e-6)
+    assert torch.allclose(roughly[..., :-1], neighbour[..., 1:], atol=1e-5)
+
+
+@pytest.mark.parametrize("gain", [1.0, 8.0, 32.0])
+def test_the_flow_never_exceeds_twice_the_gain(gain):
+    motion = MotionCompensation(flow_gain=gain)
+    for parameter in motion.parameters():
+        torch.nn.init.normal_(parameter, std=3.0)
+    flow = motion(*torch.rand(2, 1, 3, 16, 16))[1].detach()
+    assert flow.shape == (1, 2, 16, 16)
+    assert gain < flow.abs().max() <= 2 * gain
+
+
+@torch.inference_mode()
+def test_both_neighbours_are_warped_alike_and_the_reference_comes_last():
+    """Frames 0, 1, 2 go into the first layer as before, after, reference, each where it was."""
+    network = build("vespcn").eval()
+    for part in (network.motion.coarse, network.motion.fine):
+        last_bias(part).zero_()
+        [layer for layer in part if isinstance(layer, torch.nn.Conv2d)][-1].weight.zero_()
+    seen = []
+    network.entry.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
+    network.windows_per_pass = 3
+    clip = torch.rand(1, 3, 3, 8, 8)
+    network(clip)
+    before, after, reference = seen[0][1].split(3)
+    assert torch.allclose(before, clip[0, 0], atol=1e-6)
+    assert torch.allclose(after, clip[0, 2], atol=1e-6)
+    assert torch.equal(reference, clip[0, 1])
+
+
+@torch.inference_mode()
+def test_the_last_convolution_reads_what_is_distilled():
+    network = build("vespcn").eval()
+    clip = torch.rand(1, 2, 3, 8, 8)
+    upscaled = network(clip, keep="hr")
+    assert upscaled.features.shape == (1, 2, 64, 32, 32)
+    assert torch.allclose(network.exit(upscaled.features[0]), upscaled.frames[0], atol=1e-6)
+    assert torch.equal(upscaled.features, network(clip, keep="shuffle").features)
+
+
+def test_the_paper_s_variant_has_no_features_wider_than_rgb():
+    network = build("vespcn_paper")
+    assert network.feature_channels == 0
+    with pytest.raises(ConfigError, match="vespcn_paper has no high-resolution features"):
+        network(torch.rand(1, 1, 3, 8, 8), keep="hr")
+    assert sum(isinstance(layer, torch.nn.Conv2d) for layer in VESPCN(wide=False).layers) == 9

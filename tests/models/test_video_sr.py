@@ -1,0 +1,200 @@
+"""The sliding window: which frames are seen, how often, and that clips, windows and chunks agree."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench.errors import ConfigError, ShapeError
+from workbench.models.video_sr import BORDERS, Seen, SlidingWindow, Upscaled, require_same_scale, window_indices
+from workbench.models.zoo import build
+
+# What BasicSR's generate_frame_indices gives for 7 frames and a window of 5, written out.
+TABLES = {
+    "replicate": [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [3, 4, 5, 6, 6], [4, 5, 6, 6, 6]],
+    "reflection": [[2, 1, 0, 1, 2], [1, 0, 1, 2, 3], [3, 4, 5, 6, 5], [4, 5, 6, 5, 4]],
+    "reflection_circle": [[4, 3, 0, 1, 2], [4, 0, 1, 2, 3], [3, 4, 5, 6, 2], [4, 5, 6, 3, 2]],
+    "circle": [[3, 4, 0, 1, 2], [4, 0, 1, 2, 3], [3, 4, 5, 6, 2], [4, 5, 6, 2, 3]],
+}
+MIDDLE = [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
+
+# Clips shorter than the window: what the rule cannot supply is clamped to the clip.
+SHORT = {
+    "replicate": [[0, 0, 0, 1, 1], [0, 0, 1, 1, 1]],
+    "reflection": [[1, 1, 0, 1, 0], [1, 0, 1, 0, 0]],
+    "reflection_circle": [[1, 1, 0, 1, 0], [1, 0, 1, 0, 0]],
+    "circle": [[1, 1, 0, 1, 0], [1, 0, 1, 0, 0]],
+}
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_windows_by_hand(border):
+    first, second, last_but_one, last = TABLES[border]
+    assert window_indices(7, 5, border).tolist() == [first, second, *MIDDLE, last_but_one, last]
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_short_clips_are_clamped(border):
+    assert window_indices(2, 5, border).tolist() == SHORT[border]
+    assert window_indices(1, 7, border).tolist() == [[0] * 7]
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("window", [1, 3, 5, 7])
+def test_the_middle_of_every_window_is_its_frame(border, window):
+    for frames in range(1, 12):
+        windows = window_indices(frames, window, border)
+        assert windows.shape == (frames, window)
+        assert windows[:, window // 2].tolist() == list(range(frames))
+        assert 0 <= windows.min() <= windows.max() < frames
+
+
+def test_what_cannot_be_a_window():
+    with pytest.raises(ConfigError, match="odd number"):
+        window_indices(5, 4)
+    with pytest.raises(ConfigError, match=r"border: want one of .*circle"):
+        window_indices(5, 3, "mirror")
+
+
+class Weighted(SlidingWindow):
+    """A window that can be worked out by hand: 1 x first + 10 x second + ...; counts what it is asked."""
+
+    feature_channels = 3
+
+    def __init__(self, **settings):
+        super().__init__(scale=2, num_frames=5, **({"border": "replicate", "skip": "none"} | settings))
+        self.frames_seen = self.calls = 0
+        self.windows_seen: list[int] = []
+
+    def per_frame(self, frames_NCHW):
+        self.calls += 1
+        self.frames_seen += len(frames_NCHW)
+        return frames_NCHW, frames_NCHW.mean(dim=(1, 2, 3))
+
+    def per_window(self, *pieces, keep):
+        frames, means = pieces
+        self.windows_seen.append(len(frames))
+        weights = 10.0 ** torch.arange(5)
+        mixed = (frames * weights.view(1, 5, 1, 1, 1)).sum(dim=1) + (means * weights).sum(dim=1).view(-1, 1, 1, 1)
+        enlarged = F.interpolate(mixed, scale_factor=2, mode="nearest")
+        return Seen(enlarged, enlarged + 1 if keep else None, mixed if keep else None)
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_a_clip_is_its_windows(border):
+    clip = torch.rand(2, 7, 3, 3, 4, dtype=torch.float64)
+    got = Weighted(border=border)(clip).frames
+    first, second, last_but_one, last = TABLES[border]
+    for centre, window in enumerate([first, second, *MIDDLE, last_but_one, last]):
+        wanted = sum(10.0**k * (clip[:, f] + clip[:, f].mean((1, 2, 3), keepdim=True)) for k, f in enumerate(window))
+        wanted = wanted.repeat_interleave(2, -1).repeat_interleave(2, -2)
+        assert torch.allclose(got[:, centre], wanted, rtol=1e-12)
+
+
+def test_features_of_a_frame_are_computed_once():
+    network = Weighted()
+    network.windows_per_pass = 1
+    network(torch.rand(2, 7, 3, 4, 4))
+    assert (network.calls, network.frames_seen) == (1, 14)
+    assert network.windows_seen == [1] * 14
+
+
+@pytest.mark.parametrize("name", ["edvr_tiny", "vespcn"])
+@torch.inference_mode()
+def test_a_clip_equals_window_by_window(name):
+    torch.manual_seed(0)
+    network = build(name).eval()
+    clip = torch.rand(1, 4, 3, 8, 8)
+    whole = network(clip, keep="hr")
+    reach = network.num_frames // 2
+    for centre in range(4):
+        padded = [min(max(f, 0), 3) for f in range(centre - reach, centre + reach + 1)]
+        alone = network(clip[:, padded], keep="hr")
+        assert torch.allclose(alone.frames[:, reach], whole.frames[:, centre], atol=1e-6)
+        assert torch.allclose(alone.features[:, reach], whole.features[:, centre], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["edvr_tiny", "vespcn"])
+@torch.inference_mode()
+def test_how_many_windows_a_pass_changes_nothing(name):
+    torch.manual_seed(0)
+    network = build(name).eval()
+    clip = torch.rand(2, 3, 3, 8, 8)
+    seen = []
+    for network.windows_per_pass in (None, 1, 4, 100):
+        seen.append(network(clip, keep="hr"))
+    for other in seen[1:]:
+        assert torch.allclose(other.frames, seen[0].frames, atol=1e-6)
+        assert torch.allclose(other.features, seen[0].features, atol=1e-5)
+        assert torch.allclose(other.aligned, seen[0].aligned, atol=1e-5)
+
+
+def test_without_asking_one_window_at_a_time_or_all_while_training():
+    network = Weighted()
+    network(torch.rand(1, 3, 3, 4, 4))
+    assert network.windows_seen == [3]
+    with torch.no_grad():
+        network(torch.rand(1, 3, 3, 4, 4))
+    assert network.windows_seen == [3, 1, 1, 1]
+
+
+@pytest.mark.parametrize("name", ["edvr_tiny", "vespcn", "vespcn_paper"])
+@torch.inference_mode()
+def test_keeping_features_changes_no_pixel_and_nothing_is_kept_unasked(name):
+    network = build(name).eval()
+    clip = torch.rand(1, 2, 3, 8, 8)
+    plain = network(clip)
+    assert plain.features is None
+    assert plain.aligned is None
+    if network.feature_channels:
+        for tap in ("hr", "hr_pre", "shuffle"):
+            assert torch.equal(network(clip, keep=tap).frames, plain.frames)
+
+
+def test_an_unknown_tap_is_refused():
+    with pytest.raises(ConfigError, match="keep: want one of hr, hr_pre, shuffle, got 'hrr'"):
+        build("vespcn")(torch.rand(1, 1, 3, 8, 8), keep="hrr")
+
+
+@pytest.mark.parametrize("name", ["edvr_tiny", "vespcn", "vespcn_paper"])
+@pytest.mark.parametrize(("height", "width"), [(10, 14), (5, 8), (8, 9), (3, 3)])
+@torch.inference_mode()
+def test_any_size_comes_out_four_times_larger(name, height, width):
+    network = build(name, skip="bicubic").eval()
+    assert network(torch.rand(1, 1, 3, height, width)).frames.shape == (1, 1, 3, 4 * height, 4 * width)
+
+
+@torch.inference_mode()
+def test_padding_does_not_touch_the_skip():
+    """The enlarged reference is that of the clip as it came: bicubic mirrors at its border, padding repeats."""
+    clip = torch.rand(1, 1, 3, 10, 14)
+    plain, added = build("vespcn", skip="none").eval(), build("vespcn", skip="bicubic").eval()
+    added.load_state_dict(plain.state_dict())
+    from_bicubic = build("bicubic")(clip).frames
+    assert torch.allclose(added(clip).frames, plain(clip).frames + from_bicubic, atol=1e-6)
+
+
+def test_what_is_not_a_clip_is_refused():
+    network = build("vespcn")
+    for wrong in (torch.rand(2, 3, 8, 8), torch.rand(1, 2, 1, 8, 8), torch.rand(1, 0, 3, 8, 8)):
+        with pytest.raises(ShapeError):
+            network(wrong)
+    with pytest.raises(ShapeError, match="floats"):
+        network(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8))
+
+
+def test_the_skip_is_added_in_float32_under_bf16():
+    """A zeroed network returns the enlargement to float32 precision, not to three digits."""
+    network = build("edvr_tiny", skip="bicubic").eval()
+    torch.nn.init.zeros_(network.conv_last.weight)
+    torch.nn.init.zeros_(network.conv_last.bias)
+    clip = torch.rand(1, 1, 3, 8, 8)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        frames = network(clip).frames
+    assert frames.dtype == torch.float32
+    assert torch.equal(frames, build("bicubic")(clip).frames)
+
+
+def test_a_network_that_breaks_its_promise_is_caught():
+    clip = torch.rand(1, 2, 3, 4, 4)
+    with pytest.raises(ShapeError, match=r"want \(1, 2, 3, 16, 16\), got \(1, 2, 3, 8, 8\)"):
+        require_same_scale(clip, Upscaled(torch.rand(1, 2, 3, 8, 8)), 4)

@@ -1,0 +1,188 @@
+"""Weights on disk: there and back, and every way in which a file can be the wrong one."""
+
+import errno
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from workbench import scenes
+from workbench.errors import UnknownNameError, WeightsError
+from workbench.models import weights
+from workbench.models.vespcn import VESPCN
+from workbench.models.weights import load, load_into, locate, pretrained_names, read_card, read_tensors, save
+from workbench.models.zoo import build
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    return build("vespcn_paper").eval()
+
+
+@pytest.fixture
+def file(network, tmp_path):
+    path = tmp_path / "paper.safetensors"
+    save(network, path, data="bikes", seed=3)
+    return path
+
+
+def rewrite(file, change):
+    """The same file with its tensors changed."""
+    tensors, metadata = read_tensors(file)
+    change(tensors)
+    save_file(tensors, file, metadata)
+
+
+def test_there_and_back(network, file):
+    again = load(file)
+    assert again.recipe == {"name": "vespcn_paper"}
+    for name, tensor in network.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
+    other = build("vespcn_paper")
+    load_into(other, str(file))
+    assert torch.equal(other.layers[0].weight, network.layers[0].weight)
+
+
+def test_settings_travel_along(tmp_path):
+    save(build("edvr_tiny", scale=2, skip="none"), tmp_path / "w.safetensors")
+    again = load(tmp_path / "w.safetensors")
+    assert (again.scale, again.skip) == (2, "none")
+
+
+def test_the_card_travels_along(file):
+    assert read_card(file) == {"recipe": {"name": "vespcn_paper"}, "data": "bikes", "seed": 3}
+
+
+def test_half_precision_is_half_the_size_and_floats_again_when_loaded(network, file, tmp_path):
+    small = tmp_path / "half.safetensors"
+    save(network, small, half=True)
+    assert all(tensor.dtype == torch.float16 for tensor in load_file(small).values())
+    assert small.stat().st_size < 0.6 * file.stat().st_size
+    again = load(small)
+    for name, tensor in network.state_dict().items():
+        assert again.state_dict()[name].dtype == torch.float32
+        assert torch.equal(again.state_dict()[name], tensor.half().float())
+
+
+def test_channels_last_weights_are_saved_as_they_read(network, tmp_path):
+    path = tmp_path / "w.safetensors"
+    wanted = network.layers[2].weight.clone()
+    save(network.to(memory_format=torch.channels_last), path)
+    assert torch.equal(load(path).layers[2].weight, wanted)
+
+
+def test_another_network(file):
+    with pytest.raises(WeightsError, match=r"paper.safetensors: these are weights of vespcn_paper, not of vespcn"):
+        load_into(build("vespcn"), file)
+
+
+def test_another_scale(file):
+    with pytest.raises(WeightsError, match=r"layers.16.bias is \(48,\), .*wants \(12,\) \(another scale or width"):
+        load_into(build("vespcn_paper", scale=2), file)
+
+
+def test_a_network_that_nobody_named_is_told_by_its_tensors(file):
+    with pytest.raises(WeightsError, match=r"belong to another network: missing .*not known"):
+        load_into(VESPCN(), file)
+
+
+def test_a_missing_tensor(file):
+    rewrite(file, lambda tensors: tensors.pop("layers.0.bias"))
+    with pytest.raises(WeightsError, match=r"another network: missing \['layers.0.bias'\]$"):
+        load(file)
+
+
+def test_a_tensor_too_many(file):
+    rewrite(file, lambda tensors: tensors.update(spare=torch.zeros(1)))
+    with pytest.raises(WeightsError, match=r"another network: not known \['spare'\]$"):
+        load(file)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_none(file, bad):
+    rewrite(file, lambda tensors: tensors["layers.0.bias"].fill_(bad))
+    with pytest.raises(WeightsError, match=r"layers.0.bias holds NaN or infinite numbers"):
+        load(file)
+
+
+def test_nothing_is_loaded_where_something_does_not_fit(file):
+    """A refusal leaves the network as it was."""
+    rewrite(file, lambda tensors: tensors["layers.16.bias"].fill_(float("nan")))
+    network = build("vespcn_paper")
+    before = network.layers[0].weight.clone()
+    with pytest.raises(WeightsError):
+        load_into(network, file)
+    assert torch.equal(network.layers[0].weight, before)
+
+
+@pytest.mark.parametrize("left", [0, 4, 100, -1])
+def test_a_file_cut_short(file, left):
+    file.write_bytes(file.read_bytes()[:left])
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load(file)
+
+
+def test_a_file_of_something_else(file):
+    file.write_bytes(b"\x80\x04 this could have been a pickle")
+    with pytest.raises(WeightsError, match="not a readable safetensors file"):
+        load(file)
+
+
+def test_tensors_without_a_recipe_are_not_ours_but_can_be_loaded_into_a_network(network, tmp_path):
+    path = tmp_path / "theirs.safetensors"
+    save_file(network.state_dict(), path, {"format": "pt"})
+    with pytest.raises(WeightsError, match="not weights of this workbench"):
+        load(path)
+    other = build("vespcn_paper")
+    load_into(other, path)
+    assert torch.equal(other.layers[0].weight, network.layers[0].weight)
+
+
+def test_a_newer_format_is_refused(network, tmp_path):
+    path = tmp_path / "new.safetensors"
+    save_file(network.state_dict(), path, {"format": "2", "recipe": json.dumps(network.recipe)})
+    with pytest.raises(WeightsError, match="newer version"):
+        load(path)
+
+
+def test_a_network_that_nobody_could_rebuild_is_not_saved(tmp_path):
+    with pytest.raises(WeightsError, match=r"use zoo\.build"):
+        save(VESPCN(), tmp_path / "w.safetensors")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no such file"):
+        load(tmp_path / "nowhere.safetensors")
+
+
+def test_pretrained_misspelt(monkeypatch):
+    monkeypatch.setattr(weights, "pretrained_names", lambda: ["edvr_s", "vespcn_plain"])
+    with pytest.raises(UnknownNameError, match="no pretrained weights 'vespcn_plian'; did you mean 'vespcn_plain'"):
+        locate("pretrained:vespcn_plian")
+
+
+@pytest.mark.parametrize("name", pretrained_names())
+def test_what_ships_loads(name):
+    network = load(f"pretrained:{name}")
+    assert read_card(f"pretrained:{name}")["recipe"] == network.recipe
+    with torch.inference_mode():
+        assert network(torch.rand(1, 1, 3, 8, 8)).frames.isfinite().all()
+
+
+@pytest.mark.parametrize("broken", ["replace", "fsync"])
+def test_a_write_that_fails_leaves_the_old_file(network, file, monkeypatch, broken):
+    before = file.read_bytes()
+
+    def full(*_args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(scenes.os, broken, full)
+    torch.nn.init.ones_(network.layers[0].weight)
+    with pytest.raises(OSError, match="No space left"):
+        save(network, file)
+    assert file.read_bytes() == before
+    assert [path.name for path in file.parent.iterdir()] == [file.name]

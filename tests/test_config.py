@@ -1,0 +1,153 @@
+"""Settings: there and back through JSON, and a sentence for everything that cannot be one."""
+
+import json
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+
+import pytest
+
+from workbench.config import PRESETS, Data, Distillation, Network, Optimiser, RunConfig, replace
+from workbench.errors import ConfigError
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_survive_json(preset):
+    config = PRESETS[preset]()
+    again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert again == config
+    assert hash(again) == hash(config), "lists became tuples again, at every depth"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_never_train_on_what_they_show(preset):
+    """The probe clip is another clip than those trained on, or another stretch of frames."""
+    data = PRESETS[preset]().data
+    name, _, crop = data.probe.partition("[")
+    first = int(crop.split(":")[0])
+    for clip in data.clips:
+        trained, _, part = clip.partition("[")
+        assert trained != name or int(part.split(",")[0].split(":")[1].rstrip("]")) <= first
+
+
+def test_the_smoke_preset_is_two_steps():
+    smoke = PRESETS["smoke"]()
+    assert (smoke.steps, smoke.data.batch, smoke.distils) == (2, 1, True)
+
+
+def test_what_the_paper_states_is_what_the_paper_preset_does():
+    """Equation 2 without normalisation, one ConvLSTM trained until its loss is below 1e-8."""
+    wanted = PRESETS["paper"]().distillation
+    assert (wanted.mapping, wanted.normalisation) == ("sum_squares", "none")
+    assert (wanted.memory, wanted.freeze_below, wanted.memory_stride) == ("trained_then_frozen", 1e-8, 1)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        RunConfig().steps = 3  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"stepz": 3}, "no setting 'stepz'; did you mean 'steps'?"),
+        ({"data": {"cropp": 8}}, "no setting 'data.cropp'; did you mean 'data.crop'?"),
+        ({"distillation": {"spatial_wieght": 1}}, "no setting 'distillation.spatial_wieght'; did you mean"),
+        ({"teacher": {"wieghts": ""}}, "no setting 'teacher.wieghts'; did you mean 'teacher.weights'?"),
+        ({"zzz": 3}, "no setting 'zzz'"),
+        ({"data": "bikes"}, "data: want a group of settings, got 'bikes'"),
+    ],
+)
+def test_an_unknown_setting_is_told_the_nearest(saved, said):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_dict(saved)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"),
+    [
+        ({"steps": 0}, "steps: want 1 or more, got 0"),
+        ({"snapshot_every": 0}, "snapshot_every: want 1 or more"),
+        ({"save_every": 0}, "save_every: want 1 or more"),
+        ({"threads": -1}, "threads: want 0 or more"),
+        ({"data": {"crop": 7}}, "data.crop: want 8 or more, got 7"),
+        ({"data": {"frames": 0}}, "data.frames: want 1 or more"),
+        ({"data": {"batch": 0}}, "data.batch: want 1 or more"),
+        ({"data": {"scale": 5}}, "data.scale: want 2, 3 or 4, got 5"),
+        ({"data": {"clips": []}}, "data.clips: name at least one clip"),
+        ({"student": {"name": ""}}, "student.name: a run needs a student"),
+        ({"teacher": {"name": "edvr_s"}}, "teacher.weights: edvr_s would teach with random weights"),
+        ({"optimiser": {"learning_rate": 0}}, "optimiser.learning_rate: want a positive number"),
+        ({"distillation": {"spatial_weight": -1}}, "distillation.spatial_weight: want 0 or more, got -1"),
+        ({"distillation": {"temporal_weight": -1}}, "distillation.temporal_weight: want 0 or more, got -1"),
+        ({"distillation": {"memory_channels": 0}}, "distillation.memory_channels: want 1 or more"),
+        ({"distillation": {"memory_stride": 0}}, "distillation.memory_stride: want 1 or more"),
+        # words that are not in the list
+        ({"precision": "bf61"}, "precision: want one of fp32, bf16, got 'bf61'"),
+        ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip: want one of bicubic, bilinear, none"),
+        ({"distillation": {"mapping": "mean"}}, "distillation.mapping: want one of sum_squares, sum_abs, max_squares"),
+        ({"distillation": {"memory": "freezed"}}, "distillation.memory: want one of frozen, trained"),
+        ({"distillation": {"tap": "lr"}}, "distillation.tap: want one of hr, hr_pre, shuffle"),
+        ({"distillation": {"schedule": "late"}}, "distillation.schedule: want one of constant, warm_up"),
+        ({"optimiser": {"name": "sgd"}}, "optimiser.name: want one of adam, adamw"),
+        # another kind than the field's
+        ({"steps": "many"}, "steps: want a whole number, got 'many'"),
+        ({"steps": 2.5}, "steps: want a whole number, got 2.5"),
+        ({"steps": True}, "steps: want a whole number, got True"),
+        ({"data": {"clips": "bikes"}}, "data.clips: want a list, got 'bikes'"),
+        ({"data": {"augment": "yes"}}, "data.augment: want true or false, got 'yes'"),
+        ({"data": {"probe": None}}, "data.probe: want text, got None"),
+        ({"optimiser": {"learning_rate": "fast"}}, "optimiser.learning_rate: want a number, got 'fast'"),
+        ({"optimiser": {"learning_rate": float("nan")}}, "optimiser.learning_rate: want a finite number, got nan"),
+        ({"optimiser": {"betas": 0.9}}, "optimiser.betas: want a list, got 0.9"),
+    ],
+)
+def test_a_wrong_value_is_explained(saved, said):
+    with pytest.raises(ConfigError) as caught:
+        RunConfig.from_dict(saved)
+    assert str(caught.value).startswith(said)
+
+
+def test_a_whole_number_is_a_number():
+    assert RunConfig.from_dict({"stop_after_seconds": 5}).stop_after_seconds == 5
+
+
+@pytest.mark.parametrize(
+    ("teacher", "spatial", "temporal", "distils"),
+    [("edvr_s", 1.0, 0.0, True), ("edvr_s", 0.0, 1.0, True), ("edvr_s", 0.0, 0.0, False), ("", 1.0, 1.0, False)],
+)
+def test_a_run_distils_with_a_teacher_and_something_to_learn(teacher, spatial, temporal, distils):
+    config = RunConfig(
+        teacher=Network(name=teacher, weights="w.safetensors"),
+        distillation=Distillation(spatial_weight=spatial, temporal_weight=temporal),
+    )
+    assert config.distils is distils
+
+
+def test_every_setting_has_words_for_the_form():
+    """A string stands below each field of a group; forms and the command line show it."""
+    import ast
+    import inspect
+
+    from workbench import config
+
+    classes = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    silent = []
+    for cls in classes:
+        for field, after in zip(cls.body, [*cls.body[1:], None], strict=True):
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            is_group = isinstance(field.annotation, ast.Name) and is_dataclass(
+                getattr(config, field.annotation.id, None)
+            )
+            explained = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if not (explained or is_group):
+                silent.append(f"{cls.name}.{field.target.id}")
+    assert silent == []
+    assert {cls.name for cls in classes} == {"Network", "Data", "Distillation", "Optimiser", "RunConfig"}
+
+
+def test_replace_checks_again():
+    with pytest.raises(ConfigError, match="steps: want 1 or more"):
+        replace(RunConfig(), steps=0)
+    assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimiser"}
+    assert (Data().scale, Optimiser().name) == (4, "adam")

@@ -1,0 +1,61 @@
+"""Footage, a teacher and settings so small that a whole run takes about a second."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from workbench.config import Data, Distillation, Network, RunConfig
+from workbench.models.weights import save
+from workbench.models.zoo import build
+
+
+def moving_waves(frames=10, height=64, width=80):
+    """A picture that moves by a pixel and a half a frame; made by a formula, so it is the same everywhere."""
+    t, y, x = np.mgrid[:frames, :height, :width].astype(float)
+    waves = [np.sin((x + 1.5 * t) / 3) + np.cos(y / 4), np.sin((x + y) / 5 - t), np.cos((x - 1.5 * t) * y / 150)]
+    return (np.stack(waves, axis=-1) * 60 + 128).clip(0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory):
+    """Ten frames of 80x64 in a folder of pictures."""
+    folder = tmp_path_factory.mktemp("footage") / "waves"
+    folder.mkdir()
+    for index, frame in enumerate(moving_waves()):
+        Image.fromarray(frame).save(folder / f"{index:03d}.png")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher_weights(tmp_path_factory):
+    """An EDVR that has learned nothing; for a test any fixed function can teach."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("teacher") / "edvr_tiny.safetensors"
+    save(build("edvr_tiny", skip="bicubic"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def small(footage, teacher_weights):
+    """EDVR teaches VESPCN, all terms, eight steps; states every two, snapshots every four."""
+    return RunConfig(
+        student=Network(name="vespcn"),
+        teacher=Network(name="edvr_tiny", weights=str(teacher_weights)),
+        data=Data(
+            clips=(f"{footage}[0:6]",), probe=f"{footage}[6:9, 0:32, 0:48]", crop=8, frames=2, batch=1, augment=True
+        ),
+        distillation=Distillation(memory="trained", memory_channels=2, warm_up_steps=4),
+        steps=8,
+        snapshot_every=4,
+        save_every=2,
+        threads=1,
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ordinary_memory():
+    """A worker tunes malloc for its process; the process of the tests is left as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("WORKBENCH_KEEP_MEMORY", "0")
+        yield

@@ -1,0 +1,681 @@
+"""Whole runs: what they leave behind, and that nothing which happens on the way changes what they learn."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workbench import runs, scenes
+from workbench.config import Data, Distillation, Network, replace
+from workbench.data.crops import make_pair
+from workbench.data.datasets import load_clip
+from workbench.errors import BusyError, ConfigError, DataError, FolderError, UnknownNameError, VideoError, WeightsError
+from workbench.inference import upscale
+from workbench.metrics.fidelity import psnr_db
+from workbench.models.weights import load, read_tensors
+from workbench.models.zoo import build
+from workbench.runs import Run, RunWriter, is_locked, request_stop, start_worker
+from workbench.training import record, worker
+from workbench.training.record import saved_states
+from workbench.training.worker import check, prepare_run, work
+
+
+def losses(run):
+    """All that a run logged but the time it took."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.metrics()]
+
+
+def same_losses(run, whole):
+    """The steps are those of an uninterrupted run: contiguous, once each, and the numbers equal to float noise."""
+    ours, theirs = losses(run), losses(whole)
+    assert [row["step"] for row in ours] == [row["step"] for row in theirs]
+    for mine, wanted in zip(ours, theirs, strict=True):
+        for name in ("terms", "weights", "total", "learning_rate", "gradient_norm", "collapse_index"):
+            assert mine[name] == pytest.approx(wanted[name], rel=1e-6), (mine["step"], name)
+
+
+def same_weights(run, whole):
+    for name in ("student", "memory"):
+        ours, theirs = read_tensors(run.weights(name))[0], read_tensors(whole.weights(name))[0]
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert torch.allclose(ours[key], value, rtol=1e-6, atol=1e-8), key
+
+
+def hidden(run):
+    """What is left of writes that were never finished."""
+    return [path.relative_to(run.folder) for path in run.folder.rglob(".*")]
+
+
+@pytest.fixture(scope="module")
+def whole(small, tmp_path_factory):
+    """A run that nothing interrupts."""
+    run = prepare_run(tmp_path_factory.mktemp("runs") / "whole", small)
+    assert work(run) == "finished"
+    return run
+
+
+@pytest.fixture
+def run(small, tmp_path):
+    """The same run, not yet begun."""
+    return prepare_run(tmp_path / "demo", small)
+
+
+class Gone(BaseException):
+    """Ends a worker as if its process were gone: nothing catches it."""
+
+
+def at(step, action):
+    """An observer that does something after one step."""
+    return lambda done, _steps: action() if done.number == step else None
+
+
+def vanish():
+    raise Gone
+
+
+# -- end to end -----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_says_what_it_is(whole, small, teacher_weights):
+    said = whole.record()
+    assert whole.config() == small
+    assert said["seed"] == 0
+    assert (
+        said["versions"]["torch"] == torch.__version__.split("+")[0] or said["versions"]["torch"] == torch.__version__
+    )
+    assert said["weights"]["teacher"]["file"] == str(teacher_weights)
+    assert len(said["weights"]["teacher"]["sha256"]) == 64
+
+
+def test_a_run_ends_finished_and_lets_go(whole):
+    status = whole.status()
+    assert (status.state, status.step, status.steps, status.seconds_left) == ("finished", 8, 8, None)
+    assert not is_locked(whole.folder)
+    assert hidden(whole) == []
+
+
+def test_every_step_is_logged_with_its_terms(whole):
+    rows = whole.metrics()
+    assert [row["step"] for row in rows] == list(range(1, 9))
+    for row in rows:
+        assert set(row["terms"]) == set(row["weights"]) == {"reconstruction", "spatial", "temporal"}
+        assert row["total"] == pytest.approx(sum(row["weights"][name] * row["terms"][name] for name in row["terms"]))
+        assert 0 < row["collapse_index"] < 1
+        assert row["gradient_norm"] > 0
+        assert row["seconds"] > 0
+    assert rows[0]["learning_rate"] == pytest.approx(4e-4)
+    assert rows[-1]["learning_rate"] == pytest.approx(1e-6)
+    assert [row["weights"]["spatial"] for row in rows[:5]] == pytest.approx([0.00025, 0.0005, 0.00075, 0.001, 0.001])
+
+
+def test_snapshots_show_the_student_beside_the_rest(whole):
+    assert whole.snapshots() == [0, 4, 8]
+    scene = whole.snapshot(4)
+    assert [m.key for m in scene.methods] == ["low", "high", "bicubic", "teacher", "student"]
+    assert (scene.frames, scene.height, scene.width) == (3, 32, 48)
+    assert scene.clip("low").shape == (3, 8, 12, 3)
+    assert {o.method for o in scene.overlays if o.kind == "memory"} == {"teacher", "student"}
+    assert {o.kind for o in scene.overlays} == {
+        "attention_sum_squares", "attention_sum_abs", "attention_max_squares", "memory",
+    }  # fmt: skip
+    for kind in ("memory", "attention_sum_squares"):
+        ends = {(o.low, o.high) for o in scene.overlays if o.kind == kind}
+        assert len(ends) == 1, "maps of one kind share one scale"
+    curves = {curve.key: curve.series for curve in scene.curves}
+    assert set(curves) == {"psnr_y_db", "ssim_y", "t_diff", "tof"}
+    assert all(set(series) == {"bicubic", "teacher", "student"} for series in curves.values())
+    assert scene.protocol == {"degradation": "bi", "scale": 4, "channel": "Y", "crop": 0}
+    assert scene.provenance["held_out"] is True
+
+
+def test_snapshots_are_what_the_networks_make_and_scored_as_shown(whole, small, teacher_weights):
+    pair = make_pair(load_clip(small.data.probe).frames, scale=4)
+    scene = whole.snapshot(8)
+    assert np.array_equal(scene.clip("high"), pair.high)
+    assert np.array_equal(scene.clip("low"), pair.low)
+    assert np.array_equal(scene.clip("bicubic"), upscale(build("bicubic"), pair.low))
+    for method, weights in (("teacher", teacher_weights), ("student", whole.weights())):
+        made = upscale(load(weights), pair.low)
+        assert np.abs(scene.clip(method).astype(int) - made).max() <= 1
+    (psnr,) = (curve.series for curve in scene.curves if curve.key == "psnr_y_db")
+    assert psnr["student"] == pytest.approx(psnr_db(scene.clip("student"), pair.high).tolist(), rel=1e-5)
+
+
+def test_the_student_moves_from_snapshot_to_snapshot(whole):
+    first, last = whole.snapshot(0), whole.snapshot(8)
+    assert not np.array_equal(first.clip("student"), last.clip("student"))
+    assert np.array_equal(first.clip("teacher"), last.clip("teacher"))
+
+
+def test_weights_say_where_they_come_from(whole):
+    network = load(whole.weights())
+    assert network.recipe["name"] == "vespcn"
+    _, said = read_tensors(whole.weights())
+    assert json.loads(said["card"]) == {"run": "whole", "step": 8}
+    tensors, said = read_tensors(whole.weights("memory"))
+    assert json.loads(said["memory"])["hidden_channels"] == 2
+    assert "lstm.reads.weight" in tensors
+
+
+def test_the_last_two_states_are_kept(whole):
+    assert saved_states(whole.folder) == [6, 8]
+
+
+def test_a_finished_run_done_again_does_nothing(whole):
+    before = losses(whole)
+    assert work(whole) == "finished"
+    assert losses(whole) == before
+    assert whole.status().step == 8
+
+
+def test_two_runs_of_one_config_are_equal(run, whole):
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+    same_weights(run, whole)
+
+
+def test_a_plain_run_is_the_same_loop_without_a_teacher(small, tmp_path, whole):
+    plain = prepare_run(tmp_path / "plain", replace(small, teacher=Network(), steps=2))
+    assert work(plain) == "finished"
+    assert [list(row["terms"]) for row in plain.metrics()] == [["reconstruction"]] * 2
+    assert plain.metrics()[0]["terms"]["reconstruction"] == whole.metrics()[0]["terms"]["reconstruction"]
+    assert "collapse_index" not in plain.metrics()[0]
+    scene = plain.snapshot(2)
+    assert [m.key for m in scene.methods] == ["low", "high", "bicubic", "student"]
+    assert scene.method("student").label == "Student"
+    assert not plain.weights("memory").exists()
+
+
+def test_a_plain_student_beside_the_distilled_one(small, tmp_path, whole):
+    config = replace(small, plain=Network(name="vespcn", weights=str(whole.weights())), steps=1)
+    run = prepare_run(tmp_path / "beside", config)
+    work(run)
+    scene = run.snapshot(1)
+    assert [m.key for m in scene.methods] == ["low", "high", "bicubic", "teacher", "plain", "student"]
+    assert {o.method for o in scene.overlays if o.kind == "memory"} == {"teacher", "plain", "student"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"student": Network(name="edvr_tiny")},
+        {"data": "scale 2"},
+        {"precision": "bf16"},
+        {"distillation": Distillation(temporal_weight=0.0, tap="shuffle")},
+        {
+            "distillation": Distillation(
+                spatial_weight=0.0, memory="trained_then_frozen", freeze_below=1e3, memory_stride=1
+            )
+        },
+    ],
+    ids=["edvr as a student", "scale 2", "bf16", "spatial only", "temporal only, frozen at once"],
+)
+def test_other_settings_run_too(small, tmp_path, change, whole):
+    if change == {"data": "scale 2"}:
+        change = {"data": replace(small.data, scale=2), "teacher": Network()}
+    run = prepare_run(tmp_path / "other", replace(small, steps=2, **change))
+    assert work(run) == "finished"
+    assert len(run.metrics()) == 2
+    assert run.snapshots() == [0, 2]
+    if "distillation" in change and change["distillation"].memory == "trained_then_frozen":
+        assert "memory frozen" in run.metrics()[0]["notes"][0]
+        assert bool(read_tensors(run.weights("memory"))[0]["frozen"])
+
+
+# -- stop and resume ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_stopped_and_resumed_equals_uninterrupted(run, whole, step):
+    """Before the first state, between two, and on one."""
+    assert work(run, at(step, lambda: request_stop(run))) == "stopped"
+    status = run.status()
+    assert (status.state, status.step, status.reason) == ("stopped", step, "as asked")
+    assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
+    assert work(run) == "finished"
+    same_losses(run, whole)
+    same_weights(run, whole)
+    assert run.snapshots() == [0, 4, 8]
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_gone_and_resumed_equals_uninterrupted(run, whole, step):
+    """Steps after the newest state are forgotten and done again."""
+    with pytest.raises(Gone):
+        work(run, at(step, vanish))
+    assert run.status().state == "died"
+    assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
+    assert work(run) == "finished"
+    same_losses(run, whole)
+    same_weights(run, whole)
+    assert run.snapshots() == [0, 4, 8]
+    assert hidden(run) == []
+
+
+def test_a_half_written_line_is_ignored_and_overwritten(run, whole):
+    with pytest.raises(Gone):
+        work(run, at(5, vanish))
+    with (run.folder / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 6, "terms": {"reconstr')
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
+    assert work(run) == "finished"
+    same_losses(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("optimiser.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("student.safetensors", lambda path: path.write_bytes(b"")),
+        ("memory.safetensors", lambda path: path.unlink()),
+        ("state.json", lambda path: path.write_text("{")),
+    ],
+)
+def test_a_damaged_state_falls_back_to_the_one_before(run, whole, file, damage):
+    with pytest.raises(Gone):
+        work(run, at(5, vanish))
+    assert saved_states(run.folder) == [2, 4]
+    damage(run.folder / "state" / "0000004" / file)
+    resumed_at = []
+    assert work(run, lambda done, _steps: resumed_at.append(done.number)) == "finished"
+    assert resumed_at[0] == 3
+    same_losses(run, whole)
+    same_weights(run, whole)
+
+
+def test_without_a_readable_state_the_run_says_so(run):
+    with pytest.raises(Gone):
+        work(run, at(5, vanish))
+    for step in (2, 4):
+        (run.folder / "state" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
+    with pytest.raises(FolderError, match="demo: no state can be read: step 4: .*step 2: "):
+        work(run)
+    assert run.status().state == "failed"
+    assert "no state can be read" in run.status().reason
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5], "nothing that was logged is thrown away"
+
+
+def test_a_run_stops_by_itself_when_its_time_is_over(small, tmp_path):
+    run = prepare_run(tmp_path / "brief", replace(small, stop_after_seconds=1e-9))
+    assert work(run) == "stopped"
+    assert (run.status().step, run.status().reason) == (1, "0 seconds are over")
+    assert run.status().resumable
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_signal_finishes_the_step(run, number):
+    before = signal.getsignal(number)
+    assert work(run, at(3, lambda: os.kill(os.getpid(), number))) == "stopped"
+    assert (run.status().state, run.status().step) == ("stopped", 3)
+    assert saved_states(run.folder)[-1] == 3
+    assert signal.getsignal(number) is before, "handlers are put back"
+
+
+# -- what goes wrong ------------------------------------------------------------------------------------------------
+
+
+def full(*_args, **_settings):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def assert_failed_for_want_of_space(run, step):
+    status = run.status()
+    assert (status.state, status.step) == ("failed", step)
+    assert "No space left on device" in status.reason
+    assert not (run.folder / "reserve").exists(), "freed, so that this could be written"
+    assert not is_locked(run.folder)
+    assert hidden(run) == []
+
+
+def test_no_space_for_a_line(run, whole, monkeypatch):
+    """The disk is full from the fourth line on: it goes to /dev/full, which takes nothing, not even at the end."""
+    real = RunWriter.log
+
+    def log(self, row):
+        if row["step"] == 4:
+            self._metrics.close()
+            self._metrics = open("/dev/full", "a")  # noqa: SIM115
+        real(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "log", log)
+        with pytest.raises(OSError, match="No space left"):
+            work(run)
+    assert_failed_for_want_of_space(run, 4)
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3]
+    assert run.snapshot(0).frames == 3
+    assert work(run) == "finished"
+    same_losses(run, whole)
+    assert (run.folder / "reserve").exists()
+
+
+def test_no_space_for_a_snapshot(run, whole, monkeypatch):
+    """Its pictures cannot be written: no half snapshot is left, and the earlier one can be seen."""
+    real = scenes.SceneWriter._write
+
+    def write(self, home, pictures):
+        if "0000004" in str(home):
+            full()
+        real(self, home, pictures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes.SceneWriter, "_write", write)
+        with pytest.raises(OSError, match="No space left"):
+            work(run)
+    assert_failed_for_want_of_space(run, 4)
+    assert run.snapshots() == [0]
+    assert run.snapshot(0).clip("student").shape == (3, 32, 48, 3)
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4]
+    assert work(run) == "finished"
+    same_losses(run, whole)
+    assert run.snapshots() == [0, 4, 8]
+
+
+def test_no_space_for_a_state(run, whole, monkeypatch):
+    """The second file of the second state cannot be written: the first state is still there."""
+    real = record.save_tensors
+
+    def save(path, *rest):
+        if path.parent.name == ".0000004.partial" and path.name == "memory.safetensors":
+            full()
+        real(path, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "save_tensors", save)
+        with pytest.raises(OSError, match="No space left"):
+            work(run)
+    assert_failed_for_want_of_space(run, 4)
+    assert saved_states(run.folder) == [0, 2]
+    assert work(run) == "finished"
+    same_losses(run, whole)
+
+
+def test_no_space_for_the_first_picture(run, whole, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes.SceneWriter, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            work(run)
+    assert_failed_for_want_of_space(run, 0)
+    assert run.metrics() == []
+    assert work(run) == "finished"
+    same_losses(run, whole)
+
+
+def test_the_status_itself_needs_the_reserve(run, monkeypatch):
+    """From the third step on not a byte is free but what the reserve holds."""
+    real, is_full = runs.write_atomic, []
+
+    def write(path, content):
+        if is_full and (run.folder / "reserve").exists():
+            full()
+        real(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "write_atomic", write)
+        with pytest.raises(OSError, match="No space left"):
+            work(run, at(2, lambda: is_full.append(1)))
+    assert_failed_for_want_of_space(run, 3)
+
+
+def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(run, monkeypatch):
+    """The weights and states of the steps before are kept as they were."""
+
+    def poison(self, step):
+        low, high = real(self, step)
+        return low, high * (float("nan") if step == 5 else 1.0)
+
+    real = worker.CropSampler.at
+    monkeypatch.setattr(worker.CropSampler, "at", poison)
+    with pytest.raises(FloatingPointError, match="step 5: reconstruction"):
+        work(run)
+    status = run.status()
+    assert (status.state, status.step) == ("failed", 4)
+    assert "FloatingPointError: step 5: reconstruction" in status.reason
+    assert saved_states(run.folder) == [2, 4]
+    assert all(value.isfinite().all() for value in read_tensors(run.weights())[0].values())
+
+
+def test_what_nobody_foresaw_is_told_too(run):
+    """A mistake in a viewer or a library is a failure with a reason, not a worker gone without a word."""
+
+    def trip():
+        raise ValueError("nobody thought of this")
+
+    with pytest.raises(ValueError, match="nobody thought"):
+        work(run, at(2, trip))
+    assert (run.status().state, run.status().step) == ("failed", 2)
+    assert run.status().reason == "ValueError: nobody thought of this"
+
+
+def test_a_failure_while_resuming_keeps_the_step(run, monkeypatch):
+    """A run that had come to step 5 does not say step 0 because it could not begin again."""
+    with pytest.raises(Gone):
+        work(run, at(5, vanish))
+    monkeypatch.setattr(worker, "load_state", full)
+    with pytest.raises(OSError, match="No space left"):
+        work(run)
+    assert run.status().step == 5
+
+
+def test_footage_that_disappeared(small, tmp_path, footage):
+    elsewhere = tmp_path / "clip"
+    elsewhere.mkdir()
+    for file in footage.iterdir():
+        (elsewhere / file.name).write_bytes(file.read_bytes())
+    run = prepare_run(tmp_path / "demo", replace(small, data=replace(small.data, clips=(str(elsewhere),))))
+    for file in elsewhere.iterdir():
+        file.unlink()
+    elsewhere.rmdir()
+    with pytest.raises((VideoError, UnknownNameError)):
+        work(run)
+    assert run.status().state == "failed"
+    assert str(elsewhere) in run.status().reason
+
+
+# -- what is refused before a folder is made ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "said"),
+    [
+        ({"student": Network(name="vespnc")}, UnknownNameError, "no network 'vespnc'; did you mean 'vespcn'"),
+        ({"student": Network(name="bicubic")}, ConfigError, "student.name: bicubic has nothing to learn"),
+        ({"student": Network(name="vespcn_paper")}, ConfigError, "vespcn_paper has no high-resolution features"),
+        (
+            {"student": Network(name="vespcn", weights="TEACHER")},
+            WeightsError,
+            "these are weights of edvr_tiny, not of",
+        ),
+        ({"teacher": Network(name="edvr_tiny", weights="no.safetensors")}, WeightsError, "no such file"),
+        ({"teacher": Network(name="bicubic", weights="x")}, WeightsError, "no such file"),
+        ({"student": Network(name="vespcn", weights="pretrained:vespcn")}, UnknownNameError, "no pretrained weights"),
+        ({"data": Data(clips=("bigbuckbuny",))}, UnknownNameError, "did you mean 'bigbuckbunny'"),
+        ({"data": Data(probe="nowhere.mp4")}, VideoError, "nowhere.mp4"),
+    ],
+    ids=lambda value: "",
+)
+def test_what_cannot_work_is_refused_before_anything_is_made(small, tmp_path, teacher_weights, change, error, said):
+    if change.get("student", Network()).weights == "TEACHER":
+        change = {"student": Network(name="vespcn", weights=str(teacher_weights))}
+    if "data" in change:
+        wanted = change["data"]
+        data = replace(small.data, clips=wanted.clips) if wanted.probe == Data().probe else replace(
+            small.data, probe=wanted.probe
+        )  # fmt: skip
+        change = {"data": data}
+    with pytest.raises(error) as caught:
+        prepare_run(tmp_path / "demo", replace(small, **change))
+    assert said in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_vespcn_paper_can_be_trained_plainly(small):
+    check(replace(small, student=Network(name="vespcn_paper"), teacher=Network()))
+
+
+@pytest.mark.parametrize("data", [{"crop": 21}, {"frames": 7}])
+def test_crops_that_do_not_fit_the_footage(small, tmp_path, data):
+    """Refused with the sizes, at the latest when the run begins; then the run says failed."""
+    config = replace(small, data=replace(small.data, **data))
+    with pytest.raises(DataError, match=r"clip 1 of 1: 6 frames of 20x16 pixels .* lower data\.crop or data\.frames"):
+        work(prepare_run(tmp_path / "demo", config))
+    assert not (tmp_path / "demo").exists() or Run(tmp_path / "demo").status().state == "failed"
+
+
+@pytest.mark.parametrize("name", ["a b", "..", ".hidden"])
+def test_a_run_s_name_is_a_folder_name(small, tmp_path, name):
+    with pytest.raises(FolderError, match="want 1 to 64 letters"):
+        prepare_run(tmp_path / name, small)
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- real processes -------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition, pid, seconds=120):
+    """Wait until something is so; fail at once where the worker is gone."""
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.02)
+        with suppress(ChildProcessError):
+            gone, _ = os.waitpid(pid, os.WNOHANG)
+            assert not gone or condition(), "the worker is gone"
+
+
+def wait_for_the_end(pid):
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)
+
+
+@pytest.fixture
+def long_run(small, tmp_path):
+    """Too long to end by itself while a test looks at it."""
+    run = prepare_run(tmp_path / "long", replace(small, steps=5000, snapshot_every=5000))
+    pids = []
+    yield run, pids
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        wait_for_the_end(pid)
+
+
+def test_kill_9_then_resume_equals_uninterrupted(long_run, small, tmp_path):
+    """A worker of its own is asked to stop, started again, killed without warning, and gone on with here."""
+    run, pids = long_run
+    pids.append(start_worker(run))
+    wait_for(lambda: len(run.metrics()) >= 2, pids[-1])
+    assert run.status().state == "running"
+    with pytest.raises(BusyError, match="long: a worker is at it already"):
+        start_worker(run)
+    with pytest.raises(BusyError, match="long: another worker is at it"):
+        work(run)
+    os.kill(pids[-1], signal.SIGTERM)
+    wait_for_the_end(pids[-1])
+    assert (run.status().state, run.status().reason) == ("stopped", "as asked")
+    stopped_at = run.status().step
+    assert len(run.metrics()) == stopped_at
+
+    pids.append(start_worker(run))
+    wait_for(lambda: len(run.metrics()) >= stopped_at + 3, pids[-1])
+    os.kill(pids[-1], signal.SIGKILL)
+    wait_for_the_end(pids[-1])
+    assert run.status().state == "died"
+    assert run.status().resumable
+    killed_at = run.metrics()[-1]["step"]
+
+    last = killed_at + 2
+    assert work(run, at(last, lambda: request_stop(run))) == "stopped"
+    never_killed = prepare_run(tmp_path / "whole", run.config())
+    assert work(never_killed, at(last, lambda: request_stop(never_killed))) == "stopped"
+    assert [row["step"] for row in run.metrics()] == list(range(1, last + 1))
+    same_losses(run, never_killed)
+    same_weights(run, never_killed)
+
+
+CRASH = """
+import os, pathlib, shutil, signal, sys
+
+def doomed(name, real, fatal, count):
+    def call(*args, **settings):
+        count[0] += 1
+        if count[0] == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*args, **settings)
+    return call
+
+from workbench.runs import Run
+from workbench.training.worker import work
+
+for argument in sys.argv[1:]:
+    folder, _, fatal = argument.rpartition("@")
+    child = os.fork()
+    if not child:
+        count = [0]
+        for home, name in ((os, "fsync"), (os, "replace"), (pathlib.Path, "rename"), (shutil, "rmtree")):
+            setattr(home, name, doomed(name, getattr(home, name), int(fatal), count))
+        work(Run(pathlib.Path(folder)))
+        (pathlib.Path(folder) / "count").write_text(str(count[0]))
+        os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+"""
+"""Runs workers that are killed at the n-th time they flush, rename or remove anything; 0: never."""
+
+
+def test_killed_in_the_middle_of_writing(small, tmp_path, whole):
+    """kill -9 before a flush, a rename, a removal: whatever was being written, a resume equals no interruption."""
+
+    def crash(*arguments):
+        said = subprocess.run([sys.executable, "-c", CRASH, *arguments], capture_output=True, text=True, check=True)
+        return [int(number) for number in said.stdout.split()]
+
+    counted = prepare_run(tmp_path / "counted", small)
+    assert crash(f"{counted.folder}@0") == [0]
+    count = int((counted.folder / "count").read_text())
+    assert count > 60
+    places = [round(count * part) for part in (0.02, 0.15, 0.3, 0.42, 0.55, 0.7, 0.85, 0.97)]
+    killed = {place: prepare_run(tmp_path / f"killed-{place}", small) for place in places}
+    assert crash(*(f"{run.folder}@{place}" for place, run in killed.items())) == [signal.SIGKILL] * len(places)
+    for run in killed.values():
+        assert run.status().state in ("died", "queued")
+        steps = [row["step"] for row in run.metrics()]
+        assert steps == list(range(1, len(steps) + 1))
+        for step in run.snapshots():
+            assert run.snapshot(step).clip("student").shape == (3, 32, 48, 3)
+        assert work(run) == "finished"
+        same_losses(run, whole)
+        same_weights(run, whole)
+        assert run.snapshots() == [0, 4, 8]
+
+
+def test_the_command_that_is_a_worker(run, small, whole, tmp_path):
+    """``python -m workbench.training.worker RUN``: 0 when done; 1 and one line, no traceback, for an error of ours."""
+    command = [sys.executable, "-m", "workbench.training.worker"]
+    done = subprocess.run([*command, str(run.folder)], capture_output=True, text=True, check=False)
+    assert (done.returncode, run.status().state) == (0, "finished")
+    assert "demo: finished" in done.stderr
+    same_losses(run, whole)
+
+    nothing = subprocess.run([*command, str(tmp_path / "nothing")], capture_output=True, text=True, check=False)
+    assert nothing.returncode == 1
+    assert "no run.json here" in nothing.stderr
+    assert "Traceback" not in nothing.stderr
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_the_worker_module_imports_no_viewer():
+    """What trains needs no Gradio, matplotlib or notebook."""
+    command = "import sys, workbench.training.worker; print([m for m in sys.modules if m in ('gradio', 'matplotlib')])"
+    said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "[]"
+    assert Path(worker.__file__).name == "worker.py"

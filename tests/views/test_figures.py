@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
+
+from workbench.errors import ShapeError
+from workbench.views import figures
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_open():
+    yield
+    assert plt.get_fignums() == []
+
+
+def scales(figure):
+    return [image.get_clim() for axis in figure.axes for image in axis.images]
+
+
+def test_triptych_shares_one_scale_and_centres_the_difference():
+    teacher, student = np.array([[0.0, 2.0]]), np.array([[3.0, 1.0]])
+    figure = figures.attention_triptych(teacher, student, title="frame 3")
+    maps, (low, high) = scales(figure)[:2], scales(figure)[2]
+    assert maps == [(0, 3), (0, 3)]
+    assert (low, high) == (-3, 3)  # 3 - 0 is the largest gap
+    np.testing.assert_allclose(figure.axes[2].images[0].get_array(), [[3, -1]])
+
+
+def test_colour_bars_have_numbers():
+    figure = figures.attention_triptych(np.eye(4), np.eye(4) / 2)
+    bars = [axis for axis in figure.axes if not axis.images or axis.get_label() == "<colorbar>"]
+    assert len([axis for axis in bars if axis.get_yticklabels()]) >= 2
+
+
+def test_what_is_not_a_number_is_marked_not_zeroed():
+    bad = np.ones((3, 3))
+    bad[1, 2] = np.nan
+    figure = figures.attention_triptych(bad, np.ones((3, 3)))
+    assert "1 not a number" in figure.axes[0].get_title()
+    assert figure.axes[0].images[0].get_array().mask[1, 2]
+    (mark,) = figure.axes[0].lines
+    assert (mark.get_xdata()[0], mark.get_ydata()[0]) == (2, 1)
+    assert scales(figure)[0] == (0, 1)
+
+
+def test_memory_has_one_symmetric_scale():
+    rng = np.random.default_rng(0)
+    teacher, student = rng.normal(size=(2, 10, 4, 5))
+    figure = figures.memory_grid(teacher, student, channels=[0, 9])
+    reach = max(np.abs(teacher[[0, 9]]).max(), np.abs(student[[0, 9]]).max())
+    assert set(scales(figure)[:4]) == {(-reach, reach)}
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["channel 0", "channel 9"]
+    assert len([axis for axis in figures.memory_grid(teacher, student).axes if axis.images]) >= 16
+
+
+def test_terms_keep_their_names_and_gaps():
+    figure = figures.loss_terms([1, 2, 3, 4], {"reconstruction": [0.1, None, 0.05, 0.04], "spatial": [1, 2, 3, 4]})
+    (axis,) = figure.axes
+    assert axis.get_yscale() == "log"
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["reconstruction", "spatial"]
+    assert np.isnan(axis.lines[0].get_ydata()[1])
+
+
+def test_curves_are_in_the_colours_of_the_lens():
+    figure = figures.curves({"plain": [None, 30.0], "teacher": [None, 31.0]}, label="PSNR-Y", unit="dB", frame=1)
+    (axis,) = figure.axes
+    assert [line.get_color() for line in axis.lines][::2][:2] == ["#0072b2", "#009e73"]
+    assert "PSNR-Y (dB)" in axis.get_ylabel()
+    assert "higher is better" in axis.get_ylabel()
+
+
+def test_pictures_lie_side_by_side():
+    pictures = {name: np.zeros((4, 6, 3), np.uint8) for name in ("a", "b", "c", "d")}
+    figure = figures.side_by_side(pictures, columns=2)
+    assert isinstance(figure, Figure)
+    assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: figures.attention_triptych(np.ones((2, 3)), np.ones((3, 2))),
+        lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((3, 3, 3))),
+        lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((2, 3, 3)), channels=[2]),
+        lambda: figures.side_by_side({}),
+        lambda: figures.side_by_side({"a": np.ones((3, 3))}),
+    ],
+)
+def test_wrong_shapes_are_refused_in_words(draw):
+    with pytest.raises(ShapeError, match="want"):
+        draw()

@@ -1,0 +1,55 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from workbench.scenes import Overlay, read_scene
+from workbench.views.colours import METHODS
+from workbench.views.lens.payload import payload
+
+
+@pytest.fixture
+def scene(scene_folder):
+    return read_scene(scene_folder)
+
+
+def address(folder):
+    return "lens/" + "/".join(folder.parts[-3:])
+
+
+def test_says_all_that_the_lens_needs(scene):
+    value = payload(scene, address)
+    assert (value["width"], value["height"], value["frames"], value["fps"]) == (64, 48, 8, 12)
+    assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
+    assert value["methods"][3]["frames"] == "lens/disc/frames/plain"
+    assert value["methods"][5]["colour"] == METHODS["teacher"]
+    assert [c["key"] for c in value["curves"]] == ["psnr_y_db", "ssim_y", "t_diff", "tof"]
+    assert value["curves"][2]["series"]["plain"][0] is None  # the first frame has no change
+    assert json.loads(json.dumps(value, allow_nan=False)) == value
+
+
+def test_maps_of_a_kind_lie_on_one_scale(scene):
+    first, *others = scene.overlays
+    wider = replace(first, low=-1.0, high=0.5)
+    attention = payload(replace(scene, overlays=(wider, *others)), address)["overlays"][0]
+    assert (attention["low"], attention["high"]) == (-1.0, 0.5)
+    assert attention["maps"]["distilled"]["high"] == 0.5
+    assert attention["maps"]["teacher"]["high"] == first.high
+
+
+def test_zero_stays_in_the_middle_of_a_diverging_scale(scene):
+    lopsided = Overlay(kind="memory", label="m", method="teacher", low=-0.1, high=0.4, channels=8, diverging=True)
+    memory = payload(replace(scene, overlays=(lopsided,)), address)["overlays"][0]
+    assert (memory["low"], memory["high"], memory["channels"]) == (-0.4, 0.4, 8)
+
+
+def test_a_map_of_an_absent_method_is_left_out(scene):
+    stray = Overlay(kind="attention", label="a", method="nobody", low=0, high=1)
+    assert payload(replace(scene, overlays=(stray,)), address)["overlays"] == []
+
+
+def test_views_import_no_torch():
+    code = "import sys, workbench.views.studio, workbench.views.figures, workbench.views.lens.notebook_lens; sys.exit('torch' in sys.modules)"  # noqa: E501
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,334 @@
+import json
+import os
+import shutil
+from pathlib import Path
+
+import gradio as gr
+import httpx
+import pytest
+
+from workbench import runs as run_folders
+from workbench.errors import BusyError, ConfigError, FolderError
+from workbench.runs import RunWriter
+from workbench.scenes import read_scene
+from workbench.views import facts, progress
+from workbench.views.progress import Tail
+from workbench.views.serving import Gallery, StaleError
+from workbench.views.studio import Studio, build_studio, launch
+
+NEWEST = {"step": None, "follow": True}
+
+
+@pytest.fixture
+def studio(run, scene_folder, tmp_path):
+    shipped = tmp_path / "shipped"
+    shutil.copytree(scene_folder, shipped / "disc")
+    return Studio(runs=[run.folder.parent, tmp_path / "none"], scenes=[scene_folder.parent, shipped])
+
+
+class TestCompare:
+    def test_lists_titles_and_marks_shipped_scenes(self, studio):
+        assert studio.scene_choices() == [
+            ("Disc over a grating", "0/disc"),
+            ("Disc over a grating · shipped", "1/disc"),
+        ]
+
+    def test_shows_a_scene_and_its_facts(self, studio):
+        value, about = studio.scene("0/disc")
+        assert value["frames"] == 8
+        assert value["methods"][0]["frames"].startswith("lens/scene/0/disc/")
+        assert "Gap closed" in about
+        assert "★" in about
+
+    def test_escapes_what_a_folder_says(self, studio, specimens):
+        _, about = studio.scene("0/disc")
+        assert specimens.HOSTILE not in about
+        assert "&lt;b&gt;not bold&lt;/b&gt;" in about
+
+    @pytest.mark.parametrize("choice", ["0/nothing", "9/disc", "disc", "0/../disc", "../0/disc", "0/"])
+    def test_refuses_other_names_in_words(self, studio, choice):
+        value, about = studio.scene(choice)
+        assert set(value) == {"message"}
+        assert value["message"]
+        assert about == ""
+
+    def test_says_what_to_do_without_scenes(self, studio):
+        assert "workbench compare" in studio.scene(None)[0]["message"]
+
+    def test_a_half_written_scene_is_said_to_be_one(self, studio, scene_folder, tmp_path):
+        broken = tmp_path / "shipped" / "broken"
+        broken.mkdir()
+        (broken / "scene.json").write_text('{"format": 1, "name": "bro')
+        assert ("broken (not readable) · shipped", "1/broken") in studio.scene_choices()
+        assert "not a readable scene" in studio.scene("1/broken")[0]["message"]
+
+
+class TestFacts:
+    def test_means_leave_out_what_does_not_exist(self, scene_folder):
+        scene = read_scene(scene_folder)
+        curve = next(curve for curve in scene.curves if curve.key == "t_diff")
+        values = [value for value in curve.series["plain"] if value is not None]
+        assert len(values) == scene.frames - 1
+        assert facts.mean_scores(scene)["t_diff"]["plain"] == pytest.approx(sum(values) / len(values))
+
+    def test_the_best_is_the_lowest_where_lower_is_better(self, scene_folder):
+        table = facts.scores_table(read_scene(scene_folder))
+        assert table.count("★") == 1 + 4  # the caption, and one in each column
+
+    def test_gap_needs_all_three(self):
+        assert facts.gap_closed({"plain": 1.0, "teacher": 2.0}) is None
+        assert facts.gap_closed({"plain": 1.0, "teacher": 1.0, "student": 1.0}) is None
+
+
+class TestRun:
+    def test_shows_the_newest_snapshot(self, studio):
+        view = studio.look("0/mine", NEWEST, {})
+        assert view.progress["step"] == 40
+        assert view.progress["snapshots"] == [0, 20, 40]
+        assert view.progress["terms"].keys() == {"reconstruction", "spatial", "temporal"}
+        assert view.scene["id"] == "mine-40"
+        assert [m["key"] for m in view.scene["methods"]][-1] == "student"
+        assert "healthy" in view.memory
+        assert "spatial weight" in view.config
+        assert (view.live, view.can_stop, view.can_resume) == (False, False, True)
+
+    def test_sends_only_what_changed(self, studio, run, specimens):
+        first = studio.look("0/mine", NEWEST, {})
+        again = studio.look("0/mine", NEWEST, first.seen)
+        assert (again.progress, again.scene, again.memory, again.config) == (None, None, None, None)
+        specimens.add_rows(run, range(41, 61))
+        later = studio.look("0/mine", NEWEST, again.seen)
+        assert later.progress["steps"][-1] == 60
+        assert later.scene is None
+        specimens.add_snapshot(run, 60)
+        assert studio.look("0/mine", NEWEST, later.seen).scene["id"] == "mine-60"
+
+    def test_keeps_the_chosen_step(self, studio, run, specimens):
+        wish = {"step": 20, "follow": False}
+        first = studio.look("0/mine", wish, {})
+        specimens.add_snapshot(run, 60)
+        later = studio.look("0/mine", wish, first.seen)
+        assert (later.progress["step"], later.scene) == (20, None)
+
+    def test_the_log_is_read_from_where_it_was(self, run, specimens, monkeypatch):
+        tail = Tail(run.folder / "metrics.jsonl").read()
+        assert tail.steps == list(range(1, 41))
+        taken = []
+        monkeypatch.setattr(tail, "_take", taken.append)
+        specimens.add_rows(run, range(41, 43))
+        tail.read()
+        assert len(taken) == 2
+
+    def test_half_a_line_waits(self, run, specimens):
+        line = json.dumps(specimens.row(41))
+        with (run.folder / "metrics.jsonl").open("a") as file:
+            file.write(line[:30])
+            file.flush()
+            tail = Tail(run.folder / "metrics.jsonl").read()
+            assert tail.steps[-1] == 40
+            file.write(line[30:] + "\n")
+        assert tail.read().steps[-1] == 41
+
+    def test_a_rewound_log_is_read_anew(self, run):
+        tail = Tail(run.folder / "metrics.jsonl").read()
+        writer = RunWriter(run.folder)
+        writer.rewind(20)
+        writer.close()
+        assert tail.read().steps == list(range(1, 21))
+
+    def test_a_damaged_log_is_said_to_be_one(self, studio, run):
+        with (run.folder / "metrics.jsonl").open("a") as file:
+            file.write("nonsense\n")
+        view = studio.look("0/mine", NEWEST, {})
+        assert "line 41" in view.progress["message"]
+
+    def test_failed_says_why(self, studio, run, specimens):
+        specimens.say(run, "failed", 40, reason="step 41: spatial is not finite")
+        state = studio.look("0/mine", NEWEST, {}).progress
+        assert (state["title"], state["reason"]) == ("Failed", "step 41: spatial is not finite")
+
+    def test_died_is_noticed(self, studio, run, specimens):
+        specimens.say(run, "running", 40)  # and nobody holds the lock
+        view = studio.look("0/mine", NEWEST, {})
+        assert view.progress["title"] == "Died"
+        assert view.can_resume
+
+    def test_running_can_be_stopped(self, studio, run, specimens):
+        writer = RunWriter(run.folder)
+        specimens.say(run, "running", 40)
+        view = studio.look("0/mine", NEWEST, {})
+        assert (view.live, view.can_stop) == (True, True)
+        assert "left" in view.progress["words"]
+        assert "resumed" in studio.stop("0/mine")
+        assert writer.stop_wanted
+        later = studio.look("0/mine", NEWEST, view.seen)
+        assert "stopping" in later.progress["words"]
+        assert not later.can_stop
+        with pytest.raises(BusyError):
+            studio.resume("0/mine")
+        writer.close()
+
+    def test_resume_starts_a_worker(self, studio, monkeypatch):
+        started = []
+        monkeypatch.setattr(run_folders, "start_worker", started.append)
+        assert "goes on" in studio.resume("0/mine")
+        assert started[0].name == "mine"
+
+    def test_runs_of_others_are_only_looked_at(self, run, tmp_path):
+        looking = Studio(runs=[tmp_path / "own", run.folder.parent], scenes=[])
+        assert looking.run_choices() == [("mine · stopped · shipped", "1/mine")]
+        view = looking.look("1/mine", NEWEST, {})
+        assert (view.can_stop, view.can_resume) == (False, False)
+        for act in (looking.stop, looking.resume):
+            with pytest.raises(FolderError, match="only to be looked at"):
+                act("1/mine")
+
+    def test_live_runs_come_first(self, studio, run, specimens):
+        newer = specimens.make_run(run.folder.parent / "newer")
+        specimens.say(newer, "finished", 1000)
+        os.utime(newer.folder, (2e9, 2e9))
+        writer = RunWriter(run.folder)
+        specimens.say(run, "running", 40)
+        assert [label for label, _ in studio.run_choices()] == ["mine · running", "newer · finished"]
+        writer.close()
+
+    def test_without_runs_or_snapshots_it_says_so(self, studio, specimens, run):
+        assert "workbench train" in studio.look(None, NEWEST, {}).progress["message"]
+        specimens.make_run(run.folder.parent / "young", distils=False)
+        view = studio.look("0/young", NEWEST, {})
+        assert [m["key"] for m in view.scene["methods"]] == ["low", "high", "bicubic"]  # the probe clip
+        assert view.progress["step"] is None
+        assert view.memory == ""
+
+    def test_a_half_written_run_is_refused_in_words(self, studio, run):
+        (run.folder / "run.json").write_text('{"format": 1, "conf')
+        (run.folder / "status.json").unlink()
+        assert ("mine · not readable", "0/mine") in studio.run_choices()
+        assert "not readable" in studio.look("0/mine", NEWEST, {}).progress["message"]
+        (run.folder / "run.json").write_text('{"format": 1}')
+        assert "no settings" in studio.look("0/mine", NEWEST, {}).progress["message"]
+
+    def test_a_broken_snapshot_leaves_the_rest(self, studio, run):
+        (run.folder / "snapshots" / "0000040" / "scene.json").write_text("{")
+        view = studio.look("0/mine", NEWEST, {})
+        assert "Step 40 cannot be shown" in view.scene["message"]
+        assert view.progress["snapshots"] == [0, 20, 40]
+        assert studio.look("0/mine", {"step": 20, "follow": False}, view.seen).scene["id"] == "mine-20"
+
+    def test_words_on_the_memory(self):
+        said = {index: progress.memory_words({"collapse_index": index, "step": 7}) for index in (0.9, 0.2, 0.05)}
+        assert [word for word in ("healthy:", "thin:", "collapsed:") if word in "".join(said.values())] == [
+            "healthy:",
+            "thin:",
+            "collapsed:",
+        ]
+        assert progress.memory_words({}) == ""
+
+    def test_many_points_are_thinned(self):
+        steps, terms = progress.thinned(range(100_000), {"a": [1.0] * 100_000})
+        assert len(steps) <= progress.POINTS
+        assert set(terms["a"]) == {1.0}
+
+
+class TestServing:
+    @pytest.fixture
+    def gallery(self, run, scene_folder):
+        return Gallery(runs=[run.folder.parent], scenes=[scene_folder.parent])
+
+    def test_an_address_leads_back(self, gallery, run, scene_folder):
+        for folder in (
+            scene_folder / "frames" / "low",
+            scene_folder / "overlays" / "memory" / "teacher",
+            run.folder / "probe" / "frames" / "high",
+            run.folder / "snapshots" / "0000020" / "overlays" / "attention" / "student",
+        ):
+            address = gallery.address(folder).removeprefix("lens/")
+            assert gallery.find(f"{address}/00001.webp") == (folder / "00001.webp").resolve()
+
+    def test_nothing_else_has_an_address(self, gallery, run, scene_folder, tmp_path):
+        (run.folder / "weights").mkdir()
+        (run.folder / "weights" / "student.safetensors").write_bytes(b"w")
+        (run.folder / "frames" / "state").mkdir(parents=True)
+        shutil.copy(scene_folder / "frames" / "low" / "00000.webp", run.folder / "frames" / "state" / "00000.webp")
+        address = gallery.address(run.folder / "probe" / "frames" / "high").removeprefix("lens/")
+        token = address.split("/")[4]
+        for bad in (
+            f"{address}/00099.webp",
+            f"{address}/0.webp",
+            f"{address}/00000.webp/x",
+            address.replace("frames/high", "../weights") + "/student.safetensors",
+            f"run/0/mine/{token}/frames/state/00000.webp",
+            f"run/0/mine/probe/{token}/scene.json",
+            f"run/7/mine/probe/{token}/frames/high/00000.webp",
+            f"run/0/../mine/probe/{token}/frames/high/00000.webp",
+            f"scene/0/disc/probe/{token}/frames/high/00000.webp",
+            "",
+        ):
+            with pytest.raises(FolderError, match="no picture"):
+                gallery.find(bad)
+        with pytest.raises(FolderError, match="not in a folder"):
+            gallery.address(tmp_path)
+
+    def test_links_out_of_the_scene_are_refused(self, specimens, tmp_path):
+        folder = specimens.make_scene(tmp_path / "scenes" / "linked", frames=2)
+        secret = tmp_path / "secret.webp"
+        secret.write_bytes(b"secret")
+        picture = folder / "frames" / "low" / "00000.webp"
+        picture.unlink()
+        picture.symlink_to(secret)
+        gallery = Gallery(runs=[], scenes=[tmp_path / "scenes"])
+        with pytest.raises(FolderError):
+            gallery.find(gallery.address(picture.parent).removeprefix("lens/") + "/00000.webp")
+
+    def test_a_rewritten_scene_has_new_addresses(self, specimens, tmp_path):
+        folder = specimens.make_scene(tmp_path / "scenes" / "twice", frames=2)
+        gallery = Gallery(runs=[], scenes=[tmp_path / "scenes"])
+        old = gallery.address(folder / "frames" / "low")
+        os.utime(folder / "scene.json", ns=(1, 1))
+        assert gallery.address(folder / "frames" / "low") != old
+        with pytest.raises(StaleError):
+            gallery.find(old.removeprefix("lens/") + "/00000.webp")
+
+    def test_served_over_http(self, run, scene_folder):
+        app, url = launch(runs=[run.folder.parent], scenes=[scene_folder.parent], quiet=True, wait=False)
+        try:
+            address = app.studio.gallery.address(scene_folder / "frames" / "teacher")
+            answer = httpx.get(f"{url}{address}/00000.webp")
+            assert answer.content == (scene_folder / "frames" / "teacher" / "00000.webp").read_bytes()
+            assert "immutable" in answer.headers["cache-control"]
+            assert answer.headers["content-type"] == "image/webp"
+            for path, status in (
+                (f"{address}/00099.webp", 404),
+                ("lens/run/0/mine/run.json", 404),
+                (f"{address.replace(address.split('/')[4], 'abc')}/00000.webp", 410),
+                (f"gradio_api/file={run.folder / 'run.json'}", 403),
+                (f"gradio_api/file={scene_folder / 'scene.json'}", 403),
+            ):
+                assert httpx.get(url + path).status_code == status, path
+            assert httpx.post(f"{url}{address}/00000.webp").status_code == 405
+            named = httpx.get(f"{url}gradio_api/info").json()["named_endpoints"]
+            assert named == {}
+        finally:
+            app.close()
+
+    def test_asks_for_the_same_login_as_the_pages(self, scene_folder):
+        app, url = launch(runs=[], scenes=[scene_folder.parent], auth=("me", "word"), quiet=True, wait=False)
+        try:
+            address = f"{url}{app.studio.gallery.address(scene_folder / 'frames' / 'low')}/00000.webp"
+            assert httpx.get(address).status_code == 401
+            with httpx.Client() as client:
+                client.post(f"{url}login", data={"username": "me", "password": "word"})
+                assert client.get(address).status_code == 200
+        finally:
+            app.close()
+
+    def test_other_computers_need_a_password(self):
+        with pytest.raises(ConfigError, match="password"):
+            launch(runs=[], scenes=[], host="0.0.0.0")
+
+
+def test_builds_without_anything_on_disk(tmp_path: Path):
+    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], start=lambda: "name")
+    assert isinstance(app, gr.Blocks)
+    assert [name for _, name, _ in app.pages] == ["Home", "Run"]
+    assert not app.analytics_enabled

@@ -1,0 +1,227 @@
+"""Figures for notebooks and reports: functions of arrays that return a Figure and never show it.
+
+Panels that are compared share one scale; differences and memory cells have zero in the middle; a colour bar says what
+the colours mean; a number that does not exist (NaN, infinite) is drawn as a mark, not as zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+from workbench.errors import ShapeError
+from workbench.views.colours import DIVERGING, INK, SEQUENTIAL, method_colours, term_colours
+
+BAD = "#ff2fd6"
+"""Where a map has no number; in neither scale."""
+
+
+def colour_map(diverging: bool = False) -> Colormap:
+    """The scale of the lens: dark to bright, or blue over light grey to orange."""
+    stops, name = (DIVERGING, "workbench_diverging") if diverging else (SEQUENTIAL, "workbench_sequential")
+    return LinearSegmentedColormap.from_list(name, stops).with_extremes(bad=BAD)
+
+
+def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title: str = "") -> Figure:
+    """Where the teacher looks, where the student looks, and the difference with its sign.
+
+    Args:
+        teacher_HW: the teacher's attention map.
+        student_HW: the student's, same size.
+        title: over all three.
+
+    Returns:
+        Three panels: the maps on one scale from 0, then student minus teacher with zero in the middle.
+
+    Raises:
+        ShapeError: the maps are not two-dimensional or differ in size.
+    """
+    _same_maps(teacher_HW, student_HW)
+    top = max(_largest(teacher_HW), _largest(student_HW))
+    gap = student_HW.astype(np.float64) - teacher_HW
+    figure, axes = _panels(1, 3, teacher_HW.shape)
+    _map(axes[0][0], teacher_HW, "teacher", low=0.0, high=top)
+    shown = _map(axes[0][1], student_HW, "student", low=0.0, high=top)
+    figure.colorbar(shown, ax=list(axes[0][:2]), shrink=0.8, label="attention, one scale for both")
+    reach = _largest(np.abs(gap))
+    shown = _map(axes[0][2], gap, "student minus teacher", low=-reach, high=reach, diverging=True)
+    figure.colorbar(shown, ax=axes[0][2], shrink=0.8, label="difference")
+    return _finished(figure, title)
+
+
+def memory_grid(
+    teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, channels: Sequence[int] | None = None, title: str = ""
+) -> Figure:
+    """What each hidden channel of the memory holds: teacher above, student below, one scale for all.
+
+    Args:
+        teacher_KHW: memory cells of one frame, ``(channels, H, W)``.
+        student_KHW: the student's, same size.
+        channels: which; None: the first eight.
+        title: over all.
+
+    Raises:
+        ShapeError: the cells are not three-dimensional or differ in size, or there is no such channel.
+    """
+    if teacher_KHW.ndim != 3 or teacher_KHW.shape != student_KHW.shape:
+        raise ShapeError(f"cells: want two of (channels, H, W), got {teacher_KHW.shape} and {student_KHW.shape}")
+    chosen = list(range(min(8, len(teacher_KHW)))) if channels is None else list(channels)
+    if not chosen or min(chosen) < 0 or max(chosen) >= len(teacher_KHW):
+        raise ShapeError(f"channels: want some of 0 to {len(teacher_KHW) - 1}, got {chosen}")
+    reach = max(_largest(np.abs(teacher_KHW[chosen])), _largest(np.abs(student_KHW[chosen])))
+    figure, axes = _panels(2, len(chosen), teacher_KHW.shape[1:], width=1.7)
+    shown = None
+    for row, (cells, name) in enumerate(((teacher_KHW, "teacher"), (student_KHW, "student"))):
+        for column, channel in enumerate(chosen):
+            label = f"channel {channel}" if row == 0 else ""
+            shown = _map(axes[row][column], cells[channel], label, low=-reach, high=reach, diverging=True)
+        axes[row][0].set_ylabel(name)
+    assert shown is not None
+    figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.9, label="memory cell")
+    return _finished(figure, title)
+
+
+def loss_terms(steps: Sequence[float], terms: Mapping[str, Sequence[float | None]], *, title: str = "") -> Figure:
+    """Loss terms over steps, unweighted as they are logged, on a logarithmic scale.
+
+    Args:
+        steps: one a point.
+        terms: name -> one value a point; None or NaN where there is none.
+        title: above.
+    """
+    figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    colours = term_colours(terms)
+    for name, values in terms.items():
+        _line(axis, steps, values, name, colours[name])
+    axis.set_yscale("log")
+    axis.set_xlabel("step")
+    axis.set_ylabel("term, unweighted (lower is better)")
+    return _finished(figure, title, legend=axis)
+
+
+def curves(
+    series: Mapping[str, Sequence[float | None]],
+    *,
+    label: str,
+    unit: str = "",
+    better: str = "higher",
+    labels: Mapping[str, str] | None = None,
+    frame: int | None = None,
+) -> Figure:
+    """A number per frame for each method, in the colours of the lens.
+
+    Args:
+        series: method key -> one value a frame; None or NaN where there is none.
+        label: what is measured.
+        unit: of it.
+        better: ``higher`` or ``lower``.
+        labels: method key -> what a person reads.
+        frame: mark this frame.
+    """
+    figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
+    colours = method_colours(series)
+    for key, values in series.items():
+        _line(axis, range(len(values)), values, (labels or {}).get(key, key), colours[key])
+    if frame is not None:
+        axis.axvline(frame, color="#2563eb", linewidth=1)
+    axis.set_xlabel("frame")
+    axis.set_ylabel(" ".join(part for part in (label, f"({unit})" if unit else "", f"\n{better} is better") if part))
+    return _finished(figure, "", legend=axis)
+
+
+def side_by_side(pictures: Mapping[str, np.ndarray], *, columns: int = 3, title: str = "") -> Figure:
+    """Pictures with their names, pixel for pixel, all at one size.
+
+    Args:
+        pictures: name -> uint8 ``(H, W, 3)``, or floats in [0, 1]; sizes may differ (low resolution beside high).
+        columns: how many in a row.
+        title: over all.
+
+    Raises:
+        ShapeError: a picture has other axes, or there is none.
+    """
+    if not pictures:
+        raise ShapeError("pictures: want at least one")
+    for name, picture in pictures.items():
+        if picture.ndim != 3 or picture.shape[-1] != 3:
+            raise ShapeError(f"picture {name}: want (H, W, 3), got {picture.shape}")
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    figure, axes = _panels(rows, columns, next(iter(pictures.values())).shape[:2])
+    for axis in axes.ravel():
+        axis.axis("off")
+    for axis, (name, picture) in zip(axes.ravel(), pictures.items(), strict=False):
+        axis.imshow(picture.clip(0, 1) if picture.dtype.kind == "f" else picture, interpolation="nearest")
+        axis.set_title(name, fontsize=9)
+    return _finished(figure, title)
+
+
+def _same_maps(teacher: np.ndarray, student: np.ndarray) -> None:
+    if teacher.ndim != 2 or teacher.shape != student.shape:
+        raise ShapeError(f"maps: want two of (H, W), got {teacher.shape} and {student.shape}")
+
+
+def _largest(values: np.ndarray) -> float:
+    """The largest number that exists, or 1 where none does or all are zero: a scale needs a span."""
+    there = values[np.isfinite(values)]
+    return float(there.max()) if there.size and there.max() > 0 else 1.0
+
+
+def _panels(rows: int, columns: int, size: tuple[int, ...], width: float = 3.2) -> tuple[Figure, np.ndarray]:
+    height = width * size[0] / size[1]
+    return plt.subplots(
+        rows, columns, figsize=(columns * width, rows * (height + 0.35)), squeeze=False, layout="constrained"
+    )
+
+
+def _map(axis: Axes, values: np.ndarray, name: str, *, low: float, high: float, diverging: bool = False) -> Any:
+    """One map; where there is no number, a mark, and the title counts them."""
+    finite = np.isfinite(values)
+    shown = axis.imshow(
+        np.ma.masked_array(values.astype(np.float64), ~finite),
+        cmap=colour_map(diverging),
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    bad = int((~finite).sum())
+    if bad:
+        rows, columns = np.nonzero(~finite)
+        axis.plot(columns, rows, "x", color="black", markersize=3, label="not a number")
+        axis.set_xlim(-0.5, values.shape[1] - 0.5)
+        axis.set_ylim(values.shape[0] - 0.5, -0.5)
+    axis.set_title(name + (f" ({bad} not a number)" if bad else ""), fontsize=9)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    return shown
+
+
+def _line(axis: Axes, places: Sequence[float], values: Sequence[float | None], name: str, colour: str) -> None:
+    """A line with gaps where there is no number, and a mark at the bottom of each gap."""
+    ink = plt.rcParams["text.color"] if colour == INK else colour
+    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    numbers[~np.isfinite(numbers)] = np.nan
+    axis.plot(places, numbers, color=ink, label=name, linewidth=1.6, marker="." if len(numbers) < 40 else "")
+    bad = np.isnan(numbers)
+    if bad.any():
+        at = np.asarray(list(places), dtype=np.float64)[bad]
+        axis.plot(
+            at, np.zeros(len(at)), "x", color=ink, markersize=5, transform=axis.get_xaxis_transform(), clip_on=False
+        )
+
+
+def _finished(figure: Figure, title: str, legend: Axes | None = None) -> Figure:
+    if legend is not None:
+        legend.grid(alpha=0.2)
+        if legend.get_legend_handles_labels()[0]:
+            legend.legend(fontsize=8, frameon=False, ncols=4, loc="best")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    plt.close(figure)  # a notebook shows what a cell returns; without this it would show it twice
+    return figure
