@@ -1,6 +1,6 @@
 """Make what ships with the package out of three finished runs: weights with cards, one run, one scene.
 
-    python tools/ship.py --teacher runs/edvr_s --plain runs/vespcn_plain --distilled runs/vespcn_distilled
+    python tools/ship.py --teacher runs/edvr_tiny --plain runs/vespcn_plain --distilled runs/vespcn_distilled
 
 The commands that made the runs are in ``workbench/pretrained/README.md``.
 """
@@ -65,9 +65,9 @@ def main(
     torch.set_num_threads(1)
     floor = evaluate(build("bicubic", scale=4), "", "held_out").mean
     told = (
-        (teacher, "edvr_s", "teacher", "The teacher: a small EDVR.", note_teacher),
+        (teacher, "edvr_tiny", "teacher", "The teacher: a small EDVR.", note_teacher),
         (plain, "vespcn_plain", "plain", "The student, trained on the ground truth alone.", note_plain),
-        (distilled, "vespcn_distilled", "distilled", "The same student, taught by `edvr_s`.", note_distilled),
+        (distilled, "vespcn_distilled", "distilled", "The same student, taught by `edvr_tiny`.", note_distilled),
     )
     for folder, name, alias, what, note in told:
         run = Run(folder)

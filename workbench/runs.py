@@ -96,7 +96,10 @@ class Run:
 
     def config(self) -> RunConfig:
         """The settings of the run."""
-        return RunConfig.from_dict(self.record()["config"])
+        record = self.record()
+        if not isinstance(record.get("config"), dict):
+            raise FolderError(f"{self.folder / 'run.json'}: no config inside; it is not a whole run")
+        return RunConfig.from_dict(record["config"])
 
     def status(self) -> Status:
         """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""

@@ -86,7 +86,8 @@ def clips():
 def all_terms(networks, clips, **settings):
     student, teacher = networks
     low, high = clips
-    objective = Objective(spatial_weight=1.0, temporal_weight=1.0, memory=TemporalMemory(64, 64), **settings)
+    memory = TemporalMemory(student.feature_channels, teacher.feature_channels)
+    objective = Objective(spatial_weight=1.0, temporal_weight=1.0, memory=memory, **settings)
     theirs = teacher(low, keep="hr")  # with a graph, so that a gradient could go there
     ours = student(low, keep="hr")
     return objective, ours, theirs, *objective.terms(ours, high, theirs)
@@ -121,7 +122,7 @@ def test_a_term_without_weight_is_not_computed(networks, clips):
     ours, theirs = student(low, keep="hr"), teacher(low, keep="hr")
     spatial = Objective(spatial_weight=1.0)
     assert list(spatial.terms(ours, high, theirs)[0]) == ["reconstruction", "spatial"] == list(spatial.weights(1))
-    temporal = Objective(temporal_weight=1.0, memory=TemporalMemory(64, 64))
+    temporal = Objective(temporal_weight=1.0, memory=TemporalMemory(student.feature_channels, teacher.feature_channels))
     assert list(temporal.terms(ours, high, theirs)[0]) == ["reconstruction", "temporal"] == list(temporal.weights(1))
 
 

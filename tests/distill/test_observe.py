@@ -25,8 +25,8 @@ def teacher():
 
 
 @pytest.fixture(scope="module")
-def memory():
-    return TemporalMemory(32, 64, hidden_channels=3)
+def memory(teacher):
+    return TemporalMemory(32, teacher.feature_channels, hidden_channels=3)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,8 @@ def test_the_cells_are_those_of_the_whole_clip(seen, whole, memory):
 
 
 def test_a_student_is_read_through_its_adapter(low):
-    student, memory = build("vespcn"), TemporalMemory(64, 16, hidden_channels=3)
+    student = build("vespcn")
+    memory = TemporalMemory(student.feature_channels, 16, hidden_channels=3)
     cells = look(student, low, memory=memory).cells
     with torch.inference_mode():
         wanted = memory.student_cells(student.eval()(to_float(low), keep="hr").features)[0].numpy()

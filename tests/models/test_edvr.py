@@ -18,7 +18,11 @@ GOLDEN = Path(__file__).parents[1] / "golden"
     ("file", "frames", "with_tsa"), [("edvr_tiny_5f_tsa", 5, True), ("edvr_tiny_3f_notsa", 3, False)]
 )
 def test_the_reference_implementation_is_reproduced(file, frames, with_tsa):
-    """Made by BasicSR's EDVR with random weights; its keys load as they are; the middle frame is its answer."""
+    """Made by BasicSR's EDVR with random weights; its keys load as they are; the middle frame is its answer.
+
+    Wanted is 1e-4 of the output range; a hundredth of that is asked for, because the offsets in these files are so
+    small that alignment could be wrong (levels not doubled, for instance) and stay within 1e-4.
+    """
     golden = load_file(GOLDEN / f"{file}.safetensors")
     network = EDVR(
         channels=16, groups=4, front_blocks=1, back_blocks=2, num_frames=frames, with_tsa=with_tsa, skip="bilinear"
@@ -28,9 +32,9 @@ def test_the_reference_implementation_is_reproduced(file, frames, with_tsa):
     with torch.inference_mode():
         upscaled = network(golden["input"], keep="hr")
     ours, theirs = upscaled.frames[:, frames // 2], golden["output"]
-    assert (ours - theirs).abs().max() < 1e-4 * (theirs.max() - theirs.min())
+    assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
     ours, theirs = upscaled.features[:, frames // 2, :, :16, :16], golden["features"]
-    assert (ours - theirs).abs().max() < 1e-4 * (theirs.max() - theirs.min())
+    assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
 
 
 def test_the_keys_are_those_of_the_public_weights():

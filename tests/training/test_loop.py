@@ -15,8 +15,9 @@ from torch import nn
 from workbench.data.crops import CropSampler, make_pair
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
+from workbench.models.edvr import EDVR
+from workbench.models.vespcn import VESPCN
 from workbench.models.video_sr import Seen, SlidingWindow
-from workbench.models.zoo import build
 from workbench.training.loop import cosine, train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "smoke_losses.json"
@@ -324,8 +325,8 @@ def golden_losses():
     waves = [np.sin((x + 1.5 * t) / 3) + np.cos(y / 4), np.sin((x + y) / 5 - t), np.cos((x - 1.5 * t) * y / 150)]
     frames = (np.stack(waves, axis=-1) * 60 + 128).clip(0, 255).round().astype(np.uint8)
     sampler = CropSampler([make_pair(frames, scale=4)], crop=8, frames=3, batch=2, seed=0)
-    student = drawn_from_names(build("vespcn", skip="bicubic"), 0.03)
-    teacher = drawn_from_names(build("edvr_tiny", skip="bicubic"), 0.05)
+    student = drawn_from_names(VESPCN(skip="bicubic"), 0.03)
+    teacher = drawn_from_names(EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, skip="bicubic"), 0.05)
     memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained"), 0.2)
     objective = Objective(
         spatial_weight=0.001, temporal_weight=0.03, normalisation="unit", memory=memory,

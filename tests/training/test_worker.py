@@ -39,12 +39,14 @@ def same_losses(run, whole):
     ours, theirs = losses(run), losses(whole)
     assert [row["step"] for row in ours] == [row["step"] for row in theirs]
     for mine, wanted in zip(ours, theirs, strict=True):
-        for name in ("terms", "weights", "total", "learning_rate", "gradient_norm", "collapse_index"):
+        for name in wanted:
             assert mine[name] == pytest.approx(wanted[name], rel=1e-6), (mine["step"], name)
 
 
 def same_weights(run, whole):
-    for name in ("student", "memory"):
+    names = sorted(path.stem for path in (whole.folder / "weights").iterdir())
+    assert sorted(path.stem for path in (run.folder / "weights").iterdir()) == names
+    for name in names:
         ours, theirs = read_tensors(run.weights(name))[0], read_tensors(whole.weights(name))[0]
         assert ours.keys() == theirs.keys()
         for key, value in theirs.items():
@@ -298,7 +300,7 @@ def test_without_a_readable_state_the_run_says_so(run):
         work(run, at(5, vanish))
     for step in (2, 4):
         (run.folder / "state" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
-    with pytest.raises(FolderError, match="demo: no state can be read: step 4: .*step 2: "):
+    with pytest.raises(FolderError, match=r"demo: no state can be read: step 4: .*step 2: "):
         work(run)
     assert run.status().state == "failed"
     assert "no state can be read" in run.status().reason
@@ -337,6 +339,7 @@ def assert_failed_for_want_of_space(run, step):
     assert hidden(run) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_no_space_for_a_line(run, whole, monkeypatch):
     """The disk is full from the fourth line on: it goes to /dev/full, which takes nothing, not even at the end."""
     real = RunWriter.log
@@ -571,23 +574,15 @@ def long_run(small, tmp_path):
 
 
 def test_kill_9_then_resume_equals_uninterrupted(long_run, small, tmp_path):
-    """A worker of its own is asked to stop, started again, killed without warning, and gone on with here."""
+    """A worker in a process of its own is killed without warning; the run is gone on with here."""
     run, pids = long_run
     pids.append(start_worker(run))
-    wait_for(lambda: len(run.metrics()) >= 2, pids[-1])
+    wait_for(lambda: len(run.metrics()) >= 5, pids[-1])
     assert run.status().state == "running"
     with pytest.raises(BusyError, match="long: a worker is at it already"):
         start_worker(run)
     with pytest.raises(BusyError, match="long: another worker is at it"):
         work(run)
-    os.kill(pids[-1], signal.SIGTERM)
-    wait_for_the_end(pids[-1])
-    assert (run.status().state, run.status().reason) == ("stopped", "as asked")
-    stopped_at = run.status().step
-    assert len(run.metrics()) == stopped_at
-
-    pids.append(start_worker(run))
-    wait_for(lambda: len(run.metrics()) >= stopped_at + 3, pids[-1])
     os.kill(pids[-1], signal.SIGKILL)
     wait_for_the_end(pids[-1])
     assert run.status().state == "died"
@@ -614,9 +609,11 @@ def doomed(name, real, fatal, count):
         return real(*args, **settings)
     return call
 
+import torch
 from workbench.runs import Run
 from workbench.training.worker import work
 
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much, here once instead of in every child
 for argument in sys.argv[1:]:
     folder, _, fatal = argument.rpartition("@")
     child = os.fork()
@@ -632,20 +629,17 @@ for argument in sys.argv[1:]:
 """Runs workers that are killed at the n-th time they flush, rename or remove anything; 0: never."""
 
 
-def test_killed_in_the_middle_of_writing(small, tmp_path, whole):
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_killed_in_the_middle_of_writing(small, tmp_path):
     """kill -9 before a flush, a rename, a removal: whatever was being written, a resume equals no interruption."""
-
-    def crash(*arguments):
-        said = subprocess.run([sys.executable, "-c", CRASH, *arguments], capture_output=True, text=True, check=True)
-        return [int(number) for number in said.stdout.split()]
-
-    counted = prepare_run(tmp_path / "counted", small)
-    assert crash(f"{counted.folder}@0") == [0]
-    count = int((counted.folder / "count").read_text())
-    assert count > 60
-    places = [round(count * part) for part in (0.02, 0.15, 0.3, 0.42, 0.55, 0.7, 0.85, 0.97)]
-    killed = {place: prepare_run(tmp_path / f"killed-{place}", small) for place in places}
-    assert crash(*(f"{run.folder}@{place}" for place, run in killed.items())) == [signal.SIGKILL] * len(places)
+    plain = replace(small, teacher=Network(), steps=4, save_every=1, snapshot_every=2)
+    whole = prepare_run(tmp_path / "whole", plain)
+    places = [1, 10, 26, 45, 64, 83, 100]
+    killed = {place: prepare_run(tmp_path / f"killed-{place}", plain) for place in places}
+    arguments = [f"{whole.folder}@0", *(f"{run.folder}@{place}" for place, run in killed.items())]
+    said = subprocess.run([sys.executable, "-c", CRASH, *arguments], capture_output=True, text=True, check=True)
+    assert [int(number) for number in said.stdout.split()] == [0] + [signal.SIGKILL] * len(places)
+    assert int((whole.folder / "count").read_text()) < 125, "the places cover the whole run"
     for run in killed.values():
         assert run.status().state in ("died", "queued")
         steps = [row["step"] for row in run.metrics()]
@@ -655,27 +649,16 @@ def test_killed_in_the_middle_of_writing(small, tmp_path, whole):
         assert work(run) == "finished"
         same_losses(run, whole)
         same_weights(run, whole)
-        assert run.snapshots() == [0, 4, 8]
+        assert run.snapshots() == [0, 2, 4]
 
 
-def test_the_command_that_is_a_worker(run, small, whole, tmp_path):
-    """``python -m workbench.training.worker RUN``: 0 when done; 1 and one line, no traceback, for an error of ours."""
-    command = [sys.executable, "-m", "workbench.training.worker"]
-    done = subprocess.run([*command, str(run.folder)], capture_output=True, text=True, check=False)
-    assert (done.returncode, run.status().state) == (0, "finished")
-    assert "demo: finished" in done.stderr
-    same_losses(run, whole)
-
-    nothing = subprocess.run([*command, str(tmp_path / "nothing")], capture_output=True, text=True, check=False)
-    assert nothing.returncode == 1
-    assert "no run.json here" in nothing.stderr
-    assert "Traceback" not in nothing.stderr
+def test_the_command_that_is_a_worker(whole, tmp_path, monkeypatch, caplog):
+    """``python -m workbench.training.worker RUN``: 0 when done; 1 and one sentence for an error of ours."""
+    caplog.set_level("INFO")
+    monkeypatch.setattr(sys, "argv", ["worker", str(whole.folder)])
+    assert worker.main() == 0
+    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path / "nothing")])
+    assert worker.main() == 1
+    assert caplog.messages[0] == "whole: finished"
+    assert "no run.json here" in caplog.messages[1]
     assert not (tmp_path / "nothing").exists()
-
-
-def test_the_worker_module_imports_no_viewer():
-    """What trains needs no Gradio, matplotlib or notebook."""
-    command = "import sys, workbench.training.worker; print([m for m in sys.modules if m in ('gradio', 'matplotlib')])"
-    said = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "[]"
-    assert Path(worker.__file__).name == "worker.py"

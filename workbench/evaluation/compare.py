@@ -23,7 +23,7 @@ from workbench.runs import Run, list_runs
 from workbench.scenes import Method, Scene, read_scene, write_scene
 
 ALIASES: dict[str, tuple[str, str]] = {
-    "teacher": ("pretrained:edvr_s", "Teacher"),
+    "teacher": ("pretrained:edvr_tiny", "Teacher"),
     "plain": ("pretrained:vespcn_plain", "Plain student"),
     "distilled": ("pretrained:vespcn_distilled", "Distilled student"),
 }

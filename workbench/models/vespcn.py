@@ -3,7 +3,7 @@
 Neighbours are warped onto the reference by an optical flow that a small network estimates in two steps; then a
 super-resolution network works at low resolution and shuffles channels into pixels at the end.
 
-Two variants. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its shuffle *is* the picture,
+Two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its shuffle *is* the picture,
 so there are no high-resolution features to distil. ``vespcn`` is the wider one that the literature's "0.88 M" speaks
 of: residual blocks, and 64 channels at high resolution before the last convolution, the shape of EDVR's.
 
@@ -66,7 +66,10 @@ class VESPCN(SlidingWindow):
     """Motion compensation, then one of two super-resolution networks.
 
     Args:
-        wide: 64 channels with residual blocks (878,787 parameters at x4), or the paper's nine layers of 24 (108,232).
+        wide: residual blocks and features at high resolution (878,787 parameters at x4), or the paper's nine layers
+            of 24 channels, whose shuffle is the picture (108,232).
+        channels: width at low resolution of the wide variant.
+        hr_channels: width at high resolution of the wide variant, and so of F^SR.
         scale: 2, 3 or 4.
         flow_gain: see :class:`MotionCompensation`; 8 is ours, public re-implementations use 1 and 32.
         skip: the published networks have none; STD's figure 2 adds the bicubic reference.
@@ -82,6 +85,8 @@ class VESPCN(SlidingWindow):
         self,
         *,
         wide: bool = True,
+        channels: int = 64,
+        hr_channels: int = 64,
         scale: int = 4,
         flow_gain: float = 8.0,
         skip: Skip = "none",
@@ -91,11 +96,13 @@ class VESPCN(SlidingWindow):
         self.motion = MotionCompensation(flow_gain=flow_gain)
         self.wide = wide
         if wide:
-            self.feature_channels = self.aligned_channels = 64
-            self.entry = conv3x3(9, 64)
-            self.blocks = nn.ModuleList(nn.ModuleList((conv3x3(64, 64), conv3x3(64, 64))) for _ in range(3))
-            self.widen = conv3x3(64, 64 * scale**2)
-            self.exit = conv3x3(64, 3)
+            self.feature_channels, self.aligned_channels = hr_channels, channels
+            self.entry = conv3x3(9, channels)
+            self.blocks = nn.ModuleList(
+                nn.ModuleList((conv3x3(channels, channels), conv3x3(channels, channels))) for _ in range(3)
+            )
+            self.widen = conv3x3(channels, hr_channels * scale**2)
+            self.exit = conv3x3(hr_channels, 3)
             for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
                 keep_signal(first, second, slope=0.0, gain=0.5)
             keep_signal(self.entry, self.widen, slope=1.0)
@@ -124,6 +131,11 @@ class VESPCN(SlidingWindow):
 def vespcn(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
     """The wide variant with 64 channels at high resolution; 878,787 parameters at x4."""
     return VESPCN(scale=scale, skip=skip)
+
+
+def vespcn_s(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
+    """Ours, for a CPU: the wide variant with 32 channels, 16 at high resolution. Not a published model."""
+    return VESPCN(channels=32, hr_channels=16, scale=scale, skip=skip)
 
 
 def vespcn_paper(*, scale: int = 4, skip: Skip = "none") -> VESPCN:

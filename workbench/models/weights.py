@@ -55,7 +55,7 @@ def checksum(path: Path) -> str:
 def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write tensors atomically: a reader finds the old file or the whole new one."""
     plain = {name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}
-    write_atomic(path, to_bytes(plain, dict(metadata or {})))
+    write_atomic(path, to_bytes(plain, dict(metadata) if metadata else None))  # {} makes an unreadable file
 
 
 def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -11,7 +11,7 @@ import torch
 from workbench.errors import ConfigError, unknown_name
 from workbench.models.bicubic import Bicubic
 from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
-from workbench.models.vespcn import vespcn, vespcn_paper
+from workbench.models.vespcn import vespcn, vespcn_paper, vespcn_s
 from workbench.models.video_sr import VideoSR, count_parameters
 
 NETWORKS: dict[str, Callable[..., VideoSR]] = {
@@ -22,6 +22,7 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "edvr_tiny": edvr_tiny,
     "vespcn": vespcn,
     "vespcn_paper": vespcn_paper,
+    "vespcn_s": vespcn_s,
 }
 
 

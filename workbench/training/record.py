@@ -78,7 +78,8 @@ def write_probe(
             add_look(scene, Method(key="teacher", label=f"Teacher ({teacher.recipe['name']})"), reference, scales)
             scores.add(scene, "teacher", reference.frames)
         if plain is not None:
-            seen = look(plain, pair.low, memory=memory, tap=tap, device=device)
+            fits = plain.feature_channels == student.feature_channels
+            seen = look(plain, pair.low, memory=memory if fits else None, tap=tap, device=device)
             note = "the student's architecture, trained without a teacher; read with this run's memory"
             add_look(scene, Method(key="plain", label="Plain student", note=note), seen, scales)
             scores.add(scene, "plain", seen.frames)

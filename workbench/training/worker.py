@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from workbench.data.crops import CropSampler, Pair, make_pair
 from workbench.data.datasets import load_clip
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
-from workbench.errors import ConfigError, WorkbenchError
+from workbench.errors import ConfigError, FolderError, WorkbenchError
 from workbench.inference import choose_device
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load_into, locate
@@ -129,7 +129,9 @@ def work(run: Run, observe: Observer | None = None) -> str:
         with _polite_signals() as wants_out:
             config = writer.config
             set_up_process(config.threads)
-            writer.say("running", 0)
+            with suppress(FolderError):  # an unreadable status is no reason not to go on
+                step = run.status().step
+            writer.say("running", step)
             trainer = _Trainer(writer)
             step = trainer.resume()
             state, reason, began = "finished", "", time.monotonic()
@@ -148,7 +150,7 @@ def work(run: Run, observe: Observer | None = None) -> str:
             trainer.save(step)
             writer.say(state, step, reason=reason)
             return state
-    except (WorkbenchError, ArithmeticError, OSError, RuntimeError, MemoryError) as error:
+    except Exception as error:
         writer.say("failed", step, reason=f"{type(error).__name__}: {error}")
         raise
     finally:
