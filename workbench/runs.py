@@ -35,6 +35,8 @@ from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, 
 
 FORMAT = 1
 RESERVE_BYTES = 256 * 1024
+SECONDS_TO_BEGIN = 60.0
+"""A worker that has not said a word for so long after its run was laid out will not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +117,10 @@ class Run:
         try:
             return Status(**json.loads((self.folder / "status.json").read_text()))
         except FileNotFoundError:
-            return Status(state="queued", steps=self.config().steps)
+            steps, record = self.config().steps, self.folder / "run.json"
+            if time.time() - record.stat().st_mtime > SECONDS_TO_BEGIN and not is_locked(self.folder):
+                return Status(state="died", steps=steps, reason="no worker ever began; resume to start it, see log.txt")
+            return Status(state="queued", steps=steps)
         except (ValueError, TypeError) as error:
             raise FolderError(f"{self.folder / 'status.json'}: not a readable status ({error})") from error
 

@@ -125,6 +125,7 @@ def test_json_says_where_the_numbers_come_from(data, report):
         "scale": 4,
         "channel": "y",
         "crop": 0,
+        "data": "",
     }
     assert (read["network"], read["data"], read["frames"]) == ("bicubic", "set", {"clip_9": 3, "clip_10": 5})
     assert str(data.parent) not in tables.to_json(report)

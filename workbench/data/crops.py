@@ -61,7 +61,7 @@ class CropSampler:
             count, height, width = pair.low.shape[:3]
             if count < frames or height < crop or width < crop:
                 raise DataError(
-                    f"clip {number + 1} of {len(pairs)}: {count} frames of {width}x{height} pixels at low resolution are "
+                    f"clip {number + 1} of {len(pairs)}: {count} frames of {width}x{height} low-resolution pixels are "
                     f"too few for training clips of {frames} frames of {crop}x{crop}; lower data.crop or data.frames"
                 )
         self.pairs = list(pairs)

@@ -234,27 +234,44 @@ def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
 
 
 def _quick_start(network: EDVR) -> EDVR:
-    """Start the main path so that the signal survives it: ours, for trainings of thousands of steps.
+    """Start as a network for single images, alignment and fusion passing the reference on: ours, for short trainings.
 
     The published start (PyTorch's, with masks of 1/2 in five deformable layers) leaves next to nothing of the input at
-    the end of the network, which 600,000 steps forgive. The temporal attention starts neutral (every frame counts
-    1/2): from a random start it was seen to close on all frames, the reference included, and the network to die; the
-    published recipe trains without TSA first.
+    the end of the network, which 600,000 steps forgive; and the temporal attention was seen to close on all frames,
+    the reference included, which kills the network (the published recipe trains without TSA first). Here every layer
+    of the main path keeps the signal's size, neighbours enter faintly, and the temporal attention starts neutral.
     """
-    align = network.pcd_align
-    convs = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
-    convs += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]
-    convs += [*align.offset_conv1.values(), *align.offset_conv2.values(), *align.offset_conv3.values()]  # pyright: ignore
-    convs += [*align.feat_conv.values(), align.cas_offset_conv1, align.cas_offset_conv2]  # pyright: ignore
-    keep_signal(*convs)
+    align, channels = network.pcd_align, network.aligned_channels
+    plain = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
+    plain += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]
+    for levels in (align.offset_conv1, align.offset_conv2, align.offset_conv3):
+        plain += [conv for conv in levels.values() if isinstance(conv, nn.Conv2d)]
+    keep_signal(*plain, align.cas_offset_conv1, align.cas_offset_conv2)
+    _silence(network.conv_last)  # begin at the skip: a random residual makes every layer shrink first
     for deformable in (*align.dcn_pack.values(), align.cas_dcnpack):
-        fan_in = deformable.weight[0].numel()  # pyright: ignore
-        nn.init.normal_(deformable.weight, std=2 * (2 / fan_in) ** 0.5)  # pyright: ignore  (twice: masks begin at 1/2)
+        _pass_on(deformable, first=0, gain=2.0)  # twice: masks begin at 1/2
+    for joining in align.feat_conv.values():
+        _pass_on(joining, first=0)  # its own level, not the coarser one
+    middle = channels * (network.num_frames // 2)
     if isinstance(network.fusion, TSAFusion):
-        keep_signal(network.fusion.feat_fusion, gain=2.0)  # twice: frames begin at weight 1/2
-        nn.init.zeros_(network.fusion.temporal_attn2.weight)
-        nn.init.zeros_(network.fusion.temporal_attn2.bias)  # pyright: ignore[reportArgumentType]
+        _pass_on(network.fusion.feat_fusion, first=middle, gain=2.0)  # twice: frames begin at weight 1/2
+        _silence(network.fusion.temporal_attn2)
     else:
-        keep_signal(network.fusion, slope=1.0)
-    keep_signal(network.conv_last, slope=1.0, gain=0.03)
+        _pass_on(network.fusion, first=middle)
     return network
+
+
+def _silence(layer: nn.Module) -> None:
+    """Let a layer say 0 at the start."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+def _pass_on(layer: nn.Module, *, first: int, gain: float = 1.0) -> None:
+    """Let a convolution hand its input channels from ``first`` on through, with a tenth of noise from all."""
+    weight = layer.get_parameter("weight")
+    out_channels, in_channels, height, width = weight.shape
+    with torch.no_grad():
+        weight.normal_(std=0.1 * gain * (in_channels * height * width) ** -0.5)
+        for channel in range(out_channels):
+            weight[channel, first + channel, height // 2, width // 2] += gain

@@ -3,9 +3,10 @@
 Neighbours are warped onto the reference by an optical flow that a small network estimates in two steps; then a
 super-resolution network works at low resolution and shuffles channels into pixels at the end.
 
-Two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its shuffle *is* the picture,
-so there are no high-resolution features to distil. ``vespcn`` is the wider one that the literature's "0.88 M" speaks
-of: residual blocks, and 64 channels at high resolution before the last convolution, the shape of EDVR's.
+Two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its
+shuffle *is* the picture, so there are no high-resolution features to distil. ``vespcn`` is the wider one that the
+literature's "0.88 M" speaks of: residual blocks, and 64 channels at high resolution before the last convolution, the
+shape of EDVR's.
 
 There is no official code. Unconfirmed in public sources: what unit the flow has. Here the network's output, two tanh
 in [-1, 1], times ``flow_gain`` is the flow in low-resolution pixels, in both steps.

@@ -111,9 +111,14 @@ def load_into(network: VideoSR, where: str | Path) -> None:
     path = locate(where)
     tensors, metadata = read_tensors(path)
     if "recipe" in metadata:
-        theirs, ours = _recipe(path, metadata)["name"], network.recipe.get("name")
-        if ours is not None and theirs != ours:
-            raise WeightsError(f"{path.name}: these are weights of {theirs}, not of {ours}")
+        theirs, ours = _recipe(path, metadata), network.recipe
+        if ours and theirs["name"] != ours["name"]:
+            raise WeightsError(f"{path.name}: these are weights of {theirs['name']}, not of {ours['name']}")
+        if ours and theirs.get("skip") != ours.get("skip"):
+            raise WeightsError(
+                f"{path.name}: trained with skip {theirs.get('skip')!r}, this network has {ours.get('skip')!r}: "
+                "its pictures would be wrong; set the skip of the network to that of its weights"
+            )
     _fill(network, tensors, path)
 
 

@@ -49,7 +49,8 @@ def build(name: str, **settings: Any) -> VideoSR:
         if setting not in taken:
             raise ConfigError(f"network {name}: no setting {setting!r}; there are: {', '.join(taken)}")
     network = builder(**settings)
-    network.recipe = {"name": name, **settings}
+    defaults = {key: parameter.default for key, parameter in taken.items()}
+    network.recipe = {"name": name, **defaults, **settings}
     return network
 
 

@@ -76,7 +76,7 @@ def train(
         student: trained in place.
         batches: the batches after step ``done``.
         objective: terms and weights.
-        optimiser: of the student's (and the memory's) parameters.
+        optimiser: of the student's (and the memory's) parameters; a group may have a ``rate`` relative to the others.
         steps: the whole length, which the learning rate's cosine spans.
         learning_rate: at the first and at the last step.
         teacher: needed where the objective distils; never changed.
@@ -119,7 +119,7 @@ def train(
             raise FloatingPointError(f"step {number}: gradient not finite while the terms are {seen}")
         rate = cosine(number, steps, *learning_rate)
         for group in optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("rate", 1.0)
         optimiser.step()
         notes = ()
         if memory is not None and memory.after_step(seen.get("temporal", math.inf)):

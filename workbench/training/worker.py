@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import math
 import os
 import platform
 import signal
@@ -41,6 +42,9 @@ from workbench.training.record import (
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_WORDS = 0.5
+"""How often a running worker writes ``status.json``: each time waits for the disk."""
+
 Observer = Callable[[Step, int], None]
 """Called after every step with the step and the number of steps wanted."""
 
@@ -74,7 +78,7 @@ def make_network(choice: Network, scale: int) -> VideoSR:
 def provenance(config: RunConfig) -> dict[str, Any]:
     """What a reader needs to trust or repeat a run: versions, commit, checksums of weights."""
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
-    weights = {role: n.weights for role, n in chosen.items() if n.weights}
+    weights = {role: n.weights for role, n in chosen.items() if n.name and n.weights}
     return {
         "versions": {name: version(name) for name in ("workbench", "torch", "numpy", "opencv-python-headless", "av")},
         "python": platform.python_version(),
@@ -134,12 +138,15 @@ def work(run: Run, observe: Observer | None = None) -> str:
             writer.say("running", step)
             trainer = _Trainer(writer)
             step = trainer.resume()
-            state, reason, began = "finished", "", time.monotonic()
+            state, reason, began, said = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
                 writer.log(log_row(done))
                 trainer.after(done)
-                writer.say("running", step, seconds_per_step=trainer.pace(done.seconds))
+                pace = trainer.pace(done.seconds)
+                if time.monotonic() - said > SECONDS_BETWEEN_WORDS:
+                    writer.say("running", step, seconds_per_step=pace)
+                    said = time.monotonic()
                 if observe is not None:
                     observe(done, config.steps)
                 out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
@@ -179,10 +186,14 @@ class _Trainer:
             self.plain = _place(config.plain, config, device).eval()
         self.objective = self._objective(device)
         self.memory = self.objective.memory
-        moved = [*self.student.parameters(), *(self.memory.parameters() if self.memory else ())]
+        slow = [p for name, p in self.student.named_parameters() if "conv_offset" in name]
+        rest = [p for name, p in self.student.named_parameters() if "conv_offset" not in name]
+        rest += self.memory.parameters() if self.memory else ()
+        groups: list[dict[str, Any]] = [{"params": rest, "rate": 1.0}]
+        groups += [{"params": slow, "rate": config.optimiser.offset_rate}] if slow else []
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
         decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
-        self.optimiser = kind(moved, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
+        self.optimiser = kind(groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
         data = config.data
         pairs = [make_pair(load_clip(s).frames, scale=data.scale, degradation=data.degradation) for s in data.clips]
         self.sampler = CropSampler(
