@@ -38,12 +38,19 @@ def rewrite(file, change):
 
 def test_there_and_back(network, file):
     again = load(file)
-    assert again.recipe == {"name": "vespcn_paper"}
+    assert again.recipe == {"name": "vespcn_paper", "scale": 4, "skip": "none"}
     for name, tensor in network.state_dict().items():
         assert torch.equal(again.state_dict()[name], tensor)
     other = build("vespcn_paper")
     load_into(other, str(file))
     assert torch.equal(other.layers[0].weight, network.layers[0].weight)
+
+
+def test_weights_of_another_skip_are_refused(tmp_path):
+    """A network that was trained on top of a bilinear picture makes a wrong one on top of a bicubic."""
+    save(build("vespcn_s", skip="bilinear"), tmp_path / "w.safetensors")
+    with pytest.raises(WeightsError, match="trained with skip 'bilinear', this network has 'bicubic'"):
+        load_into(build("vespcn_s", skip="bicubic"), tmp_path / "w.safetensors")
 
 
 def test_settings_travel_along(tmp_path):
@@ -53,7 +60,11 @@ def test_settings_travel_along(tmp_path):
 
 
 def test_the_card_travels_along(file):
-    assert read_card(file) == {"recipe": {"name": "vespcn_paper"}, "data": "bikes", "seed": 3}
+    assert read_card(file) == {
+        "recipe": {"name": "vespcn_paper", "scale": 4, "skip": "none"},
+        "data": "bikes",
+        "seed": 3,
+    }
 
 
 def test_half_precision_is_half_the_size_and_floats_again_when_loaded(network, file, tmp_path):

@@ -85,14 +85,18 @@ def test_the_upscaled_clip_has_the_promised_size(name, scale):
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_two_steps_move_every_weight_and_a_file_brings_the_network_back(name, tmp_path):
-    """Two, not one: EDVR's offset convolutions begin at zero, so what stands before them moves from the second on."""
+def test_training_moves_every_weight_and_a_file_brings_the_network_back(name, tmp_path):
+    """Two steps move every weight of most networks; a third is needed where layers begin at zero behind one another.
+
+    In ``edvr_s`` and ``edvr_tiny`` the last convolution moves first, then the one that makes offsets, then those that
+    feed it.
+    """
     torch.manual_seed(0)
     network = build(name)
     low, high = torch.rand(1, 2, 3, 8, 8), torch.rand(1, 2, 3, 32, 32)
     before = {key: value.clone() for key, value in network.state_dict().items()}
     optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
-    for _ in range(2):
+    for _ in range(3 if name in ("edvr_s", "edvr_tiny") else 2):
         optimiser.zero_grad()
         F.l1_loss(network(low).frames, high).backward()
         optimiser.step()

@@ -416,6 +416,7 @@ def test_no_space_for_the_first_picture(run, whole, monkeypatch):
 
 def test_the_status_itself_needs_the_reserve(run, monkeypatch):
     """From the third step on not a byte is free but what the reserve holds."""
+    monkeypatch.setattr(worker, "SECONDS_BETWEEN_WORDS", -1.0)
     real, is_full = runs.write_atomic, []
 
     def write(path, content):
@@ -530,7 +531,9 @@ def test_vespcn_paper_can_be_trained_plainly(small):
 def test_crops_that_do_not_fit_the_footage(small, tmp_path, data):
     """Refused with the sizes, at the latest when the run begins; then the run says failed."""
     config = replace(small, data=replace(small.data, **data))
-    with pytest.raises(DataError, match=r"clip 1 of 1: 6 frames of 20x16 pixels .* lower data\.crop or data\.frames"):
+    with pytest.raises(
+        DataError, match=r"clip 1 of 1: 6 frames of 20x16 low-resolution pixels .* lower data\.crop or data\.frames"
+    ):
         work(prepare_run(tmp_path / "demo", config))
     assert not (tmp_path / "demo").exists() or Run(tmp_path / "demo").status().state == "failed"
 
@@ -611,7 +614,10 @@ def doomed(name, real, fatal, count):
 
 import torch
 from workbench.runs import Run
+from workbench.training import worker
 from workbench.training.worker import work
+
+worker.SECONDS_BETWEEN_WORDS = -1.0  # write the status at every step: more places to be killed at
 
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much, here once instead of in every child
 for argument in sys.argv[1:]:

@@ -133,8 +133,8 @@ def work(run: Run, observe: Observer | None = None) -> str:
         with _polite_signals() as wants_out:
             config = writer.config
             set_up_process(config.threads)
-            with suppress(FolderError):  # an unreadable status is no reason not to go on
-                step = run.status().step
+            with suppress(FolderError):  # an unreadable log is told when the run is resumed
+                step = max((row["step"] for row in run.metrics()), default=0)
             writer.say("running", step)
             trainer = _Trainer(writer)
             step = trainer.resume()

@@ -186,6 +186,7 @@ function play() {
 
 function stop() {
   view.playing = false;
+  [turn, wanted] = [turn + 1, frame];               // a picture still on its way must not move the clip once it has stopped
   marks();
   tell();
 }
