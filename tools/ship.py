@@ -1,6 +1,7 @@
-"""Make what ships with the package out of three finished runs: weights with cards, one run, one scene.
+"""Make what ships with the package out of finished runs: weights with cards, one run, one scene.
 
-    python tools/ship.py --teacher runs/edvr_tiny --plain runs/vespcn_plain --distilled runs/vespcn_distilled
+    python tools/ship.py --teacher runs/edvr_tiny --plain runs/vespcn_plain     # the distilled run needs these two
+    python tools/ship.py --distilled runs/vespcn_distilled                      # and then the run and the scene
 
 The commands that made the runs are in ``workbench/pretrained/README.md``.
 """
@@ -44,38 +45,38 @@ CARD = """# {name}
 | protocol | `workbench evaluate --network {alias} --protocol held_out`: {held_out}, x4 BI, Y, all frames, no crop |
 | licence | Apache-2.0 (weights) |
 
-A small network, trained for well under two hours on one CPU core on a minute of footage. It shows how distillation
+A small network, trained for less than half an hour on one CPU core, on 346 frames of footage. It shows how distillation
 works; it says nothing about what EDVR or VESPCN reach with their own training, and nothing about the paper's results.
 {note}"""
 
 
-def main(
-    teacher: Path, plain: Path, distilled: Path, note_teacher: str = "", note_plain: str = "", note_distilled: str = ""
-) -> None:
+def main(teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None, note: str = "") -> None:
     """Write weights, cards, the run and the scene into the package.
 
     Args:
         teacher: run folder of the teacher.
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
-        note_teacher: a line more for the teacher's card.
-        note_plain: a line more for the plain student's card.
-        note_distilled: a line more for the distilled student's card.
+        note: a line more for the cards.
     """
     torch.set_num_threads(1)
     floor = evaluate(build("bicubic", scale=4), "", "held_out").mean
     told = (
-        (teacher, "edvr_tiny", "teacher", "The teacher: a small EDVR.", note_teacher),
-        (plain, "vespcn_plain", "plain", "The student, trained on the ground truth alone.", note_plain),
-        (distilled, "vespcn_distilled", "distilled", "The same student, taught by `edvr_tiny`.", note_distilled),
+        (teacher, "edvr_tiny", "teacher", "The teacher: a small EDVR."),
+        (plain, "vespcn_plain", "plain", "The student, trained on the ground truth alone."),
+        (distilled, "vespcn_distilled", "distilled", "The same student, taught by `edvr_tiny`."),
     )
-    for folder, name, alias, what, note in told:
+    for folder, name, alias, what in told:
+        if folder is None:
+            continue
         run = Run(folder)
         network = load(run.weights())
         scores = evaluate(network, "", "held_out").mean
         card = _card(name, alias, what, run.config(), network, scores, floor, note)
         save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step, scores=scores)
         (HOME / f"{name}.md").write_text(card)
+    if distilled is None:
+        return
     save_memory(load_memory(Run(distilled).weights("memory")), HOME / "memory.safetensors")
     _ship_run(distilled, HOME / "runs" / "vespcn_distilled")
     shutil.rmtree(HOME / "scenes", ignore_errors=True)
