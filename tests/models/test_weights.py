@@ -186,7 +186,13 @@ def test_pretrained_misspelt(monkeypatch):
         locate("pretrained:vespcn_plian")
 
 
-@pytest.mark.parametrize("name", pretrained_names())
+def test_what_ships():
+    assert pretrained_names() == ["edvr_tiny", "memory", "vespcn_distilled", "vespcn_plain"]
+    with pytest.raises(WeightsError, match="not weights of this workbench"):
+        load("pretrained:memory")  # the ConvLSTM of the distillation is no network
+
+
+@pytest.mark.parametrize("name", ["edvr_tiny", "vespcn_distilled", "vespcn_plain"])
 def test_what_ships_loads(name):
     network = load(f"pretrained:{name}")
     assert read_card(f"pretrained:{name}")["recipe"] == network.recipe
