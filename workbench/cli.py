@@ -384,10 +384,19 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
         if demo:
             notes.print(f"{start_demo()}: two minutes of live distillation, on the Run page")
         auth = (user, password) if user else None
-        studio.launch(
-            runs=[runs, shipped("runs")], scenes=[scenes, shipped("scenes")], start=start_demo, host=host, port=port,
-            auth=auth, inbrowser=browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
-        )  # fmt: skip
+        blocks, url = studio.launch(
+            runs=[runs, shipped("runs")],
+            scenes=[scenes, shipped("scenes")],
+            start=start_demo,
+            host=host,
+            port=port,
+            auth=auth,
+            inbrowser=browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
+            quiet=True,
+            wait=False,
+        )
+        notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
+        blocks.block_thread()
         return 0
 
     prog = "workbench demo" if demo else "workbench app"
