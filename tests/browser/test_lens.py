@@ -1,5 +1,7 @@
 """The lens as a person uses it, and its pixels against the pictures that were scored."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -273,9 +275,10 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         heard, go = gr.Number(elem_id="heard"), gr.Button("Go", elem_id="go")
 
         def hear(event: gr.EventData) -> int:
+            time.sleep(1)  # the next choice comes while this one is at work, and must not be lost
             return event._data["frame"]
 
-        made.select(hear, None, heard)
+        made.select(hear, None, heard, trigger_mode="multiple")
         go.click(lambda: gr.update(goto=7), None, made)
     _, url, _ = app.launch(
         quiet=True, prevent_thread_lock=True, run_history=False, app_kwargs={"routes": [gallery.route()]}

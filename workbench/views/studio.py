@@ -293,7 +293,7 @@ def _compare_page(app: gr.Blocks, studio: Studio) -> None:
 
     app.load(load, None, [choice, lens, about], **QUIET)
     refresh.click(again, choice, [choice, lens, about], **QUIET)
-    choice.input(studio.scene, choice, [lens, about], **QUIET)
+    choice.input(studio.scene, choice, [lens, about], trigger_mode="always_last", **QUIET)
 
 
 def _run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) -> None:
@@ -380,8 +380,14 @@ def _run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) -
 
     app.load(load, None, [choice, wish, *shown], **QUIET)
     refresh.click(again, [choice, wish], [choice, wish, *shown], **QUIET)
-    choice.input(lambda name: [_newest(), *look(name, _newest(), {})], choice, [wish, *shown], **QUIET)
-    state.select(select, [choice, seen], [wish, *shown], **QUIET)
+    choice.input(
+        lambda name: [_newest(), *look(name, _newest(), {})],
+        choice,
+        [wish, *shown],
+        trigger_mode="always_last",
+        **QUIET,
+    )
+    state.select(select, [choice, seen], [wish, *shown], trigger_mode="multiple", **QUIET)  # by default one is dropped
     timer.tick(tick, [choice, wish, seen], [choice, *shown], **QUIET)
     stop.click(lambda name: act(studio.stop, name), choice, None, **QUIET).then(
         look, [choice, wish, seen], shown, **QUIET

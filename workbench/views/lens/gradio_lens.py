@@ -27,7 +27,9 @@ class Lens(gr.HTML):
         budget_mib: how many megabytes of decoded pictures the page may keep.
         **kwargs: as of ``gr.HTML``.
 
-    Its ``select`` event says ``{"frame": ...}`` where somebody stays on a frame.
+    Its ``select`` event says ``{"frame": ...}`` where somebody stays on a frame. Listen with
+    ``trigger_mode="multiple"``: by Gradio's default a frame chosen while the handler still works on the one before is
+    dropped, and with ``"always_last"`` the handler gets the data of the first.
     """
 
     def __init__(

@@ -1,0 +1,61 @@
+"""The command line, and the one place where everything is put together.
+
+Torch takes seconds to import, so a command imports what needs it when it runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+from workbench import __version__
+from workbench.cli.footage import samples
+from workbench.cli.networks import networks
+from workbench.cli.scoring import compare, evaluate
+from workbench.cli.studio import app, demo, launch_app
+from workbench.cli.terminal import notes
+from workbench.cli.training import runs, stop, train
+from workbench.errors import WorkbenchError, unknown_name
+
+__all__ = ["COMMANDS", "launch_app", "main"]
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "demo": demo,
+    "app": app,
+    "train": train,
+    "runs": runs,
+    "stop": stop,
+    "compare": compare,
+    "evaluate": evaluate,
+    "networks": networks,
+    "samples": samples,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The ``workbench`` command; returns its exit status."""
+    name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    if name in ("-h", "--help"):
+        print("usage: workbench COMMAND [OPTIONS]     (workbench COMMAND --help tells its options)\n")
+        for command, function in COMMANDS.items():
+            print(f"  {command:<10} {(function.__doc__ or '').splitlines()[0]}")
+        return 0
+    if name == "--version":
+        print(f"workbench {__version__}")
+        return 0
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        if name not in COMMANDS:
+            raise unknown_name("command", name, COMMANDS)
+        return COMMANDS[name](rest)
+    except (WorkbenchError, FloatingPointError) as error:
+        notes.print(f"error: {error}", style="red", markup=False)
+        return 2
+    except OSError as error:
+        notes.print(f"error: {error.strerror or error}: {error.filename or ''}", style="red", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        notes.print("interrupted")
+        return 130
