@@ -82,7 +82,7 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
         ({"distillation": {"memory_channels": 0}}, "distillation.memory_channels: want 1 or more"),
         ({"distillation": {"memory_stride": 0}}, "distillation.memory_stride: want 1 or more"),
         # words that are not in the list
-        ({"precision": "bf61"}, "precision: want one of fp32, bf16, got 'bf61'"),
+        ({"precision": "bf61"}, "precision: want one of fp32, bf16, fp16, got 'bf61'"),
         ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip: want one of bicubic, bilinear, none"),
         ({"distillation": {"mapping": "mean"}}, "distillation.mapping: want one of sum_squares, sum_abs, max_squares"),
         ({"distillation": {"memory": "freezed"}}, "distillation.memory: want one of frozen, trained"),
@@ -143,7 +143,7 @@ def test_every_setting_has_words_for_the_form():
             if not (explained or is_group):
                 silent.append(f"{cls.name}.{field.target.id}")
     assert silent == []
-    assert {cls.name for cls in classes} == {"Network", "Data", "Distillation", "Optimiser", "RunConfig"}
+    assert {cls.name for cls in classes} == {"Network", "Data", "Others", "Distillation", "Optimiser", "RunConfig"}
 
 
 def test_replace_checks_again():

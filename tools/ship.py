@@ -100,7 +100,7 @@ def _card(
         f"teacher {config.teacher.name}; spatial {distillation.spatial_weight} ({distillation.mapping}, "
         f"{distillation.normalisation} maps), temporal {distillation.temporal_weight} ({distillation.memory} ConvLSTM, "
         f"{distillation.memory_channels} channels, stride {distillation.memory_stride}), tap {distillation.tap}, "
-        f"{distillation.schedule} over {distillation.warm_up_steps} steps"
+        f"{distillation.schedule} over {distillation.schedule_steps} steps"
     )
     return CARD.format(
         name=name,

@@ -18,8 +18,8 @@ MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
 Normalisation = Literal["none", "unit"]
 Tap = Literal["hr", "hr_pre", "shuffle"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
-Schedule = Literal["constant", "warm_up"]
-Precision = Literal["fp32", "bf16"]
+Schedule = Literal["constant", "warm_up", "decay"]
+Precision = Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,49 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Others:
+    """Weights of other ways to teach, beside space-time distillation or instead of it; 0: the term is not computed."""
+
+    output: float = 0.0
+    """L1 distance of the pictures: the plainest distillation."""
+    fitnets: float = 0.0
+    """Features through a learned 1x1 regressor (Romero et al. 2015)."""
+    attention_transfer: float = 0.0
+    """Distance of unit-length attention maps (Zagoruyko and Komodakis 2017, as in the paper)."""
+    attention_as_coded: float = 0.0
+    """The same as its authors' code has it."""
+    mean_power: float = 0.0
+    """Squared channel mean of the features (Gao et al. 2018: their best)."""
+    power_mean: float = 0.0
+    """Channel mean of the squared features (Gao et al. 2018)."""
+    channel_max: float = 0.0
+    """Largest channel (Gao et al. 2018)."""
+    channel_min: float = 0.0
+    """Smallest channel (Gao et al. 2018)."""
+    affinity: float = 0.0
+    """Which places of a frame look alike (FAKD: He et al. 2020)."""
+    variational_information: float = 0.0
+    """The teacher's features as a distribution given the student's (VID, as in PISR: Lee et al. 2020)."""
+    temporal_consistency: float = 0.0
+    """How a frame's places resemble those of the frame before (after ETC: Liu et al. 2020)."""
+    frequency: float = 0.0
+    """Pictures, the fine detail more than the coarse (ours)."""
+    frame_difference: float = 0.0
+    """How the pictures change from frame to frame (ours)."""
+    where_better: float = 0.0
+    """Pictures, only where the teacher is nearer to the truth (ours)."""
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """Those whose weight is not 0."""
+        return {name: weight for name, weight in asdict(self).items() if weight}
+
+
+READ_PICTURES = frozenset({"output", "frequency", "frame_difference", "where_better"})
+"""Those of :class:`Others` that need no high-resolution features; networks without any can use them."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Distillation:
     """What the student learns from the teacher, besides the ground truth. Ignored where there is no teacher."""
 
@@ -79,9 +122,11 @@ class Distillation:
     freeze_below: float = 1e-8
     """With `trained_then_frozen`: the temporal loss at which the ConvLSTM is frozen for good."""
     schedule: Schedule = "warm_up"
-    """Distillation weights from the first step on, or rising from 0 over `warm_up_steps`."""
-    warm_up_steps: int = 100
-    """Length of that rise."""
+    """Weights of all distillation terms: constant, rising from 0, or falling to 0, over `schedule_steps`."""
+    schedule_steps: int = 100
+    """Length of that rise or fall."""
+    others: Others = field(default_factory=Others)
+    """Other ways to teach, by weight."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +148,10 @@ class Optimiser:
     """Used by AdamW."""
     clip_gradient: float = 1.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
+    ema: float = 0.0
+    """Decay of the running average of the student's weights that is kept beside it (EDVR: 0.999); 0: none is kept."""
+    accumulate: int = 1
+    """In how many pieces a batch goes through the networks: the same update in less memory."""
     charbonnier_eps: float = 1e-3
     """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
 
@@ -125,7 +174,8 @@ class RunConfig:
     seed: int = 0
     """Every random draw is a function of it and of the step."""
     precision: Precision = "fp32"
-    """bf16 runs the convolutions under autocast; losses, offsets and residuals stay fp32."""
+    """bf16 runs the convolutions under autocast; fp16 too, with a scaled loss, on CUDA; losses, offsets and residuals
+    stay fp32."""
     device: str = "auto"
     """auto: CUDA, else MPS, else the CPU."""
     threads: int = 0
@@ -134,6 +184,10 @@ class RunConfig:
     """Steps between two looks at the probe clip."""
     save_every: int = 100
     """Steps between two states that an exact resume can start from; at most this many steps are lost."""
+    watch_every: int = 100
+    """Steps between two measurements of each term's gradient and the angles between them; 0: never."""
+    tensorboard: bool = False
+    """Write the log for TensorBoard too, into the run folder; needs the package tensorboard."""
     stop_after_seconds: float = 0.0
     """Stop by itself, resumable, after this long; 0: never."""
 
@@ -150,6 +204,8 @@ class RunConfig:
             ("distillation.memory_channels", self.distillation.memory_channels, 1),
             ("distillation.memory_stride", self.distillation.memory_stride, 1),
             ("threads", self.threads, 0),
+            ("watch_every", self.watch_every, 0),
+            ("optimiser.accumulate", self.optimiser.accumulate, 1),
         ):
             if value < least:
                 raise ConfigError(f"{name}: want {least} or more, got {value}")
@@ -161,9 +217,17 @@ class RunConfig:
             raise ConfigError("data.clips: name at least one clip; see `workbench samples`")
         if self.optimiser.learning_rate <= 0:
             raise ConfigError(f"optimiser.learning_rate: want a positive number, got {self.optimiser.learning_rate}")
-        for name in ("spatial_weight", "temporal_weight"):
-            if getattr(self.distillation, name) < 0:
-                raise ConfigError(f"distillation.{name}: want 0 or more, got {getattr(self.distillation, name)}")
+        weights = {name: getattr(self.distillation, name) for name in ("spatial_weight", "temporal_weight")}
+        weights |= {f"others.{name}": weight for name, weight in self.distillation.others.chosen.items()}
+        for name, weight in weights.items():
+            if weight < 0:
+                raise ConfigError(f"distillation.{name}: want 0 or more, got {weight}")
+        if not 0 <= self.optimiser.ema < 1:
+            raise ConfigError(f"optimiser.ema: want 0 or more and less than 1, got {self.optimiser.ema}")
+        if self.data.batch % self.optimiser.accumulate:
+            raise ConfigError(
+                f"optimiser.accumulate: a batch of {self.data.batch} cannot be cut into {self.optimiser.accumulate}"
+            )
         if self.teacher.name and not self.teacher.weights:
             raise ConfigError(
                 f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
@@ -172,9 +236,15 @@ class RunConfig:
     @property
     def distils(self) -> bool:
         """Whether there is a teacher and something to learn from it."""
-        return bool(self.teacher.name) and (
-            self.distillation.spatial_weight > 0 or self.distillation.temporal_weight > 0
-        )
+        wanted = self.distillation
+        return bool(self.teacher.name and (wanted.spatial_weight or wanted.temporal_weight or wanted.others.chosen))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether both networks must have high-resolution features."""
+        wanted = self.distillation
+        read_whole = wanted.others.chosen.keys() - READ_PICTURES
+        return self.distils and bool(wanted.spatial_weight or wanted.temporal_weight or read_whole)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON."""
@@ -304,4 +374,4 @@ def paper() -> RunConfig:
 
 PRESETS: dict[str, Callable[[], RunConfig]] = {"smoke": smoke, "demo": demo, "cpu": cpu, "paper": paper}
 
-__all__ = ["PRESETS", "Data", "Distillation", "Network", "Optimiser", "RunConfig", "replace"]
+__all__ = ["PRESETS", "READ_PICTURES", "Data", "Distillation", "Network", "Optimiser", "Others", "RunConfig", "replace"]

@@ -46,13 +46,13 @@ def test_weigh_refuses_names_that_do_not_match(weights):
 
 def test_the_warm_up_by_hand():
     memory = TemporalMemory(4, 4)
-    objective = Objective(spatial_weight=0.2, temporal_weight=0.4, memory=memory, schedule="warm_up", warm_up_steps=4)
+    objective = Objective(spatial_weight=0.2, temporal_weight=0.4, memory=memory, schedule="warm_up", schedule_steps=4)
     assert [objective.weights(step)["spatial"] for step in (1, 2, 4, 5)] == pytest.approx([0.05, 0.1, 0.2, 0.2])
     assert [objective.weights(step)["temporal"] for step in (1, 2, 4, 5)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
     assert {objective.weights(step)["reconstruction"] for step in range(1, 9)} == {1.0}
 
 
-@pytest.mark.parametrize("settings", [{"schedule": "constant", "warm_up_steps": 4}, {"schedule": "warm_up"}])
+@pytest.mark.parametrize("settings", [{"schedule": "constant", "schedule_steps": 4}, {"schedule": "warm_up"}])
 def test_no_warm_up(settings):
     assert Objective(spatial_weight=0.2, **settings).weights(1) == {"reconstruction": 1.0, "spatial": 0.2}
 

@@ -45,7 +45,7 @@ def small(footage, teacher_weights):
         data=Data(
             clips=(f"{footage}[0:6]",), probe=f"{footage}[6:9, 0:32, 0:48]", crop=8, frames=2, batch=1, augment=True
         ),
-        distillation=Distillation(memory="trained", memory_channels=2, warm_up_steps=4),
+        distillation=Distillation(memory="trained", memory_channels=2, schedule_steps=4),
         steps=8,
         snapshot_every=4,
         save_every=2,

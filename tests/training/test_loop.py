@@ -18,6 +18,7 @@ from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR
 from workbench.models.vespcn import VESPCN
 from workbench.models.video_sr import Seen, SlidingWindow
+from workbench.training.engine import Engine
 from workbench.training.loop import cosine, train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "smoke_losses.json"
@@ -232,7 +233,7 @@ def test_a_teacher_without_weights_on_its_terms_is_not_asked():
 
 def test_terms_are_logged_unweighted():
     _, objective, _, steps = lesson()
-    objective.schedule, objective.warm_up_steps = "warm_up", 10
+    objective.schedule, objective.schedule_steps = "warm_up", 10
     for step in islice(steps(), 5):
         assert step.weights == {
             "reconstruction": 1.0,
@@ -277,7 +278,7 @@ def test_a_clipped_gradient_is_told_as_it_was():
 @pytest.mark.parametrize("bf16", [True, False])
 def test_no_mode_leaks_to_whoever_asks(bf16):
     """Between steps gradients are on and autocast is off, whatever happens inside; also after dropping the steps."""
-    student, *_, steps = lesson(bf16=bf16)
+    student, *_, steps = lesson(engine=Engine(device="cpu", precision="bf16" if bf16 else "fp32"))
 
     def check():
         assert torch.is_grad_enabled()
@@ -295,7 +296,7 @@ def test_no_mode_leaks_to_whoever_asks(bf16):
 
 
 def test_bf16_runs_the_networks_in_bf16_and_the_losses_in_float32():
-    student, *_, steps = lesson(bf16=True)
+    student, *_, steps = lesson(engine=Engine(device="cpu", precision="bf16"))
     kinds = []
     student.exit.register_forward_hook(lambda _module, _inputs, output: kinds.append(output.dtype))
     (halved, *_), (exact, *_) = (list(steps(islice(batches(), 1))), list(lesson()[-1](islice(batches(), 1))))
@@ -330,7 +331,7 @@ def golden_losses():
     memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained"), 0.2)
     objective = Objective(
         spatial_weight=0.001, temporal_weight=0.03, normalisation="unit", memory=memory,
-        schedule="warm_up", warm_up_steps=4,
+        schedule="warm_up", schedule_steps=4,
     )  # fmt: skip
     optimiser = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3, betas=(0.9, 0.99))
     return train(

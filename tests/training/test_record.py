@@ -8,6 +8,7 @@ import torch
 
 from workbench.data.crops import make_pair
 from workbench.data.datasets import load_clip
+from workbench.distill.objective import Objective
 from workbench.distill.observe import look
 from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR
@@ -37,10 +38,11 @@ def step_once(optimiser):
 
 
 def test_a_row_is_json_and_says_everything():
-    step = Step(3, {"reconstruction": 0.5}, {"reconstruction": 1.0}, 0.5, 1e-3, 2.0, 0.123456, {"collapse_index": 0.9})
+    terms, measures = {"reconstruction": 0.5}, {"collapse_index": 0.9}
+    step = Step(3, terms, {"reconstruction": 1.0}, 0.5, 1e-3, 2.0, 0.123456, 0.01, measures)
     assert json.loads(json.dumps(log_row(step))) == {
         "step": 3, "terms": {"reconstruction": 0.5}, "weights": {"reconstruction": 1.0}, "total": 0.5,
-        "learning_rate": 1e-3, "gradient_norm": 2.0, "seconds": 0.1235, "collapse_index": 0.9,
+        "learning_rate": 1e-3, "gradient_norm": 2.0, "seconds": 0.1235, "waited": 0.01, "collapse_index": 0.9,
     }  # fmt: skip
     noted = Step(3, {}, {}, 0.5, 1e-3, 2.0, 0.1, notes=("memory frozen",))
     assert log_row(noted)["notes"] == ["memory frozen"]
@@ -71,6 +73,10 @@ def test_a_plain_network_of_other_width_is_shown_without_cells(writer, small):
     assert shown == {"attention_sum_squares", "attention_sum_abs", "attention_max_squares"}
 
 
+def asked(memory):
+    return Objective(temporal_weight=1.0, memory=memory)
+
+
 @pytest.mark.parametrize("mode", ["trained", "frozen", "trained_then_frozen"])
 def test_a_state_brings_back_all_that_learns(writer, mode):
     torch.manual_seed(0)
@@ -80,12 +86,12 @@ def test_a_state_brings_back_all_that_learns(writer, mode):
     memory.after_step(0.1)
     for group in optimiser.param_groups:
         group["lr"] = 0.123
-    save_state(writer, 7, student, memory, optimiser)
+    save_state(writer, 7, student, asked(memory), optimiser)
 
     torch.manual_seed(1)
     other, other_memory = build("vespcn"), TemporalMemory(64, 32, mode=mode, seed=9)
     other_optimiser = optimiser_of(other, other_memory)
-    assert load_state(writer.folder, other, other_memory, other_optimiser) == 7
+    assert load_state(writer.folder, other, asked(other_memory), other_optimiser) == 7
     for mine, theirs in ((student, other), (memory, other_memory)):
         for name, value in mine.state_dict().items():
             assert torch.equal(theirs.state_dict()[name], value)
@@ -101,20 +107,20 @@ def test_a_state_brings_back_all_that_learns(writer, mode):
 def test_a_state_before_the_first_step(writer):
     """The optimiser has nothing to remember yet."""
     student = build("vespcn")
-    save_state(writer, 0, student, None, optimiser_of(student))
+    save_state(writer, 0, student, Objective(), optimiser_of(student))
     other = build("vespcn")
-    assert load_state(writer.folder, other, None, optimiser_of(other)) == 0
+    assert load_state(writer.folder, other, Objective(), optimiser_of(other)) == 0
     assert torch.equal(other.exit.weight, student.exit.weight)
 
 
 def test_the_last_two_states_are_kept_and_half_made_ones_do_not_count(writer):
     student = build("vespcn_paper")
     optimiser = optimiser_of(student)
-    assert load_state(writer.folder, student, None, optimiser) == 0, "a run that never began begins"
+    assert load_state(writer.folder, student, Objective(), optimiser) == 0, "a run that never began begins"
     for step in (2, 4, 6):
-        save_state(writer, step, student, None, optimiser)
+        save_state(writer, step, student, Objective(), optimiser)
     (writer.folder / "state" / "0000008").mkdir()
     (writer.folder / "state" / ".0000009.partial").mkdir()
     assert saved_states(writer.folder) == [4, 6]
-    save_state(writer, 6, student, None, optimiser)
+    save_state(writer, 6, student, Objective(), optimiser)
     assert saved_states(writer.folder) == [4, 6]

@@ -31,7 +31,7 @@ from workbench.training.worker import check, prepare_run, work
 
 def losses(run):
     """All that a run logged but the time it took."""
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in run.metrics()]
+    return [{name: value for name, value in row.items() if name not in ("seconds", "waited")} for row in run.metrics()]
 
 
 def same_losses(run, whole):
@@ -279,7 +279,7 @@ def test_a_half_written_line_is_ignored_and_overwritten(run, whole):
     [
         ("optimiser.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
         ("student.safetensors", lambda path: path.write_bytes(b"")),
-        ("memory.safetensors", lambda path: path.unlink()),
+        ("objective.safetensors", lambda path: path.unlink()),
         ("state.json", lambda path: path.write_text("{")),
     ],
 )
@@ -389,7 +389,7 @@ def test_no_space_for_a_state(run, whole, monkeypatch):
     real = record.save_tensors
 
     def save(path, *rest):
-        if path.parent.name == ".0000004.partial" and path.name == "memory.safetensors":
+        if path.parent.name == ".0000004.partial" and path.name == "objective.safetensors":
             full()
         real(path, *rest)
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping as Dictionary
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from workbench.distill.spatial import Mapping, Normalisation, spatial_distillation
+from workbench.distill.baselines import Lesson, Term
+from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
 from workbench.models.video_sr import Upscaled
 
 Terms = dict[str, Tensor]
-Schedule = Literal["constant", "warm_up"]
+Schedule = Literal["constant", "warm_up", "decay"]
 
 
 def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -43,63 +45,139 @@ def weigh(terms: Terms, weights: dict[str, float]) -> Tensor:
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-@dataclass
-class Objective:
-    r"""The total that a student minimises.
-
-    .. math:: L = L_{rec} + \lambda_1 L_{SD} + \lambda_2 L_{TD}
-
-    A term whose weight is 0 is not computed. A plain run has the reconstruction only.
+@dataclass(frozen=True)
+class Taught:
+    """What the terms ask of a teacher on one batch, made by :meth:`Objective.taught`, or read from a cache.
 
     Attributes:
+        frames: its pictures ``(B, T, 3, s*H, s*W)``.
+        maps: its attention maps ``(B, T, s*H, s*W)``; None where there is no spatial term.
+        cells: its last memory cells ``(B, K, h, w)``; None where there is no temporal term.
+        features: F^SR, for terms that read it whole; None otherwise.
+    """
+
+    frames: Tensor
+    maps: Tensor | None = None
+    cells: Tensor | None = None
+    features: Tensor | None = None
+
+    def to(self, device: torch.device) -> Taught:
+        """The same on another device, in floats: 8-bit pictures become [0, 1]."""
+        frames = self.frames.to(device, non_blocking=True)
+        frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
+        rest = (part if part is None else part.to(device).float() for part in (self.maps, self.cells, self.features))
+        return Taught(frames, *rest)
+
+
+class Objective(nn.Module):
+    r"""The total that a student minimises.
+
+    .. math:: L = L_{rec} + \lambda_1 L_{SD} + \lambda_2 L_{TD} + \sum_k w_k L_k
+
+    A term whose weight is 0 is not computed. A plain run has the reconstruction only. What learns beside the student
+    (the ConvLSTM, an adapter, a regressor) belongs to this module: its parameters are trained and saved with it.
+
+    Args:
         eps: of the reconstruction.
         spatial_weight: lambda 1.
         temporal_weight: lambda 2.
         mapping: how channels become a map.
         normalisation: of the maps.
         memory: the shared ConvLSTM; needed where ``temporal_weight`` is not 0.
-        schedule: ``warm_up`` lets both weights rise linearly from 0 over ``warm_up_steps``.
-        warm_up_steps: see ``schedule``.
+        others: other ways to teach: name -> (weight, term); see ``distill.baselines``.
+        schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
+            ``decay`` lets them fall to 0 over as many.
+        schedule_steps: see ``schedule``; 0: constant.
+
+    Raises:
+        ConfigError: a temporal term without a memory.
     """
 
-    eps: float = 1e-3
-    spatial_weight: float = 0.0
-    temporal_weight: float = 0.0
-    mapping: Mapping = "sum_squares"
-    normalisation: Normalisation = "unit"
-    memory: TemporalMemory | None = None
-    schedule: Schedule = "constant"
-    warm_up_steps: int = 0
-
-    def __post_init__(self) -> None:
-        """A temporal term needs a memory."""
-        if self.temporal_weight and self.memory is None:
+    def __init__(
+        self,
+        *,
+        eps: float = 1e-3,
+        spatial_weight: float = 0.0,
+        temporal_weight: float = 0.0,
+        mapping: Mapping = "sum_squares",
+        normalisation: Normalisation = "unit",
+        memory: TemporalMemory | None = None,
+        others: Dictionary[str, tuple[float, Term]] | None = None,
+        schedule: Schedule = "constant",
+        schedule_steps: int = 0,
+    ) -> None:
+        super().__init__()
+        if temporal_weight and memory is None:
             raise ConfigError("temporal_weight is not 0, so a TemporalMemory is needed")
+        self.eps = eps
+        self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
+        self.mapping: Mapping = mapping
+        self.normalisation: Normalisation = normalisation
+        self.memory = memory if temporal_weight else None
+        chosen = {name: pair for name, pair in (others or {}).items() if pair[0]}
+        self.other_weights = {name: weight for name, (weight, _) in chosen.items()}
+        self.others = nn.ModuleDict({name: term for name, (_, term) in chosen.items()})
+        self.schedule: Schedule = schedule
+        self.schedule_steps = schedule_steps
 
     @property
     def distils(self) -> bool:
         """Whether a teacher is needed."""
-        return self.spatial_weight > 0 or self.temporal_weight > 0
+        return bool(self.spatial_weight or self.temporal_weight or self.other_weights)
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether F^SR of both networks is needed, or their pictures do."""
+        return bool(self.spatial_weight or self.temporal_weight or self._reads_features_whole)
+
+    @property
+    def _reads_features_whole(self) -> bool:
+        return any(isinstance(term, Term) and term.needs_features for term in self.others.values())
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether what is asked of the teacher stays the same all the time, and is small."""
+        return not self._reads_features_whole and (self.memory is None or self.memory.mode == "frozen")
 
     def weights(self, step: int) -> dict[str, float]:
         """The weight of each term at a step (the first step is 1)."""
-        rise = 1.0
-        if self.schedule == "warm_up" and self.warm_up_steps:
-            rise = min(step / self.warm_up_steps, 1.0)
+        share = 1.0
+        if self.schedule_steps and self.schedule == "warm_up":
+            share = min(step / self.schedule_steps, 1.0)
+        elif self.schedule_steps and self.schedule == "decay":
+            share = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
         weights = {"reconstruction": 1.0}
         if self.spatial_weight:
-            weights["spatial"] = rise * self.spatial_weight
+            weights["spatial"] = share * self.spatial_weight
         if self.temporal_weight:
-            weights["temporal"] = rise * self.temporal_weight
-        return weights
+            weights["temporal"] = share * self.temporal_weight
+        return weights | {name: share * weight for name, weight in self.other_weights.items()}
 
-    def terms(self, student: Upscaled, high: Tensor, teacher: Upscaled | None = None) -> tuple[Terms, dict[str, float]]:
+    def taught(self, teacher: Upscaled) -> Taught:
+        """What the terms ask of a teacher: everything of it that does not depend on the student.
+
+        Raises:
+            ConfigError: its features are needed and were not kept.
+        """
+        if not self.needs_features:
+            return Taught(teacher.frames.detach())
+        features = _features(teacher).detach()
+        maps = cells = None
+        if self.spatial_weight:
+            maps = attention_map(features, mapping=self.mapping, normalisation=self.normalisation)
+        if self.memory is not None:
+            cells = self.memory.teacher_cells(features)[:, -1]
+        return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
+
+    def terms(
+        self, student: Upscaled, high: Tensor, teacher: Upscaled | Taught | None = None
+    ) -> tuple[Terms, dict[str, float]]:
         """Compute every term, unweighted, and measures that go into the log beside them.
 
         Args:
-            student: what the student made of the clip, with features where it distils.
+            student: what the student made of the clip, with features where a term needs them.
             high: ground truth ``(B, T, 3, s*H, s*W)``.
-            teacher: what the teacher made of it, with features; None for a plain run.
+            teacher: what the teacher made of it, or what is asked of it; None for a plain run.
 
         Returns:
             Terms by name, and measures by name (``collapse_index``).
@@ -108,15 +186,30 @@ class Objective:
         measures: dict[str, float] = {}
         if not self.distils:
             return terms, measures
-        if teacher is None or teacher.features is None or student.features is None:
-            raise ConfigError("distillation needs the features of both networks; call them with keep='hr'")
-        ours, theirs = student.features.float(), teacher.features.detach().float()
-        if self.spatial_weight:
-            terms["spatial"] = spatial_distillation(
-                ours, theirs, mapping=self.mapping, normalisation=self.normalisation
+        if teacher is None:
+            raise ConfigError(
+                "distillation needs the features of both networks, or their pictures: there is no teacher"
             )
-        if self.temporal_weight and self.memory is not None:
-            their_cells = self.memory.teacher_cells(theirs)
-            terms["temporal"] = temporal_distillation(self.memory.student_cells(ours), their_cells)
-            measures["collapse_index"] = collapse_index(their_cells[:, -1])
-        return terms, measures
+        taught = self.taught(teacher) if isinstance(teacher, Upscaled) else teacher
+        if self.spatial_weight:
+            ours = attention_map(_features(student), mapping=self.mapping, normalisation=self.normalisation)
+            terms["spatial"] = map_distance(ours, _asked(taught.maps, "maps"), normalisation=self.normalisation)
+        if self.memory is not None:
+            theirs = _asked(taught.cells, "memory cells").float()
+            cells = self.memory.student_cells(_features(student))[:, -1]
+            terms["temporal"] = temporal_distillation(cells[:, None], theirs[:, None])
+            measures["collapse_index"] = collapse_index(theirs)
+        lesson = Lesson(student, Upscaled(taught.frames, taught.features), high)
+        return terms | {name: term(lesson) for name, term in self.others.items()}, measures
+
+
+def _features(upscaled: Upscaled) -> Tensor:
+    if upscaled.features is None:
+        raise ConfigError("distillation needs the features of both networks; call them with keep='hr'")
+    return upscaled.features.float()
+
+
+def _asked(value: Tensor | None, what: str) -> Tensor:
+    if value is None:
+        raise ConfigError(f"what was kept of the teacher holds no {what}; it was made for another objective")
+    return value

@@ -91,8 +91,24 @@ def spatial_distillation(
         raise ShapeError(f"features: same frames and size wanted, got {tuple(student.shape)}, {tuple(teacher.shape)}")
     ours = attention_map(student, mapping=mapping, normalisation=normalisation)
     theirs = attention_map(teacher.detach(), mapping=mapping, normalisation=normalisation)
-    pixels = ours.shape[-1] * ours.shape[-2] if normalisation == "unit" else 1
-    return (ours - theirs).square().mean() * pixels
+    return map_distance(ours, theirs, normalisation=normalisation)
+
+
+def map_distance(student: Tensor, teacher: Tensor, *, normalisation: Normalisation = "none") -> Tensor:
+    """The distance of :func:`spatial_distillation` for maps that are there already.
+
+    Args:
+        student: attention maps ``(B, T, H, W)`` of the student.
+        teacher: those of the teacher; no gradient goes there.
+        normalisation: that of both.
+
+    Returns:
+        A scalar.
+    """
+    if student.shape != teacher.shape:
+        raise ShapeError(f"maps: want equal shapes, got {tuple(student.shape)}, {tuple(teacher.shape)}")
+    pixels = student.shape[-1] * student.shape[-2] if normalisation == "unit" else 1
+    return (student - teacher.detach().float()).square().mean() * pixels
 
 
 def attention_overlap(first: Tensor, second: Tensor) -> Tensor:

@@ -6,13 +6,19 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
-from workbench.distill.objective import Objective, weigh
-from workbench.models.video_sr import Tap, VideoSR
+from workbench.distill.objective import Objective, Taught, Terms, weigh
+from workbench.models.video_sr import Tap, Upscaled, VideoSR
+from workbench.training.engine import Engine
+from workbench.training.watch import gradients
+
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Taught]
+"""Low, high and, where it was computed before, what is asked of the teacher."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +34,7 @@ class Step:
         gradient_norm: before clipping.
         learning_rate: of this update.
         seconds: it took, with the wait for data.
+        waited: seconds of these that it waited for data.
         notes: what happened, in words, if anything did.
     """
 
@@ -38,6 +45,7 @@ class Step:
     learning_rate: float
     gradient_norm: float
     seconds: float
+    waited: float = 0.0
     measures: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -53,9 +61,24 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * along)) / 2
 
 
+class Pupil(nn.Module):
+    """The student and what it is asked: all that learns, in one module, as averaging over processes wants it."""
+
+    def __init__(self, student: VideoSR, objective: Objective, tap: Tap) -> None:
+        super().__init__()
+        self.student, self.objective = student, objective
+        self.keep: Tap | None = tap if objective.needs_features else None
+
+    def forward(self, low: Tensor, high: Tensor, teacher: Upscaled | Taught | None) -> tuple[Terms, dict[str, float]]:
+        """The terms of a batch, in float32, and measures beside them."""
+        ours = self.student(low, keep=self.keep)
+        with torch.autocast(low.device.type, enabled=False):
+            return self.objective.terms(ours, high, teacher)
+
+
 def train(
     student: VideoSR,
-    batches: Iterable[tuple[Tensor, Tensor]],
+    batches: Iterable[Batch],
     objective: Objective,
     optimiser: torch.optim.Optimizer,
     *,
@@ -65,66 +88,89 @@ def train(
     tap: Tap = "hr",
     done: int = 0,
     clip_gradient: float = 0.0,
-    bf16: bool = False,
+    average: AveragedModel | None = None,
+    watch_every: int = 0,
+    engine: Engine | None = None,
 ) -> Iterator[Step]:
-    """Update ``student`` once per ``(low, high)`` batch, and say after each what happened.
+    """Update ``student`` once per batch, and say after each what happened.
 
     Take ``islice(steps, 20)`` to look at twenty, stop asking to pause, drop the iterator to stop for good. A run
     without a teacher is the same loop with the reconstruction as its only term.
 
     Args:
         student: trained in place.
-        batches: the batches after step ``done``.
+        batches: those after step ``done``: ``(low, high)``, or ``(low, high, taught)`` from a teacher cache. With
+            ``engine.accumulate`` above 1 each is a piece, and so many make a step.
         objective: terms and weights.
-        optimiser: of the student's (and the memory's) parameters; a group may have a ``rate`` relative to the others.
+        optimiser: of the student's and the objective's parameters; a group may have a ``rate`` relative to the others.
         steps: the whole length, which the learning rate's cosine spans.
         learning_rate: at the first and at the last step.
-        teacher: needed where the objective distils; never changed.
+        teacher: needed where the objective distils and the batches bring nothing of it; never changed.
         tap: which features are compared.
         done: steps that were done before (a resumed run).
         clip_gradient: largest norm of the gradient; 0: no clipping.
-        bf16: run the networks under bf16 autocast; losses stay float32.
+        average: a running average of the student, brought up to date after every step.
+        watch_every: steps between two measurements of every term's gradient (see ``training.watch``); 0: never.
+        engine: device, precision and processes; one process in float32 where the student is, if left out.
 
     Raises:
         FloatingPointError: a term or the gradient is not finite; names it, and the student is left as it was.
     """
-    device = next(student.parameters()).device
-    keep = tap if objective.distils else None
+    engine = engine or Engine(device=next(student.parameters()).device)
     if teacher is not None:
         teacher.eval().requires_grad_(False)
-    memory = objective.memory
-    moved = list(chain(student.parameters(), memory.parameters() if memory else ()))
-    started = time.perf_counter()
+    memory, keep = objective.memory, tap if objective.needs_features else None
+    learns = Pupil(student, objective, tap)
+    pupil, driven = engine.wrap(learns), engine.drive(optimiser)
+    rest, number, started = iter(batches), done, time.perf_counter()
 
-    for number, (low, high) in enumerate(batches, done + 1):
-        low, high = low.to(device), high.to(device)
+    while pieces := list(islice(rest, engine.accumulate)):
+        number += 1
+        waited = time.perf_counter() - started
+        weights, watching = objective.weights(number), watch_every > 0 and number % watch_every == 0
         student.train()
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-            theirs = None
-            if teacher is not None and objective.distils:
-                with torch.no_grad():
+        seen: dict[str, float] = {}
+        measures: dict[str, float] = {}
+        for low, high, *kept in pieces:
+            low, high = low.to(engine.device, non_blocking=True), high.to(engine.device, non_blocking=True)
+            theirs = kept[0].to(engine.device) if kept else None
+            if theirs is None and teacher is not None and objective.distils:
+                with torch.no_grad(), engine.autocast():
                     theirs = teacher(low, keep=keep)
-            ours = student(low, keep=keep)
-        terms, measures = objective.terms(ours, high, theirs)
-        weights = objective.weights(number)
-        total = weigh(terms, weights)
-        seen = {name: term.item() for name, term in terms.items()}
-        if bad := [name for name, value in seen.items() if not math.isfinite(value)]:
-            raise FloatingPointError(f"step {number}: {', '.join(bad)} not finite; lower the learning rate: {seen}")
+            with engine.piece(pupil):
+                terms, measured = pupil(low, high, theirs)
+                for name, value in (terms | measured).items():
+                    into = seen if name in terms else measures
+                    into[name] = into.get(name, 0.0) + float(torch.as_tensor(value).detach()) / len(pieces)
+                _refuse_infinite(number, seen)
+                if watching and engine.batch_is_whole:
+                    measures |= gradients(terms, student)
+                engine.backward(weigh(terms, weights))
+        seen, measures = engine.mean(seen), engine.mean(measures)
 
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        norm = torch.nn.utils.clip_grad_norm_(moved, clip_gradient or math.inf).item()
-        if not math.isfinite(norm):
+        norm = engine.clip((p for p in learns.parameters() if p.grad is not None), clip_gradient or math.inf)
+        if not math.isfinite(norm) and engine.precision != "fp16":  # fp16 skips the step and scales less
+            optimiser.zero_grad(set_to_none=True)
             raise FloatingPointError(f"step {number}: gradient not finite while the terms are {seen}")
         rate = cosine(number, steps, *learning_rate)
         for group in optimiser.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
-        optimiser.step()
-        notes = ()
+        driven.step()
+        driven.zero_grad()
+        notes: tuple[str, ...] = (
+            ("step skipped: fp16 overflowed, the loss is scaled less",) if driven.step_was_skipped else ()
+        )
+        if average is not None:
+            average.update_parameters(student)
         if memory is not None and memory.after_step(seen.get("temporal", math.inf)):
-            notes = (f"memory frozen: temporal loss {seen['temporal']:.2e} below {memory.freeze_below:.0e}",)
+            notes += (f"memory frozen: temporal loss {seen['temporal']:.2e} below {memory.freeze_below:.0e}",)
+            pupil = engine.wrap(learns)  # processes must agree anew on what still learns
 
-        now = time.perf_counter()
-        yield Step(number, seen, weights, total.item(), rate, norm, now - started, measures, notes)
+        now, total = time.perf_counter(), sum(weights[name] * value for name, value in seen.items())
+        yield Step(number, seen, weights, total, rate, norm, now - started, waited, measures, notes)
         started = time.perf_counter()
+
+
+def _refuse_infinite(number: int, terms: dict[str, float]) -> None:
+    if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
+        raise FloatingPointError(f"step {number}: {', '.join(bad)} not finite; lower the learning rate: {terms}")

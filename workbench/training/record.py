@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from workbench.data.crops import Pair
+from workbench.distill.objective import Objective
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
 from workbench.models.video_sr import Tap, VideoSR
-from workbench.models.weights import load_into, read_tensors, save, save_tensors
+from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
 from workbench.scenes import Method, read_scene, write_atomic, write_scene
@@ -35,6 +37,7 @@ def log_row(step: Step) -> dict[str, Any]:
         "learning_rate": step.learning_rate,
         "gradient_norm": step.gradient_norm,
         "seconds": round(step.seconds, 4),
+        "waited": round(step.waited, 4),
         **step.measures,
     }
     return row | ({"notes": list(step.notes)} if step.notes else {})
@@ -125,21 +128,38 @@ def write_snapshot(
 # -- weights and states ---------------------------------------------------------------------------------------------
 
 
-def save_weights(writer: RunWriter, student: VideoSR, memory: TemporalMemory | None, step: int) -> None:
-    """Write the student's weights, and the memory's, as they are now."""
+def save_weights(
+    writer: RunWriter, student: VideoSR, objective: Objective, step: int, average: AveragedModel | None = None
+) -> None:
+    """Write the student's weights, their running average and the memory's, as they are now."""
     home = writer.folder / "weights"
     home.mkdir(exist_ok=True)
     save(student, home / "student.safetensors", run=writer.folder.name, step=step)
-    if memory is not None:
-        save_memory(memory, home / "memory.safetensors")
+    if average is not None:
+        save(averaged(average), home / "average.safetensors", run=writer.folder.name, step=step)
+    if objective.memory is not None:
+        save_memory(objective.memory, home / "memory.safetensors")
+
+
+def averaged(average: AveragedModel) -> VideoSR:
+    """The network that holds a running average."""
+    network = average.module
+    assert isinstance(network, VideoSR)
+    return network
 
 
 def save_state(
-    writer: RunWriter, step: int, student: VideoSR, memory: TemporalMemory | None, optimiser: torch.optim.Optimizer
+    writer: RunWriter,
+    step: int,
+    student: VideoSR,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedModel | None = None,
 ) -> None:
     """Write all that an exact resume needs; a state appears whole, and the one before is kept.
 
-    The batches are a function of the seed and the step, so there is no random state to save.
+    The batches are a function of the seed and the step, so the data need no state; torch's own dice are kept for
+    networks that throw some while training.
     """
     home = writer.folder / "state"
     home.mkdir(exist_ok=True)
@@ -148,9 +168,8 @@ def save_state(
     shutil.rmtree(final, ignore_errors=True)
     hidden.mkdir()
     try:
-        save_tensors(hidden / "student.safetensors", student.state_dict())
-        if memory is not None:
-            save_tensors(hidden / "memory.safetensors", memory.state_dict())
+        for name, module in _stateful(student, objective, average).items():
+            save_tensors(hidden / f"{name}.safetensors", module.state_dict())
         saved = optimiser.state_dict()
         moments = {
             f"{index}.{name}": value
@@ -160,12 +179,18 @@ def save_state(
         }
         save_tensors(hidden / "optimiser.safetensors", moments)
         groups = [{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]]
-        write_atomic(hidden / "state.json", json.dumps({"step": step, "groups": groups}))
+        record = {"step": step, "groups": groups, "dice": torch.get_rng_state().numpy().tobytes().hex()}
+        write_atomic(hidden / "state.json", json.dumps(record))
         hidden.rename(final)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     for old in saved_states(writer.folder)[:-KEPT_STATES]:
         shutil.rmtree(home / f"{old:07d}")
+
+
+def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | None) -> dict[str, torch.nn.Module]:
+    modules: dict[str, torch.nn.Module | None] = {"student": student, "objective": objective, "average": average}
+    return {name: module for name, module in modules.items() if module is not None and module.state_dict()}
 
 
 def saved_states(folder: Path) -> list[int]:
@@ -176,7 +201,13 @@ def saved_states(folder: Path) -> list[int]:
     return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
 
 
-def load_state(folder: Path, student: VideoSR, memory: TemporalMemory | None, optimiser: torch.optim.Optimizer) -> int:
+def load_state(
+    folder: Path,
+    student: VideoSR,
+    objective: Objective,
+    optimiser: torch.optim.Optimizer,
+    average: AveragedModel | None = None,
+) -> int:
     """Load the newest state that can be read; returns its step, or 0 where there is none.
 
     Raises:
@@ -188,10 +219,12 @@ def load_state(folder: Path, student: VideoSR, memory: TemporalMemory | None, op
         try:
             record = json.loads((home / "state.json").read_text())
             moments, _ = read_tensors(home / "optimiser.safetensors")
-            load_into(student, home / "student.safetensors")
-            if memory is not None:
-                memory.load_state_dict(read_tensors(home / "memory.safetensors")[0])
-        except (WeightsError, ValueError, OSError) as error:
+            modules = _stateful(student, objective, average)
+            tensors = {name: read_tensors(home / f"{name}.safetensors")[0] for name in modules}
+            dice = torch.tensor(list(bytes.fromhex(record["dice"])), dtype=torch.uint8)
+            for name, module in modules.items():
+                module.load_state_dict(tensors[name])
+        except (WeightsError, ValueError, KeyError, RuntimeError, OSError) as error:
             faults.append(f"step {step}: {error}")
             continue
         own = optimiser.state_dict()
@@ -204,6 +237,7 @@ def load_state(folder: Path, student: VideoSR, memory: TemporalMemory | None, op
             for mine, theirs in zip(own["param_groups"], record["groups"], strict=True)
         ]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
+        torch.set_rng_state(dice)
         return step
     if faults:
         raise FolderError(f"{folder.name}: no state can be read: {'; '.join(faults)}")

@@ -18,20 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from workbench.config import Network, RunConfig
 from workbench.data.crops import CropSampler, Pair, make_pair
 from workbench.data.datasets import load_clip
+from workbench.distill.baselines import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, FolderError, WorkbenchError
-from workbench.inference import choose_device
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load_into, locate
 from workbench.models.zoo import build, takes_skip
 from workbench.runs import Run, RunWriter, create_run
-from workbench.training.loop import Step, train
+from workbench.training.board import open_board
+from workbench.training.engine import Engine
+from workbench.training.loop import Batch, Step, train
 from workbench.training.record import (
+    averaged,
     load_state,
     log_row,
     save_state,
@@ -108,7 +112,7 @@ def check(config: RunConfig) -> None:
             network = make_network(choice, config.data.scale)
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
-            if config.distils and choice is not config.plain:
+            if config.needs_features and choice is not config.plain:
                 network.check_keep(config.distillation.tap)
     for spec in (*config.data.clips, config.data.probe):
         load_clip(spec)
@@ -123,38 +127,42 @@ def prepare_run(folder: Path, config: RunConfig) -> Run:
 def work(run: Run, observe: Observer | None = None) -> str:
     """Do (or go on with) a run; returns the state it ended in: finished or stopped.
 
+    One of several processes of a run (``torchrun``, ``accelerate launch``) does its share; the first one writes.
+
     Raises:
         BusyError: another worker is at it.
         WorkbenchError, FloatingPointError, OSError: what went wrong; ``status.json`` says failed, with the reason.
     """
+    if int(os.environ.get("RANK", "0")):
+        return _follow(run)
     writer = RunWriter(run.folder)
-    step = 0
+    step, engine = 0, None
     try:
+        config = writer.config
+        engine = _engine(config)
         with _polite_signals() as wants_out:
-            config = writer.config
-            set_up_process(config.threads)
             with suppress(FolderError):  # an unreadable log is told when the run is resumed
                 step = max((row["step"] for row in run.metrics()), default=0)
             writer.say("running", step)
-            trainer = _Trainer(writer)
-            step = trainer.resume()
+            trainer = _Trainer(run, config, engine)
+            recorder = _Recorder(writer, trainer)
+            step = recorder.resume()
             state, reason, began, said = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
                 writer.log(log_row(done))
-                trainer.after(done)
-                pace = trainer.pace(done.seconds)
+                recorder.after(done)
                 if time.monotonic() - said > SECONDS_BETWEEN_WORDS:
-                    writer.say("running", step, seconds_per_step=pace)
+                    writer.say("running", step, seconds_per_step=recorder.seconds_per_step)
                     said = time.monotonic()
                 if observe is not None:
                     observe(done, config.steps)
                 out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
-                if step < config.steps and (wants_out() or writer.stop_wanted or out_of_time):
+                if engine.any(bool(wants_out() or writer.stop_wanted or out_of_time)) and step < config.steps:
                     state = "stopped"
                     reason = f"{config.stop_after_seconds:.0f} seconds are over" if out_of_time else "as asked"
                     break
-            trainer.save(step)
+            recorder.save(step)
             writer.say(state, step, reason=reason)
             return state
     except Exception as error:
@@ -162,6 +170,30 @@ def work(run: Run, observe: Observer | None = None) -> str:
         raise
     finally:
         writer.close()
+        if engine is not None:
+            engine.close()
+
+
+def _engine(config: RunConfig) -> Engine:
+    set_up_process(config.threads)
+    return Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
+
+
+def _follow(run: Run) -> str:
+    """One process of many that does not write: it does its share of every step until the first one stops."""
+    config = run.config()
+    engine = _engine(config)
+    try:
+        with _polite_signals() as wants_out:
+            trainer = _Trainer(run, config, engine)
+            engine.wait()  # the first process lays out the probe clip, and the first state
+            step = trainer.load()
+            for done in trainer.steps(step):
+                if engine.any(wants_out()) and done.number < config.steps:
+                    return "stopped"
+        return "finished"
+    finally:
+        engine.close()
 
 
 def _place(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
@@ -171,25 +203,23 @@ def _place(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
 
 
 class _Trainer:
-    """The pieces of one run, built from its config."""
+    """The pieces of one run, built from its config: what every process of it has."""
 
-    def __init__(self, writer: RunWriter) -> None:
-        config = writer.config
-        self.writer, self.config = writer, config
-        device = choose_device(config.device)
+    def __init__(self, run: Run, config: RunConfig, engine: Engine) -> None:
+        self.run, self.config, self.engine = run, config, engine
+        device = engine.device
         torch.manual_seed(config.seed)
         self.student = _place(config.student, config, device)
         self.teacher = self.plain = None
         if config.teacher.name:
             self.teacher = _place(config.teacher, config, device).eval()
-        if config.plain.name:
+        if config.plain.name and engine.writes:
             self.plain = _place(config.plain, config, device).eval()
-        self.objective = self._objective(device)
-        self.memory = self.objective.memory
+        self.objective = self._objective().to(device)
+        self.average = AveragedModel(self.student, avg_fn=_ema(config.optimiser.ema)) if config.optimiser.ema else None
         slow = [p for name, p in self.student.named_parameters() if "conv_offset" in name]
         rest = [p for name, p in self.student.named_parameters() if "conv_offset" not in name]
-        rest += self.memory.parameters() if self.memory else ()
-        groups: list[dict[str, Any]] = [{"params": rest, "rate": 1.0}]
+        groups: list[dict[str, Any]] = [{"params": [*rest, *self.objective.parameters()], "rate": 1.0}]
         groups += [{"params": slow, "rate": config.optimiser.offset_rate}] if slow else []
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
         decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
@@ -199,27 +229,24 @@ class _Trainer:
         self.sampler = CropSampler(
             pairs, crop=data.crop, frames=data.frames, batch=data.batch, augment=data.augment, seed=config.seed
         )
-        probe = load_clip(data.probe)
-        self.probe: Pair = make_pair(probe.frames, scale=data.scale, degradation=data.degradation)
-        self.fps = probe.fps
-        self._pace: float | None = None
 
-    def _objective(self, device: torch.device) -> Objective:
+    def _objective(self) -> Objective:
         config = self.config
         if not config.distils or self.teacher is None:
             return Objective(eps=config.optimiser.charbonnier_eps)
         wanted = config.distillation
+        ours, theirs = self.student.feature_channels, self.teacher.feature_channels
         memory = None
         if wanted.temporal_weight:
             memory = TemporalMemory(
-                self.student.feature_channels,
-                self.teacher.feature_channels,
+                ours,
+                theirs,
                 hidden_channels=wanted.memory_channels,
                 stride=wanted.memory_stride,
                 mode=wanted.memory,
                 freeze_below=wanted.freeze_below,
                 seed=config.seed,
-            ).to(device)
+            )
         return Objective(
             eps=config.optimiser.charbonnier_eps,
             spatial_weight=wanted.spatial_weight,
@@ -227,37 +254,21 @@ class _Trainer:
             mapping=wanted.mapping,
             normalisation=wanted.normalisation,
             memory=memory,
+            others={name: (weight, make_term(name, ours, theirs)) for name, weight in wanted.others.chosen.items()},
             schedule=wanted.schedule,
-            warm_up_steps=wanted.warm_up_steps,
+            schedule_steps=wanted.schedule_steps,
         )
 
-    def resume(self) -> int:
-        """Load the newest state, forget what was logged after it, and look at the probe clip if nobody has."""
-        step = load_state(self.writer.folder, self.student, self.memory, self.optimiser)
-        self.writer.rewind(step)
-        tap = self.config.distillation.tap
-        write_probe(
-            self.writer,
-            self.probe,
-            self.fps,
-            teacher=self.teacher,
-            plain=self.plain,
-            student=self.student,
-            memory=self.memory,
-            tap=tap,
-            provenance={"clip": self.config.data.probe, "held_out": True},
-        )
-        if step == 0:
-            self.snapshot(0)
-            save_state(self.writer, 0, self.student, self.memory, self.optimiser)
-        return step
+    def load(self) -> int:
+        """Load the newest state; returns its step, 0 where there is none."""
+        return load_state(self.run.folder, self.student, self.objective, self.optimiser, self.average)
 
     def steps(self, done: int) -> Iterator[Step]:
         """The steps that are left."""
         config = self.config
         return train(
             self.student,
-            self.sampler.after(done, config.steps),
+            self._batches(done),
             self.objective,
             self.optimiser,
             steps=config.steps,
@@ -266,40 +277,97 @@ class _Trainer:
             tap=config.distillation.tap,
             done=done,
             clip_gradient=config.optimiser.clip_gradient,
-            bf16=config.precision == "bf16",
+            average=self.average,
+            watch_every=config.watch_every if config.distils else 0,
+            engine=self.engine,
         )
+
+    def _batches(self, done: int) -> Iterator[Batch]:
+        """This process's share of every batch, in as many pieces as wanted."""
+        engine = self.engine
+        for low, high in self.sampler.after(done, self.config.steps):
+            mine = slice(engine.rank, None, engine.processes)
+            yield from zip(low[mine].chunk(engine.accumulate), high[mine].chunk(engine.accumulate), strict=True)
+
+
+def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
+    """A running average that follows closely at first: its decay is at most (1 + n) / (10 + n) after n steps."""
+
+    def average(kept: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
+        share = min(decay, (1 + int(steps)) / (10 + int(steps)))
+        return kept * share + new * (1 - share)
+
+    return average
+
+
+class _Recorder:
+    """What the writing process does around the steps: look, save, keep the pace."""
+
+    def __init__(self, writer: RunWriter, trainer: _Trainer) -> None:
+        self.writer, self.trainer = writer, trainer
+        config = trainer.config
+        probe = load_clip(config.data.probe)
+        self.probe: Pair = make_pair(probe.frames, scale=config.data.scale, degradation=config.data.degradation)
+        self.fps = probe.fps
+        self.seconds_per_step: float | None = None
+        self.board = open_board(writer.folder) if config.tensorboard else None
+
+    def resume(self) -> int:
+        """Load the newest state, forget what was logged after it, and look at the probe clip if nobody has."""
+        trainer = self.trainer
+        step = trainer.load()
+        self.writer.rewind(step)
+        write_probe(
+            self.writer,
+            self.probe,
+            self.fps,
+            teacher=trainer.teacher,
+            plain=trainer.plain,
+            student=trainer.student,
+            memory=trainer.objective.memory,
+            tap=trainer.config.distillation.tap,
+            provenance={"clip": trainer.config.data.probe, "held_out": True},
+        )
+        if step == 0:
+            self.snapshot(0)
+            self.save(0)
+        trainer.engine.wait()
+        return step
 
     def after(self, step: Step) -> None:
         """Look and save when it is time."""
+        config = self.trainer.config
         for note in step.notes:
             logger.warning("step %d: %s", step.number, note)
-        last = step.number == self.config.steps
-        if step.number % self.config.snapshot_every == 0 or last:
+        if self.board is not None:
+            self.board(step)
+        pace = self.seconds_per_step
+        self.seconds_per_step = step.seconds if pace is None else 0.9 * pace + 0.1 * step.seconds
+        last = step.number == config.steps
+        if step.number % config.snapshot_every == 0 or last:
             self.snapshot(step.number)
-        if step.number % self.config.save_every == 0 and not last:
+        if step.number % config.save_every == 0 and not last:
             self.save(step.number)
 
     def snapshot(self, step: int) -> None:
-        """Look at the probe clip."""
+        """Look at the probe clip with the student, or with its running average where one is kept."""
+        trainer = self.trainer
         write_snapshot(
             self.writer,
             step,
             self.probe,
             self.fps,
-            student=self.student,
-            memory=self.memory,
-            tap=self.config.distillation.tap,
+            student=trainer.student if trainer.average is None else averaged(trainer.average),
+            memory=trainer.objective.memory,
+            tap=trainer.config.distillation.tap,
         )
 
     def save(self, step: int) -> None:
         """Save weights, and a state to resume from."""
-        save_weights(self.writer, self.student, self.memory, step)
-        save_state(self.writer, step, self.student, self.memory, self.optimiser)
-
-    def pace(self, seconds: float) -> float:
-        """A running mean of the seconds a step takes."""
-        self._pace = seconds if self._pace is None else 0.9 * self._pace + 0.1 * seconds
-        return self._pace
+        trainer = self.trainer
+        if step:
+            save_weights(self.writer, trainer.student, trainer.objective, step, trainer.average)
+        save_state(self.writer, step, trainer.student, trainer.objective, trainer.optimiser, trainer.average)
 
 
 @contextmanager

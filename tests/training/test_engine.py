@@ -1,0 +1,146 @@
+"""One process or two, one piece or several: the update is the same; what the machine cannot do is said."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from tests.training.test_loop import Pupil, batches, copies, lesson, numbers
+from workbench.config import READ_PICTURES, Distillation, Optimiser, Others
+from workbench.distill.baselines import TERMS, make_term
+from workbench.distill.objective import Objective
+from workbench.errors import ConfigError
+from workbench.models.weights import read_tensors
+from workbench.runs import Run
+from workbench.training.engine import Engine
+from workbench.training.loop import train
+from workbench.training.worker import prepare_run, work
+
+
+def test_pieces_of_a_batch_make_the_update_of_the_whole():
+    (whole, *_, steps), (pieced, *_, piecemeal) = lesson(mode="frozen"), lesson(mode="frozen")
+    wanted = list(islice(steps(), 3))
+    pieces = ((low[i : i + 1], high[i : i + 1]) for low, high in batches() for i in (0, 1))
+    seen = list(islice(piecemeal(islice(pieces, 6), engine=Engine(device="cpu", accumulate=2)), 3))
+    for ours, theirs in zip(seen, wanted, strict=True):
+        assert ours.terms == pytest.approx(theirs.terms, rel=1e-5)
+        assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-4)
+    for name, value in pieced.state_dict().items():
+        assert torch.allclose(value, whole.state_dict()[name], atol=1e-6)
+
+
+def test_one_training_in_bf16_and_the_next_in_float32():
+    """accelerate keeps one state a process; a second training in a notebook wants its own."""
+    assert Engine(device="cpu", precision="bf16").precision == "bf16"
+    (_, *_, steps), (_, *_, again) = lesson(), lesson()
+    first = numbers(steps(engine=Engine(device="cpu")))
+    Engine(device="cpu", precision="bf16")
+    assert numbers(again(engine=Engine(device="cpu"))) == first
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_what_this_machine_cannot_do_is_said():
+    with pytest.raises(ConfigError, match="device: want cuda, but this machine offers cpu"):
+        Engine(device="cuda")
+    with pytest.raises(ConfigError, match="fp16 needs CUDA"):
+        Engine(device="cpu", precision="fp16")
+
+
+def test_a_running_average_by_hand(small, tmp_path):
+    """Decay is (1 + n) / (10 + n) while that is less than asked: after one step 2/11 of the start is left."""
+    steps = []
+    config = replace(small, steps=1, optimiser=Optimiser(ema=0.999))
+    run = prepare_run(tmp_path / "averaged", config)
+    work(run, lambda step, _: steps.append(step))
+    before, _ = read_tensors(run.folder / "state" / "0000000" / "student.safetensors")
+    after, _ = read_tensors(run.weights("student"))
+    kept, _ = read_tensors(run.weights("average"))
+    for name, value in after.items():
+        # AveragedModel copies at its first update, so the first step's average is the student itself
+        assert torch.allclose(kept[name], value)
+    assert any(not torch.equal(before[name], after[name]) for name in after)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_every_way_to_teach_trains(name):
+    torch.manual_seed(0)
+    student, teacher = Pupil(), Pupil()
+    objective = Objective(others={name: (0.1, make_term(name, 4, 4))})
+    optimiser = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
+    before, words = copies(student), copies(objective)
+    seen = list(
+        train(student, islice(batches(), 2), objective, optimiser, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
+    )
+    assert [list(step.terms) for step in seen] == [["reconstruction", name]] * 2
+    assert any(not torch.equal(value, before[key]) for key, value in student.state_dict().items())
+    assert all(not torch.equal(value, words[key]) for key, value in objective.state_dict().items())
+
+
+def test_the_ways_to_teach_in_the_config_are_those_there_are():
+    names = set(Others.__dataclass_fields__)
+    assert names == set(TERMS)
+    assert {name for name in TERMS if not make_term(name, 1, 1).needs_features} == READ_PICTURES
+
+
+def test_a_network_without_features_learns_from_pictures(small, tmp_path):
+    wanted = Distillation(spatial_weight=0, temporal_weight=0, others=Others(output=1.0, frequency=0.1))
+    config = replace(small, steps=1, student=replace(small.student, name="vespcn_paper"), distillation=wanted)
+    run = prepare_run(tmp_path / "pictures", config)
+    assert work(run) == "finished"
+    assert set(run.metrics()[0]["terms"]) == {"reconstruction", "output", "frequency"}
+
+
+def test_every_terms_gradient_is_watched():
+    *_, steps = lesson()
+    seen = list(steps(watch_every=5))
+    watched = [step.number for step in seen if any(name.startswith("gradient.") for name in step.measures)]
+    assert watched == [5, 10]
+    measures = seen[4].measures
+    assert {name for name in measures if name.startswith("gradient.")} == {
+        "gradient.reconstruction", "gradient.spatial", "gradient.temporal"
+    }  # fmt: skip
+    cosines = {name: value for name, value in measures.items() if name.startswith("cosine.")}
+    assert set(cosines) == {
+        "cosine.reconstruction.spatial", "cosine.reconstruction.temporal", "cosine.spatial.temporal"
+    }  # fmt: skip
+    assert all(-1 <= value <= 1 for value in cosines.values())
+
+
+def test_watching_changes_nothing():
+    (_, *_, steps), (_, *_, watched) = lesson(), lesson()
+    plain, seen = list(steps()), list(watched(watch_every=2))
+    assert [step.terms for step in seen] == [step.terms for step in plain]
+
+
+def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
+    """Ten steps under torchrun with gloo: equal losses and weights to float noise."""
+    others = Others(output=0.5, fitnets=0.1)
+    config = replace(
+        small,
+        steps=10,
+        snapshot_every=10,
+        save_every=10,
+        device="cpu",
+        data=replace(small.data, batch=2),
+        distillation=replace(small.distillation, others=others),
+    )
+    one, two = (prepare_run(tmp_path / name, config) for name in ("one", "two"))
+    work(one)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "workbench.training.worker", str(two.folder)],
+        capture_output=True, text=True, timeout=240, check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert Run(two.folder).status().state == "finished"
+    for ours, theirs in zip(two.metrics(), one.metrics(), strict=True):
+        assert ours["terms"] == pytest.approx(theirs["terms"], rel=1e-4)
+        assert ours["total"] == pytest.approx(theirs["total"], abs=1e-5)
+    for name in ("student", "memory"):
+        mine, wanted = read_tensors(two.weights(name))[0], read_tensors(one.weights(name))[0]
+        assert max(float((mine[key].float() - wanted[key].float()).abs().max()) for key in wanted) < 1e-5
