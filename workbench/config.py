@@ -39,7 +39,7 @@ class Data:
     """The footage of a run: samples by name, or paths, with an optional crop: `name[frames, rows, columns]`."""
 
     clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes")
-    """What is trained on."""
+    """What is trained on; also a folder that `workbench prepare` made, or one in Vimeo-90K's layout."""
     probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"
     """What snapshots show and score: never trained on."""
     degradation: str = "bi"
@@ -54,6 +54,12 @@ class Data:
     """Clips a step."""
     augment: bool = True
     """Flip, transpose and time-reverse the crops."""
+    fixed: int = 0
+    """Draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones."""
+    views: int = 8
+    """Of every fixed crop so many augmentations, drawn once."""
+    workers: int = 0
+    """Processes that cut crops beside the training; 0: none. The crops are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,8 +146,8 @@ class Optimiser:
     final_learning_rate: float = 1e-6
     """At the last step."""
     offset_rate: float = 0.1
-    """Learning rate of the layers that make offsets and masks of deformable convolutions, relative to the others; at 1
-    the masks of a fresh EDVR were seen to close within a hundred steps (BasicSR: 1, with 600k steps)."""
+    """Learning rate of the layers that make offsets and masks of deformable convolutions, or flow, relative to the
+    others; at 1 the masks of a fresh EDVR were seen to close within a hundred steps (BasicSR: 1, with 600k steps)."""
     betas: tuple[float, float] = (0.9, 0.99)
     """As in the EDVR recipes."""
     weight_decay: float = 0.0
@@ -169,6 +175,8 @@ class RunConfig:
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    cache_teacher: str = ""
+    """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
     steps: int = 2000
     """How many times the student is updated."""
     seed: int = 0
@@ -205,6 +213,9 @@ class RunConfig:
             ("distillation.memory_stride", self.distillation.memory_stride, 1),
             ("threads", self.threads, 0),
             ("watch_every", self.watch_every, 0),
+            ("data.fixed", self.data.fixed, 0),
+            ("data.views", self.data.views, 1),
+            ("data.workers", self.data.workers, 0),
             ("optimiser.accumulate", self.optimiser.accumulate, 1),
         ):
             if value < least:
@@ -224,6 +235,8 @@ class RunConfig:
                 raise ConfigError(f"distillation.{name}: want 0 or more, got {weight}")
         if not 0 <= self.optimiser.ema < 1:
             raise ConfigError(f"optimiser.ema: want 0 or more and less than 1, got {self.optimiser.ema}")
+        if self.cache_teacher:
+            self._check_cache()
         if self.data.batch % self.optimiser.accumulate:
             raise ConfigError(
                 f"optimiser.accumulate: a batch of {self.data.batch} cannot be cut into {self.optimiser.accumulate}"
@@ -232,6 +245,17 @@ class RunConfig:
             raise ConfigError(
                 f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
             )
+
+    def _check_cache(self) -> None:
+        wanted = self.distillation
+        if not self.data.fixed:
+            raise ConfigError("cache_teacher: only fixed crops can be kept; set data.fixed to their number")
+        if wanted.temporal_weight and wanted.memory != "frozen":
+            raise ConfigError(
+                f"cache_teacher: cells of a memory that learns cannot be kept; distillation.memory is {wanted.memory}"
+            )
+        if read := sorted(wanted.others.chosen.keys() - READ_PICTURES):
+            raise ConfigError(f"cache_teacher: whole features are too large to keep, and {', '.join(read)} reads them")
 
     @property
     def distils(self) -> bool:

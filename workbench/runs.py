@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -106,9 +107,9 @@ class Run:
     def status(self) -> Status:
         """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""
         status = self._said()
-        if status.state == "running" and not is_locked(self.folder):
+        if status.live and status.updated and not is_locked(self.folder):
             status = self._said()  # it may have ended, and said so, between the two looks
-            if status.state == "running":
+            if status.live:
                 status = replace(status, state="died", reason="the worker ended without a word; resume to go on")
         return status
 
@@ -198,6 +199,11 @@ class RunWriter:
         if state == "failed":
             (self.folder / "reserve").unlink(missing_ok=True)
         write_atomic(self.folder / "status.json", json.dumps(status))
+
+    def say_filling(self, step: int, done: int, clips: int) -> None:
+        """Say now and then how far the teacher's cache is."""
+        if done % 16 == 0 or done == clips:
+            self.say("running", step, reason=f"the teacher looks at fixed crop {done} of {clips}")
 
     def rewind(self, step: int) -> None:
         """Forget what was logged or looked at after ``step``, so that a resumed run repeats nothing."""
@@ -293,8 +299,66 @@ def shipped(kind: str) -> Path:
     return Path(str(resources.files("workbench.pretrained"))) / kind
 
 
-def start_worker(run: Run) -> int:
+class Queue:
+    """Runs that wait for each other, so that one machine trains one at a time.
+
+    Each waiting worker holds a ticket, a file in ``.queue`` under the folder of the runs; who drew first goes first.
+    There is no process that could die and leave the others waiting: a ticket whose worker is gone does not count.
+
+    Args:
+        root: the folder that holds the run folders.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._home = root / ".queue"
+
+    def join(self, name: str) -> None:
+        """Draw a ticket."""
+        self._home.mkdir(exist_ok=True)
+        write_atomic(self._home / f"{time.time_ns():020d}.{name}", "")
+
+    def leave(self, name: str) -> None:
+        """Give the ticket back."""
+        for ticket in self._tickets():
+            if ticket.name.split(".", 1)[1] == name:
+                ticket.unlink(missing_ok=True)
+
+    def waiting(self) -> list[str]:
+        """Names of the runs that wait, the next one first."""
+        names = [ticket.name.split(".", 1)[1] for ticket in self._tickets()]
+        return [name for name in names if is_locked(self.root / name)]
+
+    def ahead(self, name: str) -> list[str]:
+        """Names of the runs that ``name`` waits for: the one at work, and those that came before."""
+        waiting = self.waiting()
+        before = waiting[: waiting.index(name)] if name in waiting else waiting
+        at_work = [other for other in list_runs(self.root) if other != name and other not in waiting]
+        return [other for other in at_work if is_locked(self.root / other)] + before
+
+    def begin(self, name: str) -> bool:
+        """Take the turn if it has come; two that ask at once do not both get it.
+
+        The caller holds its run's lock, so from here on the others see it at work.
+        """
+        with FileLock(self._home / "lock"):
+            if self.ahead(name):
+                return False
+            self.leave(name)
+            return True
+
+    def _tickets(self) -> list[Path]:
+        if not self._home.is_dir():
+            return []
+        return sorted(path for path in self._home.iterdir() if re.fullmatch(r"\d{20}\..+", path.name))
+
+
+def start_worker(run: Run, *, queue: bool = False) -> int:
     """Start (or resume) a run in a process of its own, which outlives this one; returns its process id.
+
+    Args:
+        run: which.
+        queue: let it wait until no other run of its folder is at work.
 
     Raises:
         BusyError: a worker is at it already.
@@ -304,7 +368,7 @@ def start_worker(run: Run) -> int:
     (run.folder / "stop").unlink(missing_ok=True)
     with (run.folder / "log.txt").open("ab") as log:
         worker = subprocess.Popen(
-            [sys.executable, "-m", "workbench.training.worker", str(run.folder)],
+            [sys.executable, "-m", "workbench.training.worker", str(run.folder), *(["--queue"] if queue else [])],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.data.clips import load_clip
 from workbench.data.crops import make_pair
-from workbench.data.datasets import load_clip
 from workbench.distill.objective import Objective
 from workbench.distill.observe import look
 from workbench.distill.temporal import TemporalMemory

@@ -16,15 +16,15 @@ import torch
 
 from workbench import runs, scenes
 from workbench.config import Data, Distillation, Network, replace
+from workbench.data.clips import load_clip
 from workbench.data.crops import make_pair
-from workbench.data.datasets import load_clip
 from workbench.errors import BusyError, ConfigError, DataError, FolderError, UnknownNameError, VideoError, WeightsError
 from workbench.inference import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.weights import load, read_tensors
 from workbench.models.zoo import build
-from workbench.runs import Run, RunWriter, is_locked, request_stop, start_worker
-from workbench.training import record, worker
+from workbench.runs import RunWriter, is_locked, request_stop, start_worker
+from workbench.training import record, trainer, worker
 from workbench.training.record import saved_states
 from workbench.training.worker import check, prepare_run, work
 
@@ -434,12 +434,12 @@ def test_the_status_itself_needs_the_reserve(run, monkeypatch):
 def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(run, monkeypatch):
     """The weights and states of the steps before are kept as they were."""
 
-    def poison(self, step):
-        low, high = real(self, step)
+    def poison(self, step, share=slice(None)):
+        low, high = real(self, step, share)
         return low, high * (float("nan") if step == 5 else 1.0)
 
-    real = worker.CropSampler.at
-    monkeypatch.setattr(worker.CropSampler, "at", poison)
+    real = trainer.CropSampler.at
+    monkeypatch.setattr(trainer.CropSampler, "at", poison)
     with pytest.raises(FloatingPointError, match="step 5: reconstruction"):
         work(run)
     status = run.status()
@@ -465,7 +465,7 @@ def test_a_failure_while_resuming_keeps_the_step(run, monkeypatch):
     """A run that had come to step 5 does not say step 0 because it could not begin again."""
     with pytest.raises(Gone):
         work(run, at(5, vanish))
-    monkeypatch.setattr(worker, "load_state", full)
+    monkeypatch.setattr(trainer, "load_state", full)
     with pytest.raises(OSError, match="No space left"):
         work(run)
     assert run.status().step == 5
@@ -529,13 +529,13 @@ def test_vespcn_paper_can_be_trained_plainly(small):
 
 @pytest.mark.parametrize("data", [{"crop": 21}, {"frames": 7}])
 def test_crops_that_do_not_fit_the_footage(small, tmp_path, data):
-    """Refused with the sizes, at the latest when the run begins; then the run says failed."""
+    """Refused with name and sizes before a run folder is made."""
     config = replace(small, data=replace(small.data, **data))
     with pytest.raises(
-        DataError, match=r"clip 1 of 1: 6 frames of 20x16 low-resolution pixels .* lower data\.crop or data\.frames"
+        DataError, match=r"waves\[0:6\]: 6 frames of 20x16 low-resolution pixels .* lower data\.crop or data\.frames"
     ):
-        work(prepare_run(tmp_path / "demo", config))
-    assert not (tmp_path / "demo").exists() or Run(tmp_path / "demo").status().state == "failed"
+        prepare_run(tmp_path / "demo", config)
+    assert not (tmp_path / "demo").exists()
 
 
 @pytest.mark.parametrize("name", ["a b", "..", ".hidden"])
@@ -668,3 +668,22 @@ def test_the_command_that_is_a_worker(whole, tmp_path, monkeypatch, caplog):
     assert caplog.messages[0] == "whole: finished"
     assert "no run.json here" in caplog.messages[1]
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_queued_run_waits_for_the_one_at_work_and_can_be_stopped_before(small, tmp_path):
+    """Two workers of one folder: the second says whom it waits for, and begins when the first is done."""
+    busy, after, never = (prepare_run(tmp_path / name, small) for name in ("busy", "after", "never"))
+    writer = RunWriter(busy.folder)
+    try:
+        writer.say("running", 1)
+        later, not_at_all = (start_worker(run, queue=True) for run in (after, never))
+        wait_for(lambda: "waits for busy" in after.status().reason, later)
+        wait_for(lambda: never.status().reason, not_at_all)
+        assert after.status().state == never.status().state == "queued"
+        request_stop(never)
+        wait_for(lambda: never.status().state == "stopped", not_at_all)
+        assert never.status().reason == "as asked, before its turn came"
+    finally:
+        writer.close()
+    wait_for(lambda: after.status().state == "finished", later)
+    assert len(after.metrics()) == small.steps

@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from workbench.cli.terminal import RUNS, notes, score_table
@@ -36,6 +40,8 @@ def train(args: Sequence[str]) -> int:
         runs: Path = RUNS,
         resume: str = "",
         detach: bool = False,
+        queue: bool = False,
+        layout_only: bool = False,
     ) -> int:
         """Train a student. The run folder can be watched with `workbench app` while it grows.
 
@@ -46,6 +52,8 @@ def train(args: Sequence[str]) -> int:
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold.
             detach: start it in the background and return.
+            queue: wait until no other run of the folder is at work.
+            layout_only: check everything and make the run folder, for `torchrun` to work on (docs/distributed.md).
         """
         if resume:
             run = find_run([runs], resume)
@@ -53,18 +61,21 @@ def train(args: Sequence[str]) -> int:
             from workbench.training.worker import prepare_run
 
             run = prepare_run(runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run"), config)
+        if layout_only:
+            print(run.folder)
+            return 0
         if detach:
-            start_worker(run)
+            start_worker(run, queue=queue)
             notes.print(
                 f"{run.name} goes on in the background: `workbench app` shows it, `workbench stop {run.name}` ends it"
             )
             return 0
-        return _work(run)
+        return _work(run, queue=queue)
 
     return tyro.cli(command, args=list(args), prog="workbench train")
 
 
-def _work(run: Run) -> int:
+def _work(run: Run, *, queue: bool = False) -> int:
     from workbench.training.worker import work
 
     config = run.config()
@@ -81,7 +92,7 @@ def _work(run: Run) -> int:
             terms = "  ".join(f"{name} {value:.3g}" for name, value in step.terms.items())
             bar.update(task, description="training", completed=step.number, total=steps, terms=terms)
 
-        state = work(run, observe)
+        state = work(run, observe, queue=queue)
     _summarise(run, state)
     return 0
 
@@ -133,6 +144,70 @@ def runs(args: Sequence[str]) -> int:
     return tyro.cli(command, args=list(args), prog="workbench runs")
 
 
+def follow(args: Sequence[str]) -> int:
+    """Watch a run in the terminal, live."""
+
+    def command(
+        name: Annotated[str, tyro.conf.Positional] = "", /, *, runs: Path = RUNS, seconds_between: float = 1.0
+    ) -> int:
+        """Watch a run in the terminal until it ends; Ctrl-C ends the watching, never the run.
+
+        Args:
+            name: the run; the newest one where it is left out.
+            runs: the folder that holds the run folders.
+            seconds_between: between two looks.
+        """
+        names = list_runs(runs)
+        run = find_run([runs], name or (names[0] if names else ""))
+        with Live(_view(run), console=Console(), auto_refresh=False, transient=False) as live:
+            while run.status().live:
+                time.sleep(seconds_between)
+                live.update(_view(run), refresh=True)
+        return 0 if run.status().state in ("finished", "stopped") else 1
+
+    return tyro.cli(command, args=list(args), prog="workbench follow")
+
+
+def _view(run: Run) -> Group:
+    """A run as it stands: where it is, its newest losses beside earlier ones, and the scores of its last snapshot."""
+    status, rows = run.status(), run.metrics()
+    left = f", about {timedelta(seconds=round(status.seconds_left))} left" if status.seconds_left else ""
+    pace = f", {1 / status.seconds_per_step:.2g} steps a second" if status.seconds_per_step and status.live else ""
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=status.steps, completed=status.step, width=60), f" {status.step} of {status.steps}")
+    lines: list[Any] = [
+        f"[bold]{run.name}[/bold]: {status.state}"
+        + (f" ({escape(status.reason)})" if status.reason else "")
+        + pace
+        + left,
+        bar,
+    ]
+    if rows:
+        lines.append(_loss_table(rows))
+    if steps := run.snapshots():
+        lines.append(score_table(run.snapshot(steps[-1]), f"probe clip at step {steps[-1]}, mean over frames"))
+    return Group(*lines)
+
+
+def _loss_table(rows: list[dict[str, Any]]) -> Table:
+    """Unweighted terms: the mean of the first, the middle and the last tenth of the steps so far."""
+    tenth = max(len(rows) // 10, 1)
+    middle = max(len(rows) // 2 - tenth // 2, 0)
+    parts = {"first": rows[:tenth], "middle": rows[middle : middle + tenth], "last": rows[-tenth:]}
+    title = f"loss terms, unweighted, means of {tenth} steps; step {rows[-1]['step']}"
+    table = Table("term", *parts, "weight now", title=title, title_justify="left")
+    for name in rows[-1]["terms"]:
+        means = [sum(row["terms"].get(name, 0.0) for row in part) / len(part) for part in parts.values()]
+        table.add_row(name, *(f"{mean:.5f}" for mean in means), f"{rows[-1]['weights'].get(name, 0.0):.4g}")
+    waited = sum(row.get("waited", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
+    watched = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
+    told = [f"waiting for data {waited:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
+    told += [f"{key.removeprefix('cosine.').replace('.', ' / ')} pull at cosine {value:+.2f}"
+             for key, value in watched.items() if key.startswith("cosine.")]  # fmt: skip
+    table.caption, table.caption_justify = "; ".join(told), "left"
+    return table
+
+
 def stop(args: Sequence[str]) -> int:
     """Ask a run to finish its step, save, and stop."""
 
@@ -145,7 +220,7 @@ def stop(args: Sequence[str]) -> int:
         """
         run = find_run([runs], name)
         state = run.status().state
-        if state != "running":
+        if state not in ("running", "queued"):
             notes.print(f"{name} is not running: {state}")
             return 1
         request_stop(run)

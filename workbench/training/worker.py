@@ -18,36 +18,33 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import Network, RunConfig
-from workbench.data.crops import CropSampler, Pair, make_pair
-from workbench.data.datasets import load_clip
-from workbench.distill.baselines import make_term
-from workbench.distill.objective import Objective
-from workbench.distill.temporal import TemporalMemory
+from workbench.config import RunConfig
+from workbench.data.clips import load_clip
+from workbench.data.crops import Pair, make_pair
 from workbench.errors import ConfigError, FolderError, WorkbenchError
-from workbench.models.video_sr import VideoSR
-from workbench.models.weights import checksum, load_into, locate
-from workbench.models.zoo import build, takes_skip
-from workbench.runs import Run, RunWriter, create_run
+from workbench.models.weights import checksum, locate
+from workbench.runs import Queue, Run, RunWriter, create_run
 from workbench.training.board import open_board
 from workbench.training.engine import Engine
-from workbench.training.loop import Batch, Step, train
+from workbench.training.loop import Step
 from workbench.training.record import (
     averaged,
-    load_state,
     log_row,
     save_state,
     save_weights,
     write_probe,
     write_snapshot,
 )
+from workbench.training.trainer import Trainer, check
 
 logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_WORDS = 0.5
 """How often a running worker writes ``status.json``: each time waits for the disk."""
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How often a waiting worker looks whether its turn has come."""
 
 Observer = Callable[[Step, int], None]
 """Called after every step with the step and the number of steps wanted."""
@@ -66,17 +63,6 @@ def set_up_process(threads: int) -> None:
         libc = ctypes.CDLL("libc.so.6")
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, 2**31 - 1)
-
-
-def make_network(choice: Network, scale: int) -> VideoSR:
-    """Build what the config names, and load its weights if it names any."""
-    settings: dict[str, Any] = {"scale": scale}
-    if takes_skip(choice.name):
-        settings["skip"] = choice.skip
-    network = build(choice.name, **settings)
-    if choice.weights:
-        load_into(network, choice.weights)
-    return network
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
@@ -101,52 +87,46 @@ def _commit() -> str | None:
     return said.stdout.strip() or None
 
 
-def check(config: RunConfig) -> None:
-    """Find what cannot work before a folder is made: names, weights, footage.
-
-    Raises:
-        WorkbenchError: what is wrong, in words.
-    """
-    for choice in (config.student, config.teacher, config.plain):
-        if choice.name:
-            network = make_network(choice, config.data.scale)
-            if not list(network.parameters()) and choice is config.student:
-                raise ConfigError(f"student.name: {choice.name} has nothing to learn")
-            if config.needs_features and choice is not config.plain:
-                network.check_keep(config.distillation.tap)
-    for spec in (*config.data.clips, config.data.probe):
-        load_clip(spec)
-
-
 def prepare_run(folder: Path, config: RunConfig) -> Run:
     """Check a config and lay out its run folder."""
     check(config)
     return create_run(folder, config, provenance(config))
 
 
-def work(run: Run, observe: Observer | None = None) -> str:
+def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> str:
     """Do (or go on with) a run; returns the state it ended in: finished or stopped.
 
     One of several processes of a run (``torchrun``, ``accelerate launch``) does its share; the first one writes.
+
+    Args:
+        run: which.
+        observe: called after every step.
+        queue: wait until no other run of the same folder is at work.
 
     Raises:
         BusyError: another worker is at it.
         WorkbenchError, FloatingPointError, OSError: what went wrong; ``status.json`` says failed, with the reason.
     """
+    if queue and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("--queue: many processes cannot wait in line; let the cluster's own queue do it")
     if int(os.environ.get("RANK", "0")):
         return _follow(run)
     writer = RunWriter(run.folder)
     step, engine = 0, None
     try:
         config = writer.config
-        engine = _engine(config)
         with _polite_signals() as wants_out:
             with suppress(FolderError):  # an unreadable log is told when the run is resumed
                 step = max((row["step"] for row in run.metrics()), default=0)
+            if queue and not _wait_for_turn(writer, step, wants_out):
+                writer.say("stopped", step, reason="as asked, before its turn came")
+                return "stopped"
             writer.say("running", step)
-            trainer = _Trainer(run, config, engine)
+            engine = _engine(config)
+            trainer = Trainer(run, config, engine)
             recorder = _Recorder(writer, trainer)
             step = recorder.resume()
+            trainer.open_cache(lambda done, clips: writer.say_filling(step, done, clips))
             state, reason, began, said = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
@@ -174,6 +154,21 @@ def work(run: Run, observe: Observer | None = None) -> str:
             engine.close()
 
 
+def _wait_for_turn(writer: RunWriter, step: int, wants_out: Callable[[], bool]) -> bool:
+    """Wait in line; returns False where somebody asks the run to stop meanwhile."""
+    line, name = Queue(writer.folder.parent), writer.folder.name
+    line.join(name)
+    try:
+        while not line.begin(name):
+            writer.say("queued", step, reason=f"waits for {', '.join(line.ahead(name)) or 'its turn'}")
+            if wants_out() or writer.stop_wanted:
+                return False
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        return True
+    finally:
+        line.leave(name)
+
+
 def _engine(config: RunConfig) -> Engine:
     set_up_process(config.threads)
     return Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
@@ -185,9 +180,10 @@ def _follow(run: Run) -> str:
     engine = _engine(config)
     try:
         with _polite_signals() as wants_out:
-            trainer = _Trainer(run, config, engine)
+            trainer = Trainer(run, config, engine)
             engine.wait()  # the first process lays out the probe clip, and the first state
             step = trainer.load()
+            trainer.open_cache()
             for done in trainer.steps(step):
                 if engine.any(wants_out()) and done.number < config.steps:
                     return "stopped"
@@ -196,114 +192,10 @@ def _follow(run: Run) -> str:
         engine.close()
 
 
-def _place(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
-    """Build a network where it shall work; channels last is a tenth faster on a CPU, and more on a GPU."""
-    network = make_network(choice, config.data.scale).to(device)
-    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-
-
-class _Trainer:
-    """The pieces of one run, built from its config: what every process of it has."""
-
-    def __init__(self, run: Run, config: RunConfig, engine: Engine) -> None:
-        self.run, self.config, self.engine = run, config, engine
-        device = engine.device
-        torch.manual_seed(config.seed)
-        self.student = _place(config.student, config, device)
-        self.teacher = self.plain = None
-        if config.teacher.name:
-            self.teacher = _place(config.teacher, config, device).eval()
-        if config.plain.name and engine.writes:
-            self.plain = _place(config.plain, config, device).eval()
-        self.objective = self._objective().to(device)
-        self.average = AveragedModel(self.student, avg_fn=_ema(config.optimiser.ema)) if config.optimiser.ema else None
-        slow = [p for name, p in self.student.named_parameters() if "conv_offset" in name]
-        rest = [p for name, p in self.student.named_parameters() if "conv_offset" not in name]
-        groups: list[dict[str, Any]] = [{"params": [*rest, *self.objective.parameters()], "rate": 1.0}]
-        groups += [{"params": slow, "rate": config.optimiser.offset_rate}] if slow else []
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
-        decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
-        self.optimiser = kind(groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
-        data = config.data
-        pairs = [make_pair(load_clip(s).frames, scale=data.scale, degradation=data.degradation) for s in data.clips]
-        self.sampler = CropSampler(
-            pairs, crop=data.crop, frames=data.frames, batch=data.batch, augment=data.augment, seed=config.seed
-        )
-
-    def _objective(self) -> Objective:
-        config = self.config
-        if not config.distils or self.teacher is None:
-            return Objective(eps=config.optimiser.charbonnier_eps)
-        wanted = config.distillation
-        ours, theirs = self.student.feature_channels, self.teacher.feature_channels
-        memory = None
-        if wanted.temporal_weight:
-            memory = TemporalMemory(
-                ours,
-                theirs,
-                hidden_channels=wanted.memory_channels,
-                stride=wanted.memory_stride,
-                mode=wanted.memory,
-                freeze_below=wanted.freeze_below,
-                seed=config.seed,
-            )
-        return Objective(
-            eps=config.optimiser.charbonnier_eps,
-            spatial_weight=wanted.spatial_weight,
-            temporal_weight=wanted.temporal_weight,
-            mapping=wanted.mapping,
-            normalisation=wanted.normalisation,
-            memory=memory,
-            others={name: (weight, make_term(name, ours, theirs)) for name, weight in wanted.others.chosen.items()},
-            schedule=wanted.schedule,
-            schedule_steps=wanted.schedule_steps,
-        )
-
-    def load(self) -> int:
-        """Load the newest state; returns its step, 0 where there is none."""
-        return load_state(self.run.folder, self.student, self.objective, self.optimiser, self.average)
-
-    def steps(self, done: int) -> Iterator[Step]:
-        """The steps that are left."""
-        config = self.config
-        return train(
-            self.student,
-            self._batches(done),
-            self.objective,
-            self.optimiser,
-            steps=config.steps,
-            learning_rate=(config.optimiser.learning_rate, config.optimiser.final_learning_rate),
-            teacher=self.teacher,
-            tap=config.distillation.tap,
-            done=done,
-            clip_gradient=config.optimiser.clip_gradient,
-            average=self.average,
-            watch_every=config.watch_every if config.distils else 0,
-            engine=self.engine,
-        )
-
-    def _batches(self, done: int) -> Iterator[Batch]:
-        """This process's share of every batch, in as many pieces as wanted."""
-        engine = self.engine
-        for low, high in self.sampler.after(done, self.config.steps):
-            mine = slice(engine.rank, None, engine.processes)
-            yield from zip(low[mine].chunk(engine.accumulate), high[mine].chunk(engine.accumulate), strict=True)
-
-
-def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
-    """A running average that follows closely at first: its decay is at most (1 + n) / (10 + n) after n steps."""
-
-    def average(kept: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        share = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        return kept * share + new * (1 - share)
-
-    return average
-
-
 class _Recorder:
     """What the writing process does around the steps: look, save, keep the pace."""
 
-    def __init__(self, writer: RunWriter, trainer: _Trainer) -> None:
+    def __init__(self, writer: RunWriter, trainer: Trainer) -> None:
         self.writer, self.trainer = writer, trainer
         config = trainer.config
         probe = load_clip(config.data.probe)
@@ -396,7 +288,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     run = Run(Path(sys.argv[1]))
     try:
-        state = work(run)
+        state = work(run, queue="--queue" in sys.argv[2:])
     except WorkbenchError as error:
         logger.error("%s", error)
         return 1

@@ -1,0 +1,143 @@
+"""What is kept of a teacher teaches as the teacher does; a cache of something else is refused."""
+
+import json
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from workbench.config import Distillation, Others
+from workbench.errors import ConfigError, FolderError
+from workbench.training.teacher_cache import TeacherCache
+from workbench.training.worker import prepare_run, work
+
+
+@pytest.fixture(scope="session")
+def kept(small, tmp_path_factory):
+    """The settings of a run with a cache, and the cache, filled."""
+    home = tmp_path_factory.mktemp("kept")
+    config = replace(
+        small,
+        steps=4,
+        data=replace(small.data, fixed=3, views=2, batch=2),
+        distillation=Distillation(memory_channels=2, schedule="constant", others=Others(output=0.5)),
+        cache_teacher=str(home / "cache"),
+    )
+    run = prepare_run(home / "first", config)
+    work(run)
+    return config, run
+
+
+def ran(config, folder):
+    run = prepare_run(folder, config)
+    work(run)
+    return run.metrics()
+
+
+def test_kept_and_live_losses_are_equal_within_rounding(kept, tmp_path):
+    """Pictures are rounded to 1/255 and clamped, maps and cells to eleven bits; at step 1 nothing else differs."""
+    config, run = kept
+    live = ran(replace(config, cache_teacher="", steps=1), tmp_path / "live")[0]["terms"]
+    ours = run.metrics()[0]["terms"]
+    assert ours["reconstruction"] == live["reconstruction"]
+    assert ours["output"] == pytest.approx(live["output"], abs=0.5 / 255)
+    assert ours["spatial"] == pytest.approx(live["spatial"], rel=2e-3)
+    assert ours["temporal"] == pytest.approx(live["temporal"], rel=2e-3)
+
+
+def test_the_teacher_is_not_asked_again(kept, tmp_path, monkeypatch):
+    from workbench.models.edvr import EDVR
+
+    config, run = kept
+    asked = []
+    real = EDVR.forward
+
+    def note(self, clip, keep=None):
+        asked.append(clip.shape)
+        return real(self, clip, keep)
+
+    monkeypatch.setattr(EDVR, "forward", note)
+    again = ran(config, tmp_path / "again")
+    assert [row["terms"] for row in again] == [row["terms"] for row in run.metrics()]
+    assert all(shape[-1] != config.data.crop for shape in asked), "only the probe clip was shown to it"
+
+
+def test_what_is_kept_is_small_and_typed(kept):
+    config, run = kept
+    folder = run.folder.parent / "cache"
+    frames, maps = np.load(folder / "frames.npy"), np.load(folder / "maps.npy")
+    side = 4 * config.data.crop
+    assert (frames.dtype, frames.shape) == (np.uint8, (6, config.data.frames, side, side, 3))
+    assert (maps.dtype, maps.shape) == (np.float16, (6, config.data.frames, side, side))
+    assert np.load(folder / "cells.npy").dtype == np.float16
+    record = json.loads((folder / "cache.json").read_text())
+    assert (record["done"], record["clips"]) == (6, 6)
+
+
+def test_a_killed_job_goes_on(kept, tmp_path):
+    config, run = kept
+    folder = tmp_path / "cache"
+    shutil.copytree(run.folder.parent / "cache", folder)
+    record = json.loads((folder / "cache.json").read_text())
+    wanted = record["fingerprint"]
+    (folder / "cache.json").write_text(json.dumps(record | {"done": 2}))
+    with pytest.raises(FolderError, match="no whole teacher cache there"):
+        TeacherCache(folder, wanted)
+    frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r+")
+    whole = frames.copy()
+    frames[2:] = 0
+    frames.flush()
+    ran(replace(config, cache_teacher=str(folder)), tmp_path / "on")
+    assert np.array_equal(np.load(folder / "frames.npy"), whole)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda c: replace(c, seed=1), "seed"),
+        (lambda c: replace(c, data=replace(c.data, crop=9)), "crop"),
+        (lambda c: replace(c, data=replace(c.data, views=1)), "views"),
+        (lambda c: replace(c, distillation=replace(c.distillation, mapping="sum_abs")), "mapping"),
+        (lambda c: replace(c, distillation=replace(c.distillation, memory_channels=3)), "memory"),
+        (lambda c: replace(c, precision="bf16"), "precision"),
+    ],
+    ids=["seed", "crop", "views", "mapping", "memory", "precision"],
+)
+def test_a_cache_of_something_else_is_refused(kept, tmp_path, change, named):
+    config, _ = kept
+    with pytest.raises(ConfigError, match=f"made from something else: .*{named}"):
+        ran(change(config), tmp_path / "other")
+
+
+def test_a_cache_of_another_teacher_is_refused(kept, tmp_path):
+    from workbench.models.weights import load, save
+
+    config, _ = kept
+    other = load(config.teacher.weights)
+    next(other.parameters()).data.add_(1e-3)
+    save(other, tmp_path / "other.safetensors")
+    changed = replace(config, teacher=replace(config.teacher, weights=str(tmp_path / "other.safetensors")))
+    with pytest.raises(ConfigError, match="teacher weights"):
+        ran(changed, tmp_path / "run")
+
+
+def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
+    config, _ = kept
+    footage = config.data.clips[0].removesuffix("[0:6]")
+    with pytest.raises(ConfigError, match="is another one than the cache was made from"):
+        ran(replace(config, data=replace(config.data, clips=(f"{footage}[1:7]",))), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: replace(c, data=replace(c.data, fixed=0)), "only fixed crops"),
+        (lambda c: replace(c, distillation=replace(c.distillation, memory="trained")), "memory that learns"),
+        (lambda c: replace(c, distillation=replace(c.distillation, others=Others(fitnets=1.0))), "fitnets reads them"),
+    ],
+    ids=["fresh crops", "trained memory", "whole features"],
+)
+def test_what_cannot_be_kept_is_said_before_anything_is_computed(kept, change, message):
+    with pytest.raises(ConfigError, match=message):
+        change(kept[0])
