@@ -5,7 +5,16 @@ import pytest
 import torch
 
 from workbench.errors import ShapeError
-from workbench.imaging import crop_to_multiple, mirror_pad, pad_to_multiple, resize_bicubic, rgb_to_y, warp
+from workbench.imaging import (
+    crop_to_multiple,
+    mirror_pad,
+    pad_to_multiple,
+    resize_bicubic,
+    rgb_to_y,
+    rgb_to_ycbcr,
+    warp,
+    ycbcr_to_rgb,
+)
 
 
 def cubic(x: np.ndarray) -> np.ndarray:
@@ -115,6 +124,37 @@ def test_luma_by_hand():
     red, green, blue = (rgb_to_y(torch.eye(3)[c].view(3, 1, 1)).item() for c in range(3))
     assert (red, green, blue) == pytest.approx((81.481, 144.553, 40.966))
     assert rgb_to_y(torch.zeros(2, 5, 3, 4, 6)).shape == (2, 5, 4, 6)
+
+
+def test_ycbcr_by_hand():
+    """The corners of MATLAB's table: red, green, blue on the 8-bit scale; its weights have three decimals."""
+    table = [(81.481, 90.203, 240.0), (144.553, 53.797, 34.214), (40.966, 240.0, 109.786)]
+    for channel, wanted in enumerate(table):
+        pure = torch.eye(3, dtype=torch.float64)[channel].view(3, 1, 1)
+        assert (rgb_to_ycbcr(pure) * 255).flatten().tolist() == pytest.approx(wanted, abs=1e-3)
+
+
+def test_grey_has_no_chroma_and_luma_is_luma():
+    grey = torch.linspace(0, 1, 11, dtype=torch.float64).expand(3, 1, 11)
+    assert torch.allclose(rgb_to_ycbcr(grey)[1:] * 255, torch.full((2, 1, 11), 128.0, dtype=torch.float64), atol=1e-12)
+    clip = torch.rand(2, 3, 3, 4, 5, dtype=torch.float64)
+    assert torch.allclose(rgb_to_ycbcr(clip)[:, :, 0] * 255, rgb_to_y(clip), atol=1e-12)
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-14), (torch.float32, 2e-6)])
+def test_ycbcr_and_back(dtype, rounding):
+    """Also of what is no colour: networks overshoot."""
+    rgb = torch.rand(2, 2, 3, 6, 7, dtype=dtype) * 1.6 - 0.3
+    assert (ycbcr_to_rgb(rgb_to_ycbcr(rgb)) - rgb).abs().max() < rounding
+    assert (rgb_to_ycbcr(ycbcr_to_rgb(rgb)) - rgb).abs().max() < rounding
+
+
+def test_ycbcr_is_scikit_image_s():
+    """Its weights have three decimals, so 2e-4 levels of 255 is as near as it comes."""
+    colour = pytest.importorskip("skimage.color")
+    rgb = np.random.default_rng(0).random((5, 6, 3))
+    ours = rgb_to_ycbcr(torch.from_numpy(rgb).permute(2, 0, 1)).permute(1, 2, 0).numpy() * 255
+    assert np.abs(ours - colour.rgb2ycbcr(rgb)).max() < 1e-3
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, 2), (-2, 1)])

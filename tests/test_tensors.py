@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.errors import ShapeError
+from workbench.errors import ResultError, ShapeError, WorkbenchError
 from workbench.tensors import check_clip, check_frames, to_float, to_uint8
 
 
@@ -57,3 +57,13 @@ def test_to_uint8_takes_one_clip():
 def test_frames_that_are_not_contiguous():
     frames = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)
     assert np.array_equal(to_uint8(to_float(frames[::-1, 1:, ::2])), frames[::-1, 1:, ::2])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_never_becomes_a_level(bad):
+    clip = torch.zeros(1, 4, 3, 2, 2)
+    clip[0, 2, 1, 0, 1] = bad
+    with pytest.raises(ResultError, match="frame 2: NaN or infinity in the result") as caught:
+        to_uint8(clip)
+    assert caught.value.frame == 2
+    assert isinstance(caught.value, WorkbenchError)

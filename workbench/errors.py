@@ -34,6 +34,18 @@ class WeightsError(WorkbenchError, ValueError):
     """A weight file belongs to another network, or is damaged."""
 
 
+class ResultError(WorkbenchError, FloatingPointError):
+    """What a network returned is no picture: it holds NaN or infinity.
+
+    Attributes:
+        frame: the first such frame, counted from the first of the frames that were looked at.
+    """
+
+    def __init__(self, message: str, frame: int = 0) -> None:
+        super().__init__(message)
+        self.frame = frame
+
+
 class BusyError(WorkbenchError, RuntimeError):
     """Somebody else is already at work here."""
 

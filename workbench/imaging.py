@@ -5,6 +5,8 @@ Used by networks, degradations and metrics alike, so that a word means the same 
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -13,6 +15,9 @@ from workbench.errors import ShapeError
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)
 """ITU-R BT.601 studio-range weights of R, G, B in [0, 1]; the offset is 16."""
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)
+"""ITU-R BT.601 weights of R, G, B in grey; 219 times them are the studio-range weights."""
 
 
 def rgb_to_y(rgb: Tensor) -> Tensor:
@@ -32,6 +37,56 @@ def rgb_to_y(rgb: Tensor) -> Tensor:
     """
     r, g, b = rgb.unbind(dim=-3)
     return 16 + LUMA_WEIGHTS[0] * r + LUMA_WEIGHTS[1] * g + LUMA_WEIGHTS[2] * b
+
+
+def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
+    r"""RGB to luma and chroma of ITU-R BT.601, studio range, everything divided by 255.
+
+    With :math:`K_R = 0.299`, :math:`K_G = 0.587`, :math:`K_B = 0.114` and :math:`Y' = K_R R + K_G G + K_B B`:
+
+    .. math:: Y = \frac{16 + 219 Y'}{255} \quad
+              C_b = \frac{128 + 112 (B - Y') / (1 - K_B)}{255} \quad C_r = \frac{128 + 112 (R - Y') / (1 - K_R)}{255}
+
+    These are MATLAB's ``rgb2ycbcr`` on doubles, without its rounding of the weights to three decimals: grey has a
+    chroma of 128 / 255 exactly, and :func:`ycbcr_to_rgb` is the inverse.
+
+    Args:
+        rgb: ``(..., 3, H, W)`` in [0, 1].
+
+    Returns:
+        ``(..., 3, H, W)``: Y in [16, 235] / 255, Cb and Cr in [16, 240] / 255.
+
+    Example:
+        >>> (rgb_to_ycbcr(torch.ones(3, 1, 1)).flatten() * 255).tolist()
+        [235.0, 128.0, 128.0]
+    """
+    r, g, b = rgb.unbind(dim=-3)
+    weight_r, weight_g, weight_b = GREY_WEIGHTS
+    grey = weight_r * r + weight_g * g + weight_b * b
+    cb, cr = (b - grey) / (1 - weight_b), (r - grey) / (1 - weight_r)
+    return torch.stack((16 + 219 * grey, 128 + 112 * cb, 128 + 112 * cr), dim=-3) / 255
+
+
+def ycbcr_to_rgb(ycbcr: Tensor) -> Tensor:
+    """Luma and chroma back to RGB: the inverse of :func:`rgb_to_ycbcr`, not clamped.
+
+    Args:
+        ycbcr: ``(..., 3, H, W)``, studio range divided by 255.
+
+    Returns:
+        ``(..., 3, H, W)``; outside [0, 1] for what is no colour.
+
+    Example:
+        >>> ycbcr_to_rgb(torch.tensor([16.0, 128.0, 128.0]).view(3, 1, 1) / 255).flatten().tolist()
+        [0.0, 0.0, 0.0]
+    """
+    y, cb, cr = ycbcr.unbind(dim=-3)
+    weight_r, weight_g, weight_b = GREY_WEIGHTS
+    grey = (255 * y - 16) / 219
+    r = grey + (255 * cr - 128) / 112 * (1 - weight_r)
+    b = grey + (255 * cb - 128) / 112 * (1 - weight_b)
+    g = (grey - weight_r * r - weight_b * b) / weight_g
+    return torch.stack((r, g, b), dim=-3)
 
 
 def _mirror(size: int, pad: int, device: torch.device) -> Tensor:
@@ -55,10 +110,13 @@ def mirror_pad(pictures: Tensor, rows: int, columns: int | None = None) -> Tenso
         tensor([[2., 1., 1., 2., 3., 3., 2.]])
     """
     columns = rows if columns is None else columns
-    if rows:
-        pictures = pictures.index_select(-2, _mirror(pictures.shape[-2], rows, pictures.device))
-    if columns:
-        pictures = pictures.index_select(-1, _mirror(pictures.shape[-1], columns, pictures.device))
+    for axis, pad in ((-2, rows), (-1, columns)):
+        size = pictures.shape[axis]
+        if pad > size:
+            pictures = pictures.index_select(axis, _mirror(size, pad, pictures.device))
+        elif pad:  # gluing flipped strips on is ten times faster than fetching every pixel by its index
+            before, after = pictures.narrow(axis, 0, pad).flip(axis), pictures.narrow(axis, size - pad, pad).flip(axis)
+            pictures = torch.cat((before, pictures, after), axis)
     return pictures
 
 
@@ -109,10 +167,16 @@ def crop_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
     return pictures[..., : height - height % multiple, : width - width % multiple]
 
 
-def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
-    """Repeat the last row and column until ``H`` and ``W`` are multiples; the caller crops what comes of it."""
+def pad_to_multiple(pictures: Tensor, multiple: int, *, at_least: int = 1) -> Tensor:
+    """Repeat the last row and column until ``H`` and ``W`` are multiples, and ``at_least`` so large; the caller crops.
+
+    Example:
+        >>> pad_to_multiple(torch.ones(1, 3, 5, 9), 4, at_least=7).shape
+        torch.Size([1, 3, 8, 12])
+    """
     height, width = pictures.shape[-2:]
-    down, right = -height % multiple, -width % multiple
+    down, right = (max(size, at_least) - size for size in (height, width))
+    down, right = down + -(height + down) % multiple, right + -(width + right) % multiple
     if not (down or right):
         return pictures
     rows = torch.arange(height + down, device=pictures.device).clamp_(max=height - 1)
@@ -120,14 +184,15 @@ def pad_to_multiple(pictures: Tensor, multiple: int) -> Tensor:
     return pictures.index_select(-2, rows).index_select(-1, columns)
 
 
-def warp(pictures: Tensor, flow: Tensor) -> Tensor:
+def warp(pictures: Tensor, flow: Tensor, *, beyond: Literal["border", "zeros"] = "border") -> Tensor:
     """Fetch every pixel from where the flow points: ``out(y, x) = picture(y + flow_y, x + flow_x)``.
 
-    Bilinear, borders repeated; coordinates and sampling are float32 whatever the precision around.
+    Bilinear; coordinates and sampling are float32 whatever the precision around.
 
     Args:
         pictures: ``(N, C, H, W)``.
         flow: ``(N, 2, H, W)`` in pixels, x first.
+        beyond: what lies outside the picture: its ``border`` repeated, or ``zeros``.
 
     Returns:
         ``(N, C, H, W)``.
@@ -144,4 +209,4 @@ def warp(pictures: Tensor, flow: Tensor) -> Tensor:
         xs = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0]
         ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
         grid = torch.stack((2 * xs / max(width - 1, 1) - 1, 2 * ys / max(height - 1, 1) - 1), dim=-1)
-        return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode="border", align_corners=True)
+        return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode=beyond, align_corners=True)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import ShapeError
+from workbench.errors import ResultError, ShapeError
 
 
 def check_clip(clip: Tensor, name: str = "clip") -> tuple[int, int, int, int, int]:
@@ -55,8 +55,21 @@ def check_frames(frames: np.ndarray, name: str = "frames") -> tuple[int, int, in
 def to_float(frames: np.ndarray, dtype: torch.dtype = torch.float32, device: Any = None) -> Tensor:
     """8-bit frames ``(T, H, W, 3)`` -> a clip ``(1, T, 3, H, W)`` in [0, 1]."""
     check_frames(frames)
-    clip = torch.from_numpy(np.ascontiguousarray(frames)).to(device)
+    reversed_axis = min(frames.strides) < 0  # numpy calls a single reversed frame contiguous, torch refuses it
+    clip = torch.from_numpy(frames.copy() if reversed_axis else np.ascontiguousarray(frames)).to(device)
     return clip.permute(0, 3, 1, 2).to(dtype).div(255)[None].contiguous()
+
+
+def check_finite(clip: Tensor) -> None:
+    """Say in which frame of ``(T, ...)`` the first number lies that is NaN or infinite, if there is one."""
+    good = clip.detach().flatten(1).sum(dim=1, dtype=torch.float32).isfinite().tolist()  # a mask would be a copy or two
+    if not all(good):
+        frame = good.index(False)
+        raise ResultError(
+            f"frame {frame}: NaN or infinity in the result; the network or its weights are damaged, or overflowed in "
+            "half precision",
+            frame,
+        )
 
 
 def to_uint8(clip: Tensor) -> np.ndarray:
@@ -66,6 +79,7 @@ def to_uint8(clip: Tensor) -> np.ndarray:
 
     Raises:
         ShapeError: more than one clip, or not a clip at all.
+        ResultError: NaN or infinity, which have no place among 256 levels; it says in which frame.
 
     Example:
         >>> to_uint8(torch.tensor([-1.0, 0.5, 2.0]).view(1, 3, 1, 1)).ravel().tolist()
@@ -75,5 +89,6 @@ def to_uint8(clip: Tensor) -> np.ndarray:
         clip = clip[0]
     if clip.ndim != 4 or clip.shape[1] != 3:
         raise ShapeError(f"clip: want (1, T, 3, H, W) or (T, 3, H, W), got {tuple(clip.shape)}")
-    eight_bit = clip.detach().float().clamp(0, 1).mul(255).round().to(torch.uint8)
+    check_finite(clip)
+    eight_bit = clip.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return eight_bit.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
+from workbench.errors import ConfigError
 from workbench.imaging import resize_bicubic
-from workbench.models.edvr import EDVR
+from workbench.models.edvr import EDVR, Predeblur
 from workbench.models.zoo import build
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -134,3 +135,113 @@ def test_fusion_begins_with_how_alike_the_frames_are():
     fusion.feat_fusion.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     fusion(aligned)
     assert torch.allclose(seen[0], aligned.flatten(1, 2) / 2)
+
+
+# -- blurred input, and input of the output's size --------------------------------------------------------------------
+
+NARROW = {"channels": 8, "groups": 1, "front_blocks": 1, "back_blocks": 1, "tail_channels": 6, "num_frames": 3}
+
+
+@pytest.mark.parametrize(
+    ("settings", "keys"),
+    [
+        ({"predeblur": True}, {"predeblur.conv_first", "conv_1x1"}),
+        (
+            {"predeblur": True, "hr_in": True},
+            {"predeblur.conv_first", "predeblur.stride_conv_hr1", "predeblur.stride_conv_hr2", "conv_1x1"},
+        ),
+        ({"hr_in": True}, {"conv_first", "stride_conv_hr1", "stride_conv_hr2"}),
+    ],
+)
+def test_the_keys_of_the_door_are_those_of_the_public_weights(settings, keys):
+    """BasicSR's names of what is new or has moved; the rest of the pyramid is the same with and without hr_in."""
+    network = EDVR(**NARROW, **settings)
+    pyramid = {f"predeblur.resblock_l1.{number}.conv{half}" for number in range(5) for half in (1, 2)}
+    pyramid |= {f"predeblur.resblock_l{block}.conv{half}" for block in ("2_1", "2_2", "3") for half in (1, 2)}
+    pyramid |= {"predeblur.stride_conv_l2", "predeblur.stride_conv_l3"}
+    here = {key.removesuffix(".weight") for key in network.state_dict() if key.endswith("weight")}
+    plain = {key.removesuffix(".weight") for key in EDVR(**NARROW).state_dict() if key.endswith("weight")}
+    assert here - (plain - {"conv_first"}) == keys | (pyramid if "predeblur" in settings else set())
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("predeblur", [True, False])
+@pytest.mark.parametrize(("height", "width"), [(16, 32), (17, 23), (1, 1)])
+def test_input_of_the_output_s_size_comes_out_in_its_size(predeblur, height, width):
+    network = EDVR(**NARROW, predeblur=predeblur, hr_in=True).eval()
+    clip = torch.rand(1, 2, 3, height, width)
+    upscaled = network(clip, keep="hr")
+    assert network.scale == 1
+    assert upscaled.frames.shape == clip.shape
+    assert upscaled.features.shape == (1, 2, 6, height, width)
+    assert upscaled.aligned is None
+    assert (network.aligned_channels, network.about.aligned) == (0, "")
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("skip", ["bilinear", "bicubic", "none"])
+def test_what_is_added_to_input_of_the_output_s_size_is_the_frame_itself(skip):
+    network = EDVR(**NARROW, hr_in=True, skip=skip).eval()
+    for parameter in network.conv_last.parameters():
+        parameter.zero_()
+    clip = torch.rand(1, 2, 3, 10, 14)
+    assert torch.equal(network(clip).frames, torch.zeros_like(clip) if skip == "none" else clip)
+
+
+def test_input_of_the_output_s_size_is_enlarged_by_what_it_was_shrunk_by():
+    with pytest.raises(ConfigError, match="hr_in: the layers shrink by 4 and enlarge by 4, so scale must be 4, got 2"):
+        EDVR(**NARROW, hr_in=True, scale=2)
+    with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 1"):
+        EDVR(**NARROW, scale=1)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("hr_in", [True, False])
+def test_predeblurring_with_silent_blocks_is_three_sizes_added(hr_in):
+    """The residual blocks' second convolutions are 0, so each hands its input on; the way is the published figure's."""
+    torch.manual_seed(0)
+    part = Predeblur(4, hr_in=hr_in).eval()
+    for name, parameter in part.named_parameters():
+        if "resblock" in name:
+            parameter.zero_()
+
+    def step(features, layer, stride):
+        return F.leaky_relu(F.conv2d(features, layer.weight, layer.bias, stride, 1), 0.1)
+
+    def twice(features):
+        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+    frames = torch.rand(2, 3, 32, 48)
+    level1 = step(frames, part.conv_first, 1)
+    if hr_in:
+        level1 = step(step(level1, part.stride_conv_hr1, 2), part.stride_conv_hr2, 2)
+    level2 = step(level1, part.stride_conv_l2, 2)
+    level3 = step(level2, part.stride_conv_l3, 2)
+    assert torch.allclose(part(frames), level1 + twice(level2 + twice(level3)), atol=1e-5)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize(
+    ("doubled", "wanted"),
+    [
+        (None, 111),
+        ("l1.0", 112),
+        ("l1.1", 112),
+        ("l1.2", 222),
+        ("l1.4", 222),
+        ("l2_1", 121),
+        ("l2_2", 221),
+        ("l3", 211),
+    ],
+)
+def test_predeblurring_blocks_stand_where_they_stand(doubled, wanted):
+    """The three sizes are 1, 10 and 100 everywhere; one block, x + ReLU(x), doubles what is there where it stands."""
+    part = Predeblur(1, hr_in=False).eval()
+    for parameter in part.parameters():
+        parameter.zero_()
+    for layer, value in ((part.conv_first, 1.0), (part.stride_conv_l2, 10.0), (part.stride_conv_l3, 100.0)):
+        layer.bias.fill_(value)
+    if doubled:
+        block = part.get_submodule(f"resblock_{doubled}")
+        block.conv1.weight[..., 1, 1] = block.conv2.weight[..., 1, 1] = 1.0
+    assert torch.equal(part(torch.rand(1, 3, 8, 8)), torch.full((1, 1, 8, 8), float(wanted)))

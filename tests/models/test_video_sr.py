@@ -3,9 +3,20 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import BORDERS, Seen, SlidingWindow, Upscaled, require_same_scale, window_indices
+from workbench.models import video_sr
+from workbench.models.video_sr import (
+    BORDERS,
+    About,
+    Seen,
+    SlidingWindow,
+    Upscaled,
+    VideoSR,
+    require_same_scale,
+    window_indices,
+)
 from workbench.models.zoo import build
 
 # What BasicSR's generate_frame_indices gives for 7 frames and a window of 5, written out.
@@ -46,6 +57,14 @@ def test_the_middle_of_every_window_is_its_frame(border, window):
         assert windows.shape == (frames, window)
         assert windows[:, window // 2].tolist() == list(range(frames))
         assert 0 <= windows.min() <= windows.max() < frames
+
+
+@pytest.mark.parametrize("border", BORDERS)
+def test_some_rows_are_those_of_the_whole_table(border):
+    whole = window_indices(9, 5, border)
+    for first in range(9):
+        for last in range(first + 1, 12):
+            assert window_indices(9, 5, border, first=first, last=last).tolist() == whole[first:last].tolist()
 
 
 def test_what_cannot_be_a_window():
@@ -173,6 +192,9 @@ def test_padding_does_not_touch_the_skip():
     assert torch.allclose(added(clip).frames, plain(clip).frames + from_bicubic, atol=1e-6)
 
 
+# -- at the door ----------------------------------------------------------------------------------------------------
+
+
 def test_what_is_not_a_clip_is_refused():
     network = build("vespcn")
     for wrong in (torch.rand(2, 3, 8, 8), torch.rand(1, 2, 1, 8, 8), torch.rand(1, 0, 3, 8, 8)):
@@ -180,6 +202,158 @@ def test_what_is_not_a_clip_is_refused():
             network(wrong)
     with pytest.raises(ShapeError, match="floats"):
         network(torch.zeros(1, 2, 3, 8, 8, dtype=torch.uint8))
+
+
+def clip_with(value):
+    clip = torch.rand(1, 2, 3, 8, 8)
+    clip[0, 1, 2, 3, 4] = value
+    return clip
+
+
+@pytest.mark.parametrize("name", ["bicubic", "vespcn_s", "edvr_tiny"])
+@pytest.mark.parametrize(
+    ("clip", "message"),
+    [
+        (torch.rand(1, 2, 3, 8, 8) * 255, r"numbers go from [-.e\d]+ to 25\d.*want RGB in \[0, 1\]: divide 8-bit"),
+        (torch.rand(1, 2, 3, 8, 8) * 255 - 128, r"numbers go from -12\d.* to 12\d.*want RGB in \[0, 1\]"),
+        (clip_with(float("nan")), "NaN or infinite"),
+        (clip_with(float("inf")), "NaN or infinite"),
+        (clip_with(float("-inf")), "NaN or infinite"),
+        (torch.zeros(1, 2, 3, 8, 8, dtype=torch.int32), "want floats in \\[0, 1\\], got torch.int32"),
+        (torch.rand(1, 2, 4, 8, 8), r"want \(B, T, 3, H, W\), got \(1, 2, 4, 8, 8\)"),
+        (torch.rand(1, 2, 3, 0, 8), "an axis is empty"),
+        (torch.rand(0, 2, 3, 8, 8), "an axis is empty"),
+    ],
+)
+def test_what_cannot_be_a_picture_is_refused_in_words(name, clip, message):
+    with pytest.raises(ShapeError, match=message):
+        build(name).eval()(clip)
+
+
+@pytest.mark.parametrize("clip", [torch.rand(1, 2, 3, 8, 8) * 2 - 0.5, torch.zeros(1, 2, 3, 8, 8)])
+@torch.inference_mode()
+def test_noise_and_overshoot_are_no_reason_to_refuse(clip):
+    build("vespcn_s").eval()(clip)
+
+
+def test_a_clip_on_another_device_is_refused_in_words():
+    """The meta device stands for a GPU: weights are there, and the clip is not."""
+    with pytest.raises(ShapeError, match=r"on cpu, the network on meta; .*clip.to\('meta'\), or network.to\('cpu'\)"):
+        build("vespcn_s").to("meta")(torch.rand(1, 2, 3, 8, 8))
+
+
+def test_numbers_are_looked_at_once_and_in_evaluation_only(monkeypatch):
+    looked = []
+    monkeypatch.setattr(video_sr, "_check_values", looked.append)
+    network, clip = build("vespcn_s"), torch.rand(1, 2, 3, 8, 8)
+    network.train()(clip)
+    assert len(looked) == 0
+    network.eval()(clip)
+    assert len(looked) == 1
+    network.check_values = False
+    network(clip)
+    assert len(looked) == 1
+
+
+def test_tensors_that_stand_for_others_have_no_numbers_to_look_at():
+    assert Large().eval()(torch.empty(1, 2, 3, 8, 8, device="meta")).frames.shape == (1, 2, 3, 16, 16)
+    with FakeTensorMode():
+        assert build("vespcn_s").eval()(torch.rand(1, 2, 3, 8, 8)).frames.shape == (1, 2, 3, 32, 32)
+
+
+# -- parts of clips -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("border", BORDERS)
+@pytest.mark.parametrize("frames", [1, 2, 5, 9])
+def test_stretches_are_the_whole_and_work_on_no_window_twice(border, frames):
+    network, clip = Weighted(border=border), torch.rand(2, 7, 3, 3, 4, dtype=torch.float64)
+    whole = network(clip, keep="hr")
+    network.windows_seen.clear()
+    parts = list(network.stretches(clip, frames=frames, keep="hr"))
+    assert sum(network.windows_seen) == 14
+    assert [part.frames.shape[1] for part in parts] == [min(frames, 7 - first) for first in range(0, 7, frames)]
+    for name in ("frames", "features", "aligned"):
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=1), getattr(whole, name))
+
+
+def test_a_network_that_sees_the_whole_clip_is_cut_afterwards():
+    class Mean(VideoSR):
+        reach = None
+
+        def forward(self, clip, keep=None):
+            self.check_input(clip, keep)
+            return Upscaled(
+                clip.mean(dim=1, keepdim=True).expand_as(clip).repeat_interleave(2, -1).repeat_interleave(2, -2)
+            )
+
+    clip = torch.rand(1, 5, 3, 4, 4)
+    parts = list(Mean(scale=2).stretches(clip, frames=2))
+    assert [part.frames.shape[1] for part in parts] == [2, 2, 1]
+    assert torch.equal(torch.cat([part.frames for part in parts], 1), Mean(scale=2)(clip).frames)
+
+
+def test_windows_by_number():
+    network, clip = Weighted(), torch.rand(1, 4, 3, 3, 4)
+    windows = torch.tensor([[0, 1, 3, 1, 0]])
+    wanted = sum(10.0**k * (clip[:, f] + clip[:, f].mean((1, 2, 3), keepdim=True)) for k, f in enumerate(windows[0]))
+    got = network.upscale_windows(clip, windows).frames[:, 0]
+    assert torch.allclose(got, wanted.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    with pytest.raises(ShapeError, match=r"windows: want \(n, 5\), got \(1, 3\)"):
+        network.upscale_windows(clip, windows[:, :3])
+    with pytest.raises(ShapeError, match="some frames of the 4 that there are"):
+        network.upscale_windows(clip, windows + 1)
+
+
+def test_reach_is_half_a_window():
+    assert (build("bicubic").reach, build("vespcn_s").reach, build("edvr_tiny").reach) == (0, 1, 2)
+
+
+class Large(SlidingWindow):
+    """Refuses what is smaller than 10 pixels or no multiple of 4."""
+
+    def __init__(self):
+        super().__init__(scale=2, num_frames=1, border="replicate", skip="none", size_multiple=4, minimum_size=10)
+
+    def per_window(self, *pieces, keep):
+        frames = pieces[0][:, 0]
+        assert min(frames.shape[-2:]) >= 10
+        assert frames.shape[-2] % 4 == frames.shape[-1] % 4 == 0
+        return Seen(frames.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 10), (11, 3), (12, 20), (9, 13)])
+def test_small_pictures_are_padded_inside_and_cropped_after(height, width):
+    clip = torch.rand(1, 2, 3, height, width)
+    assert torch.equal(Large()(clip).frames, clip.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+def test_without_gradient_frames_are_worked_on_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr(video_sr, "FRAMES_PER_PASS", 3)
+    network, clip = Weighted(), torch.rand(2, 4, 3, 4, 4)
+    whole = network(clip).frames
+    assert network.calls == 1
+    with torch.no_grad():
+        assert torch.equal(network(clip).frames, whole)
+    assert network.calls == 1 + 3  # 8 frames in 3 + 3 + 2
+
+
+def test_a_gpu_gets_many_small_windows_or_one_large_one():
+    """By arithmetic on the meta device, which is no CPU: 2**15 pixels, eight at most."""
+    network = Weighted()
+    with torch.no_grad():
+        sizes = [(17, 23), (64, 64), (64, 128), (120, 180), (720, 1280)]
+        seen = [network._windows_at_once(torch.empty(1, 9, 3, *size, device="meta")) for size in sizes]
+    assert seen == [8, 8, 4, 1, 1]
+
+
+def test_what_there_is_to_know_cannot_be_changed_by_accident():
+    about = build("vespcn").about
+    assert isinstance(about, About)
+    with pytest.raises(AttributeError):
+        about.year = 1900
+    assert build("vespcn_paper").about.features == ""
+    assert about.features != ""
 
 
 def test_the_skip_is_added_in_float32_under_bf16():

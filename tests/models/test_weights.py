@@ -195,7 +195,7 @@ def test_what_ships():
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn_distilled", "vespcn_plain"])
 def test_what_ships_loads(name):
     network = load(f"pretrained:{name}")
-    assert read_card(f"pretrained:{name}")["recipe"] == network.recipe
+    assert read_card(f"pretrained:{name}")["recipe"].items() <= network.recipe.items()  # builders may know more by now
     with torch.inference_mode():
         assert network(torch.rand(1, 1, 3, 8, 8)).frames.isfinite().all()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from workbench.imaging import resize_bicubic
-from workbench.models.video_sr import Tap, Upscaled, VideoSR
-from workbench.tensors import check_clip
+from workbench.models.video_sr import About, Tap, Upscaled, VideoSR
 
 
 class Bicubic(VideoSR):
@@ -18,11 +17,18 @@ class Bicubic(VideoSR):
         torch.Size([1, 2, 3, 32, 32])
     """
 
+    about = About(
+        paper="Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE TASSP 1981",
+        year=1981,
+        role="baseline",
+        features="",
+        differs="the borders are mirrored, as in MATLAB",
+    )
+
     def __init__(self, *, scale: int = 4) -> None:
         super().__init__(scale=scale)
 
     def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
         """Upscale a batch of clips; there are no features to keep."""
-        check_clip(clip)
-        self.check_keep(keep)
+        self.check_input(clip, keep)
         return Upscaled(frames=resize_bicubic(clip, scale=self.scale))

@@ -5,19 +5,57 @@ deformable (PCD) module; the aligned frames are fused by temporal and spatial at
 pixel-shuffles make the picture. Parameter names are those of the public BasicSR implementation, so that its weights
 load as they are.
 
+For blurred footage a pyramid of residual blocks goes before it all (``predeblur``); for footage that has the size of
+the output already, strided layers at the door bring it to a quarter (``hr_in``), and the picture is added as it is.
+
 Where we differ: ``scale``, the width of the tail and the skip connection are settings. The published network adds a
 *bilinear* enlargement (``skip="bilinear"``, the default here); STD's figure 2 says bicubic.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.parts.blocks import conv3x3, double, keep_signal, leaky, residual_blocks
+from workbench.errors import ConfigError
+from workbench.models.parts.blocks import ResidualBlock, conv3x3, double, keep_signal, leaky, residual_blocks
 from workbench.models.parts.deformable import ModulatedDeformConv
-from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+
+
+class Predeblur(nn.Module):
+    """Residual blocks on three sizes, coarse to fine, before anything is aligned; ``hr_in``: on a quarter of the size.
+
+    The paper's PreDeblur module, of figure 2.
+    """
+
+    def __init__(self, channels: int, *, hr_in: bool) -> None:
+        super().__init__()
+        self.conv_first = conv3x3(3, channels)
+        if hr_in:
+            self.stride_conv_hr1 = conv3x3(channels, channels, stride=2)
+            self.stride_conv_hr2 = conv3x3(channels, channels, stride=2)
+        self.stride_conv_l2 = conv3x3(channels, channels, stride=2)
+        self.stride_conv_l3 = conv3x3(channels, channels, stride=2)
+        self.resblock_l3 = ResidualBlock(channels)
+        self.resblock_l2_1 = ResidualBlock(channels)
+        self.resblock_l2_2 = ResidualBlock(channels)
+        self.resblock_l1 = residual_blocks(channels, 5)
+        self.hr_in = hr_in
+
+    def forward(self, frames_NCHW: Tensor) -> Tensor:
+        """``(N, 3, H, W)`` -> ``(N, C, H, W)``, or a quarter of ``H`` and ``W``."""
+        level1 = leaky(self.conv_first(frames_NCHW))
+        if self.hr_in:
+            level1 = leaky(self.stride_conv_hr2(leaky(self.stride_conv_hr1(level1))))
+        level2 = leaky(self.stride_conv_l2(level1))
+        level3 = self.resblock_l3(leaky(self.stride_conv_l3(level2)))
+        level2 = self.resblock_l2_2(self.resblock_l2_1(level2) + double(level3))
+        level1 = self.resblock_l1[:2](level1) + double(level2)
+        return self.resblock_l1[2:](level1)
 
 
 class PCDAlignment(nn.Module):
@@ -133,6 +171,9 @@ class EDVR(SlidingWindow):
         back_blocks: residual blocks after the fusion (10 in M, 40 in L).
         with_tsa: fuse with attention, or with one 1x1 convolution.
         tail_channels: width at high resolution, and so of F^SR; 64 in the published models whatever ``channels`` is.
+        predeblur: see :class:`Predeblur`; published for blurred REDS.
+        hr_in: the input has the size of the output already: strided layers shrink it by 4 and the tail enlarges it by
+            ``scale``, which must be 4. To callers the network's ``scale`` is 1; no F^LR has the input's size.
         scale: 4 as published (two shuffles of 2); 2 and 3 have one.
         skip: see :class:`SlidingWindow`.
         border: EDVR's own rule for Vid4 is ``reflection_circle``; STD completes borders by ``replicate``.
@@ -142,6 +183,16 @@ class EDVR(SlidingWindow):
         >>> count_parameters(EDVR())
         3300131
     """
+
+    about = About(
+        paper="Wang et al., Video restoration with enhanced deformable convolutional networks, CVPR workshops 2019",
+        year=2019,
+        role="teacher",
+        features="the end of the tail at high resolution: hr is what the last convolution reads, hr_pre the same "
+        "before its activation, shuffle right after the last pixel-shuffle",
+        aligned="all frames aligned and fused, before the residual blocks that reconstruct",
+        differs="the width of the tail and the skip are settings",
+    )
 
     def __init__(
         self,
@@ -153,15 +204,30 @@ class EDVR(SlidingWindow):
         back_blocks: int = 10,
         with_tsa: bool = True,
         tail_channels: int = 64,
+        predeblur: bool = False,
+        hr_in: bool = False,
         scale: int = 4,
         skip: Skip = "bilinear",
         border: Border = "replicate",
     ) -> None:
-        super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip, size_multiple=4)
-        self.feature_channels = tail_channels
-        self.aligned_channels = channels
+        multiple = 16 if hr_in else 4
+        super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip, size_multiple=multiple)
+        self.feature_channels, self.aligned_channels = tail_channels, channels
+        self.hr_in, self.enlarges = hr_in, scale
+        if hr_in and scale != 4:
+            raise ConfigError(f"hr_in: the layers shrink by 4 and enlarge by 4, so scale must be 4, got {scale}")
+        if hr_in:
+            self.scale, self.aligned_channels = 1, 0
+            self.about = replace(self.about, upscaled_input=True, aligned="")
 
-        self.conv_first = conv3x3(3, channels)
+        if predeblur:
+            self.predeblur = Predeblur(channels, hr_in=hr_in)
+            self.conv_1x1 = nn.Conv2d(channels, channels, 1)
+        else:
+            self.conv_first = conv3x3(3, channels)
+            if hr_in:
+                self.stride_conv_hr1 = conv3x3(channels, channels, stride=2)
+                self.stride_conv_hr2 = conv3x3(channels, channels, stride=2)
         self.feature_extraction = residual_blocks(channels, front_blocks)
         self.conv_l2_1 = conv3x3(channels, channels, stride=2)
         self.conv_l2_2 = conv3x3(channels, channels)
@@ -178,10 +244,19 @@ class EDVR(SlidingWindow):
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """The pyramid of each frame: full, half and quarter resolution."""
-        level1 = self.feature_extraction(leaky(self.conv_first(frames_NCHW)))
+        level1 = self.feature_extraction(self._enter(frames_NCHW))
         level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
         level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
         return level1, level2, level3
+
+    def _enter(self, frames_NCHW: Tensor) -> Tensor:
+        """From RGB to features, at the size that the layers work at."""
+        if hasattr(self, "predeblur"):
+            return self.conv_1x1(self.predeblur(frames_NCHW))
+        features = leaky(self.conv_first(frames_NCHW))
+        if self.hr_in:
+            features = leaky(self.stride_conv_hr2(leaky(self.stride_conv_hr1(features))))
+        return features
 
     def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
         """Align every frame to the middle one (itself included), fuse, reconstruct, enlarge."""
@@ -192,25 +267,76 @@ class EDVR(SlidingWindow):
         fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
 
         features = self.reconstruction(fused)
-        if self.scale == 4:
+        if self.enlarges == 4:
             features = leaky(F.pixel_shuffle(self.upconv1(features), 2))
-        shuffled = F.pixel_shuffle(self.upconv2(features), 2 if self.scale == 4 else self.scale)
+        shuffled = F.pixel_shuffle(self.upconv2(features), 2 if self.enlarges == 4 else self.enlarges)
         before = self.conv_hr(leaky(shuffled))
         after = leaky(before)
         residual = self.conv_last(after)
         if keep is None:
             return Seen(residual)
-        return Seen(residual, {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep], fused)
+        features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep]
+        return Seen(residual, features, None if self.hr_in else fused)
 
 
-def edvr_l(*, scale: int = 4, skip: Skip = "bilinear", num_frames: int = 7) -> EDVR:
+def edvr_l(
+    *,
+    scale: int = 4,
+    skip: Skip = "bilinear",
+    num_frames: int = 7,
+    channels: int = 128,
+    groups: int = 8,
+    front_blocks: int = 5,
+    back_blocks: int = 40,
+    with_tsa: bool = True,
+    tail_channels: int = 64,
+    predeblur: bool = False,
+    hr_in: bool = False,
+) -> EDVR:
     """EDVR-L as published for Vimeo-90K: 128 channels, 40 blocks, 7 frames; 20,699,363 parameters."""
-    return EDVR(channels=128, num_frames=num_frames, back_blocks=40, scale=scale, skip=skip)
+    return EDVR(
+        scale=scale,
+        skip=skip,
+        num_frames=num_frames,
+        channels=channels,
+        groups=groups,
+        front_blocks=front_blocks,
+        back_blocks=back_blocks,
+        with_tsa=with_tsa,
+        tail_channels=tail_channels,
+        predeblur=predeblur,
+        hr_in=hr_in,
+    )
 
 
-def edvr_m(*, scale: int = 4, skip: Skip = "bilinear", num_frames: int = 5) -> EDVR:
+def edvr_m(
+    *,
+    scale: int = 4,
+    skip: Skip = "bilinear",
+    num_frames: int = 5,
+    channels: int = 64,
+    groups: int = 8,
+    front_blocks: int = 5,
+    back_blocks: int = 10,
+    with_tsa: bool = True,
+    tail_channels: int = 64,
+    predeblur: bool = False,
+    hr_in: bool = False,
+) -> EDVR:
     """EDVR-M as published: 64 channels, 10 blocks, 5 frames; 3,300,131 parameters."""
-    return EDVR(num_frames=num_frames, scale=scale, skip=skip)
+    return edvr_l(
+        scale=scale,
+        skip=skip,
+        num_frames=num_frames,
+        channels=channels,
+        groups=groups,
+        front_blocks=front_blocks,
+        back_blocks=back_blocks,
+        with_tsa=with_tsa,
+        tail_channels=tail_channels,
+        predeblur=predeblur,
+        hr_in=hr_in,
+    )
 
 
 def edvr_s(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
@@ -221,14 +347,7 @@ def edvr_s(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
 def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
     """Ours, for minutes on a CPU: 16 channels throughout, 2 + 4 blocks, 5 frames, no TSA. Not a published model."""
     narrow = EDVR(
-        channels=16,
-        groups=4,
-        front_blocks=2,
-        back_blocks=4,
-        with_tsa=False,
-        tail_channels=16,
-        scale=scale,
-        skip=skip,
+        channels=16, groups=4, front_blocks=2, back_blocks=4, with_tsa=False, tail_channels=16, scale=scale, skip=skip
     )
     return _quick_start(narrow)
 
@@ -241,6 +360,7 @@ def _quick_start(network: EDVR) -> EDVR:
     the reference included, which kills the network (the published recipe trains without TSA first). Here every layer
     of the main path keeps the signal's size, neighbours enter faintly, and the temporal attention starts neutral.
     """
+    network.about = replace(network.about, differs="ours, narrow, for a CPU; starts at its skip, unaligned and unfused")
     align, channels = network.pcd_align, network.aligned_channels
     plain = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
     plain += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]

@@ -14,13 +14,15 @@ in [-1, 1], times ``flow_gain`` is the flow in low-resolution pixels, in both st
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
 from workbench.models.parts.blocks import conv3x3, keep_signal
-from workbench.models.video_sr import Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 
 class MotionCompensation(nn.Module):
@@ -28,9 +30,10 @@ class MotionCompensation(nn.Module):
 
     Args:
         flow_gain: low-resolution pixels that a tanh of 1 means; the total flow is at most twice this.
+        colours: channels of a picture: 3, or 1 for luma (as in the paper; SPMC's flow network is this one).
     """
 
-    def __init__(self, *, flow_gain: float) -> None:
+    def __init__(self, *, flow_gain: float, colours: int = 3) -> None:
         super().__init__()
         self.flow_gain = flow_gain
 
@@ -38,11 +41,11 @@ class MotionCompensation(nn.Module):
             return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
 
         self.coarse = nn.Sequential(
-            conv(5, 6, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(5, 24, 24, 2), nn.ReLU(),
+            conv(5, 2 * colours, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(5, 24, 24, 2), nn.ReLU(),
             conv(3, 24, 24), nn.ReLU(), conv(3, 24, 32), nn.Tanh(), nn.PixelShuffle(4),
         )  # fmt: skip
         self.fine = nn.Sequential(
-            conv(5, 11, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
+            conv(5, 3 * colours + 2, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
             conv(3, 24, 24), nn.ReLU(), conv(3, 24, 8), nn.Tanh(), nn.PixelShuffle(2),
         )  # fmt: skip
 
@@ -56,11 +59,15 @@ class MotionCompensation(nn.Module):
         Returns:
             The warped neighbour ``(N, 3, H, W)`` and the flow ``(N, 2, H, W)`` in pixels, x first.
         """
+        flow = self.flow(reference, neighbour)
+        return warp(neighbour, flow), flow
+
+    def flow(self, reference: Tensor, neighbour: Tensor) -> Tensor:
+        """Where each pixel of the reference is in the neighbour, ``(N, 2, H, W)`` in pixels, x first."""
         coarse = self.coarse(torch.cat((reference, neighbour), 1)).float()
         roughly = warp(neighbour, coarse * self.flow_gain)
         fine = self.fine(torch.cat((reference, neighbour, coarse, roughly), 1)).float()
-        flow = (coarse + fine) * self.flow_gain
-        return warp(neighbour, flow), flow
+        return (coarse + fine) * self.flow_gain
 
 
 class VESPCN(SlidingWindow):
@@ -82,6 +89,16 @@ class VESPCN(SlidingWindow):
         (878787, 108232)
     """
 
+    about = About(
+        paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
+        year=2017,
+        role="student",
+        features="behind the pixel-shuffle, what the last convolution reads; no activation around it",
+        aligned="behind the residual blocks and their long skip, before the widening convolution",
+        differs="RGB, the paper works in Y; the widths are those of a public re-implementation of 0.88 M parameters, "
+        "the paper's network has 0.1 M; the unit of the flow is unconfirmed",
+    )
+
     def __init__(
         self,
         *,
@@ -96,6 +113,13 @@ class VESPCN(SlidingWindow):
         super().__init__(scale=scale, num_frames=3, border=border, skip=skip, size_multiple=4)
         self.motion = MotionCompensation(flow_gain=flow_gain)
         self.wide = wide
+        if not wide:
+            self.about = replace(
+                self.about,
+                features="",
+                aligned="",
+                differs="RGB, the paper works in Y; the unit of the flow is unconfirmed",
+            )
         if wide:
             self.feature_channels, self.aligned_channels = hr_channels, channels
             self.entry = conv3x3(9, channels)
@@ -129,14 +153,14 @@ class VESPCN(SlidingWindow):
         return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None)
 
 
-def vespcn(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
+def vespcn(*, scale: int = 4, skip: Skip = "none", channels: int = 64, hr_channels: int = 64) -> VESPCN:
     """The wide variant with 64 channels at high resolution; 878,787 parameters at x4."""
-    return VESPCN(scale=scale, skip=skip)
+    return VESPCN(channels=channels, hr_channels=hr_channels, scale=scale, skip=skip)
 
 
-def vespcn_s(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
+def vespcn_s(*, scale: int = 4, skip: Skip = "none", channels: int = 32, hr_channels: int = 16) -> VESPCN:
     """Ours, for a CPU: the wide variant with 32 channels, 16 at high resolution. Not a published model."""
-    return VESPCN(channels=32, hr_channels=16, scale=scale, skip=skip)
+    return VESPCN(channels=channels, hr_channels=hr_channels, scale=scale, skip=skip)
 
 
 def vespcn_paper(*, scale: int = 4, skip: Skip = "none") -> VESPCN:

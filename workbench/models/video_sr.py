@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,13 +13,13 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.imaging import pad_to_multiple, resize_bicubic
+from workbench.models.windows import BORDERS as BORDERS
+from workbench.models.windows import Border, window_indices
 from workbench.tensors import check_clip
 
-Border = Literal["replicate", "reflection", "reflection_circle", "circle"]
 Skip = Literal["bicubic", "bilinear", "none"]
 Tap = Literal["hr", "hr_pre", "shuffle"]
 
-BORDERS: tuple[Border, ...] = ("replicate", "reflection", "reflection_circle", "circle")
 SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
 TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
 
@@ -36,27 +38,83 @@ class Upscaled:
     features: Tensor | None = None
     aligned: Tensor | None = None
 
+    def part(self, first: int, last: int) -> Upscaled:
+        """Frames ``first`` to ``last`` (excluded) of the clip."""
+        rows = slice(first, last)
+        return Upscaled(
+            frames=self.frames[:, rows],
+            features=None if self.features is None else self.features[:, rows],
+            aligned=None if self.aligned is None else self.aligned[:, rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What there is to know of a network before it is called.
+
+    Attributes:
+        paper: authors, short title, where, year.
+        year: of that paper.
+        role: what it is used as here: ``student``, ``teacher``, ``both``, or ``baseline`` (nothing to learn).
+        colour: what the layers work on: ``rgb``, or the luma alone. What goes in and comes out is RGB always.
+        value_range: what the layers work in, likewise. What goes in and comes out is [0, 1] always.
+        upscaled_input: whether the layers work at high resolution, on enlarged frames.
+        features: where F^SR is, in words; empty where there is none wider than RGB.
+        aligned: where F^LR is, in words; empty where there is none.
+        differs: what differs from the paper, and what could not be confirmed.
+        without_gradient: parameters that get no gradient in ordinary training: a regular expression that their whole
+            names match, and why.
+    """
+
+    paper: str
+    year: int
+    role: Literal["student", "teacher", "both", "baseline"]
+    colour: Literal["rgb", "y"] = "rgb"
+    value_range: tuple[float, float] = (0.0, 1.0)
+    upscaled_input: bool = False
+    features: str
+    aligned: str = ""
+    differs: str = ""
+    without_gradient: Mapping[str, str] = field(default_factory=dict)
+
 
 class VideoSR(nn.Module):
     """A video super-resolution network: ``upscaled = network(clip, keep=None)``.
 
     Attributes:
-        scale: how many times larger the output is: 2, 3 or 4.
+        about: the paper, and what the layers work on; of the class, or of the instance where settings change it.
+        scale: how many times larger the output is: 2, 3 or 4; 1 for the few networks that restore at the same size.
+        scales: what ``scale`` may be.
         num_frames: how many input frames one output frame looks at.
+        reach: how many frames to either side one output frame depends on; None where it is the whole clip.
+        period: after how many frames the work repeats itself; more than 1 where some frames get more than others.
+        size_multiple: ``H`` and ``W`` that the layers need are multiples of this; others are padded and cropped inside.
+        minimum_size: the smallest ``H`` and ``W`` that the layers take; smaller ones are padded and cropped inside.
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
+        slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
+        check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         recipe: the zoo name and settings that build this network again; set by :func:`workbench.models.zoo.build`.
     """
 
+    about: About = About(paper="", year=0, role="both", features="")
     scale: int = 4
+    scales: tuple[int, ...] = (2, 3, 4)
     num_frames: int = 1
+    reach: int | None = 0
+    period: int = 1
+    size_multiple: int = 1
+    minimum_size: int = 1
     feature_channels: int = 0
     aligned_channels: int = 0
+    slow: tuple[str, ...] = ("conv_offset",)
+    check_values: bool = True
 
     def __init__(self, *, scale: int) -> None:
         super().__init__()
-        if scale not in (2, 3, 4):
-            raise ConfigError(f"scale: want 2, 3 or 4, got {scale}")
+        if scale not in self.scales:
+            *others, last = self.scales
+            raise ConfigError(f"scale: want {', '.join(map(str, others))} or {last}, got {scale}")
         self.scale = scale
         self.recipe: dict[str, Any] = {}
 
@@ -75,6 +133,51 @@ class VideoSR(nn.Module):
         """
         raise NotImplementedError
 
+    def check_input(self, clip: Tensor, keep: Tap | None = None) -> tuple[int, int, int, int, int]:
+        """Return ``(B, T, C, H, W)`` of what came in at the door, or say what is wrong with it.
+
+        Axes, type, device and ``keep`` are looked at in every call: that costs nothing. The numbers are looked at in
+        evaluation only, since that takes a pass over the clip and a wait for the device (well under 1 % of what the
+        smallest network takes): not in training (the loop stops at losses that are not finite), not while
+        ``torch.compile`` or an exporter traces, not where :attr:`check_values` is False.
+
+        Raises:
+            ShapeError: not ``(B, T, 3, H, W)``, an empty axis, no floats, another device than the weights', NaN or
+                infinite numbers, or numbers far outside [0, 1], such as 0..255.
+            ConfigError: ``keep`` asks for features that this network does not have.
+        """
+        shape = check_clip(clip)
+        self.check_keep(keep)
+        weight = next(self.parameters(), None)
+        if weight is not None and weight.device != clip.device:
+            raise ShapeError(
+                f"clip: it is on {clip.device}, the network on {weight.device}; bring one to the other: "
+                f"clip.to({str(weight.device)!r}), or network.to({str(clip.device)!r})"
+            )
+        tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+        if self.check_values and not (self.training or tracing):
+            _check_values(clip)
+        return shape
+
+    def fit(self, pictures: Tensor) -> Tensor:
+        """Repeat the last row and column until ``H`` and ``W`` are what the layers need; the caller crops."""
+        return pad_to_multiple(pictures, self.size_multiple, at_least=self.minimum_size)
+
+    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+        """Upscale a clip a stretch at a time: joined along the frames, they equal one pass over the whole.
+
+        This one makes one pass and cuts it. Networks that can bound their memory do better: see
+        :func:`workbench.inference.chunks`.
+
+        Args:
+            clip: see :meth:`forward`.
+            frames: output frames a stretch.
+            keep: see :meth:`forward`.
+        """
+        whole = self(clip, keep=keep)
+        for first in range(0, clip.shape[1], frames):
+            yield whole.part(first, first + frames)
+
     def check_keep(self, keep: Tap | None) -> None:
         """Say so if ``keep`` asks for what is not there."""
         if keep is None:
@@ -88,40 +191,22 @@ class VideoSR(nn.Module):
             )
 
 
-def window_indices(frames: int, window: int, border: Border = "replicate") -> Tensor:
-    """Which frames each output frame looks at, ``(T, window)``; the centre is the frame itself.
+LARGEST_VALUE = 8.0
+"""No picture in [0, 1] gets here, noise and overshoot included; 8-bit numbers do unless they are all but black."""
 
-    Beyond the ends of the clip a rule decides; shown for frame 0 of a long clip and a window of 5:
-    ``replicate`` [0, 0, 0, 1, 2], ``reflection`` [2, 1, 0, 1, 2], ``reflection_circle`` [4, 3, 0, 1, 2] (EDVR's own
-    rule for Vid4), ``circle`` [3, 4, 0, 1, 2]. An index that the rule cannot supply is clamped to the clip.
 
-    Raises:
-        ConfigError: the window is even, or the rule unknown.
-
-    Example:
-        >>> window_indices(3, 3).tolist()
-        [[0, 0, 1], [0, 1, 2], [1, 2, 2]]
-    """
-    if window % 2 == 0 or window < 1:
-        raise ConfigError(f"window: want an odd number of frames, got {window}")
-    if border not in BORDERS:
-        raise ConfigError(f"border: want one of {', '.join(BORDERS)}, got {border!r}")
-    last, reach = frames - 1, window // 2
-    rows: list[list[int]] = []
-    for centre in range(frames):
-        row: list[int] = []
-        for index in range(centre - reach, centre + reach + 1):
-            over = max(index - last, 0)
-            if index < 0 or over:
-                index = {
-                    "replicate": index,
-                    "reflection": last - over if over else -index,
-                    "reflection_circle": centre - reach - over if over else centre + reach - index,
-                    "circle": index - window if over else index + window,
-                }[border]
-            row.append(min(max(index, 0), last))
-        rows.append(row)
-    return torch.tensor(rows)
+def _check_values(clip: Tensor) -> None:
+    """Say so if the numbers of a clip cannot be those of pictures in [0, 1]."""
+    if type(clip) is not Tensor or clip.is_meta:
+        return  # it stands for a tensor and has no numbers
+    lowest, highest = torch.stack(clip.detach().aminmax()).tolist()
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise ShapeError("clip: it holds NaN or infinite numbers; want pictures in [0, 1]")
+    if max(-lowest, highest) > LARGEST_VALUE:
+        raise ShapeError(
+            f"clip: its numbers go from {lowest:.4g} to {highest:.4g}; want RGB in [0, 1]: divide 8-bit numbers by 255 "
+            "(tensors.to_float does)"
+        )
 
 
 class Seen(NamedTuple):
@@ -130,6 +215,19 @@ class Seen(NamedTuple):
     residual: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
+
+
+FRAMES_PER_PASS = 4
+"""Of how many frames that which is computed once per frame is computed at once, where no gradient is asked for.
+
+Twenty-eight frames of 180x120 at once take EDVR-M 1.7 times as long on a CPU, and as much memory again.
+"""
+
+PIXELS_PER_PASS = 2**15
+"""Low-resolution pixels of the windows that a GPU works on at once: eight of 64x64, one of 180x120.
+
+EDVR-L takes 1.5 GB of sampled columns for one such window of seven frames.
+"""
 
 
 class SlidingWindow(VideoSR):
@@ -146,20 +244,40 @@ class SlidingWindow(VideoSR):
         skip: what is added to the output: the reference frame enlarged ``bicubic`` (as in STD's figure 2),
             ``bilinear`` (as in EDVR's code), or ``none``.
         size_multiple: ``H`` and ``W`` that the layers need; other sizes are padded and cropped.
+        minimum_size: the smallest ``H`` and ``W`` that the layers take; likewise.
     """
 
     windows_per_pass: int | None = None
-    """How many windows are worked on at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
+    """How many windows are worked on at once.
 
-    def __init__(self, *, scale: int, num_frames: int, border: Border, skip: Skip, size_multiple: int = 1) -> None:
+    None: all while a gradient is asked for; else one on a CPU, and on a GPU up to eight as long as they are small.
+    """
+
+    def __init__(
+        self,
+        *,
+        scale: int,
+        num_frames: int,
+        border: Border,
+        skip: Skip,
+        size_multiple: int = 1,
+        minimum_size: int = 1,
+    ) -> None:
         super().__init__(scale=scale)
         if skip not in SKIPS:
             raise ConfigError(f"skip: want one of {', '.join(SKIPS)}, got {skip!r}")
         window_indices(1, num_frames, border)  # refuses what cannot be a window
-        self.num_frames = num_frames
+        self.num_frames, self.reach = num_frames, num_frames // 2
         self.border: Border = border
         self.skip: Skip = skip
-        self.size_multiple = size_multiple
+        self.size_multiple, self.minimum_size = size_multiple, minimum_size
+
+    def units(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """What :meth:`per_frame` is computed of, and which of it each window reads: the frames themselves.
+
+        A network overrides this where windows share something larger than a frame (FastDVDnet: triples of frames).
+        """
+        return frames_NCHW, windows
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """What is computed once per frame: tensors with the frames along their first axis."""
@@ -171,17 +289,45 @@ class SlidingWindow(VideoSR):
 
     def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
-        batch, frames, _, height, width = check_clip(clip)
-        self.check_keep(keep)
-        fitting_NCHW = pad_to_multiple(clip.flatten(0, 1), self.size_multiple)
-        pieces = self.per_frame(fitting_NCHW)
-        within = window_indices(frames, self.num_frames, self.border).to(clip.device)
-        start = torch.arange(batch, device=clip.device).repeat_interleave(frames) * frames
-        windows = start[:, None] + within.repeat(batch, 1)
+        _, frames, _, _, _ = self.check_input(clip, keep)
+        return self._upscale(clip, window_indices(frames, self.num_frames, self.border), keep)
 
+    def upscale_windows(self, clip: Tensor, windows: Tensor, keep: Tap | None = None) -> Upscaled:
+        """Upscale the middle frames of some windows: a stretch of a clip from the few frames that it depends on.
+
+        Args:
+            clip: ``(B, T, 3, H, W)``, see :meth:`VideoSR.forward`.
+            windows: which frames of ``clip`` each output frame looks at, ``(n, num_frames)``; see
+                :func:`window_indices`.
+            keep: see :meth:`VideoSR.forward`.
+
+        Returns:
+            ``n`` frames of every clip.
+        """
+        _, frames, _, _, _ = self.check_input(clip, keep)
+        if windows.ndim != 2 or windows.shape[1] != self.num_frames:
+            raise ShapeError(f"windows: want (n, {self.num_frames}), got {tuple(windows.shape)}")
+        if len(windows) == 0 or windows.min() < 0 or windows.max() >= frames:
+            raise ShapeError(f"windows: want some frames of the {frames} that there are, got {windows.tolist()}")
+        return self._upscale(clip, windows, keep)
+
+    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+        """Upscale a clip a stretch at a time, each from the frames that it depends on; see :class:`VideoSR`."""
+        total = clip.shape[1]
+        for first in range(0, total, frames):
+            windows = window_indices(total, self.num_frames, self.border, first=first, last=first + frames)
+            needed, places = windows.unique(return_inverse=True)
+            yield self.upscale_windows(clip[:, needed.to(clip.device)], places, keep)
+
+    def _upscale(self, clip: Tensor, windows: Tensor, keep: Tap | None) -> Upscaled:
+        batch, frames, _, height, width = clip.shape
+        windows = windows.to(clip.device)
+        start = torch.arange(batch, device=clip.device).repeat_interleave(len(windows)) * frames
+        units, chosen = self.units(self.fit(clip.flatten(0, 1)), start[:, None] + windows.repeat(batch, 1))
+        pieces = self._all_frames(units)
         seen = [
-            self.per_window(*(piece[chosen] for piece in pieces), keep=keep)
-            for chosen in windows.split(self._windows_at_once(clip))
+            self.per_window(*(piece[some] for piece in pieces), keep=keep)
+            for some in chosen.split(self._windows_at_once(clip))
         ]
 
         def whole(parts: list[Tensor | None], factor: int) -> Tensor | None:
@@ -189,34 +335,54 @@ class SlidingWindow(VideoSR):
             if not there:
                 return None
             joined = torch.cat(there)[..., : height * factor, : width * factor]
-            return joined.unflatten(0, (batch, frames))
+            return joined.unflatten(0, (batch, len(windows)))
 
         residual = whole([part.residual for part in seen], self.scale)
         assert residual is not None
         return Upscaled(
-            frames=self._add_skip(residual, clip),
+            frames=self._add_skip(residual, clip[:, windows[:, self.num_frames // 2]]),
             features=whole([part.features for part in seen], self.scale),
             aligned=whole([part.aligned for part in seen], 1),
         )
+
+    def _all_frames(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """What is computed once per frame, of all frames: at once in training, else in passes that bound the memory."""
+        if torch.is_grad_enabled() or len(frames_NCHW) <= FRAMES_PER_PASS:
+            return self.per_frame(frames_NCHW)
+        passes = [self.per_frame(some) for some in frames_NCHW.split(FRAMES_PER_PASS)]
+        return tuple(torch.cat(same) for same in zip(*passes, strict=True))
 
     def _windows_at_once(self, clip: Tensor) -> int:
         if self.windows_per_pass is not None:
             return self.windows_per_pass
         if torch.is_grad_enabled():
             return clip.shape[0] * clip.shape[1]
-        return 1 if clip.device.type == "cpu" else 8
+        if clip.device.type == "cpu":
+            return 1
+        return min(max(PIXELS_PER_PASS // (clip.shape[3] * clip.shape[4]), 1), 8)
 
     def _add_skip(self, residual: Tensor, clip: Tensor) -> Tensor:
-        """Add the enlarged reference frame, in float32 whatever the precision of the layers."""
-        residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
-        if self.skip == "none":
-            return residual
-        with torch.autocast(clip.device.type, enabled=False):
-            low = clip.to(residual.dtype)
-            if self.skip == "bicubic":
-                return residual + resize_bicubic(low, scale=self.scale)
-            flat = F.interpolate(low.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
-            return residual + flat.view_as(residual)
+        return add_skip(residual, clip, skip=self.skip, scale=self.scale)
+
+
+def add_skip(residual: Tensor, clip: Tensor, *, skip: Skip, scale: int) -> Tensor:
+    """Add the enlarged reference frames, in float32 whatever the precision of the layers.
+
+    Args:
+        residual: ``(B, T, 3, s*H, s*W)``.
+        clip: the reference frames, ``(B, T, 3, H, W)``.
+        skip: how they are enlarged, or ``none``.
+        scale: s.
+    """
+    residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
+    if skip == "none":
+        return residual
+    with torch.autocast(clip.device.type, enabled=False):
+        low = clip.to(residual.dtype)
+        if skip == "bicubic":
+            return residual + resize_bicubic(low, scale=scale)
+        flat = F.interpolate(low.flatten(0, 1), scale_factor=scale, mode="bilinear", align_corners=False)
+        return residual + flat.view_as(residual)
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -1,4 +1,7 @@
-"""Weights on disk: safetensors with the recipe of their network inside; nothing is unpickled."""
+"""Weights on disk: safetensors with the recipe of their network inside; nothing is unpickled.
+
+Weights of other code bases are read by :mod:`workbench.models.foreign`.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,10 @@ from workbench.scenes import write_atomic
 
 FORMAT = "1"
 PRETRAINED = "pretrained:"
+PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar")
+"""Endings of files that torch.save writes."""
+LISTED = 20
+"""So many names are spelt out where tensors are missing or too many."""
 
 
 def pretrained_names() -> list[str]:
@@ -64,6 +71,11 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     Raises:
         WeightsError: not a safetensors file, or cut short.
     """
+    if path.suffix in PICKLES:
+        raise WeightsError(
+            f"{path}: not a safetensors file; weights of other code bases are read by models.foreign.load_foreign, and "
+            f"written as ours by `workbench convert {path} {path.with_suffix('.safetensors').name}`"
+        )
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
@@ -74,14 +86,26 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def save(network: VideoSR, path: Path, *, half: bool = False, **card: Any) -> None:
     """Write a network's weights with the recipe that builds it.
 
+    A network that the zoo did not build (an adapted one, or a class of your own) has no recipe. Give it a name:
+    ``zoo.NETWORKS["mine"] = a_function_that_builds_it``, then ``zoo.build("mine")``; its file can be loaded wherever
+    that line was run before. Or write its tensors alone, :func:`save_tensors` of its ``state_dict()``, and read them
+    with :func:`load_into` into a network that is there.
+
     Args:
         network: made by :func:`workbench.models.zoo.build`.
         path: the ``.safetensors`` file to write.
         half: store in half precision (they are floats again when loaded).
         card: further JSON-able facts that travel along (data, steps, seed, scores).
+
+    Raises:
+        WeightsError: the zoo did not build this network, so nobody could rebuild it.
     """
     if not network.recipe:
-        raise WeightsError("this network was not built by the zoo, so nobody could rebuild it; use zoo.build")
+        raise WeightsError(
+            "this network was not built by the zoo, so nobody could rebuild it; use zoo.build, for a network of your "
+            'own after zoo.NETWORKS["mine"] = a_function_that_builds_it; or write its tensors alone with '
+            "weights.save_tensors and read them with weights.load_into"
+        )
     tensors = network.state_dict()
     if half:
         tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
@@ -98,7 +122,7 @@ def load(where: str | Path) -> VideoSR:
     path = locate(where)
     tensors, metadata = read_tensors(path)
     network = build(**_recipe(path, metadata))
-    _fill(network, tensors, path)
+    fill(network, tensors, path.name)
     return network.eval()
 
 
@@ -119,7 +143,7 @@ def load_into(network: VideoSR, where: str | Path) -> None:
                 f"{path.name}: trained with skip {theirs.get('skip')!r}, this network has {ours.get('skip')!r}: "
                 "its pictures would be wrong; set the skip of the network to that of its weights"
             )
-    _fill(network, tensors, path)
+    fill(network, tensors, path.name)
 
 
 def read_card(where: str | Path) -> dict[str, Any]:
@@ -131,26 +155,39 @@ def read_card(where: str | Path) -> dict[str, Any]:
 
 def _recipe(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     if metadata.get("format") != FORMAT or "recipe" not in metadata:
-        raise WeightsError(f"{path}: not weights of this workbench (no recipe inside), or of a newer version")
+        raise WeightsError(
+            f"{path}: not weights of this workbench (no recipe inside), or of a newer version; weights of other code "
+            "bases are read by models.foreign.load_foreign and `workbench convert`"
+        )
     return json.loads(metadata["recipe"])
 
 
-def _fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], path: Path) -> None:
-    """Load a state dict; every tensor must be there, fit, and be used."""
+def fill(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str) -> None:
+    """Load a state dict; every tensor must be there, fit, be finite, and be used. Else nothing is loaded.
+
+    Args:
+        network: what is filled, in place.
+        tensors: by the network's own names; of any floating-point precision.
+        source: where they come from, for the messages.
+
+    Raises:
+        WeightsError: says which tensors are missing, not known, of another shape or not finite.
+    """
     own = network.state_dict()
     missing, extra = sorted(own.keys() - tensors.keys()), sorted(tensors.keys() - own.keys())
     if missing or extra:
-        lines = [f"missing {missing[:3]}{' ...' if len(missing) > 3 else ''}"] if missing else []
-        lines += [f"not known {extra[:3]}{' ...' if len(extra) > 3 else ''}"] if extra else []
-        raise WeightsError(f"{path.name}: these weights belong to another network: {'; '.join(lines)}")
+        lines = [f"{said} {_listed(names)}" for said, names in (("missing", missing), ("not known", extra)) if names]
+        raise WeightsError(f"{source}: these weights belong to another network: {'; '.join(lines)}")
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
             raise WeightsError(
-                f"{path.name}: {name} is {tuple(tensor.shape)}, this network wants {tuple(own[name].shape)} "
+                f"{source}: {name} is {tuple(tensor.shape)}, this network wants {tuple(own[name].shape)} "
                 "(another scale or width?)"
             )
         if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise WeightsError(
-                f"{path.name}: {name} holds NaN or infinite numbers; the training that wrote it went wrong"
-            )
+            raise WeightsError(f"{source}: {name} holds NaN or infinite numbers; the training that wrote it went wrong")
     network.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in tensors.items()})
+
+
+def _listed(names: list[str]) -> str:
+    return f"{names[:LISTED]}{f' and {len(names) - LISTED} more' if len(names) > LISTED else ''}"

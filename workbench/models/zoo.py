@@ -9,20 +9,48 @@ from typing import Any
 import torch
 
 from workbench.errors import ConfigError, unknown_name
+from workbench.models.basicvsr import basicvsr
+from workbench.models.basicvsrpp import basicvsrpp
 from workbench.models.bicubic import Bicubic
+from workbench.models.duf import duf_16l, duf_28l, duf_52l
 from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
+from workbench.models.fastdvdnet import fastdvdnet, fastdvdnet_vsr
+from workbench.models.iconvsr import iconvsr
+from workbench.models.ltd import ltd
+from workbench.models.pfnl import pfnl
+from workbench.models.rsdn import rsdn
+from workbench.models.spmc import spmc
+from workbench.models.tdan import tdan
+from workbench.models.toflow import toflow
 from workbench.models.vespcn import vespcn, vespcn_paper, vespcn_s
 from workbench.models.video_sr import VideoSR, count_parameters
+from workbench.models.vsrnet import vsrnet, vsrnet_y
 
 NETWORKS: dict[str, Callable[..., VideoSR]] = {
+    "basicvsr": basicvsr,
+    "basicvsrpp": basicvsrpp,
     "bicubic": Bicubic,
+    "duf_16l": duf_16l,
+    "duf_28l": duf_28l,
+    "duf_52l": duf_52l,
     "edvr_l": edvr_l,
     "edvr_m": edvr_m,
     "edvr_s": edvr_s,
     "edvr_tiny": edvr_tiny,
+    "fastdvdnet": fastdvdnet,
+    "fastdvdnet_vsr": fastdvdnet_vsr,
+    "iconvsr": iconvsr,
+    "ltd": ltd,
+    "pfnl": pfnl,
+    "rsdn": rsdn,
+    "spmc": spmc,
+    "tdan": tdan,
+    "toflow": toflow,
     "vespcn": vespcn,
     "vespcn_paper": vespcn_paper,
     "vespcn_s": vespcn_s,
+    "vsrnet": vsrnet,
+    "vsrnet_y": vsrnet_y,
 }
 
 
@@ -49,7 +77,7 @@ def build(name: str, **settings: Any) -> VideoSR:
         if setting not in taken:
             raise ConfigError(f"network {name}: no setting {setting!r}; there are: {', '.join(taken)}")
     network = builder(**settings)
-    defaults = {key: parameter.default for key, parameter in taken.items()}
+    defaults = {key: parameter.default for key, parameter in taken.items() if parameter.default is not parameter.empty}
     network.recipe = {"name": name, **defaults, **settings}
     return network
 
@@ -62,7 +90,7 @@ def takes_skip(name: str) -> bool:
 
 
 def table_rows() -> list[dict[str, Any]]:
-    """What there is to know of every network: name, parameters, frames, channels of F^SR, one line of words."""
+    """What there is to know of every network, one row each; ``frames`` is None where it is the whole clip."""
     rows: list[dict[str, Any]] = []
     for name, builder in NETWORKS.items():
         with torch.device("meta"):  # counted, not filled
@@ -70,9 +98,12 @@ def table_rows() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "role": network.about.role,
                 "parameters": count_parameters(network),
-                "frames": network.num_frames,
+                "frames": None if network.reach is None else network.num_frames,
                 "feature_channels": network.feature_channels,
+                "year": network.about.year,
+                "paper": network.about.paper,
                 "what": (inspect.getdoc(builder) or "").splitlines()[0],
             }
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -38,7 +39,7 @@ class ResidualBlock(nn.Module):
         return features + self.conv2(F.relu(self.conv1(features)))
 
 
-def keep_signal(*convs: nn.Conv2d, slope: float = 0.1, gain: float = 1.0) -> None:
+def keep_signal(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float = 1.0) -> None:
     """Start convolutions so that they neither shrink nor swell what goes through them (Kaiming-normal, bias 0).
 
     PyTorch's own start shrinks the signal to less than half in every layer that is followed by a (leaky) ReLU: a deep
@@ -59,3 +60,11 @@ def keep_signal(*convs: nn.Conv2d, slope: float = 0.1, gain: float = 1.0) -> Non
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
     """So many residual blocks in a row."""
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
+
+
+def pass_channel(conv: nn.Conv2d, source: int, target: int) -> None:
+    """Start one output channel of a convolution as one of its input channels, with a thousandth of what it was."""
+    rows, columns = conv.kernel_size
+    with torch.no_grad():
+        conv.weight[target] *= 1e-3
+        conv.weight[target, source, rows // 2, columns // 2] += 1.0

@@ -12,7 +12,7 @@ from workbench.errors import ShapeError
 
 
 def modulated_deform_conv(
-    features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None = None, *, groups: int = 1
+    features: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None = None, *, groups: int = 1
 ) -> Tensor:
     r"""Convolve with taps that are moved by ``offset`` and weighted by ``mask``; stride 1, same size.
 
@@ -26,7 +26,7 @@ def modulated_deform_conv(
     Args:
         features: ``(N, C, H, W)``.
         offset: ``(N, groups * k * k * 2, H, W)`` in pixels; for each group and tap ``(dy, dx)``.
-        mask: ``(N, groups * k * k, H, W)``, usually in [0, 1].
+        mask: ``(N, groups * k * k, H, W)``, usually in [0, 1]; None weighs no tap (DCNv1).
         weight: ``(C_out, C, k, k)``.
         bias: ``(C_out,)``; not modulated.
         groups: deformable groups: channels are cut into so many parts, each with offsets of its own.
@@ -40,10 +40,11 @@ def modulated_deform_conv(
     n, channels, height, width = features.shape
     out_channels, _, kernel, _ = weight.shape
     taps = kernel * kernel
-    if channels % groups or offset.shape[1] != groups * taps * 2 or mask.shape[1] != groups * taps:
+    masks = groups * taps if mask is None else mask.shape[1]
+    if channels % groups or offset.shape[1] != groups * taps * 2 or masks != groups * taps:
         raise ShapeError(
             f"deformable convolution, {channels} channels, {groups} groups, {taps} taps: want {groups * taps * 2} "
-            f"offset and {groups * taps} mask channels, got {offset.shape[1]} and {mask.shape[1]}"
+            f"offset and {groups * taps} mask channels, got {offset.shape[1]} and {masks}"
         )
     with torch.autocast(features.device.type, enabled=False):
         dtype = torch.promote_types(features.dtype, torch.float32)
@@ -59,7 +60,8 @@ def modulated_deform_conv(
         fetched = F.grid_sample(
             folded, grid.view(n * groups, taps * height, width, 2), padding_mode="zeros", align_corners=False
         )
-        fetched = fetched * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
+        if mask is not None:
+            fetched = fetched * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
         columns_NCHW = fetched.reshape(n, channels * taps, height, width)
     return F.conv2d(columns_NCHW, weight.reshape(out_channels, channels * taps, 1, 1), bias)
 

@@ -1,0 +1,399 @@
+"""A module of somebody else as teacher and student: nothing about it changes, and what it cannot do is said at once."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from workbench.distill.objective import Objective, weigh
+from workbench.distill.temporal import TemporalMemory
+from workbench.errors import ConfigError, ShapeError, WeightsError
+from workbench.inference import upscale
+from workbench.models import weights
+from workbench.models.adapter import adapt
+from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
+from workbench.models.zoo import NETWORKS, build
+from workbench.tensors import to_float, to_uint8
+
+
+class Theirs(nn.Module):
+    """A window in, the middle frame out; activations in place before and behind F^SR, as public code has them."""
+
+    def __init__(self, frames=3, scale=2, channels=8):
+        super().__init__()
+        self.scale = scale
+        self.entry = nn.Conv2d(3 * frames, channels, 3, padding=1)
+        self.widen = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
+        self.tail = nn.Sequential(nn.LeakyReLU(0.1, inplace=True), nn.Conv2d(channels, 3, 3, padding=1))
+
+    def forward(self, window):
+        features = F.relu_(self.entry(window.flatten(1, 2)))
+        return self.tail(F.pixel_shuffle(self.widen(features), self.scale))
+
+
+class Image(Theirs):
+    """The same for single images."""
+
+    def __init__(self, **settings):
+        super().__init__(frames=1, **settings)
+
+    def forward(self, image):
+        return super().forward(image[:, None])
+
+
+class Clip(Theirs):
+    """The same for clips: a running mean goes along, and the tail runs as ``how`` says."""
+
+    def __init__(self, how="flat", **settings):
+        super().__init__(frames=1, **settings)
+        self.how = how
+
+    def forward(self, clip):
+        batch, frames = clip.shape[:2]
+        mixed = (clip + clip.mean(dim=1, keepdim=True)) / 2
+        shuffled = F.pixel_shuffle(self.widen(F.relu(self.entry(mixed.flatten(0, 1)))), self.scale)
+        shuffled = shuffled.unflatten(0, (batch, frames))
+        if self.how == "flat":
+            return self.tail(shuffled.flatten(0, 1)).unflatten(0, (batch, frames))
+        return torch.stack([self.tail(shuffled[:, t].clone()) for t in range(frames)], dim=1)
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
+# -- what it makes --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("border", ["replicate", "reflection_circle"])
+def test_windows_are_those_of_the_clip(border):
+    module, clip = Theirs().eval(), torch.rand(2, 5, 3, 7, 9)
+    network = adapt(module, takes="window", num_frames=3, scale=2, border=border)
+    assert isinstance(network, SlidingWindow)
+    got = network.eval()(clip).frames
+    for centre, window in enumerate(window_indices(5, 3, border)):
+        assert torch.allclose(got[:, centre], module(clip[:, window]), atol=1e-6)
+
+
+def test_images_are_frames():
+    module, clip = Image().eval(), torch.rand(2, 3, 3, 7, 9)
+    network = adapt(module, takes="image", scale=2).eval()
+    assert (network.num_frames, network.reach) == (1, 0)
+    assert torch.allclose(network(clip).frames, module(clip.flatten(0, 1)).unflatten(0, (2, 3)), atol=1e-6)
+
+
+def test_clips_are_clips():
+    module, clip = Clip().eval(), torch.rand(2, 4, 3, 7, 9)
+    network = adapt(module, takes="clip", scale=2).eval()
+    assert network.reach is None
+    assert torch.equal(network(clip).frames, module(clip))
+    low = (torch.rand(5, 6, 8, 3) * 255).byte().numpy()
+    assert (upscale(network, low, chunk_frames=2) == to_uint8(module(to_float(low)))).all()
+
+
+@pytest.mark.parametrize(("takes", "module"), [("window", Theirs()), ("image", Image()), ("clip", Clip())])
+@pytest.mark.parametrize(("height", "width", "frames"), [(17, 23, 2), (1, 1, 1), (4, 9, 20)])
+@torch.inference_mode()
+def test_any_size_and_length(takes, module, height, width, frames):
+    settings = {"num_frames": 3} if takes == "window" else {}
+    network = adapt(
+        module, takes=takes, scale=2, features="tail.1", size_multiple=4, minimum_size=12, **settings
+    ).eval()
+    upscaled = network(torch.rand(1, frames, 3, height, width), keep="hr")
+    assert upscaled.frames.shape == (1, frames, 3, 2 * height, 2 * width)
+    assert upscaled.features.shape == (1, frames, 8, 2 * height, 2 * width)
+
+
+def test_sizes_are_padded_for_modules_that_need_it():
+    class Picky(Image):
+        def forward(self, image):
+            assert image.shape[-1] % 8 == image.shape[-2] % 8 == 0
+            assert min(image.shape[-2:]) >= 24
+            return super().forward(image)
+
+    network = adapt(Picky(), takes="image", scale=2, size_multiple=8, minimum_size=20)
+    assert network(torch.rand(1, 2, 3, 5, 30)).frames.shape == (1, 2, 3, 10, 60)
+
+
+def test_the_range_of_the_module_is_converted_on_both_sides():
+    class Double(nn.Module):
+        def forward(self, image):
+            self.seen = image
+            return image.repeat_interleave(2, -1).repeat_interleave(2, -2)
+
+    clip = torch.rand(1, 2, 3, 4, 4)
+    for low, high in [(0, 255), (-0.5, 0.5), (-1, 1)]:
+        module = Double()
+        network = adapt(module, takes="image", scale=2, value_range=(low, high)).eval()
+        got = network(clip).frames
+        assert torch.allclose(got, clip.repeat_interleave(2, -1).repeat_interleave(2, -2), atol=1e-6)
+        assert torch.allclose(module.seen, clip[0] * (high - low) + low)
+
+
+# -- what is caught -------------------------------------------------------------------------------------------------
+
+
+def shuffled_by_hand(module, window):
+    return F.pixel_shuffle(module.widen(F.relu(module.entry(window.flatten(1, 2)))), 2)
+
+
+def test_what_a_layer_reads_is_caught_before_anything_in_place_changes_it():
+    """tail.0 is an activation in place: it changes its own input. tail.1 reads what came of it."""
+    module, window = Theirs().eval(), torch.rand(1, 3, 3, 6, 6)
+    before = shuffled_by_hand(module, window)
+    assert before.min() < 0
+    for layer, wanted in [("tail.0", before), ("tail", before), ("tail.1", F.leaky_relu(before, 0.1))]:
+        network = adapt(module, takes="window", num_frames=3, scale=2, features=layer).eval()
+        assert network.feature_channels == 8
+        upscaled = network(window, keep="hr")
+        assert torch.allclose(upscaled.features[:, 1], wanted, atol=1e-6)
+        assert torch.allclose(upscaled.frames[:, 1], module(window), atol=1e-6)
+
+
+def test_aligned_features_come_along():
+    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail", aligned="widen")
+    assert network.aligned_channels == 8
+    upscaled = network(torch.rand(1, 2, 3, 6, 7), keep="hr")
+    assert upscaled.aligned.shape == (1, 2, 8, 6, 7)
+    assert upscaled.aligned.min() >= 0
+
+
+@pytest.mark.parametrize("how", ["flat", "frame by frame"])
+def test_features_of_clips_are_in_the_order_of_the_frames(how):
+    module, clip = Clip(how).eval(), torch.rand(2, 4, 3, 6, 6)
+    network = adapt(module, takes="clip", scale=2, features="tail.1").eval()
+    upscaled = network(clip, keep="hr")
+    assert upscaled.features.shape == (2, 4, 8, 12, 12)
+    for t in range(4):
+        assert torch.allclose(module.tail[1](upscaled.features[:, t]), upscaled.frames[:, t], atol=1e-6)
+
+
+def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
+    module = Theirs()
+    network = adapt(module, takes="window", num_frames=3, scale=2, features="tail.1").eval()
+    assert network(torch.rand(1, 2, 3, 6, 6)).features is None
+    network(torch.rand(1, 2, 3, 6, 6), keep="hr")
+    assert [part for part in module.modules() if part._forward_pre_hooks] == []
+
+    def breaks(_self, window):
+        raise RuntimeError("broken")
+
+    module.__class__ = type("Broken", (Theirs,), {"forward": breaks})
+    with pytest.raises(RuntimeError, match="broken"):
+        network(torch.rand(1, 2, 3, 6, 6), keep="hr")
+    assert [part for part in module.modules() if part._forward_pre_hooks] == []
+
+
+def test_the_module_is_left_as_it_was():
+    """Modes of its parts, what batch normalisation has seen, and the dice of everybody else."""
+    module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
+    module[0].eval()
+    before, dice = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    adapt(module, takes="image", scale=2)
+    assert [part.training for part in module] == [False, True, True]
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), dice)
+
+
+def test_a_copy_catches_from_the_copy():
+    """As for an average of weights."""
+    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail").eval()
+    other = copy.deepcopy(network)
+    for parameter in other.parameters():
+        nn.init.zeros_(parameter)
+    clip = torch.rand(1, 2, 3, 6, 6)
+    assert other(clip, keep="hr").features.abs().max() == 0
+    assert network(clip, keep="hr").features.abs().max() > 0
+
+
+@pytest.mark.slow
+def test_compiled_around_the_adapter_it_gives_the_same():
+    """On the eager backend: what is traced and where it breaks is the same, and no compiler is needed."""
+    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1").eval()
+    compiled = torch.compile(network, backend="eager")
+    for clip in torch.rand(3, 1, 3, 3, 6, 6):
+        for keep in (None, "hr"):
+            wanted, got = network(clip, keep=keep), compiled(clip, keep=keep)
+            assert torch.allclose(got.frames, wanted.frames, atol=1e-6)
+            assert keep is None or torch.allclose(got.features, wanted.features, atol=1e-6)
+
+
+# -- distillation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize(("takes", "module"), [("window", Theirs()), ("image", Image()), ("clip", Clip())])
+def test_both_roles_of_distillation(role, takes, module):
+    settings = {"num_frames": 3} if takes == "window" else {}
+    theirs = adapt(module, takes=takes, scale=2, features="tail.1", **settings)
+    ours = build("vespcn", scale=2, channels=8, hr_channels=8)
+    student, teacher = (ours, theirs.eval()) if role == "teacher" else (theirs, ours.eval())
+    teacher.requires_grad_(False)
+    memory = TemporalMemory(8, 8, hidden_channels=4, stride=2)
+    objective = Objective(spatial_weight=0.1, temporal_weight=0.1, memory=memory)
+    low, high = torch.rand(1, 3, 3, 8, 8), torch.rand(1, 3, 3, 16, 16)
+    optimiser = torch.optim.Adam(student.parameters(), lr=1e-3)
+    for step in (1, 2):
+        with torch.no_grad():
+            taught = teacher(low, keep="hr")
+        terms, _ = objective.terms(student(low, keep="hr"), high, taught)
+        assert set(terms) == {"reconstruction", "spatial", "temporal"}
+        optimiser.zero_grad()
+        weigh(terms, objective.weights(step)).backward()
+        gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
+        assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
+        optimiser.step()
+    teacher.requires_grad_(True)
+
+
+def test_features_carry_gradient_through_the_copy():
+    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1")
+    network(torch.rand(1, 2, 3, 6, 6), keep="hr").features.square().sum().backward()
+    assert network.module.entry.weight.grad.abs().sum() > 0
+    assert network.module.tail[1].weight.grad is None  # behind F^SR
+
+
+# -- weights --------------------------------------------------------------------------------------------------------
+
+
+def test_an_adapted_network_says_why_it_cannot_be_saved_and_what_can_be_done(tmp_path):
+    network = adapt(Image(), takes="image", scale=2)
+    with pytest.raises(WeightsError, match=r"not built by the zoo.*NETWORKS\[\"mine\"\].*save_tensors.*load_into"):
+        weights.save(network, tmp_path / "w.safetensors")
+    weights.save_tensors(tmp_path / "w.safetensors", network.state_dict())
+    other = adapt(Image(), takes="image", scale=2)
+    weights.load_into(other, tmp_path / "w.safetensors")
+    assert torch.equal(other.module.entry.weight, network.module.entry.weight)
+
+
+def test_with_a_name_in_the_zoo_it_is_a_network_like_any_other(tmp_path, monkeypatch):
+    def mine(*, scale: int = 2, channels: int = 8) -> VideoSR:
+        return adapt(Image(scale=scale, channels=channels), takes="image", scale=scale, features="tail.1")
+
+    monkeypatch.setitem(NETWORKS, "mine", mine)
+    network = build("mine", channels=4)
+    weights.save(network, tmp_path / "w.safetensors")
+    again = weights.load(tmp_path / "w.safetensors")
+    assert again.recipe == {"name": "mine", "scale": 2, "channels": 4}
+    assert torch.equal(again.module.entry.weight, network.module.entry.weight)
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+
+class Returns(nn.Module):
+    def __init__(self, made):
+        super().__init__()
+        self.made = made
+
+    def forward(self, image):
+        return self.made(image)
+
+
+def test_another_scale():
+    with pytest.raises(
+        ConfigError, match=r"of images \(2, 3, 16, 16\) it makes \(2, 3, 32, 32\); want \(2, 3, 64, 64\)"
+    ):
+        adapt(Image(scale=2), takes="image", scale=4)
+    with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 5"):
+        adapt(Image(scale=2), takes="image", scale=5)
+
+
+def test_another_number_of_frames():
+    with pytest.raises(
+        ConfigError, match=r"does not take windows of shape \(2, 5, 3, 16, 16\): RuntimeError: .*num_frames"
+    ):
+        adapt(Theirs(frames=3), takes="window", num_frames=5, scale=2)
+    with pytest.raises(ConfigError, match="window: want an odd number of frames, got 4"):
+        adapt(Theirs(frames=4), takes="window", num_frames=4, scale=2)
+    with pytest.raises(ConfigError, match=r"num_frames: only windows have so many, clips do not"):
+        adapt(Clip(), takes="clip", num_frames=3, scale=2)
+
+
+def test_another_kind_of_input():
+    with pytest.raises(ConfigError, match=r"does not take windows of shape \(2, 1, 3, 16, 16\)"):
+        adapt(Image(), takes="window", scale=2)
+    with pytest.raises(ConfigError, match=r"does not take images of shape \(2, 3, 16, 16\)"):
+        adapt(Theirs(), takes="image", scale=2)
+    with pytest.raises(ConfigError, match=r"does not take clips of shape \(2, 3, 3, 16, 16\)"):
+        adapt(Image(), takes="clip", scale=2)
+    with pytest.raises(ConfigError, match="takes: want 'window', 'clip' or 'image', got 'video'"):
+        adapt(Image(), takes="video", scale=2)
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda image: (image, None), "want one tensor out of it, got tuple; wrap it"),
+        (lambda image: image.numpy(), "want one tensor out of it, got ndarray"),
+        (lambda image: image[:, :1].repeat(1, 1, 2, 2), r"makes \(2, 1, 32, 32\); want \(2, 3, 32, 32\)"),
+    ],
+)
+def test_what_is_no_picture(made, message):
+    with pytest.raises(ConfigError, match=message):
+        adapt(Returns(made), takes="image", scale=2)
+
+
+def test_no_such_layer():
+    with pytest.raises(
+        ConfigError, match=r"features: the module has no layer 'tial.1', did you mean 'tail.1'\? There are: ent"
+    ):
+        adapt(Image(), takes="image", scale=2, features="tial.1")
+    with pytest.raises(ConfigError, match="aligned: the module has no layer 'zzz'; There are: entry, widen, tail"):
+        adapt(Image(), takes="image", scale=2, aligned="zzz")
+
+
+def test_a_layer_that_reads_something_else():
+    with pytest.raises(ConfigError, match=r"features: the layer widen reads \(2, 8, 16, 16\); name one .* C, 32, 32\)"):
+        adapt(Image(), takes="image", scale=2, features="widen")
+    with pytest.raises(ConfigError, match=r"aligned: the layer tail reads \(2, 8, 32, 32\); name one .* C, 16, 16\)"):
+        adapt(Image(), takes="image", scale=2, features="tail", aligned="tail")
+
+
+def test_a_layer_that_does_not_run_or_runs_too_often():
+    module = Image()
+    module.spare = nn.Conv2d(8, 3, 1)
+    with pytest.raises(ConfigError, match="features: the layer spare did not run"):
+        adapt(module, takes="image", scale=2, features="spare")
+    twice = nn.Sequential(Image(), nn.Conv2d(3, 3, 1))
+    twice.append(twice[1])
+    with pytest.raises(ConfigError, match=r"features: want the layer 1 to read 2 frames at once.*it ran 2 times"):
+        adapt(twice, takes="image", scale=2, features="1")
+
+
+def test_asking_for_what_there_is_not():
+    clip = torch.rand(1, 2, 3, 6, 6)
+    with pytest.raises(ConfigError, match="no high-resolution features"):
+        adapt(Image(), takes="image", scale=2)(clip, keep="hr")
+    with pytest.raises(ConfigError, match=r"one tap, 'hr' .*got 'shuffle'"):
+        adapt(Image(), takes="image", scale=2, features="tail")(clip, keep="shuffle")
+
+
+def test_a_module_that_changes_its_mind():
+    """What held for the probe need not hold for ever."""
+    module = Returns(lambda image: image.repeat(1, 1, 2, 2))
+    network = adapt(module, takes="image", scale=2)
+    module.made = lambda image: image
+    with pytest.raises(ShapeError, match=r"the module's output: want \(2, 3, 12, 12\), got \(2, 3, 6, 6\)"):
+        network(torch.rand(1, 2, 3, 6, 6))
+
+
+def test_a_compiled_module_is_told_apart():
+    """Without compiling: the wrapper is recognised by the module it holds."""
+    module = nn.Module()
+    module._orig_mod = Image()
+    with pytest.raises(ConfigError, match="adapt it first, compile then"):
+        adapt(module, takes="image", scale=2, features="tail")
+
+
+def test_a_range_that_is_none():
+    with pytest.raises(ConfigError, match=r"value_range: want \(low, high\) with low < high, got \(1, 0\)"):
+        adapt(Image(), takes="image", scale=2, value_range=(1, 0))
+
+
+def test_clips_are_checked_at_the_door_here_too():
+    with pytest.raises(ShapeError, match="divide 8-bit numbers by 255"):
+        adapt(Clip(), takes="clip", scale=2).eval()(torch.rand(1, 2, 3, 6, 6) * 255)

@@ -1,0 +1,140 @@
+"""What networks cost, counted by hand and by other people."""
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.errors import ConfigError
+from workbench.models.bicubic import Bicubic
+from workbench.models.cost import cost, in_units, layers
+from workbench.models.video_sr import About, Upscaled, VideoSR
+from workbench.models.zoo import build
+
+PIXELS = 180 * 120
+
+
+def test_vespcn_by_hand():
+    """The paper's network in RGB: kernel area x channels in x channels out x pixels that come out, layer by layer."""
+    half, quarter = PIXELS // 4, PIXELS // 16
+    coarse = 25 * 6 * 24 * half + 9 * 24 * 24 * half
+    coarse += 25 * 24 * 24 * quarter + 9 * 24 * 24 * quarter + 9 * 24 * 32 * quarter
+    fine = (25 * 11 * 24 + 3 * 9 * 24 * 24 + 9 * 24 * 8) * half
+    enlarging = (9 * 9 * 24 + 7 * 9 * 24 * 24 + 9 * 24 * 48) * PIXELS
+    two_neighbours = 2 * (coarse + fine)
+    found = cost(build("vespcn_paper"))
+    assert found.macs == found.macs_alone == two_neighbours + enlarging
+    assert found.parameters == 108_232
+
+
+def test_vsrnet_by_hand():
+    """9-5-5 at high resolution on five frames; the first layer is done for each window anew."""
+    large = 16 * PIXELS
+    y = (5 * 81 * 1 * 64 + 25 * 320 * 32 + 25 * 32 * 1) * large
+    rgb = (5 * 81 * 3 * 64 + 25 * 320 * 32 + 25 * 32 * 3) * large
+    assert cost(build("vsrnet_y")).macs == y
+    assert cost(build("vsrnet")).macs == rgb
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "published", "pyramid"),
+    [("edvr_m", {}, 183, 5), ("edvr_m", {"num_frames": 7}, 237, 7), ("edvr_l", {}, 985, 7)],
+)
+def test_edvr_alone_is_what_the_public_code_takes(name, settings, published, pyramid):
+    """GMAC of one window, of running BasicSR; ours shares the pyramids of all frames but the new one."""
+    found = cost(build(name, **settings))
+    assert round(found.macs_alone / 1e9) == published
+    width, blocks = (64 if name == "edvr_m" else 128), 5
+    level1 = 9 * (3 * width + 2 * blocks * width * width) * PIXELS
+    levels = 9 * width * width * 2 * (PIXELS // 4 + PIXELS // 16)
+    assert found.macs_alone - found.macs == (pyramid - 1) * (level1 + levels)
+
+
+def test_what_indices_decide_is_counted_for_real():
+    """FastDVDnet reads the numbers of its windows, which fake tensors do not have; three triples become one new one."""
+    found = cost(build("fastdvdnet", channels=4, entry_channels=3), height=16, width=24)
+    assert found.macs_alone == 2 * found.macs  # a first and a second stage alike; three of the first, or one
+    assert found.macs > 0
+
+
+def test_keyframes_are_shared_out():
+    """IconVSR: with every frame a keyframe each takes more than with every fifth; both are steady."""
+    tiny = {"channels": 8, "blocks": 1, "groups": 2, "tail_channels": 8}
+    one = cost(build("iconvsr", keyframe_stride=1, **tiny), height=16, width=16).macs
+    five = cost(build("iconvsr", keyframe_stride=5, **tiny), height=16, width=16).macs
+    assert five < one
+
+
+@pytest.mark.parametrize("name", ["basicvsr", "basicvsrpp", "rsdn"])
+def test_recurrent_networks_cost_the_same_for_every_further_frame(name):
+    from workbench.models.cost import _count
+
+    tiny = {"channels": 8, "blocks": 1} | ({"groups": 4} if name == "basicvsrpp" else {})
+    network = build(name, **tiny)
+    found = cost(network, height=16, width=16)
+    assert found.macs_alone is None
+    assert found.macs == _count(network, 8, 16, 16) - _count(network, 7, 16, 16)
+
+
+def test_nothing_is_computed_and_nothing_stays_behind():
+    network = build("edvr_tiny").train()
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    cost(network, height=16, width=16)
+    layers(network, height=16, width=16)
+    assert network.training
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert all(type(parameter) is nn.Parameter for parameter in network.parameters())
+    assert [name for name, part in network.named_modules() if part._forward_hooks or part._forward_pre_hooks] == []
+
+
+def test_bicubic_costs_nothing_that_is_counted():
+    found = cost(Bicubic())
+    assert (found.parameters, found.macs, found.macs_alone) == (0, 0, None)
+
+
+def test_layers_have_shapes_and_add_up():
+    network = build("edvr_tiny")
+    rows = layers(network)
+    assert [row.name for row in rows] == [name for name, _ in network.named_modules()]
+    whole, by_name = rows[0], {row.name: row for row in rows}
+    assert whole.macs == cost(network).macs_alone
+    assert whole.shape == (1, 1, 3, 480, 720)
+    assert sum(row.macs for row in rows if row.depth == 1) == whole.macs
+    assert sum(row.parameters for row in rows if row.depth == 1) == whole.parameters == 178_371
+    assert by_name["conv_first"].shape == (5, 16, 120, 180)  # once per frame
+    assert by_name["conv_last"].shape == (1, 3, 480, 720)  # once per window
+    assert by_name["conv_first"].macs == 5 * 9 * 3 * 16 * PIXELS
+    assert (by_name["pcd_align.dcn_pack"].shape, by_name["pcd_align.dcn_pack"].calls) == (None, 0)
+
+
+class Stubborn(VideoSR):
+    """One convolution, called twice, behind a look at the numbers."""
+
+    about = About(paper="none", year=2000, role="both", features="")
+
+    def __init__(self):
+        super().__init__(scale=2)
+        self.layer = nn.Conv2d(3, 3, 3, padding=1)
+
+    def forward(self, clip, keep=None):
+        frames = self.layer(self.layer(clip.flatten(0, 1)))
+        assert frames.mean().item() > -1e9
+        return Upscaled(frames.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, clip.shape[:2]))
+
+
+def test_a_network_of_ones_own_that_looks_at_numbers():
+    found = cost(Stubborn(), height=5, width=7)
+    assert found.macs == 2 * 9 * 3 * 3 * 35
+    (_, layer) = layers(Stubborn(), height=5, width=7)
+    assert (layer.calls, layer.shape, layer.macs) == (2, (3, 3, 5, 7), 3 * found.macs)
+
+
+def test_an_empty_frame_is_refused():
+    with pytest.raises(ConfigError, match="want 1x1 or more, got 0x120"):
+        cost(Bicubic(), width=0)
+
+
+@pytest.mark.parametrize(
+    ("macs", "words"), [(0, "0"), (7, "7.00"), (999, "999"), (1e3, "1.00 k"), (18_651e6, "18.7 G"), (985e9, "985 G")]
+)
+def test_in_units(macs, words):
+    assert in_units(macs) == words

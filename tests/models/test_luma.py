@@ -1,0 +1,58 @@
+"""Networks that see luma only: what they do not see goes past them unchanged."""
+
+import pytest
+import torch
+
+from workbench.imaging import resize_bicubic, rgb_to_y, rgb_to_ycbcr
+from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.zoo import build
+
+SMALL = {"vsrnet_y": {"channels": 4, "hr_channels": 4}, "spmc": {"channels": 4}, "ltd": {"channels": 4}}
+
+
+def test_luma_is_the_field_s_luma():
+    rgb = torch.rand(2, 3, 4, 5)
+    luma, chroma = split_luma(rgb)
+    assert torch.allclose(luma[:, 0] * 255, rgb_to_y(rgb), atol=1e-4)
+    assert chroma.shape == (2, 2, 4, 5)
+
+
+@pytest.mark.parametrize("scale", [1, 2, 3, 4])
+def test_what_is_split_and_enlarged_bicubic_is_the_bicubic_picture(scale):
+    rgb = torch.rand(2, 3, 4, 5)
+    luma, chroma = split_luma(rgb)
+    joined = join_luma(resize_bicubic(luma, scale=scale), chroma, scale=scale)
+    assert torch.allclose(joined, resize_bicubic(rgb, scale=scale), atol=1e-5)
+
+
+def test_a_change_of_luma_is_a_change_of_luma_alone():
+    rgb = torch.rand(2, 3, 8, 8)
+    change = torch.rand(2, 1, 8, 8) * 0.1
+    before, after = rgb_to_ycbcr(rgb), rgb_to_ycbcr(rgb + join_luma(change, None, scale=4))
+    assert torch.allclose(after[:, :1] - before[:, :1], change, atol=1e-6)
+    assert torch.allclose(after[:, 1:], before[:, 1:], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("skip", ["none", "bicubic"])
+@torch.inference_mode()
+def test_networks_in_luma_leave_chroma_to_the_bicubic(name, skip):
+    """8x12 fits all of them; the weights are random, so the luma is not the bicubic's."""
+    torch.manual_seed(0)
+    network = build(name, skip=skip, **SMALL[name]).eval()
+    for parameter in network.parameters():
+        parameter.add_(torch.randn_like(parameter) * 0.05)
+    clip = torch.rand(1, 3, 3, 8, 12)
+    ours = rgb_to_ycbcr(network(clip).frames)
+    bicubic = rgb_to_ycbcr(resize_bicubic(clip, scale=4))
+    assert torch.allclose(ours[:, :, 1:], bicubic[:, :, 1:], atol=2e-5)
+    assert not torch.allclose(ours[:, :, :1], bicubic[:, :, :1], atol=1e-2)
+    assert network.about.colour == "y"
+
+
+def test_half_precision_around_does_not_reach_the_colours():
+    luma, chroma = torch.rand(1, 1, 8, 8), torch.rand(1, 2, 8, 8)
+    exact = join_luma(luma, chroma, scale=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(join_luma(luma, chroma, scale=1), exact)
+        assert split_luma(exact)[0].dtype == torch.float32

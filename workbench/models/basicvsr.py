@@ -1,0 +1,110 @@
+"""BasicVSR (Chan et al., CVPR 2021): what is known of a frame travels through the whole clip, in both directions.
+
+From the last frame to the first, then from the first to the last, a state of 64 channels is warped onto the next frame
+by an optical flow, joined with the frame and refined by residual blocks. The two states of a frame are fused, and
+EDVR's tail makes the picture.
+
+Where we differ: the flow network begins at all but zero flow and learns with the rest; the published model begins with
+SPyNet trained on Sintel, holds it for 5,000 steps, then lets it learn at an eighth of the rate. Layers begin so that
+they keep the signal's size, and the last one nearly silent, so that short trainings work. Pictures smaller than 64
+pixels, for which public implementations warn or stop, work. The published model is for scale 4 and adds the bilinear
+enlargement.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from workbench.imaging import warp
+from workbench.models.parts.blocks import keep_signal, leaky
+from workbench.models.parts.flow import SPyNet
+from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.recurrent import Recurrent
+from workbench.models.video_sr import About, Seen, Skip, Tap
+
+
+class BasicVSR(Recurrent):
+    """Propagate backwards and forwards, fuse, enlarge.
+
+    Memory of the first half, inference: the fused features of all frames and, before they are stacked, as many states;
+    ``2 * channels`` numbers a low-resolution pixel and frame: at 64 channels 11 MB a frame of 180x120.
+
+    Args:
+        channels: width at low resolution.
+        blocks: residual blocks of each direction (30 published; public models with 15 and 7 exist).
+        tail_channels: width at high resolution, and so of F^SR; 64 in the published model whatever ``channels`` is.
+        scale: 4 as published; 2 and 3 have one shuffle.
+        skip: see :class:`Recurrent`.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(BasicVSR())
+        6291311
+    """
+
+    about = About(
+        paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
+        year=2021,
+        role="teacher",
+        features="64 channels at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
+        "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
+        aligned="the states of both directions, fused",
+        differs="the flow network starts untrained, at all but zero flow, and learns with the rest",
+    )
+
+    slow = ("flow.",)
+
+    def __init__(
+        self,
+        *,
+        channels: int = 64,
+        blocks: int = 30,
+        tail_channels: int = 64,
+        scale: int = 4,
+        skip: Skip = "bilinear",
+    ) -> None:
+        super().__init__(scale=scale, skip=skip)
+        self.feature_channels, self.aligned_channels = tail_channels, channels
+        self.flow = SPyNet()
+        self.backward_trunk = Trunk((3, channels), channels, blocks)
+        self.forward_trunk = Trunk((3, channels), channels, blocks)
+        self.fusion = nn.Conv2d(2 * channels, channels, 1)
+        self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
+        keep_signal(self.fusion)
+
+    def propagate(self, clip: Tensor) -> Tensor:
+        """The fused states of all frames, ``(B, T, channels, H, W)``."""
+        batch, _, _, height, width = clip.shape
+        frames = clip.unbind(dim=1)
+        to_next, to_previous = self.flow.along(clip)
+        nothing = clip.new_zeros(batch, self.aligned_channels, height, width)
+
+        states: list[Tensor] = []  # the last frame's first
+        state = nothing
+        for number in reversed(range(len(frames))):
+            if states:
+                state = warp(state, to_next[:, number], beyond="zeros")
+            state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
+            states.append(state)
+
+        fused: list[Tensor] = []
+        state = nothing
+        for number, frame in enumerate(frames):
+            if fused:
+                state = warp(state, to_previous[:, number - 1], beyond="zeros")
+            state = self.forward_trunk(torch.cat((frame, state), dim=1))
+            fused.append(leaky(self.fusion(torch.cat((states.pop(), state), dim=1))))
+        return torch.stack(fused, dim=1)
+
+    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+        """EDVR's tail."""
+        residual, features = self.tail(features_NCHW, keep)
+        return Seen(residual, features, features_NCHW if keep else None)
+
+
+def basicvsr(
+    *, scale: int = 4, skip: Skip = "bilinear", channels: int = 64, blocks: int = 30, tail_channels: int = 64
+) -> BasicVSR:
+    """As published: 64 channels, 30 blocks a direction; 6,291,311 parameters, 1,440,300 of them the flow's."""
+    return BasicVSR(scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels)

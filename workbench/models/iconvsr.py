@@ -1,0 +1,212 @@
+"""IconVSR (Chan et al., CVPR 2021): BasicVSR with refills, and directions that know of each other.
+
+BasicVSR's state forgets what one flow after another has blurred. So every fifth frame, and the last, is a keyframe: a
+small EDVR aligns and fuses its neighbours (they need no flow), and what comes of it is fused into the passing state
+(information refill). And the forward direction reads what the backward one has found of each frame (coupled
+propagation), so that the two need no fusion at the end.
+
+Where we differ: see :mod:`workbench.models.basicvsr`; the EDVR starts untrained as well (published: trained on the same
+data, without its reconstruction). Clips that are shorter than the windows of the keyframes work: frames beyond the clip
+are mirrored, as published, and what the mirror cannot supply is the nearest end. Sizes that are no multiple of 4 are
+padded by repeating the border, not by mirroring.
+
+Unconfirmed: no output of a public implementation was at hand to compare with. Counts of parameters, of the layers and
+of the keyframes are those of the public ones, and the EDVR parts are compared in the tests of EDVR.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from workbench.errors import ConfigError
+from workbench.imaging import warp
+from workbench.models.edvr import PCDAlignment, TSAFusion
+from workbench.models.parts.blocks import conv3x3, keep_signal, leaky, residual_blocks
+from workbench.models.parts.flow import SPyNet
+from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.recurrent import Recurrent
+from workbench.models.video_sr import About, Seen, Skip, Tap
+
+
+class Keyframes(nn.Module):
+    """EDVR up to its fusion: what a window of frames knows of its middle one.
+
+    Args:
+        channels: width of every layer.
+        num_frames: of a window.
+        groups: deformable groups.
+        front_blocks: residual blocks that each frame goes through.
+    """
+
+    def __init__(self, channels: int, *, num_frames: int, groups: int, front_blocks: int = 5) -> None:
+        super().__init__()
+        self.conv_first = conv3x3(3, channels)
+        self.feature_extraction = residual_blocks(channels, front_blocks)
+        self.conv_l2_1 = conv3x3(channels, channels, stride=2)
+        self.conv_l2_2 = conv3x3(channels, channels)
+        self.conv_l3_1 = conv3x3(channels, channels, stride=2)
+        self.conv_l3_2 = conv3x3(channels, channels)
+        self.pcd_align = PCDAlignment(channels, groups)
+        self.fusion = TSAFusion(channels, num_frames)
+        keep_signal(self.conv_first, self.conv_l2_1, self.conv_l2_2, self.conv_l3_1, self.conv_l3_2)
+
+    def pyramid(self, frames_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features of each frame: full, half and quarter resolution."""
+        level1 = self.feature_extraction(leaky(self.conv_first(frames_NCHW)))
+        level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
+        level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
+        return level1, level2, level3
+
+    def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
+        """From the pyramids of a window's frames to ``(N, C, H, W)``."""
+        reference = window[len(window) // 2]
+        return self.fusion(torch.stack([self.pcd_align(neighbour, reference) for neighbour in window], dim=1))
+
+
+def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, list[int]]:
+    """Which frames are keyframes, and which frames each of them looks at.
+
+    Every ``stride``-th frame and the last. Beyond the first frame lie frames ``2 * padding`` down to ``padding + 1``,
+    beyond the last the same counted from the end; in a clip that is too short for these, the nearest end.
+
+    Example:
+        >>> keyframe_windows(7, stride=5, padding=2)
+        {0: [4, 3, 0, 1, 2], 5: [3, 4, 5, 6, 3], 6: [4, 5, 6, 3, 2]}
+    """
+    last = frames - 1
+    mirror = range(2 * padding, padding, -1)
+    line = [min(number, last) for number in mirror] + list(range(frames))
+    line += [max(last - number, 0) for number in reversed(mirror)]
+    return {key: line[key : key + 2 * padding + 1] for key in sorted({*range(0, frames, stride), last})}
+
+
+class IconVSR(Recurrent):
+    """Propagate backwards, then forwards with what was found; refill at keyframes; enlarge.
+
+    Memory of the first half, inference: the pyramids of the frames that keyframes look at, then the states of both
+    directions: ``2 * channels`` numbers a low-resolution pixel and frame: at 64 channels 11 MB a frame of 180x120.
+
+    Args:
+        channels: width at low resolution.
+        blocks: residual blocks of each direction (30 published).
+        keyframe_stride: every so many frames the state is refilled.
+        temporal_padding: frames to either side that a keyframe looks at: 2 (REDS; 8,694,991 parameters) or 3
+            (Vimeo-90K; 8,711,375).
+        groups: deformable groups of the EDVR.
+        tail_channels: width at high resolution, and so of F^SR; 64 in the published model whatever ``channels`` is.
+        scale: 4 as published; 2 and 3 have one shuffle.
+        skip: see :class:`Recurrent`.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(IconVSR()), count_parameters(IconVSR(temporal_padding=3))
+        (8694991, 8711375)
+    """
+
+    about = About(
+        paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
+        year=2021,
+        role="teacher",
+        features="64 channels at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
+        "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
+        aligned="the states of the forward direction, which has read those of the backward one",
+        differs="the flow network and the EDVR start untrained; unconfirmed: no public output was at hand to compare",
+    )
+
+    slow = ("flow.", "conv_offset")
+    size_multiple = 4
+
+    def __init__(
+        self,
+        *,
+        channels: int = 64,
+        blocks: int = 30,
+        keyframe_stride: int = 5,
+        temporal_padding: int = 2,
+        groups: int = 8,
+        tail_channels: int = 64,
+        scale: int = 4,
+        skip: Skip = "bilinear",
+    ) -> None:
+        super().__init__(scale=scale, skip=skip)
+        for name, value in (("keyframe_stride", keyframe_stride), ("temporal_padding", temporal_padding)):
+            if value < 1:
+                raise ConfigError(f"{name}: want 1 or more, got {value}")
+        self.feature_channels, self.aligned_channels = tail_channels, channels
+        self.keyframe_stride = self.period = keyframe_stride
+        self.temporal_padding = temporal_padding
+        self.keyframes = Keyframes(channels, num_frames=2 * temporal_padding + 1, groups=groups)
+        self.flow = SPyNet()
+        self.backward_fusion = conv3x3(2 * channels, channels)
+        self.backward_trunk = Trunk((3, channels), channels, blocks)
+        self.forward_fusion = conv3x3(2 * channels, channels)
+        self.forward_trunk = Trunk((3, channels, channels), channels, blocks)
+        self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
+        keep_signal(self.backward_fusion, self.forward_fusion, slope=1.0)
+
+    def propagate(self, clip: Tensor) -> Tensor:
+        """The states of the forward direction, ``(B, T, channels, H', W')``."""
+        clip = self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
+        batch, _, _, height, width = clip.shape
+        frames = clip.unbind(dim=1)
+        to_next, to_previous = self.flow.along(clip)
+        refills = self.refills(frames)
+        nothing = clip.new_zeros(batch, self.aligned_channels, height, width)
+
+        found: list[Tensor] = []  # by the backward direction; the last frame's first
+        state = nothing
+        for number in reversed(range(len(frames))):
+            if found:
+                state = warp(state, to_next[:, number], beyond="zeros")
+            if number in refills:
+                state = self.backward_fusion(torch.cat((state, refills[number]), dim=1))
+            state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
+            found.append(state)
+
+        states: list[Tensor] = []
+        state = nothing
+        for number, frame in enumerate(frames):
+            if states:
+                state = warp(state, to_previous[:, number - 1], beyond="zeros")
+            if number in refills:
+                state = self.forward_fusion(torch.cat((state, refills[number]), dim=1))
+            state = self.forward_trunk(torch.cat((frame, found.pop(), state), dim=1))
+            states.append(state)
+        return torch.stack(states, dim=1)
+
+    def refills(self, frames: tuple[Tensor, ...]) -> dict[int, Tensor]:
+        """What the EDVR knows of each keyframe, ``(B, C, H, W)``; pyramids are made once per frame."""
+        windows = keyframe_windows(len(frames), stride=self.keyframe_stride, padding=self.temporal_padding)
+        needed = {number for window in windows.values() for number in window}
+        pyramids = {number: self.keyframes.pyramid(frames[number]) for number in needed}
+        return {key: self.keyframes([pyramids[number] for number in window]) for key, window in windows.items()}
+
+    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+        """EDVR's tail."""
+        residual, features = self.tail(features_NCHW, keep)
+        return Seen(residual, features, features_NCHW if keep else None)
+
+
+def iconvsr(
+    *,
+    scale: int = 4,
+    skip: Skip = "bilinear",
+    channels: int = 64,
+    blocks: int = 30,
+    keyframe_stride: int = 5,
+    temporal_padding: int = 2,
+    groups: int = 8,
+    tail_channels: int = 64,
+) -> IconVSR:
+    """As published for REDS: BasicVSR with refills by an EDVR-M of 5 frames; 8,694,991 parameters."""
+    return IconVSR(
+        scale=scale,
+        skip=skip,
+        channels=channels,
+        blocks=blocks,
+        keyframe_stride=keyframe_stride,
+        temporal_padding=temporal_padding,
+        groups=groups,
+        tail_channels=tail_channels,
+    )

@@ -1,0 +1,175 @@
+"""RVSR-LTD ("Robust Video Super-Resolution with Learned Temporal Dynamics", Liu et al., ICCV 2017).
+
+How many frames help depends on how fast a thing moves. So there are several super-resolution branches, each on more
+frames than the one before: 1, 3 and 5; and a temporal modulation branch that sees all frames and says, pixel by pixel
+at high resolution, how much of each estimate goes into the picture. Before all of them a spatial alignment network
+brings the neighbours onto the reference.
+
+The layers see luma; chroma is enlarged bicubic. The shuffle at the end of each branch *is* its estimate, so there are
+no high-resolution features to distil.
+
+There is no official code. The layers are those of the one public re-implementation (PFNL's authors). Where it and we
+differ from the paper: the alignment network regresses a dense flow; the paper's is a spatial transformer that regresses
+one translation per patch, with a loss towards a rectified optical flow. Where we differ from both: neighbours are
+fetched by backward warping (the re-implementation warps forward) and the modulation branch reads the aligned frames;
+the unit of the flow is a setting; every branch starts by passing the reference on. Unconfirmed: the paper's own widths.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.imaging import warp
+from workbench.models.parts.blocks import conv3x3, keep_signal, pass_channel
+from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+
+
+class SpatialAlignment(nn.Module):
+    """Estimate the flow from the reference to a neighbour at a quarter of the size, and warp.
+
+    Args:
+        channels: width of the two 9x9 layers.
+        flow_gain: low-resolution pixels that a tanh of 1 means.
+    """
+
+    def __init__(self, *, channels: int, flow_gain: float) -> None:
+        super().__init__()
+        self.flow_gain = flow_gain
+        self.conv1 = nn.Conv2d(2, channels, 9, padding=4)
+        self.conv2 = nn.Conv2d(channels, channels, 9, padding=4)
+        self.conv3 = conv3x3(channels, 2)
+        keep_signal(self.conv1, self.conv2, slope=0.0)
+        keep_signal(self.conv3, slope=1.0, gain=0.02)  # next to no motion at the start
+
+    def forward(self, reference: Tensor, neighbour: Tensor) -> Tensor:
+        """The neighbour ``(N, 1, H, W)`` as the reference ``(N, 1, H, W)`` sees it; any size."""
+        features = F.max_pool2d(F.relu(self.conv1(torch.cat((reference, neighbour), 1))), 2, ceil_mode=True)
+        features = F.max_pool2d(F.relu(self.conv2(features)), 2, ceil_mode=True)
+        features = F.interpolate(features, size=reference.shape[-2:], mode="bilinear", align_corners=False)
+        return warp(neighbour, self.conv3(features).tanh().float() * self.flow_gain)
+
+
+class TemporalModulation(nn.Module):
+    """How much of each estimate, pixel by pixel: three 5x5 layers on the enlarged frames and a softmax."""
+
+    def __init__(self, num_frames: int, branches: int, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(num_frames, channels, 5, padding=2)
+        self.conv2 = nn.Conv2d(channels, channels // 2, 5, padding=2)
+        self.conv3 = nn.Conv2d(channels // 2, branches, 5, padding=2)
+
+    def forward(self, frames_NTHW: Tensor) -> Tensor:
+        """``(N, T, s*H, s*W)`` -> weights ``(N, branches, s*H, s*W)`` that add up to 1."""
+        return self.conv3(F.relu(self.conv2(F.relu(self.conv1(frames_NTHW))))).softmax(dim=1)
+
+
+class LTD(SlidingWindow):
+    """Align, estimate from 1, 3, 5 frames, and mix.
+
+    Args:
+        num_frames: 5, and so three branches; one more for every two frames more.
+        channels: width of the branches.
+        modulation_channels: width of the first modulation layer; the second has half.
+        alignment_channels: width of the alignment network.
+        scale: 2, 3 or 4.
+        flow_gain: see :class:`SpatialAlignment`; 8 is ours, 1 in public code.
+        skip: see :class:`SlidingWindow`; the published network has none.
+        border: see :class:`SlidingWindow`.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(LTD())
+        370677
+    """
+
+    about = About(
+        paper="Liu et al., Robust video super-resolution with learned temporal dynamics, ICCV 2017",
+        year=2017,
+        role="both",
+        colour="y",
+        features="",
+        differs="dense flow instead of one translation per patch; the alignment's and the branches' own losses are not "
+        "offered; unconfirmed: the paper's own widths",
+    )
+
+    def __init__(
+        self,
+        *,
+        num_frames: int = 5,
+        channels: int = 64,
+        modulation_channels: int = 32,
+        alignment_channels: int = 32,
+        scale: int = 4,
+        flow_gain: float = 8.0,
+        skip: Skip = "none",
+        border: Border = "replicate",
+    ) -> None:
+        super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip)
+        reach = num_frames // 2
+        self.alignment = SpatialAlignment(channels=alignment_channels, flow_gain=flow_gain)
+        self.branches = nn.ModuleList(self._branch(1 + 2 * near, channels) for near in range(reach + 1))
+        self.modulation = TemporalModulation(num_frames, reach + 1, modulation_channels)
+
+    def _branch(self, frames: int, channels: int) -> nn.Sequential:
+        """An ESPCN on so many frames, which begins by repeating each pixel of the middle one."""
+        first = nn.Conv2d(frames, channels, 5, padding=2)
+        second, third = conv3x3(channels, channels), conv3x3(channels, channels)
+        last = conv3x3(channels, self.scale**2)
+        keep_signal(first, second, third, slope=0.0)
+        keep_signal(last, slope=1.0)
+        if self.skip == "none":
+            pass_channel(first, frames // 2, 0)
+            pass_channel(second, 0, 0)
+            pass_channel(third, 0, 0)
+            for pixel in range(self.scale**2):
+                pass_channel(last, 0, pixel)
+        else:
+            keep_signal(last, slope=1.0, gain=0.005)
+        return nn.Sequential(
+            first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU(), last, nn.PixelShuffle(self.scale)
+        )  # fmt: skip
+
+    def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """Luma and chroma."""
+        return split_luma(frames_NCHW)
+
+    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+        """Bring the neighbours onto the middle frame, estimate it from more and more of them, and mix."""
+        luma_NTCHW, chroma_NTCHW = pieces
+        n, frames = luma_NTCHW.shape[:2]
+        reach = frames // 2
+        reference = luma_NTCHW[:, reach]
+        neighbours = torch.cat((luma_NTCHW[:, :reach], luma_NTCHW[:, reach + 1 :]), dim=1)
+        moved = self.alignment(reference.repeat_interleave(frames - 1, dim=0), neighbours.flatten(0, 1))
+        before, after = moved.view(n, frames - 1, *reference.shape[2:]).split(reach, dim=1)
+        aligned_NTHW = torch.cat((before, reference, after), dim=1)
+
+        estimates = [
+            branch(aligned_NTHW[:, reach - near : reach + near + 1]) for near, branch in enumerate(self.branches)
+        ]
+        enlarged = F.interpolate(aligned_NTHW, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+        luma = (torch.cat(estimates, dim=1) * self.modulation(enlarged)).sum(dim=1, keepdim=True)
+        return Seen(join_luma(luma, chroma_NTCHW[:, reach] if self.skip == "none" else None, scale=self.scale))
+
+
+def ltd(
+    *,
+    scale: int = 4,
+    skip: Skip = "none",
+    num_frames: int = 5,
+    channels: int = 64,
+    modulation_channels: int = 32,
+    alignment_channels: int = 32,
+) -> LTD:
+    """Three branches on 1, 3 and 5 aligned frames, mixed pixel by pixel, in luma; 370,677 parameters."""
+    return LTD(
+        scale=scale,
+        skip=skip,
+        num_frames=num_frames,
+        channels=channels,
+        modulation_channels=modulation_channels,
+        alignment_channels=alignment_channels,
+    )

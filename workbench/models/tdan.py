@@ -1,0 +1,207 @@
+"""TDAN (Tian et al., CVPR 2020): deformable convolutions bring the neighbours onto the reference, without a flow.
+
+Every frame becomes features. For each neighbour, the features of both, side by side, say by which offsets to sample: two
+deformable convolutions bend the joined features, two more the neighbour's own, and a convolution turns these into an
+*aligned low-resolution picture*. The middle frame and its aligned neighbours go through residual blocks, are enlarged
+by pixel-shuffles, and make the picture: there is no global residual.
+
+The layers work in [-0.5, 0.5]; what goes in and comes out is [0, 1].
+
+Where we differ: offsets start at zero (mmagic; the authors start them like any convolution), and without a skip a
+fresh network repeats each pixel of the middle frame (the authors' start is noise). The joined features are a
+convolution of two halves; each half is computed once per frame and not once per pair, which is the same to rounding.
+The authors add 0.25 times (mmagic: 0.01 times) the squared error of the aligned pictures against the middle frame to
+the loss; here :meth:`TDAN.align` gives these pictures, and no loss reads them. ``scale`` 2 and 3 have one shuffle.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.models.parts.blocks import conv3x3, keep_signal, pass_channel, residual_blocks
+from workbench.models.parts.deformable import modulated_deform_conv
+from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+
+MIDDLE_GREY = 0.5
+"""What is subtracted from pictures on their way in, and added on their way out."""
+
+
+class DeformConv(nn.Module):
+    """A 3x3 deformable convolution (Dai et al., ICCV 2017): no mask, no bias; a second tensor says the offsets.
+
+    At the start the offsets are 0: a plain convolution.
+
+    Args:
+        channels: in and out.
+        groups: deformable groups.
+    """
+
+    def __init__(self, channels: int, *, groups: int) -> None:
+        super().__init__()
+        self.groups = groups
+        self.conv_offset = conv3x3(channels, groups * 18)
+        plain = nn.Conv2d(channels, channels, 3, bias=False)
+        keep_signal(plain, slope=1.0)
+        self.weight = plain.weight
+        nn.init.zeros_(self.conv_offset.weight)
+        nn.init.zeros_(self.conv_offset.bias)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, features: Tensor, offset_features: Tensor) -> Tensor:
+        """Bend ``features (N, C, H, W)`` by what a convolution reads in ``offset_features (N, C, H, W)``."""
+        offset = self.conv_offset(offset_features)
+        return modulated_deform_conv(features, offset, None, self.weight, groups=self.groups)
+
+
+class TDAN(SlidingWindow):
+    """Features, alignment to low-resolution pictures, reconstruction.
+
+    Args:
+        channels: width of every layer, and of F^SR and F^LR.
+        num_frames: 5 as published.
+        groups: deformable groups.
+        front_blocks: residual blocks that each frame goes through.
+        back_blocks: residual blocks behind the alignment.
+        scale: 4 as published (two shuffles of 2); 2 and 3 have one.
+        skip: see :class:`SlidingWindow`; the published network has none.
+        border: see :class:`SlidingWindow`.
+
+    Example:
+        >>> from workbench.models.video_sr import count_parameters
+        >>> count_parameters(TDAN())
+        1970819
+    """
+
+    about = About(
+        paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
+        year=2020,
+        role="both",
+        value_range=(-MIDDLE_GREY, MIDDLE_GREY),
+        features="right behind the last pixel-shuffle, what the last convolution reads; there is no activation, all "
+        "three taps are one",
+        aligned="the middle frame and its aligned neighbours, joined by a convolution, before the residual blocks",
+        differs="offsets start at zero, the picture at the middle frame; the loss on the aligned pictures is not offered",
+    )
+
+    def __init__(
+        self,
+        *,
+        channels: int = 64,
+        num_frames: int = 5,
+        groups: int = 8,
+        front_blocks: int = 5,
+        back_blocks: int = 10,
+        scale: int = 4,
+        skip: Skip = "none",
+        border: Border = "replicate",
+    ) -> None:
+        super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip)
+        self.feature_channels = self.aligned_channels = channels
+        self.entry = conv3x3(3, channels)
+        self.feature_extraction = residual_blocks(channels, front_blocks)
+        self.join = conv3x3(2 * channels, channels)
+        self.bend_joined1 = DeformConv(channels, groups=groups)
+        self.bend_joined2 = DeformConv(channels, groups=groups)
+        self.bend_neighbour1 = DeformConv(channels, groups=groups)
+        self.bend_neighbour2 = DeformConv(channels, groups=groups)
+        self.to_picture = conv3x3(channels, 3)
+        self.fuse = conv3x3(3 * num_frames, channels)
+        self.reconstruction = residual_blocks(channels, back_blocks)
+        factors = (2, 2) if scale == 4 else (scale,)
+        self.upscale = nn.Sequential(
+            *(
+                layer
+                for factor in factors
+                for layer in (conv3x3(channels, channels * factor**2), nn.PixelShuffle(factor))
+            )
+        )
+        self.exit = nn.Conv2d(channels, 3, 3, padding=1, bias=False)
+        self._start()
+
+    def _start(self) -> None:
+        """Begin by repeating each pixel of the middle frame; next to nothing is added to a skip."""
+        wideners = [layer for layer in self.upscale if isinstance(layer, nn.Conv2d)]
+        keep_signal(self.entry, self.fuse, slope=0.0)
+        keep_signal(self.join, self.to_picture, *wideners, self.exit, slope=1.0)
+        if self.skip != "none" or self.feature_channels < 6:
+            keep_signal(self.exit, slope=1.0, gain=0.02)
+            return
+        with torch.no_grad():
+            self.exit.weight *= 1e-3
+            for channel in range(6):  # the positive parts of red, green and blue, then the negative parts
+                colour, sign = channel % 3, 1 if channel < 3 else -1
+                pass_channel(self.fuse, 3 * (self.num_frames // 2) + colour, channel)
+                self.fuse.weight[channel] *= sign
+                for widen, shuffle in zip(wideners, self.upscale[1::2], strict=True):
+                    copies = shuffle.upscale_factor**2
+                    for copy in range(copies):
+                        pass_channel(widen, channel, channel * copies + copy)
+                self.exit.weight[colour, channel, 1, 1] += sign
+
+    def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
+        """Pictures about zero, their features, and what :attr:`join` makes of these as reference and as neighbour."""
+        pictures = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, torch.float32)) - MIDDLE_GREY
+        features = self.feature_extraction(F.relu(self.entry(pictures)))
+        as_reference, as_neighbour = self.join.weight.chunk(2, dim=1)
+        return (
+            pictures,
+            features,
+            F.conv2d(features, as_reference, self.join.bias, padding=1),
+            F.conv2d(features, as_neighbour, padding=1),
+        )
+
+    def align(self, *pieces: Tensor) -> Tensor:
+        """Low-resolution pictures of the neighbours as the middle frame sees them; the middle frame as it is.
+
+        Args:
+            pieces: of :meth:`per_frame`, each ``(N, num_frames, ...)``.
+
+        Returns:
+            ``(N, num_frames, 3, H, W)`` in [-0.5, 0.5].
+        """
+        pictures_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbour_NTCHW = pieces
+        n, frames = pictures_NTCHW.shape[:2]
+        middle = frames // 2
+
+        def neighbours(every: Tensor) -> Tensor:
+            return torch.cat((every[:, :middle], every[:, middle + 1 :]), dim=1)
+
+        joined = (neighbours(as_neighbour_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
+        joined = self.bend_joined1(joined, joined)
+        joined = self.bend_joined2(joined, joined)
+        moved = self.bend_neighbour1(neighbours(features_NTCHW).flatten(0, 1), joined)
+        moved = self.bend_neighbour2(moved, moved)
+        before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
+        return torch.cat((before, pictures_NTCHW[:, middle, None], after), dim=1)
+
+    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+        """Align the neighbours to the middle frame, fuse, reconstruct, enlarge."""
+        fused = F.relu(self.fuse(self.align(*pieces).flatten(1, 2)))
+        shuffled = self.upscale(self.reconstruction(fused))
+        residual = self.exit(shuffled)
+        if self.skip == "none":
+            residual = residual.to(torch.promote_types(residual.dtype, torch.float32)) + MIDDLE_GREY
+        return Seen(residual, shuffled if keep else None, fused if keep else None)
+
+
+def tdan(
+    *,
+    scale: int = 4,
+    skip: Skip = "none",
+    channels: int = 64,
+    num_frames: int = 5,
+    groups: int = 8,
+    front_blocks: int = 5,
+    back_blocks: int = 10,
+) -> TDAN:
+    """Neighbours bent onto the middle frame by deformable convolutions, 5 frames; 1,970,819 parameters."""
+    return TDAN(
+        scale=scale,
+        skip=skip,
+        channels=channels,
+        num_frames=num_frames,
+        groups=groups,
+        front_blocks=front_blocks,
+        back_blocks=back_blocks,
+    )
