@@ -6,7 +6,7 @@ import torch
 
 from workbench.data.crops import CropSampler, Pair, make_pair
 from workbench.data.degrade import degrade
-from workbench.errors import DataError
+from workbench.errors import DataError, ShapeError
 
 
 def marked(frames, height, width, scale=4):
@@ -120,3 +120,18 @@ def test_a_pair_is_cut_to_whole_low_pixels_and_degraded_as_if_it_lay_on_disk():
 def test_a_clip_smaller_than_one_low_pixel():
     with pytest.raises(DataError, match="9x3 pixels is too small for scale 4"):
         make_pair(np.zeros((2, 3, 9, 3), np.uint8), scale=4)
+
+
+def test_no_footage_and_clips_that_do_not_go_together():
+    with pytest.raises(DataError, match="there is no footage to cut crops from"):
+        CropSampler([], crop=8, frames=3, batch=1)
+    low, high = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((3, 32, 32, 3), np.uint8)
+    assert Pair(low=low, high=high).scale == 4
+    for pair, says in (
+        (Pair(low=low, high=high[:2]), r"high is \(2, 32, 32, 3\), which is no multiple of low, \(3, 8, 8, 3\)"),
+        (Pair(low=low, high=high[:, :, :31]), "no multiple of low"),
+        (Pair(low=low.astype(np.float32), high=high), r"low: want uint8 \(T, H, W, 3\), got float32"),
+        (Pair(low=low, high=high[0]), r"high: want uint8 \(T, H, W, 3\)"),
+    ):
+        with pytest.raises(ShapeError, match=says):
+            pair.cut(slice(0, 2), slice(0, 4), slice(0, 4))

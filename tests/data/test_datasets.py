@@ -4,159 +4,226 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.data import datasets
-from workbench.data.datasets import VID4_FRAMES, VID4_SIZES, clip_folders, load_clip, vid4
+from tests.specimens import moving_clip
+from workbench.data.datasets import SETS, SPMCS11, SPMCS30, UDM10, VID4, Published, open_set
+from workbench.data.degrade import degrade
 from workbench.data.samples import sample
+from workbench.data.video import write_video
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
-
-@pytest.fixture
-def clip(tmp_path):
-    """Ten frames of 12x8 pixels; the value of a pixel tells where it is."""
-    frames = np.zeros((10, 8, 12, 3), np.uint8)
-    frames[..., 0], frames[..., 1] = np.arange(10)[:, None, None], np.arange(8)[:, None]
-    frames[..., 2] = np.arange(12)
-    save(tmp_path / "clip", frames)
-    return frames
+HIGH = moving_clip(3, 40, 56)
 
 
 def save(folder, frames):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"{number}.png")
+        Image.fromarray(frame).save(folder / f"{number:04d}.png")
 
 
-@pytest.mark.parametrize(
-    ("crop", "part"),
-    [
-        ("", np.s_[:]),
-        ("[]", np.s_[:]),
-        ("[:]", np.s_[:]),
-        ("[2:5]", np.s_[2:5]),
-        ("[-3:]", np.s_[-3:]),
-        ("[:-4]", np.s_[:-4]),
-        ("[8:99]", np.s_[8:99]),
-        ("[:, 1:4]", np.s_[:, 1:4]),
-        ("[, , 3:]", np.s_[:, :, 3:]),
-        (" [ 1 : 3 ,:, -4:-1 ] ", np.s_[1:3, :, -4:-1]),
-        ("[-8:6, 2:, :5]", np.s_[-8:6, 2:, :5]),
-    ],
-)
-def test_a_crop_is_numpys(tmp_path, clip, crop, part):
-    assert np.array_equal(load_clip(f"{tmp_path}/clip{crop}").frames, clip[part])
+def repeat(folder, frame, count):
+    """So many equal frames, stored once."""
+    save(folder, [frame])
+    for number in range(1, count):
+        (folder / f"{number:04d}.png").hardlink_to(folder / "0000.png")
 
 
-@pytest.mark.parametrize("crop", ["[5]", "[0:8:2]", "[a:b]", "[0:1,0:1,0:1,0:1]", "[0..4]", "[1.5:2]"])
-def test_a_crop_that_cannot_be_read_shows_one_that_can(tmp_path, clip, crop):
-    with pytest.raises(ConfigError, match=r"for example 'bigbuckbunny\[0:96, :, 352:640\]'"):
-        load_clip(f"{tmp_path}/clip{crop}")
+def test_the_published_sets():
+    """Counts from the scripts of BasicSR, RBPN, RRN and mmagic."""
+    assert sum(VID4.frames.values()) == 171
+    assert VID4.frames.keys() == VID4.sizes.keys()
+    assert len(UDM10.frames) == 10
+    assert set(UDM10.frames.values()) == {32}
+    assert len(SPMCS11.frames) == 11
+    assert len(SPMCS30.frames) + SPMCS30.more == 30
+    assert set(SPMCS11.frames.values()) | {SPMCS30.more_frames} == {31}
 
 
-@pytest.mark.parametrize("crop", ["[10:]", "[3:3]", "[5:2]", "[:, 8:]", "[:, :, 20:30]", "[-2:1]"])
-def test_a_crop_that_leaves_nothing_says_how_large_the_clip_is(tmp_path, clip, crop):
-    with pytest.raises(DataError, match=r"nothing is left; .*clip has 10 frames of 12x8"):
-        load_clip(f"{tmp_path}/clip{crop}")
-
-
-def test_the_size_is_not_overstated_where_only_a_part_was_read(tmp_path, clip):
-    with pytest.raises(DataError, match="has at least 4 frames of 12x8"):
-        load_clip(f"{tmp_path}/clip[0:4, 9:]")
-
-
-def test_brackets_in_a_name(tmp_path, clip):
-    shutil.copytree(tmp_path / "clip", tmp_path / "shot[1]")
-    assert len(load_clip(f"{tmp_path}/shot[1]").frames) == 10
-    assert np.array_equal(load_clip(f"{tmp_path}/shot[1][2:4]").frames, clip[2:4])
-    with pytest.raises(ConfigError, match="not a clip with a crop"):
-        load_clip(f"{tmp_path}/clip[0:3")
-
-
-def test_samples_by_name():
-    assert np.array_equal(load_clip("carphone[3:9, :, 8:40]").frames, sample("carphone").frames[3:9, :, 8:40])
-    assert np.array_equal(load_clip("carphone[-2:]").frames, sample("carphone").frames[-2:])
-    assert load_clip("carphone[110:500]").frames.shape == (10, 72, 88, 3)
-    with pytest.raises(DataError, match="carphone has 120 frames of 88x72"):
-        load_clip("carphone[200:300]")
-
-
-def test_a_sample_wins_over_a_folder_of_its_name(tmp_path, clip, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree("clip", "carphone")
-    assert load_clip("carphone[0:1]").width == 88
-    assert load_clip("./carphone[0:1]").width == 12
-
-
-def test_names_of_nothing(tmp_path):
-    with pytest.raises(UnknownNameError, match="no sample clip, file or folder 'bikse'; did you mean 'bikes'"):
-        load_clip("bikse[0:4]")
-    with pytest.raises(VideoError, match="no such file"):
-        load_clip(f"{tmp_path}/holiday.mp4[0:4]")
-
-
-# Folders of folders
-
-
-def test_both_layouts_in_natural_order(tmp_path, clip):
-    for name in ("clip_2", "clip_10", "clip_1"):
-        save(tmp_path / "plain" / name, clip[:1])
-        save(tmp_path / "set" / "GT" / name, clip[:1])
-    (tmp_path / "set" / "BIx4").mkdir()
-    (tmp_path / "plain" / ".cache").mkdir()
-    (tmp_path / "plain" / "readme.txt").touch()
-    for folder, root in ((tmp_path / "plain", tmp_path / "plain"), (tmp_path / "set", tmp_path / "set" / "GT")):
-        assert clip_folders(folder) == {name: root / name for name in ("clip_1", "clip_2", "clip_10")}
-        assert list(clip_folders(folder)) == ["clip_1", "clip_2", "clip_10"]
-
-
-def test_folders_that_are_not_a_set(tmp_path, clip):
-    with pytest.raises(DataError, match="no such folder; want a folder of folders"):
-        clip_folders(tmp_path / "nothing")
-    with pytest.raises(DataError, match="holds pictures itself: give the folder above"):
-        clip_folders(tmp_path / "clip")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures in empty"):
-        clip_folders(tmp_path)
+# Vid4
 
 
 @pytest.fixture(scope="module")
 def whole_vid4(tmp_path_factory):
     """A stand-in: the right names, counts and sizes, all black."""
     root = tmp_path_factory.mktemp("vid4")
-    for name, count in VID4_FRAMES.items():
-        (root / "GT" / name).mkdir(parents=True)
-        Image.new("RGB", VID4_SIZES[name]).save(root / "GT" / name / "000.png")
-        for number in range(1, count):
-            (root / "GT" / name / f"{number:03d}.png").hardlink_to(root / "GT" / name / "000.png")
+    for name, count in VID4.frames.items():
+        width, height = VID4.sizes[name]
+        repeat(root / "GT" / name, np.zeros((height, width, 3), np.uint8), count)
     return root
 
 
 def test_a_whole_vid4(whole_vid4):
-    assert list(vid4(whole_vid4)) == ["calendar", "city", "foliage", "walk"]
-    assert sum(VID4_FRAMES.values()) == 171
+    found = open_set("vid4", whole_vid4)
+    assert found.name == "Vid4"
+    assert [clip.name for clip in found] == ["calendar", "city", "foliage", "walk"]
+    assert {clip.name: clip.frames for clip in found} == VID4.frames
+    assert {clip.name: clip.size for clip in found} == VID4.sizes
+    assert {clip.low_size for clip in found} == {(180, 144), (176, 144), (180, 120)}
 
 
 def test_a_shortened_vid4_is_refused_and_all_faults_are_named(whole_vid4, tmp_path):
     shutil.copytree(whole_vid4, tmp_path / "set")
     root = tmp_path / "set" / "GT"
     for number in range(31, 41):
-        (root / "calendar" / f"{number:03d}.png").unlink()
+        (root / "calendar" / f"{number:04d}.png").unlink()
     shutil.rmtree(root / "city")
-    (root / "foliage" / "007.png").unlink()
-    Image.new("RGB", (720, 486)).save(root / "foliage" / "007.png")
+    repeat(tmp_path / "foliage", np.zeros((486, 720, 3), np.uint8), 49)
+    shutil.rmtree(root / "foliage")
+    (tmp_path / "foliage").rename(root / "foliage")
     (root / "walk").rename(root / "wlak")
     with pytest.raises(DataError) as error:
-        vid4(tmp_path / "set")
+        open_set("vid4", tmp_path / "set")
     for fault in (
         "calendar has 31 of 41 frames",
         "city is missing",
-        "foliage/007.png is 720x486, not 720x480",
+        "foliage is 720x486, not 720x480",
         "walk is missing",
         "wlak is not a clip of Vid4",
-        "calendar 41, city 34, foliage 49, walk 47",
+        "calendar 41, city 34, foliage 49, walk 47 frames",
     ):
         assert fault in str(error.value)
 
 
-def test_the_example_in_the_messages_can_be_read():
-    assert datasets._parse_crop("0:96, :, 352:640", "")[2] == slice(352, 640)
-    assert "[0:96, :, 352:640]" in datasets.CROP_EXAMPLE
+def test_one_picture_of_another_size_is_enough(whole_vid4, tmp_path):
+    shutil.copytree(whole_vid4, tmp_path / "set")
+    picture = tmp_path / "set" / "GT" / "foliage" / "0007.png"
+    picture.unlink()
+    Image.new("RGB", (720, 486)).save(picture)
+    with pytest.raises(DataError, match=r"foliage/0007\.png is 720x486, not 720x480"):
+        open_set("vid4", tmp_path / "set")
+
+
+def test_the_real_vid4(shared):
+    found = open_set("vid4", shared / "data" / "vid4")
+    assert sum(clip.frames for clip in found) == 171
+    assert found["walk"].high(46).shape == (1, 480, 720, 3)
+
+
+# A miniature of any of them
+
+SMALL = Published(title="Small", frames={"a": 3, "b": 2}, sizes={"a": (56, 40)})
+
+
+def miniature(root, layout="{}"):
+    for name, count in SMALL.frames.items():
+        save(root / layout.format(name), HIGH[:count])
+    return root
+
+
+@pytest.mark.parametrize("kind", ["vid4", "udm10", "spmcs30", "spmcs11"])
+@pytest.mark.parametrize("layout", ["{}", "GT/{}", "{}/truth"])
+def test_every_set_in_every_layout(tmp_path, kind, layout):
+    found = open_set(kind, miniature(tmp_path, layout), whole=SMALL)
+    assert [(clip.name, clip.frames, clip.size) for clip in found] == [("a", 3, (56, 40)), ("b", 2, (56, 40))]
+    (tmp_path / layout.format("b") / "0001.png").unlink()
+    with pytest.raises(
+        DataError, match=r"not the whole Small: b has 1 of 2 frames\. The whole set has a 3, b 2 frames"
+    ):
+        open_set(kind, tmp_path, whole=SMALL)
+
+
+def test_low_resolution_as_mmagic_lays_it_out(tmp_path):
+    miniature(tmp_path, "GT/{}")
+    for name, count in SMALL.frames.items():
+        save(tmp_path / "BIx4" / name, degrade(HIGH[:count], "bi", 4))
+        save(tmp_path / "BDx4" / name, degrade(HIGH[:count], "bd_basicvsr", 4))
+    for low, family in (("BIx4", "bi"), ("BDx4", "bd_basicvsr")):
+        found = open_set("udm10", tmp_path, low=low, whole=SMALL)
+        assert found.degradation == family
+        assert np.array_equal(found["b"].low(), degrade(HIGH[:2], family, 4))
+
+
+def test_low_resolution_as_spmcs_lays_it_out(tmp_path):
+    miniature(tmp_path, "{}/truth")
+    for name, count in SMALL.frames.items():
+        save(tmp_path / name / "input2", degrade(HIGH[:count], "bi", 2))
+    found = open_set("spmcs11", tmp_path, scale=2, low="input2", whole=SMALL)
+    assert found.degradation == "bi"
+    assert np.array_equal(found["a"].low(), degrade(HIGH, "bi", 2))
+
+
+def test_spmcs_11_may_lie_among_the_30_but_vid4_among_nothing(tmp_path):
+    miniature(tmp_path)
+    save(tmp_path / "c", HIGH)
+    assert [clip.name for clip in open_set("spmcs11", tmp_path, whole=SMALL)] == ["a", "b"]
+    with pytest.raises(DataError, match="c is not a clip of Small"):
+        open_set("vid4", tmp_path, whole=SMALL)
+
+
+def test_clips_without_a_known_name_are_counted(tmp_path):
+    whole = Published(title="Small", frames=SMALL.frames, more=2, more_frames=3)
+    miniature(tmp_path)
+    save(tmp_path / "c", HIGH)
+    with pytest.raises(DataError, match=r"3 of 4 clips are there\. The whole set has a 3, b 2, 2 more 3 each frames"):
+        open_set("spmcs30", tmp_path, whole=whole)
+    save(tmp_path / "d", HIGH[:2])
+    with pytest.raises(DataError, match="d has 2 of 3 frames"):
+        open_set("spmcs30", tmp_path, whole=whole)
+    save(tmp_path / "d", HIGH)
+    assert len(open_set("spmcs30", tmp_path, whole=whole)) == 4
+
+
+def test_the_true_tables_on_true_counts(tmp_path):
+    """SPMCS-30 and UDM10 with all their clips and frames, tiny."""
+    tiny = np.zeros((8, 8, 3), np.uint8)
+    for name in [*SPMCS11.frames, *(f"other_{n}" for n in range(19))]:
+        repeat(tmp_path / "spmcs" / name / "truth", tiny, 31)
+    for name in UDM10.frames:
+        repeat(tmp_path / "udm10" / "GT" / name, tiny, 32)
+    assert len(open_set("spmcs30", tmp_path / "spmcs")) == 30
+    assert [clip.name for clip in open_set("spmcs11", tmp_path / "spmcs")] == list(SPMCS11.frames)
+    assert sum(clip.frames for clip in open_set("udm10", tmp_path / "udm10")) == 320
+    shutil.rmtree(tmp_path / "udm10" / "GT" / "lake")
+    with pytest.raises(DataError, match="not the whole UDM10: lake is missing"):
+        open_set("udm10", tmp_path / "udm10")
+
+
+# Videos and single clips
+
+
+def test_a_folder_of_videos(tmp_path):
+    for name in ("holiday 10.mp4", "holiday 2.mp4"):
+        write_video(tmp_path / name, HIGH, 25)
+    (tmp_path / "notes.txt").touch()
+    found = open_set("videos", tmp_path, scale=2)
+    assert [(clip.name, clip.frames, clip.size) for clip in found] == [
+        ("holiday 2", 3, (56, 40)),
+        ("holiday 10", 3, (56, 40)),
+    ]
+    low, high = found.pair(found["holiday 2"], "bd_duf", 1)
+    assert high.shape == (2, 40, 56, 3)
+    assert np.array_equal(low, degrade(high, "bd_duf", 2))
+
+
+def test_folders_that_hold_no_videos(tmp_path):
+    with pytest.raises(DataError, match="no such folder; want a folder of video files"):
+        open_set("videos", tmp_path / "nothing")
+    with pytest.raises(DataError, match=r"no video files there; want files ending in \.mp4"):
+        open_set("videos", tmp_path)
+    with pytest.raises(ConfigError, match="low resolution of videos is always made"):
+        open_set("videos", tmp_path, low="BIx4")
+    write_video(tmp_path / "a.mp4", HIGH, 25)
+    shutil.copy(tmp_path / "a.mp4", tmp_path / "a.m4v")
+    with pytest.raises(DataError, match=r"a\.m4v and a\.mp4 would be one clip; rename one"):
+        open_set("videos", tmp_path)
+    (tmp_path / "a.m4v").write_bytes(b"not a video")
+    (tmp_path / "a.mp4").unlink()
+    with pytest.raises(VideoError, match=r"a\.m4v: not a video"):
+        open_set("videos", tmp_path)
+
+
+def test_one_clip_by_name():
+    found = open_set("clip", "carphone[3:9, :, 8:40]")
+    (clip,) = found
+    assert (found.name, clip.frames, clip.size) == ("carphone[3:9, :, 8:40]", 6, (32, 72))
+    assert np.array_equal(clip.high(1, 3), sample("carphone").frames[4:6, :, 8:40])
+    with pytest.raises(UnknownNameError, match="did you mean 'bikes'"):
+        open_set("clip", "bikse")
+    with pytest.raises(ConfigError, match="a single clip has no low resolution"):
+        open_set("clip", "bikes", low="BIx4")
+
+
+def test_every_kind_is_listed():
+    assert set(SETS) == {
+        "clip", "folders", "videos", "septuplets", "vid4", "vimeo90k", "reds", "reds4", "reds_val", "spmcs30",
+        "spmcs11", "udm10",
+    }  # fmt: skip

@@ -1,12 +1,18 @@
-"""``workbench samples``: clips to work on."""
+"""``workbench samples``, ``degrade`` and ``prepare``: clips to work on."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from workbench.cli.terminal import notes
 
 
 def samples(args: Sequence[str]) -> int:
@@ -23,3 +29,134 @@ def samples(args: Sequence[str]) -> int:
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench samples")
+
+
+def degrade(args: Sequence[str]) -> int:
+    """Write the low resolution of a clip or of a whole data set."""
+
+    def command(
+        source: tyro.conf.Positional[Path],
+        target: tyro.conf.Positional[Path],
+        /,
+        *,
+        family: str = "bi",
+        scale: int = 4,
+    ) -> int:
+        """Write the low resolution of a clip or of a whole data set, as PNG, and how it was made beside it.
+
+        Start it again after it was stopped: clips that are done are looked over and kept.
+
+        Args:
+            source: a folder of pictures, a video, or a folder of such, however deep (Vid4/GT).
+            target: where the low resolution comes, in the same folders (Vid4/BIx4).
+            family: bi (MATLAB's bicubic), bd_basicvsr, bd_duf or bd_tecogan (three blurs that do not go together).
+            scale: how many times smaller: 2, 3, 4.
+        """
+        import torch
+
+        from workbench.data.low_pictures import Stage, write_low
+
+        torch.set_num_threads(os.cpu_count() or 1)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=notes) as bar:
+            task = bar.add_task("looking for clips", total=None)
+
+            def observe(stage: Stage) -> None:
+                frame = f" frame {stage.frames}" if stage.frames else ""
+                bar.update(task, description=f"{stage.clip}{frame}", completed=stage.done, total=stage.clips)
+
+            made = write_low(source, target, family=family, scale=scale, progress=observe)
+        print(f"{target}: {family} x{scale}, clips written: {made.clips} ({made.frames} frames), kept: {made.kept}")
+        return 0
+
+    return tyro.cli(command, args=list(args), prog="workbench degrade")
+
+
+def prepare(args: Sequence[str]) -> int:
+    """Make a training set of your own footage."""
+
+    def command(
+        footage: tyro.conf.Positional[tuple[Path, ...]],
+        /,
+        *,
+        out: Path,
+        form: Literal["arrays", "folders", "shards"] = "arrays",
+        shrink: Literal["auto", "1", "2", "3"] = "2",
+        crop: str = "",
+        stride: int = 7,
+        scale: int = 4,
+        degradation: str = "bi",
+        validation: tuple[str, ...] = (),
+        validation_share: float = 0.1,
+        on_damage: Literal["raise", "keep"] = "raise",
+        cut_above: float = 6.0,
+        black_below: float = 8.0,
+        repeat_below: float = 1.0,
+        still_below: float = 0.4,
+        threads: int = 0,
+    ) -> int:
+        """Make a training set of your own footage: cut at its cuts, without what is black, repeated or still.
+
+        Start it again after it was stopped: sources that are done are looked over and kept. Then train on it with
+        `workbench train --data.clips OUT`, and look at OUT/contact_sheet.png first.
+
+        Args:
+            footage: video files, folders of pictures, or folders that hold either.
+            out: the folder to write: new, empty, or that of the job to go on with.
+            form: arrays (memory-mapped, the fastest on one machine), folders (PNGs in Vimeo-90K's layout, read by many
+                programs) or shards (tar files, for clusters).
+            shrink: make frames so many times smaller, to hide the artefacts of their coding; auto: as much as leaves
+                the size of a tile.
+            crop: WIDTHxHEIGHT of the tiles cut out of every frame, or whole; empty: whole for arrays, 448x256 else.
+            stride: septuplets begin every so many frames; 7 for arrays.
+            scale: how many times smaller the low resolution is: 2, 3, 4.
+            degradation: its family: bi, bd_basicvsr, bd_duf, bd_tecogan.
+            validation: names of sources to hold out.
+            validation_share: where none are named, this share of the sources is held out, by a hash of their names.
+            on_damage: of a damaged file, keep the good frames, or raise an error.
+            cut_above: score of FFmpeg's scdet from which a frame begins a new shot.
+            black_below: frames whose mean luma (of 255) is lower are dropped.
+            repeat_below: frames that differ less than this from the last, in every square of 16 pixels, are dropped.
+            still_below: septuplets whose frames differ less than this on average are dropped.
+            threads: of the CPU; 0: as many as there are cores.
+        """
+        from workbench.data.prepare import Progress as Stage
+        from workbench.data.prepare import prepare
+        from workbench.data.prepared import Settings
+        from workbench.training.worker import set_up_process
+
+        settings = Settings(
+            form=form, shrink=shrink, crop=crop, stride=stride, scale=scale, degradation=degradation,
+            validation=validation, validation_share=validation_share, cut_above=cut_above, black_below=black_below,
+            repeat_below=repeat_below, still_below=still_below,
+        )  # fmt: skip
+        set_up_process(threads)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, left"),
+                   TimeRemainingColumn(), TextColumn("{task.fields[made]}"))  # fmt: skip
+        with Progress(*columns, console=notes) as bar:
+            task = bar.add_task("looking at the footage", total=None, made="")
+
+            def observe(stage: Stage) -> None:
+                where = f"{stage.stage} {stage.source} ({min(stage.done + 1, stage.sources)} of {stage.sources})"
+                made = f"{stage.septuplets} septuplets" if stage.septuplets else ""
+                bar.update(task, description=where, completed=stage.frames, total=stage.expected or None, made=made)
+
+            manifest = prepare(footage, out, settings, on_damage=on_damage, observe=observe)
+        table = Table("source", "split", "frames", "cuts", "dropped", "septuplets")
+        for source in manifest.sources:
+            counts = source.counts
+            dropped = ", ".join(f"{n} {why}" for why, n in counts.items() if n and why not in ("frames", "cuts"))
+            table.add_row(
+                source.name, source.split, str(counts["frames"]), str(counts["cuts"]), dropped, str(source.septuplets)
+            )
+            if source.damage:
+                notes.print(f"{source.file}: {source.damage}")
+        Console().print(table)
+        print(
+            f"{out}: {manifest.septuplets('train')} septuplets to train on, {manifest.septuplets('validation')} held "
+            f"out, {manifest.num_bytes / 1e6:,.1f} MB"
+        )
+        notes.print(f"look at {out / 'contact_sheet.png'}; train with `workbench train --data.clips {out}`")
+        return 0
+
+    return tyro.cli(command, args=list(args), prog="workbench prepare")

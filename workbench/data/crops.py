@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.degrade import degrade
-from workbench.errors import DataError
+from workbench.errors import DataError, ShapeError
 from workbench.tensors import check_frames
+
+
+class Footage(Protocol):
+    """What crops are cut from: a clip in both resolutions, in memory, mapped, or still on disk."""
+
+    @property
+    def low_shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns in low resolution."""
+        ...
+
+    def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """A part, given in low-resolution pixels: uint8 ``(T, h, w, 3)`` and ``(T, s*h, s*w, 3)``."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -20,6 +35,38 @@ class Pair:
 
     low: np.ndarray
     high: np.ndarray
+
+    @property
+    def low_shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns in low resolution."""
+        frames, height, width, _ = self.low.shape
+        return frames, height, width
+
+    @property
+    def scale(self) -> int:
+        """How many times larger ``high`` is.
+
+        Raises:
+            ShapeError: the two are not clips of which one lies under the other.
+        """
+        for name, clip in (("low", self.low), ("high", self.high)):
+            if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
+                raise ShapeError(f"{name}: want uint8 (T, H, W, 3), got {clip.dtype} {clip.shape}")
+        scale = self.high.shape[1] // self.low.shape[1]
+        frames, height, width = self.low_shape
+        if self.high.shape != (frames, scale * height, scale * width, 3):
+            raise ShapeError(f"high is {self.high.shape}, which is no multiple of low, {self.low.shape}")
+        return scale
+
+    def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`Footage`."""
+        scale = self.scale
+        return self.low[frames, rows, columns], self.high[frames, times(rows, scale), times(columns, scale)]
+
+
+def times(part: slice, scale: int) -> slice:
+    """A part of an axis in high-resolution pixels."""
+    return slice(part.start * scale, part.stop * scale)
 
 
 def make_pair(frames: np.ndarray, *, scale: int, degradation: str = "bi") -> Pair:
@@ -37,8 +84,22 @@ def make_pair(frames: np.ndarray, *, scale: int, degradation: str = "bi") -> Pai
     return Pair(low=degrade(high, degradation, scale), high=np.ascontiguousarray(high))
 
 
+def check_footage(footage: Footage, name: str, crop: int, frames: int) -> None:
+    """Make sure that crops fit.
+
+    Raises:
+        DataError: a clip that is too short or too small.
+    """
+    count, height, width = footage.low_shape
+    if count < frames or height < crop or width < crop:
+        raise DataError(
+            f"{name}: {count} frames of {width}x{height} low-resolution pixels are too few for training clips of "
+            f"{frames} frames of {crop}x{crop}; lower data.crop or data.frames"
+        )
+
+
 class CropSampler:
-    """Batches of crops ``(low, high)``; the batch of a step is the same whenever it is asked for.
+    """Batches of crops ``(low, high)``; the batch of a step is the same whenever and wherever it is asked for.
 
     Clips are drawn in proportion to the number of places that a crop can lie in.
 
@@ -49,61 +110,125 @@ class CropSampler:
         batch: crops a step.
         augment: flip, transpose and reverse in time, each with probability 1/2.
         seed: with the step, decides every draw.
+        fixed: draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones.
+        views: of every fixed crop so many augmentations, drawn once.
 
     Raises:
-        DataError: a clip is too short or too small for the crops.
+        DataError: no footage, or a clip that is too short or too small for the crops.
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], *, crop: int, frames: int, batch: int, augment: bool = True, seed: int = 0
+        self,
+        pairs: Sequence[Footage],
+        *,
+        crop: int,
+        frames: int,
+        batch: int,
+        augment: bool = True,
+        seed: int = 0,
+        fixed: int = 0,
+        views: int = 1,
     ) -> None:
+        if not pairs:
+            raise DataError("there is no footage to cut crops from")
         for number, pair in enumerate(pairs):
-            count, height, width = pair.low.shape[:3]
-            if count < frames or height < crop or width < crop:
-                raise DataError(
-                    f"clip {number + 1} of {len(pairs)}: {count} frames of {width}x{height} low-resolution pixels are "
-                    f"too few for training clips of {frames} frames of {crop}x{crop}; lower data.crop or data.frames"
-                )
+            check_footage(pair, f"clip {number + 1} of {len(pairs)}", crop, frames)
         self.pairs = list(pairs)
         self.crop, self.frames, self.batch, self.augment, self.seed = crop, frames, batch, augment, seed
-        places = np.array(
-            [
-                (p.low.shape[0] - frames + 1) * (p.low.shape[1] - crop + 1) * (p.low.shape[2] - crop + 1)
-                for p in self.pairs
-            ],
-            dtype=np.float64,
+        self.fixed, self.views = fixed, views
+        counts, heights, widths = np.array([pair.low_shape for pair in self.pairs], np.float64).T
+        share = (counts - frames + 1) * (heights - crop + 1) * (widths - crop + 1)
+        self._up_to = np.cumsum(share / share.sum())
+        self._up_to /= self._up_to[-1]
+
+    def at(self, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """The batch of a step: ``(B, T, 3, crop, crop)`` and ``(B, T, 3, s*crop, s*crop)`` in [0, 1].
+
+        Args:
+            step: from 1.
+            share: which of its crops; all where left out.
+        """
+        if self.fixed:
+            return to_batch([self.view(number) for number in self.views_at(step)[share]])
+        return to_batch([self._draw(self._dice(step, index)) for index in range(self.batch)[share]])
+
+    def after(
+        self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the steps after ``step``, up to and including ``steps``.
+
+        Args:
+            step: the last one that is done.
+            steps: the last one wanted.
+            workers: processes that cut crops beside this one; 0: they are cut here, when they are asked for. The
+                batches are the same.
+            share: see :meth:`at`.
+        """
+        batches = (self.at(number, share) for number in range(step + 1, steps + 1))
+        loaded = (
+            DataLoader(Steps(self, step, steps, share), batch_size=None, num_workers=workers) if workers else batches
         )
-        self._share = places / places.sum()
+        yield from loaded
 
-    def at(self, step: int) -> tuple[Tensor, Tensor]:
-        """The batch of a step: ``(B, T, 3, crop, crop)`` and ``(B, T, 3, s*crop, s*crop)`` in [0, 1]."""
-        drawn = [self._draw(np.random.default_rng((self.seed, step, index))) for index in range(self.batch)]
-        low = torch.from_numpy(np.stack([low for low, _ in drawn])).permute(0, 1, 4, 2, 3)
-        high = torch.from_numpy(np.stack([high for _, high in drawn])).permute(0, 1, 4, 2, 3)
-        return low.float().div(255).contiguous(), high.float().div(255).contiguous()
+    def views_at(self, step: int) -> list[int]:
+        """Which views of which fixed crops make the batch of a step: ``crop * views + view``."""
+        return [int(self._dice(step, index).integers(self.fixed * self.views)) for index in range(self.batch)]
 
-    def after(self, step: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the steps after ``step``, up to and including ``steps``."""
-        for number in range(step + 1, steps + 1):
-            yield self.at(number)
-
-    def _draw(self, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        pair = self.pairs[dice.choice(len(self.pairs), p=self._share)]
-        scale = pair.high.shape[1] // pair.low.shape[1]
-        count, height, width = pair.low.shape[:3]
-        t = dice.integers(count - self.frames + 1)
-        y = dice.integers(height - self.crop + 1)
-        x = dice.integers(width - self.crop + 1)
-        low = pair.low[t : t + self.frames, y : y + self.crop, x : x + self.crop]
-        high = pair.high[
-            t : t + self.frames,
-            y * scale : (y + self.crop) * scale,
-            x * scale : (x + self.crop) * scale,
-        ]
+    def view(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """One view of one fixed crop, whenever it is asked for: uint8 ``(T, H, W, 3)`` of both resolutions."""
+        crop, _ = divmod(number, self.views)
+        dice = np.random.default_rng((self.seed, 0, 0, crop))
+        pair = self.pairs[int(np.searchsorted(self._up_to, dice.random(), side="right"))]
+        low, high = random_crop(pair, dice, self.crop, self.frames, augment=False)
         if self.augment:
-            turns = dice.integers(2, size=4).astype(bool)
+            turns = np.random.default_rng((self.seed, 0, 1, number)).integers(2, size=4).astype(bool)
             low, high = _turn(low, turns), _turn(high, turns)
         return np.ascontiguousarray(low), np.ascontiguousarray(high)
+
+    def _dice(self, step: int, index: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, step, index))
+
+    def _draw(self, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        pair = self.pairs[int(np.searchsorted(self._up_to, dice.random(), side="right"))]
+        return random_crop(pair, dice, self.crop, self.frames, augment=self.augment)
+
+
+class Steps(Dataset[tuple[Tensor, Tensor]]):
+    """The batches of the steps after ``done`` as a torch data set: item ``i`` is the batch of step ``done + 1 + i``.
+
+    For a DataLoader with ``batch_size=None``. An item is a whole batch, so the batches are the same in the same order
+    whatever the number of workers.
+    """
+
+    def __init__(self, sampler: CropSampler, done: int, steps: int, share: slice = slice(None)) -> None:
+        self.sampler, self.done, self.steps, self.share = sampler, done, steps, share
+
+    def __len__(self) -> int:
+        return max(self.steps - self.done, 0)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.sampler.at(self.done + 1 + index, self.share)
+
+
+def random_crop(
+    footage: Footage, dice: np.random.Generator, crop: int, frames: int, *, augment: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """A crop from anywhere in a clip, and the high resolution that it lies under.
+
+    Args:
+        footage: large enough (:func:`check_footage`).
+        dice: decides place and turns.
+        crop: its side in low-resolution pixels.
+        frames: consecutive frames.
+        augment: flip, transpose and reverse in time, each with probability 1/2.
+    """
+    count, height, width = footage.low_shape
+    t, y, x = (int(dice.integers(size + 1)) for size in (count - frames, height - crop, width - crop))
+    low, high = footage.cut(slice(t, t + frames), slice(y, y + crop), slice(x, x + crop))
+    if augment:
+        turns = dice.integers(2, size=4).astype(bool)
+        low, high = _turn(low, turns), _turn(high, turns)
+    return np.ascontiguousarray(low), np.ascontiguousarray(high)
 
 
 def _turn(clip: np.ndarray, turns: np.ndarray) -> np.ndarray:
@@ -112,3 +237,9 @@ def _turn(clip: np.ndarray, turns: np.ndarray) -> np.ndarray:
         clip = np.flip(clip, axis) if wanted else clip
     clip = clip.transpose(0, 2, 1, 3) if turns[2] else clip
     return clip[::-1] if turns[3] else clip
+
+
+def to_batch(crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[Tensor, Tensor]:
+    """Stack pairs of uint8 ``(T, H, W, 3)`` to two clips ``(B, T, 3, H, W)`` in [0, 1]."""
+    low, high = (torch.from_numpy(np.stack(clips)).permute(0, 1, 4, 2, 3) for clips in zip(*crops, strict=True))
+    return low.float().div(255).contiguous(), high.float().div(255).contiguous()

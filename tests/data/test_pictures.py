@@ -1,0 +1,201 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.films import numbered, numbers
+from workbench.data.pictures import natural_order, picture_files, read_frames, read_picture, stream_frames
+from workbench.errors import VideoError
+
+GREY = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+NOISE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+
+
+def save(folder, names, frames):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, frame in zip(names, frames, strict=True):
+        Image.fromarray(frame).save(folder / name)
+    return folder
+
+
+def test_pictures_come_in_natural_order(tmp_path):
+    save(tmp_path / "clip", [f"im{n}.png" for n in (0, 1, 2, 9, 10, 11)], numbered(6))
+    (tmp_path / "clip" / "notes.txt").write_text("not a frame")
+    (tmp_path / "clip" / ".im3.png").write_text("not a frame either")
+    (tmp_path / "clip" / "im4.png").mkdir()
+    frames = read_frames(tmp_path / "clip")
+    assert np.array_equal(frames, numbered(6))
+    assert np.array_equal(read_frames(tmp_path / "clip", first=2, last=4), numbered(6)[2:4])
+    assert [path.stem for path in picture_files(tmp_path / "clip")] == ["im0", "im1", "im2", "im9", "im10", "im11"]
+
+
+def test_natural_order_is_total():
+    """Names that differ only in case or in leading zeros have an order too, the same every time."""
+    names = ["b2", "B2", "b02", "a10", "a9", "10", "9", "٣", "x"]
+    once, backwards = sorted(names, key=natural_order), names[::-1]
+    assert sorted(backwards, key=natural_order) == once
+    assert (once.index("9") < once.index("10"), once.index("a9") < once.index("a10")) == (True, True)
+
+
+@pytest.mark.parametrize(("suffix", "exact"), [("png", True), ("bmp", True), ("webp", False), ("jpg", False)])
+def test_kinds_of_pictures(tmp_path, suffix, exact):
+    frames = read_frames(save(tmp_path, [f"{n}.{suffix.upper()}" for n in range(3)], numbered(3)))
+    assert np.array_equal(frames, numbered(3)) if exact else numbers(frames) == [0, 1, 2]
+
+
+def test_a_stream_reads_one_picture_at_a_time(tmp_path):
+    save(tmp_path, ["0.png", "1.png"], numbered(2))
+    (tmp_path / "2.png").write_bytes(b"damaged")
+    frames = stream_frames(tmp_path)
+    assert numbers([next(frames), next(frames)]) == [0, 1]
+    with pytest.raises(VideoError, match=r"2.png: not a picture"):
+        next(frames)
+    assert numbers(stream_frames(tmp_path, first=1, last=2)) == [1]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA"])
+def test_grey_palettes_and_opaque_alpha_become_rgb(tmp_path, mode):
+    GREY.convert(mode).save(tmp_path / "0.png")
+    seen = read_frames(tmp_path)[0]
+    assert seen.shape == (16, 16, 3)
+    assert np.array_equal(seen, np.asarray(GREY.convert(mode).convert("RGB")))
+
+
+def test_a_note_of_how_the_camera_was_held_is_followed(tmp_path):
+    note = Image.Exif()
+    note[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(NOISE).save(tmp_path / "0.png", exif=note)
+    assert np.array_equal(read_frames(tmp_path)[0], np.rot90(NOISE, -1))
+
+
+# What is not a clip
+
+
+def test_folders_that_are_not_a_clip(tmp_path):
+    with pytest.raises(VideoError, match="no such folder"):
+        read_frames(tmp_path / "nothing")
+    with pytest.raises(VideoError, match=r"no pictures there; want files ending in .png"):
+        read_frames(tmp_path)
+    Image.fromarray(NOISE).save(tmp_path / "0.gif")
+    with pytest.raises(VideoError, match=r"no pictures there; want files ending in .png"):
+        read_frames(tmp_path)
+    save(tmp_path / "mixed", ["0.png", "1.png"], [numbered(1)[0], numbered(1)[0, :, :60]])
+    with pytest.raises(
+        VideoError, match=r"1.png: 60x48, but the pictures before it are 64x48; .* move the others away"
+    ):
+        read_frames(tmp_path / "mixed")
+    with pytest.raises(VideoError, match="has 2 frames, so there is none"):
+        read_frames(tmp_path / "mixed", first=2)
+    with pytest.raises(VideoError, match="has 2 frames, so there is none"):
+        read_frames(tmp_path / "mixed", first=1, last=1)
+
+
+def encoded(kind, picture=NOISE, **options):
+    stream = io.BytesIO()
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def sixteen_bits(channels):
+    deep = np.arange(12 * 16 * channels, dtype=np.uint16).reshape(12, 16, channels) * 113
+    return cv2.imencode(".png", deep)[1].tobytes()
+
+
+TRANSPARENT = np.dstack([NOISE, np.full((12, 16), 255, np.uint8)])
+TRANSPARENT[:3, :4, 3] = 0  # 12 of 192 pixels
+PALETTE = Image.fromarray(NOISE).quantize(8)
+REFUSED = {
+    "empty": (b"", "the file is empty; copy or write it again"),
+    "text": (b"hello", "not a picture that can be read"),
+    "cut off": (encoded("PNG")[:300], "not a picture that can be read .*; copy or write it again"),
+    "cut off, JPEG": (encoded("JPEG")[:600], "not a picture that can be read .*[Tt]runcated"),
+    "16 bits, grey": (sixteen_bits(1), r"more than 8 bits a channel \(I;16\); convert the frames to 8-bit RGB"),
+    "16 bits, RGB": (sixteen_bits(3), r"more than 8 bits a channel \(RGB\); convert the frames to 8-bit RGB"),
+    "16 bits, RGBA": (sixteen_bits(4), r"more than 8 bits a channel \(RGBA\)"),
+    "CMYK": (encoded("JPEG", Image.fromarray(NOISE).convert("CMYK")), "its colours are CMYK, not grey or RGB"),
+    "animated PNG": (
+        encoded("PNG", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
+        r"animated \(2 pictures in one file\); save one picture a frame",
+    ),
+    "animated WebP": (
+        encoded("WEBP", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
+        r"animated \(2 pictures in one file\)",
+    ),
+    "a GIF by another name": (
+        encoded("GIF", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
+        r"animated \(2 pictures in one file\)",
+    ),
+    "alpha": (
+        encoded("PNG", TRANSPARENT),
+        r"6.2% of it is transparent, .* flatten the frames onto a background and save them without alpha",
+    ),
+    "alpha, WebP": (encoded("WEBP", TRANSPARENT, lossless=True), r"6.2% of it is transparent"),
+    "alpha in a palette": (encoded("PNG", PALETTE, transparency=0), r"\d+\.\d% of it is transparent"),
+    "one transparent colour": (encoded("PNG", transparency=tuple(map(int, NOISE[0, 0]))), r"0.5% of it is transparent"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_pictures_that_cannot_be_frames(tmp_path, kind):
+    content, says = REFUSED[kind]
+    save(tmp_path, ["0.png"], [NOISE])
+    (tmp_path / "1.png").write_bytes(content)
+    with pytest.raises(VideoError, match=rf"1.png: {says}"):
+        read_frames(tmp_path)
+
+
+def test_a_picture_that_claims_to_be_huge(tmp_path):
+    content = bytearray(encoded("BMP"))
+    content[18:26] = b"\xff\xff\x00\x00\xff\xff\x00\x00"  # width and height
+    (tmp_path / "0.bmp").write_bytes(content)
+    with pytest.raises(VideoError, match=r"0.bmp: not a picture that can be read .*decompression bomb"):
+        read_frames(tmp_path)
+
+
+def test_a_picture_that_may_not_be_read(tmp_path, monkeypatch):
+    save(tmp_path, ["0.png"], [NOISE])
+
+    def refuse(_self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.read_bytes", refuse)
+    with pytest.raises(VideoError, match=r"0.png: cannot be read \(Permission denied\); see whether you may"):
+        read_frames(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:Image size:PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "JPEG", "BMP"])
+def test_damage_is_an_error_or_a_picture_and_nothing_else(tmp_path, kind):
+    whole = encoded(kind, NOISE[:6, :6])
+    outcomes = {"read": 0, "refused": 0}
+    for position in range(0, len(whole), 1 if len(whole) < 400 else 3):
+        broken = bytearray(whole)
+        broken[position] ^= 0x81
+        for content in (bytes(broken), whole[:position]):
+            (tmp_path / "0").write_bytes(content)
+            try:
+                assert read_picture(tmp_path / "0").dtype == np.uint8
+            except VideoError:
+                outcomes["refused"] += 1
+            else:
+                outcomes["read"] += 1
+    assert outcomes["refused"] > 100
+
+
+def test_a_png_never_reads_as_something_else(tmp_path):
+    """Its checksums see to it; the other kinds have none."""
+    blocks = NOISE[:6, :6].repeat(4, axis=0).repeat(4, axis=1)
+    whole = encoded("PNG", blocks)
+    for position in range(len(whole)):
+        for bit in (0, 3, 7):
+            broken = bytearray(whole)
+            broken[position] ^= 1 << bit
+            (tmp_path / "0.png").write_bytes(broken)
+            try:
+                seen = read_picture(tmp_path / "0.png")
+            except VideoError:
+                continue
+            assert np.array_equal(seen, blocks)

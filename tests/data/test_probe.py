@@ -1,0 +1,327 @@
+import ctypes
+import io
+import struct
+import sys
+from contextlib import suppress
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.films import encode, join, numbered, picture, with_sound
+from workbench.data.probe import Info, Limits, probe
+from workbench.data.video import read_video
+from workbench.errors import VideoError
+
+# What is taken
+
+
+def test_what_a_film_is(tmp_path):
+    path = with_sound(tmp_path / "a.mp4", 30, codec="aac")
+    assert probe(path) == Info(
+        container="mov,mp4,m4a,3gp,3g2,mj2",
+        codec="h264",
+        bytes=path.stat().st_size,
+        width=64,
+        height=48,
+        frames=30,
+        fps=25.0,
+        seconds=pytest.approx(1.2),
+        constant_rate=True,
+        pixel_aspect=Fraction(1),
+        bits=8,
+        matrix="bt601",
+        full_range=False,
+        turned=False,
+        sound="aac",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "said"),
+    [
+        ("a.webm", "libvpx-vp9", "vp9"),
+        ("a.mkv", "libx265", "hevc"),
+        ("a.avi", "mpeg4", "mpeg4"),
+        ("a.mov", "png", "png"),
+    ],
+)
+def test_codecs(tmp_path, name, codec, said):
+    pixels = "rgb24" if codec == "png" else "yuv420p"
+    options = {"x265-params": "log-level=0"} if codec == "libx265" else {}
+    info = probe(encode(tmp_path / name, numbered(5), codec=codec, pixels=pixels, **options))
+    assert (info.codec, info.frames, info.sound) == (said, 5, None)
+
+
+def test_one_frame(tmp_path):
+    info = probe(encode(tmp_path / "a.mp4", numbered(1)))
+    assert (info.frames, info.seconds, info.constant_rate) == (1, pytest.approx(0.04), True)
+
+
+def test_odd_sizes(tmp_path):
+    info = probe(encode(tmp_path / "a.webm", numbered(3, 49, 65), codec="libvpx-vp9", pixels="yuv444p"))
+    assert (info.width, info.height) == (65, 49)
+
+
+def test_ten_bits(tmp_path):
+    planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
+    frames = [picture(planes, "yuv420p10le") for _ in range(2)]
+    info = probe(encode(tmp_path / "a.mkv", frames, pixels="yuv420p10le", colours=(9, 2)))
+    assert (info.bits, info.matrix, info.full_range) == (10, "bt2020", True)
+
+
+@pytest.mark.parametrize(("rotation", "mirror"), [(90, False), (-90, True), (180, False), (0, True)])
+def test_how_a_phone_was_held(tmp_path, rotation, mirror):
+    path = encode(tmp_path / "a.mp4", numbered(3), rotation=rotation, mirror=mirror, aspect="4/3")
+    info, video = probe(path), read_video(path)
+    assert (info.width, info.height) == (video.width, video.height) == ((48, 64) if rotation % 180 else (64, 48))
+    assert info.pixel_aspect == video.pixel_aspect == (Fraction(3, 4) if rotation % 180 else Fraction(4, 3))
+    assert info.turned
+    assert probe(encode(tmp_path / "b.mp4", numbered(3))).turned is False
+
+
+def test_every_frame_at_once(tmp_path):
+    """Nothing sensible can be said of such a film but how many frames it has."""
+    film = encode(tmp_path / "film.mkv", numbered(5), codec="mjpeg", pixels="yuvj420p")
+    info = probe(join([film], tmp_path / "a.mkv", spacing=0))
+    assert (info.frames, info.fps) == (5, 25)
+
+
+def test_uneven_times(tmp_path):
+    info = probe(encode(tmp_path / "a.mkv", numbered(5), times=[0, 40, 60, 700, 900]))
+    assert not info.constant_rate
+    assert info.seconds == pytest.approx(0.9, abs=0.3)
+
+
+# Limits
+
+
+@pytest.mark.parametrize(
+    ("limits", "says"),
+    [
+        (Limits(bytes=1000), r"MB; up to 0 MB are taken, send a part of it"),
+        (
+            Limits(side=50),
+            r"64x48; up to 2.1 million pixels a frame are taken, and 50 to a side: send a smaller version",
+        ),
+        (Limits(pixels=3000), r"64x48; up to 0.0 million pixels"),
+        (Limits(frames=29), r"more than 29 frames; send a part of it"),
+        (Limits(seconds=1.0), r"1 seconds; up to 1 are taken"),
+    ],
+)
+def test_what_is_too_much(tmp_path, limits, says):
+    path = encode(tmp_path / "a.mp4", numbered(30))
+    with pytest.raises(VideoError, match=rf"a.mp4: .*{says}"):
+        probe(path, limits)
+    assert probe(path, Limits(side=64, pixels=64 * 48, frames=30, seconds=1.2)).frames == 30
+
+
+def test_ten_thousand_frames_in_a_small_file(tmp_path):
+    frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
+    with av.open(str(tmp_path / "a.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=1000, options={"preset": "ultrafast"})
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
+        for number in range(10_000):
+            frame.pts = number
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    with pytest.raises(VideoError, match="more than 600 frames"):
+        probe(tmp_path / "a.mp4")
+    assert probe(tmp_path / "a.mp4", Limits(frames=10_000)).frames == 10_000
+
+
+@pytest.fixture(scope="module")
+def enormous(tmp_path_factory):
+    """8192x4320 in a hundred kilobytes."""
+    frame = av.VideoFrame(8192, 4320, "yuv420p")
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    path = tmp_path_factory.mktemp("enormous") / "8k.mp4"
+    return encode(path, [frame], preset="ultrafast")
+
+
+def test_enormous_frames(enormous):
+    with pytest.raises(VideoError, match=r"8k.mp4: 8192x4320; up to 2.1 million pixels a frame"):
+        probe(enormous)
+
+
+def test_enormous_frames_under_a_small_name(enormous, tmp_path):
+    """The header of the file says 64x48, the coded frames say otherwise."""
+    content = bytearray(enormous.read_bytes())
+    entry, track = content.index(b"avc1", content.index(b"stsd")) + 28, content.index(b"tkhd") + 80
+    content[entry : entry + 4], content[track : track + 8] = (
+        struct.pack(">HH", 64, 48),
+        struct.pack(">II", 64 << 16, 48 << 16),
+    )
+    (tmp_path / "a.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=r"a.mp4: 8192x4320; up to"):
+        probe(tmp_path / "a.mp4")
+
+
+# What is not taken
+
+
+def gif(kind):
+    stream = io.BytesIO()
+    first, *others = (Image.fromarray(frame) for frame in numbered(3))
+    first.save(stream, kind, save_all=True, append_images=others)
+    return stream.getvalue()
+
+
+REFUSED = {
+    "text": (b"I am a video.\n" * 100, "not a video that can be read"),
+    "zeros": (bytes(5000), "not a video that can be read"),
+    "empty": (b"", "the file is empty"),
+    "concat": (b"ffconcat version 1.0\nfile secret.mp4\n", "a playlist that names other files"),
+    "concat, absolute": (b"ffconcat version 1.0\nfile {folder}/secret.mp4\n", "a playlist that names other files"),
+    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n", "a playlist"),
+    "DASH": (b"<?xml version='1.0'?><MPD><BaseURL>secret.mp4</BaseURL></MPD>", "text in markup"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='secret.mp4'/></svg>", "text in markup"),
+    "SDP": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "not a video that can be read"),
+    "GIF": (gif("GIF"), "a GIF, which is a picture and not a video; convert it to an MP4"),
+    "APNG": (gif("PNG"), "a picture, not a video"),
+    "animated WebP": (gif("WEBP"), "a picture, not a video"),
+    "archive": (b"PK\x03\x04" + bytes(100), "a document or an archive"),
+    "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "not a video"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_calls_itself_a_film(tmp_path, kind):
+    """And nothing but the file itself is opened to find out."""
+    content, says = REFUSED[kind]
+    encode(tmp_path / "secret.mp4", numbered(2))
+    path = tmp_path / "film.mp4"
+    path.write_bytes(content.replace(b"{folder}", str(tmp_path).encode()))
+    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"film.mp4: {says}"):
+        probe(path)
+    assert seen <= {"film.mp4"}
+
+
+def test_a_film_that_points_to_another_file(tmp_path):
+    """QuickTime can keep the pictures in a second file and name it."""
+    encode(tmp_path / "secret.mp4", numbered(4))
+    path = encode(tmp_path / "film.mov", numbered(4))
+    content = path.read_bytes()
+    own = b"\x00\x00\x00\x0curl \x00\x00\x00\x01"  # the frames are in this file
+    place = content.index(own, content.index(b"vmhd"))
+    path.write_bytes(content[:place] + b"\x00\x00\x00\x0calis\x00\x00\x00\x00" + content[place + 12 :])
+    with opened_in(tmp_path) as seen, suppress(VideoError):
+        probe(path)
+    assert seen <= {"film.mov"}
+
+
+class opened_in:  # noqa: N801
+    """The names of the files of a folder that this process opens meanwhile, as Linux tells it."""
+
+    def __init__(self, folder):
+        self.folder, self.names = folder, set()
+
+    def __enter__(self):
+        if sys.platform.startswith("linux"):
+            system = ctypes.CDLL(None, use_errno=True)
+            self.watch = open(system.inotify_init1(0o4000), "rb", buffering=0)
+            assert system.inotify_add_watch(self.watch.fileno(), str(self.folder).encode(), 0x20) >= 0
+        return self.names
+
+    def __exit__(self, *error):
+        if sys.platform.startswith("linux"):
+            with self.watch:
+                told = self.watch.read(65536) or b""
+            while told:
+                size = struct.unpack("iIII", told[:16])[3]
+                self.names.add(told[16 : 16 + size].rstrip(b"\0").decode())
+                told = told[16 + size :]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches files as Linux can")
+def test_the_watch_sees_what_is_opened(tmp_path):
+    encode(tmp_path / "secret.mp4", numbered(2))
+    (tmp_path / "film.mp4").write_bytes(REFUSED["concat"][0])
+    with opened_in(tmp_path) as seen, av.open(str(tmp_path / "film.mp4")) as file:
+        assert file.format.name == "concat"  # without the whitelist the other file is opened
+    assert seen == {"film.mp4", "secret.mp4"}
+
+
+def test_no_file_and_no_video(tmp_path):
+    with pytest.raises(VideoError, match="no such file"):
+        probe(tmp_path / "none.mp4")
+    with pytest.raises(VideoError, match="a folder, not a video file"):
+        probe(tmp_path)
+    path = with_sound(tmp_path / "a.mkv", 10, codec="aac")
+    with av.open(str(path)) as file, av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as sound:
+        copy = sound.add_stream_from_template(file.streams.audio[0])
+        for packet in file.demux(audio=0):
+            if packet.size:
+                packet.stream = copy
+                sound.mux(packet)
+    with pytest.raises(VideoError, match="there is no video in this file, only audio"):
+        probe(tmp_path / "sound.m4a")
+
+
+def test_no_frames(tmp_path):
+    for name in ("a.mp4", "a.mkv"):
+        with av.open(str(tmp_path / name), "w") as file:
+            stream = file.add_stream("mpeg4", rate=25)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+            file.start_encoding()
+        with pytest.raises(VideoError, match=rf"{name}: "):
+            probe(tmp_path / name)
+
+
+def test_a_coding_that_is_not_taken(tmp_path):
+    path = encode(tmp_path / "a.avi", numbered(3), codec="snow", pixels="yuv420p", strict="experimental")
+    with pytest.raises(VideoError, match=r"a.avi: (coded as Snow; convert it to H.264 in an MP4|.*its coding)"):
+        probe(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_cut_off(tmp_path, suffix):
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    path = encode(tmp_path / f"a{suffix}", numbered(30, noise=True), codec=codec)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(VideoError, match=r"damaged or not whole \(.*\); copy or upload it again"):
+        probe(path)
+
+
+def test_frames_of_different_sizes(tmp_path):
+    one = encode(tmp_path / "1.mkv", numbered(1), codec="mjpeg", pixels="yuvj420p")
+    two = encode(tmp_path / "2.mkv", numbered(1, 48, 80), codec="mjpeg", pixels="yuvj420p")
+    with pytest.raises(VideoError, match=r"frames of different sizes \(64x48, 80x48\)"):
+        probe(join([one, two], tmp_path / "a.mkv"))
+
+
+def test_a_first_frame_that_is_rubbish(tmp_path):
+    path = encode(tmp_path / "a.mp4", numbered(8, noise=True), g="4")
+    with av.open(str(path)) as file:
+        packet = next(file.demux(video=0))
+        start, size = packet.pos, packet.size
+    content = bytearray(path.read_bytes())
+    content[start + 4 : start + size] = b"\xff" * (size - 4)
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"a.mp4: its first frames (cannot be decoded|decode to garbage)"):
+        probe(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
+def test_flipped_bits_are_an_answer_or_an_error_and_nothing_else(tmp_path, suffix):
+    codec = "mpeg4" if suffix == ".avi" else "libx264"
+    whole = encode(tmp_path / f"a{suffix}", numbered(6), codec=codec).read_bytes()
+    path, taken, refused = tmp_path / f"b{suffix}", [], []
+    dice = np.random.default_rng(0)
+    for _ in range(150):
+        broken = bytearray(whole)
+        for position in dice.integers(0, len(broken), dice.integers(1, 4)):
+            broken[position] ^= 1 << int(dice.integers(8))
+        path.write_bytes(broken)
+        try:
+            info = probe(path)
+        except VideoError as error:
+            refused.append(str(error))
+        else:
+            taken.append(info)
+    assert min(len(taken), len(refused)) > 10
+    assert all(str(path) in message for message in refused)
+    assert all(0 < info.width <= 4096 and 0 < info.frames <= 600 and info.seconds <= 60 for info in taken)

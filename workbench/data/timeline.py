@@ -1,0 +1,168 @@
+"""When each frame of a clip is shown, and where a decoder may start: an index, made without decoding.
+
+FFmpeg numbers no frames, it knows times. So the packets of the file are read once, one after the other: each carries
+the time of one frame, and whether a decoder can start there. Sorted, the times are the frames in the order in which
+they are shown; their number is the exact count, whatever the header says.
+"""
+
+from __future__ import annotations
+
+import os
+from array import array
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.error import FFmpegError
+
+from workbench.data.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
+from workbench.data.pictures import list_pictures
+from workbench.errors import VideoError
+
+REORDER = 32
+"""Frames by which packets may come out of order; H.264 and HEVC allow 16 at most, the others fewer."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Timeline:
+    """The frames of a clip in the order in which they are shown.
+
+    Attributes:
+        ticks: int64 ``(T,)``, when each frame is shown, in units of ``time_base``, ascending.
+        time_base: seconds of one tick.
+        keys: int64 ``(K, 2)``: the number of each key frame, and how many packets are stored before it.
+        stated_fps: the average rate that the file states.
+        exact: the times are those of the frames. Not so in files that store none (B-frames in an AVI): there the
+            count is right, but a frame can only be found by decoding from the start.
+        complete: the whole file was read.
+        fault: why the frames end before the file said they would, or None.
+    """
+
+    ticks: np.ndarray
+    time_base: Fraction
+    keys: np.ndarray
+    stated_fps: float
+    exact: bool = True
+    complete: bool = True
+    fault: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.ticks)
+
+    @property
+    def times_seconds(self) -> np.ndarray:
+        """float64 ``(T,)``; the first frame is shown at 0."""
+        return (self.ticks - self.ticks[0]) * float(self.time_base)
+
+    @property
+    def fps(self) -> float:
+        """Average frames per second: as stated, or as measured where that differs by more than 1 %."""
+        length = float(self.times_seconds[-1])
+        if not length:
+            return self.stated_fps
+        measured = (len(self) - 1) / length
+        return self.stated_fps if abs(self.stated_fps / measured - 1) <= 0.01 else measured
+
+    @property
+    def constant(self) -> bool:
+        """Every frame is within half its length of where an even rate would show it."""
+        even = np.linspace(0, self.times_seconds[-1], len(self))
+        return bool(np.abs(self.times_seconds - even).max() < 0.5 / self.fps)
+
+    def key_before(self, number: int) -> tuple[int, int]:
+        """The last key frame that is not after frame ``number``: its number, and the packets stored before it."""
+        at = int(np.searchsorted(self.keys[:, 0], number, side="right")) - 1
+        return (int(self.keys[at, 0]), int(self.keys[at, 1])) if at >= 0 else (0, 0)
+
+
+def timeline(path: str | os.PathLike[str]) -> Timeline:
+    """Count the frames of a clip and note when each is shown, without decoding any.
+
+    A file is read once from end to end; memory is 8 bytes a frame. A folder of pictures plays at
+    :data:`~workbench.data.container.UNSTATED_FPS`.
+
+    Args:
+        path: MP4, MOV, MKV, WebM or AVI, or a folder of pictures.
+
+    Returns:
+        The timeline; ``len`` of it is the number of frames. A file that is cut off has one, and a ``fault``.
+
+    Raises:
+        VideoError: not there, not a video, or without a single frame.
+    """
+    path = Path(path)
+    if path.is_dir():
+        count, rate = len(list_pictures(path)), Fraction(UNSTATED_FPS)
+        every = np.arange(count)
+        return Timeline(ticks=every, time_base=1 / rate, keys=np.stack([every, every], axis=1), stated_fps=UNSTATED_FPS)
+    with opened(path) as (container, stream):
+        found = scan(container, stream)
+    if not len(found):
+        raise VideoError(f"{path}: no frame in this file can be decoded ({found.fault or 'it holds none'})")
+    return found
+
+
+def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
+    """Read the packets of an open file.
+
+    Args:
+        container: the open file, at its start.
+        stream: its video.
+        frames: be content when the first so many are certain; all where left out.
+
+    Returns:
+        What was found, perhaps nothing.
+    """
+    shown, keys = array("q"), array("q")  # time of each frame; time and packets before it, for each key frame
+    packets, end, timed, exact, fault = 0, 0, True, True, None
+    demuxed = container.demux(stream)
+    while frames is None or len(shown) < frames + REORDER:
+        try:
+            packet = next(demuxed, None)
+        except (FFmpegError, ValueError) as error:
+            fault = f"decoder: {reason(error)}"
+            break
+        if packet is None or (not packet.size and packet.dts is None):  # an empty packet comes last
+            break
+        if not packet.size:  # an AVI shows the frame before once more
+            continue
+        if packet.is_corrupt:
+            fault = "a frame is cut off"
+            break
+        end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
+        if packet.pts is None:
+            exact = False
+        if _is_shown(packet, stream):
+            if packet.is_keyframe and packet.pts is not None:
+                keys.extend((packet.pts, packets))
+            shown.append(len(shown) if packet.pts is None else packet.pts)
+        packets += 1
+    complete = frames is None or len(shown) < frames + REORDER
+    ticks = np.sort(np.array(shown, np.int64))
+    exact = exact and bool((np.diff(ticks) > 0).all())
+    starts = np.array(keys, np.int64).reshape(-1, 2)
+    starts[:, 0] = np.searchsorted(ticks, starts[:, 0])
+    starts = starts[np.argsort(starts[:, 0], kind="stable")]
+    if complete:
+        fault = fault or what_is_missing(container, stream, packets, end, timed)
+    else:
+        ticks = ticks[:frames]
+        starts = starts[starts[:, 0] < len(ticks)]
+    return Timeline(
+        ticks=ticks,
+        time_base=stream.time_base,
+        keys=starts,
+        stated_fps=rate_of(stream),
+        exact=exact,
+        complete=complete,
+        fault=fault,
+    )
+
+
+def _is_shown(packet: Any, stream: Any) -> bool:
+    """Not cut away by an edit list, and not one of VP8's hidden reference frames (RFC 6386, section 9.1)."""
+    if packet.is_discard:
+        return False
+    return stream.codec_context.name not in ("vp8", "libvpx") or bool(memoryview(packet)[0] & 0x10)
