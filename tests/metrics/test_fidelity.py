@@ -1,6 +1,13 @@
 import numpy as np
 import pytest
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+from torchmetrics.functional.image import (
+    peak_signal_noise_ratio as psnr_of_torchmetrics,
+)
+from torchmetrics.functional.image import (
+    structural_similarity_index_measure as ssim_of_torchmetrics,
+)
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.metrics.fidelity import luma, psnr_db, ssim
@@ -73,6 +80,22 @@ def test_as_scikit_image_has_it(channel, crop):
     assert ssim(first, second, channel=channel, crop=crop) == pytest.approx(similar, abs=1e-10)
 
 
+@pytest.mark.parametrize("crop", [0, 3])
+def test_as_torchmetrics_has_it(crop):
+    """On the common ground: RGB, a Gaussian window of 11, and of its map the part where no border was made up."""
+    first, second = clips()
+    inside = slice(crop, -crop or None)
+    a, b = (torch.from_numpy(x[:, inside, inside].astype(float)).permute(0, 3, 1, 2) for x in (first, second))
+    psnr = [psnr_of_torchmetrics(x[None], y[None], data_range=255.0).item() for x, y in zip(a, b, strict=True)]
+    assert psnr_db(first, second, channel="rgb", crop=crop) == pytest.approx(psnr, abs=1e-4)
+    maps = [
+        ssim_of_torchmetrics(x[None], y[None], data_range=255.0, return_full_image=True)[1]
+        for x, y in zip(a, b, strict=True)
+    ]
+    similar = [one[..., 5:-5, 5:-5].mean().item() for one in maps]
+    assert ssim(first, second, channel="rgb", crop=crop) == pytest.approx(similar, abs=1e-6)
+
+
 def test_ssim_of_two_constants_by_hand():
     """No variance: what remains is (2ab + C1) / (a^2 + b^2 + C1)."""
     c1 = (0.01 * 255) ** 2
@@ -103,5 +126,5 @@ def test_wrong_input(metric):
 
 def test_ssim_needs_room_for_its_window():
     assert ssim(plain(1, height=11, width=11), plain(1, height=11, width=11)) == pytest.approx([1])
-    with pytest.raises(ShapeError, match="want at least 11x11 pixels, got 12x10"):
+    with pytest.raises(ShapeError, match="want at least 11x11 pixels after cropping, got 12x10"):
         ssim(plain(1, height=10, width=12), plain(1, height=10, width=12))

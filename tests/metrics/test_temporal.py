@@ -1,10 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 
 from workbench.data.samples import sample
-from workbench.errors import ShapeError
+from workbench.errors import ConfigError, ShapeError
 from workbench.metrics import temporal
-from workbench.metrics.temporal import flow, t_diff, tof
+from workbench.metrics.temporal import flow, flow_distance, profile_distance, t_diff, temporal_profile, tof
 
 
 def blobs(frames=4, shift=0, height=64, width=80):
@@ -73,6 +74,39 @@ def test_tof_is_the_length_of_the_difference():
     assert 1 < wanted.mean() < 2.5  # a still clip against one that moves 2 pixels a frame
 
 
+def slow_distance(ours, true):
+    """Mean length of the difference, pixel by pixel in Python floats."""
+    height, width = ours.shape[:2]
+    lengths = []
+    for y in range(height):
+        for x in range(width):
+            u, v = (float(ours[y, x, k]) - float(true[y, x, k]) for k in (0, 1))
+            lengths.append((u * u + v * v) ** 0.5)
+    return sum(lengths) / len(lengths)
+
+
+def test_the_distance_of_given_flows_as_a_slow_reference_has_it():
+    ours, true = np.random.default_rng(0).normal(0, 3, (2, 7, 9, 2)).astype(np.float32)
+    assert flow_distance(ours, true) == pytest.approx(slow_distance(ours, true), rel=1e-6)
+    by_hand = np.zeros((1, 2, 2), np.float32)
+    by_hand[0, 1] = (3, 4)
+    assert flow_distance(by_hand, np.zeros_like(by_hand)) == 2.5  # of 0 and 5
+
+
+def test_tof_on_tiny_frames_as_a_slow_reference_has_it():
+    """Grey, Farneback with the settings of the definition written out, and Python for the rest."""
+
+    def farneback(before, after):
+        a, b = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))
+        return cv2.calcOpticalFlowFarneback(
+            a, b, None, pyr_scale=0.5, levels=3, winsize=15, iterations=3, poly_n=5, poly_sigma=1.2, flags=0
+        )
+
+    frames, reference = blobs(frames=3, shift=2, height=20, width=24), blobs(frames=3, shift=1, height=20, width=24)
+    wanted = [slow_distance(farneback(*frames[t : t + 2]), farneback(*reference[t : t + 2])) for t in range(2)]
+    assert tof(frames, reference)[1:] == pytest.approx(wanted, rel=1e-6)
+
+
 def test_the_flow_of_the_truth_can_be_used_again(monkeypatch):
     frames, reference = blobs(shift=2), blobs(shift=1)
     wanted, known = tof(frames, reference), flow(reference)
@@ -107,3 +141,44 @@ def test_wrong_input(metric):
         metric(blobs(frames=3), blobs(frames=4))
     with pytest.raises(ShapeError, match="want uint8"):
         metric(blobs() / 255, blobs())
+
+
+# -- the temporal profile -------------------------------------------------------------------------------------------
+
+
+def test_a_profile_is_one_line_of_every_frame():
+    clip = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    assert np.array_equal(temporal_profile(clip, row=1), np.stack([frame[1] for frame in clip]))
+    assert np.array_equal(temporal_profile(clip), temporal_profile(clip, row=3))
+    assert np.array_equal(temporal_profile(clip, row=-1), temporal_profile(clip, row=5))
+    assert np.array_equal(temporal_profile(clip, column=6), np.stack([frame[:, 6] for frame in clip]))
+    assert temporal_profile(clip).base is None  # a copy: the clip can go
+
+
+def test_profile_distance_by_hand():
+    reference = np.zeros((2, 3, 4, 3), np.uint8)
+    frames = reference.copy()
+    frames[0, 1] = 6  # one row of three
+    frames[1, 2, 0, 0] = 36  # one number of 36
+    assert profile_distance(frames, reference).tolist() == [2, 1]
+    assert profile_distance(frames, reference, row=1).tolist() == [6, 0]
+    assert profile_distance(frames, reference, row=2).tolist() == [0, 3]
+    assert profile_distance(reference, frames).tolist() == [2, 1]  # 8-bit numbers do not wrap around
+
+
+def test_over_all_rows_it_is_the_mean_over_the_profiles_of_the_rows():
+    frames, reference = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype(np.uint8)
+    rows = [profile_distance(frames, reference, row=row) for row in range(5)]
+    assert profile_distance(frames, reference) == pytest.approx(np.mean(rows, axis=0))
+
+
+def test_a_profile_that_is_not_there():
+    clip = blobs()
+    with pytest.raises(ConfigError, match="want a row from 0 to 63, got 64"):
+        temporal_profile(clip, row=64)
+    with pytest.raises(ConfigError, match="want a column from 0 to 79, got -81"):
+        temporal_profile(clip, column=-81)
+    with pytest.raises(ConfigError, match="want a row or a column, got row 1 and column 2"):
+        temporal_profile(clip, row=1, column=2)
+    with pytest.raises(ShapeError, match="want two clips of one size"):
+        profile_distance(clip, clip[1:])

@@ -2,81 +2,144 @@
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench.cli.terminal import RUNS, SCENES, notes, score_table
 from workbench.scenes import check_name
 
+if TYPE_CHECKING:
+    from workbench.evaluation.scores import Report
+
+SCORES = Path("scores") / "scores.json"
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
 
 def evaluate(args: Sequence[str]) -> int:
-    """Score networks on a data set under a named protocol."""
+    """Score networks, or pictures of another program, on a data set under a named protocol."""
 
     def command(
         *,
-        network: str = "bicubic",
+        network: str = "",
+        frames_from: Path | None = None,
         protocol: str = "held_out",
         data: str = "",
-        format: Literal["text", "json", "markdown"] = "text",
+        low: str | None = None,
+        clips: str = "",
+        degradation: str | None = None,
+        scale: int | None = None,
+        crop: int | None = None,
         temporal: bool = False,
+        perceptual: bool = False,
+        table: bool = False,
+        format: Literal["text", "md", "latex", "csv", "json", "markdown"] = "text",
+        out: Path = SCORES,
         device: str = "auto",
         runs: Path = RUNS,
     ) -> int:
-        """Score networks on a data set. Results go to stdout, everything else to stderr.
+        """Score methods on a data set. Results go to stdout and into a file, everything else to stderr.
+
+        Protocols: vid4, vid4_bd_crop8, reds4, vimeo90k_t, spmcs, udm10, tecogan; folders (any folder of folders of
+        frames); held_out (the part of the sample clip that the shipped networks have not seen). Each fixes
+        degradation, frames, border, channel and average, and says so beside the numbers.
 
         Args:
-            network: one or more methods, separated by commas: bicubic, plain, distilled, teacher, a weights file,
-                RUN or RUN@STEP.
-            protocol: which frames, channel and border count: vid4, folders (any folder of folders of frames), or
-                held_out (the part of the sample clip that the shipped networks have not seen).
+            network: one or more methods, separated by commas: bicubic (the default), plain, distilled, teacher, a
+                weights file (also of other code bases), RUN or RUN@STEP.
+            frames_from: score pictures instead: DIR/<clip>/*.png, clips called as in the set.
+            protocol: how to score; see above.
             data: the folder of the data set; held_out needs none.
-            format: text for people, json or markdown for everything else.
-            temporal: also score T-diff and tOF, which takes longer.
+            low: low resolution on disk to be used, for example BIx4; made from the high resolution if left out.
+            clips: only these clips, separated by commas.
+            degradation: another family than the protocol's: bi, bd_basicvsr, bd_duf, bd_tecogan. The protocol's name
+                then says so, and likewise for scale and crop.
+            scale: another factor than the protocol's.
+            crop: leave so many pixels out at every border instead.
+            temporal: also T-diff, tOF, warping error and profile distance, which takes longer than the rest.
+            perceptual: also LPIPS and tLP; needs weights that are not shipped, and says which.
+            table: instead of a table for each method, one that compares them: best and second marked, with parameters,
+                MACs and, measured here, time of a 180x120 frame.
+            format: text for people; md, latex, csv or json for everything else.
+            out: the file of scores, a number a frame; methods that are in it already are replaced, others kept.
             device: auto, cpu, cuda, mps.
             runs: where runs are looked for.
         """
         import torch
 
         from workbench.evaluation.compare import find_method
-        from workbench.evaluation.protocols import evaluate, find_protocol
-        from workbench.evaluation.tables import render
+        from workbench.evaluation.evaluate import evaluate, score_pictures
+        from workbench.evaluation.protocols import find_protocol
+        from workbench.evaluation.scores import check_scores, write_scores
+        from workbench.evaluation.speed import measure
+        from workbench.evaluation.tables import comparison, render, render_comparison
         from workbench.inference import choose_device
+        from workbench.metrics.perceptual import load_lpips
+        from workbench.models.cost import cost
 
-        torch.set_num_threads(os.cpu_count() or 1)
-        chosen = find_protocol(protocol)
-        contenders = [find_method(name.strip(), scale=chosen.scale, runs=[runs]) for name in network.split(",")]
-        reports = []
-        with Progress(TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), console=notes) as bar:
-            for contender in contenders:
-                task = bar.add_task(contender.method.key, total=None)
+        if "OMP_NUM_THREADS" not in os.environ:
+            torch.set_num_threads(os.cpu_count() or 1)
+        changes = {"degradation": degradation, "scale": scale, "crop": crop}
+        chosen = find_protocol(protocol).change(**{key: value for key, value in changes.items() if value is not None})
+        names = _split(network) or ([] if frames_from else ["bicubic"])
+        contenders = [find_method(name, scale=chosen.scale, runs=[runs]) for name in names]
+        place = choose_device(device)
+        settings = {
+            "clips": _split(clips),
+            "temporal": temporal,
+            "perceptual": load_lpips().to(place) if perceptual else None,
+        }
+        target = out / SCORES.name if out.is_dir() else out
+        check_scores(target)
+        reports, unwritten = [], None
+        with Progress(*COLUMNS, console=notes) as bar:
 
-                def observe(
-                    clip: str, done: int, clips: int, task: Any = task, label: str = contender.method.key
-                ) -> None:
-                    bar.update(task, description=f"{label} {clip}", completed=done, total=clips)
-
-                place = choose_device(device)
-                name = contender.method.key
-                reports.append(
-                    evaluate(
-                        contender.network, data, chosen, name=name, device=place, temporal=temporal, progress=observe
-                    )
+            def watched(label: str) -> Any:
+                task = bar.add_task(label, total=None)
+                return lambda clip, done, total: bar.update(
+                    task, description=f"{label} {clip}", completed=done, total=total
                 )
-        if format == "json":
-            records = [report.to_dict() for report in reports]
-            print(json.dumps(records[0] if len(records) == 1 else records, indent=1, allow_nan=False))
+
+            def scored() -> Iterator[Report]:
+                if frames_from is not None:
+                    label = frames_from.resolve().name
+                    yield score_pictures(frames_from, data, chosen, progress=watched(label), **settings)
+                for contender in contenders:
+                    label = contender.method.key
+                    yield evaluate(
+                        contender.network, data, chosen, name=label, note=contender.method.note, low=low, device=place,
+                        progress=watched(label), **settings,
+                    )  # fmt: skip
+
+            for report in scored():
+                reports.append(report)
+                try:
+                    write_scores(target, [report])
+                except OSError as error:  # hours of work are still to be printed
+                    unwritten = error
+        if table:
+            named = {contender.method.key: contender.network for contender in contenders}
+            with notes.status("parameters, MACs, time"):
+                costs = {key: cost(one) for key, one in named.items()}
+                speeds = {key: measure(one, frames=4, device=place) for key, one in named.items()}
+            print(render_comparison(comparison(reports, costs, speeds), format), end="")
         else:
-            print("\n\n".join(render(report, format) for report in reports))
+            print(render(reports, format), end="")
+        if unwritten is not None:
+            raise unwritten
+        notes.print(f"scores: {target}")
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench evaluate")
+
+
+def _split(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def compare(args: Sequence[str]) -> int:
@@ -115,7 +178,7 @@ def compare(args: Sequence[str]) -> int:
 
         check_name(out.name, "scene")
         torch.set_num_threads(os.cpu_count() or 1)
-        names = [name.strip() for name in methods.split(",") if name.strip()]
+        names = _split(methods)
         with notes.status("reading the clip") as status:
             scene = compare(
                 clip, names, out, scale=scale, title=title, runs=[runs], device=choose_device(device),

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
+from workbench.data.clips import load_clip
 from workbench.data.crops import Pair, make_pair
-from workbench.data.datasets import load_clip
 from workbench.data.samples import samples
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
+from workbench.models.foreign import read_foreign
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import checksum, load, load_into, locate, pretrained_names
+from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
 from workbench.models.zoo import NETWORKS, build, takes_skip
 from workbench.runs import Run, list_runs
 from workbench.scenes import Method, Scene, read_scene, write_scene
@@ -45,7 +46,8 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
     """The network that a method's name stands for.
 
     Args:
-        name: an alias (teacher, plain, distilled), ``bicubic``, a weights file, or ``RUN`` or ``RUN@STEP``.
+        name: an alias (teacher, plain, distilled), ``bicubic``, a weights file, of ours or of another code base (see
+            ``models.foreign``), or ``RUN`` or ``RUN@STEP``.
         scale: of ``bicubic``; other networks know their own.
         runs: folders in which runs are looked for.
 
@@ -65,16 +67,25 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
                 f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
             )
         return Contender(Method(key=name, label=name.capitalize()), network, is_student=True)
-    if name.endswith(".safetensors"):
-        path = locate(name)
-        note = f"{path.name} (sha256 {checksum(path)[:12]})"
-        return Contender(Method(key=_key(path.stem), label=path.stem, note=note), load(path), is_student=True)
+    if Path(name).suffix in (".safetensors", *PICKLES):
+        return _from_file(locate(name))
     run_name, _, step = name.partition("@")
     for root in runs:
         if run_name in list_runs(root):
             return _from_run(Run(root / run_name), step)
     known = [*ALIASES, "bicubic", *(run for root in runs for run in list_runs(root))]
     raise unknown_name("method", name, known)
+
+
+def _from_file(path: Path) -> Contender:
+    """Weights of ours have a recipe inside; others are recognised by the names of their tensors."""
+    note = f"{path.name} (sha256 {checksum(path)[:12]})"
+    if path.suffix in PICKLES or "recipe" not in read_tensors(path)[1]:
+        foreign = read_foreign(path)
+        network, note = foreign.network, f"{note}, {foreign.source}"
+    else:
+        network = load(path)
+    return Contender(Method(key=_key(path.stem), label=path.stem, note=note), network, is_student=True)
 
 
 def _from_run(run: Run, step: str) -> Contender:

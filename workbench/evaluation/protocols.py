@@ -1,104 +1,202 @@
-"""How a network is scored: which data, which degradation, which frames, which channel, which average.
+"""How a network is scored: which data, which degradation, which frames, which channel, which border, which average.
 
-These choices move a score by more than most papers gain, so they have a name, are kept together, and are stored
-beside every number.
+These choices move a score by more than most papers gain, so they have a name, are kept together, and are stored beside
+every number.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal
 
 import numpy as np
-import torch
 
-from workbench.data.datasets import clip_folders, load_clip, vid4
-from workbench.data.degrade import degrade
-from workbench.data.video import read_frames
-from workbench.errors import ConfigError, DataError, ShapeError, unknown_name
-from workbench.inference import upscale
-from workbench.metrics.fidelity import Channel, psnr_db, ssim
-from workbench.metrics.temporal import t_diff, tof
-from workbench.models.video_sr import VideoSR
+from workbench.data.clip_set import ClipEntry
+from workbench.data.degrade import find_degradation
+from workbench.errors import ConfigError, unknown_name
+from workbench.metrics.fidelity import Channel
+from workbench.models.video_sr import Border
 
-FORMAT = 1
-"""Version of what :meth:`Report.to_dict` gives."""
+Frames = Literal["all", "targets", "centre"]
+Averaging = Literal["clips", "frames"]
 
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What a column of numbers means."""
-
-    title: str
-    unit: str
-    higher_is_better: bool
-
-
-METRICS: dict[str, Metric] = {
-    "psnr_y_db": Metric(title="PSNR-Y", unit="dB", higher_is_better=True),
-    "ssim_y": Metric(title="SSIM-Y", unit="", higher_is_better=True),
-    "psnr_rgb_db": Metric(title="PSNR-RGB", unit="dB", higher_is_better=True),
-    "t_diff": Metric(title="T-diff", unit="levels", higher_is_better=False),
-    "tof": Metric(title="tOF", unit="px", higher_is_better=False),
-}
-"""Every metric a report may hold, in the order of its columns."""
+CENTRE_MULTIPLE, CENTRE_MARGIN = 32, 8
+"""TecoGAN scores the middle of a picture: sides that are multiples of the one, at least the other from every border."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One way of scoring. All frames of every clip count, the mean is over the frames of a clip, then over clips.
+    """One way of scoring.
 
-    ``layout`` says how clips are found in the data (:data:`LAYOUTS`), ``channel`` which numbers are the protocol's
-    own (others are given beside them), ``crop`` how many pixels are left out at every border, and ``data`` where the
-    clips are unless the caller says otherwise.
+    Attributes:
+        name: in :data:`PROTOCOLS`; changed settings are part of it.
+        data_set: the kind of set, one of ``data.datasets.SETS``.
+        options: what that kind is opened with besides folder and scale.
+        degradation: the family of the low resolution, see ``data.degrade``.
+        scale: how many times smaller the low resolution is.
+        channel: which numbers are the protocol's own; others are given beside them.
+        crop: how many pixels are left out at every border, for PSNR and SSIM.
+        centre: score only the middle of each picture, as TecoGAN does (:func:`middle`), under every metric.
+        frames: which count: ``all``, the ``targets`` that the set names, or the ``centre`` one of each clip.
+        skip: of these, how many are left out at both ends of a clip.
+        border: what a sliding window sees beyond the ends of a clip, where the protocol fixes it (see
+            ``models.video_sr.window_indices``); the network's own rule where None.
+        averaging: ``clips``: over the frames of each clip, then over the clips; ``frames``: over all frames alike.
+        source: who scores so.
+        data: where the data is unless the caller says otherwise.
     """
 
     name: str
-    description: str
-    layout: str
+    data_set: str
+    options: Mapping[str, Any] = field(default_factory=dict)
     degradation: str = "bi"
     scale: int = 4
     channel: Channel = "y"
     crop: int = 0
+    centre: bool = False
+    frames: Frames = "all"
+    skip: int = 0
+    border: Border | None = None
+    averaging: Averaging = "clips"
+    source: str = ""
     data: str = ""
+
+    @property
+    def description(self) -> str:
+        """All of it in one sentence, as it is printed beside the numbers."""
+        family = find_degradation(self.degradation, self.scale).title
+        frames = {"all": "all frames", "targets": "the frames that the set names", "centre": "the middle frame"}
+        parts = [
+            f"{self.data_set} x{self.scale}, {family}",
+            "luma" if self.channel == "y" else "RGB",
+            frames[self.frames] + (f" but {self.skip} at either end" if self.skip else ""),
+            f"the middle of the picture in multiples of {CENTRE_MULTIPLE} pixels" if self.centre else "",
+            f"{self.crop} pixels left out at every border" if self.crop else "no border left out",
+            f"windows at the ends of a clip by {self.border}" if self.border else "",
+            "mean of the clips' means" if self.averaging == "clips" else "mean over all frames alike",
+        ]
+        return "; ".join(part for part in parts if part) + (f". {self.source}." if self.source else ".")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, the sentence included."""
+        return {**asdict(self), "options": dict(self.options), "description": self.description}
+
+    def change(self, **settings: Any) -> Protocol:
+        """This protocol with other settings, which become part of its name: it is no longer the one that is published.
+
+        Example:
+            >>> PROTOCOLS["vid4"].change(crop=8, scale=4).name
+            'vid4+crop=8'
+
+        Raises:
+            ConfigError: no such setting, or a negative number.
+            UnknownNameError: no such degradation.
+        """
+        if unknown := settings.keys() - {one.name for one in fields(self)}:
+            raise ConfigError(f"protocol {self.name!r}: no setting {', '.join(sorted(unknown))}")
+        new = {key: value for key, value in settings.items() if value != getattr(self, key)}
+        for key in ("crop", "skip"):
+            if new.get(key, 0) < 0:
+                raise ConfigError(f"{key}: want 0 or more, got {new[key]}")
+        find_degradation(new.get("degradation", self.degradation), new.get("scale", self.scale))
+        if not new:
+            return self
+        name = "+".join([self.name, *(f"{key}={value}" for key, value in new.items())])
+        return replace(self, name=name, source=f"Changed from {self.name}: {', '.join(new)}", **new)
+
+    def counted(self, clip: ClipEntry) -> list[int]:
+        """The numbers of the frames of a clip that are scored.
+
+        Raises:
+            ConfigError: none are left.
+        """
+        numbers = {"all": range(clip.frames), "targets": clip.targets, "centre": (clip.frames // 2,)}[self.frames]
+        kept = list(numbers)[self.skip : len(numbers) - self.skip]
+        if not kept:
+            raise ConfigError(f"{clip.name}: of {clip.frames} frames none is left to score; {self.description}")
+        return kept
+
+
+def middle(frame: np.ndarray) -> np.ndarray:
+    """The part of a picture that TecoGAN scores: as large as it can be in multiples of 32 with 8 pixels around it.
+
+    Raises:
+        ConfigError: the picture is too small for that.
+
+    Example:
+        >>> middle(np.zeros((480, 720, 3), np.uint8)).shape
+        (448, 704, 3)
+    """
+    sides = [(side - 2 * CENTRE_MARGIN) // CENTRE_MULTIPLE * CENTRE_MULTIPLE for side in frame.shape[:2]]
+    if min(sides) <= 0:
+        raise ConfigError(f"a picture of {frame.shape[1]}x{frame.shape[0]} has no middle of {CENTRE_MULTIPLE} pixels")
+    top, left = ((side - kept) // 2 for side, kept in zip(frame.shape, sides, strict=False))
+    return frame[top : top + sides[0], left : left + sides[1]]
 
 
 HELD_OUT = "bigbuckbunny[96:132, :, 0:352]"
 """A stretch and a part of the sample clip that no shipped network was trained on (see the cards beside the weights)."""
 
-LAYOUTS: dict[str, Callable[[str | os.PathLike[str]], Mapping[str, str | Path]]] = {
-    "folders": clip_folders,
-    "vid4": vid4,
-    "clip": lambda spec: {os.fspath(spec): os.fspath(spec)},
-}
-"""How the clips of a data set are found: data -> name of each clip and where it is, for ``data.datasets.load_clip``."""
-
-PROTOCOLS: dict[str, Protocol] = {
-    "vid4": Protocol(
+_PROTOCOLS = (
+    Protocol(
         name="vid4",
-        description="the whole Vid4, x4 from bicubic (BI), luma, all frames, no border left out; "
-        "mean of the clips' means",
-        layout="vid4",
+        data_set="vid4",
+        border="reflection_circle",
+        source="The usual Vid4 of BI tables: EDVR (whose rule for windows it is), BasicSR, BasicVSR",
     ),
-    "folders": Protocol(
-        name="folders",
-        description="any folder of folders of frames, x4 from bicubic (BI), luma, all frames, no border left out; "
-        "mean of the clips' means",
-        layout="folders",
+    Protocol(
+        name="vid4_bd_crop8",
+        data_set="vid4",
+        degradation="bd_duf",
+        crop=8,
+        source="The usual Vid4 of BD tables that go back to DUF",
     ),
-    "held_out": Protocol(
+    Protocol(
+        name="reds4",
+        data_set="reds4",
+        channel="rgb",
+        border="reflection_circle",
+        source="EDVR (whose rule for windows it is), BasicSR, BasicVSR",
+    ),
+    Protocol(
+        name="vimeo90k_t",
+        data_set="vimeo90k",
+        options={"split": "test"},
+        frames="targets",
+        source="TOFlow, EDVR, BasicVSR: im4 of each of the 7,824 test clips",
+    ),
+    Protocol(
+        name="spmcs",
+        data_set="spmcs30",
+        frames="centre",
+        source="The authors of SPMC; later papers score all frames of SPMCS-11 or -30, which is another number",
+    ),
+    Protocol(
+        name="udm10",
+        data_set="udm10",
+        degradation="bd_basicvsr",
+        source="BasicVSR and mmagic; PFNL, whose set it is, takes bd_duf",
+    ),
+    Protocol(
+        name="tecogan",
+        data_set="vid4",
+        degradation="bd_tecogan",
+        skip=2,
+        centre=True,
+        source="TecoGAN's own script, which prints both averages, as the report holds both",
+    ),
+    Protocol(name="folders", data_set="folders", source="Any folder of folders of frames"),
+    Protocol(
         name="held_out",
-        description="the part of the sample clip that the shipped networks have not seen, x4 from bicubic (BI), luma, "
-        "all its frames, no border left out",
-        layout="clip",
+        data_set="clip",
         data=HELD_OUT,
+        source="The part of the sample clip that the shipped networks have not seen",
     ),
-}
+)
+
+PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
+"""Every named protocol."""
 
 
 def find_protocol(name: str) -> Protocol:
@@ -110,172 +208,3 @@ def find_protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """Scores of one network on one set, with all it takes to know what they mean.
-
-    ``network`` and ``data`` are names (never the path of somebody's machine). The numbers are kept as they are: PSNR is
-    ``inf`` where frames are equal, temporal metrics are NaN at frame 0.
-    """
-
-    protocol: Protocol
-    network: str
-    data: str
-    frames: dict[str, int]
-    sizes: dict[str, tuple[int, int]]
-    per_frame: dict[str, dict[str, list[float]]]
-    per_clip: dict[str, dict[str, float]]
-    mean: dict[str, float]
-    provenance: dict[str, Any]
-
-    @property
-    def metrics(self) -> list[str]:
-        """The metrics it holds, in the order of :data:`METRICS`."""
-        return [name for name in METRICS if name in self.mean]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, which has no infinity and no NaN: **both become None**.
-
-        A PSNR of None therefore means equal frames (or a mean over some), None at frame 0 of a temporal metric that
-        there is no frame before it.
-        """
-        return {
-            "format": FORMAT,
-            "protocol": asdict(self.protocol),
-            "network": self.network,
-            "data": self.data,
-            "frames": dict(self.frames),
-            "sizes": {clip: list(size) for clip, size in self.sizes.items()},
-            "metrics": {name: asdict(METRICS[name]) for name in self.metrics},
-            "mean": _plain(self.mean),
-            "per_clip": _plain(self.per_clip),
-            "per_frame": _plain(self.per_frame),
-            "provenance": _plain(self.provenance),
-        }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def score(
-    frames: np.ndarray,
-    reference: np.ndarray,
-    *,
-    crop: int = 0,
-    temporal: bool = False,
-    reference_flow: np.ndarray | None = None,
-) -> dict[str, list[float]]:
-    """Every metric of every frame of one clip.
-
-    Args:
-        frames: uint8 ``(T, H, W, 3)``.
-        reference: the true clip, the same size.
-        crop: pixels to leave out at every border, for PSNR and SSIM.
-        temporal: also T-diff and tOF, over the whole picture; optical flow makes these slow.
-        reference_flow: ``metrics.temporal.flow`` of the reference, where it is at hand.
-
-    Returns:
-        Metric to its curve over the frames.
-    """
-    curves = {
-        "psnr_y_db": psnr_db(frames, reference, channel="y", crop=crop),
-        "ssim_y": ssim(frames, reference, channel="y", crop=crop),
-        "psnr_rgb_db": psnr_db(frames, reference, channel="rgb", crop=crop),
-    }
-    if temporal:
-        curves["t_diff"] = t_diff(frames, reference)
-        curves["tof"] = tof(frames, reference, reference_flow=reference_flow)
-    return {name: curve.tolist() for name, curve in curves.items()}
-
-
-def mean_score(curve: list[float]) -> float:
-    """The mean of one curve; frame 0 of a temporal metric, which is NaN, does not count. NaN if nothing does.
-
-    Example:
-        >>> mean_score([float("nan"), 1.0, 2.0])
-        1.5
-    """
-    known = [value for value in curve if not math.isnan(value)]
-    return math.fsum(known) / len(known) if known else math.nan
-
-
-def evaluate(
-    network: VideoSR,
-    data: str | os.PathLike[str],
-    protocol: Protocol | str,
-    *,
-    name: str | None = None,
-    device: str | torch.device | None = None,
-    temporal: bool = False,
-    progress: Callable[[str, int, int], None] | None = None,
-) -> Report:
-    """Degrade every clip of a set, let the network restore it, and score what comes out, as 8-bit pictures.
-
-    Args:
-        network: maps a clip to a clip; see ``models.video_sr``.
-        data: the folder of the set, or the clip; the protocol's own where it is empty.
-        protocol: one of :data:`PROTOCOLS`, by name or itself.
-        name: what to call the network in the report; its zoo name, or its class, where left out.
-        device: where to run it; where it is, if left out.
-        temporal: also T-diff and tOF, which take longer than the rest together.
-        progress: called as ``progress(clip, done, clips)`` before every clip and once at the end.
-
-    Returns:
-        The report.
-
-    Raises:
-        UnknownNameError: no such protocol.
-        DataError: the set is not what the protocol wants.
-        ConfigError: the network enlarges by another factor than the protocol.
-        ShapeError: the network's pictures are of another size than the true ones.
-    """
-    chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
-    if network.scale != chosen.scale:
-        raise ConfigError(
-            f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{network.scale}"
-        )
-    data = data or chosen.data
-    if not data:
-        raise DataError(f"protocol {chosen.name!r}: {chosen.description}; say where its data is")
-    clips = LAYOUTS[chosen.layout](data)
-    per_frame: dict[str, dict[str, list[float]]] = {}
-    frames: dict[str, int] = {}
-    sizes: dict[str, tuple[int, int]] = {}
-    for done, (clip, where) in enumerate(clips.items()):
-        if progress is not None:
-            progress(clip, done, len(clips))
-        high = _whole_pixels(read_frames(where) if isinstance(where, Path) else load_clip(where).frames, chosen.scale)
-        low = degrade(high, chosen.degradation, chosen.scale)
-        restored = upscale(network, low, device=device)
-        if restored.shape != high.shape:
-            raise ShapeError(f"{clip}: want {high.shape} from the network, got {restored.shape}")
-        per_frame[clip] = score(restored, high, crop=chosen.crop, temporal=temporal)
-        frames[clip], sizes[clip] = len(high), (high.shape[2], high.shape[1])
-    if progress is not None:
-        progress("", len(clips), len(clips))
-    per_clip = {clip: {key: mean_score(curve) for key, curve in curves.items()} for clip, curves in per_frame.items()}
-    metrics = next(iter(per_frame.values()))
-    return Report(
-        protocol=chosen,
-        network=name or network.recipe.get("name", type(network).__name__),
-        data=os.fspath(data) if chosen.layout == "clip" else Path(os.path.abspath(data)).name,
-        frames=frames,
-        sizes=sizes,
-        per_frame=per_frame,
-        per_clip=per_clip,
-        mean={key: mean_score([scores[key] for scores in per_clip.values()]) for key in metrics},
-        provenance={library: version(library) for library in ("workbench", "torch", "numpy", "opencv-python-headless")},
-    )
-
-
-def _whole_pixels(frames: np.ndarray, scale: int) -> np.ndarray:
-    """The part of a clip that its low-resolution version shows: last rows and columns cropped to a multiple."""
-    height, width = frames.shape[1:3]
-    return frames[:, : height - height % scale, : width - width % scale]

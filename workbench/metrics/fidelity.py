@@ -6,6 +6,7 @@ Input is 8-bit: what is scored is what can be saved and shown. Nothing is averag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -29,15 +30,18 @@ def luma(frames: np.ndarray) -> np.ndarray:
     .. math:: Y = 16 + \frac{65.481 R + 128.553 G + 24.966 B}{255}
 
     Args:
-        frames: uint8 ``(T, H, W, 3)``.
+        frames: uint8 ``(T, H, W, 3)``, or one frame ``(H, W, 3)``.
 
     Returns:
-        ``(T, H, W)`` in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it; that moves a score by some thousandths of a dB.
+        ``(T, H, W)``, or ``(H, W)``, in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it; that moves a score by some
+        thousandths of a dB.
 
     Example:
         >>> luma(np.full((1, 1, 1, 3), 255, np.uint8)).item()
         235.0
     """
+    if frames.ndim == 3:
+        return luma(frames[None])[0]
     weights = np.array(LUMA_WEIGHTS) / 255
     planes = np.empty(check_frames(frames))
     for plane, frame in zip(planes, frames, strict=True):  # frame by frame: a clip of doubles is large
@@ -70,9 +74,13 @@ def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", cr
         >>> psnr_db(np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8), channel="rgb")
         array([0.])
     """
-    errors = [np.mean(np.square(a - b)) for a, b in _pairs(first, second, channel, crop)]
-    with np.errstate(divide="ignore"):
-        return 10 * np.log10(PEAK**2 / np.array(errors))
+    return np.array([frame_psnr_db(a, b) for a, b in _pairs(first, second, channel, crop)])
+
+
+def frame_psnr_db(first: np.ndarray, second: np.ndarray) -> float:
+    """PSNR of one picture, from two arrays of doubles on the 8-bit scale; see :func:`psnr_db`."""
+    error = np.mean(np.square(first - second))
+    return float(10 * np.log10(PEAK**2 / error)) if error else math.inf
 
 
 def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
@@ -97,17 +105,20 @@ def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop:
         ShapeError: not frames, not of one size, or smaller than the window.
         ConfigError: no such channel.
     """
-    check_frames(first, "first")
-    height, width = first.shape[1:3]
-    if min(height, width) - 2 * crop < WINDOW:
-        raise ShapeError(
-            f"ssim: want at least {WINDOW}x{WINDOW} pixels, got {width}x{height} less {crop} at every border"
-        )
-    scores = []
-    for a, b in _pairs(first, second, channel, crop):
-        planes = [(a, b)] if channel == "y" else [(a[..., c], b[..., c]) for c in range(3)]
-        scores.append(np.mean([_ssim_plane(np.ascontiguousarray(x), np.ascontiguousarray(y)) for x, y in planes]))
-    return np.array(scores)
+    return np.array([frame_ssim(a, b) for a, b in _pairs(first, second, channel, crop)])
+
+
+def frame_ssim(first: np.ndarray, second: np.ndarray) -> float:
+    """SSIM of one picture, ``(H, W)`` or ``(H, W, 3)`` doubles on the 8-bit scale; see :func:`ssim`.
+
+    Raises:
+        ShapeError: smaller than the window.
+    """
+    height, width = first.shape[:2]
+    if min(height, width) < WINDOW:
+        raise ShapeError(f"ssim: want at least {WINDOW}x{WINDOW} pixels after cropping, got {width}x{height}")
+    pairs = [(first, second)] if first.ndim == 2 else [(first[..., c], second[..., c]) for c in range(3)]
+    return float(np.mean([_ssim_plane(np.ascontiguousarray(a), np.ascontiguousarray(b)) for a, b in pairs]))
 
 
 def _ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
@@ -134,10 +145,18 @@ def _pairs(
         raise ShapeError(f"want two clips of one size, got {first.shape} and {second.shape}")
     if channel not in ("y", "rgb"):
         raise ConfigError(f"channel: want 'y' or 'rgb', got {channel!r}")
-    height, width = first.shape[1:3]
+    for a, b in zip(first, second, strict=True):
+        pair = without_border(a, crop), without_border(b, crop)
+        yield (luma(pair[0]), luma(pair[1])) if channel == "y" else (pair[0] / 1.0, pair[1] / 1.0)
+
+
+def without_border(frame: np.ndarray, crop: int) -> np.ndarray:
+    """One frame ``(H, W, ...)`` without ``crop`` pixels at every border.
+
+    Raises:
+        ShapeError: nothing is left, or ``crop`` is negative.
+    """
+    height, width = frame.shape[:2]
     if crop < 0 or min(height, width) <= 2 * crop:
         raise ShapeError(f"crop: {crop} pixels at every border leave nothing of {width}x{height}")
-    inside = slice(crop, height - crop), slice(crop, width - crop)
-    for a, b in zip(first, second, strict=True):
-        pair = a[inside][None], b[inside][None]
-        yield (luma(pair[0])[0], luma(pair[1])[0]) if channel == "y" else (pair[0][0] / 1.0, pair[1][0] / 1.0)
+    return frame[crop : height - crop, crop : width - crop]

@@ -1,0 +1,149 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from workbench.cli import main
+from workbench.data.samples import sample
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.scores import read_scores
+from workbench.models.zoo import build
+
+
+def save(folder, frames):
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    """A set of two clips; the command is given beside it."""
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "set" / "city", sample("carphone", frames=3).frames)
+    save(tmp_path / "set" / "walk", sample("carphone", frames=(40, 42)).frames)
+    return tmp_path / "set"
+
+
+def run(capsys, *args):
+    """Exit status, stdout, stderr of ``workbench evaluate``."""
+    status = main(["evaluate", *map(str, args)])
+    seen = capsys.readouterr()
+    return status, seen.out, seen.err
+
+
+def test_a_table_on_stdout_and_a_file_of_scores(data, capsys):
+    status, out, err = run(capsys, "--protocol", "folders", "--data", "set")
+    assert status == 0
+    wanted = evaluate(build("bicubic"), data, "folders")
+    assert f"{wanted.mean['psnr_y_db']:.2f}" in out
+    assert "bicubic on set (folders, BI x4)" in out
+    assert "5/5" in err
+    held = read_scores(data.parent / "scores" / "scores.json")
+    assert held == [json.loads(json.dumps(wanted.to_dict() | {"provenance": held[0]["provenance"]}))]
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "md", "latex"])
+def test_stdout_holds_nothing_else(data, capsys, form):
+    status, out, _ = run(capsys, "--protocol", "folders", "--data", "set", "--format", form, "--clips", "walk")
+    assert status == 0
+    if form == "csv":
+        assert [row["clip"] for row in csv.DictReader(io.StringIO(out))] == ["walk", "mean"]
+    elif form == "json":
+        assert list(json.loads(out)["scores"][0]["per_clip"]) == ["walk"]
+    else:
+        assert out.startswith({"md": "**bicubic on set, 1 clips of it", "latex": r"\begin{table}"}[form])
+
+
+def test_several_methods_and_settings_of_ones_own(data, capsys):
+    status, out, _ = run(
+        capsys, "--network", "bicubic,plain", "--protocol", "folders", "--data", "set", "--degradation", "bd_duf",
+        "--crop", 8, "--format", "csv", "--out", "mine.json",
+    )  # fmt: skip
+    assert status == 0
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert {row["method"] for row in rows} == {"bicubic", "plain"}
+    assert {row["protocol"] for row in rows} == {"folders+degradation=bd_duf+crop=8"}
+    held = read_scores(data.parent / "mine.json")
+    assert "sha256" in held[1]["provenance"]["method"]
+
+
+def test_weights_of_another_code_base(data, capsys, root):
+    """The weights of a small EDVR as BasicSR saves them: recognised by the names of its tensors."""
+    golden = load_file(root / "tests" / "golden" / "edvr_tiny_5f_tsa.safetensors")
+    state = {name.removeprefix("w."): value.float() for name, value in golden.items() if name.startswith("w.")}
+    torch.save({"params": state}, "net_g_latest.pth")
+    status, out, _ = run(
+        capsys, "--network", "net_g_latest.pth", "--protocol", "folders", "--data", "set", "--format", "json"
+    )
+    assert status == 0
+    scored = json.loads(out)["scores"][0]
+    assert scored["network"] == "net_g_latest"
+    assert scored["provenance"]["method"].endswith(", EDVR by BasicSR")
+    torch.save({"params": {"some.weight": torch.zeros(1)}}, "other.pth")
+    status, out, err = run(capsys, "--network", "other.pth", "--protocol", "folders", "--data", "set")
+    assert (status, out) == (2, "")
+    assert "other.pth: no layout that is known" in " ".join(err.split())
+
+
+def test_pictures_of_another_program(data, capsys):
+    for clip in ("city", "walk"):
+        frames = [np.asarray(Image.open(path)) for path in sorted((data / clip).iterdir())]
+        save(data.parent / "theirs" / clip, frames)
+    status, out, _ = run(capsys, "--frames-from", "theirs", "--protocol", "folders", "--data", "set")
+    assert status == 0
+    assert "theirs on set" in out
+    assert "5 frames equal to the truth" in " ".join(out.split())
+    (data.parent / "theirs" / "walk" / "1.png").unlink()
+    status, out, err = run(capsys, "--frames-from", "theirs", "--protocol", "folders", "--data", "set")
+    assert (status, out) == (2, "")
+    assert "walk has 1 pictures, want 2 (none for frame 1, counted from 0)" in " ".join(err.split())
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--protocol", "vid5"], "did you mean 'vid4'"),
+        (["--protocol", "folders", "--data", "set", "--clips", "wlak"], "did you mean 'walk'"),
+        (["--protocol", "folders", "--data", "set", "--degradation", "bd"], "no degradation 'bd'"),
+        (["--protocol", "folders", "--data", "nowhere"], "nowhere: no such folder"),
+        (["--protocol", "folders", "--data", "set", "--low", "BIx4"], "no folder BIx4"),
+        (["--protocol", "vid4"], "Say where its data is"),
+        (["--network", "plain", "--protocol", "folders", "--data", "set", "--scale", "2"], "scores x2"),
+    ],
+)
+def test_what_is_wrong_is_said_on_stderr(data, capsys, args, says):
+    status, out, err = run(capsys, *args)
+    assert (status, out) == (2, "")
+    assert says in " ".join(err.split())
+
+
+def test_absent_weights_of_lpips_are_known_before_anything_is_scored(data, capsys, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(data.parent / "hub"))
+    status, out, err = run(capsys, "--protocol", "folders", "--data", "set", "--perceptual")
+    assert (status, out) == (2, "")
+    assert "AlexNet's weights are not at" in " ".join(err.split())
+
+
+def test_a_file_that_is_no_scores_is_refused_before_anything_is_scored(data, capsys):
+    (data.parent / "notes.json").write_text("[]")
+    status, out, err = run(capsys, "--protocol", "folders", "--data", "set", "--out", "notes.json")
+    assert (status, out) == (2, "")
+    assert "notes.json: not scores of format" in " ".join(err.split())
+    assert (data.parent / "notes.json").read_text() == "[]"
+
+
+def test_a_full_disk_does_not_cost_the_table(data, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "scores.json")
+
+    monkeypatch.setattr("workbench.evaluation.scores.write_atomic", full)
+    status, out, err = run(capsys, "--protocol", "folders", "--data", "set")
+    assert status == 2
+    assert "bicubic on set" in out
+    assert "No space left on device: scores.json" in " ".join(err.split())
