@@ -19,7 +19,8 @@ from workbench.models import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-REQUIREMENTS = PROJECT["dependencies"] + [need for extra in PROJECT["optional-dependencies"].values() for need in extra]
+EXTRAS = PROJECT["optional-dependencies"]
+REQUIREMENTS = list(dict.fromkeys([*PROJECT["dependencies"], *(need for extra in EXTRAS.values() for need in extra)]))
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
 COMMITTED_TEXT = {".py", ".md", ".ipynb", ".toml", ".yml", ".txt", ".js", ".css", ".html", ".json", ".sh", ".jsonl", ""}
@@ -259,7 +260,8 @@ print(json.dumps([[w.filename, str(w.message)] for w in seen]))
 
 def test_viewers_import_no_torch():
     light = modules("workbench.views", "workbench.runs", "workbench.scenes", "workbench.config", "workbench.errors",
-                    "workbench.data.video", "workbench.data.samples", "workbench.cli")  # fmt: skip
+                    "workbench.data.video", "workbench.data.pictures", "workbench.data.probe", "workbench.data.writing",
+                    "workbench.data.samples", "workbench.cli")  # fmt: skip
     assert "workbench.views.studio" in light
     found = python(f"""
 import importlib, sys
@@ -299,7 +301,7 @@ def test_examples_in_contributing_run(monkeypatch):
     torch.manual_seed(0)
     text = (ROOT / "CONTRIBUTING.md").read_text()
     sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
-    for title in ("Add a network", "Add a loss", "Add a metric"):
+    for title in ("Add a network", "Bring a network of your own", "Add a loss", "Add a metric"):
         blocks = python_blocks(sections[title])
         assert blocks, f"{title}: no example"
         assert blocks[-1].splitlines()[-1].startswith("assert "), f"{title}: does not end by showing that it works"

@@ -19,7 +19,8 @@ from workbench.config import RunConfig
 from workbench.data.samples import find_sample
 from workbench.distill.temporal import load_memory, save_memory
 from workbench.evaluation.compare import compare
-from workbench.evaluation.protocols import HELD_OUT, evaluate
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.protocols import HELD_OUT
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.models.zoo import build

@@ -1,0 +1,55 @@
+"""Footage of which every frame is known: cameras that move over pictures of soft spots."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from tests.films import encode
+
+HEIGHT, WIDTH = 48, 64
+
+
+def scene(seed: int) -> np.ndarray:
+    """A picture of soft spots, much wider than a frame."""
+    noise = np.random.default_rng(seed).uniform(0, 255, (HEIGHT, 8 * WIDTH, 3))
+    soft = cv2.GaussianBlur(noise, (0, 0), 4)
+    return cv2.normalize(soft, np.zeros_like(soft), 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
+
+
+def pan(count: int, *, seed: int = 0, step: int = 2, first: int = 0) -> list[np.ndarray]:
+    """A camera that moves over it by ``step`` pixels a frame."""
+    wide = scene(seed)
+    return [wide[:, (first + n) * step : (first + n) * step + WIDTH] for n in range(count)]
+
+
+def save(folder: Path, frames: Iterable[np.ndarray]) -> Path:
+    """A folder of pictures."""
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        Image.fromarray(np.ascontiguousarray(frame)).save(folder / f"{number:04d}.png", compress_level=1)
+    return folder
+
+
+SHOTS: dict[str, list[np.ndarray]] = {
+    "alley": pan(16),
+    "beach": [*pan(9, seed=1), *pan(15, seed=2)],
+    "cliff": pan(8, seed=3, step=1),
+}
+"""Source to frames; beach has a cut after frame 8."""
+
+
+def write_shots(folder: Path) -> Path:
+    """Three folders of pictures: 16, 24 and 8 frames; 2, 1 + 2 and 1 septuplets."""
+    for name, frames in SHOTS.items():
+        save(folder / name, frames)
+    return folder
+
+
+def write_film(path: Path, frames: list[np.ndarray]) -> Path:
+    """A video file."""
+    return encode(path, np.stack(frames))
