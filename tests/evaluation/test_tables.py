@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.errors import UnknownNameError
+from workbench.errors import ConfigError, UnknownNameError
 from workbench.evaluation import tables
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.evaluation.scores import Report
+from workbench.evaluation.speed import Speed
+from workbench.models.cost import Cost
 
 
 def report(clips=("clip_9", "clip_10"), **changes):
@@ -119,3 +121,114 @@ def test_a_part_of_a_set_says_so():
 def test_a_format_that_is_not_there():
     with pytest.raises(UnknownNameError, match="did you mean 'json'"):
         tables.render(report(), "jsn")
+
+
+# -- many methods beside each other ---------------------------------------------------------------------------------
+
+COST = Cost(parameters=1_234_567, macs=18_651_000_000, macs_alone=None, height=120, width=180)
+SPEED = Speed(
+    seconds_per_frame=0.0123, fastest=0.012, slowest=0.013, peak_bytes=1, frames=4, height=120, width=180, rounds=3,
+    device="cpu (test)", threads=1, precision="fp32",
+)  # fmt: skip
+
+
+def scored(name, psnr, ssim, tof=None, clips=("city", "walk")):
+    """A report whose clips all have the same known means."""
+    curves = {"psnr_y_db": [psnr, psnr], "ssim_y": [ssim, ssim]} | ({"tof": [math.nan, tof]} if tof else {})
+    return report(
+        clips=clips, network=name, per_frame=dict.fromkeys(clips, curves), equal={c: [False] * 2 for c in clips}
+    )
+
+
+def marks(table, label):
+    return [cell.marks for cell in table.rows[label]]
+
+
+def test_best_and_second_of_each_number_are_marked():
+    table = tables.comparison(
+        [scored("a", 27.0, 0.80, 0.5), scored("b", 28.0, 0.79, 0.4), scored("c", 26.0, 0.78, 0.3)]
+    )
+    assert table.methods == ("a", "b", "c")
+    assert list(table.rows) == ["city", "walk", "mean", "tOF [px]"]
+    for label in ("city", "walk", "mean"):
+        assert marks(table, label) == [("second", "best"), ("best", "second"), ("", "")]
+    assert marks(table, "tOF [px]") == [("",), ("second",), ("best",)]  # lower is better
+
+
+def test_what_is_printed_alike_is_marked_alike():
+    table = tables.comparison([scored("a", 27.001, 0.8), scored("b", 27.004, 0.7), scored("c", 26.9, 0.6)])
+    assert [which[0] for which in marks(table, "mean")] == ["best", "best", "second"]
+
+
+def test_a_number_that_is_none_wins_nothing():
+    equal = scored("copy", math.inf, 1.0)
+    table = tables.comparison([equal, scored("a", 27.0, 0.8)])
+    assert [cell.texts[0] for cell in table.rows["mean"]] == ["-", "27.00"]
+    assert [which[0] for which in marks(table, "mean")] == ["", "best"]
+    assert marks(tables.comparison([scored("alone", 27.0, 0.8)]), "mean") == [("", "")]
+
+
+def test_costs_stand_below_and_a_dash_where_there_is_none():
+    table = tables.comparison([scored("a", 27.0, 0.8), scored("theirs", 28.0, 0.9)], {"a": COST}, {"a": SPEED})
+    costs = {label: [cell.texts[0] for cell in table.rows[label]] for label in list(table.rows)[-3:]}
+    assert costs == {"parameters": ["1,234,567", "-"], "MACs a frame": ["18.7 G", "-"], "ms a frame": ["12.3", "-"]}
+    assert "median of 3 rounds" in table.words
+    assert "180x120 frame of a long clip" in table.words
+
+
+def comparison_page(form):
+    pair = [scored("a_b", 27.0, 0.8), scored("c", 28.0, 0.7)]
+    return tables.render_comparison(tables.comparison(pair, {"a_b": COST}, {"a_b": SPEED}), form)
+
+
+def test_the_comparison_as_text():
+    page = comparison_page("text")
+    assert "27.00+ / 0.8000*" in page
+    assert "28.00* / 0.7000+" in page
+    assert "* best, + second" in page
+    assert "\x1b" not in page
+
+
+def test_the_comparison_as_markdown():
+    page = comparison_page("md")
+    assert "| mean | <u>27.00</u> / **0.8000** | **28.00** / <u>0.7000</u> |" in page
+    rows = [line for line in page.splitlines() if line.startswith("|")]
+    assert {row.count("|") for row in rows} == {4}
+
+
+def test_the_comparison_as_latex():
+    page = comparison_page("latex")
+    assert r"mean & \underline{27.00} / \textbf{0.8000} & \textbf{28.00} / \underline{0.7000} \\" in page
+    assert r" & a\_b & c \\" in page
+    assert page.count("{") == page.count("}")
+
+
+def test_the_comparison_for_programs():
+    rows = list(csv.DictReader(io.StringIO(comparison_page("csv"))))
+    assert [(row["method"], row["clip"]) for row in rows] == [
+        (m, c) for m in ("a_b", "c") for c in ("city", "walk", "mean")
+    ]
+    assert (rows[0]["macs"], rows[0]["seconds_per_frame"], rows[3]["macs"]) == ("18651000000", "0.0123", "")
+    held = json.loads(comparison_page("json"))
+    assert held["methods"][0]["mean"]["psnr_y_db"] == 27.0
+    assert held["methods"][1]["speed"] is None
+    with pytest.raises(UnknownNameError, match="did you mean 'latex'"):
+        tables.render_comparison(tables.comparison([scored("a", 1.0, 0.1)]), "latx")
+
+
+@pytest.mark.parametrize(
+    ("reports", "says"),
+    [
+        ([], "no report"),
+        ([scored("a", 1.0, 0.1), scored("a", 2.0, 0.2)], "a method twice: a"),
+        ([scored("a", 1.0, 0.1), scored("b", 2.0, 0.2, clips=("city",))], "a and b differ in frames"),
+        ([scored("a", 1.0, 0.1), replace(scored("b", 2.0, 0.2), data="other")], "a and b differ in data"),
+        (
+            [scored("a", 1.0, 0.1), replace(scored("b", 2.0, 0.2), protocol=PROTOCOLS["folders"].change(crop=8))],
+            "a and b differ in protocol",
+        ),
+    ],
+)
+def test_what_must_not_be_compared_is_refused(reports, says):
+    with pytest.raises(ConfigError, match=says):
+        tables.comparison(reports)

@@ -76,6 +76,64 @@ def test_pictures_lie_side_by_side():
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d"]
 
 
+CROWD = ({"plain": 0.2, "distilled": 0.2, "teacher": 0.21, "bicubic": 0.01}, [27.0, 27.1, 27.05, 26.0])
+
+
+def crowd():
+    seconds, scores = CROWD
+    labels = {name: f"{name} with a long name" for name in seconds}
+    quality = dict(zip(seconds, scores, strict=True))
+    return figures.quality_over_time(seconds, quality, pairs=[("plain", "distilled")], labels=labels)
+
+
+def test_time_is_logarithmic_and_every_method_is_where_its_numbers_are():
+    (axis,) = crowd().axes
+    assert axis.get_xscale() == "log"
+    seconds, scores = CROWD
+    places = {(line.get_xdata()[0], line.get_ydata()[0]) for line in axis.lines}
+    assert places == set(zip(seconds.values(), scores, strict=True))
+    assert "higher is better" in axis.get_ylabel()
+
+
+def test_methods_are_told_apart_without_colour():
+    (axis,) = crowd().axes
+    looks = [(line.get_marker(), line.get_markerfacecolor() == line.get_color()) for line in axis.lines]
+    assert len(set(looks)) == len(looks)
+
+
+def test_names_cover_neither_each_other_nor_a_point_and_stay_inside():
+    figure = crowd()
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    texts = [text for text in axis.texts if text.get_text()]
+    assert [text.get_text() for text in texts] == [
+        "plain with a long name",
+        "distilled with a long name, +0.10",
+        "teacher with a long name",
+        "bicubic with a long name",
+    ]
+    boxes = [text.get_window_extent() for text in texts]
+    assert not [(a, b) for a in range(4) for b in range(a) if boxes[a].overlaps(boxes[b])]
+    points = [axis.transData.transform((line.get_xdata()[0], line.get_ydata()[0])) for line in axis.lines]
+    assert not [box for box in boxes for point in points if box.contains(*point)]
+    frame = axis.get_window_extent()
+    assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
+
+
+@pytest.mark.parametrize(("after", "beside"), [(27.02, True), (29.0, False)])
+def test_an_arrow_leads_from_plain_to_distilled(after, beside):
+    """Between the marks where there is room, and as high but beside them where there is not."""
+    figure = figures.quality_over_time(
+        {"a": 0.2, "b": 0.2, "c": 0.1}, {"a": 27.0, "b": after, "c": 25.0}, pairs=[("a", "b")]
+    )
+    (axis,) = figure.axes
+    (arrow,) = [text for text in axis.texts if text.arrow_patch is not None]
+    assert arrow.xyann[1] == pytest.approx(27.0)
+    assert arrow.xy[1] == pytest.approx(after)
+    assert arrow.xy[0] == pytest.approx(arrow.xyann[0])
+    assert (arrow.xy[0] > 0.2 * 1.001) == beside
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -83,6 +141,11 @@ def test_pictures_lie_side_by_side():
         lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((3, 3, 3))),
         lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((2, 3, 3)), channels=[2]),
         lambda: figures.side_by_side({}),
+        lambda: figures.quality_over_time({}, {}),
+        lambda: figures.quality_over_time({"a": 1.0}, {"b": 1.0}),
+        lambda: figures.quality_over_time({"a": 1.0}, {"a": 1.0}, pairs=[("a", "b")]),
+        lambda: figures.quality_over_time({"a": 0.0}, {"a": 1.0}),
+        lambda: figures.quality_over_time({"a": 1.0}, {"a": np.inf}),
         lambda: figures.side_by_side({"a": np.ones((3, 3))}),
     ],
 )

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Callable, Sequence
 
 from workbench import __version__
-from workbench.cli.footage import samples
-from workbench.cli.networks import networks
+from workbench.cli.figures import walk
+from workbench.cli.footage import degrade, prepare, samples
+from workbench.cli.networks import convert, networks
 from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo, launch_app
 from workbench.cli.terminal import notes
-from workbench.cli.training import runs, stop, train
+from workbench.cli.training import follow, runs, stop, train
 from workbench.errors import WorkbenchError, unknown_name
 
 __all__ = ["COMMANDS", "launch_app", "main"]
@@ -26,11 +27,16 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "app": app,
     "train": train,
     "runs": runs,
+    "follow": follow,
     "stop": stop,
     "compare": compare,
     "evaluate": evaluate,
     "networks": networks,
+    "walk": walk,
+    "convert": convert,
     "samples": samples,
+    "degrade": degrade,
+    "prepare": prepare,
 }
 
 

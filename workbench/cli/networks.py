@@ -82,7 +82,7 @@ def networks(args: Sequence[str]) -> int:
             torch.set_num_threads(threads or os.cpu_count() or 1)
         conditions = ""
         with notes.status("counting") as status:
-            for row in rows:
+            for row in rows if macs or time else ():
                 network = build(row["name"])
                 if macs:
                     status.update(f"counting {row['name']}")
@@ -154,7 +154,9 @@ def _cell(column: str, value: Any) -> str:
     if column in ("macs", "macs_alone"):
         return in_units(value)
     if column == "seconds_per_frame":
-        return f"{value * 1e3:.3g}"
+        from workbench.evaluation.speed import in_milliseconds
+
+        return in_milliseconds(value)
     if column == "peak_bytes":
         return f"{value / 1e6:.0f}"
     return f"{value:,}" if column == "parameters" else str(value)

@@ -67,6 +67,17 @@ class Speed:
         return asdict(self)
 
 
+def in_milliseconds(seconds: float) -> str:
+    """A time for people, three digits or more.
+
+    Example:
+        >>> in_milliseconds(0.0123456), in_milliseconds(1.4921)
+        ('12.3', '1492')
+    """
+    milliseconds = seconds * 1e3
+    return f"{milliseconds:.0f}" if milliseconds >= 100 else f"{milliseconds:.3g}"
+
+
 def measure(
     network: VideoSR,
     *,

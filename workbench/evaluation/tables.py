@@ -17,7 +17,7 @@ from rich.table import Table
 from workbench.errors import ConfigError, unknown_name
 from workbench.evaluation import scores
 from workbench.evaluation.scores import METRICS, Report
-from workbench.evaluation.speed import Speed
+from workbench.evaluation.speed import Speed, in_milliseconds
 from workbench.models.cost import Cost, in_units
 
 MANY = 100
@@ -266,7 +266,7 @@ def comparison(
         rows["MACs a frame"] = _plain_cells(methods, costs, lambda cost: in_units(cost.macs))
         words.append(f"MACs of one {one.width}x{one.height} frame of a long clip.")
     if speeds:
-        rows["ms a frame"] = _plain_cells(methods, speeds, lambda speed: f"{speed.seconds_per_frame * 1e3:.3g}")
+        rows["ms a frame"] = _plain_cells(methods, speeds, lambda speed: in_milliseconds(speed.seconds_per_frame))
         words.append(f"Time: {next(iter(speeds.values())).conditions}.")
     data = tuple(
         {

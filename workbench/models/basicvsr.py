@@ -4,11 +4,12 @@ From the last frame to the first, then from the first to the last, a state of 64
 by an optical flow, joined with the frame and refined by residual blocks. The two states of a frame are fused, and
 EDVR's tail makes the picture.
 
-Where we differ: the flow network begins at all but zero flow and learns with the rest; the published model begins with
-SPyNet trained on Sintel, holds it for 5,000 steps, then lets it learn at an eighth of the rate. Layers begin so that
-they keep the signal's size, and the last one nearly silent, so that short trainings work. Pictures smaller than 64
-pixels, for which public implementations warn or stop, work. The published model is for scale 4 and adds the bilinear
-enlargement.
+Where we differ: the flow network begins at all but zero flow and learns with the rest, but slower
+(``optimiser.offset_rate`` of a run): at a rate of 2e-4 it was seen to run off, hundreds of pixels within 50 steps; up
+to 1e-4 it stayed within 2. The published model begins with a trained SPyNet, holds it for 5,000 steps, then lets it
+learn at an eighth of the rate of the others, 2.5e-5. Layers begin so that they keep the signal's size, and the last one
+nearly silent, so that short trainings work. Pictures smaller than 64 pixels, for which public implementations warn or
+stop, work. The published model is for scale 4 and adds the bilinear enlargement.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class BasicVSR(Recurrent):
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
-        features="64 channels at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
+        features="the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
         "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
         aligned="the states of both directions, fused",
         differs="the flow network starts untrained, at all but zero flow, and learns with the rest",

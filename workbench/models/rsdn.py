@@ -8,8 +8,7 @@ out. Frames are taken in order, first to last, without looking ahead.
 Where we differ: the skip connection is a setting (the published network has none), clips of one and two frames work,
 and sides may be odd. The start is ours: the published one makes all layers small; here the layers keep the signal's
 size and the network begins by repeating pixels, or at its skip connection. Unconfirmed in public sources: how it was
-trained (the weights of the three terms of its loss among others, see
-:meth:`RSDN.detail_and_structure`).
+trained, the weights of the three terms of its loss (:meth:`RSDN.detail_and_structure`) among others.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from workbench.models.video_sr import About, Seen, Skip, Tap
 
 
 def decompose(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Part pictures into detail and structure; their sum is the picture (section 3.1).
+    """Part pictures into detail and structure; their sum is the picture.
 
     Structure is the picture at half its size, bilinear, brought back to its size, bilinear.
 
@@ -51,7 +50,7 @@ def decompose(pictures: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def adapt(hidden: Tensor, filters: Tensor) -> Tensor:
-    r"""Hidden-state adaptation (section 3.3): shut out what does not look like the frame.
+    r"""Hidden-state adaptation: shut out what does not look like the frame.
 
     .. math:: h'(p) = h(p) \, \sigma\Big(\sum_k f_k(p) \, h(p + p_k)\Big)
 
@@ -71,7 +70,7 @@ def adapt(hidden: Tensor, filters: Tensor) -> Tensor:
 
 
 class StructureDetailBlock(nn.Module):
-    """Two residual blocks side by side; each stream gains what both have found (figure 3)."""
+    """Two residual blocks side by side; each stream gains what both have found."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -91,8 +90,8 @@ class RSDN(Recurrent):
     The sum of detail and structure that the streams make is not the picture: a last convolution merges the two. All
     layers work at low resolution, and the shuffle is the picture: there are no high-resolution features to distil.
 
-    Memory of the first half: what the two streams say of every frame, ``6 * scale**2`` numbers a low-resolution pixel
-    and frame; at scale 4, 8 MB a frame of 180x120.
+    Memory of the first half, inference: what the two streams say of every frame, and the same again while it is
+    stacked: ``12 * scale**2`` numbers a low-resolution pixel and frame: at scale 4, 17 MB a frame of 180x120.
 
     Args:
         channels: width of each stream and of the hidden state; 6 or more.

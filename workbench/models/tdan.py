@@ -1,9 +1,9 @@
 """TDAN (Tian et al., CVPR 2020): deformable convolutions bring the neighbours onto the reference, without a flow.
 
-Every frame becomes features. For each neighbour, the features of both, side by side, say by which offsets to sample: two
-deformable convolutions bend the joined features, two more the neighbour's own, and a convolution turns these into an
-*aligned low-resolution picture*. The middle frame and its aligned neighbours go through residual blocks, are enlarged
-by pixel-shuffles, and make the picture: there is no global residual.
+Every frame becomes features. For each neighbour, the features of both, side by side, say by which offsets to sample:
+two deformable convolutions bend the joined features, two more the neighbour's own, and a convolution turns these into
+an *aligned low-resolution picture*. The middle frame and its aligned neighbours go through residual blocks and are
+enlarged by pixel-shuffles: that is the picture, there is no global residual.
 
 The layers work in [-0.5, 0.5]; what goes in and comes out is [0, 1].
 
@@ -81,7 +81,7 @@ class TDAN(SlidingWindow):
         features="right behind the last pixel-shuffle, what the last convolution reads; there is no activation, all "
         "three taps are one",
         aligned="the middle frame and its aligned neighbours, joined by a convolution, before the residual blocks",
-        differs="offsets start at zero, the picture at the middle frame; the loss on the aligned pictures is not offered",
+        differs="offsets start at zero, the picture at the middle frame; no loss reads the aligned pictures",
     )
 
     def __init__(
@@ -133,8 +133,8 @@ class TDAN(SlidingWindow):
                 colour, sign = channel % 3, 1 if channel < 3 else -1
                 pass_channel(self.fuse, 3 * (self.num_frames // 2) + colour, channel)
                 self.fuse.weight[channel] *= sign
-                for widen, shuffle in zip(wideners, self.upscale[1::2], strict=True):
-                    copies = shuffle.upscale_factor**2
+                for widen in wideners:
+                    copies = widen.out_channels // widen.in_channels
                     for copy in range(copies):
                         pass_channel(widen, channel, channel * copies + copy)
                 self.exit.weight[colour, channel, 1, 1] += sign

@@ -39,7 +39,7 @@ class TaskFlow(nn.Module):
     """Flow between two pyramids of pictures, coarse to fine; 960,776 parameters."""
 
     pairs_per_pass: int | None = None
-    """How many pairs are worked on at once; None: all while a gradient is asked for, else one on a CPU and 8 on a GPU."""
+    """How many pairs are worked on at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -110,10 +110,10 @@ class TOFlow(SlidingWindow):
         year=2019,
         role="both",
         upscaled_input=True,
-        features="64 channels at high resolution, what the last convolution reads: hr is after its ReLU, hr_pre before, "
-        "shuffle is hr (there is no shuffle)",
-        differs="flow and residual begin at next to nothing, the flow network is not trained first; unconfirmed beyond "
-        "re-implementations",
+        features="64 channels at high resolution, what the last convolution reads: hr is after its ReLU, hr_pre "
+        "before, shuffle is hr (there is no shuffle)",
+        differs="flow and residual begin at next to nothing, the flow network is not trained first; unconfirmed "
+        "beyond re-implementations",
     )
     mean: Tensor
     std: Tensor

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from workbench.errors import ShapeError
 from workbench.views.colours import DIVERGING, INK, SEQUENTIAL, method_colours, term_colours
@@ -133,6 +134,141 @@ def curves(
     axis.set_xlabel("frame")
     axis.set_ylabel(" ".join(part for part in (label, f"({unit})" if unit else "", f"\n{better} is better") if part))
     return _finished(figure, "", legend=axis)
+
+
+def quality_over_time(
+    seconds: Mapping[str, float],
+    quality: Mapping[str, float],
+    *,
+    pairs: Sequence[tuple[str, str]] = (),
+    labels: Mapping[str, str] | None = None,
+    quality_label: str = "PSNR-Y (dB)",
+    time_label: str = "seconds a frame",
+    title: str = "",
+) -> Figure:
+    """What each method reaches against what it takes, time on a logarithmic scale: up and left is better.
+
+    Methods are told apart by the shape of their mark and by their name beside it as well as by colour.
+
+    Args:
+        seconds: method key -> seconds a frame.
+        quality: method key -> score; higher is better.
+        pairs: keys of a network without and with distillation; an arrow leads from the one to the other, and what was
+            gained stands behind the other's name.
+        labels: method key -> what a person reads.
+        quality_label: of the axis of scores.
+        time_label: of the axis of time.
+        title: above.
+
+    Raises:
+        ShapeError: no method, a method in one and not in the other, a pair of a method that is not there, or a number
+            that cannot be drawn.
+    """
+    for what, keys in (
+        ("times", quality.keys() ^ seconds.keys()),
+        ("pairs", {k for p in pairs for k in p} - seconds.keys()),
+    ):
+        if keys:
+            raise ShapeError(f"{what}: want a time and a score for each method, {', '.join(sorted(keys))} lacks one")
+    if not seconds:
+        raise ShapeError("times: want at least one method")
+    for key in seconds:
+        if not (np.isfinite(seconds[key]) and seconds[key] > 0 and np.isfinite(quality[key])):
+            raise ShapeError(f"{key}: want a time above 0 and a finite score, got {seconds[key]} and {quality[key]}")
+    figure, axis = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
+    colours = method_colours(seconds)
+    plain, distilled = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    axis.set_xscale("log")
+    axis.margins(0.25, 0.18)
+    for key in seconds:
+        shape = "o" if key in plain | distilled else {"bicubic": "s", "teacher": "^"}.get(key, "D")
+        ink = plt.rcParams["text.color"] if colours[key] == INK else colours[key]
+        face = plt.rcParams["axes.facecolor"] if key in plain else ink
+        axis.plot(
+            seconds[key],
+            quality[key],
+            shape,
+            color=ink,
+            markerfacecolor=face,
+            markersize=7,
+            markeredgewidth=2,
+            zorder=3,
+        )
+    axis.set_xlabel(f"{time_label} (logarithmic; further left is better)")
+    axis.set_ylabel(f"{quality_label}, higher is better")
+    axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.grid(alpha=0.2, which="both")
+    if title:
+        figure.suptitle(title, fontsize=10)
+    points = {key: (seconds[key], quality[key]) for key in seconds}
+    names = {key: (labels or {}).get(key, key) for key in seconds}
+    names |= {after: f"{names[after]}, {quality[after] - quality[before]:+.2f}" for before, after in pairs}
+    figure.draw_without_rendering()  # lays the axes out; places in pixels are known from here on
+    taken = [_box(axis.transData.transform(point), 9.0) for point in points.values()]
+    for before, after in pairs:
+        taken += _arrow(axis, points[before], points[after])
+    _place_labels(axis, list(points.values()), list(names.values()), taken)
+    return _finished(figure, "")
+
+
+def _arrow(axis: Axes, begin: tuple[float, float], end: tuple[float, float]) -> list[Bbox]:
+    """An arrow from mark to mark; beside them where they are too close to have one between. Returns what it covers."""
+    ends = axis.transData.transform([begin, end])
+    points = axis.figure.dpi / 72
+    close = float(np.hypot(*(ends[1] - ends[0]))) < 30 * points
+    if close:
+        ends = ends + np.array([9 * points, 0])
+    shrink = {"shrinkA": 0 if close else 5, "shrinkB": 0 if close else 4}
+    (x0, y0), (x1, y1) = axis.transData.inverted().transform(ends)
+    style = {"arrowstyle": "-|>", "color": "#444444", "linewidth": 1.2, "mutation_scale": 7 if close else 10}
+    axis.annotate("", (x1, y1), (x0, y0), arrowprops=style | shrink, zorder=5)
+    return [_box(ends[0] * (1 - share) + ends[1] * share, 3.0) for share in np.linspace(0, 1, 24)]
+
+
+_AROUND = [
+    (dx * reach, dy * reach, ("left", "center", "right")[1 - dx], ("bottom", "center", "top")[1 - dy])
+    for reach in (10, 18, 28, 40)
+    for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
+]
+"""Where a label may stand, in points from its mark: beside it before above and below, near before far."""
+
+
+def _place_labels(axis: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], taken: list[Bbox]) -> None:
+    """A label beside each point that covers nothing that is taken and no other label, where there is such a place."""
+    frame = axis.get_window_extent()
+    for point, label in zip(points, labels, strict=True):
+        best: tuple[float, Any, Bbox] | None = None
+        for dx, dy, left, bottom in _AROUND:
+            text = axis.annotate(
+                label, point, (dx, dy), textcoords="offset points", ha=left, va=bottom, fontsize=9, zorder=4
+            )
+            box = text.get_window_extent()
+            covered = sum(_shared(box, other) for other in taken) + _area(box) - _shared(box, frame)
+            if best is None or covered < best[0]:
+                if best is not None:
+                    best[1].remove()
+                best = covered, text, box
+            else:
+                text.remove()
+            if covered <= 0.5:
+                break
+        assert best is not None
+        taken.append(best[2])
+
+
+def _box(place: np.ndarray, reach: float) -> Bbox:
+    x, y = place
+    return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
+
+
+def _area(box: Bbox) -> float:
+    return float(box.width * box.height)
+
+
+def _shared(one: Bbox, other: Bbox) -> float:
+    """The area that two boxes have in common."""
+    common = Bbox.intersection(one, other)
+    return _area(common) if common is not None else 0.0
 
 
 def side_by_side(pictures: Mapping[str, np.ndarray], *, columns: int = 3, title: str = "") -> Figure:

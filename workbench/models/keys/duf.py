@@ -22,8 +22,8 @@ def from_duf(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Ten
     """Settings of ``duf_16l``, ``duf_28l`` or ``duf_52l``, and their tensors.
 
     What the weights do not say: the epsilon of the normalisations. BasicSR has 1e-5 for those that it trained, which is
-    what the settings mean, and 1e-3 for those that were converted from the published ones: ask for ``norm_epsilon=1e-3``
-    with these.
+    what the settings mean, and 1e-3 for those that were converted from the published ones: with these, ask for
+    ``norm_epsilon=1e-3``.
 
     Raises:
         WeightsError: keys that belong to no layer.

@@ -12,7 +12,13 @@ from workbench.errors import ShapeError
 
 
 def modulated_deform_conv(
-    features: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None = None, *, groups: int = 1
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    groups: int = 1,
 ) -> Tensor:
     r"""Convolve with taps that are moved by ``offset`` and weighted by ``mask``; stride 1, same size.
 

@@ -1,0 +1,283 @@
+"""How much faster are the networks than a plain formulation? ``python bench/networks.py``; all take hours on two cores.
+
+Every network (settings of its preset, fresh weights) enlarges a clip of noise twice, in turn, in one run:
+
+- ours: the clip at once, as inference does it: what neighbouring frames share is computed once, deformable
+  convolutions are one ``grid_sample`` and one 1x1 convolution, frames and windows go in passes;
+- plain: written for this page after the textbook: window by window, everything recomputed for each; deformable
+  convolutions a ``grid_sample`` for each group and each tap; recurrent networks, whose definition has no windows, frame
+  by frame with the flow of every pair from its own two pyramids, and all frames enlarged at once.
+
+Both must agree to rounding. A network gets as many frames of 20 as its share of seconds allows, said in the table; a
+frame of either is a clip divided by its frames. Medians of interleaved rounds; fp32 and bf16 (autocast).
+
+``--memory``: instead, the peak of a fresh process that takes EDVR-L through ``inference.chunks`` on 40 frames of
+180x120. ``--write PAGE`` fills the table's place in a page, between its two comment lines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from workbench.evaluation.speed import in_milliseconds
+from workbench.inference import chunks
+from workbench.models.parts import deformable
+from workbench.models.parts.flow import SPyNet
+from workbench.models.recurrent import Recurrent
+from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
+from workbench.models.zoo import NETWORKS, build
+from workbench.scenes import write_atomic
+from workbench.training.worker import set_up_process
+
+BEGIN, END = "<!-- bench/networks.py writes from here -->", "<!-- to here -->"
+MEMORY_LIMIT_GB = 6.0
+
+
+# -- the plain formulation ------------------------------------------------------------------------------------------
+
+
+def plain_deform_conv(
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    groups: int = 1,
+) -> Tensor:
+    """The deformable convolution as its equation reads: for each group and tap, fetch, weigh, multiply, add."""
+    n, channels, height, width = features.shape
+    out_channels, _, kernel, _ = weight.shape
+    per_group = channels // groups
+    with torch.autocast(features.device.type, enabled=False):
+        source, moved = features.float(), offset.float().view(n, groups, kernel**2, 2, height, width)
+        masks = None if mask is None else mask.float().view(n, groups, kernel**2, 1, height, width)
+        kernels = weight.float()
+        rows, columns = torch.arange(height)[:, None], torch.arange(width)
+        total = torch.zeros(n, out_channels, height, width)
+        for group in range(groups):
+            part = slice(group * per_group, (group + 1) * per_group)
+            for tap in range(kernel**2):
+                down, right = divmod(tap, kernel)
+                ys = moved[:, group, tap, 0] + rows + (down - kernel // 2)
+                xs = moved[:, group, tap, 1] + columns + (right - kernel // 2)
+                grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)
+                fetched = F.grid_sample(source[:, part], grid, padding_mode="zeros", align_corners=False)
+                if masks is not None:
+                    fetched = fetched * masks[:, group, tap]
+                total = total + F.conv2d(fetched, kernels[:, part, down, right, None, None])
+    return total if bias is None else total + bias.view(1, -1, 1, 1)
+
+
+def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
+    """Flow along a clip, pair by pair."""
+    frames = clip.unbind(dim=1)
+    if len(frames) < 2:
+        return SPyNet.along(network, clip)
+    neighbours = range(len(frames) - 1)
+    to_next = [network(frames[number], frames[number + 1]) for number in neighbours]
+    to_previous = [network(frames[number + 1], frames[number]) for number in neighbours]
+    return torch.stack(to_next, dim=1), torch.stack(to_previous, dim=1)
+
+
+@contextmanager
+def plain_parts() -> Iterator[None]:
+    """While the block runs, networks find the plain parts where theirs were."""
+    import workbench.models as models
+
+    held: list[tuple[Any, str, Any]] = []
+    ours = deformable.modulated_deform_conv
+    for module in [module for name, module in sys.modules.items() if name.startswith(models.__name__)]:
+        if getattr(module, "modulated_deform_conv", None) is ours:
+            held.append((module, "modulated_deform_conv", ours))
+            module.modulated_deform_conv = plain_deform_conv  # pyright: ignore[reportAttributeAccessIssue]
+    along = SPyNet.along
+    SPyNet.along = plain_flow  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        SPyNet.along = along
+        for module, name, value in held:
+            setattr(module, name, value)
+
+
+def plainly(network: VideoSR, clip: Tensor) -> Tensor:
+    """The frames of a clip by the plain formulation, ``(1, T, 3, s*H, s*W)``."""
+    with plain_parts():
+        if isinstance(network, SlidingWindow):
+            made = []
+            for window in window_indices(clip.shape[1], network.num_frames, network.border):
+                middle = torch.arange(network.num_frames)[None]  # a clip of its own for every window: nothing is shared
+                made.append(network.upscale_windows(clip[:, window], middle).frames)
+            return torch.cat(made, dim=1)
+        if isinstance(network, Recurrent):
+            held, network.frames_per_pass = network.frames_per_pass, clip.shape[1]
+            try:
+                return network(clip).frames
+            finally:
+                network.frames_per_pass = held
+        return torch.cat([network(frame[:, None]).frames for frame in clip.unbind(dim=1)], dim=1)
+
+
+# -- the measurement ------------------------------------------------------------------------------------------------
+
+
+def shaken(name: str) -> VideoSR:
+    """A network whose every layer has something to say: offsets of zero would be fetched faster than others."""
+    torch.manual_seed(0)
+    network = build(name).eval()
+    with torch.no_grad():
+        for path, parameter in network.named_parameters():
+            if "conv_offset" in path:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    return network
+
+
+def timed(work: Any) -> tuple[float, Tensor]:
+    began = time.perf_counter()
+    result = work()
+    return time.perf_counter() - began, result
+
+
+def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str, Any]:
+    """Seconds of both ways on one clip, in turn."""
+    network = shaken(name)
+    width, height = options.size
+    clip = torch.rand(1, options.frames, 3, height, width, generator=torch.Generator().manual_seed(0))
+    few = min(2, options.frames)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        network(clip[:, :1])  # the first call allocates
+        seconds_of_few, one_way = timed(lambda: network(clip[:, :few]).frames)
+        plain_of_few, other_way = timed(lambda: plainly(network, clip[:, :few]))
+        apart = (one_way - other_way).abs().max().item()
+        if apart > (2e-3 if precision == "fp32" else 0.5):
+            raise SystemExit(f"{name}, {precision}: the two ways differ by {apart:.3g}")
+        a_frame = (seconds_of_few + plain_of_few) / few
+        frames = max(min(options.frames, int(options.seconds / a_frame / options.rounds)), few)
+        times: dict[str, list[float]] = {"ours": [], "plain": []}
+        for number in range(options.rounds):
+            ways = [
+                ("ours", lambda: network(clip[:, :frames]).frames),
+                ("plain", lambda: plainly(network, clip[:, :frames])),
+            ]
+            for who, way in ways if number % 2 == 0 else ways[::-1]:
+                times[who].append(timed(way)[0] / frames)
+    ours, plain = (statistics.median(times[who]) for who in ("ours", "plain"))
+    ratios = [theirs / mine for mine, theirs in zip(times["ours"], times["plain"], strict=True)]
+    return {
+        "name": name,
+        "precision": precision,
+        "frames": frames,
+        "ours": ours,
+        "plain": plain,
+        "ratio": statistics.median(ratios),
+        "apart": apart,
+    }
+
+
+COLUMNS = (
+    "network", "frames", "fp32, ours: ms a frame", "plain", "ratio", "bf16, ours: ms a frame", "plain", "ratio",
+    "bf16 over fp32",
+)  # fmt: skip
+HEADER = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}"
+
+
+def line(fp32: dict[str, Any], bf16: dict[str, Any]) -> str:
+    frames = {row["frames"] for row in (fp32, bf16)}
+    cells = [fp32["name"], " / ".join(map(str, sorted(frames, reverse=True)))]
+    for row in (fp32, bf16):
+        cells += [in_milliseconds(row["ours"]), in_milliseconds(row["plain"]), f"{row['ratio']:.2f}"]
+    return "| " + " | ".join([*cells, f"{fp32['ours'] / bf16['ours']:.2f}"]) + " |"
+
+
+def write(page: Path, text: str) -> None:
+    """Put text between the two comment lines of a page."""
+    whole = page.read_text(encoding="utf-8")
+    if whole.count(BEGIN) != 1 or whole.count(END) != 1:
+        raise SystemExit(f"{page}: want one line {BEGIN} and one {END}")
+    before, rest = whole.split(BEGIN)
+    write_atomic(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+def memory(name: str, frames: int, size: tuple[int, int]) -> None:
+    """In this process: a clip through ``inference.chunks``, and what the process held at its highest."""
+    width, height = size
+    low = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
+    network, done, began = build(name), 0, time.perf_counter()
+    for chunk in chunks(network, low):
+        done = chunk.last
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    seconds = time.perf_counter() - began
+    verdict = "under" if peak < MEMORY_LIMIT_GB else "OVER"
+    print(
+        f"{name}, {done} frames of {width}x{height} through inference.chunks: peak of the process {peak:.2f} GB, "
+        f"{verdict} {MEMORY_LIMIT_GB:.0f} GB; {seconds / done:.1f} s a frame",
+        flush=True,
+    )
+    if peak >= MEMORY_LIMIT_GB:
+        raise SystemExit(1)
+
+
+def size(given: str) -> tuple[int, int]:
+    width, _, height = given.partition("x")
+    return int(width), int(height)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="some networks, separated by commas; all where left out")
+    parser.add_argument("--size", type=size, default=(180, 120), help="of the input, WIDTHxHEIGHT")
+    parser.add_argument("--frames", type=int, default=20, help="of the clip")
+    parser.add_argument("--seconds", type=float, default=60, help="for a network in one precision, all rounds together")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="a page with a place for the table")
+    parser.add_argument("--memory", action="store_true", help="see above")
+    parser.add_argument("--here", action="store_true", help="with --memory: in this process")
+    options = parser.parse_args()
+    names = [name for name in options.only.split(",") if name] or list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise SystemExit(f"no network {', '.join(unknown)}; there are: {', '.join(NETWORKS)}")
+    if options.memory and not options.here:
+        command = [sys.executable, __file__, *sys.argv[1:], "--here"]
+        raise SystemExit(subprocess.run(command, check=False).returncode)
+    set_up_process(options.threads)
+    if options.memory:
+        memory(names[0] if options.only else "edvr_l", options.frames if "--frames" in sys.argv else 40, options.size)
+        return
+    width, height = options.size
+    conditions = (
+        f"Input {width}x{height}, {options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, "
+        f"torch {torch.__version__}; medians of {options.rounds} interleaved rounds, at most {options.seconds:g} s for "
+        "a network in one precision; fresh weights. Ratio: how many times as long the plain formulation takes."
+    )
+    print(conditions + "\n\n" + HEADER, flush=True)
+    lines = []
+    for name in names:
+        lines.append(line(compare(name, options, "fp32"), compare(name, options, "bf16")))
+        print(lines[-1], flush=True)
+        if options.write is not None:  # after every network: hours of work are not lost
+            write(options.write, "\n".join([conditions, "", HEADER, *lines]))
+
+
+if __name__ == "__main__":
+    main()
