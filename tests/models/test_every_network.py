@@ -8,8 +8,8 @@ hands its skip connection on would pass most of this. Mostly 12x8 pixels; the fi
 import copy
 import inspect
 import json
-import re
 import os
+import re
 import shutil
 
 import numpy as np
