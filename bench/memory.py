@@ -3,8 +3,8 @@
 A 1080p stream of made-up frames, never held, goes through
 
 - ``score``: PSNR, SSIM and tOF, by ``metrics.scorer.Scorer``;
-- ``upscale``: bicubic x4 from 480x270 to 1920x1080, four frames a stretch, by ``inference.upscale_stream``;
-- ``upscale2``: bicubic x2 from 1920x1080 to 3840x2160, one frame a stretch;
+- ``upscale``: bicubic x4 from 480x270 to 1920x1080, by ``inference.upscale_stream``;
+- ``upscale2``: bicubic x2 from 1920x1080 to 3840x2160;
 - ``evaluate``: all together but tOF, by ``evaluation.evaluate``: shrunk, upscaled, scored.
 
 Each in a process of its own. What is printed at every hundredth frame is the peak of the process so far, less what it
@@ -74,13 +74,13 @@ def score(frames: int, told: Peak) -> None:
 def upscale(frames: int, told: Peak) -> None:
     """To 1080p."""
     footage = Footage(frames, WIDTH // 4, HEIGHT // 4)
-    for number, _ in enumerate(upscale_stream(Bicubic(scale=4), footage.stream(), chunk_frames=4)):
+    for number, _ in enumerate(upscale_stream(Bicubic(scale=4), footage.stream())):
         told(number + 1)
 
 
 def upscale2(frames: int, told: Peak) -> None:
     """From 1080p."""
-    for number, _ in enumerate(upscale_stream(Bicubic(scale=2), Footage(frames).stream(), chunk_frames=1)):
+    for number, _ in enumerate(upscale_stream(Bicubic(scale=2), Footage(frames).stream())):
         told(number + 1)
 
 

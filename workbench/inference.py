@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from workbench.errors import ConfigError, ShapeError
 from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, VideoSR
 from workbench.models.windows import window_indices
 from workbench.tensors import check_frames, to_float, to_uint8
+
+LONGEST_STRETCH = 16
+STRETCH_BYTES = 2**27
+"""Where the caller does not say: at most so many frames a stretch, whose pictures take at most so much in float32."""
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -46,7 +51,7 @@ def chunks(
     *,
     keep: Tap | None = None,
     device: str | torch.device = "cpu",
-    chunk_frames: int = 16,
+    chunk_frames: int | None = None,
 ) -> Iterator[Chunk]:
     """Run a network over a clip of any length, a stretch at a time; the result equals one pass over the whole clip.
 
@@ -59,13 +64,14 @@ def chunks(
         low: uint8 ``(T, H, W, 3)``.
         keep: features to keep, see :meth:`VideoSR.forward`.
         device: where to compute.
-        chunk_frames: output frames a stretch.
+        chunk_frames: output frames a stretch; left out, up to 16, and such as take 128 MB as pictures in float32.
 
     Yields:
         Stretches in order; together they cover the clip once.
     """
-    frames, _, _ = check_frames(low, "low")
+    frames, height, width = check_frames(low, "low")
     _check_chunk_frames(chunk_frames)
+    chunk_frames = chunk_frames or _stretch_length(network, height, width)
     was_training = network.training
     network.to(device).eval()
     try:
@@ -89,9 +95,15 @@ def chunks(
         network.train(was_training)
 
 
-def _check_chunk_frames(chunk_frames: int) -> None:
-    if chunk_frames < 1:
+def _check_chunk_frames(chunk_frames: int | None) -> None:
+    if chunk_frames is not None and chunk_frames < 1:
         raise ConfigError(f"chunk_frames: want 1 or more, got {chunk_frames}")
+
+
+def _stretch_length(network: VideoSR, height: int, width: int) -> int:
+    """The frames a stretch for low resolution of that size."""
+    picture = 3 * 4 * height * width * network.scale**2
+    return min(max(STRETCH_BYTES // picture, 1), LONGEST_STRETCH)
 
 
 def _stretch(
@@ -123,7 +135,7 @@ def upscale(
     low: np.ndarray,
     *,
     device: str | torch.device | None = None,
-    chunk_frames: int = 16,
+    chunk_frames: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Upscale a clip: uint8 ``(T, H, W, 3)`` -> uint8 ``(T, s*H, s*W, 3)``.
@@ -132,14 +144,18 @@ def upscale(
         network: any :class:`VideoSR`.
         low: the clip.
         device: where to compute; the network's own device where it is left out.
-        chunk_frames: frames a stretch: more needs more memory.
+        chunk_frames: frames a stretch, see :func:`chunks`: more needs more memory.
         progress: called with the number of frames done.
+
+    Raises:
+        ConfigError: the network is a privileged teacher, which upscales nothing.
 
     Example:
         >>> from workbench.models.bicubic import Bicubic
         >>> upscale(Bicubic(), np.zeros((2, 4, 4, 3), np.uint8)).shape
         (2, 16, 16, 3)
     """
+    network.check_upscales()
     parts: list[np.ndarray] = []
     for chunk in chunks(network, low, device=device or _own_device(network), chunk_frames=chunk_frames):
         parts.append(to_uint8(chunk.upscaled.frames))
@@ -157,7 +173,7 @@ def upscale_stream(
     frames: Iterable[np.ndarray],
     *,
     device: str | torch.device | None = None,
-    chunk_frames: int = 16,
+    chunk_frames: int | None = None,
     context: int = 8,
 ) -> Iterator[np.ndarray]:
     """Upscale frames as they come, for footage that does not fit into memory.
@@ -175,7 +191,7 @@ def upscale_stream(
         network: any :class:`VideoSR`.
         frames: uint8 ``(H, W, 3)``, all of one size; taken one at a time, as needed.
         device: where to compute; the network's own device where it is left out.
-        chunk_frames: frames a stretch.
+        chunk_frames: frames a stretch; left out, as in :func:`chunks`, and 16 where a stretch needs ``context``.
         context: see above; networks of bounded reach know theirs.
 
     Yields:
@@ -183,19 +199,25 @@ def upscale_stream(
 
     Raises:
         ShapeError: a frame is not uint8 ``(H, W, 3)``, or its size is not that of the first.
+        ConfigError: the network is a privileged teacher, which upscales nothing.
 
     Example:
         >>> from workbench.models.bicubic import Bicubic
         >>> [frame.shape for frame in upscale_stream(Bicubic(), (np.zeros((4, 5, 3), np.uint8) for _ in range(2)))]
         [(16, 20, 3), (16, 20, 3)]
     """
+    network.check_upscales()
     _check_chunk_frames(chunk_frames)
     if context < 0:
         raise ConfigError(f"context: want 0 or more frames, got {context}")
     device = device or _own_device(network)
     ahead = context if network.reach is None else 2 * network.reach  # border rules look so far to the other side
     source = _checked(frames)
-    held: list[np.ndarray] = []
+    held: list[np.ndarray] = list(islice(source, 1))
+    if not held:
+        return
+    if chunk_frames is None:
+        chunk_frames = LONGEST_STRETCH if network.reach is None else _stretch_length(network, *held[0].shape[:2])
     origin = first = 0  # the numbers of the frame that is held longest, and of the next one to be yielded
     ended = False
     was_training = network.training

@@ -37,10 +37,7 @@ Progress = Callable[[str, int, int], None]
 every frame."""
 
 READ_FRAMES = 16
-"""Frames are read, shrunk and upscaled at most so many at a time."""
-
-STRETCH_BYTES = 2**27
-"""Fewer where their restored pictures, as floats, would be larger than this together."""
+"""Frames are read and shrunk at most so many at a time."""
 
 FLOW = {
     "tof": "Farneback: pyramid 0.5, 3 levels, window 15, 3 iterations, neighbourhood 5, sigma 1.2",
@@ -87,11 +84,13 @@ def evaluate(
     Raises:
         UnknownNameError: no such protocol or clip.
         DataError: the set is not what the protocol wants, or its low resolution is of another family.
-        ConfigError: the network enlarges by another factor than the protocol, or the protocol scores no steps.
+        ConfigError: the network enlarges by another factor than the protocol, or is a privileged teacher; the protocol
+            scores no steps.
         ShapeError: the network's pictures are of another size than the true ones.
         ResultError: NaN or infinity in a picture; the message names clip and frame.
     """
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
+    network.check_upscales()
     if network.scale != chosen.scale:
         raise ConfigError(
             f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{network.scale}"
@@ -235,8 +234,6 @@ def _upscaled(
 ) -> Iterator[np.ndarray]:
     """The frames of those numbers, as the network makes them from the whole clip."""
     device = device or next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    width, height = clip.size
-    chunk_frames = max(1, min(READ_FRAMES, STRETCH_BYTES // (width * height * 3 * 4)))
     first = 0  # of the stretch that is worked on
     try:
         if isinstance(network, SlidingWindow) and 2 * len(numbers) <= clip.frames:
@@ -248,12 +245,10 @@ def _upscaled(
         if network.reach is None:
             whole = np.stack(list(_low_frames(clip, family)))
             made: Iterable[np.ndarray] = (
-                frame
-                for chunk in chunks(network, whole, device=device, chunk_frames=chunk_frames)
-                for frame in to_uint8(chunk.upscaled.frames)
+                frame for chunk in chunks(network, whole, device=device) for frame in to_uint8(chunk.upscaled.frames)
             )
         else:
-            made = upscale_stream(network, _low_frames(clip, family), device=device, chunk_frames=chunk_frames)
+            made = upscale_stream(network, _low_frames(clip, family), device=device)
         for number, frame in enumerate(made):
             first = number + 1
             if number in wanted:
