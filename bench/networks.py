@@ -8,8 +8,9 @@ Every network (settings of its preset, fresh weights) enlarges a clip of noise t
   convolutions a ``grid_sample`` for each group and each tap; recurrent networks, whose definition has no windows, frame
   by frame with the flow of every pair from its own two pyramids, and all frames enlarged at once.
 
-Both must agree to rounding. A network gets as many frames of 20 as its share of seconds allows, said in the table; a
-frame of either is a clip divided by its frames. Medians of interleaved rounds; fp32 and bf16 (autocast).
+Both must agree to rounding. A network gets as many frames of 20 as its share of seconds allows, said in the table, and
+one round where one takes all of them; a frame of either is a clip divided by its frames. Medians of interleaved rounds;
+fp32 and bf16 (autocast).
 
 ``--memory``: instead, the peak of a fresh process that takes EDVR-L through ``inference.chunks`` on 40 frames of
 180x120. ``--write PAGE`` fills the table's place in a page, between its two comment lines.
@@ -42,7 +43,7 @@ from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.scenes import write_atomic
-from workbench.training.worker import set_up_process
+from workbench.training.machine import set_up_process
 
 BEGIN, END = "<!-- bench/networks.py writes from here -->", "<!-- to here -->"
 MEMORY_LIMIT_GB = 6.0
@@ -84,11 +85,14 @@ def plain_deform_conv(
     return total if bias is None else total + bias.view(1, -1, 1, 1)
 
 
+OUR_FLOW = SPyNet.along
+
+
 def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
     """Flow along a clip, pair by pair."""
     frames = clip.unbind(dim=1)
     if len(frames) < 2:
-        return SPyNet.along(network, clip)
+        return OUR_FLOW(network, clip)  # of one frame there is none
     neighbours = range(len(frames) - 1)
     to_next = [network(frames[number], frames[number + 1]) for number in neighbours]
     to_previous = [network(frames[number + 1], frames[number]) for number in neighbours]
@@ -159,9 +163,9 @@ def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str,
     network = shaken(name)
     width, height = options.size
     clip = torch.rand(1, options.frames, 3, height, width, generator=torch.Generator().manual_seed(0))
-    few = min(2, options.frames)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-        network(clip[:, :1])  # the first call allocates
+        seconds_of_one, _ = timed(lambda: network(clip[:, :1]))  # the first call allocates
+        few = 1 if 8 * seconds_of_one > options.seconds else min(2, options.frames)
         seconds_of_few, one_way = timed(lambda: network(clip[:, :few]).frames)
         plain_of_few, other_way = timed(lambda: plainly(network, clip[:, :few]))
         apart = (one_way - other_way).abs().max().item()
@@ -170,7 +174,10 @@ def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str,
         a_frame = (seconds_of_few + plain_of_few) / few
         frames = max(min(options.frames, int(options.seconds / a_frame / options.rounds)), few)
         times: dict[str, list[float]] = {"ours": [], "plain": []}
-        for number in range(options.rounds):
+        rounds = options.rounds
+        if a_frame * few > options.seconds:  # as long as all rounds may take: what was timed already has to do
+            times, rounds = {"ours": [seconds_of_few / few], "plain": [plain_of_few / few]}, 0
+        for number in range(rounds):
             ways = [
                 ("ours", lambda: network(clip[:, :frames]).frames),
                 ("plain", lambda: plainly(network, clip[:, :frames])),
@@ -182,7 +189,7 @@ def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str,
     return {
         "name": name,
         "precision": precision,
-        "frames": frames,
+        "frames": f"{frames}" if rounds else f"{frames}, once",
         "ours": ours,
         "plain": plain,
         "ratio": statistics.median(ratios),
@@ -198,8 +205,8 @@ HEADER = f"| {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * (len(COLUMNS) - 1)}"
 
 
 def line(fp32: dict[str, Any], bf16: dict[str, Any]) -> str:
-    frames = {row["frames"] for row in (fp32, bf16)}
-    cells = [fp32["name"], " / ".join(map(str, sorted(frames, reverse=True)))]
+    frames = dict.fromkeys(row["frames"] for row in (fp32, bf16))
+    cells = [fp32["name"], " / ".join(frames)]
     for row in (fp32, bf16):
         cells += [in_milliseconds(row["ours"]), in_milliseconds(row["plain"]), f"{row['ratio']:.2f}"]
     return "| " + " | ".join([*cells, f"{fp32['ours'] / bf16['ours']:.2f}"]) + " |"
