@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.models.parts.deformable import modulated_deform_conv
-from workbench.training.worker import set_up_process
+from workbench.training.machine import set_up_process
 
 CHANNELS, GROUPS = 64, 8
 

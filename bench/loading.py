@@ -33,7 +33,7 @@ from workbench.data.prepared import MANIFEST, Settings
 from workbench.data.samples import sample
 from workbench.data.shards import ShardCrops, open_shards
 from workbench.models.zoo import build
-from workbench.training.worker import set_up_process
+from workbench.training.machine import set_up_process
 
 WORKERS = (0, 1, 2)
 NETWORKS = ("edvr_s", "vespcn")

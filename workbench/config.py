@@ -27,11 +27,11 @@ class Network:
     """A network by name, and where its weights come from."""
 
     name: str = ""
-    """Name in the zoo (`workbench networks`); empty: none."""
+    """Name in the zoo (`workbench networks`), or `privileged:NAME` (docs/teaching.md); empty: none."""
     skip: Skip = "bicubic"
     """What is added to the network's output: the upscaled reference frame, or nothing."""
     weights: str = ""
-    """A safetensors file, `pretrained:NAME`, or empty for a fresh start."""
+    """A safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher), or empty for a fresh start."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +58,8 @@ class Data:
     """Draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones."""
     views: int = 8
     """Of every fixed crop so many augmentations, drawn once."""
+    fixed_seed: int = 0
+    """Decides which fixed crops there are; not the run's own seed, so that several runs share one teacher cache."""
     workers: int = 0
     """Processes that cut crops beside the training; 0: none. The crops are the same."""
 
@@ -125,6 +127,8 @@ class Distillation:
     """Hidden channels of the ConvLSTM."""
     memory_stride: int = 4
     """Features are averaged over squares of this side before the ConvLSTM reads them."""
+    memory_seed: int = 0
+    """Of the ConvLSTM's first weights; not the run's own seed, so that several runs share one teacher cache."""
     freeze_below: float = 1e-8
     """With `trained_then_frozen`: the temporal loss at which the ConvLSTM is frozen for good."""
     schedule: Schedule = "warm_up"
@@ -175,6 +179,8 @@ class RunConfig:
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
     optimiser: Optimiser = field(default_factory=Optimiser)
+    imitation_weight: float = 1e-4
+    """Of a student `privileged:NAME`: how closely its encoder imitates low resolution (PISR: 1e-4); others: ignored."""
     cache_teacher: str = ""
     """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
     steps: int = 2000
@@ -217,6 +223,7 @@ class RunConfig:
             ("data.views", self.data.views, 1),
             ("data.workers", self.data.workers, 0),
             ("optimiser.accumulate", self.optimiser.accumulate, 1),
+            ("imitation_weight", self.imitation_weight, 0),
         ):
             if value < least:
                 raise ConfigError(f"{name}: want {least} or more, got {value}")
@@ -287,6 +294,55 @@ class RunConfig:
             workbench.errors.ConfigError: no setting 'stepz'; did you mean 'steps'?
         """
         return _build(cls, saved, "")
+
+
+def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names, as plain JSON has them.
+
+    Example:
+        >>> flat({"data": {"crop": 32}, "clips": ("a", "b")})
+        {'data.crop': 32, 'clips': ['a', 'b']}
+    """
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            named |= flat(value, f"{path}{name}.")
+        else:
+            named[path + name] = list(value) if isinstance(value, tuple) else value
+    return named
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Settings, nested or flat, that both have and that are not equal: dotted name -> (old, new).
+
+    Example:
+        >>> differences({"steps": 3, "seed": 0}, {"steps": 4, "seed": 0})
+        {'steps': (3, 4)}
+    """
+    old, new = flat(old), flat(new)
+    return {name: (value, new[name]) for name, value in old.items() if name in new and new[name] != value}
+
+
+def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """A config with some settings changed, by dotted name.
+
+    Example:
+        >>> changed(cpu(), {"data.crop": 16, "seed": 3}).data.crop
+        16
+
+    Raises:
+        ConfigError: no such setting, or one that cannot be.
+    """
+    whole = config.to_dict()
+    for name, value in settings.items():
+        *groups, last = name.split(".")
+        place = whole
+        for group in groups:
+            place = place.get(group)
+            if not isinstance(place, dict):
+                raise ConfigError(f"no setting {name!r}")
+        place[last] = value
+    return RunConfig.from_dict(whole)
 
 
 def _build(cls: Any, saved: Mapping[str, Any], path: str) -> Any:

@@ -50,6 +50,10 @@ class BusyError(WorkbenchError, RuntimeError):
     """Somebody else is already at work here."""
 
 
+class OutOfMemory(WorkbenchError, MemoryError):  # noqa: N818 - as torch and Python call theirs
+    """There is no memory for what was asked; the message says what to make smaller."""
+
+
 class UnknownNameError(WorkbenchError, KeyError):
     """A name that is not in a literal list; the message suggests the nearest one."""
 

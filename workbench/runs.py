@@ -206,7 +206,13 @@ class RunWriter:
             self.say("running", step, reason=f"the teacher looks at fixed crop {done} of {clips}")
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged or looked at after ``step``, so that a resumed run repeats nothing."""
+        """Forget what was logged or looked at after ``step``, and what a killed worker left half made.
+
+        A resumed run repeats nothing.
+        """
+        for home in (self.folder, *(self.folder / name for name in ("snapshots", "state", "weights"))):
+            for left in home.glob(".*"):  # whoever was writing is dead: this worker holds the lock
+                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         kept = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
         write_atomic(self.folder / "metrics.jsonl", "".join(kept))
         for later in self.run.snapshots():

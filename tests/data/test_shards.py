@@ -262,5 +262,5 @@ def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp
 def test_a_name_that_would_run_a_command_is_only_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="cut off or not a tar file"):
-        next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1)], **CROP)))
+        next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
     assert not (tmp_path / "ran").exists()

@@ -63,6 +63,16 @@ def test_the_teacher_is_not_asked_again(kept, tmp_path, monkeypatch):
     assert all(shape[-1] != config.data.crop for shape in asked), "only the probe clip was shown to it"
 
 
+def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
+    """The seed decides which of the fixed crops come when, and not what they are."""
+    config, run = kept
+    cache = run.folder.parent / "cache"
+    before = (cache / "cache.json").read_bytes()
+    other = ran(replace(config, seed=7, cache_teacher=str(cache)), tmp_path / "other")
+    assert [row["terms"] for row in other] != [row["terms"] for row in run.metrics()]
+    assert (cache / "cache.json").read_bytes() == before
+
+
 def test_what_is_kept_is_small_and_typed(kept):
     config, run = kept
     folder = run.folder.parent / "cache"
@@ -95,14 +105,15 @@ def test_a_killed_job_goes_on(kept, tmp_path):
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda c: replace(c, seed=1), "seed"),
+        (lambda c: replace(c, data=replace(c.data, fixed_seed=1)), "fixed_seed"),
+        (lambda c: replace(c, distillation=replace(c.distillation, memory_seed=1)), "memory"),
         (lambda c: replace(c, data=replace(c.data, crop=9)), "crop"),
         (lambda c: replace(c, data=replace(c.data, views=1)), "views"),
         (lambda c: replace(c, distillation=replace(c.distillation, mapping="sum_abs")), "mapping"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory_channels=3)), "memory"),
         (lambda c: replace(c, precision="bf16"), "precision"),
     ],
-    ids=["seed", "crop", "views", "mapping", "memory", "precision"],
+    ids=["fixed seed", "memory seed", "crop", "views", "mapping", "memory", "precision"],
 )
 def test_a_cache_of_something_else_is_refused(kept, tmp_path, change, named):
     config, _ = kept

@@ -17,8 +17,17 @@ import torch
 from workbench import runs, scenes
 from workbench.config import Data, Distillation, Network, replace
 from workbench.data.clips import load_clip
-from workbench.data.crops import make_pair
-from workbench.errors import BusyError, ConfigError, DataError, FolderError, UnknownNameError, VideoError, WeightsError
+from workbench.data.crops import CropSampler, make_pair
+from workbench.errors import (
+    BusyError,
+    ConfigError,
+    DataError,
+    FolderError,
+    OutOfMemory,
+    UnknownNameError,
+    VideoError,
+    WeightsError,
+)
 from workbench.inference import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.weights import load, read_tensors
@@ -30,8 +39,9 @@ from workbench.training.worker import check, prepare_run, work
 
 
 def losses(run):
-    """All that a run logged but the time it took."""
-    return [{name: value for name, value in row.items() if name not in ("seconds", "waited")} for row in run.metrics()]
+    """All that a run logged but what it took."""
+    took = ("seconds", "waited", "peak_memory_mib")
+    return [{name: value for name, value in row.items() if name not in took} for row in run.metrics()]
 
 
 def same_losses(run, whole):
@@ -250,6 +260,48 @@ def test_stopped_and_resumed_equals_uninterrupted(run, whole, step):
     assert run.snapshots() == [0, 4, 8]
 
 
+def test_what_networks_draw_while_they_learn_is_resumed_too(run, small, tmp_path):
+    """Dropout, say: the dice of a step do not depend on what happened before it."""
+    drawn = {}
+
+    def draw(done, _steps):
+        drawn.setdefault(done.number, []).append(torch.rand(()).item())
+        if done.number == 3 and len(drawn[3]) == 1:
+            raise Gone
+
+    with pytest.raises(Gone):
+        work(run, draw)
+    torch.manual_seed(99)
+    assert work(run, draw) == "finished"
+    assert len(drawn[3]) == 2
+    assert drawn[3][0] == drawn[3][1]
+    assert len({values[-1] for values in drawn.values()}) == 8, "another draw at every step"
+
+
+def edited(run, name, value):
+    """Change a setting of a run behind its back."""
+    path = run.folder / "run.json"
+    record = json.loads(path.read_text())
+    group, _, last = name.rpartition(".")
+    (record["config"][group] if group else record["config"])[last] = value
+    path.write_text(json.dumps(record))
+
+
+def test_a_state_of_other_settings_is_refused_and_named(run, small):
+    assert work(run, at(3, lambda: request_stop(run))) == "stopped"
+    edited(run, "data.crop", 9)
+    edited(run, "seed", 5)
+    with pytest.raises(
+        ConfigError, match=r"other settings \(data.crop: 8 then, 9 now; seed: 0 then, 5 now\); put them"
+    ):
+        work(run)
+    assert run.status().state == "failed"
+    edited(run, "data.crop", 8)
+    edited(run, "seed", 0)
+    edited(run, "save_every", 3)
+    assert work(run) == "finished", "how often a run saves may change"
+
+
 @pytest.mark.parametrize("step", [1, 3, 4, 5])
 def test_gone_and_resumed_equals_uninterrupted(run, whole, step):
     """Steps after the newest state are forgotten and done again."""
@@ -447,6 +499,41 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(run, monkeyp
     assert "FloatingPointError: step 5: reconstruction" in status.reason
     assert saved_states(run.folder) == [2, 4]
     assert all(value.isfinite().all() for value in read_tensors(run.weights())[0].values())
+
+
+def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
+    config = replace(small, data=replace(small.data, batch=4))
+    run = prepare_run(tmp_path / "large", config)
+
+    def hungry(*_args, **_settings):
+        torch.empty(2**55)  # torch's own words
+
+    monkeypatch.setattr(trainer.Trainer, "steps", hungry)
+    with pytest.raises(OutOfMemory, match=r"batch 4 in 1 piece.*accumulate 2 .*, or data.batch 2, or data.crop 4"):
+        work(run)
+    assert run.status().state == "failed"
+    assert run.status().reason.startswith("OutOfMemory: out of memory: batch 4")
+    assert run.status().resumable
+
+
+def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tmp_path, monkeypatch, whole):
+    run = prepare_run(tmp_path / "lost", replace(small, data=replace(small.data, workers=1)))
+    real = CropSampler.at
+
+    def doomed(sampler, step, *args):
+        if step == 4 and torch.utils.data.get_worker_info() is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(sampler, step, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CropSampler, "at", doomed)
+        with pytest.raises(RuntimeError, match=r"DataLoader worker .* killed"):
+            work(run)
+    assert run.status().state == "failed"
+    assert "DataLoader worker" in run.status().reason
+    assert work(run) == "finished"
+    same_losses(run, whole)
+    same_weights(run, whole)
 
 
 def test_what_nobody_foresaw_is_told_too(run):
@@ -687,3 +774,41 @@ def test_a_queued_run_waits_for_the_one_at_work_and_can_be_stopped_before(small,
         writer.close()
     wait_for(lambda: after.status().state == "finished", later)
     assert len(after.metrics()) == small.steps
+
+
+FORKED = """
+import os, pathlib, signal, sys, time
+import torch
+from workbench.runs import Run
+from workbench.training.worker import work
+
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+for delay in map(float, sys.argv[2:]):
+    child = os.fork()
+    if not child:
+        work(Run(pathlib.Path(sys.argv[1])))
+        os._exit(0)
+    time.sleep(delay)
+    os.kill(child, signal.SIGKILL)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
+"""
+"""Runs a worker that is killed after so many seconds; again and again, each going on with what is there."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
+def test_ten_kills_at_random_moments(small, tmp_path):
+    """The log stays contiguous, and weights and losses are those of a run that nobody killed."""
+    config = replace(small, steps=200, save_every=5, snapshot_every=100)
+    run, whole = (prepare_run(tmp_path / name, config) for name in ("killed", "whole"))
+    delays = np.random.default_rng(0).uniform(0.3, 1.2, 10)
+    said = subprocess.run(
+        [sys.executable, "-c", FORKED, str(run.folder), *map(str, delays)], capture_output=True, text=True, check=True
+    )
+    assert set(said.stdout.split()) == {str(int(signal.SIGKILL))}, "none came to its end before it was killed"
+    steps = [row["step"] for row in run.metrics()]
+    assert steps == list(range(1, len(steps) + 1))
+    assert work(run) == "finished"
+    assert work(whole) == "finished"
+    same_losses(run, whole)
+    same_weights(run, whole)
+    assert hidden(run) == []

@@ -123,7 +123,7 @@ def prepare(args: Sequence[str]) -> int:
         from workbench.data.prepare import Progress as Stage
         from workbench.data.prepare import prepare
         from workbench.data.prepared import Settings
-        from workbench.training.worker import set_up_process
+        from workbench.training.machine import set_up_process
 
         settings = Settings(
             form=form, shrink=shrink, crop=crop, stride=stride, scale=scale, degradation=degradation,

@@ -18,22 +18,26 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from workbench.cli.terminal import RUNS, notes, score_table
-from workbench.config import PRESETS, RunConfig
-from workbench.errors import WorkbenchError, unknown_name
+from workbench.config import PRESETS, RunConfig, differences
+from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 
 
 def train(args: Sequence[str]) -> int:
     """Train a student: distilled from a teacher, or plain; any setting can be overridden."""
-    first = argparse.ArgumentParser(add_help=False)
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset", default="cpu")
-    chosen = first.parse_known_args(args)[0].preset
+    first.add_argument("--resume", default="")
+    first.add_argument("--runs", type=Path, default=RUNS)
+    given = first.parse_known_args(args)[0]
+    chosen = given.preset
     if chosen not in PRESETS:
         raise unknown_name("preset", chosen, PRESETS)
+    defaults = find_run([given.runs], given.resume).config() if given.resume else PRESETS[chosen]()
 
     def command(
-        config: Annotated[RunConfig, tyro.conf.arg(name="")] = PRESETS[chosen](),  # noqa: B008
+        config: Annotated[RunConfig, tyro.conf.arg(name="")] = defaults,
         *,
         preset: Literal["smoke", "demo", "cpu", "paper"] = chosen,
         name: str = "",
@@ -42,6 +46,7 @@ def train(args: Sequence[str]) -> int:
         detach: bool = False,
         queue: bool = False,
         layout_only: bool = False,
+        estimate: bool = False,
     ) -> int:
         """Train a student. The run folder can be watched with `workbench app` while it grows.
 
@@ -50,13 +55,23 @@ def train(args: Sequence[str]) -> int:
             preset: where the defaults of all settings come from.
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
-            resume: go on with the run of this name, from its last saved state; its own settings hold.
+            resume: go on with the run of this name, from its last saved state; its own settings hold, and others
+                are refused.
             detach: start it in the background and return.
             queue: wait until no other run of the folder is at work.
             layout_only: check everything and make the run folder, for `torchrun` to work on (docs/distributed.md).
+            estimate: measure a few steps, say how long the run would take, in how much memory, and which batch there
+                is room for; nothing is written.
         """
+        if estimate:
+            return _estimate(config)
         if resume:
             run = find_run([runs], resume)
+            if changed := differences(defaults.to_dict(), config.to_dict()):
+                told = "; ".join(f"{name}: the run has {old!r}, not {new!r}" for name, (old, new) in changed.items())
+                raise ConfigError(
+                    f"{resume}: a run goes on with its own settings ({told}); leave them out, or begin a new run"
+                )
         else:
             from workbench.training.worker import prepare_run
 
@@ -73,6 +88,33 @@ def train(args: Sequence[str]) -> int:
         return _work(run, queue=queue)
 
     return tyro.cli(command, args=list(args), prog="workbench train")
+
+
+def _estimate(config: RunConfig) -> int:
+    """A few steps at the batch asked for and its doubles, in processes of their own."""
+    from workbench.training.estimate import batches, largest_batch
+    from workbench.training.trainer import check
+
+    check(config)
+    table = Table("batch", "s a step", "clips a second", "peak memory", f"{config.steps:,} steps", title_justify="left")
+    seen = []
+    with notes.status("measuring a few steps"):
+        for one in batches(config):
+            seen.append(one)
+            table.add_row(
+                str(one.batch), f"{one.seconds_per_step:.3g}", f"{one.clips_per_second:.3g}",
+                f"{one.peak_mib / 1024:.2f} GiB", str(timedelta(seconds=round(3600 * one.hours(config.steps)))),
+            )  # fmt: skip
+    if not seen:
+        raise OutOfMemory(f"not even a step of batch {config.data.batch} fits; halve data.batch or data.crop")
+    Console().print(table)
+    if len(seen) > 1:
+        most, best = largest_batch(*seen[-2:]), max(seen, key=lambda one: one.clips_per_second)
+        notes.print(
+            f"room for batch {most} by arithmetic ({seen[0].free_mib / 1024:.1f} GiB free); of those measured, batch "
+            f"{best.batch} brings the most clips a second. Looks at the probe clip come on top."
+        )
+    return 0
 
 
 def _work(run: Run, *, queue: bool = False) -> int:
@@ -202,6 +244,8 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
     waited = sum(row.get("waited", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
     watched = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
     told = [f"waiting for data {waited:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
+    if "peak_memory_mib" in rows[-1]:
+        told.append(f"peak memory {rows[-1]['peak_memory_mib'] / 1024:.2f} GiB")
     told += [f"{key.removeprefix('cosine.').replace('.', ' / ')} pull at cosine {value:+.2f}"
              for key, value in watched.items() if key.startswith("cosine.")]  # fmt: skip
     table.caption, table.caption_justify = "; ".join(told), "left"

@@ -90,7 +90,12 @@ def check_footage(footage: Footage, name: str, crop: int, frames: int) -> None:
     Raises:
         DataError: a clip that is too short or too small.
     """
-    count, height, width = footage.low_shape
+    check_size(footage.low_shape, name, crop, frames)
+
+
+def check_size(low_shape: tuple[int, int, int], name: str, crop: int, frames: int) -> None:
+    """The same for footage of so many frames, rows and columns in low resolution."""
+    count, height, width = low_shape
     if count < frames or height < crop or width < crop:
         raise DataError(
             f"{name}: {count} frames of {width}x{height} low-resolution pixels are too few for training clips of "
@@ -112,6 +117,7 @@ class CropSampler:
         seed: with the step, decides every draw.
         fixed: draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones.
         views: of every fixed crop so many augmentations, drawn once.
+        fixed_seed: decides which fixed crops there are.
 
     Raises:
         DataError: no footage, or a clip that is too short or too small for the crops.
@@ -128,6 +134,7 @@ class CropSampler:
         seed: int = 0,
         fixed: int = 0,
         views: int = 1,
+        fixed_seed: int = 0,
     ) -> None:
         if not pairs:
             raise DataError("there is no footage to cut crops from")
@@ -135,7 +142,7 @@ class CropSampler:
             check_footage(pair, f"clip {number + 1} of {len(pairs)}", crop, frames)
         self.pairs = list(pairs)
         self.crop, self.frames, self.batch, self.augment, self.seed = crop, frames, batch, augment, seed
-        self.fixed, self.views = fixed, views
+        self.fixed, self.views, self.fixed_seed = fixed, views, fixed_seed
         counts, heights, widths = np.array([pair.low_shape for pair in self.pairs], np.float64).T
         share = (counts - frames + 1) * (heights - crop + 1) * (widths - crop + 1)
         self._up_to = np.cumsum(share / share.sum())
@@ -177,11 +184,11 @@ class CropSampler:
     def view(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """One view of one fixed crop, whenever it is asked for: uint8 ``(T, H, W, 3)`` of both resolutions."""
         crop, _ = divmod(number, self.views)
-        dice = np.random.default_rng((self.seed, 0, 0, crop))
+        dice = np.random.default_rng((self.fixed_seed, 0, 0, crop))
         pair = self.pairs[int(np.searchsorted(self._up_to, dice.random(), side="right"))]
         low, high = random_crop(pair, dice, self.crop, self.frames, augment=False)
         if self.augment:
-            turns = np.random.default_rng((self.seed, 0, 1, number)).integers(2, size=4).astype(bool)
+            turns = np.random.default_rng((self.fixed_seed, 0, 1, number)).integers(2, size=4).astype(bool)
             low, high = _turn(low, turns), _turn(high, turns)
         return np.ascontiguousarray(low), np.ascontiguousarray(high)
 

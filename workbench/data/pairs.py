@@ -95,8 +95,8 @@ def open_pairs(
         )
     if settings.form == "shards":
         raise DataError(
-            f"{folder}: holds shards, which are read in order (data.shards.ShardCrops) and not at any place; for "
-            "`workbench train` prepare the footage with --form arrays"
+            f"{folder}: holds shards, which are read in order (data.shards.ShardSampler) and not at any place; prepare "
+            "the footage with --form arrays"
         )
     longest = max(piece.frames for piece in some_pieces(manifest, folder, split))
     if longest < frames:

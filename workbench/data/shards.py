@@ -24,7 +24,7 @@ from typing import IO, Any
 
 import numpy as np
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import DataLoader, IterableDataset
 from webdataset.filters import shuffle
 from webdataset.shardlists import split_by_node
 from webdataset.tariterators import group_by_keys
@@ -32,11 +32,14 @@ from webdataset.utils import pytorch_worker_info
 from webdataset.writer import TarWriter
 
 from workbench.data.arrays import some_pieces
-from workbench.data.crops import Pair, check_footage, random_crop, to_batch
+from workbench.data.crops import Pair, check_footage, check_size, random_crop, to_batch
 from workbench.data.degrade import degrade
-from workbench.data.prepared import Piece, Settings, Split, read_manifest
+from workbench.data.prepared import MANIFEST, Piece, Settings, Split, read_manifest
 from workbench.data.scene_cuts import Window
 from workbench.errors import DataError
+
+SEPTUPLET = 7
+"""Frames of a sample."""
 
 SAMPLES = 64
 """Septuplets of one tar file at most: 160 MB at 448x256."""
@@ -126,21 +129,49 @@ class Shard:
     path: Path
     samples: int
     num_bytes: int
+    low_size: tuple[int, int]
 
 
-def open_shards(folder: str | os.PathLike[str], split: Split = "train") -> list[Shard]:
+def holds_shards(folder: str | os.PathLike[str]) -> bool:
+    """Whether it is a finished folder that ``workbench prepare --form shards`` made."""
+    folder = Path(folder)
+    return (folder / MANIFEST).is_file() and read_manifest(folder).settings.form == "shards"
+
+
+def open_shards(
+    folder: str | os.PathLike[str], split: Split = "train", *, scale: int | None = None, degradation: str | None = None
+) -> list[Shard]:
     """The tar files of a folder that ``workbench prepare --form shards`` made, after a look at their sizes.
 
+    Args:
+        folder: where they are.
+        split: train or validation.
+        scale: what their low resolution must be smaller by; None: whatever it is.
+        degradation: the family that it must be of; None: whatever it is.
+
     Raises:
-        DataError: not such a folder, not finished, an empty split, or a file that is missing or cut off.
+        DataError: not such a folder, not finished, an empty split, another scale or family, or a file that is missing
+            or cut off.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.settings.form != "shards":
-        raise DataError(f"{folder}: holds {manifest.settings.form}, not shards; prepare it with --form shards")
+    settings = manifest.settings
+    if settings.form != "shards":
+        raise DataError(f"{folder}: holds {settings.form}, not shards; prepare it with --form shards")
+    wanted = (degradation or settings.degradation, scale or settings.scale)
+    if wanted != (settings.degradation, settings.scale):
+        raise DataError(
+            f"{folder}: its low resolution is {settings.degradation} x{settings.scale}, and {wanted[0]} x{wanted[1]} "
+            "is wanted; set data.degradation and data.scale to what it has, or prepare it anew"
+        )
     sizes = {path: size for source in manifest.sources for path, (size, _) in source.files.items()}
     shards = [
-        Shard(folder / piece.high, piece.septuplets, sizes[piece.high])
+        Shard(
+            folder / piece.high,
+            piece.septuplets,
+            sizes[piece.high],
+            (piece.size[0] // settings.scale, piece.size[1] // settings.scale),
+        )
         for piece in some_pieces(manifest, folder, split)
     ]
     for shard in shards:
@@ -286,3 +317,45 @@ class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
         return random_crop(
             pair, np.random.default_rng((self.seed, epoch, name)), self.crop, self.frames, augment=self.augment
         )
+
+
+class ShardSampler:
+    """Batches of crops out of shards, step by step, as :class:`workbench.data.crops.CropSampler` gives them.
+
+    The batches of a step depend on how many processes and workers there are, and on nothing else but the seed.
+
+    Args:
+        shards: from :func:`open_shards`.
+        crop: side of a crop in low-resolution pixels.
+        frames: consecutive frames of a crop.
+        batch: crops a step, of all processes together.
+        augment: flip, transpose and reverse in time, each with probability 1/2.
+        seed: decides every draw.
+
+    Raises:
+        DataError: a file whose septuplets are too short or too small for the crops.
+    """
+
+    def __init__(
+        self, shards: list[Shard], *, crop: int, frames: int, batch: int, augment: bool = True, seed: int = 0
+    ) -> None:
+        for shard in shards:
+            width, height = shard.low_size
+            check_size((SEPTUPLET, height, width), shard.path.name, crop, frames)
+        self.shards, self.crop, self.frames, self.batch = shards, crop, frames, batch
+        self.augment, self.seed = augment, seed
+
+    def after(
+        self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
+        crops = ShardCrops(
+            self.shards,
+            crop=self.crop,
+            frames=self.frames,
+            batch=len(range(self.batch)[share]),
+            augment=self.augment,
+            seed=self.seed,
+            done=step,
+        )
+        yield from islice(DataLoader(crops, batch_size=None, num_workers=workers), steps - step)

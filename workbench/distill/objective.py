@@ -13,6 +13,7 @@ from workbench.distill.baselines import Lesson, Term
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
+from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled
 
 Terms = dict[str, Tensor]
@@ -88,6 +89,7 @@ class Objective(nn.Module):
         schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
             ``decay`` lets them fall to 0 over as many.
         schedule_steps: see ``schedule``; 0: constant.
+        imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
         ConfigError: a temporal term without a memory.
@@ -105,6 +107,7 @@ class Objective(nn.Module):
         others: Dictionary[str, tuple[float, Term]] | None = None,
         schedule: Schedule = "constant",
         schedule_steps: int = 0,
+        imitation_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if temporal_weight and memory is None:
@@ -119,6 +122,7 @@ class Objective(nn.Module):
         self.others = nn.ModuleDict({name: term for name, (_, term) in chosen.items()})
         self.schedule: Schedule = schedule
         self.schedule_steps = schedule_steps
+        self.imitation_weight = imitation_weight
 
     @property
     def distils(self) -> bool:
@@ -147,6 +151,8 @@ class Objective(nn.Module):
         elif self.schedule_steps and self.schedule == "decay":
             share = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
         weights = {"reconstruction": 1.0}
+        if self.imitation_weight:
+            weights["imitation"] = self.imitation_weight
         if self.spatial_weight:
             weights["spatial"] = share * self.spatial_weight
         if self.temporal_weight:
@@ -170,7 +176,7 @@ class Objective(nn.Module):
         return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
 
     def terms(
-        self, student: Upscaled, high: Tensor, teacher: Upscaled | Taught | None = None
+        self, student: Upscaled, high: Tensor, teacher: Upscaled | Taught | None = None, low: Tensor | None = None
     ) -> tuple[Terms, dict[str, float]]:
         """Compute every term, unweighted, and measures that go into the log beside them.
 
@@ -178,12 +184,17 @@ class Objective(nn.Module):
             student: what the student made of the clip, with features where a term needs them.
             high: ground truth ``(B, T, 3, s*H, s*W)``.
             teacher: what the teacher made of it, or what is asked of it; None for a plain run.
+            low: the low resolution ``(B, T, 3, H, W)``; a privileged student imitates it.
 
         Returns:
             Terms by name, and measures by name (``collapse_index``).
         """
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
+        if self.imitation_weight:
+            if student.encoded is None or low is None:
+                raise ConfigError("imitation_weight: want a privileged student, and the low resolution it imitates")
+            terms["imitation"] = imitation(student.encoded, low)
         if not self.distils:
             return terms, measures
         if teacher is None:

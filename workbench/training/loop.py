@@ -71,9 +71,9 @@ class Pupil(nn.Module):
 
     def forward(self, low: Tensor, high: Tensor, teacher: Upscaled | Taught | None) -> tuple[Terms, dict[str, float]]:
         """The terms of a batch, in float32, and measures beside them."""
-        ours = self.student(low, keep=self.keep)
+        ours = self.student(self.student.given(low, high), keep=self.keep)
         with torch.autocast(low.device.type, enabled=False):
-            return self.objective.terms(ours, high, teacher)
+            return self.objective.terms(ours, high, teacher, low)
 
 
 def train(
@@ -136,7 +136,7 @@ def train(
             theirs = kept[0].to(engine.device) if kept else None
             if theirs is None and teacher is not None and objective.distils:
                 with torch.no_grad(), engine.autocast():
-                    theirs = teacher(low, keep=keep)
+                    theirs = teacher(teacher.given(low, high), keep=keep)
             with engine.piece(pupil):
                 terms, measured = pupil(low, high, theirs)
                 for name, value in (terms | measured).items():

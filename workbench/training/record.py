@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from workbench.scenes import Method, read_scene, write_atomic, write_scene
 from workbench.training.loop import Step
 
 KEPT_STATES = 2
+
+GIVEN_TRUTH = "it was given the high resolution and gives it back: no restoration of the low one"
 
 
 def log_row(step: Step) -> dict[str, Any]:
@@ -60,7 +63,8 @@ def write_probe(
 ) -> None:
     """Write what does not change on the probe clip: low, high, bicubic and, where there are any, teacher and plain.
 
-    Without a teacher the colour scales are those of the student as it begins.
+    Without a teacher the colour scales are those of the student as it begins. A teacher that was given the truth is
+    shown as such, for its maps and cells, and not scored: its pictures are no restoration.
     """
     folder = writer.folder / "probe"
     if (folder / "scene.json").exists():
@@ -75,11 +79,17 @@ def write_probe(
         scores.add(scene, "bicubic", floor.frames)
         reference: Look | None = None
         if teacher is not None:
-            reference = look(teacher, pair.low, memory=memory, is_student=False, tap=tap, device=device)
-        scales = Scales.of(reference or look(student, pair.low, memory=memory, tap=tap, device=device))
+            given = teacher.given(pair.low, pair.high)
+            reference = look(teacher, given, memory=memory, is_student=False, tap=tap, device=device)
+        given = student.given(pair.low, pair.high)
+        scales = Scales.of(reference or look(student, given, memory=memory, tap=tap, device=device))
         if teacher is not None and reference is not None:
-            add_look(scene, Method(key="teacher", label=f"Teacher ({teacher.recipe['name']})"), reference, scales)
-            scores.add(scene, "teacher", reference.frames)
+            label, note = f"Teacher ({teacher.recipe['name']})", ""
+            if teacher.sees_truth:
+                label, note = f"{label}: given the ground truth", f"{GIVEN_TRUTH}; it has no score"
+            add_look(scene, Method(key="teacher", label=label, note=note), reference, scales)
+            if not teacher.sees_truth:
+                scores.add(scene, "teacher", reference.frames)
         if plain is not None:
             fits = plain.feature_channels == student.feature_channels
             seen = look(plain, pair.low, memory=memory if fits else None, tap=tap, device=device)
@@ -110,10 +120,13 @@ def write_snapshot(
     with np.load(writer.folder / "probe" / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
-    seen = look(student, pair.low, memory=memory, tap=tap, device=next(student.parameters()).device)
-    label = "Distilled student" if writer.config.distils else "Student"
+    given = student.given(pair.low, pair.high)
+    seen = look(student, given, memory=memory, tap=tap, device=next(student.parameters()).device)
+    label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
+    if student.sees_truth:
+        label, note = "Privileged teacher: given the ground truth", f"{note}; {GIVEN_TRUTH}"
     with write_scene(folder, replace=True) as scene:
-        add_look(scene, Method(key="student", label=label, note=f"step {step}"), seen, scales)
+        add_look(scene, Method(key="student", label=label, note=note), seen, scales)
         Scores(pair.high).add(scene, "student", seen.frames)
         probe = read_scene(writer.folder / "probe")
         scene.finish(
@@ -155,11 +168,13 @@ def save_state(
     objective: Objective,
     optimiser: torch.optim.Optimizer,
     average: AveragedModel | None = None,
+    *,
+    conditions: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all that an exact resume needs; a state appears whole, and the one before is kept.
 
-    The batches are a function of the seed and the step, so the data need no state; torch's own dice are kept for
-    networks that throw some while training.
+    Batches, and what networks draw while training, are functions of the seed and the step, so neither needs a state.
+    ``conditions`` are kept beside it, see :func:`conditions`.
     """
     home = writer.folder / "state"
     home.mkdir(exist_ok=True)
@@ -179,7 +194,7 @@ def save_state(
         }
         save_tensors(hidden / "optimiser.safetensors", moments)
         groups = [{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]]
-        record = {"step": step, "groups": groups, "dice": torch.get_rng_state().numpy().tobytes().hex()}
+        record = {"step": step, "groups": groups, "conditions": dict(conditions or {})}
         write_atomic(hidden / "state.json", json.dumps(record))
         hidden.rename(final)
     finally:
@@ -199,6 +214,12 @@ def saved_states(folder: Path) -> list[int]:
     if not home.is_dir():
         return []
     return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
+
+
+def conditions(folder: Path, step: int) -> dict[str, Any]:
+    """What the state of a step was saved with: the settings that it depends on, processes and workers."""
+    record = json.loads((folder / "state" / f"{step:07d}" / "state.json").read_text())
+    return record.get("conditions", {})
 
 
 def load_state(
@@ -221,7 +242,6 @@ def load_state(
             moments, _ = read_tensors(home / "optimiser.safetensors")
             modules = _stateful(student, objective, average)
             tensors = {name: read_tensors(home / f"{name}.safetensors")[0] for name in modules}
-            dice = torch.tensor(list(bytes.fromhex(record["dice"])), dtype=torch.uint8)
             for name, module in modules.items():
                 module.load_state_dict(tensors[name])
         except (WeightsError, ValueError, KeyError, RuntimeError, OSError) as error:
@@ -237,7 +257,6 @@ def load_state(
             for mine, theirs in zip(own["param_groups"], record["groups"], strict=True)
         ]
         optimiser.load_state_dict({"state": state, "param_groups": groups})
-        torch.set_rng_state(dice)
         return step
     if faults:
         raise FolderError(f"{folder.name}: no state can be read: {'; '.join(faults)}")

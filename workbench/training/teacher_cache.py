@@ -58,7 +58,7 @@ def fingerprint(
         "fixed crops": sampler.fixed,
         "views": sampler.views,
         "augment": sampler.augment,
-        "seed": sampler.seed,
+        "fixed_seed": sampler.fixed_seed,
     }
 
 
@@ -157,10 +157,10 @@ def fill_cache(
     keep = tap if objective.needs_features else None
     teacher.eval()
     for number in range(done, clips):
-        low, _ = to_batch([sampler.view(number)])
+        low, high = to_batch([sampler.view(number)])
         with torch.no_grad():
             with engine.autocast():
-                upscaled = teacher(low.to(engine.device), keep=keep)
+                upscaled = teacher(teacher.given(low, high).to(engine.device), keep=keep)
             said = _halves(objective.taught(upscaled))
         if marks is None:
             marks, arrays = _open(folder, clips, said, fresh=record is None)

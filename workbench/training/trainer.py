@@ -2,30 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import Network, RunConfig
+from workbench.config import Data, Network, RunConfig, differences, flat
 from workbench.data.clips import load_clip
-from workbench.data.crops import CropSampler, check_footage
+from workbench.data.crops import CropSampler, Footage, check_footage
 from workbench.data.pairs import open_pairs
+from workbench.data.shards import ShardSampler, holds_shards, open_shards
 from workbench.distill.baselines import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, DataError
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load_into
 from workbench.models.zoo import build, takes_skip
-from workbench.runs import Run
 from workbench.training.engine import Engine
 from workbench.training.loop import Batch, Step, train
-from workbench.training.record import load_state
+from workbench.training.machine import lay_out
+from workbench.training.record import conditions, load_state
 from workbench.training.teacher_cache import TeacherCache, fill_cache, fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 def make_network(choice: Network, scale: int) -> VideoSR:
@@ -52,18 +57,63 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
                 network.check_keep(config.distillation.tap)
-    data = config.data
+            if network.sees_truth and choice is config.plain:
+                raise ConfigError(f"plain.name: {choice.name} is given the truth: no comparison; leave it out")
+            if network.sees_truth and choice is config.student and config.teacher.name:
+                raise ConfigError(
+                    f"student.name: {choice.name} learns from the truth alone; leave its teacher out: --teacher.name ''"
+                )
+    open_crops(config.data, config.seed)
+    load_clip(config.data.probe)
+
+
+FREE = frozenset(
+    {
+        "plain", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard", "cache_teacher",
+        "stop_after_seconds", "data.probe", "data.workers",
+    }
+)  # fmt: skip
+"""Settings that may change between two halves of a run: they do not decide what a step does."""
+
+
+def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
+    """The footage of a run, ready to be cut.
+
+    Raises:
+        DataError: footage that is missing, too short or too small, or shards beside anything else.
+    """
+    shards = [spec for spec in data.clips if holds_shards(spec)]
+    if shards and len(shards) < len(data.clips):
+        others = ", ".join(spec for spec in data.clips if spec not in shards)
+        raise DataError(f"data.clips: {', '.join(shards)} holds shards and {others} does not; they cannot be mixed")
+    if shards:
+        if data.fixed:
+            raise DataError(
+                f"data.fixed: {', '.join(shards)} holds shards, which are read from one end to the other; for fixed "
+                "crops prepare the footage with --form arrays"
+            )
+        opened = [open_shards(spec, scale=data.scale, degradation=data.degradation) for spec in shards]
+        return ShardSampler(
+            list(chain.from_iterable(opened)), crop=data.crop, frames=data.frames, batch=data.batch,
+            augment=data.augment, seed=seed,
+        )  # fmt: skip
+    pairs: list[Footage] = []
     for spec in data.clips:
-        for footage in open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.frames):
-            check_footage(footage, spec, data.crop, data.frames)
-    load_clip(data.probe)
+        footage = open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.frames)
+        for pair in footage:
+            check_footage(pair, spec, data.crop, data.frames)
+        pairs += footage
+    return CropSampler(
+        pairs, crop=data.crop, frames=data.frames, batch=data.batch, augment=data.augment, seed=seed,
+        fixed=data.fixed, views=data.views, fixed_seed=data.fixed_seed,
+    )  # fmt: skip
 
 
 class Trainer:
     """The pieces of one run, built from its config: what every process of it has."""
 
-    def __init__(self, run: Run, config: RunConfig, engine: Engine) -> None:
-        self.run, self.config, self.engine = run, config, engine
+    def __init__(self, config: RunConfig, engine: Engine) -> None:
+        self.config, self.engine = config, engine
         if config.data.batch % (engine.processes * engine.accumulate):
             raise ConfigError(
                 f"data.batch: {config.data.batch} crops cannot be shared by {engine.processes} processes in "
@@ -87,26 +137,14 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
         decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
         self.optimiser = kind(groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
-        data = config.data
-        opened = (
-            open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.frames) for spec in data.clips
-        )
-        self.sampler = CropSampler(
-            list(chain.from_iterable(opened)),
-            crop=data.crop,
-            frames=data.frames,
-            batch=data.batch,
-            augment=data.augment,
-            seed=config.seed,
-            fixed=data.fixed,
-            views=data.views,
-        )
+        self.sampler = open_crops(config.data, config.seed)
         self.cache: TeacherCache | None = None
 
     def _objective(self) -> Objective:
         config = self.config
         if not config.distils or self.teacher is None:
-            return Objective(eps=config.optimiser.charbonnier_eps)
+            imitation_weight = config.imitation_weight if self.student.sees_truth else 0.0
+            return Objective(eps=config.optimiser.charbonnier_eps, imitation_weight=imitation_weight)
         wanted = config.distillation
         ours, theirs = self.student.feature_channels, self.teacher.feature_channels
         memory = None
@@ -118,7 +156,7 @@ class Trainer:
                 stride=wanted.memory_stride,
                 mode=wanted.memory,
                 freeze_below=wanted.freeze_below,
-                seed=config.seed,
+                seed=wanted.memory_seed,
             )
         return Objective(
             eps=config.optimiser.charbonnier_eps,
@@ -132,16 +170,49 @@ class Trainer:
             schedule_steps=wanted.schedule_steps,
         )
 
-    def load(self) -> int:
-        """Load the newest state; returns its step, 0 where there is none."""
-        return load_state(self.run.folder, self.student, self.objective, self.optimiser, self.average)
+    def load(self, folder: Path) -> int:
+        """Load the newest state of a run folder; returns its step, 0 where there is none.
 
-    def steps(self, done: int) -> Iterator[Step]:
-        """The steps that are left."""
+        Raises:
+            ConfigError: the state was saved under settings that the training depends on and that are others now.
+        """
+        step = load_state(folder, self.student, self.objective, self.optimiser, self.average)
+        before = conditions(folder, step) if step else {}
+        if changed := differences(before.get("config", {}), self._matters()):
+            told = "; ".join(f"{name}: {old!r} then, {new!r} now" for name, (old, new) in changed.items())
+            raise ConfigError(
+                f"{folder.name}: its state of step {step} was saved under other settings ({told}); put them back, or "
+                "begin a new run from its weights (student.weights)"
+            )
+        now = self.conditions()
+        for what in ("processes", "workers"):
+            if isinstance(self.sampler, ShardSampler) and before.get(what, now[what]) != now[what]:
+                logger.warning(
+                    "%s: it had %s %s until step %d and has %s now: shards are dealt out to them, so the crops that "
+                    "follow are others than without the interruption",
+                    folder.name, before[what], what, step, now[what],
+                )  # fmt: skip
+        return step
+
+    def conditions(self) -> dict[str, Any]:
+        """What a state is saved with, so that a resume knows whether it goes on with the same training."""
+        return {
+            "config": self._matters(),
+            "processes": self.engine.processes,
+            "workers": self.config.data.workers,
+        }
+
+    def _matters(self) -> dict[str, Any]:
+        """The settings that decide what a step does."""
+        whole = flat(self.config.to_dict())
+        return {name: value for name, value in whole.items() if name.partition(".")[0] not in FREE and name not in FREE}
+
+    def steps(self, done: int, batches: Iterable[Batch] | None = None) -> Iterator[Step]:
+        """The steps that are left, on these batches or on the run's own."""
         config = self.config
         return train(
             self.student,
-            self._batches(done),
+            self._batches(done) if batches is None else batches,
             self.objective,
             self.optimiser,
             steps=config.steps,
@@ -160,6 +231,7 @@ class Trainer:
         config, objective = self.config, self.objective
         if not config.cache_teacher or self.teacher is None or not objective.distils:
             return
+        assert isinstance(self.sampler, CropSampler)  # open_crops refuses fixed crops of shards
         folder, tap = Path(config.cache_teacher), config.distillation.tap
         wanted = fingerprint(self.teacher, objective, self.sampler, tap, config.precision)
         if self.engine.writes:
@@ -170,16 +242,22 @@ class Trainer:
         self.cache = TeacherCache(folder, wanted)
 
     def _batches(self, done: int) -> Iterator[Batch]:
-        """This process's share of every batch, in as many pieces as wanted, with what the teacher said of it."""
+        """This process's share of every batch, in as many pieces as wanted, with what the teacher said of it.
+
+        Before each step torch's dice are set by (seed, step, process): what a network draws while it learns, dropout
+        for example, is the same in a resumed run.
+        """
         engine, cache = self.engine, self.cache
         share = slice(engine.rank, None, engine.processes)
         steps = range(done + 1, self.config.steps + 1)
         batches = self.sampler.after(done, self.config.steps, workers=self.config.data.workers, share=share)
         for step, (low, high) in zip(steps, batches, strict=True):
+            torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, engine.rank)).generate_state(1)[0]))
             lows, highs = low.chunk(engine.accumulate), high.chunk(engine.accumulate)
             if cache is None:
                 yield from zip(lows, highs, strict=True)
                 continue
+            assert isinstance(self.sampler, CropSampler)
             numbers, first = self.sampler.views_at(step)[share], 0
             for one, other in zip(lows, highs, strict=True):
                 yield one, other, cache.taught(numbers[first : first + len(one)], one)
@@ -197,6 +275,5 @@ def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | i
 
 
 def _place(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
-    """Build a network where it shall work; channels last is a tenth faster on a CPU, and more on a GPU."""
-    network = make_network(choice, config.data.scale).to(device)
-    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    """Build a network where it shall work."""
+    return lay_out(make_network(choice, config.data.scale).to(device))

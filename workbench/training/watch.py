@@ -1,8 +1,7 @@
-"""Watching a training from outside its loss: what each term asks of the student, and what the process costs."""
+"""Watching a training from outside its loss: what each term asks of the student."""
 
 from __future__ import annotations
 
-import sys
 from itertools import combinations
 
 import torch
@@ -35,17 +34,3 @@ def gradients(terms: dict[str, Tensor], student: nn.Module) -> dict[str, float]:
         if measures[f"gradient.{first}"] and measures[f"gradient.{second}"]:
             measures[f"cosine.{first}.{second}"] = torch.cosine_similarity(pulls[first], pulls[second], dim=0).item()
     return measures
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """The most memory this process has held so far, in MiB: of the GPU where it computes on one, else its own."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    if sys.platform == "win32":
-        import psutil
-
-        return psutil.Process().memory_info().peak_wset / 2**20
-    import resource  # not on Windows
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 2**20 if sys.platform == "darwin" else most / 2**10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import math
 import os
@@ -17,17 +16,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from workbench.config import RunConfig
 from workbench.data.clips import load_clip
 from workbench.data.crops import Pair, make_pair
-from workbench.errors import ConfigError, FolderError, WorkbenchError
+from workbench.errors import ConfigError, FolderError, OutOfMemory, WorkbenchError
 from workbench.models.weights import checksum, locate
 from workbench.runs import Queue, Run, RunWriter, create_run
 from workbench.training.board import open_board
 from workbench.training.engine import Engine
 from workbench.training.loop import Step
+from workbench.training.machine import set_up_process
+from workbench.training.memory import is_out_of_memory, out_of_memory, peak_memory_mib
 from workbench.training.record import (
     averaged,
     log_row,
@@ -48,21 +47,6 @@ SECONDS_BETWEEN_LOOKS = 0.5
 
 Observer = Callable[[Step, int], None]
 """Called after every step with the step and the number of steps wanted."""
-
-
-def set_up_process(threads: int) -> None:
-    """Settings of the process, made once at its start.
-
-    - Threads: as many as wanted, or as there are cores. Anything else that is busy makes more threads slower.
-    - glibc gives every large block back to the system and page-faults it anew; keeping them is up to 1.6 times faster
-      on high-resolution tensors. ``WORKBENCH_KEEP_MEMORY=0`` switches that off.
-    """
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    if platform.libc_ver()[0] == "glibc" and os.environ.get("WORKBENCH_KEEP_MEMORY", "1") != "0":
-        m_trim_threshold, m_mmap_max = -1, -4
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(m_mmap_max, 0)
-        libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
@@ -123,14 +107,14 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                 return "stopped"
             writer.say("running", step)
             engine = _engine(config)
-            trainer = Trainer(run, config, engine)
+            trainer = Trainer(config, engine)
             recorder = _Recorder(writer, trainer)
             step = recorder.resume()
             trainer.open_cache(lambda done, clips: writer.say_filling(step, done, clips))
             state, reason, began, said = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
-                writer.log(log_row(done))
+                writer.log(log_row(done) | {"peak_memory_mib": round(peak_memory_mib(engine.device))})
                 recorder.after(done)
                 if time.monotonic() - said > SECONDS_BETWEEN_WORDS:
                     writer.say("running", step, seconds_per_step=recorder.seconds_per_step)
@@ -146,6 +130,10 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
             writer.say(state, step, reason=reason)
             return state
     except Exception as error:
+        if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
+            told = OutOfMemory(out_of_memory(writer.config))
+            writer.say("failed", step, reason=f"{type(told).__name__}: {told}")
+            raise told from error
         writer.say("failed", step, reason=f"{type(error).__name__}: {error}")
         raise
     finally:
@@ -180,9 +168,9 @@ def _follow(run: Run) -> str:
     engine = _engine(config)
     try:
         with _polite_signals() as wants_out:
-            trainer = Trainer(run, config, engine)
+            trainer = Trainer(config, engine)
             engine.wait()  # the first process lays out the probe clip, and the first state
-            step = trainer.load()
+            step = trainer.load(run.folder)
             trainer.open_cache()
             for done in trainer.steps(step):
                 if engine.any(wants_out()) and done.number < config.steps:
@@ -207,7 +195,7 @@ class _Recorder:
     def resume(self) -> int:
         """Load the newest state, forget what was logged after it, and look at the probe clip if nobody has."""
         trainer = self.trainer
-        step = trainer.load()
+        step = trainer.load(self.writer.folder)
         self.writer.rewind(step)
         write_probe(
             self.writer,
@@ -259,7 +247,10 @@ class _Recorder:
         trainer = self.trainer
         if step:
             save_weights(self.writer, trainer.student, trainer.objective, step, trainer.average)
-        save_state(self.writer, step, trainer.student, trainer.objective, trainer.optimiser, trainer.average)
+        save_state(
+            self.writer, step, trainer.student, trainer.objective, trainer.optimiser, trainer.average,
+            conditions=trainer.conditions(),
+        )  # fmt: skip
 
 
 @contextmanager

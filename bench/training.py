@@ -1,0 +1,488 @@
+"""What does the training engine save? ``python bench/training.py``, some twenty minutes on two cores.
+
+Side by side in one process, medians of interleaved rounds, against a plain composition that is written here after the
+textbook: EDVR and the student window by window, everything recomputed for each; every one of the nine points of a
+deformable convolution fetched by four indexed gathers; a ConvLSTM of 64 channels at high resolution, frame by frame,
+that learns with the student; float32, contiguous. And against the same composition with our deformable convolution,
+or with that of torchvision, where it can be imported.
+
+- ``train``: a training step of EDVR-M;
+- ``infer``: EDVR-M on a clip of 180x120, in fp32 and bf16;
+- ``distil``: a step of EDVR-M -> VESPCN, 7 frames, crop 32, the teacher live, and from a cache;
+- ``cached``: a distillation step from a cache against a plain training step of the same student;
+- ``watch``: a step with its line in the log, its status and its share of states, against the step alone;
+- ``allocator``: ``distil`` in alternating processes, with freed memory kept and given back;
+- ``processes``: one process, one with two threads, and two with gloo.
+
+All sides of one comparison are under the same allocator: that of a training (``training.worker.set_up_process``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.config import Data, Network, RunConfig
+from workbench.models.parts import deformable
+from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, window_indices
+from workbench.models.weights import save
+from workbench.models.zoo import build
+from workbench.runs import RunWriter
+from workbench.training.engine import Engine
+from workbench.training.loop import Step
+from workbench.training.machine import set_up_process
+from workbench.training.record import log_row
+from workbench.training.trainer import Trainer, check
+from workbench.training.worker import prepare_run
+
+CLIP = ("bigbuckbunny[0:48, :, 320:640]",)
+PROBE = "bigbuckbunny[100:102, 64:128, 96:160]"
+HIDDEN = 64
+
+
+# -- the plain composition ------------------------------------------------------------------------------------------
+
+
+def gathered_deform_conv(
+    features: Tensor,
+    offset: Tensor,
+    mask: Tensor | None,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    groups: int = 1,
+) -> Tensor:
+    """The deformable convolution by four indexed gathers for each of its points."""
+    n, channels, height, width = features.shape
+    taps = weight.shape[-1] ** 2
+    ring = F.pad(features.float(), (1, 1, 1, 1)).view(n, groups, channels // groups, (height + 2) * (width + 2))
+    moved = offset.float().view(n, groups, taps, 2, height, width)
+    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    out = None
+    for tap in range(taps):
+        down, right = divmod(tap, weight.shape[-1])
+        y = (moved[:, :, tap, 0] + rows + (down - 1)).clamp(-1, height)  # outside is the ring of zeros
+        x = (moved[:, :, tap, 1] + columns + (right - 1)).clamp(-1, width)
+        top, left = y.detach().floor().clamp(max=height - 1), x.detach().floor().clamp(max=width - 1)
+        fetched = None
+        for along_y, along_x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            share = (y - top if along_y else 1 - y + top) * (x - left if along_x else 1 - x + left)
+            place = ((top + along_y + 1) * (width + 2) + left + along_x + 1).long().flatten(2)[:, :, None]
+            corner = ring.gather(3, place.expand(-1, -1, channels // groups, -1))
+            corner = corner.view(n, groups, -1, height, width) * share[:, :, None]
+            fetched = corner if fetched is None else fetched + corner
+        assert fetched is not None
+        if mask is not None:
+            fetched = fetched * mask.float().view(n, groups, taps, 1, height, width)[:, :, tap]
+        part = F.conv2d(fetched.flatten(1, 2), weight[:, :, down, right, None, None].float())
+        out = part if out is None else out + part
+    assert out is not None
+    return out if bias is None else out + bias.view(1, -1, 1, 1)
+
+
+def torchvision_deform_conv() -> Callable[..., Tensor] | None:
+    """Torchvision's operator behind our signature; None where it cannot be imported."""
+    try:
+        from torchvision.ops import deform_conv2d  # pyright: ignore[reportMissingImports]
+    except (ImportError, RuntimeError):  # its build for another torch does not load
+        return None
+
+    def convolve(
+        features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, *, groups: int = 1
+    ) -> Tensor:
+        return deform_conv2d(features, offset, weight, bias, padding=1, mask=mask)
+
+    return convolve
+
+
+@contextmanager
+def deforming_by(operator: Callable[..., Tensor]) -> Iterator[None]:
+    """While the block runs, deformable layers compute with another operator."""
+    ours = deformable.modulated_deform_conv
+    deformable.modulated_deform_conv = operator  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        deformable.modulated_deform_conv = ours
+
+
+def window_by_window(network: SlidingWindow, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    """A clip with nothing shared between its windows."""
+    middle = torch.arange(network.num_frames)[None]
+    made = [
+        network.upscale_windows(clip[:, window], middle, keep)
+        for window in window_indices(clip.shape[1], network.num_frames, network.border)
+    ]
+    features = [part.features for part in made if part.features is not None]
+    return Upscaled(torch.cat([part.frames for part in made], 1), torch.cat(features, 1) if features else None)
+
+
+class PlainLSTM(nn.Module):
+    """A ConvLSTM at high resolution, one convolution of input and state a frame."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.gates = nn.Conv2d(channels + HIDDEN, 4 * HIDDEN, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """The last cell: ``(B, T, C, H, W)`` -> ``(B, K, H, W)``."""
+        batch, _, _, height, width = features.shape
+        cell = hidden = features.new_zeros(batch, HIDDEN, height, width)
+        for frame in features.unbind(1):
+            take, forget, tell, new = self.gates(torch.cat((frame, hidden), 1)).chunk(4, 1)
+            cell = forget.sigmoid() * cell + take.sigmoid() * new.tanh()
+            hidden = tell.sigmoid() * cell.tanh()
+        return cell
+
+
+def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callable[[Tensor, Tensor], None]:
+    """A training step as the textbook has it; with a teacher both terms of space-time distillation."""
+    memory = PlainLSTM(student.feature_channels) if teacher is not None else None
+    learned = [*student.parameters(), *(memory.parameters() if memory is not None else ())]
+    optimiser = torch.optim.Adam(learned, lr=1e-4)
+
+    def step(low: Tensor, high: Tensor) -> None:
+        optimiser.zero_grad()
+        keep: Tap | None = "hr" if teacher is not None else None
+        ours = window_by_window(student, low, keep)
+        loss = ((ours.frames - high).square() + 1e-6).sqrt().mean()
+        if teacher is not None and memory is not None:
+            with torch.no_grad():
+                theirs = window_by_window(teacher, low, keep)
+            assert ours.features is not None
+            assert theirs.features is not None
+            maps = [F.normalize(f.square().sum(2).flatten(2), dim=-1) for f in (ours.features, theirs.features)]
+            loss = loss + 1e-3 * (maps[0] - maps[1]).square().mean() * maps[0].shape[-1]
+            loss = loss + 0.03 * F.mse_loss(memory(ours.features), memory(theirs.features))
+        loss.backward()
+        nn.utils.clip_grad_norm_(learned, 1.0)
+        optimiser.step()
+
+    return step
+
+
+# -- ours -----------------------------------------------------------------------------------------------------------
+
+
+class Laboratory:
+    """Run folders in a temporary place, and the pieces of trainings built from them as a worker builds them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        torch.manual_seed(0)
+        for name in ("edvr_m", "edvr_s"):
+            save(shaken(name, skip="bicubic"), folder / f"{name}.safetensors")
+
+    def config(self, student: str, teacher: str = "", *, frames: int = 7, batch: int = 1, **settings: Any) -> RunConfig:
+        """Settings of a run on the sample clip; ``frames`` and ``batch`` are those of its crops."""
+        teaches = Network(name=teacher, weights=str(self.folder / f"{teacher}.safetensors")) if teacher else Network()
+        cached = bool(settings.get("cache_teacher"))
+        data = Data(clips=CLIP, probe=PROBE, crop=32, frames=frames, batch=batch, fixed=4 * cached, views=2)
+        return RunConfig(student=Network(name=student), teacher=teaches, data=data, steps=10**6, **settings)
+
+    def trainer(self, config: RunConfig) -> Trainer:
+        """What a worker has of a run."""
+        check(config)
+        trainer = Trainer(config, Engine(device="cpu", precision=config.precision))
+        trainer.open_cache()
+        return trainer
+
+    def steps(self, config: RunConfig) -> Callable[[], Step]:
+        """The next step of a training, whenever it is called: its crops are cut, and the teacher asked, inside."""
+        rest = self.trainer(config).steps(0)
+        next(rest)  # precision is a matter of the process: a training takes it up at its first step
+        return lambda: next(rest)
+
+
+def shaken(name: str, **settings: Any) -> Any:
+    """A network whose offsets are not zero: those are fetched faster than others."""
+    network = build(name, **settings)
+    with torch.no_grad():
+        for path, parameter in network.named_parameters():
+            if "conv_offset" in path:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    return network
+
+
+# -- measuring ------------------------------------------------------------------------------------------------------
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(rounds + 1):
+        for name, way in list(ways.items())[:: 1 if number % 2 else -1]:
+            took = seconds(way)
+            if number:
+                times[name].append(took)
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def tell(title: str, times: dict[str, float], base: str) -> None:
+    """A line for each way: milliseconds, and how many times as long as the base."""
+    print(f"\n{title}", flush=True)
+    for name, taken in times.items():
+        print(f"  {name:42} {taken * 1e3:9.1f} ms   {taken / times[base]:6.2f}", flush=True)
+
+
+def operators() -> dict[str, Callable[..., Tensor]]:
+    """Deformable convolutions that the plain composition is measured with."""
+    found: dict[str, Callable[..., Tensor]] = {"plain": gathered_deform_conv}
+    found["plain, our deformable convolution"] = deformable.modulated_deform_conv
+    if (theirs := torchvision_deform_conv()) is not None:
+        found["plain, torchvision's deformable convolution"] = theirs
+    return found
+
+
+def under(operator: Callable[..., Tensor], work: Callable[[], object]) -> Callable[[], None]:
+    def run() -> None:
+        with deforming_by(operator):
+            work()
+
+    return run
+
+
+def batch_of(frames: int, batch: int = 1) -> tuple[Tensor, Tensor]:
+    """The crops that ours gets as well."""
+    from workbench.data.crops import CropSampler
+    from workbench.data.pairs import open_pairs
+
+    sampler = CropSampler(list(open_pairs(CLIP[0], scale=4)), crop=32, frames=frames, batch=batch)
+    return sampler.at(1)
+
+
+def train(lab: Laboratory, rounds: int) -> None:
+    network = lab.config("edvr_m", frames=5)
+    low, high = batch_of(5)
+    ways: dict[str, Callable[[], object]] = {"ours": lab.steps(network)}
+    for name, operator in operators().items():
+        torch.manual_seed(0)
+        step = plain_step(shaken("edvr_m"), None)
+        ways[name] = under(operator, lambda step=step: step(low, high))
+    tell("a training step of edvr_m: 5 frames, crop 32, batch 1", in_turn(ways, rounds), "ours")
+
+
+def infer(rounds: int, frames: int = 6) -> None:
+    torch.manual_seed(0)
+    network: SlidingWindow = shaken("edvr_m").eval()
+    clip = torch.rand(1, frames, 3, 120, 180)
+    last = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    made: dict[str, Tensor] = {}
+
+    def keep(name: str, work: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            made[name] = work()
+
+        return run
+
+    def in_bf16() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return last(clip).frames
+
+    torch.manual_seed(0)
+    contiguous: SlidingWindow = shaken("edvr_m").eval()
+    ways: dict[str, Callable[[], object]] = {
+        "ours, fp32": keep("ours", lambda: last(clip).frames),
+        "ours, bf16": keep("bf16", in_bf16),
+    }
+    for name, operator in operators().items():
+        ways[name] = under(operator, keep(name, lambda: window_by_window(contiguous, clip).frames))
+    with torch.inference_mode():
+        times = in_turn(ways, rounds)
+    tell(f"edvr_m on a clip of {frames} frames of 180x120", times, "ours, fp32")
+    for name in ("plain", "bf16"):
+        print(f"  ours and {name} differ by at most {(made['ours'] - made[name]).abs().max():.1e}")
+
+
+def distil(lab: Laboratory, rounds: int) -> None:
+    low, high = batch_of(7)
+    ways: dict[str, Callable[[], object]] = {
+        "ours": lab.steps(lab.config("vespcn", "edvr_m")),
+        "ours, bf16": lab.steps(lab.config("vespcn", "edvr_m", precision="bf16")),
+        "ours, from a cache": lab.steps(lab.config("vespcn", "edvr_m", cache_teacher=str(lab.folder / "cache_distil"))),
+    }
+    for name, operator in operators().items():
+        torch.manual_seed(0)
+        step = plain_step(build("vespcn"), shaken("edvr_m"))  # pyright: ignore[reportArgumentType]
+        ways[name] = under(operator, lambda step=step: step(low, high))
+    times = in_turn(ways, rounds)
+    tell("a distillation step edvr_m -> vespcn: 7 frames, crop 32, batch 1", times, "ours")
+    print(f"  the plain composition takes {times['plain'] / times['ours, from a cache']:.1f} times one from a cache")
+
+
+def cached(lab: Laboratory, rounds: int) -> None:
+    for student in ("fastdvdnet_vsr", "vespcn"):
+        kept = lab.config(student, "edvr_m", cache_teacher=str(lab.folder / f"cache_{student}"))
+        ways = {
+            "plain training": lab.steps(lab.config(student)),
+            "distillation from a cache": lab.steps(kept),
+        }
+        tell(f"a step of {student}: 7 frames, crop 32, batch 1", in_turn(ways, rounds), "plain training")
+
+
+def watch(lab: Laboratory, rounds: int) -> None:
+    """Steps as a worker records them: log, status twice a second, gradients, states and weights."""
+    bare = lab.steps(lab.config("vespcn", "edvr_s", frames=5, batch=4, watch_every=0))
+    config = lab.config("vespcn", "edvr_s", frames=5, batch=4)
+    trainer = lab.trainer(config)
+    writer = RunWriter(prepare_run(lab.folder / "told", config).folder)
+    rest = trainer.steps(0)
+
+    def told() -> None:
+        step = next(rest)
+        writer.log(log_row(step))
+
+    times = in_turn({"bare": bare, "with its line in the log": told}, rounds)
+    tell("a distillation step edvr_s -> vespcn, batch 4, 5 frames", times, "bare")
+    says = statistics.median(seconds(lambda: writer.say("running", 1)) for _ in range(20))
+    from workbench.training.record import save_state, save_weights
+
+    state = statistics.median(
+        seconds(
+            lambda: (
+                save_weights(writer, trainer.student, trainer.objective, 1, None),
+                save_state(writer, 1, trainer.student, trainer.objective, trainer.optimiser, None),
+            )
+        )
+        for _ in range(5)
+    )
+    gradients = gradient_seconds(trainer)
+    step = times["bare"]
+    shares = {
+        "status, at most twice a second": says / max(0.5, step),
+        f"weights and a state every {config.save_every} steps": state / config.save_every / step,
+        f"each term's gradient every {config.watch_every} steps": gradients / config.watch_every / step,
+        "the line in the log": max(times["with its line in the log"] - step, 0) / step,
+    }
+    for name, share in shares.items():
+        print(f"  {name:42} {share:9.2%} of a step")
+    print(f"  {'together':42} {sum(shares.values()):9.2%} of a step (snapshots of the probe clip apart)")
+
+
+def gradient_seconds(trainer: Trainer) -> float:
+    """How much longer a step takes whose gradients are measured term by term."""
+    from workbench.training.watch import gradients
+
+    low, high = trainer.sampler.at(1)
+    assert trainer.teacher is not None
+    with torch.no_grad():
+        theirs = trainer.teacher(low, keep="hr")
+
+    def once() -> float:
+        terms, _ = trainer.objective.terms(trainer.student(low, keep="hr"), high, theirs)
+        return seconds(lambda: gradients(terms, trainer.student))
+
+    once()
+    return statistics.median(once() for _ in range(3))
+
+
+def allocator(rounds: int, threads: int) -> None:
+    """``distil``'s live step in processes that keep what they freed, and in such that give it back."""
+    times: dict[str, list[float]] = {"1": [], "0": []}
+    for _ in range(3):
+        for keeps in times:
+            command = [sys.executable, __file__, "--here", "step", "--rounds", str(rounds), "--threads", str(threads)]
+            told = subprocess.run(
+                command, check=True, capture_output=True, text=True, env=os.environ | {"WORKBENCH_KEEP_MEMORY": keeps}
+            )
+            times[keeps].append(json.loads(told.stdout.splitlines()[-1]))
+    medians = {
+        "freed memory is kept": statistics.median(times["1"]),
+        "given back": statistics.median(times["0"]),
+    }
+    tell("the allocator: a live distillation step, processes in turn", medians, "freed memory is kept")
+
+
+def processes(rounds: int) -> None:
+    """Clips a second of one and two processes; every process has the same number of clips a step."""
+    kinds = {"one process, 1 thread": (1, 1), "one process, 2 threads": (1, 2), "two processes, 1 thread each": (2, 1)}
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(3):
+        for name, (count, threads) in kinds.items():
+            work = [__file__, "--here", "share", "--rounds", str(rounds), "--threads", str(threads)]
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+            command = [sys.executable, *(launch if count > 1 else []), *work]
+            told = subprocess.run(command, check=True, capture_output=True, text=True)
+            times[name].append(json.loads(told.stdout.splitlines()[-1]))
+    print("\nplain training of vespcn, 4 clips of 5 frames, crop 32, a step for every process")
+    alone = statistics.median(times["one process, 1 thread"])
+    for name, (count, _) in kinds.items():
+        took = statistics.median(times[name])
+        rate = count * alone / took
+        print(f"  {name:42} {took * 1e3:9.1f} ms   {rate:6.2f} times the clips a second of one")
+
+
+def step_here(rounds: int, *, shared: bool) -> None:
+    """In this process: the median of some steps, as JSON on the last line."""
+    with tempfile.TemporaryDirectory() as temporary:
+        lab = Laboratory(Path(temporary))
+        if shared:
+            engine = Engine(device="cpu", precision="fp32")
+            config = lab.config("vespcn", frames=5, batch=4 * engine.processes)
+            rest = Trainer(config, engine).steps(0)
+            times = [seconds(lambda: next(rest)) for _ in range(rounds + 1)][1:]
+            engine.close()
+            if not engine.writes:
+                return
+        else:
+            step = lab.steps(lab.config("vespcn", "edvr_m"))
+            times = [seconds(step) for _ in range(rounds + 1)][1:]
+    print(json.dumps(statistics.median(times)), flush=True)
+
+
+TASKS = ("train", "infer", "distil", "cached", "watch", "allocator", "processes")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default=",".join(TASKS), help="some, separated by commas; all where left out")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--here", choices=("step", "share"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    set_up_process(options.threads)
+    if options.here:
+        step_here(options.rounds, shared=options.here == "share")
+        return
+    if unknown := set(options.only.split(",")) - set(TASKS):
+        raise SystemExit(f"no task {', '.join(sorted(unknown))}; there are: {', '.join(TASKS)}")
+    print(f"torch {torch.__version__}, {options.threads} thread(s), medians of {options.rounds} interleaved rounds")
+    if torchvision_deform_conv() is None:
+        print("torchvision cannot be imported here: its operator is left out")
+    with tempfile.TemporaryDirectory() as temporary:
+        lab, rounds = Laboratory(Path(temporary)), options.rounds
+        tasks: dict[str, Callable[[], None]] = {
+            "train": lambda: train(lab, rounds),
+            "infer": lambda: infer(rounds),
+            "distil": lambda: distil(lab, rounds),
+            "cached": lambda: cached(lab, rounds),
+            "watch": lambda: watch(lab, rounds),
+            "allocator": lambda: allocator(rounds, options.threads),
+            "processes": lambda: processes(rounds),
+        }
+        for name in options.only.split(","):
+            tasks[name]()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+import pytest
+
+from workbench.cli import main
+from workbench.runs import Run
+
+
+@pytest.fixture
+def begun(tmp_path, monkeypatch):
+    """A run of two steps that is done with."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_KEEP_MEMORY", "0")
+    assert main(["train", "--preset", "smoke", "--name", "small", "--threads", "1"]) == 0
+    return Run(tmp_path / "runs" / "small")
+
+
+def test_a_run_goes_on_with_its_own_settings(begun, capsys):
+    assert main(["train", "--resume", "small"]) == 0, "there is nothing left to do"
+    assert main(["train", "--resume", "small", "--steps", "3", "--data.batch", "4"]) == 2
+    told = capsys.readouterr().err
+    assert "small: a run goes on with its own settings" in told
+    assert "steps: the run has 2, not 3" in told
+    assert "data.batch: the run has 1, not 4" in told
+    assert begun.config().steps == 2
+
+
+def test_an_estimate_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset", "smoke", "--estimate", "--threads", "1"]) == 0
+    seen = capsys.readouterr()
+    assert "clips a second" in seen.out
+    assert "room for batch" in seen.err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,107 @@
+"""Trainings that read shards."""
+
+import json
+import logging
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+
+from tests.footage import write_shots
+from workbench.config import Network
+from workbench.data.prepare import prepare
+from workbench.data.prepared import Settings
+from workbench.errors import DataError
+from workbench.runs import request_stop
+from workbench.training.trainer import open_crops
+from workbench.training.worker import prepare_run, work
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    """Three tar files of 4, 6 and 2 septuplets."""
+    root = tmp_path_factory.mktemp("shards")
+    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    prepare([write_shots(root / "shots")], root / "set", settings)
+    return root / "set"
+
+
+@pytest.fixture
+def config(small, shards):
+    """Plain, from shards, two clips a step."""
+    return replace(
+        small, teacher=Network(), steps=9, snapshot_every=9, save_every=3,
+        data=replace(small.data, clips=(str(shards),), batch=2),
+    )  # fmt: skip
+
+
+def losses(run):
+    return [row["terms"] for row in run.metrics()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+    config = replace(config, data=replace(config.data, workers=workers))
+    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
+    assert work(whole) == "finished"
+    stopped = work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
+    assert stopped == "stopped"
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+
+
+def test_a_resume_with_other_workers_says_so_and_goes_on(config, tmp_path, caplog):
+    run = prepare_run(tmp_path / "run", config)
+    work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
+    path = run.folder / "run.json"
+    record = json.loads(path.read_text())
+    record["config"]["data"]["workers"] = 1
+    path.write_text(json.dumps(record))
+    with caplog.at_level(logging.WARNING):
+        assert work(run) == "finished"
+    assert "it had 0 workers until step 4 and has 1 now: shards are dealt out to them" in caplog.text
+
+
+def test_two_processes_share_the_batch(config, monkeypatch):
+    """Each reads files of its own, and takes half of the crops."""
+    sampler = open_crops(replace(config.data, batch=4), 0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    halves = []
+    for rank in (0, 1):
+        monkeypatch.setenv("RANK", str(rank))
+        halves.append(list(islice(sampler.after(0, 5, share=slice(rank, None, 2)), 5)))
+    assert all(low.shape == (2, 2, 3, 8, 8) for half in halves for low, _ in half)
+    assert not any(torch.equal(one[0], other[0]) for one, other in zip(*halves, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"crop": 9}, "too few for training clips of 2 frames of 9x9"),
+        ({"frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
+        ({"fixed": 4}, "holds shards, which are read from one end .* --form arrays"),
+        ({"scale": 2}, "its low resolution is bi x4, and bi x2 is wanted"),
+        ({"degradation": "bd_duf"}, "its low resolution is bi x4, and bd_duf x4 is wanted"),
+    ],
+)
+def test_what_cannot_be_is_refused(config, change, says):
+    with pytest.raises(DataError, match=says):
+        open_crops(replace(config.data, **change), 0)
+
+
+def test_shards_beside_something_else(config, small):
+    with pytest.raises(DataError, match=r"holds shards and .*waves.* does not; they cannot be mixed"):
+        open_crops(replace(config.data, clips=config.data.clips + small.data.clips), 0)
+
+
+def test_a_missing_file_is_named_before_anything_is_made(config, shards, tmp_path):
+    gone = sorted(shards.glob("**/*.tar"))[0]
+    held = gone.read_bytes()
+    gone.unlink()
+    try:
+        with pytest.raises(DataError, match=f"{gone.name}: is missing"):
+            prepare_run(tmp_path / "run", config)
+    finally:
+        gone.write_bytes(held)
+    assert not (tmp_path / "run").exists()
