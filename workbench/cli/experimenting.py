@@ -1,0 +1,121 @@
+"""``workbench experiment``, ``reproduce``: the rows behind the shipped weights and defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from workbench.cli.terminal import notes
+from workbench.errors import ConfigError
+
+FOLDER = Path("experiment")
+
+
+def _names(given: str) -> list[str]:
+    return [name for name in given.split(",") if name]
+
+
+def experiment(args: Sequence[str]) -> int:
+    """Train and score the rows of the experiment: one student taught in many ways, over seeds."""
+
+    def command(
+        *,
+        data: Path | None = None,
+        teacher: str = "pretrained:edvr_tiny",
+        student: str = "vespcn_s",
+        rows: str = "plain,sd,output",
+        seeds: int = 3,
+        steps: int = 2000,
+        vid4: Path | None = None,
+        temporal: bool = True,
+        out: Path = FOLDER,
+        threads: int = 0,
+        write: Path | None = None,
+    ) -> int:
+        """Train and score what is missing, and print the tables; hours, in parts: killed and started again it goes on.
+
+        Args:
+            data: a folder that `workbench prepare --form arrays` made, with validation sources; without it nothing is
+                trained and the tables are printed from what is there.
+            teacher: its weights.
+            student: its name in the zoo.
+            rows: which, separated by commas; `all` for all.
+            seeds: so many of each row, from 0.
+            steps: of every training.
+            vid4: the folder of Vid4, to score on it too.
+            temporal: also tOF, T-diff and warping error.
+            out: where runs and results.json are kept.
+            threads: CPU threads; 0: as many as there are cores.
+            write: a page whose place for the tables is filled.
+        """
+        from dataclasses import replace
+
+        from workbench.experiment.perform import perform
+        from workbench.experiment.report import page, write_page
+        from workbench.experiment.results import Results
+        from workbench.experiment.rows import ROWS, base, find_row
+        from workbench.models.weights import load
+
+        chosen = list(ROWS.values()) if rows == "all" else [find_row(name) for name in _names(rows)]
+        if seeds < 1:
+            raise ConfigError(f"seeds: want 1 or more, got {seeds}")
+        if data is not None:
+            shared = base(
+                data=str(data), teacher=str(load(teacher).recipe["name"]), teacher_weights=teacher, student=student,
+                steps=steps, cache=str(out / "cache"),
+            )  # fmt: skip
+            shared = replace(shared, threads=threads, teacher=replace(shared.teacher, skip=load(teacher).skip))
+            with notes.status("looking at the footage") as status:
+                perform(chosen, range(seeds), shared, out, vid4=vid4, temporal=temporal, told=status.update)
+        results = Results.read(out / "results.json")
+        if write is not None:
+            write_page(results, write)
+        print(page(results))
+        return 0
+
+    return tyro.cli(command, args=list(args), prog="workbench experiment")
+
+
+def reproduce(args: Sequence[str]) -> int:
+    """Train one row of the experiment anew, and say whether it lands where the stored scores say."""
+
+    def command(
+        row: Annotated[str, tyro.conf.Positional] = "plain",
+        /,
+        *,
+        data: Path,
+        teacher: str = "pretrained:edvr_tiny",
+        seed: int = 0,
+        vid4: Path | None = None,
+        stored: Path = Path("docs/experiment/results.json"),
+        out: Path = Path("reproduced"),
+        threads: int = 0,
+    ) -> int:
+        """Train one row with one seed as the stored results say, score it, and compare.
+
+        Args:
+            row: which, see `workbench experiment --help`.
+            data: the footage of the experiment, prepared (docs/data.md); other footage is told apart and compared
+                all the same.
+            teacher: its weights.
+            seed: which seed; one that was not among the stored ones should land within their spread.
+            vid4: the folder of Vid4, to compare there too.
+            stored: the results to compare with.
+            out: where the run and its scores are kept.
+            threads: CPU threads; 0: as many as there are cores.
+        """
+        from workbench.experiment.reproduce import compare
+
+        with notes.status(f"training {row}, seed {seed}") as status:
+            found = compare(
+                row, seed, data=data, teacher=teacher, vid4=vid4, stored=stored, out=out, threads=threads,
+                told=status.update,
+            )  # fmt: skip
+        for line in found.lines:
+            print(line)
+        return 0 if found.inside else 1
+
+    return tyro.cli(command, args=list(args), prog="workbench reproduce")

@@ -1,0 +1,154 @@
+"""Do the rows of the experiment: train what is missing, score what is trained, keep the numbers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workbench.config import RunConfig
+from workbench.data.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.pairs import open_pairs
+from workbench.data.prepared import MANIFEST, sha256_of
+from workbench.errors import DataError
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.protocols import PROTOCOLS, Protocol
+from workbench.experiment.results import Results, Scores, same_conditions
+from workbench.experiment.rows import Row, config_of
+from workbench.models.video_sr import VideoSR
+from workbench.models.weights import checksum, load, locate
+from workbench.models.zoo import build
+from workbench.runs import Run
+from workbench.training.worker import prepare_run, work
+
+VALIDATION = "validation"
+VID4 = "vid4"
+
+Told = Callable[[str], None]
+"""Told in words what is being done."""
+
+
+def sets_of(data: str, vid4: Path | None, scale: int = 4) -> dict[str, tuple[ClipSet | Path, Protocol]]:
+    """What rows are scored on: the validation sources of a prepared folder, and Vid4 where it is at hand.
+
+    Raises:
+        DataError: the folder holds no validation sources.
+    """
+    entries = []
+    for number, pair in enumerate(open_pairs(data, scale=scale, split="validation")):
+        frames, height, width = pair.low_shape
+        _, high = pair.cut(slice(0, frames), slice(0, height), slice(0, width))
+        name = f"{number:03d}"
+        size = (width * scale, height * scale)
+        entries.append(
+            ClipEntry(name=name, frames=frames, size=size, scale=scale, targets=tuple(range(frames)),
+                      source=Held(np.ascontiguousarray(high)))
+        )  # fmt: skip
+    if not entries:
+        raise DataError(f"{data}: no validation sources; prepare it with --validation")
+    found: dict[str, tuple[ClipSet | Path, Protocol]] = {
+        VALIDATION: (
+            ClipSet(name=VALIDATION, scale=scale, degradation=None, clips=tuple(entries)),
+            PROTOCOLS["folders"],
+        )
+    }
+    return found | ({VID4: (vid4, PROTOCOLS["vid4"])} if vid4 is not None else {})
+
+
+def conditions(shared: RunConfig) -> dict[str, Any]:
+    """What all rows share, in words and checksums: no path of somebody's machine."""
+    data, teacher = shared.data, shared.teacher
+    return {
+        "footage": [sha256_of(Path(spec) / MANIFEST) for spec in data.clips],
+        "teacher": {"name": teacher.name, "sha256": checksum(locate(teacher.weights))},
+        "student": shared.student.name,
+        "steps": shared.steps,
+        "batch": data.batch,
+        "frames": data.frames,
+        "crop": data.crop,
+        "fixed": [data.fixed, data.views, data.fixed_seed],
+        "learning_rate": [shared.optimiser.learning_rate, shared.optimiser.final_learning_rate],
+    }
+
+
+def scores_of(network: VideoSR, sets: Mapping[str, tuple[ClipSet | Path, Protocol]], *, temporal: bool) -> Scores:
+    """Scores of one network on every set, clip by clip and as a mean."""
+    found: Scores = {}
+    for name, (data, protocol) in sets.items():
+        report = evaluate(network, data, protocol, temporal=temporal)
+        clips = report.per_clip if name != VALIDATION else {}
+        found[name] = {clip: _finite(values) for clip, values in clips.items()} | {"mean": _finite(report.mean)}
+    return found
+
+
+def _finite(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items() if np.isfinite(value)}
+
+
+def perform(
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    shared: RunConfig,
+    folder: Path,
+    *,
+    vid4: Path | None = None,
+    temporal: bool = True,
+    told: Told = lambda _: None,
+) -> Results:
+    """Train and score what is missing, seed after seed, so that what is there at any moment can be compared.
+
+    Killed and started again it goes on where it was: finished runs stay, others are resumed, scores are never made
+    twice.
+
+    Args:
+        rows: which.
+        seeds: of each row.
+        shared: what all have in common, see ``rows.base``.
+        folder: for ``runs/`` and ``results.json``.
+        vid4: the folder of Vid4; without it rows are scored on the validation split only.
+        temporal: also tOF, T-diff, warping error and profile distance, which take longer than the rest.
+        told: is told what is being done.
+
+    Raises:
+        ConfigError: the folder holds another experiment.
+    """
+    path = folder / "results.json"
+    wanted = conditions(shared)
+    results = Results.read(path) if path.is_file() else Results(wanted)
+    same_conditions(results.conditions, wanted, path)
+    sets = sets_of(shared.data.clips[0], vid4, shared.data.scale)
+    teacher = shared.teacher
+    for name, make in {
+        "bicubic": lambda: build("bicubic", scale=shared.data.scale),
+        "teacher": lambda: load(teacher.weights),
+    }.items():
+        missing = {key: sets[key] for key in sets.keys() - results.references.get(name, {}).keys()}
+        if missing:
+            told(f"scoring {name}")
+            results.references.setdefault(name, {}).update(scores_of(make(), missing, temporal=temporal))
+            results.write(path)
+    for seed in seeds:
+        for row in rows:
+            held = results.scores.setdefault(row.name, {}).setdefault(seed, {})
+            missing = {key: sets[key] for key in sets.keys() - held.keys()}
+            if not missing:
+                continue
+            run = _trained(folder / "runs" / f"{row.name}-{seed}", config_of(row, shared, seed), told)
+            told(f"scoring {row.name}, seed {seed}")
+            held.update(scores_of(load(run.weights()), missing, temporal=temporal))
+            results.write(path)
+    return results
+
+
+def _trained(folder: Path, config: RunConfig, told: Told) -> Run:
+    """A finished run, whatever there was of it before."""
+    run = Run(folder) if (folder / "run.json").is_file() else prepare_run(folder, config)
+    if run.status().state != "finished":
+        told(f"training {run.name}")
+        if work(run, lambda step, steps: told(f"training {run.name}: {step.number} of {steps}")) != "finished":
+            raise KeyboardInterrupt
+        shutil.rmtree(run.folder / "state")
+    return run

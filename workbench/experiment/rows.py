@@ -1,0 +1,115 @@
+"""The rows of the experiment: one student, taught in many ways, all else equal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workbench.config import READ_PICTURES, Data, Distillation, Network, Optimiser, RunConfig, changed
+from workbench.errors import unknown_name
+
+NO_TERMS: Mapping[str, Any] = {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.0}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way to teach.
+
+    Attributes:
+        name: of its runs and scores.
+        label: in tables.
+        change: settings, by dotted name, that differ from :func:`base`.
+        taught: whether there is a teacher.
+    """
+
+    name: str
+    label: str
+    change: Mapping[str, Any] = field(default_factory=dict)
+    taught: bool = True
+
+
+def _other(name: str, weight: float) -> dict[str, Any]:
+    return {**NO_TERMS, f"distillation.others.{name}": weight}
+
+
+_ROWS = (
+    Row("plain", "plain: no teacher", taught=False),
+    Row("sd", "SD", {"distillation.temporal_weight": 0.0}),
+    Row("td", "TD", {"distillation.spatial_weight": 0.0}),
+    Row("std", "SD + TD"),
+    Row("output", "output L1", _other("output", 0.5)),
+    Row("output_sd", "output L1 + SD", {"distillation.temporal_weight": 0.0, "distillation.others.output": 0.5}),
+    Row("attention_transfer", "attention transfer", _other("attention_transfer", 0.001)),
+    Row("fitnets", "FitNets", _other("fitnets", 0.01)),
+    Row("mean_power", "Gao: mean power", _other("mean_power", 0.001)),
+    Row("frequency", "frequency-weighted output (ours)", _other("frequency", 0.5)),
+    Row("frame_difference", "frame difference (ours)", _other("frame_difference", 0.5)),
+    Row("where_better", "where the teacher is better (ours)", _other("where_better", 0.5)),
+    Row("sd_as_written", "SD as written: no normalisation", {
+        "distillation.temporal_weight": 0.0, "distillation.normalisation": "none", "distillation.spatial_weight": 0.01,
+    }),
+    Row("sd_sum_abs", "SD, equation 1", {"distillation.temporal_weight": 0.0, "distillation.mapping": "sum_abs"}),
+    Row("sd_max", "SD, equation 3", {"distillation.temporal_weight": 0.0, "distillation.mapping": "max_squares"}),
+    Row("sd_before", "SD before the activation", {"distillation.temporal_weight": 0.0, "distillation.tap": "hr_pre"}),
+    Row("sd_small", "SD, a tenth of the weight", {
+        "distillation.temporal_weight": 0.0, "distillation.spatial_weight": 0.0001,
+    }),
+    Row("sd_large", "SD, ten times the weight", {
+        "distillation.temporal_weight": 0.0, "distillation.spatial_weight": 0.01,
+    }),
+    Row("sd_decay", "SD, falling to zero", {"distillation.temporal_weight": 0.0, "distillation.schedule": "decay"}),
+    Row("td_small", "TD, a tenth of the weight", {
+        "distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.003,
+    }),
+    Row("td_large", "TD, ten times the weight", {
+        "distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.3,
+    }),
+)  # fmt: skip
+
+ROWS: dict[str, Row] = {row.name: row for row in _ROWS}
+"""Every row by name; the first is what all others are compared with."""
+
+PLAIN = "plain"
+
+
+def find_row(name: str) -> Row:
+    """The row of that name.
+
+    Raises:
+        UnknownNameError: there is none; the nearest is suggested.
+    """
+    if name not in ROWS:
+        raise unknown_name("row", name, ROWS)
+    return ROWS[name]
+
+
+def base(*, data: str, teacher: str, teacher_weights: str, student: str, steps: int, cache: str) -> RunConfig:
+    """What all rows share: the student learns on fixed crops, so that the teacher speaks once for all of them."""
+    return RunConfig(
+        student=Network(name=student),
+        teacher=Network(name=teacher, weights=teacher_weights),
+        data=Data(clips=(data,), crop=32, frames=5, batch=4, fixed=600, views=4),
+        distillation=Distillation(schedule_steps=max(steps // 20, 1)),
+        optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=1e-6),
+        cache_teacher=cache,
+        steps=steps,
+        snapshot_every=steps,
+        save_every=max(steps // 10, 1),
+    )
+
+
+def config_of(row: Row, shared: RunConfig, seed: int) -> RunConfig:
+    """The run of a row: ``shared`` with the row's changes and a seed.
+
+    A plain row has no teacher. Each row has a teacher cache of its own inside that of ``shared``, for all of its seeds;
+    a row whose terms read whole features has none, since those are too large to keep.
+    """
+    cache = f"{shared.cache_teacher}/{row.name}" if shared.cache_teacher else ""
+    prefix = "distillation.others."
+    if any(name.startswith(prefix) and name.removeprefix(prefix) not in READ_PICTURES for name in row.change):
+        cache = ""
+    settings: dict[str, Any] = {"cache_teacher": cache, "seed": seed, **row.change}
+    if not row.taught:
+        settings |= {"teacher.name": "", "teacher.weights": "", "cache_teacher": ""}
+    return changed(shared, settings)
