@@ -57,7 +57,7 @@ def look(
 
     Args:
         network: any network; without high-resolution features there are only pictures.
-        low: uint8 ``(T, H, W, 3)``.
+        low: uint8 ``(T, H, W, 3)``; the high resolution for a network that sees it (``VideoSR.given``).
         memory: the ConvLSTM that reads its features; left out where the channels do not fit.
         is_student: whether its features go through the memory's adapter.
         tap: which features.

@@ -16,10 +16,11 @@ from workbench.data.samples import samples
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
+from workbench.models.exported import open_exported
 from workbench.models.foreign import read_foreign
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
-from workbench.models.zoo import NETWORKS, build, takes_skip
+from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
 from workbench.runs import Run, list_runs
 from workbench.scenes import Method, Scene, read_scene, write_scene
 
@@ -41,13 +42,17 @@ class Contender:
     network: VideoSR
     is_student: bool
 
+    def __post_init__(self) -> None:
+        """Refuse what upscales nothing."""
+        self.network.check_upscales()
+
 
 def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Contender:
     """The network that a method's name stands for.
 
     Args:
         name: an alias (teacher, plain, distilled), ``bicubic``, a weights file, of ours or of another code base (see
-            ``models.foreign``), or ``RUN`` or ``RUN@STEP``.
+            ``models.foreign``), an ``.onnx`` file that ``workbench export`` wrote, or ``RUN`` or ``RUN@STEP``.
         scale: of ``bicubic``; other networks know their own.
         runs: folders in which runs are looked for.
 
@@ -60,8 +65,9 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
         note = f"{where} (sha256 {checksum(locate(where))[:12]})"
         label = f"{label} ({network.recipe['name']})"
         return Contender(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
-    if name in NETWORKS:
+    if name in NETWORKS or name.startswith(PRIVILEGED):
         network = build(name, scale=scale)
+        network.check_upscales()
         if list(network.parameters()):
             raise ConfigError(
                 f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
@@ -69,6 +75,10 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
         return Contender(Method(key=name, label=name.capitalize()), network, is_student=True)
     if Path(name).suffix in (".safetensors", *PICKLES):
         return _from_file(locate(name))
+    if Path(name).suffix == ".onnx":
+        exported = open_exported(name)
+        method = Method(key=_key(Path(name).stem), label=Path(name).stem, note=exported.about.differs)
+        return Contender(method, exported, is_student=True)
     run_name, _, step = name.partition("@")
     for root in runs:
         if run_name in list_runs(root):

@@ -197,8 +197,9 @@ def _counted(
 ) -> int:
     weight = next(network.parameters(), None)
     counter = FlopCounterMode(display=False)
+    size = network.given((height, width), (height * network.scale, width * network.scale))
     with mode, counter, _watched(network, counter, seen):
-        clip = torch.zeros(1, frames, 3, height, width, device=None if weight is None else weight.device)
+        clip = torch.zeros(1, frames, 3, *size, device=None if weight is None else weight.device)
         if alone and isinstance(network, SlidingWindow):
             network._upscale(clip, torch.arange(frames)[None], None)
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,8 @@ from workbench.tensors import check_clip
 
 Skip = Literal["bicubic", "bilinear", "none"]
 Tap = Literal["hr", "hr_pre", "shuffle"]
+Clip = TypeVar("Clip")
+"""A clip as a tensor or as an array."""
 
 SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
 TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
@@ -32,11 +34,13 @@ class Upscaled:
         frames: ``(B, T, 3, s*H, s*W)`` RGB, not clamped.
         features: F^SR, ``(B, T, C, s*H, s*W)``: high-resolution features just before they become RGB; None unless kept.
         aligned: F^LR, ``(B, T, C', H, W)``: aligned and fused features; None unless kept, or where there are none.
+        encoded: ``(B, T, 3, H, W)``: what a privileged network makes of the truth before it enlarges it; else None.
     """
 
     frames: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
+    encoded: Tensor | None = None
 
     def part(self, first: int, last: int) -> Upscaled:
         """Frames ``first`` to ``last`` (excluded) of the clip."""
@@ -45,6 +49,7 @@ class Upscaled:
             frames=self.frames[:, rows],
             features=None if self.features is None else self.features[:, rows],
             aligned=None if self.aligned is None else self.aligned[:, rows],
+            encoded=None if self.encoded is None else self.encoded[:, rows],
         )
 
 
@@ -94,6 +99,7 @@ class VideoSR(nn.Module):
         aligned_channels: channels of F^LR; 0 where there is none.
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
+        sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
         recipe: the zoo name and settings that build this network again; set by :func:`workbench.models.zoo.build`.
     """
 
@@ -109,6 +115,7 @@ class VideoSR(nn.Module):
     aligned_channels: int = 0
     slow: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
+    sees_truth: bool = False
 
     def __init__(self, *, scale: int) -> None:
         super().__init__()
@@ -177,6 +184,22 @@ class VideoSR(nn.Module):
         whole = self(clip, keep=keep)
         for first in range(0, clip.shape[1], frames):
             yield whole.part(first, first + frames)
+
+    def given(self, low: Clip, high: Clip) -> Clip:
+        """Which of the two resolutions of a clip this network is called with."""
+        return high if self.sees_truth else low
+
+    def check_upscales(self) -> None:
+        """Say so if this network cannot enlarge a clip whose high resolution nobody has.
+
+        Raises:
+            ConfigError: it is privileged.
+        """
+        if self.sees_truth:
+            raise ConfigError(
+                f"{self.recipe.get('name', type(self).__name__)} is a privileged teacher: it is given the high "
+                "resolution and can upscale nothing; name a student that it taught (docs/teaching.md)"
+            )
 
     def check_keep(self, keep: Tap | None) -> None:
         """Say so if ``keep`` asks for what is not there."""

@@ -19,11 +19,13 @@ from torch import nn
 
 from workbench.errors import WeightsError, unknown_name
 from workbench.models.video_sr import VideoSR
-from workbench.models.zoo import build
+from workbench.models.zoo import PRIVILEGED, build
 from workbench.scenes import write_atomic
 
 FORMAT = "1"
 PRETRAINED = "pretrained:"
+DECODER = "decoder:"
+"""``decoder:FILE`` stands for the decoder in the file of a privileged teacher: what its student begins with."""
 PICKLES = (".pth", ".pt", ".ckpt", ".pkl", ".bin", ".tar")
 """Endings of files that torch.save writes."""
 LISTED = 20
@@ -37,12 +39,13 @@ def pretrained_names() -> list[str]:
 
 
 def locate(where: str | Path) -> Path:
-    """The file that ``pretrained:NAME`` or a path stands for.
+    """The file that ``pretrained:NAME``, ``decoder:FILE`` or a path stands for.
 
     Raises:
         UnknownNameError: nothing of that name ships.
         WeightsError: no such file.
     """
+    where = where.removeprefix(DECODER) if isinstance(where, str) else where
     if isinstance(where, str) and where.startswith(PRETRAINED):
         name = where.removeprefix(PRETRAINED)
         if name not in pretrained_names():
@@ -119,25 +122,52 @@ def load(where: str | Path) -> VideoSR:
     Raises:
         WeightsError: the file is damaged, is not one of ours, or does not fit its own recipe.
     """
-    path = locate(where)
-    tensors, metadata = read_tensors(path)
+    path, tensors, metadata = _open(where)
     network = build(**_recipe(path, metadata))
     fill(network, tensors, path.name)
     return network.eval()
 
 
+def _open(where: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, str]]:
+    """A file's tensors and metadata; ``decoder:FILE`` as if the decoder had been saved alone."""
+    path = locate(where)
+    tensors, metadata = read_tensors(path)
+    if not (isinstance(where, str) and where.startswith(DECODER)):
+        return path, tensors, metadata
+    inside = {name.removeprefix("decoder."): tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
+    if "recipe" in metadata:
+        recipe = _recipe(path, metadata)
+        if not recipe["name"].startswith(PRIVILEGED):
+            raise WeightsError(
+                f"{path.name}: there is no decoder in it, these are weights of {recipe['name']}; name it without "
+                f"`{DECODER}`"
+            )
+        recipe["name"] = recipe["name"].removeprefix(PRIVILEGED)
+        metadata = metadata | {"recipe": json.dumps(recipe)}
+    elif not inside:
+        raise WeightsError(f"{path.name}: there is no decoder in it; name it without `{DECODER}`")
+    return path, inside, metadata
+
+
 def load_into(network: VideoSR, where: str | Path) -> None:
     """Load weights into a network that is there.
+
+    Args:
+        network: what is filled, in place.
+        where: a file, ``pretrained:NAME``, or ``decoder:FILE``: the decoder of a privileged teacher, for its student.
 
     Raises:
         WeightsError: they belong to another network; says which, or which tensor does not fit.
     """
-    path = locate(where)
-    tensors, metadata = read_tensors(path)
+    path, tensors, metadata = _open(where)
     if "recipe" in metadata:
         theirs, ours = _recipe(path, metadata), network.recipe
         if ours and theirs["name"] != ours["name"]:
-            raise WeightsError(f"{path.name}: these are weights of {theirs['name']}, not of {ours['name']}")
+            its_decoder = theirs["name"] == f"{PRIVILEGED}{ours['name']}"
+            raise WeightsError(
+                f"{path.name}: these are weights of {theirs['name']}, not of {ours['name']}"
+                + (f"; `{DECODER}{where}` takes those of its decoder" if its_decoder else "")
+            )
         if ours and theirs.get("skip") != ours.get("skip"):
             raise WeightsError(
                 f"{path.name}: trained with skip {theirs.get('skip')!r}, this network has {ours.get('skip')!r}: "

@@ -18,6 +18,7 @@ from workbench.models.fastdvdnet import fastdvdnet, fastdvdnet_vsr
 from workbench.models.iconvsr import iconvsr
 from workbench.models.ltd import ltd
 from workbench.models.pfnl import pfnl
+from workbench.models.privileged import Privileged
 from workbench.models.rsdn import rsdn
 from workbench.models.spmc import spmc
 from workbench.models.tdan import tdan
@@ -53,12 +54,15 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "vsrnet_y": vsrnet_y,
 }
 
+PRIVILEGED = "privileged:"
+"""``privileged:NAME`` is the teacher that sees the truth, with the network ``NAME`` as its decoder."""
+
 
 def build(name: str, **settings: Any) -> VideoSR:
     """Build a network with fresh weights.
 
     Args:
-        name: one of :data:`NETWORKS`.
+        name: one of :data:`NETWORKS`, or ``privileged:`` and one of them (see :mod:`workbench.models.privileged`).
         settings: what its builder takes (``scale``, ``skip`` ...); see its docstring.
 
     Raises:
@@ -69,6 +73,11 @@ def build(name: str, **settings: Any) -> VideoSR:
         >>> build("vespcn", scale=2).scale
         2
     """
+    if name.startswith(PRIVILEGED):
+        decoder = build(name.removeprefix(PRIVILEGED), **settings)
+        privileged = Privileged(decoder)
+        privileged.recipe = decoder.recipe | {"name": name}
+        return privileged
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     builder = NETWORKS[name]
@@ -84,6 +93,7 @@ def build(name: str, **settings: Any) -> VideoSR:
 
 def takes_skip(name: str) -> bool:
     """Whether the network called ``name`` has a skip connection that can be chosen."""
+    name = name.removeprefix(PRIVILEGED)
     if name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     return "skip" in inspect.signature(NETWORKS[name]).parameters

@@ -1,0 +1,325 @@
+"""PISR in two runs: a teacher learns from the truth, then a student learns from it; and what is refused on the way."""
+
+import re
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.cli import main
+from workbench.cli.training import train as train_command
+from workbench.config import READ_PICTURES, Data, Distillation, Network, Others, RunConfig
+from workbench.distill.baselines import TERMS, VariationalInformation, make_term
+from workbench.distill.objective import Objective, charbonnier
+from workbench.errors import ConfigError, WeightsError
+from workbench.evaluation.compare import find_method
+from workbench.models.privileged import Privileged, imitation
+from workbench.models.weights import load, read_tensors, save
+from workbench.models.zoo import build
+from workbench.training import worker
+from workbench.training.loop import train
+from workbench.training.trainer import check, make_network
+from workbench.training.worker import prepare_run, work
+
+TEACHING = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text()
+
+
+class Watched(Privileged):
+    """Keeps what it is called with."""
+
+    def __init__(self, decoder):
+        super().__init__(decoder)
+        self.given_to_it = []
+
+    def forward(self, clip, keep=None):
+        self.given_to_it.append(clip.detach().clone())
+        return super().forward(clip, keep)
+
+
+def student(scale=2):
+    return build("vespcn_s", scale=scale, channels=8, hr_channels=4)
+
+
+def batches(count=2):
+    """Random clips of both resolutions, unlike one another."""
+    dice = torch.Generator().manual_seed(3)
+    return [
+        (torch.rand(1, 3, 3, 8, 8, generator=dice), torch.rand(1, 3, 3, 16, 16, generator=dice)) for _ in range(count)
+    ]
+
+
+def copies(network):
+    return {name: value.clone() for name, value in network.state_dict().items()}
+
+
+def differ(network, before):
+    return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
+
+
+def run_loop(network, objective, rows, **more):
+    optimiser = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=1e-3)
+    return list(train(network, rows, objective, optimiser, steps=len(rows), learning_rate=(1e-3, 1e-3), **more))
+
+
+# -- the loop -------------------------------------------------------------------------------------------------------
+
+
+def test_stage_1_is_given_the_truth_and_learns_from_two_terms():
+    torch.manual_seed(0)
+    network, rows = Watched(student()), batches()
+    before = copies(network)
+    with torch.no_grad():
+        made = network(rows[0][1])
+        wanted = {
+            "reconstruction": charbonnier(made.frames, rows[0][1]).item(),
+            "imitation": imitation(made.encoded, rows[0][0]).item(),
+        }
+    network.given_to_it.clear()
+    steps = run_loop(network, Objective(imitation_weight=0.25), rows)
+    assert [torch.equal(given, high) for given, (_, high) in zip(network.given_to_it, rows, strict=True)] == [True] * 2
+    assert steps[0].terms == pytest.approx(wanted, rel=1e-5)
+    assert steps[0].total == pytest.approx(wanted["reconstruction"] + 0.25 * wanted["imitation"], rel=1e-5)
+    assert {name.partition(".")[0] for name in differ(network, before)} == {"encoder", "decoder"}
+
+
+def test_stage_2_moves_the_student_and_leaves_the_teacher():
+    """The teacher is given the truth, the student is not; the student begins where the teacher's decoder ended."""
+    torch.manual_seed(0)
+    teacher, pupil, rows = Watched(student()), student(), batches()
+    pupil.load_state_dict(teacher.decoder.state_dict())
+    teachers, pupils = copies(teacher), copies(pupil)
+    objective = Objective(others={"variational_information": (1e-6, VariationalInformation(4, 4))})
+    with torch.no_grad():
+        wanted = charbonnier(teacher.decoder(rows[0][0]).frames, rows[0][1]).item()
+    steps = run_loop(pupil, objective, rows, teacher=teacher)
+    assert [torch.equal(given, high) for given, (_, high) in zip(teacher.given_to_it, rows, strict=True)] == [True] * 2
+    assert steps[0].terms["reconstruction"] == pytest.approx(wanted, rel=1e-5)
+    assert set(steps[0].terms) == {"reconstruction", "variational_information"}
+    assert differ(teacher, teachers) == set()
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    assert "exit.weight" in differ(pupil, pupils)
+
+
+def test_variational_information_alone_reaches_the_student():
+    """Its weight is so small that the step above would move without it."""
+    torch.manual_seed(0)
+    teacher, pupil, (low, high) = Privileged(student()), student(), batches()[0]
+    objective = Objective(others={"variational_information": (1.0, VariationalInformation(4, 4))})
+    with torch.no_grad():
+        theirs = teacher(high, keep="hr")
+    terms, _ = objective.terms(pupil(low, keep="hr"), high, theirs)
+    terms["variational_information"].backward()
+    assert pupil.widen.weight.grad.any()
+    assert all(parameter.grad.any() for parameter in objective.parameters())
+
+
+# -- two runs -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stage_1(small, tmp_path_factory):
+    config = RunConfig(
+        student=Network(name="privileged:vespcn_s"), data=small.data, steps=2, snapshot_every=2, save_every=2, threads=1
+    )
+    run = prepare_run(tmp_path_factory.mktemp("runs") / "truth", config)
+    assert work(run) == "finished"
+    return run
+
+
+@pytest.fixture(scope="module")
+def taught(small, stage_1):
+    """The settings of stage 2."""
+    return RunConfig(
+        student=Network(name="vespcn_s", weights=f"decoder:{stage_1.weights()}"),
+        teacher=Network(name="privileged:vespcn_s", weights=str(stage_1.weights())),
+        data=small.data,
+        distillation=Distillation(
+            spatial_weight=0.0, temporal_weight=0.0, schedule="constant", others=Others(variational_information=1e-6)
+        ),
+        steps=2, snapshot_every=2, save_every=2, threads=1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stage_2(stage_1, taught):
+    run = prepare_run(stage_1.folder.parent / "taught", taught)
+    assert work(run) == "finished"
+    return run
+
+
+def test_the_run_of_stage_1_logs_both_terms(stage_1):
+    rows = stage_1.metrics()
+    assert [row["weights"] for row in rows] == [{"reconstruction": 1.0, "imitation": 1e-4}] * 2
+    assert all(row["terms"]["imitation"] > 0 for row in rows)
+    assert load(stage_1.weights()).sees_truth
+
+
+def test_stage_1_is_shown_as_what_it_is(stage_1):
+    scene = stage_1.snapshot(2)
+    shown = {method.key: method for method in scene.methods}["student"]
+    assert shown.label == "Privileged teacher: given the ground truth"
+    assert shown.note.startswith("step 2; it was given the high resolution")
+    assert scene.clip("student").shape == scene.clip("high").shape
+
+
+def test_stage_2_begins_with_the_decoder(stage_1, stage_2):
+    began = read_tensors(stage_2.folder / "state" / "0000000" / "student.safetensors")[0]
+    whole = read_tensors(stage_1.weights())[0]
+    assert began.keys() == {name.removeprefix("decoder.") for name in whole if name.startswith("decoder.")}
+    assert all(torch.equal(value, whole[f"decoder.{name}"]) for name, value in began.items())
+    ended = load(stage_2.weights())
+    assert ended.recipe["name"] == "vespcn_s"
+    assert any(not torch.equal(value, began[name]) for name, value in ended.state_dict().items())
+    assert {row["weights"]["variational_information"] for row in stage_2.metrics()} == {1e-6}
+    assert stage_2.record()["weights"]["student"]["sha256"] == stage_2.record()["weights"]["teacher"]["sha256"]
+
+
+def test_a_teacher_that_saw_the_truth_is_shown_and_not_scored(stage_2):
+    scene = stage_2.snapshot(2)
+    shown = {method.key: method for method in scene.methods}
+    assert shown["teacher"].label == "Teacher (privileged:vespcn_s): given the ground truth"
+    assert "no restoration of the low one; it has no score" in shown["teacher"].note
+    assert all(set(curve.series) == {"bicubic", "student"} for curve in scene.curves)
+    assert {overlay.method for overlay in scene.overlays} == {"teacher", "student"}
+    assert not np.array_equal(scene.clip("teacher"), scene.clip("student"))
+
+
+def test_no_run_of_it_is_a_method(stage_1, stage_2):
+    for name in ("truth", "truth@2"):
+        with pytest.raises(ConfigError, match="privileged:vespcn_s is a privileged teacher: it is given the high"):
+            find_method(name, runs=[stage_1.folder.parent])
+    assert find_method("taught", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
+
+
+def test_commands_refuse_it_and_write_nothing(stage_1, footage, tmp_path, capsys):
+    weights, out = str(stage_1.weights()), tmp_path / "out"
+    for command in (
+        ["evaluate", "--network", weights, "--protocol", "held_out"],
+        ["upscale", str(footage), str(out), "--network", weights],
+        ["compare", "--clip", str(footage), "--methods", f"bicubic,{weights}", "--out", str(out)],
+    ):
+        assert main(command) != 0
+        seen = capsys.readouterr()
+        said = " ".join(seen.err.split())
+        assert "privileged:vespcn_s is a privileged teacher: it is given the high resolution and can upscale no" in said
+        assert seen.out == ""
+    assert not out.exists()
+
+
+def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
+    """Pictures are kept in 8 bits: the loss through the cache is the loss without, to half a level."""
+    torch.manual_seed(0)
+    teacher = build("privileged:vespcn_s", skip="bicubic")
+    with torch.no_grad():
+        for layer in teacher.encoder.layers:  # hands on every fourth pixel: pictures that fit into 8 bits
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.weight.zero_()
+                layer.bias.zero_()
+                layer.weight[range(3), range(3), layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = 1
+    save(teacher, tmp_path / "teacher.safetensors")
+    config = replace(
+        taught,
+        teacher=Network(name="privileged:vespcn_s", weights=str(tmp_path / "teacher.safetensors")),
+        data=replace(taught.data, fixed=1, views=2),
+        distillation=replace(taught.distillation, others=Others(output=1.0)),
+    )
+    losses = []
+    for number, cache in enumerate(("", str(tmp_path / "cache"))):
+        run = prepare_run(tmp_path / f"run{number}", replace(config, cache_teacher=cache))
+        assert work(run) == "finished"
+        losses.append([row["terms"]["output"] for row in run.metrics()])
+    assert losses[1] == pytest.approx(losses[0], abs=0.5 / 255)
+
+
+# -- refused before anything is computed ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            {"student": Network(name="privileged:vespcn_s")},
+            "student.name: privileged:vespcn_s learns from the truth alone; leave its teacher out: --teacher.name ''",
+        ),
+        (
+            {"plain": Network(name="privileged:vespcn_s")},
+            "plain.name: privileged:vespcn_s is given the truth: no comparison; leave it out",
+        ),
+        ({"student": Network(name="vespcn_paper")}, "vespcn_paper has no high-resolution features wider than RGB"),
+        ({"imitation_weight": -1.0}, "imitation_weight: want 0 or more, got -1"),
+    ],
+)
+def test_what_cannot_work(taught, change, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        check(replace(taught, **change))
+
+
+def test_its_features_are_too_large_for_a_cache(taught):
+    with pytest.raises(ConfigError, match="cache_teacher: whole features are too large to keep, and variational_infor"):
+        replace(taught, cache_teacher="cache", data=replace(taught.data, fixed=1))
+
+
+def test_a_student_is_told_how_to_take_the_decoder(stage_1):
+    file = str(stage_1.weights())
+    with pytest.raises(WeightsError, match=re.escape(f"`decoder:{file}` takes those of its decoder")):
+        make_network(Network(name="vespcn_s", weights=file), 4)
+
+
+# -- the page that tells of it --------------------------------------------------------------------------------------
+
+
+def commands():
+    """Every ``workbench train`` of the page, as arguments."""
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEACHING, flags=re.DOTALL)).replace("\\\n", " ")
+    lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
+    return [line[2:] for line in lines if line[:2] == ["workbench", "train"]]
+
+
+@pytest.fixture
+def settings_of(monkeypatch):
+    """The settings that a command line stands for; nothing is run."""
+    seen = []
+
+    class Enough(Exception):  # noqa: N818
+        pass
+
+    def keep(_folder, config):
+        seen.append(config)
+        raise Enough
+
+    monkeypatch.setattr(worker, "prepare_run", keep)
+
+    def parse(args):
+        with pytest.raises(Enough):
+            train_command(args)
+        return seen[-1]
+
+    return parse
+
+
+def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \| `(--[^`]*)` \|$", TEACHING, flags=re.MULTILINE)
+    assert [name for name, _, _ in rows] == list(TERMS) == list(Others.__dataclass_fields__)
+    for name, reads, switch in rows:
+        chosen = settings_of(shlex.split(switch)).distillation.others.chosen
+        assert list(chosen) == [name]
+        assert ("F^SR" in reads) == make_term(name, 4, 4).needs_features == (name not in READ_PICTURES)
+
+
+def test_the_commands_of_the_page_say_what_the_page_says(settings_of):
+    beside, instead, alone, first, second = map(settings_of, commands())
+    assert beside.distils
+    assert beside.distillation.spatial_weight
+    assert beside.distillation.others.chosen == instead.distillation.others.chosen == {"output": 1.0}
+    assert not instead.needs_features
+    assert not alone.distils
+    assert not first.distils
+    assert first.student.name == second.teacher.name == "privileged:vespcn_s"
+    assert second.student.weights == f"decoder:{second.teacher.weights}"
+    assert second.distillation.others.chosen == {"variational_information": 1e-6}
+    assert (second.distillation.spatial_weight, second.distillation.temporal_weight) == (0, 0)
+    assert (second.distillation.schedule, second.optimiser.learning_rate) == ("constant", 1e-4)
+    check(replace(first, data=Data(clips=("carphone[0:12]",), probe="carphone[12:14]", crop=8, frames=2, batch=1)))
