@@ -3,7 +3,7 @@
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup demo test check notebooks lab clean
+.PHONY: help setup demo test check notebooks lab experiment clean
 .NOTPARALLEL:
 
 help:  ## show this list
@@ -33,6 +33,10 @@ notebooks: $(READY)  ## run the notebooks as tests; they are committed without o
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/
+
+experiment: $(READY)  ## train and score the rows of docs/experiment.md: make experiment DATA=footage [VID4=path]; hours
+	@test -n "$(DATA)" || { echo "say where the footage lies: make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
+	$(BIN)/workbench experiment --data "$(DATA)" $(if $(VALIDATION),--validation "$(VALIDATION)") $(if $(VID4),--vid4 "$(VID4)") $(ARGS)
 
 clean:  ## remove .venv, caches and build products; never runs/ or scenes/
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .gradio

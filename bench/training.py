@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -227,7 +227,7 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def in_turn(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
     """Median seconds of each, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
@@ -383,7 +383,7 @@ def gradient_seconds(trainer: Trainer) -> float:
     """How much longer a step takes whose gradients are measured term by term."""
     from workbench.training.watch import gradients
 
-    low, high = trainer.sampler.at(1)
+    low, high = next(trainer.sampler.after(0, 1))
     assert trainer.teacher is not None
     with torch.no_grad():
         theirs = trainer.teacher(low, keep="hr")

@@ -62,6 +62,8 @@ class Data:
     """Decides which fixed crops there are; not the run's own seed, so that several runs share one teacher cache."""
     workers: int = 0
     """Processes that cut crops beside the training; 0: none. The crops are the same."""
+    pin_memory: bool = False
+    """Copy batches into page-locked memory first: faster onto a GPU, of no use elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,6 +30,7 @@ def experiment(args: Sequence[str]) -> int:
         seeds: int = 3,
         steps: int = 2000,
         vid4: Path | None = None,
+        validation: str = "",
         temporal: bool = True,
         out: Path = FOLDER,
         threads: int = 0,
@@ -38,7 +39,7 @@ def experiment(args: Sequence[str]) -> int:
         """Train and score what is missing, and print the tables; hours, in parts: killed and started again it goes on.
 
         Args:
-            data: a folder that `workbench prepare --form arrays` made, with validation sources; without it nothing is
+            data: a folder of footage, or what `workbench prepare --form arrays` made of one; without it nothing is
                 trained and the tables are printed from what is there.
             teacher: its weights.
             student: its name in the zoo.
@@ -46,6 +47,7 @@ def experiment(args: Sequence[str]) -> int:
             seeds: so many of each row, from 0.
             steps: of every training.
             vid4: the folder of Vid4, to score on it too.
+            validation: sources of footage to hold out, separated by commas; a tenth of them where left out.
             temporal: also tOF, T-diff and warping error.
             out: where runs and results.json are kept.
             threads: CPU threads; 0: as many as there are cores.
@@ -53,7 +55,7 @@ def experiment(args: Sequence[str]) -> int:
         """
         from dataclasses import replace
 
-        from workbench.experiment.perform import perform
+        from workbench.experiment.perform import footage_of, perform
         from workbench.experiment.report import page, write_page
         from workbench.experiment.results import Results
         from workbench.experiment.rows import ROWS, base, find_row
@@ -63,6 +65,8 @@ def experiment(args: Sequence[str]) -> int:
         if seeds < 1:
             raise ConfigError(f"seeds: want 1 or more, got {seeds}")
         if data is not None:
+            with notes.status("preparing the footage"):
+                data = footage_of(data, out / "data", _names(validation))
             shared = base(
                 data=str(data), teacher=str(load(teacher).recipe["name"]), teacher_weights=teacher, student=student,
                 steps=steps, cache=str(out / "cache"),
@@ -90,6 +94,7 @@ def reproduce(args: Sequence[str]) -> int:
         teacher: str = "pretrained:edvr_tiny",
         seed: int = 0,
         vid4: Path | None = None,
+        validation: str = "juggle",
         stored: Path = Path("docs/experiment/results.json"),
         out: Path = Path("reproduced"),
         threads: int = 0,
@@ -98,18 +103,21 @@ def reproduce(args: Sequence[str]) -> int:
 
         Args:
             row: which, see `workbench experiment --help`.
-            data: the footage of the experiment, prepared (docs/data.md); other footage is told apart and compared
-                all the same.
+            data: the footage of the experiment (docs/data.md), prepared or not; other footage is told apart and
+                compared all the same.
             teacher: its weights.
             seed: which seed; one that was not among the stored ones should land within their spread.
             vid4: the folder of Vid4, to compare there too.
+            validation: sources of footage to hold out, where it is not prepared yet; separated by commas.
             stored: the results to compare with.
             out: where the run and its scores are kept.
             threads: CPU threads; 0: as many as there are cores.
         """
+        from workbench.experiment.perform import footage_of
         from workbench.experiment.reproduce import compare
 
         with notes.status(f"training {row}, seed {seed}") as status:
+            data = footage_of(data, out / "data", _names(validation))
             found = compare(
                 row, seed, data=data, teacher=teacher, vid4=vid4, stored=stored, out=out, threads=threads,
                 told=status.update,

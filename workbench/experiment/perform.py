@@ -12,7 +12,8 @@ import numpy as np
 from workbench.config import RunConfig
 from workbench.data.clip_set import ClipEntry, ClipSet, Held
 from workbench.data.pairs import open_pairs
-from workbench.data.prepared import MANIFEST, sha256_of
+from workbench.data.prepare import prepare
+from workbench.data.prepared import MANIFEST, Settings, sha256_of
 from workbench.errors import DataError
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS, Protocol
@@ -29,6 +30,20 @@ VID4 = "vid4"
 
 Told = Callable[[str], None]
 """Told in words what is being done."""
+
+
+def footage_of(folder: Path, out: Path, validation: Sequence[str] = ()) -> Path:
+    """A prepared folder: the one that came, or what is made of the footage in it.
+
+    Args:
+        folder: prepared already, or films and folders of frames.
+        out: where to prepare it.
+        validation: sources to hold out; a tenth by a hash of their names where none is named.
+    """
+    if (folder / MANIFEST).is_file():
+        return folder
+    prepare([folder], out, Settings(form="arrays", shrink="2", validation=tuple(validation)))
+    return out
 
 
 def sets_of(data: str, vid4: Path | None, scale: int = 4) -> dict[str, tuple[ClipSet | Path, Protocol]]:

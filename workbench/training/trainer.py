@@ -70,7 +70,7 @@ def check(config: RunConfig) -> None:
 FREE = frozenset(
     {
         "plain", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard", "cache_teacher",
-        "stop_after_seconds", "data.probe", "data.workers",
+        "stop_after_seconds", "data.probe", "data.workers", "data.pin_memory",
     }
 )  # fmt: skip
 """Settings that may change between two halves of a run: they do not decide what a step does."""
@@ -253,6 +253,8 @@ class Trainer:
         batches = self.sampler.after(done, self.config.steps, workers=self.config.data.workers, share=share)
         for step, (low, high) in zip(steps, batches, strict=True):
             torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, engine.rank)).generate_state(1)[0]))
+            if self.config.data.pin_memory and engine.device.type == "cuda":
+                low, high = low.pin_memory(), high.pin_memory()
             lows, highs = low.chunk(engine.accumulate), high.chunk(engine.accumulate)
             if cache is None:
                 yield from zip(lows, highs, strict=True)
