@@ -19,7 +19,7 @@ demo: $(READY)  ## open the app on the shipped run, and start two minutes of dis
 	$(BIN)/workbench demo
 
 test: check notebooks  ## check, notebooks, and all tests (those in a browser where chromium is installed)
-	$(BIN)/pytest -q -rs
+	$(BIN)/pytest -q -rs -n 2 --dist loadgroup
 
 check: $(READY)  ## format, lint, types, and the floors of the architecture
 	$(BIN)/ruff format --check .

@@ -19,6 +19,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items):
+    """With several workers (``pytest -n 2 --dist loadgroup``) a file stays with one, and so do all browser tests."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("browser" if folder == "browser" else str(item.path)))
+
+
 @pytest.fixture(scope="session")
 def root():
     """The root of the repository."""
