@@ -144,3 +144,17 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
     for name in ("student", "memory"):
         mine, wanted = read_tensors(two.weights(name))[0], read_tensors(one.weights(name))[0]
         assert max(float((mine[key].float() - wanted[key].float()).abs().max()) for key in wanted) < 1e-5
+
+
+def test_numbers_next_to_nothing_are_taken_for_nothing(monkeypatch):
+    """In a process that trains; 1e-39 is below the smallest normal float32."""
+    code = (
+        "import torch; from workbench.training.machine import set_up_process; set_up_process(1); "
+        "print((torch.full((64,), 1e-30) * 1e-9).count_nonzero().item())"
+    )
+    said = {}
+    for wanted in ("0", "1"):
+        monkeypatch.setenv("WORKBENCH_FLUSH_DENORMAL", wanted)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        said[wanted] = int(done.stdout)
+    assert said == {"0": 64, "1": 0}
