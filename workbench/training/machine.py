@@ -15,9 +15,9 @@ def set_up_process(threads: int) -> None:
     """Settings of the process.
 
     - Threads: as many as wanted, or as there are cores. Anything else that is busy makes more threads slower.
-    - Numbers below 1e-38 are taken for 0. Where a network has learned to close something, its gradients are full of them,
-      and a CPU takes a hundred times as long for each: steps of ``edvr_s`` went from 2.6 s to 7 and more within its first
-      hundred. ``WORKBENCH_FLUSH_DENORMAL=0`` switches that off. Threads that exist already are not reached.
+    - Numbers below 1e-38 are taken for 0. Gradients of a network that learns little are full of them, and a CPU takes a
+      hundred times as long for each: steps of ``edvr_s`` went from 2.6 s to 7 and more within its first hundred.
+      ``WORKBENCH_FLUSH_DENORMAL=0`` switches that off. Threads that exist already are not reached.
     - glibc gives every large block back to the system and page-faults it anew; keeping them is up to 1.6 times faster
       on high-resolution tensors. ``WORKBENCH_KEEP_MEMORY=0`` switches that off.
     """
