@@ -10,6 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 
 from workbench import __version__
+from workbench.cli.benching import bench
+from workbench.cli.experimenting import experiment, reproduce
+from workbench.cli.exporting import export
 from workbench.cli.figures import walk
 from workbench.cli.footage import degrade, prepare, samples
 from workbench.cli.networks import convert, networks
@@ -17,6 +20,7 @@ from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo, launch_app
 from workbench.cli.terminal import notes
 from workbench.cli.training import follow, runs, stop, train
+from workbench.cli.upscaling import upscale
 from workbench.errors import WorkbenchError, unknown_name
 
 __all__ = ["COMMANDS", "launch_app", "main"]
@@ -33,6 +37,11 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate,
     "networks": networks,
     "walk": walk,
+    "experiment": experiment,
+    "reproduce": reproduce,
+    "upscale": upscale,
+    "export": export,
+    "bench": bench,
     "convert": convert,
     "samples": samples,
     "degrade": degrade,

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 from rich.progress import Progress
@@ -15,6 +15,9 @@ from workbench.cli.scoring import COLUMNS
 from workbench.cli.terminal import RUNS, notes
 from workbench.errors import ConfigError
 from workbench.scenes import write_atomic
+
+if TYPE_CHECKING:
+    from workbench.evaluation.speed import Speed
 
 FORMAT = 1
 """Version of the numbers beside the figure."""
@@ -34,6 +37,7 @@ def walk(args: Sequence[str]) -> int:
         clip: str = "walk",
         frames: int = 8,
         rounds: int = 5,
+        times: Path | None = None,
         threads: int = 0,
         device: str = "auto",
         runs: Path = RUNS,
@@ -54,6 +58,8 @@ def walk(args: Sequence[str]) -> int:
             clip: of the set.
             frames: of the clip that is timed.
             rounds: how often; the median counts.
+            times: what `workbench bench --out` wrote here: networks that it has timed at 180x120 under PyTorch in fp32
+                are not timed again.
             threads: of the CPU; 0 means as many as there are cores, or as OMP_NUM_THREADS says.
             device: auto, cpu, cuda, mps.
             runs: where runs are looked for.
@@ -65,7 +71,7 @@ def walk(args: Sequence[str]) -> int:
         from workbench.evaluation.compare import find_method
         from workbench.evaluation.evaluate import evaluate
         from workbench.evaluation.protocols import find_protocol
-        from workbench.evaluation.speed import Speed, in_milliseconds, measure
+        from workbench.evaluation.speed import in_milliseconds, measure
         from workbench.inference import choose_device
         from workbench.models.cost import cost
         from workbench.views.figures import quality_over_time
@@ -83,6 +89,7 @@ def walk(args: Sequence[str]) -> int:
         chosen, place = find_protocol(protocol), choose_device(device)
         wanted = [_pair(given) for given in pairs.split(",") if given.strip()]
         contenders = {name: find_method(name, scale=chosen.scale, runs=[runs]) for name in names}
+        measured = {} if times is None else _times(times)
         known: dict[str, Speed] = {}
         rows: list[dict[str, Any]] = []
         with Progress(*COLUMNS, console=notes) as bar:
@@ -92,7 +99,7 @@ def walk(args: Sequence[str]) -> int:
                 built = json.dumps(network.recipe, sort_keys=True) if network.recipe else name
                 if built not in known:
                     bar.update(task, description=f"{name}: time")
-                    known[built] = measure(network, frames=frames, rounds=rounds, device=place)
+                    known[built] = measured.get(name) or measure(network, frames=frames, rounds=rounds, device=place)
                 report = evaluate(
                     network, data, chosen, name=name, note=contender.method.note, clips=[clip], device=place,
                     progress=lambda _, done, total, task=task, name=name: bar.update(
@@ -152,3 +159,16 @@ def _pair(given: str) -> tuple[str, str]:
     if not (before and colon and after):
         raise ConfigError(f"pairs: want WITHOUT:WITH, got {given.strip()!r}")
     return before, after
+
+
+def _times(path: Path) -> dict[str, Speed]:
+    """What ``workbench bench`` measured as this command would."""
+    from workbench.evaluation.speed import Speed
+    from workbench.models.cost import HEIGHT, WIDTH
+
+    try:
+        rows = json.loads(path.read_text())["rows"]
+        found = [(row["network"], Speed(**row["speed"])) for row in rows if row["runtime"] == "torch"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"{path}: not a file that `workbench bench --out` wrote ({error})") from error
+    return {name: one for name, one in found if (one.width, one.height, one.precision) == (WIDTH, HEIGHT, "fp32")}

@@ -71,7 +71,7 @@ def networks(args: Sequence[str]) -> int:
             ]
             if format == "json":
                 rows = [vars(layer) for layer in layers]
-            _print(rows, format, f"{show}, {cost.WIDTH}x{cost.HEIGHT} in")
+            print_rows(rows, format, f"{show}, {cost.WIDTH}x{cost.HEIGHT} in")
             return 0
         chosen = [name.strip() for name in only.split(",") if name.strip()]
         for name in chosen:
@@ -99,7 +99,7 @@ def networks(args: Sequence[str]) -> int:
             rows = [row | {"paper": row["paper"].partition(",")[0]} for row in rows]
             for row in rows:
                 del row["what"]
-        _print(rows, format, f"Networks, {cost.WIDTH}x{cost.HEIGHT} in")
+        print_rows(rows, format, f"Networks, {cost.WIDTH}x{cost.HEIGHT} in")
         if conditions:
             notes.print(f"time: {conditions}")
         return 0
@@ -118,10 +118,10 @@ COLUMNS = {
 }
 """What the columns are called for people, where it is not the key."""
 
-LEFT = ("name", "what", "role", "paper", "layer", "kind")
+LEFT = ("name", "what", "role", "paper", "layer", "kind", "network", "runtime", "precision", "size")
 
 
-def _print(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
+def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
     """Rows as JSON with all digits, or as a table for people."""
     if format == "json":
         print(json.dumps(rows, indent=1))

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from workbench.errors import ConfigError
 from workbench.scenes import Scene
 
 RUNS, SCENES = Path("runs"), Path("scenes")
@@ -28,3 +29,19 @@ def score_table(scene: Scene, title: str) -> Table:
             cells.append(f"{sum(values) / len(values):.{4 if curve.key == 'ssim_y' else 3}f}" if values else "-")
         table.add_row(method.label, *cells)
     return table
+
+
+def parse_size(given: str) -> tuple[int, int]:
+    """``WIDTHxHEIGHT`` of a picture, as two numbers.
+
+    Raises:
+        ConfigError: it is not that.
+
+    Example:
+        >>> parse_size("180x120")
+        (180, 120)
+    """
+    width, _, height = given.strip().partition("x")
+    if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError(f"size: want WIDTHxHEIGHT such as 180x120, got {given!r}")
+    return int(width), int(height)

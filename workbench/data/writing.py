@@ -174,6 +174,20 @@ class VideoWriter(Writer):
                 self._sound.copy(float(picture.pts * picture.time_base))
         self._number += 1
 
+    def end_sound(self, seconds: float) -> None:
+        """Let the sound end there: for a film that has become shorter than what its sound comes from.
+
+        Args:
+            seconds: of the new film.
+
+        Raises:
+            VideoError: the sound is damaged, or a disk that is full.
+        """
+        if self._sound and self._first is not None:
+            with _words_for_failure(self.path):
+                self._sound.copy(seconds)
+            self._sound = None
+
     def close(self) -> None:
         """End the film and give it its name.
 

@@ -8,11 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from workbench.data.clips import load_clip
-from workbench.data.crops import Pair, make_pair
+from workbench.data.crops import make_pair
 from workbench.data.samples import samples
+from workbench.data.video import Video
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
@@ -126,12 +128,13 @@ def _key(name: str) -> str:
 
 
 def compare(
-    clip: str,
+    clip: str | Video,
     methods: Sequence[str],
     folder: Path,
     *,
     scale: int = 4,
     degradation: str = "bi",
+    truth: bool = True,
     title: str = "",
     runs: Sequence[Path] = (),
     device: str | torch.device = "cpu",
@@ -142,11 +145,12 @@ def compare(
     """Shrink a clip, let each method enlarge it again, and write what came out, with scores, as a scene.
 
     Args:
-        clip: a sample's name or a path, with an optional crop ``[frames, rows, columns]``: the ground truth.
+        clip: a sample's name or a path, with an optional crop ``[frames, rows, columns]``, or frames: the ground truth.
         methods: names, see :func:`find_method`.
         folder: where the scene shall be; its name is the scene's.
         scale: how much the clip is shrunk.
         degradation: by which family.
+        truth: the clip is the ground truth; else it is itself the low resolution, and nothing is scored.
         title: what a person reads; the clip's name where it is empty.
         runs: folders in which runs are looked for.
         device: where to compute.
@@ -167,16 +171,21 @@ def compare(
         if contender.network.scale != scale:
             raise ConfigError(f"{contender.method.label} enlarges {contender.network.scale}x, not {scale}x")
     memory = _find_memory(methods, runs)
-    video = load_clip(clip)
-    pair = make_pair(video.frames, scale=scale, degradation=degradation)
+    video, clip = (clip, title) if isinstance(clip, Video) else (load_clip(clip), clip)
+    pair = make_pair(video.frames, scale=scale, degradation=degradation) if truth else None
+    low = video.frames if pair is None else pair.low
     seen: list[Look] = []
     for contender in contenders:
         progress(contender.method.label)
         fits = memory if memory is not None and _fits(memory, contender) else None
-        seen.append(look(contender.network, pair.low, memory=fits, is_student=contender.is_student, device=device))
-    progress("scores and pictures")
+        seen.append(look(contender.network, low, memory=fits, is_student=contender.is_student, device=device))
+    progress("scores and pictures" if pair else "pictures")
+    protocol = {"degradation": degradation, "scale": scale, "channel": "Y", "crop": 0, "quantised": "8 bit"}
+    if pair is None:
+        protocol = {"scale": scale, "scores": "none: there is no ground truth"}
+    high = None if pair is None else pair.high
     return _write(
-        folder, clip, title, pair, video.fps, contenders, seen, degradation, replace, effort, memory is not None
+        folder, clip, title, low, high, video.fps, contenders, seen, protocol, replace, effort, memory is not None
     )
 
 
@@ -184,11 +193,12 @@ def _write(
     folder: Path,
     clip: str,
     title: str,
-    pair: Pair,
+    low: np.ndarray,
+    high: np.ndarray | None,
     fps: float,
     contenders: Sequence[Contender],
     seen: Sequence[Look],
-    degradation: str,
+    protocol: dict[str, Any],
     replace: bool,
     effort: int,
     has_memory: bool,
@@ -196,21 +206,20 @@ def _write(
     with_maps = [(c, s) for c, s in zip(contenders, seen, strict=True) if s.maps]
     reference = next((s for c, s in with_maps if not c.is_student), with_maps[0][1] if with_maps else None)
     scales = Scales.of(reference) if reference is not None else Scales(maps={}, cells=1.0)
-    scores = Scores(pair.high)
+    scores = None if high is None else Scores(high)
     with write_scene(folder, replace=replace) as scene:
-        scene.add_method(
-            Method(key="low", label="Low resolution", note="what the networks see"), pair.low, effort=effort
-        )
-        scene.add_method(Method(key="high", label="Ground truth"), pair.high, effort=effort)
+        scene.add_method(Method(key="low", label="Low resolution", note="what the networks see"), low, effort=effort)
+        if high is not None:
+            scene.add_method(Method(key="high", label="Ground truth"), high, effort=effort)
         for contender, one in zip(contenders, seen, strict=True):
             add_look(scene, contender.method, one, scales, effort=effort)
-            scores.add(scene, contender.method.key, one.frames)
-        scale = pair.high.shape[1] // pair.low.shape[1]
+            if scores is not None:
+                scores.add(scene, contender.method.key, one.frames)
         scene.finish(
             name=folder.name,
             title=title or clip,
             fps=fps,
-            protocol={"degradation": degradation, "scale": scale, "channel": "Y", "crop": 0, "quantised": "8 bit"},
+            protocol=protocol,
             provenance={
                 "clip": clip,
                 **_credit(clip),

@@ -5,17 +5,16 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-import weakref
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from workbench.config import Precision
 from workbench.errors import ConfigError
 from workbench.models.cost import HEIGHT, WIDTH
+from workbench.models.held import most_held
 from workbench.models.video_sr import VideoSR
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -120,7 +119,7 @@ def measure(
     try:
         with torch.inference_mode(), torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"):
             seconds = [_seconds(network, clip) / frames for _ in range(rounds + 1)][1:]
-            peak = _peak_bytes(network, clip)
+            peak = most_held(lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=place)
     finally:
         network.train(was_training)
     return Speed(
@@ -152,52 +151,6 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def _peak_bytes(network: VideoSR, clip: Tensor) -> int | None:
-    """Most bytes that tensors hold at once in one pass."""
-    if clip.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(clip.device)
-        network(clip)
-        return torch.cuda.max_memory_allocated(clip.device)
-    if clip.device.type != "cpu":
-        return None
-    with _Held(clip, *network.parameters(), *network.buffers()) as held:
-        network(clip)
-    return held.most
-
-
-class _Held(TorchDispatchMode):
-    """While the block runs, counts the bytes of all blocks of memory that tensors hold."""
-
-    def __init__(self, *before: Tensor) -> None:
-        super().__init__()
-        self._blocks: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._now = self.most = 0
-        for tensor in before:
-            self._note(tensor)
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (list, tuple)) else (made,):
-            if isinstance(tensor, Tensor):
-                self._note(tensor)
-        return made
-
-    def _note(self, tensor: Tensor) -> None:
-        """Count the block that a tensor lies in, until nothing lies in it any more; views share one."""
-        block = tensor.untyped_storage()
-        place, size = block._cdata, block.nbytes()
-        if place in self._blocks:
-            return
-
-        def freed(_: object) -> None:
-            del self._blocks[place]
-            self._now -= size
-
-        self._blocks[place] = weakref.ref(block, freed)
-        self._now += size
-        self.most = max(self.most, self._now)
 
 
 def _device_name(device: torch.device) -> str:

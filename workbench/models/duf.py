@@ -62,12 +62,13 @@ def filter_dynamically(pictures: Tensor, filters: Tensor, *, scale: int) -> Tens
                   [3., 3., 7., 7.]]]])
     """
     n, _, height, width = pictures.shape
-    size = round(filters.shape[1] ** 0.5)
+    taps = filters.unbind(dim=1)
+    size = round(len(taps) ** 0.5)
     if filters.shape != (n, size * size, scale**2, height, width) or size % 2 == 0:
         raise ShapeError(f"filters: want (N, k * k, {scale**2}, {height}, {width}), got {tuple(filters.shape)}")
     padded = F.pad(pictures, (size // 2,) * 4)[:, :, None]
     enlarged = torch.zeros((), dtype=torch.promote_types(pictures.dtype, filters.dtype), device=pictures.device)
-    for tap, weights in enumerate(filters.unbind(dim=1)):
+    for tap, weights in enumerate(taps):
         top, left = divmod(tap, size)
         enlarged = enlarged + padded[..., top : top + height, left : left + width] * weights[:, None]
     return F.pixel_shuffle(enlarged.flatten(1, 2), scale)

@@ -44,7 +44,7 @@ def modulated_deform_conv(
         ShapeError: channels of ``offset`` or ``mask`` do not fit, or ``C`` is not a multiple of ``groups``.
     """
     n, channels, height, width = features.shape
-    out_channels, _, kernel, _ = weight.shape
+    kernel = weight.shape[-1]
     taps = kernel * kernel
     masks = groups * taps if mask is None else mask.shape[1]
     if channels % groups or offset.shape[1] != groups * taps * 2 or masks != groups * taps:
@@ -69,7 +69,7 @@ def modulated_deform_conv(
         if mask is not None:
             fetched = fetched * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
         columns_NCHW = fetched.reshape(n, channels * taps, height, width)
-    return F.conv2d(columns_NCHW, weight.reshape(out_channels, channels * taps, 1, 1), bias)
+    return F.conv2d(columns_NCHW, weight.flatten(1)[:, :, None, None], bias)
 
 
 class ModulatedDeformConv(nn.Module):

@@ -99,7 +99,8 @@ class SPyNet(nn.Module):
 
     def pyramid(self, pictures: Tensor) -> list[Tensor]:
         """Normalised pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
-        fitting = [-(-side // 2 ** (LEVELS - 1)) * 2 ** (LEVELS - 1) for side in pictures.shape[-2:]]
+        step = 2 ** (LEVELS - 1)
+        fitting = [(side + step - 1) // step * step for side in pictures.shape[-2:]]
         pictures = pictures.to(self.mean.dtype)
         levels = [(_resize(pictures, *fitting) - self.mean) / self.std]
         for _ in range(LEVELS - 1):
