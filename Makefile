@@ -29,7 +29,7 @@ check: $(READY)  ## format, lint, types, and the floors of the architecture
 
 notebooks: $(READY)  ## run the notebooks as tests; they are committed without outputs
 	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "strip them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
-	$(BIN)/pytest -q --nbval-lax --nbval-current-env notebooks/
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks/
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/

@@ -52,7 +52,8 @@ def table(results: Results, data: str, rows: Sequence[str] = ()) -> str:
         if difference and teacher and plain:
             shared = sorted(values.keys() & plain.keys())
             mine, theirs = (statistics.fmean(held[seed] for seed in shared) for held in (values, plain))
-            share = f"{gap_closed(theirs, mine, teacher['psnr_y_db']):.0%}"
+            closed = gap_closed(theirs, mine, teacher["psnr_y_db"])
+            share = f"{round(closed, 2) + 0.0:.0%}"  # never -0%
         cells = [ROWS[name].label, _spread(list(values.values()), 2), told, str(len(values)), share]
         cells.append("" if name == PLAIN else verdict(difference))
         cells.append(_spread(list(results.values(name, data, "ssim_y").values()), 4))
