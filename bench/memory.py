@@ -14,7 +14,6 @@ was after the imports. All lines of a task must be nearly equal.
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import time
@@ -29,6 +28,7 @@ from workbench.evaluation.evaluate import evaluate
 from workbench.inference import upscale_stream
 from workbench.metrics.scorer import Scorer
 from workbench.models.bicubic import Bicubic
+from workbench.process import peak_bytes
 
 WIDTH, HEIGHT, MARGIN = 1920, 1080, 64
 EVERY = 100
@@ -38,9 +38,8 @@ Peak = Callable[[int], None]
 
 
 def peak_mb() -> float:
-    """Resident memory of this process at its highest, in megabytes."""
-    units = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * units / 1e6
+    """What this process has held at most, in megabytes."""
+    return peak_bytes() / 1e6
 
 
 class Footage:

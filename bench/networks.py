@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -42,6 +41,7 @@ from workbench.models.parts.flow import SPyNet
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
 from workbench.models.zoo import NETWORKS, build
+from workbench.process import peak_bytes
 from workbench.scenes import write_atomic
 from workbench.training.machine import set_up_process
 
@@ -231,8 +231,7 @@ def memory(name: str, frames: int, size: tuple[int, int]) -> None:
     network, done, began = build(name), 0, time.perf_counter()
     for chunk in chunks(network, low):
         done = chunk.last
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes here
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    peak = peak_bytes() / 1e9
     seconds = time.perf_counter() - began
     verdict = "under" if peak < MEMORY_LIMIT_GB else "OVER"
     print(

@@ -276,7 +276,7 @@ def test_too_little_is_refused_with_how_much_is_needed():
 
 def test_a_plan_is_followed(odd, tmp_path):
     network = build("vespcn_paper").eval()
-    memory = 10 * (peak_bytes() or 10**9)
+    memory = 10 * peak_bytes()
     made = upscale_file(odd, tmp_path / "out", network, memory=memory)
     assert made.plan.chunk_frames == 16
     assert made.plan.tile is None

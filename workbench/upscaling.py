@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -31,6 +30,7 @@ from workbench.models.exported import ExportedClips, ExportedWindows
 from workbench.models.held import Appetite, appetite
 from workbench.models.tiled import FADE, enough, tiled
 from workbench.models.video_sr import VideoSR
+from workbench.process import peak_bytes
 
 CONTEXT = 8
 """Frames on either side of a stretch for networks that depend on the whole clip, see ``inference.upscale_stream``."""
@@ -90,7 +90,7 @@ class Outcome:
         height: likewise.
         seconds: it took, planning not counted.
         fault: why there are fewer frames, or None.
-        peak_bytes: what the process has held at most since it started; None where the system does not tell.
+        peak_bytes: what the process has held at most since it started.
         plan: how it was done.
     """
 
@@ -101,7 +101,7 @@ class Outcome:
     height: int
     seconds: float
     fault: str | None
-    peak_bytes: int | None
+    peak_bytes: int
     plan: Plan
 
     @property
@@ -332,16 +332,6 @@ def _needed(
     if device.type == "cuda":
         return round(on_device)
     return round(STARTING_BYTES + on_device + pixels * (PICTURE_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES))
-
-
-def peak_bytes() -> int | None:
-    """What the process has taken at most since it started; None where the system does not tell."""
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset
-    import resource
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
 
 
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}

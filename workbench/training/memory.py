@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
 import psutil
 import torch
 
 from workbench.config import RunConfig
+from workbench.process import peak_bytes
 
 MIB = 2**20
 
@@ -52,10 +51,5 @@ def free_memory_mib(device: torch.device) -> float:
 def peak_memory_mib(device: torch.device) -> float:
     """The most memory this process has held so far, in MiB: of the GPU where it computes on one, else its own."""
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    if sys.platform == "win32":
-        return psutil.Process().memory_info().peak_wset / 2**20
-    import resource  # not on Windows
-
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most / 2**20 if sys.platform == "darwin" else most / 2**10
+        return torch.cuda.max_memory_allocated(device) / MIB
+    return peak_bytes() / MIB
