@@ -9,6 +9,7 @@ import difflib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.errors import ConfigError
@@ -168,6 +169,28 @@ class Optimiser:
     """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
 
 
+LEAST: dict[str, int] = {
+    "steps": 1,
+    "data.crop": 8,
+    "data.frames": 1,
+    "data.batch": 1,
+    "snapshot_every": 1,
+    "save_every": 1,
+    "distillation.memory_channels": 1,
+    "distillation.memory_stride": 1,
+    "threads": 0,
+    "watch_every": 0,
+    "data.fixed": 0,
+    "data.views": 1,
+    "data.workers": 0,
+    "optimiser.accumulate": 1,
+    "imitation_weight": 0,
+}
+"""Numbers that cannot be smaller; forms say so beforehand."""
+
+SCALES = (2, 3, 4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """One training: who learns, from whom, on what, for how long."""
@@ -210,26 +233,11 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is computed."""
         _check_kinds(self)
-        for name, value, least in (
-            ("steps", self.steps, 1),
-            ("data.crop", self.data.crop, 8),
-            ("data.frames", self.data.frames, 1),
-            ("data.batch", self.data.batch, 1),
-            ("snapshot_every", self.snapshot_every, 1),
-            ("save_every", self.save_every, 1),
-            ("distillation.memory_channels", self.distillation.memory_channels, 1),
-            ("distillation.memory_stride", self.distillation.memory_stride, 1),
-            ("threads", self.threads, 0),
-            ("watch_every", self.watch_every, 0),
-            ("data.fixed", self.data.fixed, 0),
-            ("data.views", self.data.views, 1),
-            ("data.workers", self.data.workers, 0),
-            ("optimiser.accumulate", self.optimiser.accumulate, 1),
-            ("imitation_weight", self.imitation_weight, 0),
-        ):
+        for name, least in LEAST.items():
+            value = attrgetter(name)(self)
             if value < least:
                 raise ConfigError(f"{name}: want {least} or more, got {value}")
-        if self.data.scale not in (2, 3, 4):
+        if self.data.scale not in SCALES:
             raise ConfigError(f"data.scale: want 2, 3 or 4, got {self.data.scale}")
         if not self.student.name:
             raise ConfigError("student.name: a run needs a student; see `workbench networks`")

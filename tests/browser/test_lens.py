@@ -4,12 +4,17 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from workbench.data.video import read_video
+from workbench.runs import Run
 from workbench.scenes import read_scene
+from workbench.views.colours import DIVERGING, SEQUENTIAL
 
 pytestmark = pytest.mark.browser
 
 LENS = ".lens[data-frame]"
+MINUS = "\N{MINUS SIGN}"
 
 
 @pytest.fixture
@@ -149,6 +154,335 @@ class TestPixels:
         assert "no map" not in lens.locator(f"{LENS} .lens-label.right").inner_text()
 
 
+def panel(page, name):
+    page.locator(f"{LENS} [data-panel={name}]").click()
+
+
+def wait_state(page, condition):
+    page.wait_for_function(f"(s => {condition})(document.querySelector('{LENS}').lens.state)")
+
+
+def ramp(stops):
+    """256 colours between the stops, as the page draws them."""
+    rgb = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops], float)
+    at = np.linspace(0, len(stops) - 1, 256)
+    return np.stack([np.interp(at, range(len(stops)), rgb[:, c]) for c in range(3)], 1)
+
+
+def grey(scene, overlay, frame):
+    """The values of a map as its 8-bit picture holds them."""
+    with Image.open(scene.overlay_path(overlay, frame)) as picture:
+        levels = np.asarray(picture.convert("L")).astype(float)
+    return overlay.low + levels / 255 * (overlay.high - overlay.low)
+
+
+class TestZoom:
+    def test_every_cell_shows_the_same_pixels_enlarged(self, lens, scene, tmp_path):
+        part(lens, "loupe").uncheck()
+        layout(lens, "grid")
+        choose(lens, "zoom", "8")
+        lens.locator(LENS).focus()
+        for _ in range(3):
+            lens.keyboard.press("Shift+ArrowRight")
+        lens.keyboard.press("Shift+ArrowDown")
+        left, top = state(lens)["pan"]
+        assert left > 0
+        for index, key in ((0, "high"), (4, "teacher")):
+            cell = lens.locator(f"{LENS} .lens-cell").nth(index)
+            cell.scroll_into_view_if_needed()
+            cell.screenshot(path=tmp_path / "cell.png")
+            with Image.open(tmp_path / "cell.png") as picture:
+                drawn = np.asarray(picture.convert("RGB"))[4::8, 4::8]
+            rows, columns = drawn.shape[0] - 1, drawn.shape[1] - 1  # a last square may be cut
+            expected = scene.frame(key, 0)[top : top + rows, left : left + columns]
+            np.testing.assert_array_equal(drawn[5:rows, :columns], expected[5:])  # the name lies over the first rows
+
+    def test_dragging_moves_every_cell(self, lens):
+        layout(lens, "grid")
+        choose(lens, "zoom", "8")
+        box = lens.locator(f"{LENS} .lens-cell").first.bounding_box()
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        before = state(lens)["pan"]
+        lens.mouse.move(x, y)
+        lens.mouse.down()
+        lens.mouse.move(x - 40, y - 16, steps=4)
+        lens.mouse.up()
+        pan = state(lens)["pan"]
+        assert [pan[0] - before[0], pan[1] - before[1]] == [5, 2]
+        moved = lens.locator(f"{LENS} .lens-sheet").evaluate_all("all => all.map(sheet => sheet.style.transform)")
+        assert set(moved) == {f"translate({-8 * pan[0]}px, {-8 * pan[1]}px)"}
+        lens.locator(LENS).focus()
+        lens.keyboard.press("0")
+        assert (state(lens)["zoom"], state(lens)["pan"]) == ("fit", [0, 0])
+
+
+class TestLoupe:
+    def test_says_the_error_and_the_map_of_every_method(self, lens, scene):
+        choose(lens, "overlay", "attention")
+        show(lens, 1)
+        x, y = state(lens)["point"]
+        truth = scene.frame("high", 1)[y, x].astype(int)
+        for index, method in enumerate(scene.methods):
+            box = lens.locator(f"{LENS} .lens-patch").nth(index)
+            error = enlarged(scene.frame(method.key, 1), scene)[y, x] - truth
+            words = "error " + " ".join(f"{v:+d}".replace("-", MINUS) if v else "0" for v in error)
+            assert box.locator(".lens-error").inner_text() == ("" if method.key == "high" else words)
+            mapped = [o for o in scene.overlays if o.kind == "attention" and o.method == method.key]
+            said = box.locator(".lens-attention").inner_text()
+            if mapped:
+                assert float(said.removeprefix("map ")) == pytest.approx(
+                    grey(scene, mapped[0], 1)[y // 4, x // 4], rel=1e-2
+                )
+            else:
+                assert said == ""
+
+    def test_zooms_by_whole_numbers_and_all_patches_move_together(self, lens, scene):
+        choose(lens, "enlarge", "8")
+        canvas = lens.locator(f"{LENS} .lens-patch canvas")
+        sizes = canvas.evaluate_all("all => all.map(c => [c.width, c.getBoundingClientRect().width])")
+        assert all(shown == pytest.approx(8 * pixels) for pixels, shown in sizes)
+        before, box = state(lens)["point"], canvas.nth(2).bounding_box()
+        x, y = box["x"] + 40, box["y"] + 40
+        lens.mouse.move(x, y)
+        lens.mouse.down()
+        lens.mouse.move(x + 32, y - 16, steps=4)
+        lens.mouse.up()
+        assert state(lens)["point"] == [before[0] - 4, before[1] + 2]
+        part(lens, "patches").focus()
+        lens.keyboard.press("ArrowRight")
+        x, y = state(lens)["point"]
+        assert (x, y) == (before[0] - 3, before[1] + 2)
+        said = lens.locator(f"{LENS} .lens-colour").all_inner_texts()
+        for text, method in zip(said, scene.methods, strict=True):
+            assert text == " ".join(map(str, enlarged(scene.frame(method.key, 0), scene)[y, x])), method.key
+
+
+class TestSlice:
+    def test_is_the_row_of_every_frame(self, lens, scene):
+        show(lens, 3)
+        lens.locator(LENS).focus()
+        lens.keyboard.press("x")
+        lens.keyboard.press("ArrowDown")
+        row = state(lens)["row"]
+        assert row == scene.height // 2 + 1
+        shown = [m.key for m in scene.methods if m.key != "low"]
+        assert lens.locator(f"{LENS} .lens-slice").count() == len(shown)
+        lens.wait_for_function(f"document.querySelector('{LENS} [data-part=cutting]').textContent === ''")
+        for index, key in enumerate(shown):
+            np.testing.assert_array_equal(rgb(lens, f"readSlice({index})"), scene.clip(key)[:, row], err_msg=key)
+        mark = lens.locator(f"{LENS} .lens-slice .lens-now").first
+        assert mark.evaluate("mark => mark.style.top") == "25%"  # frame 3 of 12
+
+    def test_a_click_on_a_picture_chooses_the_row_and_one_on_a_slice_the_frame(self, lens, scene):
+        panel(lens, "slice")
+        cell = lens.locator(f"{LENS} .lens-cell")
+        cell.scroll_into_view_if_needed()
+        box = cell.bounding_box()
+        cell.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.75 + 1})
+        assert state(lens)["row"] == 36
+        assert part(lens, "row").input_value() == "36"
+        slice_ = lens.locator(f"{LENS} .lens-slice").nth(1)
+        slice_.scroll_into_view_if_needed()
+        box = slice_.bounding_box()
+        slice_.click(position={"x": box["width"] * 0.5 + 2, "y": box["height"] * 7.5 / 12})
+        wait_frame(lens, 7)
+        assert state(lens)["point"] == [32, 36]
+
+
+class TestLooks:
+    def test_maps_and_differences_lie_on_one_scale(self, lens, scene):
+        show(lens, 2)
+        panel(lens, "looks")
+        show(lens, 2)
+        maps = {o.method: o for o in scene.overlays if o.kind == "attention"}
+        names = lens.locator(f"{LENS} .lens-look .lens-name").all_inner_texts()
+        assert names == ["Distilled student", "Teacher", f"Distilled student {MINUS} Teacher"]
+        high = max(o.high for o in maps.values())
+        theirs, ours = grey(scene, maps["teacher"], 2), grey(scene, maps["distilled"], 2)
+        drawn = rgb(lens, "readLook(1)").astype(float)
+        np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[(theirs / high * 255).round().astype(int)], atol=1)
+        said = lens.locator(f"{LENS} [data-part=scales] .lens-numbers").nth(1).inner_text().split()
+        assert float(said[0]) == -float(said[2])
+        assert float(said[1]) == 0
+        level = ((ours - theirs) / float(said[2]) + 1) * 127.5
+        drawn = rgb(lens, "readLook(2)").astype(float)
+        reach = np.abs(np.diff(ramp(DIVERGING), axis=0)).max() + 1  # a rounded level may fall to its neighbour
+        np.testing.assert_allclose(drawn, ramp(DIVERGING)[level.round().clip(0, 255).astype(int)], atol=reach)
+
+    def test_says_the_overlap_of_the_frame_and_the_value_under_the_pointer(self, lens, scene):
+        panel(lens, "looks")
+        show(lens, 5)
+        maps = {o.method: scene.array(o)[5].astype(float) for o in scene.overlays if o.kind == "attention"}
+        a, b = maps["distilled"].ravel(), maps["teacher"].ravel()
+        cosine = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
+        look = lens.locator(f"{LENS} .lens-look").nth(2)
+        look.locator("canvas").scroll_into_view_if_needed()
+        box = look.locator("canvas").bounding_box()
+        look.locator("canvas").hover(position={"x": box["width"] * 0.5 + 1, "y": box["height"] * 0.5 + 1})
+        words = look.locator(".lens-caption").inner_text()
+        here = maps["distilled"][6, 8] - maps["teacher"][6, 8]
+        assert float(words.split(" here")[0]) == pytest.approx(here, abs=2 * scene.overlays[0].high / 255)
+        assert f"overlap {cosine:.3f}" in words
+        assert "Overlap with the teacher" in part(lens, "agreement").inner_text()
+
+
+def test_what_they_remember_a_dip_is_a_click_away(watched, home):
+    folder = home / "scenes" / "wide"
+    with np.load(folder / "arrays.npz") as file:
+        arrays = dict(file)
+    arrays["memory.distilled"][3, :4] *= -1  # half of the channels remember the opposite
+    np.savez_compressed(folder / "arrays.npz", **arrays)
+    page = watched.open("?scene=wide")
+    page.wait_for_selector(LENS)
+    last = arrays["memory.teacher"][-1].astype(float)
+    index = np.sqrt(last.var((1, 2)).mean() / (last**2).mean())
+    assert 0.1 < index < 0.3
+    said = part(page, "verdict").inner_text()
+    assert said.startswith("On this clip thin")
+    assert f"collapse index {index:.2f}" in said
+    words = page.locator(f"{LENS} .lens-strip-words")
+    assert "frame 1: 1.000" in words.inner_text()
+    words.locator("button").click()
+    wait_frame(page, 3)
+    ours, theirs = (arrays[f"memory.{key}"][3].astype(float).ravel() for key in ("distilled", "teacher"))
+    cosine = (ours * theirs).sum() / np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
+    assert f"frame 4: {cosine:.3f}" in words.inner_text()
+    strip = page.locator(f"{LENS} .lens-strip")
+    strip.click(position={"x": strip.bounding_box()["width"] * 0.5, "y": 5})
+    wait_frame(page, 2)
+
+
+def test_worst_frames_come_first_and_are_a_click_away(lens, scene):
+    panel(lens, "worst")
+    curve = next(curve for curve in scene.curves if curve.key == "psnr_y_db")
+    thumbs = lens.locator(f"{LENS} .lens-thumbs button")
+    for method in ("distilled", "plain"):
+        choose(lens, "worst-of", method)
+        order = np.argsort(curve.series[method], kind="stable").tolist()
+        assert thumbs.evaluate_all("all => all.map(one => Number(one.dataset.at))") == order
+    thumbs.nth(4).click()
+    wait_frame(lens, order[4])
+    lens.locator(f"{LENS} .chart-title", has_text="T-diff").click()  # lower is better, and the first frame has none
+    values = next(curve for curve in scene.curves if curve.key == "t_diff").series["plain"]
+    worst = int(np.argmax([value if value is not None else -1 for value in values]))
+    assert thumbs.first.get_attribute("data-at") == str(worst)
+    assert thumbs.count() == 11
+
+
+class TestFigure:
+    def test_holds_the_pixels_that_are_shown(self, lens, scene):
+        layout(lens, "grid")
+        show(lens, 6)
+        made = rgb(lens, "readFigure()")
+        scale = 480 // scene.width
+        first = scene.frame("high", 6).repeat(scale, 0).repeat(scale, 1)
+        np.testing.assert_array_equal(made[8 : 8 + len(first), 8 : 8 + first.shape[1]], first)
+        below = made[8 + len(first) : 8 + len(first) + 18, 8 : 8 + first.shape[1]]
+        assert below.min() < 100  # the name
+        assert made[-40:, :, :].min() < 100  # where it comes from
+
+    def test_is_saved_under_a_telling_name(self, lens):
+        with lens.expect_download() as saved:
+            part(lens, "save").click()
+        assert saved.value.suggested_filename == "disc-frame1-wipe.png"
+        with Image.open(saved.value.path()) as picture:
+            assert picture.format == "PNG"
+
+    def test_the_clip_on_show_is_saved_without_a_loss(self, lens, scene):
+        choose(lens, "left", "low")
+        with lens.expect_download() as saved:
+            part(lens, "film").click()
+        assert saved.value.suggested_filename == "disc-low-distilled-lossless.webm"
+        read = read_video(saved.value.path()).frames
+        low = scene.clip("low").repeat(4, 1).repeat(4, 2)
+        np.testing.assert_array_equal(read, np.concatenate([low, scene.clip("distilled")], 2))
+        assert part(lens, "status").inner_text() == ""
+
+    def test_is_copied(self, lens):
+        lens.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        part(lens, "copy").click()
+        lens.wait_for_function(f"document.querySelector('{LENS} [data-part=status]').textContent !== ''")
+        assert part(lens, "status").inner_text() == "The figure is on the clipboard."
+        kinds = lens.evaluate("navigator.clipboard.read().then(items => items[0].types)")
+        assert kinds == ["image/png"]
+
+
+class TestLinks:
+    def test_the_address_brings_the_same_view_back(self, lens, watched):
+        layout(lens, "difference")
+        choose(lens, "left", "teacher")
+        choose(lens, "gain", "8")
+        lens.locator(LENS).focus()
+        for key in ("x", "w", "+", "+", "+"):
+            lens.keyboard.press(key)
+        choose(lens, "enlarge", "6")
+        box = lens.locator(f"{LENS} .lens-cell").bounding_box()
+        lens.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
+        lens.locator(f"{LENS} .chart-title", has_text="SSIM-Y").click()
+        show(lens, 9)
+        lens.wait_for_function("location.search.includes('frame=10') && location.search.includes('score=ssim_y')")
+        link, drawn, before = lens.url.removeprefix(watched.address), rgb(lens, "readCell(0)"), state(lens)
+        assert "scene=disc" in link
+        assert lens.evaluate("history.length") <= 2  # replaced, not piled up
+        page = watched.open(link)
+        page.wait_for_selector(LENS)
+        wait_frame(page, 9)
+        assert state(page) == before
+        np.testing.assert_array_equal(rgb(page, "readCell(0)"), drawn)
+
+    def test_a_zoomed_part_comes_back(self, lens, watched):
+        layout(lens, "grid")
+        choose(lens, "zoom", "8")
+        lens.locator(LENS).focus()
+        lens.keyboard.press("Shift+ArrowRight")
+        pan = state(lens)["pan"]
+        lens.wait_for_function(f"location.search.includes('box={pan[0]},')")
+        page = watched.open(lens.url.removeprefix(watched.address))
+        page.wait_for_selector(LENS)
+        assert (state(page)["zoom"], state(page)["pan"]) == (8, pan)
+
+    def test_nonsense_in_the_address_is_passed_over(self, watched):
+        words = "frame=1e9&layout=<b>&left=nobody&map=../x&zoom=7&box=a,b,c,d&at=NaN,1&panels=slice,%00&row=-4&gain=3"
+        page = watched.open(f"?scene=disc&{words}&channel=x")
+        page.wait_for_selector(LENS)
+        wait_frame(page, 11)
+        expected = {"layout": "wipe", "left": "plain", "overlay": "", "zoom": "fit", "pinned": False, "gain": 4}
+        expected |= {"panels": ["slice"], "row": 0, "channel": 0}
+        assert {name: state(page)[name] for name in expected} == expected
+
+    def test_other_words_of_the_address_stay(self, watched):
+        page = watched.open("?scene=disc&__theme=dark")
+        page.wait_for_selector(LENS)
+        show(page, 2)
+        page.wait_for_function("location.search.includes('frame=3')")
+        assert "__theme=dark" in page.url
+
+
+def test_a_second_slider_goes_through_the_training_and_every_panel_follows(watched, home):
+    page = watched.open("run?run=mine&step=0&frame=5&panels=slice,looks")
+    page.wait_for_selector(LENS)
+    wait_state(page, "s.scene === 'mine-0' && s.frame === 4")
+    assert part(page, "trained").inner_text() == "step 0"
+    page.locator(LENS).focus()
+    page.keyboard.press("]")
+    page.keyboard.press("]")
+    wait_state(page, "s.scene === 'mine-400'")
+    assert "step 400 (snapshot 3 of 3)" in page.locator("#run-progress").inner_text()
+    part(page, "step").fill("1")
+    wait_state(page, "s.scene === 'mine-200'")
+    assert state(page)["frame"] == 4
+    page.wait_for_function("location.search.includes('step=200')")
+    snapshot = Run(home / "runs" / "mine").snapshot(200)
+    shown = [m.key for m in snapshot.methods]
+    layout(page, "grid")
+    page.wait_for_function(f"document.querySelector('{LENS} [data-part=cutting]').textContent === ''")
+    show(page, 4)
+    sliced = [key for key in shown if key != "low"]
+    row, at = state(page)["row"], sliced.index("student")
+    np.testing.assert_array_equal(rgb(page, f"readSlice({at})"), snapshot.clip("student")[:, row])
+    np.testing.assert_array_equal(rgb(page, f"readCell({at})"), snapshot.frame("student", 4))
+
+
 class TestHandling:
     def test_keys(self, lens):
         lens.locator(LENS).focus()
@@ -166,8 +500,19 @@ class TestHandling:
         assert state(lens)["overlay"] == "attention"
         lens.keyboard.press("l")
         assert not part(lens, "side").is_visible()
+        for key, name in (("x", "slice"), ("a", "looks"), ("w", "worst")):
+            lens.keyboard.press(key)
+            assert part(lens, name).is_visible()
+            lens.keyboard.press(key)
+            assert not part(lens, name).is_visible()
+        for key, zoom in (("+", 1), ("+", 2), ("-", 1), ("0", "fit")):
+            lens.keyboard.press(key)
+            assert state(lens)["zoom"] == zoom
+        lens.keyboard.press("]")  # no training steps here: nothing happens
+        assert not part(lens, "stepping").is_visible()
         lens.keyboard.press("?")
         assert "first, last frame" in part(lens, "help").inner_text()
+        assert "worst frames first" in part(lens, "help").inner_text()
 
     def test_keys_meant_for_a_control_stay_there(self, lens):
         lens.locator(LENS).focus()
@@ -290,6 +635,7 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         page.wait_for_function("document.querySelector('#heard input').value === '1'")
         page.locator("#go").click()
         wait_frame(page, 7)
+        page.context.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -314,6 +660,9 @@ class TestFailures:
             assert part(page, "status").inner_text() == "Distilled student, frame 4: not a readable picture"
             show(page, 4)
             assert part(page, "status").inner_text() == ""
+            panel(page, "slice")
+            page.get_by_text("2 pictures are missing.").wait_for()
+            page.context.close()  # a page that loses its server says so
         finally:
             app.close()
 
@@ -334,6 +683,7 @@ class TestFailures:
             page.wait_for_function(
                 f"document.querySelector('{LENS}').querySelector('[data-part=status]').textContent === ''"
             )
+            page.context.close()  # a page that loses its server says so
         finally:
             app.close()
 
@@ -344,5 +694,6 @@ class TestFailures:
         try:
             page = pages(url).open()
             page.get_by_text("No scene yet").wait_for()
+            page.context.close()  # a page that loses its server says so
         finally:
             app.close()

@@ -1,8 +1,14 @@
-"""The two pages, with folders that change while somebody looks."""
+"""The pages, with folders that change while somebody looks."""
+
+import sys
+import textwrap
+import time
 
 import pytest
 
-from workbench.runs import RunWriter
+from tests.films import encode, numbered
+from workbench.config import changed
+from workbench.runs import Run, RunWriter, create_run
 
 pytestmark = pytest.mark.browser
 
@@ -181,6 +187,7 @@ def test_the_first_run_appears_by_itself(pages, specimens, tmp_path):
         run = specimens.make_run(tmp_path / "runs" / "first")
         specimens.add_snapshot(run, 0)
         wait_scene(page, "first-0")
+        page.context.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -202,5 +209,190 @@ def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(pages, specimens
         wait_scene(page, "new-0")
         assert page.locator("#run input").input_value() == "new · queued"
         assert lens(chosen)["scene"] == "old-0"
+        page.context.close()  # a page that loses its server says so
     finally:
         app.close()
+
+
+# The pages that need more than folders: what computes is stood in for by small scripts, but for one real training.
+
+
+def script(text):
+    lead = "import json, sys, time\norder = json.load(sys.stdin)\ndef tell(**w): print(json.dumps(w), flush=True)\n"
+    return [sys.executable, "-c", lead + textwrap.dedent(text)]
+
+
+ROWS = [
+    {"name": "small", "role": "student", "parameters": 1000, "frames": 3, "feature_channels": 16, "year": 2017,
+     "paper": "A <b>paper</b>", "what": "a small one", "macs": 2_000_000_000},
+    {"name": "large", "role": "teacher", "parameters": 9000, "frames": None, "feature_channels": 0, "year": 2019,
+     "paper": "Another", "what": "a large one", "macs": 30_000_000_000},
+]  # fmt: skip
+WORK = {
+    "estimate": "tell(done={'seconds_per_step': 2.0, 'peak_mib': 512.0, 'free_mib': 2048.0, 'fits': True})",
+    "networks": f"tell(done={{'rows': {ROWS!r}, 'size': '180x120'}})",
+    "speed": """
+        one = {'parameters': 1, 'macs': 1, 'seconds_per_frame': 0.25, 'peak_bytes': 2**20}
+        seen = [one | {'name': name} for name in order['names']]
+        tell(done={'rows': seen, 'conditions': 'here and now'})
+    """,
+    "enlarge": """
+        import importlib.util, pathlib
+        spec = importlib.util.spec_from_file_location('specimens', 'tests/specimens.py')
+        made = importlib.util.module_from_spec(spec); spec.loader.exec_module(made)
+        if order['methods'] == ['bicubic']:
+            tell(say='for a long time'); time.sleep(60)
+        made.make_scene(pathlib.Path(order['folder']), frames=2, title=order['title'])
+        tell(done={'scene': 'x'})
+    """,
+}
+
+
+@pytest.fixture
+def whole(pages, tmp_path):
+    """A studio that can do everything, and its folder of runs."""
+    from workbench.views.studio import Services, launch
+
+    services = Services(
+        prepare=create_run,
+        names=lambda: {"student.name": ["vespcn", "vespcn_s"]},
+        command=lambda kind: script(WORK[kind]),
+        methods=lambda: {"bicubic": "Bicubic", "teacher": "Teacher"},
+    )
+    app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quiet=True, wait=False)
+    yield pages(url), tmp_path / "runs"
+    app.close()
+
+
+class TestTrain:
+    def test_a_training_from_the_form_to_its_end(self, whole):
+        """Start, follow, kill, reload, resume: with the real worker."""
+        watched, home = whole
+        page = watched.open("train")
+        page.locator("#train-preset").select_option("smoke")
+        page.wait_for_function("document.getElementById('setting-steps').value === '2'")
+        page.locator("[id='setting-steps']").fill("4000")
+        page.locator("#train-name").fill("mine")
+        page.locator("#train-go").click()
+        wait_text(page, "#train-note", "mine is laid out")
+        second = watched.open("train")
+        wait_text(second, "#train-progress", "step")
+        page.locator("#train-name").fill("another")
+        page.locator("#train-go").click()
+        wait_text(page, "#train-problem", "mine is training on this machine")
+        assert not (home / "another").exists()
+        deadline = time.monotonic() + 60
+        while Run(home / "mine").status().step < 3 and time.monotonic() < deadline:
+            time.sleep(0.2)
+        page.locator("#train-stop").click()
+        page.wait_for_function("!document.querySelector('#train-resume').disabled", timeout=30000)
+        assert Run(home / "mine").status().state == "stopped"
+        wait_text(second, "#train-progress", "Stopped")
+        page.reload()
+        wait_text(page, "#train-progress", "Stopped")
+        steps = [row["step"] for row in Run(home / "mine").metrics()]
+        assert steps == list(range(1, len(steps) + 1))
+
+    def test_a_setting_that_cannot_be_is_marked(self, whole):
+        page = whole[0].open("train")
+        page.locator("[id='setting-data.frames']").wait_for(state="attached")
+        page.evaluate("document.getElementById('setting-data.frames').value = '0'")
+        page.locator("#train-go").click()
+        wait_text(page, "#train-problem", "data.frames: want 1 or more, got 0")
+        assert page.locator("[id='setting-data.frames']").is_visible()  # its group was opened
+        assert page.locator(".setting.wrong").count() == 1
+
+    def test_an_estimate(self, whole):
+        page = whole[0].open("train")
+        page.locator("[id='setting-steps']").fill("1800")
+        page.locator("#train-measure").click()
+        wait_text(page, "#train-estimate", "About 1:00:00 for 1,800 steps")
+
+    def test_duplicate_fills_the_form(self, whole, specimens):
+        watched, home = whole
+        specimens.say(create_run(home / "old", changed(specimens.RunConfig(), {"seed": 77})), "finished", 2)
+        page = watched.open("train")
+        wait_text(page, "#train-progress", "Finished")
+        page.locator("#train-start").click()
+        wait_text(page, "#train-note", "The settings of old")
+        assert page.locator("[id='setting-seed']").input_value() == "77"
+
+
+class TestRuns:
+    def test_two_runs_beside_each_other(self, whole, specimens):
+        watched, home = whole
+        for name, steps in (("one", 100), ("two", 300)):
+            run = specimens.make_run(home / name, steps=steps)
+            specimens.add_rows(run, range(1, 31))
+            specimens.say(run, "stopped", 30)
+        page = watched.open("runs")
+        page.get_by_label("compare one").check()
+        wait_text(page, "#runs-detail", "Loss terms")
+        page.get_by_label("compare two").check()
+        wait_text(page, "#runs-detail", "Settings that differ")
+        assert "steps\t100\t300" in page.locator("#runs-detail").inner_text()
+        total = page.locator("#runs-detail figure").nth(1).locator(".chart-line").last
+        before, share = total.get_attribute("d"), page.locator("#runs-shares").inner_text()
+        page.locator("[data-term=spatial]").fill("-6")  # the left end: 0
+        assert "spatial 0.0 %" in page.locator("#runs-shares").inner_text() != share
+        assert "re-weighed" in page.locator("#runs-detail").inner_text()
+        assert total.get_attribute("d") != before
+        page.locator("#runs-reset").click()
+        assert page.locator("#runs-shares").inner_text() == share
+        page.locator("#runs-filter").fill("tw")
+        assert page.locator("tr[data-run]").count() == 1
+
+    def test_empty(self, whole):
+        wait_text(whole[0].open("runs"), "#runs-board", "No run yet")
+
+
+class TestVideo:
+    def test_from_upload_to_deletion(self, whole, tmp_path):
+        film = encode(tmp_path / "<i>film</i>.mp4".replace("/", ""), numbered(12, 96, 128))
+        page = whole[0].open("video")
+        page.locator("#video-file").set_input_files(film)
+        wait_text(page, "#video-choose", "128x96 · 12 frames")
+        assert "<i>film<i>.mp4" in page.locator("#video-choose").inner_text()
+        page.locator("#video-go").click()
+        page.locator("[data-scene]").wait_for(timeout=20000)
+        with page.expect_download() as taken:
+            page.get_by_role("link", name="scores (json)").click()
+        assert taken.value.suggested_filename.endswith("scores.json")
+        page.get_by_role("link", name="Compare", exact=True).last.click()
+        page.wait_for_selector(".lens[data-frame]")
+        assert "your video" in page.locator("#scene input").input_value()
+        page.go_back()
+        page.get_by_role("button", name="Delete").click()
+        page.get_by_role("button", name="Delete for good?").click()
+        wait_text(page, "#video-results", "Nothing yet")
+
+    def test_what_is_no_video_is_refused_kindly(self, whole, tmp_path):
+        page = whole[0].open("video")
+        (tmp_path / "a.mp4").write_text("ffconcat version 1.0")
+        page.locator("#video-file").set_input_files(tmp_path / "a.mp4")
+        wait_text(page, "#video-problem", "a.mp4: a playlist that names other files")
+
+    def test_cancel(self, whole, tmp_path):
+        page = whole[0].open("video")
+        page.locator("#video-file").set_input_files(encode(tmp_path / "a.mp4", numbered(3)))
+        page.locator("[data-method=teacher]").uncheck()
+        page.locator("#video-go").click()
+        wait_text(page, "#video-jobs", "for a long time")
+        page.reload()  # the work goes on, and the page knows of it
+        page.get_by_role("button", name="Cancel").click()
+        wait_text(page, "#video-jobs", "cancelled")
+
+
+class TestNetworks:
+    def test_the_table_and_a_measurement(self, whole):
+        page = whole[0].open("networks")
+        page.locator("[data-network=small]").wait_for(timeout=15000)
+        assert "A <b>paper</b>" in page.locator("[data-network=small]").inner_text()
+        page.locator("#networks-filter").fill("teacher")
+        assert page.locator("tr[data-network]").count() == 1
+        page.locator("#networks-filter").fill("")
+        page.get_by_label("measure small").check()
+        page.get_by_label("measure large").check()
+        page.locator("#networks-measure").click()
+        wait_text(page, "#networks-measured", "here and now")
+        assert "250.0 ms" in page.locator("#networks-measured").inner_text()

@@ -25,7 +25,7 @@ def test_says_all_that_the_lens_needs(scene):
     assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
     assert value["methods"][3]["frames"] == "lens/disc/frames/plain"
     assert value["methods"][5]["colour"] == METHODS["teacher"]
-    assert [c["key"] for c in value["curves"]] == ["psnr_y_db", "ssim_y", "t_diff", "tof"]
+    assert [c["key"] for c in value["curves"]] == ["psnr_y_db", "ssim_y", "t_diff", "tof", "gap_closed"]
     assert value["curves"][2]["series"]["plain"][0] is None  # the first frame has no change
     assert json.loads(json.dumps(value, allow_nan=False)) == value
 
@@ -48,6 +48,27 @@ def test_zero_stays_in_the_middle_of_a_diverging_scale(scene):
 def test_a_map_of_an_absent_method_is_left_out(scene):
     stray = Overlay(kind="attention", label="a", method="nobody", low=0, high=1)
     assert payload(replace(scene, overlays=(stray,)), address)["overlays"] == []
+
+
+def test_says_who_looks_and_remembers_alike(scene):
+    value = payload(scene, address)
+    attention, memory = value["overlays"]
+    assert set(attention["overlap"]) == {"distilled"}
+    assert len(attention["overlap"]["distilled"]) == 8
+    assert all(0 < overlap < 1 for overlap in attention["overlap"]["distilled"])
+    assert memory["overlap"]["distilled"] == pytest.approx([1] * 8, abs=1e-3)  # the same, but for its size
+    assert memory["reach"] is None
+    assert value["memory"]["index"] > 0.3
+    assert value["memory"]["verdict"].startswith("healthy")
+    series = scene.curves[0].series
+    gap = value["curves"][-1]["series"]["distilled"][2]
+    plain, distilled, teacher = (series[key][2] for key in ("plain", "distilled", "teacher"))
+    assert gap == pytest.approx(100 * (distilled - plain) / (teacher - plain), rel=1e-4)
+
+
+def test_a_link_only_where_one_is_given(scene):
+    assert "link" not in payload(scene, address)
+    assert payload(scene, address, link={"run": "mine", "step": "20"})["link"] == {"run": "mine", "step": "20"}
 
 
 def test_views_import_no_torch():

@@ -170,7 +170,7 @@ class TestRun:
 
     def test_resume_starts_a_worker(self, studio, monkeypatch):
         started = []
-        monkeypatch.setattr(run_folders, "start_worker", started.append)
+        monkeypatch.setattr(run_folders, "start_worker", lambda run, queue: started.append(run))
         assert "goes on" in studio.resume("0/mine")
         assert started[0].name == "mine"
 
@@ -330,5 +330,12 @@ class TestServing:
 def test_builds_without_anything_on_disk(tmp_path: Path):
     app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], start=lambda: "name")
     assert isinstance(app, gr.Blocks)
-    assert [name for _, name, _ in app.pages] == ["Home", "Run"]
+    assert [name for _, name, _ in app.pages] == [
+        "Home",
+        "Run",
+        "Train",
+        "Runs",
+        "Your video",
+        "Networks",
+    ]
     assert not app.analytics_enabled

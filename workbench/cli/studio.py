@@ -7,13 +7,17 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import tyro
 
 from workbench.cli.terminal import RUNS, SCENES, notes
 from workbench.config import PRESETS, RunConfig
-from workbench.runs import shipped, start_worker
+from workbench.errors import ConfigError
+from workbench.runs import Run, shipped, start_worker
 
 
 def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
@@ -25,19 +29,20 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
         scenes: Path = SCENES,
         port: int | None = None,
         host: str = "127.0.0.1",
-        user: str = "",
-        password: str = "",
+        name: tuple[str, ...] = (),
+        auth: str = "",
         browser: bool = True,
     ) -> int:
-        """Open the studio: compare videos side by side, follow runs.
+        """Open the studio: compare videos side by side, train, follow runs.
 
         Args:
             runs: the folder that holds your runs; those that ship are shown too.
             scenes: the folder that holds your scenes; those that ship are shown too.
             port: a free one from 7860 on where it is left out.
-            host: who may connect; anything but 127.0.0.1 needs a user and a password.
-            user: asked for before anything is shown.
-            password: the same.
+            host: who may connect; anything but 127.0.0.1 needs --auth.
+            name: further names under which browsers may ask for it, where other computers may connect.
+            auth: USER:PASSWORD, asked for before anything is shown; or a file whose first line says that, which other
+                people on this machine cannot read in the list of processes.
             browser: open a browser window.
         """
         from workbench.views import studio
@@ -51,24 +56,86 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
 
         if demo:
             notes.print(f"{start_demo()}: two minutes of live distillation, on the Run page")
-        auth = (user, password) if user else None
         blocks, url = studio.launch(
             runs=[runs, shipped("runs")],
             scenes=[scenes, shipped("scenes")],
             start=start_demo,
+            services=_services(),
             host=host,
+            names=name,
             port=port,
-            auth=auth,
+            auth=read_auth(auth) if auth else None,
             inbrowser=browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
             quiet=True,
             wait=False,
         )
+        Thread(
+            target=_names, daemon=True
+        ).start()  # torch takes seconds to import; the Train page shall not wait for it
         notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
         blocks.block_thread()
         return 0
 
     prog = "workbench demo" if demo else "workbench app"
     return tyro.cli(command, args=sys.argv[1:] if args is None else list(args), prog=prog)
+
+
+def read_auth(given: str) -> tuple[str, str]:
+    """User and password from ``USER:PASSWORD``, or from the first line of a file.
+
+    Raises:
+        ConfigError: it is neither, or one of them is empty.
+
+    Example:
+        >>> read_auth("me:a:b")
+        ('me', 'a:b')
+    """
+    line = given
+    if ":" not in given or Path(given).is_file():
+        try:
+            line = next(iter(Path(given).read_text(encoding="utf-8").splitlines()), "")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError("auth: want USER:PASSWORD, or a file whose first line says that") from error
+    user, _, password = line.strip().partition(":")
+    if not (user and password):
+        raise ConfigError("auth: want USER:PASSWORD, and neither may be empty")
+    return user, password
+
+
+def _services() -> Any:
+    """What the studio cannot do itself; torch is imported when something of it is first asked for."""
+    from workbench.cli.studio_work import command
+    from workbench.views.studio import Services
+
+    def prepare(folder: Path, config: RunConfig) -> Run:
+        from workbench.training.worker import prepare_run
+
+        return prepare_run(folder, config)
+
+    return Services(prepare=prepare, names=_names, command=command, methods=_methods)
+
+
+@cache
+def _methods() -> dict[str, str]:
+    """What a video can be enlarged by: the networks that ship."""
+    from workbench.evaluation.compare import ALIASES
+
+    return {"bicubic": "Bicubic (no network)"} | {name: label for name, (_, label) in ALIASES.items()}
+
+
+@cache
+def _names() -> dict[str, list[str]]:
+    """Names that settings can have."""
+    from workbench.data.degrade import DEGRADATIONS
+    from workbench.data.samples import samples
+    from workbench.models.weights import pretrained_names
+    from workbench.models.zoo import NETWORKS
+
+    weights = [f"pretrained:{name}" for name in pretrained_names() if name != "memory"]
+    chosen = {f"{role}.name": sorted(NETWORKS) for role in ("student", "teacher", "plain")}
+    chosen |= {f"{role}.weights": weights for role in ("student", "teacher", "plain")}
+    clips = [sample.name for sample in samples()]
+    return chosen | {"data.degradation": list(DEGRADATIONS), "data.probe": clips}
 
 
 def _demo_config() -> RunConfig:

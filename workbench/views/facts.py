@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from typing import Any
 
@@ -18,6 +20,15 @@ def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
             if there:
                 means.setdefault(curve.key, {})[method] = sum(there) / len(there)
     return means
+
+
+def scores_json(scene: Scene) -> str:
+    """Everything measured of a scene, as JSON: per frame and mean, with protocol and provenance."""
+    means = mean_scores(scene)
+    curves = [asdict(curve) | {"mean": means.get(curve.key, {})} for curve in scene.curves]
+    record = {"scene": scene.title, "frames": scene.frames, "curves": curves}
+    record |= {"protocol": dict(scene.protocol), "provenance": dict(scene.provenance)}
+    return json.dumps(record, indent=1, allow_nan=False)
 
 
 def gap_closed(scores: Mapping[str, float]) -> float | None:

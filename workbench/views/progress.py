@@ -28,9 +28,17 @@ TITLES = {
 
 
 class Tail:
-    """Loss terms of a run that may still be growing; every :meth:`read` looks only at what was appended since.
+    """The log of a run that may still be growing; every :meth:`read` looks only at what was appended since.
 
     A resumed run rewrites its log (see ``RunWriter.rewind``); that is noticed, and read from the beginning.
+
+    Attributes:
+        steps: the steps that were logged.
+        terms: the loss terms of each, unweighted, by name; None where one was not computed.
+        measures: every other number of each, likewise: gradient norm, seconds, memory, cosines, ...
+        weights: of the terms, at the last step.
+        seconds: spent in steps so far.
+        latest: the last known value of everything but the terms.
     """
 
     def __init__(self, path: Path) -> None:
@@ -44,6 +52,8 @@ class Tail:
         self._lines = 0
         self.steps: list[int] = []
         self.terms: dict[str, list[float | None]] = {}
+        self.measures: dict[str, list[float | None]] = {}
+        self.weights: dict[str, float] = {}
         self.seconds = 0.0
         self.latest: dict[str, Any] = {}
 
@@ -76,13 +86,22 @@ class Tail:
             number = self._lines
             self._forget()
             raise FolderError(f"{self.path.name}, line {number}: not a row of a run's log ({error})") from error
-        for name in [name for name in terms if name not in self.terms]:
-            self.terms[name] = [None] * len(self.steps)
+        measures = {name: float(value) for name, value in row.items() if name != "step" and _is_number(value)}
+        for there, new in ((self.terms, terms), (self.measures, measures)):
+            for name in [name for name in new if name not in there]:
+                there[name] = [None] * len(self.steps)
+            for name, values in there.items():
+                values.append(new.get(name))
         self.steps.append(step)
-        for name, values in self.terms.items():
-            values.append(terms.get(name))
+        weights = row.get("weights")
+        if isinstance(weights, dict):
+            self.weights = {str(name): float(value) for name, value in weights.items() if _is_number(value)}
         self.seconds += float(row.get("seconds") or 0)
         self.latest.update({name: value for name, value in row.items() if name != "terms" and value is not None})
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def thinned(
@@ -148,6 +167,17 @@ def words(status: Status, *, stop_after: float = 0, trained: float = 0, stopping
     return " · ".join(parts)
 
 
+def memory_verdict(index: float) -> str:
+    """What a collapse index means, in plain words."""
+    if index > 0.3:
+        return "healthy: what the teacher's memory holds differs from place to place"
+    if index < 0.1:
+        return (
+            "collapsed: the teacher's memory is nearly the same everywhere, so matching it teaches the student nothing"
+        )
+    return "thin: the teacher's memory differs little from place to place; watch whether it falls below 0.1"
+
+
 def memory_words(latest: Mapping[str, Any]) -> str:
     """One plain sentence on whether the shared memory still sees its input; empty where nothing is known.
 
@@ -156,15 +186,8 @@ def memory_words(latest: Mapping[str, Any]) -> str:
     index = latest.get("collapse_index")
     if not isinstance(index, int | float) or not math.isfinite(index):
         return ""
-    if index > 0.3:
-        verdict = "healthy: what the teacher's memory holds differs from place to place"
-    elif index < 0.1:
-        verdict = (
-            "collapsed: the teacher's memory is nearly the same everywhere, so matching it teaches the student nothing"
-        )
-    else:
-        verdict = "thin: the teacher's memory differs little from place to place; watch whether it falls below 0.1"
-    return f"Memory {verdict} (collapse index {index:.2f} at step {latest.get('step', '?')}; above 0.3 is healthy)."
+    where = f"collapse index {index:.2f} at step {latest.get('step', '?')}; above 0.3 is healthy"
+    return f"Memory {memory_verdict(index)} ({where})."
 
 
 def settings(run: Run) -> Mapping[str, Any]:

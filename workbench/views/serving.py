@@ -1,31 +1,43 @@
-"""What of the folders on disk a browser may fetch: lossless pictures of whole scenes, and nothing else.
+"""What of the folders on disk a browser may fetch: lossless pictures and clips of whole scenes, and nothing else.
 
-An address is ``lens/<kind>/<root>/<name>[/probe | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The token
-changes when ``scene.json`` does, so a picture may be kept by the browser for ever. Weights, states, logs and everything
-outside the given folders have no address; allowed paths of Gradio are not used.
+A picture: ``lens/<kind>/<root>/<name>[/probe | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The token
+changes when ``scene.json`` does, so a picture may be kept by the browser for ever. A clip, written when it is asked
+for, one at a time: ``.../films/<method>+<method>.webm``. Weights, states, logs and everything outside the given folders
+have no address; allowed paths of Gradio are not used.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import tempfile
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+from starlette.background import BackgroundTask
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from workbench.errors import FolderError
-from workbench.scenes import NAME
+from workbench.data.writing import VideoWriter
+from workbench.errors import FolderError, WorkbenchError
+from workbench.runs import Run
+from workbench.scenes import NAME, Scene, read_scene
 
 PREFIX = "lens"
 _NAME = NAME.pattern
 _ADDRESS = re.compile(
     rf"(?P<kind>scene|run)/(?P<root>\d{{1,3}})/(?P<name>{_NAME})(?:/(?P<part>probe|snapshots/\d{{7}}))?"
-    rf"/(?P<token>[0-9a-f]{{1,16}})/(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
+    rf"/(?P<token>[0-9a-f]{{1,16}})/(?:(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
+    rf"|films/(?P<film>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
 )
+MOST_PIXELS = 400_000_000
+"""Of a clip, all its frames together: about a minute of writing."""
 
 
 class Gallery:
@@ -37,6 +49,7 @@ class Gallery:
     """
 
     def __init__(self, *, runs: Sequence[Path], scenes: Sequence[Path]) -> None:
+        self._writing = threading.Lock()
         self.roots = {"run": tuple(Path(root) for root in runs), "scene": tuple(Path(root) for root in scenes)}
 
     def address(self, folder: Path) -> str:
@@ -63,27 +76,60 @@ class Gallery:
             FolderError: no such picture, or not one that may be seen.
             StaleError: the scene was rewritten since the address was made.
         """
+        match, top, home = self._home(address)
+        path = (home / (match["file"] or "")).resolve()
+        if not match["file"] or not path.is_relative_to(top) or not path.is_file():
+            raise FolderError("no picture has this address")
+        if token(home) != match["token"]:
+            raise StaleError("the scene was rewritten since this address was made")
+        return path
+
+    def film(self, address: str) -> tuple[Scene, tuple[str, ...]]:
+        """The scene and the methods of the clip that an address names; every picture lies inside the scene or run.
+
+        Raises:
+            FolderError: no such clip, or more than :data:`MOST_PIXELS`.
+            StaleError: the scene was rewritten since the address was made.
+        """
+        match, top, home = self._home(address)
+        if not match["film"]:
+            raise FolderError("no clip has this address")
+        if token(home) != match["token"]:
+            raise StaleError("the scene was rewritten since this address was made")
+        part = match["part"] or ""
+        scene = Run(top).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(home)
+        keys = tuple(match["film"].split("+"))
+        paths = [scene.frame_path(scene.method(key).key, i) for key in keys for i in range(scene.frames)]
+        if not all(path.resolve().is_relative_to(top) and path.is_file() for path in paths):
+            raise FolderError("pictures of this clip are missing")
+        size = len(paths) * scene.width * scene.height
+        if size > MOST_PIXELS:
+            raise FolderError(f"{size / 1e6:.0f} million pixels are too many for a clip; show fewer methods")
+        return scene, keys
+
+    def _home(self, address: str) -> tuple[re.Match[str], Path, Path]:
+        """What an address says, the scene or run that it lies in, and the folder with its ``scene.json``."""
         match = _ADDRESS.fullmatch(address)
         roots = self.roots[match["kind"]] if match else ()
         if not match or int(match["root"]) >= len(roots) or (match["kind"] == "run") != bool(match["part"]):
             raise FolderError("no picture has this address")
         top = (roots[int(match["root"])] / match["name"]).resolve()
         home = top / match["part"] if match["part"] else top
-        path = (home / match["file"]).resolve()
-        if not path.is_relative_to(top) or not path.is_file() or not (home / "scene.json").is_file():
+        if not (home / "scene.json").is_file():
             raise FolderError("no picture has this address")
-        if token(home) != match["token"]:
-            raise StaleError("the scene was rewritten since this address was made")
-        return path
+        return match, top, home
 
     def route(self) -> Route:
         """A read-only route for the web server; it asks for the same login as the pages do."""
 
         async def picture(request: Request) -> Response:
-            if not _signed_in(request):
+            if not signed_in(request):
                 return PlainTextResponse("log in first", status_code=401)
+            address = request.path_params["address"]
             try:
-                path = self.find(request.path_params["address"])
+                if address.endswith(".webm"):
+                    return await run_in_threadpool(self._answer_film, address)
+                path = self.find(address)
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
             except (FolderError, OSError) as error:
@@ -92,6 +138,43 @@ class Gallery:
             return FileResponse(path, media_type="image/webp", headers=headers)
 
         return Route(f"/{PREFIX}/{{address:path}}", picture, methods=["GET"])
+
+    def _answer_film(self, address: str) -> Response:
+        """A clip, written now; while one is being written, others are asked to come again."""
+        scene, keys = self.film(address)
+        if not self._writing.acquire(blocking=False):
+            return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
+        folder = Path(tempfile.mkdtemp(prefix="workbench-clip-"))
+        try:
+            path = write_film(scene, keys, folder / "clip.webm")
+        except (WorkbenchError, OSError) as error:
+            shutil.rmtree(folder, ignore_errors=True)
+            return PlainTextResponse(str(error) if isinstance(error, WorkbenchError) else "no", status_code=500)
+        finally:
+            self._writing.release()
+        done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
+        return FileResponse(path, media_type="video/webm", headers={"Cache-Control": "no-store"}, background=done)
+
+
+def write_film(scene: Scene, methods: Sequence[str], path: Path) -> Path:
+    """Write the pictures of some methods, side by side and pixel by pixel as they are, to a lossless ``.webm``.
+
+    Args:
+        scene: whose pictures.
+        methods: from left to right; a smaller picture (``low``) is enlarged pixel by pixel.
+        path: where; its folder must exist.
+    """
+    with VideoWriter(path, fps=scene.fps) as writer:
+        for index in range(scene.frames):
+            writer.write(np.concatenate([_whole(scene, key, index) for key in methods], axis=1))
+    return path
+
+
+def _whole(scene: Scene, method: str, index: int) -> np.ndarray:
+    picture = scene.frame(method, index)
+    rows = np.arange(scene.height) * len(picture) // scene.height
+    columns = np.arange(scene.width) * picture.shape[1] // scene.width
+    return picture[rows][:, columns]
 
 
 class StaleError(FolderError):
@@ -106,7 +189,7 @@ def token(home: Path) -> str:
         raise FolderError(f"{home.name}: no scene.json here") from error
 
 
-def _signed_in(request: Request) -> bool:
+def signed_in(request: Request) -> bool:
     """What Gradio asks of its own routes where a login is set; see ``login_check`` in ``gradio.routes``."""
     app: Any = request.app
     if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:

@@ -6,16 +6,11 @@ in through ``textContent``.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-_HERE = Path(__file__).parent
-
-
-def _read(*names: str) -> str:
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
+from workbench.views.lens import SCRIPTS, read
 
 
 class Lens(gr.HTML):
@@ -24,10 +19,12 @@ class Lens(gr.HTML):
     Args:
         value: what :func:`workbench.views.lens.payload.payload` makes; ``{"message": ...}`` where there is nothing.
         goto: a frame to go to, or ``[frame, count]`` to go to the same one again.
+        steps: ``{"all": [0, 200, ...], "at": 200}``: the training steps there are snapshots of, for a second slider.
         budget_mib: how many megabytes of decoded pictures the page may keep.
         **kwargs: as of ``gr.HTML``.
 
-    Its ``select`` event says ``{"frame": ...}`` where somebody stays on a frame. Listen with
+    Its ``select`` event says ``{"frame": ...}`` where somebody stays on a frame, its ``step`` event
+    ``{"step": ..., "follow": false}`` which snapshot somebody asks for. Listen with
     ``trigger_mode="multiple"``: by Gradio's default a frame chosen while the handler still works on the one before is
     dropped, and with ``"always_last"`` the handler gets the data of the first.
     """
@@ -37,16 +34,18 @@ class Lens(gr.HTML):
         value: dict[str, Any] | None = None,
         *,
         goto: int | list[int] | None = None,
+        steps: dict[str, Any] | None = None,
         budget_mib: int = 512,
         **kwargs: Any,
     ) -> None:
         super().__init__(
             value=value,
-            html_template=_read("lens.html"),
-            css_template=_read("lens.css"),
-            js_on_load=_read("chart.js", "lens.js"),
+            html_template=read("lens.html"),
+            css_template=read("lens.css"),
+            js_on_load=read(*SCRIPTS),
             apply_default_css=False,
             goto=goto,
+            steps=steps,
             budget_mib=budget_mib,
             **kwargs,
         )
@@ -69,9 +68,9 @@ class Progress(gr.HTML):
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
         super().__init__(
             value=value,
-            html_template=_read("progress.html"),
-            css_template=_read("lens.css", "progress.css"),
-            js_on_load=_read("chart.js", "progress.js"),
+            html_template=read("progress.html"),
+            css_template=read("lens.css", "progress.css"),
+            js_on_load=read("chart.js", "progress.js"),
             apply_default_css=False,
             **kwargs,
         )

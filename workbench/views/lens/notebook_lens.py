@@ -12,12 +12,11 @@ import traitlets
 
 from workbench.errors import FolderError, unknown_name
 from workbench.scenes import Scene
+from workbench.views.lens import SCRIPTS, read
 from workbench.views.lens.payload import payload
 
 LIMIT_MIB = 256
 """More than this is not sent through a notebook's connection."""
-
-_HERE = Path(__file__).parent
 
 # The scripts are written into the module as they are (no eval, which strict notebook servers forbid). `pictures` holds
 # the files of each folder of numbered pictures; they become addresses that only this page knows.
@@ -78,10 +77,6 @@ export default { render };
 """
 
 
-def _read(*names: str) -> str:
-    return "\n".join((_HERE / name).read_text(encoding="utf-8") for name in names)
-
-
 class Lens(anywidget.AnyWidget):
     """The viewer of a scene, as a widget; make it with :func:`look`.
 
@@ -89,8 +84,8 @@ class Lens(anywidget.AnyWidget):
         frame: which frame is on show, counted from 0; set it to go there, observe it to follow.
     """
 
-    _esm = _ESM % {"script": _read("chart.js", "lens.js"), "html": json.dumps(_read("lens.html"))}
-    _css = _read("lens.css")
+    _esm = _ESM % {"script": read(*SCRIPTS), "html": json.dumps(read("lens.html"))}
+    _css = read("lens.css")
     value = traitlets.Dict().tag(sync=True)
     pictures = traitlets.Dict().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)

@@ -1,0 +1,121 @@
+"""The Runs page: what its table and its comparison say of run folders."""
+
+import json
+
+import pytest
+
+from workbench.errors import FolderError
+from workbench.runs import RunWriter
+from workbench.views.progress import Tail
+from workbench.views.studio import Studio
+from workbench.views.studio.runs import Runs
+
+
+@pytest.fixture
+def board(run, specimens, tmp_path):
+    other = specimens.make_run(tmp_path / "runs" / "other", steps=50, distils=False)
+    specimens.add_rows(other, range(1, 11), distils=False)
+    specimens.say(other, "finished", 50)
+    return Runs(Studio(runs=[run.folder.parent, tmp_path / "shipped"], scenes=[]))
+
+
+def by_name(rows):
+    return {row["name"]: row for row in rows}
+
+
+def test_a_row_says_who_where_and_how_good(board):
+    rows = by_name(board.rows())
+    mine = rows["mine"]
+    assert (mine["title"], mine["step"], mine["steps"], mine["what"]) == ("Stopped", 40, 1000, "edvr_s teaches vespcn")
+    assert mine["score"].endswith(" dB")
+    assert rows["other"]["what"] == "vespcn alone"
+    assert rows["other"]["score"] == ""
+
+
+def test_the_score_is_the_mean_of_the_newest_snapshot(board, run):
+    scene = json.loads((run.folder / "snapshots" / "0000040" / "scene.json").read_text())
+    values = next(c for c in scene["curves"] if c["key"] == "psnr_y_db")["series"]["student"]
+    assert by_name(board.rows())["mine"]["score"] == f"{sum(values) / len(values):.2f} dB"
+
+
+def test_live_ones_come_first(board, run, specimens):
+    other = board.studio.run("0/other")
+    writer = RunWriter(other.folder)
+    specimens.say(other, "running", 10)
+    assert board.rows()[0]["name"] == "other"
+    assert board.rows()[0]["left"] == 0.5 * (1000 - 10)
+    writer.close()
+
+
+def test_a_broken_one_is_said_to_be_and_the_rest_stays(board, run):
+    (run.folder / "run.json").write_text("{")
+    rows = by_name(board.rows())
+    assert rows["mine"]["title"] == "Not readable"
+    assert rows["other"]["title"] == "Finished"
+    detail = board.compared(["0/mine", "0/other"])
+    assert "not readable" in detail["lines"][0][1]
+
+
+def test_two_runs_and_the_settings_that_differ(board):
+    seen = board.compared(["0/mine", "0/other"])
+    names = [line[0] for line in seen["lines"]]
+    assert names == ["teacher.name", "teacher.weights", "steps"]
+    assert seen["lines"][0][1:] == ["edvr_s", "(empty)"]
+    mine, other = seen["compared"]
+    assert mine["terms"].keys() == {"reconstruction", "spatial", "temporal"}
+    assert other["terms"].keys() == {"reconstruction"}
+    assert mine["weights"] == {"reconstruction": 1.0, "spatial": 0.001, "temporal": 0.03}
+
+
+def test_terms_stay_unweighted_so_that_a_total_can_be_made_anew(board, run):
+    mine = board.compared(["0/mine"])["compared"][0]
+    rows = run.metrics()
+    assert mine["steps"] == [row["step"] for row in rows]
+    for name, values in mine["terms"].items():
+        assert values == pytest.approx([row["terms"][name] for row in rows], rel=1e-4)
+
+
+def test_pace_waiting_and_memory(run, specimens, tmp_path):
+    path = run.folder / "metrics.jsonl"
+    rows = [
+        specimens.row(step) | {"seconds": 0.5, "waited": 0.1, "peak_memory_mib": 900 + step} for step in range(41, 101)
+    ]
+    with path.open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    facts = Runs(Studio(runs=[run.folder.parent], scenes=[])).compared(["0/mine"])["compared"][0]["facts"]
+    assert facts["steps_per_second"] == pytest.approx(2.0)
+    assert facts["waited"] == pytest.approx(0.2)
+    assert facts["peak_memory_mib"] == 1000
+
+
+def test_cosines_that_are_recorded_now_and_then(run):
+    row = {
+        "step": 41,
+        "terms": {"reconstruction": 0.1},
+        "weights": {},
+        "cosine.a.b": -0.5,
+        "gradient.a": 2.0,
+        "note": "x",
+    }
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    tail = Tail(run.folder / "metrics.jsonl").read()
+    assert tail.measures["cosine.a.b"] == [None] * 40 + [-0.5]
+    assert tail.measures["gradient_norm"][-1] is None
+    assert "note" not in tail.measures
+    measures = Runs(Studio(runs=[run.folder.parent], scenes=[])).compared(["0/mine"])["compared"][0]["measures"]
+    assert measures.keys() == {"gradient_norm", "cosine.a.b", "gradient.a"}
+
+
+@pytest.mark.parametrize(
+    "keys", [None, [], ["0/mine"] * 3, "0/mine", ["0/nothing"], ["../mine"], [7], [{}], ["9/mine"], {"0/mine": 1}]
+)
+def test_refuses_other_names_in_words(board, keys):
+    with pytest.raises(FolderError):
+        board.compared(keys)
+
+
+def test_a_damaged_log_is_said_to_be_one(board, run):
+    with (run.folder / "metrics.jsonl").open("a") as file:
+        file.write("nonsense\n")
+    assert "line 41" in board.compared(["0/mine"])["compared"][0]["message"]

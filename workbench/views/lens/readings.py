@@ -1,0 +1,135 @@
+"""What the raw numbers of a scene say beyond its scores: how much of the gap is closed, who looks and remembers alike.
+
+Computed from ``arrays.npz`` and the curves when a scene is opened; nothing of it is stored. A scene without raw numbers
+has no readings, and the lens leaves their panels out.
+"""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from workbench.scenes import Overlay, Scene
+from workbench.views import facts
+
+LEAST_LEAD = 0.05
+"""Where the teacher leads by less (dB), a share of that lead is noise and is not shown."""
+
+REFERENCE = "teacher"
+
+
+def gap_closed(plain: float | None, distilled: float | None, teacher: float | None) -> float | None:
+    """The share of the way from the plain student to the teacher that distillation went, in percent, on one frame.
+
+    None where a number is missing or the teacher leads by less than :data:`LEAST_LEAD`.
+
+    Example:
+        >>> gap_closed(24.0, 24.5, 26.0), gap_closed(24.0, 24.5, 24.01)
+        (25.0, None)
+    """
+    if plain is None or distilled is None or teacher is None or teacher - plain < LEAST_LEAD:
+        return None
+    return facts.gap_closed({"plain": plain, "distilled": distilled, "teacher": teacher})
+
+
+def gap_curve(scene: Scene) -> dict[str, list[float | None]]:
+    """Student's key -> gap closed per frame in PSNR-Y; empty without a plain student, a taught one and a teacher."""
+    series = next((curve.series for curve in scene.curves if curve.key == "psnr_y_db"), {})
+    if not {"plain", REFERENCE} <= series.keys():
+        return {}
+    return {
+        key: [
+            _rounded(gap_closed(*numbers))
+            for numbers in zip(series["plain"], series[key], series[REFERENCE], strict=False)
+        ]
+        for key in ("distilled", "student")
+        if key in series
+    }
+
+
+def raw(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, np.ndarray]:
+    """Method -> the raw numbers of its map, float32; a method whose numbers cannot be read is left out."""
+    found = {}
+    for overlay in overlays:
+        try:
+            values = scene.array(overlay).astype(np.float32)
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+            continue
+        if len(values) == scene.frames:
+            found[overlay.method] = values
+    return found
+
+
+def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> dict[str, list[float | None]]:
+    r"""How alike each map is to the teacher's, one number a frame.
+
+    .. math:: s_t = \frac{\langle a_t, b_t \rangle}{\lVert a_t \rVert \, \lVert b_t \rVert}
+
+    over all pixels and channels: 1 where they are proportional, 0 where they have nothing in common; the same as
+    ``distill.spatial.attention_overlap`` for attention maps. None where a map is zero everywhere.
+
+    Args:
+        values: method -> ``(T, ...)``.
+        reference: the method that the others are compared with.
+
+    Example:
+        >>> similarity({"teacher": np.array([[1.0, 0.0]]), "plain": np.array([[3.0, 4.0]])})
+        {'plain': [0.6]}
+    """
+    theirs = values.get(reference)
+    if theirs is None:
+        return {}
+    found = {}
+    for key, ours in values.items():
+        if key != reference and ours.shape == theirs.shape:
+            size = np.sqrt(_dot(ours, ours) * _dot(theirs, theirs))
+            cosine = _dot(ours, theirs) / np.where(size > 0, size, np.nan)
+            found[key] = [_rounded(value) for value in cosine.tolist()]
+    return found
+
+
+def reach(values: Mapping[str, np.ndarray]) -> float | None:
+    """The end of a scale that holds nearly every difference of two methods (99.5 % of them), rounded up to two digits.
+
+    Example:
+        >>> reach({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
+        0.5
+    """
+    keys = list(values)
+    pairs = [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :] if values[a].shape == values[b].shape]
+    if not pairs:
+        return None
+    top = max(float(np.quantile(np.abs(values[a] - values[b]), 0.995)) for a, b in pairs)
+    if not math.isfinite(top) or top <= 0:
+        return 1.0
+    unit = 10.0 ** (math.floor(math.log10(top)) - 1)
+    return float(f"{math.ceil(top / unit - 1e-9) * unit:.6g}")
+
+
+def collapse_index(cells: np.ndarray) -> float | None:
+    """Spatial standard deviation over root mean square of the last cell, as ``distill.temporal.collapse_index``.
+
+    Args:
+        cells: ``(T, K, h, w)``.
+
+    Example:
+        >>> collapse_index(np.ones((3, 2, 4, 4)))
+        0.0
+    """
+    last = cells[-1].astype(np.float64)
+    size = math.sqrt(float(np.square(last).mean()))
+    if not math.isfinite(size) or size == 0:
+        return None
+    return round(math.sqrt(float(last.var(axis=(-2, -1)).mean())) / size, 4)
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product of two maps, one number a frame; plainly summed, for so little a BLAS waits longer than it works."""
+    return (a * b).reshape(len(a), -1).sum(1, dtype=np.float64)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.5g}")

@@ -1,0 +1,39 @@
+"""The Compare page: one scene, its scores, and where it comes from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from workbench.views.lens.gradio_lens import Lens
+from workbench.views.studio.folders import Studio, asked
+from workbench.views.studio.page import QUIET, head
+
+
+def compare_page(app: gr.Blocks, studio: Studio) -> None:
+    """Lay out the page."""
+    head(
+        "Compare",
+        "One clip as several networks enlarge it, frame by frame in step: what is sharper, what flickers, and by how "
+        "much.",
+    )
+    with gr.Row(elem_classes="pick"):
+        choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)
+        refresh = gr.Button("Refresh", elem_id="scene-refresh", size="sm", scale=0, min_width=96)
+    lens = Lens({"message": "Loading …"}, elem_id="compare-lens")
+    about = gr.HTML(js_on_load=None, elem_id="scene-facts")
+
+    def load(request: gr.Request) -> tuple[Any, dict[str, Any], str]:
+        choices = studio.scene_choices()
+        value = asked(choices, request.query_params.get("scene"))
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value)
+
+    def again(known: str | None) -> tuple[Any, dict[str, Any], str]:
+        choices = studio.scene_choices()
+        value = known if known in [value for _, value in choices] else asked(choices, None)
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value)
+
+    app.load(load, None, [choice, lens, about], **QUIET)
+    refresh.click(again, choice, [choice, lens, about], **QUIET)
+    choice.input(studio.scene, choice, [lens, about], trigger_mode="always_last", **QUIET)

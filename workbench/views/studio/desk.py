@@ -1,0 +1,313 @@
+"""A desk for strangers' videos: a bounded folder of their own, what came, and the scenes that were made of it.
+
+Nothing that a person sends is ever part of a path: files lie under names made here. The folder goes when the studio
+ends; one that was left behind by a studio that was killed goes when the next begins.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from workbench.data.probe import Info, Limits, probe
+from workbench.data.video import read_video
+from workbench.errors import ConfigError, FolderError, VideoError
+from workbench.scenes import Scene, list_scenes, read_scene
+
+PREFIX = "workbench-studio-"
+PREVIEW_WIDTH = 960
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """How much there is room for.
+
+    Attributes:
+        film: what is too much of one file.
+        bytes: of all files on the desk together; the oldest go first.
+        clips: kept at a time.
+        scenes: kept at a time.
+        seconds: after which what nobody touched goes.
+        frames: of a part that is enlarged.
+        pixels: of one enlarged frame.
+        side: the smallest side of a region, in low-resolution pixels.
+    """
+
+    film: Limits = field(default_factory=Limits)
+    bytes: int = 2_000_000_000
+    clips: int = 4
+    scenes: int = 12
+    seconds: float = 24 * 3600.0
+    frames: int = 60
+    pixels: int = 960 * 540
+    side: int = 8
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video that somebody brought.
+
+    Attributes:
+        key: its name here.
+        title: the name of the file, for people only.
+        path: where it lies.
+        info: what it is.
+    """
+
+    key: str
+    title: str
+    path: Path
+    info: Info
+
+
+class Desk:
+    """The folder, and what lies in it.
+
+    Args:
+        room: how much there is room for.
+        home: where the folder shall be; the system's place for temporary files where left out.
+    """
+
+    def __init__(self, room: Room | None = None, home: Path | None = None) -> None:
+        self.room = room or Room()
+        place = home or Path(tempfile.gettempdir())
+        sweep(place)
+        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
+        self._alive = FileLock(self.folder / "alive")
+        self._alive.acquire()
+        self.scenes = self.folder / "scenes"
+        for name in ("clips", "scenes", "made"):
+            (self.folder / name).mkdir()
+        self._clips: dict[str, Clip] = {}
+        self._lock = threading.Lock()
+
+    # -- clips
+
+    def place(self) -> Path:
+        """A new file to write an arriving video to, after making room.
+
+        Raises:
+            VideoError: the disk is full.
+        """
+        self.tidy()
+        if shutil.disk_usage(self.folder).free < 2 * self.room.film.bytes:
+            raise VideoError("there is not enough space on the disk of the studio; delete something there")
+        return self.folder / "clips" / secrets.token_hex(8)
+
+    def take(self, path: Path, title: str) -> Clip:
+        """Look at a video that arrived at a :meth:`place`, and keep or remove it.
+
+        Raises:
+            VideoError: why it is not taken, in words that name it as the person does.
+        """
+        title = clean_title(title)
+        try:
+            info = probe(path, self.room.film)
+        except VideoError as error:
+            path.unlink(missing_ok=True)
+            raise VideoError(str(error).replace(str(path), title)) from error
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise VideoError(f"{title}: cannot be read ({error.strerror})") from error
+        clip = Clip(path.name, title, path, info)
+        with self._lock:
+            self._clips[clip.key] = clip
+        self.tidy()
+        return clip
+
+    def clip(self, key: Any) -> Clip:
+        """A clip by its key.
+
+        Raises:
+            FolderError: there is none.
+        """
+        clip = self._clips.get(key) if isinstance(key, str) else None
+        if clip is None or not clip.path.is_file():
+            raise FolderError("this video is not here any more; upload it again")
+        return clip
+
+    def newest(self) -> Clip | None:
+        """The clip that came last."""
+        return next(reversed(self._clips.values()), None)
+
+    def preview(self, clip: Clip, frame: int) -> str:
+        """One frame as a picture inside an address (``data:``), small enough to send.
+
+        Raises:
+            VideoError: damaged there.
+        """
+        frame = min(max(frame, 0), clip.info.frames - 1)
+        try:
+            picture = Image.fromarray(read_video(clip.path, first=frame, last=frame + 1).frames[0])
+        except VideoError as error:
+            raise VideoError(str(error).replace(str(clip.path), clip.title)) from error
+        if picture.width > PREVIEW_WIDTH:
+            height = max(1, round(picture.height * PREVIEW_WIDTH / picture.width))
+            picture = picture.resize((PREVIEW_WIDTH, height))
+        kept = io.BytesIO()
+        picture.save(kept, "WEBP", quality=80, method=0)
+        return "data:image/webp;base64," + base64.b64encode(kept.getvalue()).decode()
+
+    def part(self, data: Mapping[str, Any], scale: int = 4) -> dict[str, Any]:
+        """Frames and region that somebody chose, checked against the clip and the room.
+
+        Args:
+            data: ``{"frames": [first, last], "region": [top, left, height, width], "truth": whether it is the high
+                resolution, ...}``.
+            scale: how much is enlarged.
+
+        Raises:
+            ConfigError: not inside the clip, too much, or too little.
+        """
+        clip, room = self.clip(data.get("clip")), self.room
+        first, last = _whole(data.get("frames"), 2, "frames")
+        top, left, height, width = _whole(data.get("region"), 4, "region")
+        truth = data.get("truth")
+        if not isinstance(truth, bool):
+            raise ConfigError("say whether this is the high resolution or the low-resolution input")
+        if not 0 <= first < last <= clip.info.frames:
+            raise ConfigError(f"frames: want some of 0 to {clip.info.frames}, got {first} to {last}")
+        if last - first > room.frames:
+            raise ConfigError(f"frames: up to {room.frames} at a time, got {last - first}; choose a shorter part")
+        inside = 0 <= top <= top + height <= clip.info.height and 0 <= left <= left + width <= clip.info.width
+        least = room.side * (scale if truth else 1)
+        if not inside or height < least or width < least:
+            raise ConfigError(
+                f"region: want a part of {clip.info.width}x{clip.info.height}, {least} pixels to a side or more, got "
+                f"{width}x{height} at column {left}, row {top}"
+            )
+        enlarged = width * height * (1 if truth else scale * scale)
+        if enlarged > room.pixels:
+            raise ConfigError(
+                f"region: {width}x{height} would become {enlarged / 1e6:.2f} million pixels a frame; there is room for "
+                f"{room.pixels / 1e6:.2f}: choose a smaller one"
+            )
+        return {
+            "file": str(clip.path), "title": clip.title, "frames": [first, last], "region": [top, left, height, width],
+            "truth": truth,
+        }  # fmt: skip
+
+    # -- scenes
+
+    def new_scene(self) -> Path:
+        """Where the next scene shall be."""
+        return self.scenes / f"video-{secrets.token_hex(4)}"
+
+    def scene(self, name: Any) -> Scene:
+        """A scene of a video by its name.
+
+        Raises:
+            FolderError: there is none.
+        """
+        if not isinstance(name, str) or name not in list_scenes(self.scenes):
+            raise FolderError("this result is not here any more; refresh the page")
+        return read_scene(self.scenes / name)
+
+    def results(self) -> list[Scene]:
+        """All scenes of videos, the newest first."""
+        found = []
+        for name in sorted(list_scenes(self.scenes), key=lambda n: _touched(self.scenes / n), reverse=True):
+            try:
+                found.append(read_scene(self.scenes / name))
+            except FolderError:
+                continue
+        return found
+
+    def delete(self, name: Any) -> None:
+        """Remove a scene."""
+        shutil.rmtree(self.scene(name).folder, ignore_errors=True)
+
+    # -- room
+
+    def tidy(self, *, working: bool = True) -> None:
+        """Remove what is too old or too much; with ``working`` off also what a cancelled job left half made."""
+        with self._lock:
+            now = time.time()
+            arrived = sorted((self.folder / "clips").iterdir(), key=_touched)
+            scenes = sorted((self.scenes / name for name in list_scenes(self.scenes)), key=_touched)
+            known = [path for path in arrived if path.name in self._clips]
+            doomed = [path for path in arrived + scenes if now - _touched(path) > self.room.seconds]
+            doomed += known[: max(0, len(known) - self.room.clips)] + scenes[: max(0, len(scenes) - self.room.scenes)]
+            if not working:
+                doomed += [path for path in self.scenes.iterdir() if path.name.startswith(".")]
+            for path in doomed:
+                self._remove(path)
+            left = sorted((path for path in known + scenes if path.exists()), key=_touched)
+            total = sum(map(size_of, left))
+            while total > self.room.bytes and len(left) > 1:
+                total -= size_of(left[0])
+                self._remove(left.pop(0))
+
+    def _remove(self, path: Path) -> None:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+            self._clips.pop(path.name, None)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        self._alive.release()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def sweep(place: Path) -> None:
+    """Remove folders that studios left behind which were killed."""
+    for folder in place.glob(f"{PREFIX}*"):
+        about = folder.lstat()
+        if folder.is_symlink() or not folder.is_dir() or about.st_uid != os.getuid() or not (folder / "alive").exists():
+            continue
+        lock = FileLock(folder / "alive")
+        try:
+            lock.acquire(timeout=0)
+        except (Timeout, OSError):
+            continue
+        lock.release()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def clean_title(name: str) -> str:
+    """The last part of a file's name as people may see it: printable, and not long.
+
+    Example:
+        >>> clean_title("../../etc/holiday.mp4"), clean_title("")
+        ('holiday.mp4', 'video')
+    """
+    last = re.split(r"[/\\]", str(name))[-1]
+    kept = "".join(letter for letter in last if letter.isprintable()).strip()
+    return (kept if len(kept) <= 80 else f"{kept[:60]}…{kept[-16:]}") or "video"
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file or of all files of a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+
+
+def _touched(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def _whole(values: Any, count: int, name: str) -> list[int]:
+    fits = isinstance(values, list) and len(values) == count
+    if not fits or any(type(value) is not int or abs(value) > 10**9 for value in values):
+        raise ConfigError(f"{name}: want {count} whole numbers, got {str(values)[:60]!r}")
+    return values

@@ -1,0 +1,178 @@
+// All runs, and one or two of them in detail. Python sends parts of { rows, empty, compared, lines, message }.
+// The weights of the sliders are the person's: they change what the total would be, and nothing on disk.
+
+let known = { rows: [], chosen: [] }, weights = {}, filter = '';
+const body = node('tbody'), box = node('input', { type: 'search', id: 'runs-filter', placeholder: 'Filter by name, state or network' });
+const empty = say(''), list = node('div', { className: 'scroll' }), detail = node('div', { className: 'detail', id: 'runs-detail' });
+const DASH = ['', '5 4'];
+
+const columns = [
+  hint('compare', 'Tick two runs to see them beside each other'), 'run', 'state',
+  hint('step', 'Updates of the student so far, of those wanted'),
+  'what',
+  hint('probe PSNR-Y', 'Mean peak signal-to-noise ratio of the student on the probe clip, luma only, at the newest snapshot; higher is better'),
+  'left', '',
+];
+list.append(node('table', { className: 'runs' },
+  node('thead', {}, node('tr', {}, ...columns.map(c => node('th', { scope: 'col' }, c)))), body));
+home.append(box, empty, list, detail);
+box.setAttribute('aria-label', box.placeholder);
+box.oninput = () => { filter = box.value.toLowerCase(); rows(); };
+
+function rows() {
+  const shown = known.rows.filter(r => [r.name, r.title, r.what].join(' ').toLowerCase().includes(filter));
+  empty.hidden = shown.length > 0;
+  empty.textContent = known.rows.length ? 'No run matches the filter.' : known.empty || '';
+  list.hidden = !shown.length;
+  body.replaceChildren(...shown.map(row => {
+    const tick = node('input', { type: 'checkbox', checked: known.chosen.includes(row.key), onchange: () => choose(row.key, tick.checked) });
+    tick.setAttribute('aria-label', `compare ${row.name}`);
+    const state = node('span', { className: `state ${row.state}`, textContent: row.title + (row.shipped ? ' · shipped' : ''), title: row.reason || '' });
+    const link = node('a', { href: `${base()}run?run=${encodeURIComponent(row.name)}`, textContent: 'open' });
+    const step = row.steps ? `${row.step.toLocaleString('en')} / ${row.steps.toLocaleString('en')}` : '';
+    const line = node('tr', {}, ...cells([tick, row.name, state, step, row.what, row.score, exists(row.left) ? minutes(row.left) : '', link]));
+    line.dataset.run = row.name;
+    return line;
+  }));
+}
+
+function choose(key, on) {
+  known.chosen = known.chosen.filter(k => k !== key);
+  if (on) known.chosen = [...known.chosen.slice(-1), key];
+  if (!known.chosen.length) { known.compared = null; draw(); } else trigger('choose', { keys: known.chosen });
+  rows();
+}
+
+// -- one or two runs in detail
+
+function chart(host, spec) {
+  const made = lineChart(host);
+  made.set({ xName: 'step', xText: x => String(Math.round(x)), height: 170, ...spec });
+  made.cursor(spec.xs[spec.xs.length - 1] ?? null);
+  return made;
+}
+
+// What is measured only now and then is joined by straight lines.
+function bridged(values) {
+  const at = values.flatMap((v, i) => (exists(v) ? [i] : []));
+  return values.map((v, i) => {
+    const k = at.findIndex(j => j >= i);
+    if (exists(v) || k <= 0) return v;
+    const a = at[k - 1], b = at[k];
+    return values[a] + (values[b] - values[a]) * (i - a) / (b - a);
+  });
+}
+
+// Two runs have steps of their own: both are laid on the union of them, with gaps, which the chart bridges by sampling.
+function joined(runs, pick) {
+  const xs = [...new Set(runs.flatMap(r => r.steps))].sort((a, b) => a - b);
+  const on = (run, values) => {
+    if (!run.steps.length) return xs.map(() => null);
+    const first = run.steps[0], last = run.steps[run.steps.length - 1];
+    return xs.map(x => (x < first || x > last ? null : values[nearest(run.steps, x)]));
+  };
+  return { xs, series: runs.flatMap((run, k) => pick(run).map(s => ({ ...s, values: on(run, s.values), dash: DASH[k], key: `${k}.${s.key}`,
+    label: runs.length > 1 ? `${run.name}: ${s.label}` : s.label }))) };
+}
+
+const total = run => run.steps.map((_, i) => Object.entries(run.terms).reduce((sum, [name, values]) => (exists(values[i]) ? sum + weights[name] * values[i] : sum), 0));
+const recent = values => { const there = values.slice(-Math.max(1, Math.ceil(values.length / 10))).filter(exists); return there.length ? there.reduce((a, b) => a + b, 0) / there.length : 0; };
+
+function sliders(runs, redraw) {
+  const names = [...new Set(runs.flatMap(r => Object.keys(r.terms)))];
+  return node('div', { className: 'sliders' }, ...names.map(name => {
+    const first = weights[name] || 0, out = node('output', { textContent: short(weights[name]) });
+    const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6 });
+    range.dataset.term = name;
+    range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
+    return labelled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the total; the left end is 0`);
+  }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
+}
+
+function shares(runs, colours) {
+  return runs.map(run => {
+    const parts = Object.entries(run.terms).map(([name, values]) => [name, Math.abs(weights[name] * recent(values))]);
+    const all = parts.reduce((sum, [, v]) => sum + v, 0) || 1;
+    const bar = node('div', { className: 'shares' }, ...parts.map(([name, v]) => {
+      const piece = node('i', { title: `${name}: ${(100 * v / all).toFixed(1)} %` });
+      piece.style.cssText = `width: ${100 * v / all}%; background: ${colours[name]}`;
+      return piece;
+    }));
+    const words = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
+    return node('div', { className: 'share' }, node('b', { textContent: run.name }), bar, node('small', { textContent: words }));
+  });
+}
+
+const FACTS = [
+  ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Steps a second, over the last 50', v => `${short(v)} steps/s`],
+  ['waited', 'Data wait', 'Share of the time in which the training waited for crops; much of it: more data.workers', v => `${(100 * v).toFixed(1)} %`],
+  ['peak_memory_mib', 'Peak memory', 'The most that the process held, on the GPU where it computes on one', v => `${(v / 1024).toFixed(2)} GiB`],
+  ['seconds', 'Time in steps', '', minutes], ['seconds_left', 'Time left', 'An estimate from the recent pace', minutes],
+];
+
+function draw() {
+  detail.replaceChildren();
+  const all = known.compared || [], runs = all.filter(r => !r.message);
+  for (const broken of all.filter(r => r.message)) detail.append(say(`${broken.name}: ${broken.message}`));
+  if (!runs.length) {
+    if (!all.length && known.rows.length) detail.append(say('Tick one run or two in the table to see their losses, weights and gradients here.'));
+    return;
+  }
+  const colours = Object.assign({}, ...runs.map(r => r.colours)), one = runs.length === 1;
+  if (!one) {
+    detail.append(node('h3', { textContent: 'Settings that differ' }), known.lines.length
+      ? table(['setting', runs[0].name, runs[1].name], known.lines.map(line => node('tr', {}, ...cells(line))))
+      : node('p', { textContent: 'None: the two have the same settings.' }));
+  }
+  detail.append(table(['', ...runs.map(r => r.name)], FACTS.map(([key, text, words, show]) =>
+    node('tr', {}, ...cells([words ? hint(text, words) : text, ...runs.map(r => (r.facts[key] === null ? '–' : show(r.facts[key])))])))));
+  const key = one ? '' : ` · solid: ${runs[0].name}, dashed: ${runs[1].name}`;
+  const reach = Math.max(...runs.map(r => r.steps.length)), smooth = reach > 24 ? Math.ceil(reach / 60) : 0;
+  const charts = node('div', { className: 'charts' });
+  detail.append(charts);
+  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, colour: colours[name], values })));
+  chart(charts, { title: 'Loss terms', note: `unweighted · lower is better · log scale${key}`, log: true, smooth, ...terms });
+  const measured = chart(charts, { title: 'Total', note: '', xs: [], series: [] });
+  const part = node('div', { id: 'runs-shares' });
+  const redraw = () => {
+    const made = joined(runs, r => [{ key: 'total', label: 'total', colour: 'var(--accent)', values: total(r) }]);
+    const changed = Object.keys(weights).some(n => weights[n] !== known.trained[n]);
+    measured.set({ title: 'Total', note: `${changed ? 're-weighed, nothing is trained anew' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
+      xName: 'step', xText: x => String(Math.round(x)), ...made });
+    measured.cursor(made.xs[made.xs.length - 1] ?? null);
+    part.replaceChildren(...shares(runs, colours));
+  };
+  detail.append(node('h3', {}, hint('What each term weighs', 'Terms are logged without their weights, so the total can be looked at with other weights without training anew')),
+    sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
+  redraw();
+  const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
+  const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7a68c4', '#a0522d'];
+  const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: bridged(r.measures[n]),
+    colour: colours[clean(n)] || palette[names.indexOf(n) % palette.length] }));
+  const norms = [...new Set(runs.flatMap(r => has(r, n => n === 'gradient_norm' || n.startsWith('gradient.'))))];
+  const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
+  const more = node('div', { className: 'charts' });
+  detail.append(more);
+  if (norms.length) chart(more, { title: 'Gradient norms', note: `of the whole loss, and of single terms where watched · log scale${key}`, log: true,
+    ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'whole'))) });
+  if (angles.length) chart(more, { title: 'Do the terms agree?', note: `cosine between their gradients: 1 the same way, −1 against each other${key}`,
+    ...joined(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
+  else more.append(node('p', { className: 'soft', textContent: 'No angles between the gradients are recorded; they are with watch_every above 0, two terms or more.' }));
+}
+
+function take() {
+  const next = plain(props.value);
+  if (next.message) return;
+  if (next.compared) {
+    known.trained = Object.assign({}, ...next.compared.map(r => Object.fromEntries(Object.keys(r.terms || {}).map(n => [n, (r.weights || {})[n] ?? 0]))));
+    weights = { ...known.trained };
+  }
+  known = { ...known, ...next };
+  known.chosen = known.chosen.filter(k => known.rows.some(r => r.key === k));
+  rows();
+  if (next.compared || !known.compared) draw();
+}
+
+watch('value', take);
+take();
+home.board = { get weights() { return weights; } };

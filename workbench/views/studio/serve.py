@@ -1,0 +1,141 @@
+"""The pages put together, and served."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from gradio.components.navbar import Navbar
+from gradio.themes import Base
+from starlette.middleware import Middleware
+
+from workbench.errors import ConfigError
+from workbench.views.studio.arriving import routes
+from workbench.views.studio.compare import compare_page
+from workbench.views.studio.desk import Desk, Room
+from workbench.views.studio.folders import Studio
+from workbench.views.studio.guard import LOOPBACK, Guard
+from workbench.views.studio.jobs import Jobs
+from workbench.views.studio.networks import Networks, networks_page
+from workbench.views.studio.page import Pages
+from workbench.views.studio.run import run_page
+from workbench.views.studio.runs import Runs, runs_page
+from workbench.views.studio.services import Services
+from workbench.views.studio.train import Train, train_page
+from workbench.views.studio.video import Videos, video_page
+
+# Gradio confines the style sheet to what lies inside the margins that this narrows.
+NARROW = (
+    "<style>@media (max-width: 640px) { .gradio-container .main.fillable { padding: 8px 12px !important; } }</style>"
+)
+
+
+def build_studio(
+    *,
+    runs: Sequence[Path],
+    scenes: Sequence[Path],
+    start: Callable[[], str] | None = None,
+    services: Services | None = None,
+    room: Room | None = None,
+) -> Pages:
+    """The pages, not yet served.
+
+    Args:
+        runs: folders that hold runs; the first is the user's own, the others (shipped ones) are only looked at.
+        scenes: folders that hold scenes; likewise.
+        start: starts a short run in the user's own folder and returns its name; a button for it is on the Run page.
+        services: what needs networks; None: the studio is only for looking.
+        room: how much of other people's videos there is room for.
+
+    Returns:
+        The Blocks; serve them with :func:`launch`, which also serves the pictures.
+    """
+    desk = Desk(room)
+    jobs = Jobs(after=lambda job: desk.tidy(working=False))
+    studio = Studio(runs=runs, scenes=scenes, own=desk.scenes)
+    with Pages(title="Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
+        Navbar(main_page_name="Compare")
+        compare_page(app, studio)
+    with app.route("Run", "/run"):
+        Navbar(main_page_name="Compare")
+        run_page(app, studio, start)
+    with app.route("Train", "/train"):
+        Navbar(main_page_name="Compare")
+        train_page(app, Train(studio, jobs, services))
+    with app.route("Runs", "/runs"):
+        Navbar(main_page_name="Compare")
+        runs_page(app, Runs(studio))
+    with app.route("Your video", "/video"):
+        Navbar(main_page_name="Compare")
+        video_page(app, Videos(studio, desk, jobs, services))
+    with app.route("Networks", "/networks"):
+        Navbar(main_page_name="Compare")
+        networks_page(app, Networks(jobs, services))
+    app.own(studio, [studio.gallery.route(), *routes(desk)], [jobs.close, desk.close])
+    return app
+
+
+def launch(
+    *,
+    runs: Sequence[Path],
+    scenes: Sequence[Path],
+    start: Callable[[], str] | None = None,
+    services: Services | None = None,
+    room: Room | None = None,
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    port: int | None = None,
+    auth: tuple[str, str] | None = None,
+    inbrowser: bool = False,
+    quiet: bool = False,
+    wait: bool = True,
+) -> tuple[Pages, str]:
+    """Serve the studio.
+
+    Args:
+        runs: folders that hold runs, the user's own first.
+        scenes: folders that hold scenes, the user's own first.
+        start: see :func:`build_studio`.
+        services: see :func:`build_studio`.
+        room: see :func:`build_studio`.
+        host: who may connect; only this computer unless said otherwise.
+        names: further names under which browsers may ask for it, where other computers can connect.
+        port: None: the first free one from 7860 on.
+        auth: user and password, asked for before anything is shown; needed where other computers can connect.
+        inbrowser: open a browser.
+        quiet: do not print the address.
+        wait: return only when the server is stopped (Ctrl-C).
+
+    Returns:
+        The Blocks (``close()`` stops the server) and the address.
+
+    Raises:
+        ConfigError: other computers could connect, and there is no password.
+        OSError: the port is taken.
+    """
+    if host not in LOOPBACK and auth is None:
+        raise ConfigError(f"host {host}: other computers could stop your runs; give a user and a password too")
+    app = build_studio(runs=runs, scenes=scenes, start=start, services=services, room=room)
+    styles = [Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"]
+    _, url, _ = app.launch(
+        server_name=host,
+        server_port=port,
+        auth=auth,
+        inbrowser=inbrowser,
+        quiet=quiet,
+        prevent_thread_lock=True,
+        share=False,
+        run_history=False,
+        footer_links=["settings"],
+        max_file_size="1mb",  # what people bring comes another way, see video.py
+        app_kwargs={
+            "routes": app.further_routes,
+            "middleware": [Middleware(Guard, host=host, names=tuple(names))],
+        },
+        theme=Base(primary_hue="blue", neutral_hue="slate"),
+        head=NARROW,
+        css_paths=styles,
+    )
+    if wait:
+        app.block_thread()
+    return app, url
