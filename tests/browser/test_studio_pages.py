@@ -209,7 +209,8 @@ def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(pages, specimens
         wait_scene(page, "new-0")
         assert page.locator("#run input").input_value() == "new · queued"
         assert lens(chosen)["scene"] == "old-0"
-        page.context.close()  # a page that loses its server says so
+        for one in (page, chosen):
+            one.context.close()  # a page that loses its server says so
     finally:
         app.close()
 
