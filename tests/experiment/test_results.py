@@ -10,7 +10,7 @@ from workbench.errors import ConfigError, FolderError
 from workbench.experiment.report import BEGIN, END, page, verdict, write_page
 from workbench.experiment.reproduce import prediction
 from workbench.experiment.results import Results, gap_closed, paired, same_conditions
-from workbench.experiment.rows import PLAIN, ROWS, base, config_of, find_row
+from workbench.experiment.rows import PLAIN, ROWS, base, config_of, filling, find_row
 
 CONDITIONS = {
     "teacher": {"name": "edvr_tiny", "sha256": "0" * 64}, "student": "vespcn_s", "steps": 100, "batch": 4, "frames": 5,
@@ -131,4 +131,19 @@ def test_every_row_is_a_run(name):
     assert config.data == shared.data
     assert config.optimiser == shared.optimiser
     assert config.distils == (name != PLAIN)
-    assert not config.cache_teacher or config.cache_teacher == f"c/{name}"
+    assert not config.cache_teacher or config.cache_teacher.startswith("c/")
+
+
+def test_rows_share_what_the_teacher_says_where_they_ask_the_same():
+    """A cache a tap, a mapping, a normalisation, a memory; none for whole features and for a memory that learns."""
+    shared = base(data="d", teacher="t", teacher_weights="w", student="s", steps=100, cache="c")
+    caches = {name: config_of(row, shared, 0).cache_teacher for name, row in ROWS.items()}
+    usual = "c/hr-sum_squares-unit-8-4-0"
+    assert {caches[name] for name in ("sd", "td", "std", "output", "output_sd", "sd_small", "td_large")} == {usual}
+    assert caches["sd_before"] == "c/hr_pre-sum_squares-unit-8-4-0"
+    assert caches["sd_max"] == "c/hr-max_squares-unit-8-4-0"
+    assert (caches["plain"], caches["fitnets"]) == ("", "")
+    for row in (find_row("sd"), find_row("output"), find_row("sd_max")):
+        config = config_of(row, shared, 0)
+        full = filling(config).distillation
+        assert (full.spatial_weight, full.temporal_weight, full.mapping) == (1, 1, config.distillation.mapping)

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -71,6 +72,30 @@ def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
     other = ran(replace(config, seed=7, cache_teacher=str(cache)), tmp_path / "other")
     assert [row["terms"] for row in other] != [row["terms"] for row in run.metrics()]
     assert (cache / "cache.json").read_bytes() == before
+
+
+def test_a_training_that_asks_for_less_reads_the_same_cache(kept, tmp_path):
+    """Pictures alone, or maps alone, from a cache of pictures, maps and cells: as if it had been filled for them."""
+    config, _ = kept
+    before = (Path(config.cache_teacher) / "cache.json").read_bytes()
+    for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "others": Others()}):
+        less = replace(config, distillation=replace(config.distillation, **change))
+        own = ran(replace(less, cache_teacher=str(tmp_path / f"own{len(change)}{less.distillation.spatial_weight}")),
+                  tmp_path / f"own-run-{less.distillation.spatial_weight}")  # fmt: skip
+        shared = ran(less, tmp_path / f"shared-run-{less.distillation.spatial_weight}")
+        assert [row["terms"] for row in shared] == [row["terms"] for row in own]
+    assert (Path(config.cache_teacher) / "cache.json").read_bytes() == before
+
+
+def test_a_half_filled_cache_of_more_is_not_gone_on_with(kept, tmp_path):
+    config, run = kept
+    cache = tmp_path / "cache"
+    shutil.copytree(run.folder.parent / "cache", cache)
+    record = json.loads((cache / "cache.json").read_text())
+    (cache / "cache.json").write_text(json.dumps(record | {"done": 1}))
+    less = replace(config, distillation=replace(config.distillation, temporal_weight=0.0), cache_teacher=str(cache))
+    with pytest.raises(ConfigError, match="being filled for more than is asked here"):
+        work(prepare_run(tmp_path / "run", less))
 
 
 def test_what_is_kept_is_small_and_typed(kept):

@@ -28,7 +28,8 @@ def experiment(args: Sequence[str]) -> int:
         student: str = "vespcn_s",
         rows: str = "plain,sd,output",
         seeds: int = 3,
-        steps: int = 2000,
+        steps: int = 1500,
+        crops: int = 600,
         vid4: Path | None = None,
         validation: str = "",
         temporal: bool = True,
@@ -46,6 +47,7 @@ def experiment(args: Sequence[str]) -> int:
             rows: which, separated by commas; `all` for all.
             seeds: so many of each row, from 0.
             steps: of every training.
+            crops: how many fixed crops the students learn on, each in four views.
             vid4: the folder of Vid4, to score on it too.
             validation: sources of footage to hold out, separated by commas; a tenth of them where left out.
             temporal: also tOF, T-diff and warping error.
@@ -69,7 +71,7 @@ def experiment(args: Sequence[str]) -> int:
                 data = footage_of(data, out / "data", _names(validation))
             shared = base(
                 data=str(data), teacher=str(load(teacher).recipe["name"]), teacher_weights=teacher, student=student,
-                steps=steps, cache=str(out / "cache"),
+                steps=steps, cache=str(out / "cache"), crops=crops,
             )  # fmt: skip
             shared = replace(shared, threads=threads, teacher=replace(shared.teacher, skip=load(teacher).skip))
             with notes.status("looking at the footage") as status:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from workbench.config import RunConfig
 from workbench.data.clip_set import ClipEntry, ClipSet, Held
@@ -18,11 +19,14 @@ from workbench.errors import DataError
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS, Protocol
 from workbench.experiment.results import Results, Scores, same_conditions
-from workbench.experiment.rows import Row, config_of
+from workbench.experiment.rows import Row, config_of, filling
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load, locate
 from workbench.models.zoo import build
 from workbench.runs import Run
+from workbench.training.engine import Engine
+from workbench.training.machine import set_up_process
+from workbench.training.trainer import Trainer
 from workbench.training.worker import prepare_run, work
 
 VALIDATION = "validation"
@@ -116,7 +120,7 @@ def perform(
     """Train and score what is missing, seed after seed, so that what is there at any moment can be compared.
 
     Killed and started again it goes on where it was: finished runs stay, others are resumed, scores are never made
-    twice.
+    twice. Several jobs may work on one folder at a time, each on other rows.
 
     Args:
         rows: which.
@@ -130,10 +134,10 @@ def perform(
     Raises:
         ConfigError: the folder holds another experiment.
     """
+    set_up_process(shared.threads)
     path = folder / "results.json"
     wanted = conditions(shared)
-    results = Results.read(path) if path.is_file() else Results(wanted)
-    same_conditions(results.conditions, wanted, path)
+    results = _kept(path, wanted)
     sets = sets_of(shared.data.clips[0], vid4, shared.data.scale)
     teacher = shared.teacher
     for name, make in {
@@ -143,19 +147,53 @@ def perform(
         missing = {key: sets[key] for key in sets.keys() - results.references.get(name, {}).keys()}
         if missing:
             told(f"scoring {name}")
-            results.references.setdefault(name, {}).update(scores_of(make(), missing, temporal=temporal))
-            results.write(path)
+            results = _kept(path, wanted, {name: scores_of(make(), missing, temporal=temporal)})
     for seed in seeds:
         for row in rows:
-            held = results.scores.setdefault(row.name, {}).setdefault(seed, {})
+            held = _kept(path, wanted).scores.get(row.name, {}).get(seed, {})
             missing = {key: sets[key] for key in sets.keys() - held.keys()}
             if not missing:
                 continue
-            run = _trained(folder / "runs" / f"{row.name}-{seed}", config_of(row, shared, seed), told)
+            config = config_of(row, shared, seed)
+            if config.cache_teacher:
+                _fill(config, told)
+            run = _trained(folder / "runs" / f"{row.name}-{seed}", config, told)
             told(f"scoring {row.name}, seed {seed}")
-            held.update(scores_of(load(run.weights()), missing, temporal=temporal))
+            found = scores_of(load(run.weights()), missing, temporal=temporal)
+            results = _kept(path, wanted, rows={row.name: {seed: found}})
+    return results
+
+
+def _kept(
+    path: Path,
+    wanted: Mapping[str, Any],
+    references: Mapping[str, Scores] | None = None,
+    rows: Mapping[str, Mapping[int, Scores]] | None = None,
+) -> Results:
+    """The results on disk, with what is new put in: jobs that do other rows may write the same file meanwhile."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        results = Results.read(path) if path.is_file() else Results(dict(wanted))
+        same_conditions(results.conditions, wanted, path)
+        for name, scores in (references or {}).items():
+            results.references.setdefault(name, {}).update(scores)
+        for name, seeds in (rows or {}).items():
+            for seed, scores in seeds.items():
+                results.scores.setdefault(name, {}).setdefault(seed, {}).update(scores)
+        if references or rows:
             results.write(path)
     return results
+
+
+def _fill(config: RunConfig, told: Told) -> None:
+    """Let the teacher answer for all rows that ask the same; one job at a time."""
+    folder = Path(config.cache_teacher)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    told("waiting for another job that asks the teacher")
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        Trainer(filling(config), Engine(device=config.device, precision=config.precision)).open_cache(
+            lambda done, clips: told(f"asking the teacher once for all: {done} of {clips} clips")
+        )
 
 
 def _trained(folder: Path, config: RunConfig, told: Told) -> Run:

@@ -68,7 +68,7 @@ def compare(
     held = results.conditions
     shared = base(
         data=str(data), teacher=held["teacher"]["name"], teacher_weights=teacher, student=held["student"],
-        steps=held["steps"], cache=str(out / "cache"),
+        steps=held["steps"], cache=str(out / "cache"), crops=held["fixed"][0],
     )  # fmt: skip
     shared = replace(shared, threads=threads, teacher=replace(shared.teacher, skip=load(teacher).skip))
     lines = [

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench.config import READ_PICTURES, Data, Distillation, Network, Optimiser, RunConfig, changed
+from workbench.config import READ_PICTURES, Data, Distillation, Network, Optimiser, Others, RunConfig, changed
 from workbench.errors import unknown_name
 
 NO_TERMS: Mapping[str, Any] = {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.0}
@@ -84,12 +84,14 @@ def find_row(name: str) -> Row:
     return ROWS[name]
 
 
-def base(*, data: str, teacher: str, teacher_weights: str, student: str, steps: int, cache: str) -> RunConfig:
+def base(
+    *, data: str, teacher: str, teacher_weights: str, student: str, steps: int, cache: str, crops: int = 600
+) -> RunConfig:
     """What all rows share: the student learns on fixed crops, so that the teacher speaks once for all of them."""
     return RunConfig(
         student=Network(name=student),
         teacher=Network(name=teacher, weights=teacher_weights),
-        data=Data(clips=(data,), crop=32, frames=5, batch=4, fixed=600, views=4),
+        data=Data(clips=(data,), crop=32, frames=5, batch=4, fixed=crops, views=4),
         distillation=Distillation(schedule_steps=max(steps // 20, 1)),
         optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=1e-6),
         cache_teacher=cache,
@@ -102,14 +104,27 @@ def base(*, data: str, teacher: str, teacher_weights: str, student: str, steps: 
 def config_of(row: Row, shared: RunConfig, seed: int) -> RunConfig:
     """The run of a row: ``shared`` with the row's changes and a seed.
 
-    A plain row has no teacher. Each row has a teacher cache of its own inside that of ``shared``, for all of its seeds;
-    a row whose terms read whole features has none, since those are too large to keep.
+    A plain row has no teacher. Rows that ask the teacher for the same maps and cells share a cache of it inside that of
+    ``shared``; a row that reads whole features, or whose memory learns, has none: the teacher is live.
     """
-    cache = f"{shared.cache_teacher}/{row.name}" if shared.cache_teacher else ""
-    prefix = "distillation.others."
-    if any(name.startswith(prefix) and name.removeprefix(prefix) not in READ_PICTURES for name in row.change):
-        cache = ""
-    settings: dict[str, Any] = {"cache_teacher": cache, "seed": seed, **row.change}
+    settings: dict[str, Any] = {"seed": seed, "cache_teacher": "", **row.change}
     if not row.taught:
-        settings |= {"teacher.name": "", "teacher.weights": "", "cache_teacher": ""}
-    return changed(shared, settings)
+        settings |= {"teacher.name": "", "teacher.weights": ""}
+    config = changed(shared, settings)
+    if not row.taught or not shared.cache_teacher or not _cacheable(config):
+        return config
+    held = config.distillation
+    asked = (held.tap, held.mapping, held.normalisation, held.memory_channels, held.memory_stride, held.memory_seed)
+    return changed(config, {"cache_teacher": f"{shared.cache_teacher}/{'-'.join(map(str, asked))}"})
+
+
+def filling(config: RunConfig) -> RunConfig:
+    """The run that fills the cache of ``config``: it asks for maps and cells, whatever ``config`` makes of them."""
+    whole = {"distillation.spatial_weight": 1.0, "distillation.temporal_weight": 1.0, "distillation.memory": "frozen"}
+    return changed(replace(config, distillation=replace(config.distillation, others=Others())), whole)
+
+
+def _cacheable(config: RunConfig) -> bool:
+    held = config.distillation
+    learns = held.temporal_weight and held.memory != "frozen"
+    return not learns and all(name in READ_PICTURES for name in held.others.chosen)

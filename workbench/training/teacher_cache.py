@@ -4,8 +4,8 @@ With ``data.fixed`` crops, each in ``data.views`` augmentations drawn once, the 
 pictures (8 bits), attention maps and, with a frozen memory, last cells (half precision) are laid into memory-mapped
 arrays. Nothing is augmented after the cache: networks and a random memory do not turn with their input.
 
-A cache knows what it was made from, and is refused where teacher, crops or objective differ; every clip is recognised
-by its pixels when it is used.
+A cache knows what it was made from, and is refused where teacher, crops or objective differ; one that holds more than
+is asked (maps, for a training that wants pictures) serves. Every clip is recognised by its pixels when it is used.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ HALF_LARGEST = float(np.finfo(np.float16).max)
 def fingerprint(
     teacher: VideoSR, objective: Objective, sampler: CropSampler, tap: Tap, precision: str
 ) -> dict[str, Any]:
-    """All that decides what a cache holds, but the footage, which is recognised clip by clip."""
+    """All that decides what a cache holds, but the footage, which is recognised clip by clip; None: not asked for."""
     memory = objective.memory
     return {
         "format": FORMAT,
         "teacher": teacher.recipe,
         "teacher weights": _digest(teacher),
-        "tap": tap,
+        "tap": tap if objective.needs_features else None,
         "precision": precision,
         "mapping": objective.mapping if objective.spatial_weight else None,
         "normalisation": objective.normalisation if objective.spatial_weight else None,
@@ -90,8 +90,11 @@ class TeacherCache:
         _refuse_other(folder, record["fingerprint"], wanted)
         self.folder = folder
         self._marks: np.ndarray = np.load(folder / "marks.npy", mmap_mode="r", allow_pickle=False)
+        asked = {"frames": True, "maps": wanted["mapping"] is not None, "cells": wanted["memory"] is not None}
         self._arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in record["arrays"]
+            name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            for name in record["arrays"]
+            if asked[name]
         }
 
     def taught(self, numbers: Sequence[int], lows: Tensor) -> Taught:
@@ -150,6 +153,8 @@ def fill_cache(
         _refuse_other(folder, record["fingerprint"], wanted)
         if record["done"] == clips:
             return
+        if record["fingerprint"] != _as_stored(wanted):
+            raise ConfigError(f"{folder}: this teacher cache is being filled for more than is asked here; finish that")
     folder.mkdir(parents=True, exist_ok=True)
     done = record["done"] if record is not None else 0
     marks: np.ndarray | None = None
@@ -225,9 +230,13 @@ def _record(folder: Path) -> dict[str, Any] | None:
     raise FolderError(f"{path}: not a teacher cache; name another folder")
 
 
+def _as_stored(wanted: dict[str, Any]) -> dict[str, Any]:
+    """Tuples are lists on disk."""
+    return json.loads(json.dumps(wanted))
+
+
 def _refuse_other(folder: Path, theirs: dict[str, Any], wanted: dict[str, Any]) -> None:
-    wanted = json.loads(json.dumps(wanted))  # tuples are lists on disk
-    differ = [name for name in wanted if theirs.get(name) != wanted[name]]
+    differ = [name for name, value in _as_stored(wanted).items() if value is not None and theirs.get(name) != value]
     if differ:
         told = "; ".join(f"{name}: {theirs.get(name)!r}, wanted {wanted[name]!r}" for name in differ)
         raise ConfigError(f"{folder}: this teacher cache was made from something else: {told}; name another folder")

@@ -57,6 +57,25 @@ def keep_signal(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float =
             nn.init.zeros_(conv.bias)
 
 
+def align_phases(conv: nn.Conv2d, scale: int = 2) -> None:
+    """Start a convolution that feeds a pixel-shuffle with the same kernel for all ``scale**2`` phases of a channel.
+
+    What is shuffled then begins as an enlargement of features, not as a checkerboard that later layers would first have
+    to unlearn (ICNR; Aitken et al., Checkerboard artifact free sub-pixel convolution, 2017, section 3).
+
+    Example:
+        >>> conv = nn.Conv2d(1, 4, 1)
+        >>> align_phases(conv)
+        >>> out = nn.functional.pixel_shuffle(conv(torch.ones(1, 1, 1, 1)), 2)
+        >>> bool((out == out[..., :1, :1]).all())
+        True
+    """
+    with torch.no_grad():
+        for parameter in (conv.weight, conv.bias):
+            if parameter is not None:
+                parameter.copy_(parameter[:: scale**2].repeat_interleave(scale**2, dim=0))
+
+
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
     """So many residual blocks in a row."""
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
