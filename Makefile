@@ -3,7 +3,7 @@
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup demo test check notebooks lab experiment clean
+.PHONY: help setup demo test check notebooks html lab experiment clean
 .NOTPARALLEL:
 
 help:  ## show this list
@@ -30,6 +30,9 @@ check: $(READY)  ## format, lint, types, and the floors of the architecture
 notebooks: $(READY)  ## run the notebooks as tests; they are committed without outputs
 	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "strip them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks/
+
+html: $(READY)  ## run the notebooks and write them as pages to docs/html, to read in a browser; not committed
+	OMP_NUM_THREADS=1 $(BIN)/python tools/pages.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/

@@ -369,8 +369,8 @@ def _quick_start(network: EDVR) -> EDVR:
     The published start (PyTorch's, with masks of 1/2 in five deformable layers) leaves next to nothing of the input at
     the end of the network, which 600,000 steps forgive; and the attention of TSA was seen to close on all frames, the
     reference included, within its first hundred steps (the published recipe trains without TSA first). Here every layer
-    of the main path keeps the signal's size, neighbours enter faintly, both pixel-shuffles start as enlargements, and
-    there is no TSA.
+    of the main path keeps the signal's size, neighbours enter faintly, both pixel-shuffles start as enlargements, the
+    first layer sees edges only, and there is no TSA.
     """
     network.about = replace(network.about, differs="ours, narrow, for a CPU; starts at its skip, unaligned and unfused")
     align, channels = network.pcd_align, network.aligned_channels
@@ -379,6 +379,7 @@ def _quick_start(network: EDVR) -> EDVR:
     for levels in (align.offset_conv1, align.offset_conv2, align.offset_conv3):
         plain += [conv for conv in levels.values() if isinstance(conv, nn.Conv2d)]
     keep_signal(*plain, align.cas_offset_conv1, align.cas_offset_conv2)
+    _see_edges(network.conv_first)
     align_phases(network.upconv2, 2 if network.scale == 4 else network.scale)
     if network.scale == 4:
         align_phases(network.upconv1)
@@ -390,6 +391,16 @@ def _quick_start(network: EDVR) -> EDVR:
         _pass_on(joining, first=0)  # its own level, not the coarser one
     _pass_on(network.fusion, first=channels * (network.num_frames // 2))
     return network
+
+
+def _see_edges(conv: nn.Conv2d) -> None:
+    """Let a convolution start blind to brightness, twice as strong instead.
+
+    Flat regions then give features of 0, since all biases are 0: the skip has them right already, and what a young last
+    layer makes of their brightness is only noise, which the network was seen to silence by closing its masks.
+    """
+    with torch.no_grad():
+        conv.weight.sub_(conv.weight.mean((2, 3), keepdim=True)).mul_(2)
 
 
 def _pass_on(layer: nn.Module, *, first: int, gain: float = 1.0) -> None:

@@ -1,0 +1,157 @@
+"""Which networks go to ONNX, how faithfully, and how fast? ``python bench/exports.py``; an hour or two on two cores.
+
+Every network of the zoo is exported as ``workbench export`` does it, and what was written is run beside PyTorch on a
+real clip. The shipped students and teachers bring their weights; all others are fresh: a difference in pictures says
+as much, a loss in dB nothing, so it is left out. Times: a frame of a clip of noise, PyTorch fp32, ONNX fp32 and int8 in
+turn, medians of interleaved rounds in one process.
+
+``--write PAGE`` fills the table's place in a page, between its two comment lines, after every network. Each network
+runs in a process of its own, so that one which takes too much memory or time costs its own line only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from workbench.errors import WorkbenchError
+from workbench.evaluation.speed import in_milliseconds, measure
+from workbench.export import Export, Format, export
+from workbench.models.exported import open_exported
+from workbench.models.video_sr import VideoSR
+from workbench.models.weights import load, pretrained_names
+from workbench.models.zoo import NETWORKS, build
+from workbench.scenes import write_atomic
+from workbench.training.machine import set_up_process
+
+BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
+HEADER = (
+    "| network | ONNX | largest difference | PyTorch [ms] | ONNX fp32 [ms] | ONNX int8 [ms] | int8, to fp32 [dB] |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+)
+
+
+def subject(name: str) -> tuple[VideoSR, bool]:
+    """A network, and whether it has learnt."""
+    if name in pretrained_names():
+        return load(f"pretrained:{name}"), True
+    return build(name).eval(), False
+
+
+def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
+    """What the table says of one network."""
+    network, learnt = subject(name)
+    found: dict[str, Any] = {"name": name, "learnt": learnt}
+    width, height = size
+    with tempfile.TemporaryDirectory() as home:
+        made: dict[Format, Export] = {}
+        for precision in ("fp32", "int8"):
+            try:
+                made[precision] = export(
+                    network, Path(home) / f"{precision}.onnx", precision=precision, frames=frames, size=None
+                )
+            except WorkbenchError as error:
+                found[f"no {precision}"] = str(error)
+                if precision == "fp32":
+                    break
+        runtimes = {"PyTorch": network} | {kind: open_exported(one.path) for kind, one in made.items()}
+        if made:
+            first = made["fp32"]
+            found |= {"free": list(first.free), "difference": first.difference, "graph": first.facts.graph}
+            if first.facts.size is not None:
+                height, width = first.facts.size
+            if learnt and "int8" in made:
+                found["loss_db"] = made["int8"].loss_db
+        taken: dict[str, list[float]] = {kind: [] for kind in runtimes}
+        for _ in range(rounds):
+            for kind, one in runtimes.items():
+                speed = measure(one, height=height, width=width, frames=frames, rounds=1)
+                taken[kind].append(speed.seconds_per_frame)
+    return found | {"size": [width, height], "seconds": {kind: statistics.median(all_) for kind, all_ in taken.items()}}
+
+
+def line(found: dict[str, Any]) -> str:
+    if "failed" in found:
+        return f"| {found['name']} | not tried: {found['failed']} | | | | | |"
+    went = "no" if "no fp32" in found else f"any {', '.join(found['free'])}" if found["free"] else "one size"
+    seconds = found["seconds"]
+    cells = [
+        found["name"],
+        went if found.get("graph") != "window" else f"{went}; one window",
+        f"{found['difference']:.1e}" if "difference" in found else "",
+        *(in_milliseconds(seconds[kind]) if kind in seconds else "" for kind in ("PyTorch", "fp32", "int8")),
+        f"{-found['loss_db']:+.3f}" if "loss_db" in found else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One network, in a process of its own."""
+    command = [sys.executable, __file__, "--only", name, "--here", "--size", options.size, "--frames",
+               str(options.frames), "--rounds", str(options.rounds), "--threads", str(options.threads)]  # fmt: skip
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=options.seconds)
+    except subprocess.TimeoutExpired:
+        return {"name": name, "failed": f"over {options.seconds:g} s"}
+    if done.returncode:
+        return {"name": name, "failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def write(page: Path, text: str) -> None:
+    whole = page.read_text(encoding="utf-8")
+    if whole.count(BEGIN) != 1:
+        raise SystemExit(f"{page}: want one line {BEGIN}, and one {END} after it")
+    before, rest = whole.split(BEGIN)
+    write_atomic(page, f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END, 1)[1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="some networks, separated by commas; all where left out")
+    parser.add_argument("--size", default="160x90", help="of the input that is timed, WIDTHxHEIGHT")
+    parser.add_argument("--frames", type=int, default=5, help="of the clip, and of graphs that carry a state along it")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=900, help="at most, for one network")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--write", type=Path, help="a page with a place for the table")
+    parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    width, _, height = options.size.partition("x")
+    size = (int(width), int(height))
+    known = [*pretrained_names(), *NETWORKS]
+    names = [name for name in options.only.split(",") if name] or list(dict.fromkeys(known))
+    if unknown := [name for name in names if name not in known]:
+        raise SystemExit(f"no network {', '.join(unknown)}; there are: {', '.join(known)}")
+    if options.here:
+        set_up_process(options.threads)
+        print(json.dumps(row(names[0], size, options.frames, options.rounds)))
+        return
+    conditions = (
+        f"`python bench/exports.py`: {options.size} x4 (or the one size of the graph), {options.frames} frames, "
+        f"{options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; "
+        f"medians of {options.rounds} interleaved rounds. dB for networks with weights only."
+    )
+    print(conditions + "\n\n" + HEADER, flush=True)
+    lines, reasons = [], []
+    for name in names:
+        found = in_a_process(name, options)
+        lines.append(line(found))
+        reasons += [f"- {found[key]}" for key in ("no fp32", "no int8") if key in found]
+        print(lines[-1], flush=True)
+        if options.write is not None:  # after every network: an hour of work is not lost
+            told = ["", "Not to be had:", "", *dict.fromkeys(reasons)] if reasons else []
+            write(options.write, "\n".join([conditions, "", HEADER, *lines, *told]))
+
+
+if __name__ == "__main__":
+    main()
