@@ -245,3 +245,30 @@ def test_predeblurring_blocks_stand_where_they_stand(doubled, wanted):
         block = part.get_submodule(f"resblock_{doubled}")
         block.conv1.weight[..., 1, 1] = block.conv2.weight[..., 1, 1] = 1.0
     assert torch.equal(part(torch.rand(1, 3, 8, 8)), torch.full((1, 1, 8, 8), float(wanted)))
+
+
+@pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "vespcn_s"])
+def test_ours_start_at_their_skip_and_see_nothing_in_a_flat_picture(name):
+    """By construction: no brightness enters, so flat grey has next to no features; the pictures are nearly bicubic's."""
+    torch.manual_seed(0)
+    network = build(name, skip="bicubic").eval()
+    flat = torch.full((1, 1, 3, 112, 112), 0.6)
+    with torch.no_grad():
+        features = network(flat, keep="hr").features
+        moving = torch.rand(1, 3, 3, 16, 16)
+        made = network(moving).frames
+        textured = network(moving, keep="hr").features
+    inner = features[..., 208:-208, 208:-208]  # beyond the frame there are zeros, so its border is an edge
+    assert inner.abs().max() < 0.05 * textured.abs().max()
+    assert (made - resize_bicubic(moving.flatten(0, 1), scale=4).view_as(made)).abs().max() < 0.2
+
+
+@pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny"])
+def test_ours_start_without_a_checkerboard(name):
+    """The last pixel-shuffle of a fresh network gives squares of four equal pixels."""
+    torch.manual_seed(0)
+    network = build(name, skip="bicubic").eval()
+    with torch.no_grad():
+        shuffled = network(torch.rand(1, 1, 3, 16, 16), keep="shuffle").features[0, 0]
+    torch.testing.assert_close(shuffled[:, ::2, ::2], shuffled[:, 1::2, 1::2])
+    assert shuffled[:, ::2, ::2].std() > 1e-3

@@ -29,6 +29,7 @@ from workbench.models.parts.blocks import (
     keep_signal,
     leaky,
     residual_blocks,
+    see_edges,
 )
 from workbench.models.parts.deformable import ModulatedDeformConv
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
@@ -379,7 +380,7 @@ def _quick_start(network: EDVR) -> EDVR:
     for levels in (align.offset_conv1, align.offset_conv2, align.offset_conv3):
         plain += [conv for conv in levels.values() if isinstance(conv, nn.Conv2d)]
     keep_signal(*plain, align.cas_offset_conv1, align.cas_offset_conv2)
-    _see_edges(network.conv_first)
+    see_edges(network.conv_first)
     align_phases(network.upconv2, 2 if network.scale == 4 else network.scale)
     if network.scale == 4:
         align_phases(network.upconv1)
@@ -391,16 +392,6 @@ def _quick_start(network: EDVR) -> EDVR:
         _pass_on(joining, first=0)  # its own level, not the coarser one
     _pass_on(network.fusion, first=channels * (network.num_frames // 2))
     return network
-
-
-def _see_edges(conv: nn.Conv2d) -> None:
-    """Let a convolution start blind to brightness, twice as strong instead.
-
-    Flat regions then give features of 0, since all biases are 0: the skip has them right already, and what a young last
-    layer makes of their brightness is only noise, which the network was seen to silence by closing its masks.
-    """
-    with torch.no_grad():
-        conv.weight.sub_(conv.weight.mean((2, 3), keepdim=True)).mul_(2)
 
 
 def _pass_on(layer: nn.Module, *, first: int, gain: float = 1.0) -> None:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
-from workbench.models.parts.blocks import conv3x3, keep_signal
+from workbench.models.parts.blocks import conv3x3, keep_signal, see_edges
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 
@@ -131,6 +131,8 @@ class VESPCN(SlidingWindow):
             for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
                 keep_signal(first, second, slope=0.0, gain=0.5)
             keep_signal(self.entry, self.widen, slope=1.0)
+            if skip != "none":
+                see_edges(self.entry)
             keep_signal(self.exit, slope=1.0, gain=0.02)
         else:
             middle = [layer for _ in range(7) for layer in (nn.ReLU(), conv3x3(24, 24))]
