@@ -18,6 +18,7 @@ Skip = Literal["bicubic", "bilinear", "none"]
 MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
 Normalisation = Literal["none", "unit"]
 Tap = Literal["hr", "hr_pre", "shuffle"]
+SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
 Schedule = Literal["constant", "warm_up", "decay"]
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -120,6 +121,8 @@ class Distillation:
     """lambda 2: weight of the distance of the memory cells; 0 switches it off."""
     tap: Tap = "hr"
     """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
+    spatial_features: SpatialFeatures = "sr"
+    """Where the attention maps are taken: F^SR as in the paper (sr), or the aligned, low-resolution F^LR (lr)."""
     mapping: MapKind = "sum_squares"
     """How channels become one map: equation 2 (sum of squares), 1 (sum of magnitudes) or 3 (largest square)."""
     normalisation: Normalisation = "unit"

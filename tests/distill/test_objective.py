@@ -107,6 +107,26 @@ def test_every_term_moves_the_student_and_none_the_teacher(networks, clips, term
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
+def test_maps_of_low_resolution_features_by_the_loss_itself(networks, clips):
+    """The same equation on F^LR; the student's layers behind it hear nothing, the teacher nothing at all."""
+    student, teacher = networks
+    for network in networks:
+        network.zero_grad()
+    objective, ours, theirs, terms, _ = all_terms(networks, clips, spatial_features="lr")
+    assert ours.aligned.shape[-2:] == (8, 8)
+    wanted = spatial_distillation(ours.aligned, theirs.aligned, normalisation=objective.normalisation)
+    torch.testing.assert_close(terms["spatial"], wanted)
+    terms["spatial"].backward()
+    reached = {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {"motion", "entry", "blocks"}
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def test_maps_of_low_resolution_features_need_some(clips):
+    with pytest.raises(ConfigError, match="one has none"):
+        Objective(spatial_weight=1.0, spatial_features="lr").taught(Upscaled(clips[1], features=clips[1]))
+
+
 def test_terms_are_those_of_the_two_losses(networks, clips):
     objective, ours, theirs, terms, measures = all_terms(networks, clips, mapping="sum_abs", normalisation="none")
     assert list(terms) == ["reconstruction", "spatial", "temporal"]

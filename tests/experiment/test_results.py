@@ -138,10 +138,10 @@ def test_rows_share_what_the_teacher_says_where_they_ask_the_same():
     """A cache a tap, a mapping, a normalisation, a memory; none for whole features and for a memory that learns."""
     shared = base(data="d", teacher="t", teacher_weights="w", student="s", steps=100, cache="c")
     caches = {name: config_of(row, shared, 0).cache_teacher for name, row in ROWS.items()}
-    usual = "c/hr-sum_squares-unit-8-4-0"
+    usual = "c/hr-sr-sum_squares-unit-8-4-0"
     assert {caches[name] for name in ("sd", "td", "std", "output", "output_sd", "sd_small", "td_large")} == {usual}
-    assert caches["sd_before"] == "c/hr_pre-sum_squares-unit-8-4-0"
-    assert caches["sd_max"] == "c/hr-max_squares-unit-8-4-0"
+    assert caches["sd_before"] == "c/hr_pre-sr-sum_squares-unit-8-4-0"
+    assert caches["sd_max"] == "c/hr-sr-max_squares-unit-8-4-0"
     assert (caches["plain"], caches["fitnets"]) == ("", "")
     for row in (find_row("sd"), find_row("output"), find_row("sd_max")):
         config = config_of(row, shared, 0)

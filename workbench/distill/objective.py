@@ -18,6 +18,7 @@ from workbench.models.video_sr import Upscaled
 
 Terms = dict[str, Tensor]
 Schedule = Literal["constant", "warm_up", "decay"]
+SpatialFeatures = Literal["sr", "lr"]
 
 
 def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -82,6 +83,7 @@ class Objective(nn.Module):
         eps: of the reconstruction.
         spatial_weight: lambda 1.
         temporal_weight: lambda 2.
+        spatial_features: maps of F^SR (``sr``), or of F^LR, ``s`` times smaller (``lr``; ours, for comparison).
         mapping: how channels become a map.
         normalisation: of the maps.
         memory: the shared ConvLSTM; needed where ``temporal_weight`` is not 0.
@@ -101,6 +103,7 @@ class Objective(nn.Module):
         eps: float = 1e-3,
         spatial_weight: float = 0.0,
         temporal_weight: float = 0.0,
+        spatial_features: SpatialFeatures = "sr",
         mapping: Mapping = "sum_squares",
         normalisation: Normalisation = "unit",
         memory: TemporalMemory | None = None,
@@ -114,6 +117,7 @@ class Objective(nn.Module):
             raise ConfigError("temporal_weight is not 0, so a TemporalMemory is needed")
         self.eps = eps
         self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
+        self.spatial_features: SpatialFeatures = spatial_features
         self.mapping: Mapping = mapping
         self.normalisation: Normalisation = normalisation
         self.memory = memory if temporal_weight else None
@@ -170,7 +174,7 @@ class Objective(nn.Module):
         features = _features(teacher).detach()
         maps = cells = None
         if self.spatial_weight:
-            maps = attention_map(features, mapping=self.mapping, normalisation=self.normalisation)
+            maps = self._maps(teacher).detach()
         if self.memory is not None:
             cells = self.memory.teacher_cells(features)[:, -1]
         return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
@@ -203,8 +207,8 @@ class Objective(nn.Module):
             )
         taught = self.taught(teacher) if isinstance(teacher, Upscaled) else teacher
         if self.spatial_weight:
-            ours = attention_map(_features(student), mapping=self.mapping, normalisation=self.normalisation)
-            terms["spatial"] = map_distance(ours, _asked(taught.maps, "maps"), normalisation=self.normalisation)
+            ours, theirs = self._maps(student), _asked(taught.maps, "maps")
+            terms["spatial"] = map_distance(ours, theirs, normalisation=self.normalisation)
         if self.memory is not None:
             theirs = _asked(taught.cells, "memory cells").float()
             cells = self.memory.student_cells(_features(student))[:, -1]
@@ -212,6 +216,14 @@ class Objective(nn.Module):
             measures["collapse_index"] = collapse_index(theirs)
         lesson = Lesson(student, Upscaled(taught.frames, taught.features), high)
         return terms | {name: term(lesson) for name, term in self.others.items()}, measures
+
+    def _maps(self, upscaled: Upscaled) -> Tensor:
+        features = _features(upscaled)
+        if self.spatial_features == "lr":
+            if upscaled.aligned is None:
+                raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
+            features = upscaled.aligned.float()
+        return attention_map(features, mapping=self.mapping, normalisation=self.normalisation)
 
 
 def _features(upscaled: Upscaled) -> Tensor:

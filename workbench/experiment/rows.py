@@ -52,6 +52,7 @@ _ROWS = (
     Row("sd_sum_abs", "SD, equation 1", {"distillation.temporal_weight": 0.0, "distillation.mapping": "sum_abs"}),
     Row("sd_max", "SD, equation 3", {"distillation.temporal_weight": 0.0, "distillation.mapping": "max_squares"}),
     Row("sd_before", "SD before the activation", {"distillation.temporal_weight": 0.0, "distillation.tap": "hr_pre"}),
+    Row("sd_low", "SD on F^LR", {"distillation.temporal_weight": 0.0, "distillation.spatial_features": "lr"}),
     Row("sd_small", "SD, a tenth of the weight", {
         "distillation.temporal_weight": 0.0, "distillation.spatial_weight": 0.0001,
     }),
@@ -114,8 +115,9 @@ def config_of(row: Row, shared: RunConfig, seed: int) -> RunConfig:
     if not row.taught or not shared.cache_teacher or not _cacheable(config):
         return config
     held = config.distillation
-    asked = (held.tap, held.mapping, held.normalisation, held.memory_channels, held.memory_stride, held.memory_seed)
-    return changed(config, {"cache_teacher": f"{shared.cache_teacher}/{'-'.join(map(str, asked))}"})
+    asked = [held.tap, held.spatial_features, held.mapping, held.normalisation]
+    asked += [str(number) for number in (held.memory_channels, held.memory_stride, held.memory_seed)]
+    return changed(config, {"cache_teacher": f"{shared.cache_teacher}/{'-'.join(asked)}"})
 
 
 def filling(config: RunConfig) -> RunConfig:

@@ -49,6 +49,7 @@ def fingerprint(
         "teacher weights": _digest(teacher),
         "tap": tap if objective.needs_features else None,
         "precision": precision,
+        "maps of": objective.spatial_features if objective.spatial_weight else None,
         "mapping": objective.mapping if objective.spatial_weight else None,
         "normalisation": objective.normalisation if objective.spatial_weight else None,
         "memory": memory.settings if memory is not None else None,

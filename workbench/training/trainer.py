@@ -57,6 +57,11 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
                 network.check_keep(config.distillation.tap)
+                if config.distillation.spatial_features == "lr" and not network.aligned_channels:
+                    raise ConfigError(
+                        f"distillation.spatial_features: {choice.name} has no aligned features (`workbench networks`); "
+                        "take sr"
+                    )
             if network.sees_truth and choice is config.plain:
                 raise ConfigError(f"plain.name: {choice.name} is given the truth: no comparison; leave it out")
             if network.sees_truth and choice is config.student and config.teacher.name:
@@ -162,6 +167,7 @@ class Trainer:
             eps=config.optimiser.charbonnier_eps,
             spatial_weight=wanted.spatial_weight,
             temporal_weight=wanted.temporal_weight,
+            spatial_features=wanted.spatial_features,
             mapping=wanted.mapping,
             normalisation=wanted.normalisation,
             memory=memory,

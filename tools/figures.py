@@ -1,0 +1,121 @@
+"""Put the stored scores into the texts that quote them: ``python tools/figures.py``; ``--check`` only compares.
+
+Scores lie in ``docs/experiment/``; the commands that made them are in ``docs/experiment.md``. README, that page and the
+cards of the shipped weights have a place for each table between two comment lines, and hold no other figure of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+
+from workbench.evaluation.scores import METRICS
+from workbench.experiment.report import page, per_clip, table
+from workbench.experiment.results import Results
+
+ROOT = Path(__file__).resolve().parents[1]
+SCORES = ROOT / "docs" / "experiment"
+LABELS = {
+    "bicubic": "bicubic",
+    "plain": "plain student, `vespcn_s`",
+    "distilled": "distilled student, `vespcn_s`",
+    "teacher": "teacher, `edvr_s`",
+}
+SHOWN = ("psnr_y_db", "ssim_y", "t_diff", "tof", "warping_error")
+CARDS = {"edvr_s": "teacher", "vespcn_plain": "plain", "vespcn_distilled": "distilled"}
+
+
+def shipped(name: str) -> dict[str, dict[str, Any]]:
+    """Scores of the shipped set by method, as ``workbench evaluate --table --format json`` wrote them."""
+    held = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
+    return {method["method"]: method for method in held["methods"]}
+
+
+def shipped_table(name: str) -> str:
+    """The shipped set on one set of clips."""
+    found = shipped(name)
+    metrics = [metric for metric in SHOWN if all(metric in one["mean"] for one in found.values())]
+    heads = [
+        METRICS[metric].title + (f" [{METRICS[metric].unit}]" if METRICS[metric].unit else "") for metric in metrics
+    ]
+    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
+    for method, label in LABELS.items():
+        cells = [f"{found[method]['mean'][metric]:.{METRICS[metric].digits}f}" for metric in metrics]
+        lines.append(f"| {label} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card_lines(method: str) -> str:
+    """What a card says of its network's scores."""
+    lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"]
+    for name, title in (("shipped_vid4", "Vid4, BI x4"), ("shipped_held_out", "held-out frames of the sample, BI x4")):
+        ours, floor = (shipped(name)[one]["mean"] for one in (method, "bicubic"))
+        told = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
+        lines.append(f"| {title} | {told[0]} | {told[1]} |")
+    return "\n".join(lines)
+
+
+def results(name: str) -> Results:
+    """Stored scores of rows over seeds."""
+    return Results.read(SCORES / f"{name}.json")
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "shipped on vid4": lambda: shipped_table("shipped_vid4"),
+    "shipped on held_out": lambda: shipped_table("shipped_held_out"),
+    "experiment on vid4": lambda: table(results("results"), "vid4"),
+    "experiment": lambda: page(results("results")),
+    "experiment by clip": lambda: per_clip(results("results"), "vid4"),
+    "ablation": lambda: page(results("ablation")),
+    "search": lambda: page(results("search")),
+    **{f"card of {name}": lambda method=method: card_lines(method) for name, method in CARDS.items()},
+}
+"""Every table by the name that the comment lines in the texts call it by."""
+
+PLACE = re.compile(r"<!-- figures: (?P<name>[\w ]+) -->\n.*?<!-- end of figures -->", re.DOTALL)
+
+
+def filled(text: str) -> str:
+    """A text with all of its tables as the stored scores have them now."""
+
+    def put(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in BLOCKS:
+            raise SystemExit(f"no table {name!r}; there are {', '.join(BLOCKS)}")
+        return f"<!-- figures: {name} -->\n\n{BLOCKS[name]()}\n\n<!-- end of figures -->"
+
+    return PLACE.sub(put, text)
+
+
+def texts() -> list[Path]:
+    """Every page of ours that may hold such a place."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [*pages, *sorted((ROOT / "workbench" / "pretrained").glob("*.md"))]
+
+
+def main(check: bool = False) -> None:
+    """Write the tables into the texts.
+
+    Args:
+        check: write nothing; exit status 1 where a text says something else than the scores do.
+    """
+    stale = []
+    for path in texts():
+        before = path.read_text(encoding="utf-8")
+        after = filled(before)
+        if after != before:
+            stale.append(str(path.relative_to(ROOT)))
+            if not check:
+                path.write_text(after, encoding="utf-8")
+    if check and stale:
+        sys.exit(f"not what the stored scores say: {', '.join(stale)}; run python tools/figures.py")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
