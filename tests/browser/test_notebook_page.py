@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from workbench.runs import Run
 from workbench.scenes import read_scene
 from workbench.views.lens.notebook_lens import Lens, look
 
@@ -13,8 +14,9 @@ pytestmark = pytest.mark.browser
 
 HOST = """
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-const traits = { value: GIVEN.value, frame: GIVEN.frame, pictures: Object.fromEntries(
-  Object.entries(GIVEN.pictures).map(([name, files]) => [name, files.map(file => new DataView(bytes(file).buffer))])) };
+window.arrived = pictures => Object.fromEntries(Object.entries(pictures).map(
+  ([name, files]) => [name, files.map(file => new DataView(bytes(file).buffer))]));
+const traits = { ...GIVEN.steps, value: GIVEN.value, frame: GIVEN.frame, pictures: arrived(GIVEN.pictures) };
 const listeners = {};
 window.model = {
   get: name => traits[name],
@@ -22,7 +24,12 @@ window.model = {
   save_changes: () => {},
   on: (name, call) => { (listeners[name] ||= []).push(call); },
   off: () => {},
-  send: (name, value) => { traits[name] = value; (listeners[`change:${name}`] || []).forEach(call => call()); },
+  send: (name, value) => model.hold({ [name]: value }),
+  hold: changes => {                                // one message with several traits, as hold_sync sends it
+    const names = Object.keys(changes).filter(name => JSON.stringify(traits[name]) !== JSON.stringify(changes[name]));
+    Object.assign(traits, changes);
+    names.forEach(name => (listeners[`change:${name}`] || []).forEach(call => call()));
+  },
 };
 const module = await import(URL.createObjectURL(new Blob([GIVEN.script], { type: 'text/javascript' })));
 document.body.innerHTML = '<style></style><div></div>';
@@ -32,27 +39,43 @@ window.leave = module.default.render({ model: window.model, el: document.querySe
 
 
 @pytest.fixture
-def page(browser, home):
-    scene = read_scene(home / "scenes" / "disc")
-    widget = look(scene, methods=["bicubic", "distilled", "teacher"], frame=2)
-    given = {
-        "script": str(Lens._esm),
-        "style": str(Lens._css),
-        "value": widget.value,
-        "frame": widget.frame,
-        "pictures": {name: [base64.b64encode(f).decode() for f in files] for name, files in widget.pictures.items()},
-    }
-    context = browser.new_context(viewport={"width": 900, "height": 900})
-    opened, errors, outside = context.new_page(), [], []
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("blob:", "data:")) else None)
-    script = json.dumps(given).replace("</", "<\\/")
-    opened.set_content(f"<!doctype html><body></body><script type=module>const GIVEN = {script};{HOST}</script>")
-    opened.wait_for_selector(".lens[data-frame='2']")
-    yield opened, scene
-    context.close()
+def opens(browser):
+    """Opens a page with a widget in it; it fails on a script error and on a request that leaves the page."""
+    contexts, errors, outside = [], [], []
+
+    def opened(widget):
+        given = {
+            "script": str(Lens._esm),
+            "style": str(Lens._css),
+            "value": widget.value,
+            "frame": widget.frame,
+            "steps": {"steps": widget.steps, "step": widget.step, "wish": widget.wish},
+            "pictures": {name: encoded(files) for name, files in widget.pictures.items()},
+        }
+        contexts.append(browser.new_context(viewport={"width": 900, "height": 900}))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("blob:", "data:")) else None)
+        script = json.dumps(given).replace("</", "<\\/")
+        page.set_content(f"<!doctype html><body></body><script type=module>const GIVEN = {script};{HOST}</script>")
+        page.wait_for_selector(f".lens[data-frame='{widget.frame}']")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
     assert not errors
     assert not outside
+
+
+def encoded(files):
+    return [base64.b64encode(file).decode() for file in files]
+
+
+@pytest.fixture
+def page(opens, home):
+    scene = read_scene(home / "scenes" / "disc")
+    return opens(look(scene, methods=["bicubic", "distilled", "teacher"], frame=2)), scene
 
 
 def state(opened):
@@ -81,3 +104,36 @@ def test_another_value_keeps_the_frame(page):
     opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'later'")
     assert state(opened)["frame"] == 2
     opened.evaluate("leave()")
+
+
+def test_the_second_slider_asks_python_for_a_training_step(opens, home):
+    run = Run(home / "runs" / "mine")
+    widget = look(run, frame=2)
+    opened = opens(widget)
+    assert opened.locator("[data-part=trained]").inner_text() == "step 400"
+    opened.locator("[data-part=step]").fill("1")
+    opened.wait_for_function("model.get('wish') === 200")
+    widget.wish = 200  # Python hears of it, and answers
+    answer = {name: getattr(widget, name) for name in ("value", "steps", "step", "wish")}
+    files = {name: encoded(files) for name, files in widget.pictures.items()}
+    opened.evaluate(
+        "([answer, files]) => model.hold({ ...answer, pictures: arrived(files) })",
+        [answer, files],
+    )
+    opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'mine-200'")
+    opened.wait_for_function("document.querySelector('.lens').lens.stats.pending === 0")
+    assert opened.locator("[data-part=trained]").inner_text() == "step 200"
+    assert state(opened)["frame"] == 2
+    data = opened.evaluate("[...document.querySelector('.lens').lens.readPixels('student').data]")
+    scene = run.snapshot(200)
+    drawn = np.array(data, np.uint8).reshape(scene.height, scene.width, 4)[..., :3]
+    np.testing.assert_array_equal(drawn, scene.frame("student", 2))
+    opened.keyboard.press("[")  # not where nothing has the focus
+    opened.locator(".lens").focus()
+    opened.keyboard.press("[")
+    opened.wait_for_function("model.get('wish') === 0")
+
+
+def test_a_scene_has_no_second_slider(page):
+    opened, _ = page
+    assert opened.locator("[data-part=stepping]").is_hidden()

@@ -1,13 +1,20 @@
 """The pages, with folders that change while somebody looks."""
 
+import io
+import json
+import shutil
 import sys
 import textwrap
 import time
+import zipfile
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.films import encode, numbered
 from workbench.config import changed
+from workbench.data.video import read_video
 from workbench.runs import Run, RunWriter, create_run
 
 pytestmark = pytest.mark.browser
@@ -70,7 +77,10 @@ def test_a_finished_run(watched):
     wait_scene(page, "mine-400")
     assert "Finished" in page.locator("#run-progress").inner_text()
     assert "step 400 of 400" in page.locator("#run-progress").inner_text()
-    assert "Memory healthy" in page.locator("#run-memory").inner_text()
+    said = page.locator("#run-lead").inner_text()
+    assert said.startswith("At step 400 the student reaches ")
+    assert "The shared memory is healthy on the training crops and on the clip shown: " in said
+    assert "healthy on the clip shown" in page.locator("#run-lens [data-part=verdict]").inner_text()
     lines = page.locator("#run-progress .chart-line")
     assert set(lines.evaluate_all("all => all.map(line => line.dataset.key)")) == {
         "reconstruction",
@@ -215,6 +225,51 @@ def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(pages, specimens
         app.close()
 
 
+def test_a_run_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
+    from workbench.views.studio import launch
+
+    for name in ("kept", "gone"):
+        run = specimens.make_run(tmp_path / "runs" / name)
+        specimens.add_rows(run, range(1, 41))
+        specimens.add_snapshot(run, 0)
+        specimens.add_snapshot(run, 40)
+        specimens.say(run, "finished", 40, steps=40)
+    app, url = launch(runs=[tmp_path / "runs"], scenes=[], quiet=True, wait=False)
+    try:
+        page = pages(url).open("run?run=gone")
+        wait_scene(page, "gone-40")
+        shutil.rmtree(tmp_path / "runs" / "gone")
+        wait_text(page, "#run-progress", "no run 'gone' here any more")
+        page.wait_for_timeout(6000)  # a further look: nothing else is put in its place, and nobody is told off
+        assert "no run 'gone' here any more" in page.locator("#run-progress").inner_text()
+        assert page.get_by_test_id("toast-body").count() == 0
+        page.locator("#run input").click()
+        page.get_by_role("option", name="kept").click()
+        wait_scene(page, "kept-40")
+        page.context.close()  # a page that loses its server says so
+    finally:
+        app.close()
+
+
+def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
+    from workbench.views.studio import launch
+
+    for name in ("kept", "gone"):
+        specimens.make_scene(tmp_path / "scenes" / name, frames=30, title=name)
+    app, url = launch(runs=[], scenes=[tmp_path / "scenes"], quiet=True, wait=False)
+    try:
+        page = pages(url).open("?scene=gone")
+        page.wait_for_selector(".lens[data-frame]")
+        shutil.rmtree(tmp_path / "scenes" / "gone")
+        page.evaluate("document.querySelector('.lens').lens.show(25)")
+        wait_text(page, ".lens [data-part=status]", "frame 26")
+        page.locator("#scene-refresh").click()
+        page.wait_for_function("document.querySelector('.lens').lens.state.scene === 'kept'")
+        page.context.close()  # a page that loses its server says so
+    finally:
+        app.close()
+
+
 # The pages that need more than folders: what computes is stood in for by small scripts, but for one real training.
 
 
@@ -343,6 +398,41 @@ class TestRuns:
         page.locator("#runs-filter").fill("tw")
         assert page.locator("tr[data-run]").count() == 1
 
+    def test_a_curve_opens_its_run_at_that_step(self, whole, specimens):
+        watched, home = whole
+        for name, softness in (("one", 1.0), ("two", 2.0)):
+            run = specimens.make_run(home / name)
+            rows = [specimens.row(step) for step in range(1, 401)]
+            for row in rows:  # the curves of "two" lie ten times higher
+                row["terms"] = {term: value * (10 if name == "two" else 1) for term, value in row["terms"].items()}
+            (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+            for step in (0, 200, 400):
+                specimens.add_snapshot(run, step, softness=softness)
+            specimens.say(run, "finished", 400, steps=400)
+        page = watched.open("runs")
+        page.get_by_label("compare one").check()
+        page.get_by_label("compare two").check()
+        wait_text(page, "#runs-detail", "Settings that differ")
+        total = page.locator("#runs-detail figure").nth(1)
+        assert total.locator(".chart-mark").count() == 3
+        plot = total.locator(".chart-plot")
+        plot.scroll_into_view_if_needed()
+        box = plot.bounding_box()
+        middle = {"x": 46 + (box["width"] - 56) * 0.45, "y": 20}  # above both: the higher one is nearer
+        plot.hover(position=middle)
+        tip = total.locator(".chart-tip").inner_text()
+        assert "two, step 1" in tip
+        assert "look at it at step 200" in tip
+        plot.click(position=middle)
+        wait_scene(page, "two-200")
+        assert page.locator("#run-progress [data-part=which]").inner_text() == "step 200 (snapshot 2 of 3)"
+        page.go_back()
+        page.get_by_label("compare one").check()
+        link = page.locator("#runs-detail .opening", has_text="Look at one").get_by_role("link", name="400")
+        link.focus()
+        page.keyboard.press("Enter")
+        wait_scene(page, "one-400")
+
     def test_empty(self, whole):
         wait_text(whole[0].open("runs"), "#runs-board", "No run yet")
 
@@ -383,6 +473,59 @@ class TestVideo:
         page.get_by_role("button", name="Cancel").click()
         wait_text(page, "#video-jobs", "cancelled")
 
+    def test_a_low_resolution_clip_through_real_networks(self, pages, tmp_path):
+        """From the upload to the lens and home, with what the package ships, and nothing to score against."""
+        from workbench.cli.studio_work import command
+        from workbench.views.studio import Services, launch
+
+        named = {"bicubic": "Bicubic", "plain": "Plain student"}
+        services = Services(prepare=create_run, names=dict, command=command, methods=lambda: named)
+        app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quiet=True, wait=False)
+        try:
+            page = pages(url).open("video")
+            film = encode(tmp_path / "small_clip.mp4", numbered(12, 48, 64, noise=True))
+            page.locator("#video-file").set_input_files(film)
+            wait_text(page, "#video-choose", "64x48 · 12 frames")
+            assert page.get_by_label("This is the low-resolution input").is_checked()  # so small, it will be that
+            wait_text(page, "#video-sum", "Frames 1 to 12 (0.00 to 0.48 s), 64x48 becomes 256x192.")
+            page.locator("#video-first").fill("4")
+            page.locator("#video-length").fill("3")
+            for side, value in (("width", "37"), ("left", "8")):
+                page.get_by_label(side).fill(value)
+                page.get_by_label(side).blur()
+            wait_text(page, "#video-sum", "Frames 5 to 7 (0.16 to 0.28 s), 37x48 becomes 148x192.")
+            page.locator("#video-go").click()
+            row = page.locator("[data-scene]")
+            row.wait_for(timeout=60000)
+            assert "small_clip.mp4, frames 5 to 7" in row.inner_text()
+            assert "3 frames of 148x192, no scores" in row.inner_text()
+            assert page.get_by_role("link", name="scores (json)").count() == 0
+            taken = {}
+            for name in ("frames (zip)", "Low resolution", "Plain student (vespcn_s)"):
+                with page.expect_download() as download:
+                    row.get_by_role("link", name=name).click()
+                taken[name] = download.value.path()
+            with zipfile.ZipFile(taken["frames (zip)"]) as archive:
+                names = archive.namelist()
+                low = np.asarray(Image.open(io.BytesIO(archive.read("low/00000.webp"))).convert("RGB"))
+            assert names == [f"{key}/{i:05d}.webp" for key in ("low", "bicubic", "plain") for i in range(3)]
+            np.testing.assert_array_equal(low, read_video(film, first=4, last=5).frames[0][:, 8:45])
+            assert read_video(taken["Low resolution"]).frames.shape[0] == 3  # an odd size is no hindrance
+            assert read_video(taken["Plain student (vespcn_s)"]).frames.shape == (3, 192, 148, 3)
+            row.get_by_role("link", name="Compare", exact=True).click()
+            page.wait_for_selector(".lens[data-frame]")
+            keys = page.evaluate("document.querySelector('.lens').lens.state")
+            assert (keys["left"], keys["right"]) == ("plain", "plain")
+            assert page.locator(".lens [data-panel=worst]").is_hidden()  # no scores, so no worst
+            wait_text(page, "#scene-facts", "No scores in this scene")
+            page.go_back()
+            page.get_by_role("button", name="Delete").click()
+            page.get_by_role("button", name="Delete for good?").click()
+            wait_text(page, "#video-results", "Nothing yet")
+            page.context.close()  # a page that loses its server says so
+        finally:
+            app.close()
+
 
 class TestNetworks:
     def test_the_table_and_a_measurement(self, whole):
@@ -397,3 +540,15 @@ class TestNetworks:
         page.locator("#networks-measure").click()
         wait_text(page, "#networks-measured", "here and now")
         assert "250.0 ms" in page.locator("#networks-measured").inner_text()
+
+    def test_on_a_phone_a_row_is_a_card(self, whole):
+        page = whole[0].open("networks", width=390, height=844)
+        row = page.locator("[data-network=small]")
+        row.wait_for(timeout=15000)
+        assert row.bounding_box()["height"] < 110
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        numbers = row.locator("td.parameters")
+        assert numbers.evaluate("cell => getComputedStyle(cell, '::before').content") == '"parameters "'
+        page.get_by_role("button", name="parameters").click()  # the heads still sort
+        page.get_by_role("button", name="parameters").click()
+        assert page.locator("tr[data-network]").first.get_attribute("data-network") == "large"

@@ -4,15 +4,20 @@ Nothing is read outside the folders on show, nothing crashes, nothing stays behi
 """
 
 import ctypes
+import errno
 import io
 import json
+import os
+import shutil
 import socket
 import struct
 import sys
 import time
+import zipfile
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import av
@@ -221,6 +226,17 @@ def bring(desk, content, title="film.mp4"):
     return desk.take(path, title)
 
 
+def raises(error):
+    raise error
+
+
+def waited_for(what):
+    until = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 class TestFilms:
     @pytest.mark.parametrize("kind", REFUSED)
     def test_refused_in_words_and_gone(self, desk, tmp_path, kind):
@@ -390,6 +406,23 @@ class TestRoom:
             desk.clip(keys[0])
         assert desk.clip(keys[-1])
 
+    def test_what_work_in_line_needs_stays(self, tmp_path):
+        wanted = []
+        desk = Desk(Room(film=ROOM.film, clips=2, bytes=1, seconds=-1), tmp_path, wanted=lambda: wanted)
+        (tmp_path / "made").mkdir()
+        path = desk.place()
+        path.write_bytes(film(2)(tmp_path / "made"))
+        wanted.append(str(path))
+        clip = desk.take(path, "mine.mp4")
+        for _ in range(3):
+            bring(desk, path.read_bytes())
+        assert desk.clip(clip.key) == clip
+        assert list((desk.folder / "clips").iterdir()) == [path]
+        wanted.clear()
+        desk.tidy()
+        assert not path.exists()
+        desk.close()
+
     def test_what_is_old_goes(self, tmp_path):
         desk = Desk(Room(seconds=-1), tmp_path)
         (desk.folder / "clips" / "abc").write_bytes(b"x")
@@ -411,6 +444,33 @@ class TestRoom:
         assert list(desk.scenes.iterdir())
         desk.tidy(working=False)
         assert not list(desk.scenes.iterdir())
+
+    def test_taking_one_out_of_the_line_leaves_what_another_is_making(self, tmp_path):
+        sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
+        services = Services(
+            prepare=create_run, names=dict, command=lambda kind: sleep, methods=lambda: {"bicubic": "Bicubic"}
+        )
+        app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, room=ROOM, quiet=True, wait=False)
+        try:
+            events = {event.api_name: index for index, event in app.fns.items()}
+
+            def send(name, **data):
+                body = {"fn_index": events[name], "data": [], "event_data": data, "session_hash": "s"}
+                return httpx.post(f"{url}gradio_api/run/predict", json=body).json()["data"][0]
+
+            key = httpx.post(f"{url}clips", content=film(2)(tmp_path)).json()["clip"]
+            wish = {"clip": key, "frames": [0, 2], "region": [0, 0, 48, 64], "truth": False, "methods": ["bicubic"]}
+            send("ask", **wish)
+            first, second = send("ask", **wish)["jobs"]
+            waited_for(lambda: send("load_4")["jobs"][0]["state"] == "working")
+            half = app.studio.scenes[app.studio.own] / ".video-1.77.partial"
+            half.mkdir()
+            assert send("cancel_1", job=second["key"])["jobs"][1]["state"] == "cancelled"
+            assert half.is_dir()
+            send("cancel_1", job=first["key"])
+            waited_for(lambda: not half.exists())
+        finally:
+            app.close()
 
     def test_a_killed_studio_is_swept_and_a_living_one_is_not(self, tmp_path):
         living, dead, link = Desk(ROOM, tmp_path), tmp_path / f"{PREFIX}dead", tmp_path / f"{PREFIX}link"
@@ -497,6 +557,46 @@ class TestEvents:
                     body = {"fn_index": index, "data": data, "event_data": None, "session_hash": "s"}
                     assert "Traceback" not in client.post("gradio_api/run/predict", json=body).text, event.name
 
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"",
+            b"\xff\xfe{{{",
+            b"[1, 2, 3]",
+            b'{"fn_index": 99999, "data": []}',
+            b'{"fn_index": -1, "data": []}',
+            b'{"fn_index": "0", "data": {}}',
+            b'{"fn_index": 0, "data": [NaN, Infinity], "event_data": {"clip": NaN}}',
+            b'{"fn_index": 0, "data": ["\\ud800"], "session_hash": "\\ud800"}',
+            b'{"fn_index": 0, "data": [], "session_hash": {"a": 1}}',
+            b'{"data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+            b'{"data": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}",
+        ],
+        ids=lambda body: str(body)[2:30],
+    )
+    def test_requests_that_are_none(self, served, body, capfd):
+        answer = httpx.post(
+            f"{served.url}gradio_api/run/predict", content=body, headers={"content-type": "application/json"}
+        )
+        assert answer.status_code in (200, 400, 422, 500)
+        assert "Internal Server Error" not in answer.text
+        assert "Traceback" not in capfd.readouterr().err
+        assert httpx.get(served.url).status_code == 200
+
+    def test_a_large_request_is_refused_before_it_is_read(self, served):
+        body = b'{"fn_index": 0, "data": ["' + b"x" * 2_100_000 + b'"]}'
+        answer = httpx.post(f"{served.url}gradio_api/run/predict", content=body)
+        assert answer.status_code == 413
+        assert "up to 2 MB was wanted" in answer.text
+        pieces = (body[i : i + 65536] for i in range(0, len(body), 65536))  # without saying how much will come
+        with suppress(httpx.TransportError):
+            assert httpx.post(f"{served.url}gradio_api/run/predict", content=pieces).status_code == 400
+
+    def test_files_come_by_no_other_way(self, served, tmp_path, monkeypatch):
+        answer = httpx.post(f"{served.url}gradio_api/upload", files={"files": ("../../a.html", b"<script>")})
+        assert answer.status_code == 413
+        assert "page Your video" in answer.text
+
     def test_nothing_is_offered_to_programs(self, served):
         assert httpx.get(f"{served.url}gradio_api/info").json()["named_endpoints"] == {}
 
@@ -550,6 +650,43 @@ class TestRoutes:
             assert says in answer.json()["message"]
         assert len(list(clips.iterdir())) == 1
         assert httpx.get(f"{served.url}clips").status_code == 405
+
+    def test_an_upload_that_breaks_off_leaves_nothing(self, served):
+        clips = served.studio.scenes[served.studio.own].parent / "clips"
+        before, address = set(clips.iterdir()), httpx.URL(served.url)
+        head = f"POST /clips HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nContent-Length: 90000\r\n\r\n"
+        with socket.create_connection((address.host, address.port), timeout=20) as line:
+            line.sendall(head.encode() + bytes(40_000))
+            waited_for(lambda: set(clips.iterdir()) - before)
+        waited_for(lambda: set(clips.iterdir()) == before)
+
+    @pytest.mark.parametrize("length", ["-5", "abc", "1e9", "9" * 30])
+    def test_a_length_that_cannot_be(self, served, length):
+        address = httpx.URL(served.url)
+        head = f"POST /clips HTTP/1.1\r\nHost: {address.host}:{address.port}\r\nContent-Length: {length}\r\n\r\nabc"
+        with socket.create_connection((address.host, address.port), timeout=20) as line:
+            line.sendall(head.encode())
+            assert b" 400 " in line.recv(100)
+
+    def test_a_full_disk_is_said_to_be_one(self, served, tmp_path, monkeypatch):
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        content, clips = film(3)(tmp_path), served.studio.scenes[served.studio.own].parent / "clips"
+        before = set(clips.iterdir())
+        with monkeypatch.context() as patch:
+            patch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+            answer = httpx.post(f"{served.url}clips", content=content)
+            assert "not enough space on the disk" in answer.json()["message"]
+        with monkeypatch.context() as patch:
+            patch.setattr(Desk, "place", lambda desk: raises(full))
+            answer = httpx.post(f"{served.url}clips", content=content)
+            assert (answer.status_code, answer.json()["message"][:31]) == (400, "the disk of the studio is full;")
+        with monkeypatch.context() as patch:
+            patch.setattr(zipfile.ZipFile, "write", lambda *_: raises(full))
+            answer = httpx.get(f"{served.url}results/video-1/frames.zip")
+            assert (answer.status_code, answer.text) == (507, "it could not be made: No space left on device")
+        assert set(clips.iterdir()) == before
+        assert not list((clips.parent / "made").iterdir())
+        assert httpx.get(f"{served.url}results/video-1/frames.zip").status_code == 200
 
     def test_an_endless_upload_is_cut_off(self, served):
         address = httpx.URL(served.url)

@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -34,6 +35,43 @@ def test_shows_another_scene_in_place(scene, run):
     assert widget.show(run.snapshot(40)) is widget
     assert widget.value["id"] == "mine-40"
     assert widget.pictures != before
+
+
+def test_a_run_has_a_slider_for_its_training_steps(run):
+    widget = look(run, frame=3)
+    assert (widget.step, widget.steps, widget.value["id"]) == (40, [0, 20, 40], "mine-40")
+    before = widget.pictures
+    widget.wish = 20  # what the slider does
+    assert (widget.step, widget.value["id"], widget.frame) == (20, "mine-20", 3)
+    student = widget.value["methods"][-1]["frames"]
+    assert student not in before
+    with Image.open(io.BytesIO(widget.pictures[student][3])) as picture:
+        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), run.snapshot(20).frame("student", 3))
+    assert widget.go_to(33).step == 40  # the nearest
+    assert look(run, step=0, methods=["teacher", "student"]).step == 0
+
+
+def test_snapshots_that_come_and_go(run, specimens):
+    widget = look(run)
+    specimens.add_snapshot(run, 60)
+    assert widget.follow(run).steps == [0, 20, 40, 60]
+    assert widget.step == 60
+    shutil.rmtree(run.folder / "snapshots" / "0000020")
+    widget.wish = 20
+    assert (widget.steps, widget.step) == ([0, 40, 60], 0)
+    (run.folder / "snapshots" / "0000040" / "scene.json").write_text("{")
+    with pytest.raises(FolderError):
+        widget.wish = 40
+    assert (widget.wish, widget.step) == (0, 0)
+
+
+def test_a_run_without_snapshots_and_a_scene_without_steps(scene, specimens, tmp_path):
+    with pytest.raises(FolderError, match="no snapshot yet"):
+        look(specimens.make_run(tmp_path / "runs" / "young"))
+    widget = look(scene)
+    assert (widget.step, widget.steps) == (None, [])
+    with pytest.raises(FolderError, match="look at a run"):
+        widget.go_to(20)
 
 
 def test_the_script_is_the_lens_itself():

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import gradio as gr
@@ -75,6 +76,14 @@ class TestFacts:
         table = facts.scores_table(read_scene(scene_folder))
         assert table.count("★") == 1 + 4  # the caption, and one in each column
 
+    def test_names_of_methods_and_the_size_stay_as_they_are(self, scene_folder):
+        scene = read_scene(scene_folder)
+        method = replace(scene.methods[0], label="Student (vespcn_s)", note="<b>")
+        about = facts.scene_facts(replace(scene, methods=(method,), provenance={"clip": "film_1.mp4"}))
+        assert "<dt>Student (vespcn_s)</dt><dd>&lt;b&gt;</dd>" in about
+        assert "<dd>film_1.mp4</dd>" in about
+        assert f"<dd>8 frames of {scene.width} by {scene.height}" in about
+
     def test_gap_needs_all_three(self):
         assert facts.gap_closed({"plain": 1.0, "teacher": 2.0}) is None
         assert facts.gap_closed({"plain": 1.0, "teacher": 1.0, "student": 1.0}) is None
@@ -88,14 +97,15 @@ class TestRun:
         assert view.progress["terms"].keys() == {"reconstruction", "spatial", "temporal"}
         assert view.scene["id"] == "mine-40"
         assert [m["key"] for m in view.scene["methods"]][-1] == "student"
-        assert "healthy" in view.memory
+        assert view.lead.startswith("<div class='lead'><p><b>At step 40 the student reaches ")
+        assert "The shared memory is healthy on the training crops and on the clip shown: " in view.lead
         assert "spatial weight" in view.config
         assert (view.live, view.can_stop, view.can_resume) == (False, False, True)
 
     def test_sends_only_what_changed(self, studio, run, specimens):
         first = studio.look("0/mine", NEWEST, {})
         again = studio.look("0/mine", NEWEST, first.seen)
-        assert (again.progress, again.scene, again.memory, again.config) == (None, None, None, None)
+        assert (again.progress, again.scene, again.lead, again.config) == (None, None, None, None)
         specimens.add_rows(run, range(41, 61))
         later = studio.look("0/mine", NEWEST, again.seen)
         assert later.progress["steps"][-1] == 60
@@ -198,7 +208,7 @@ class TestRun:
         view = studio.look("0/young", NEWEST, {})
         assert [m["key"] for m in view.scene["methods"]] == ["low", "high", "bicubic"]  # the probe clip
         assert view.progress["step"] is None
-        assert view.memory == ""
+        assert view.lead == ""
 
     def test_a_half_written_run_is_refused_in_words(self, studio, run):
         (run.folder / "run.json").write_text('{"format": 1, "conf')
@@ -215,14 +225,40 @@ class TestRun:
         assert view.progress["snapshots"] == [0, 20, 40]
         assert studio.look("0/mine", {"step": 20, "follow": False}, view.seen).scene["id"] == "mine-20"
 
-    def test_words_on_the_memory(self):
-        said = {index: progress.memory_words({"collapse_index": index, "step": 7}) for index in (0.9, 0.2, 0.05)}
-        assert [word for word in ("healthy:", "thin:", "collapsed:") if word in "".join(said.values())] == [
-            "healthy:",
-            "thin:",
-            "collapsed:",
-        ]
-        assert progress.memory_words({}) == ""
+    def test_the_memory_is_judged_on_the_crops_and_on_the_clip(self, studio, run, specimens):
+        with (run.folder / "metrics.jsonl").open("a") as file:
+            for step in range(41, 101):
+                index = 0.05 if step % 5 == 0 else 0.2  # single batches of crops go up and down
+                file.write(json.dumps(specimens.row(step, collapse_index=index)) + "\n")
+        view = studio.look("0/mine", NEWEST, {})
+        index = view.scene["memory"]["index"]
+        assert "<p>The shared memory is thin on the training crops, but healthy on the clip shown. " in view.lead
+        assert f"0.20 on the training crops, {index:.2f} on the clip shown" in view.lead
+        again = studio.look("0/mine", NEWEST, view.seen)  # the clip did not change: its verdict is kept
+        assert (again.scene, again.lead) == (None, None)
+        assert again.seen["lead"] == view.lead
+
+    def test_the_student_is_scored_on_the_clip_of_the_lens(self, studio, run):
+        view = studio.look("0/mine", {"step": 0, "follow": False}, {})
+        psnr = next(c for c in run.snapshot(0).curves if c.key == "psnr_y_db").series
+        student, plain, teacher = (sum(psnr[key]) / len(psnr[key]) for key in ("student", "plain", "teacher"))
+        lead = f"{abs(student - plain):.2f} dB {'above' if student > plain else 'below'} the plain student"
+        assert f"At step 0 the student reaches {student:.2f} dB on the clip shown, {lead}" in view.lead
+        assert ("of the way to the teacher" in view.lead) == (student > plain)
+        assert teacher > plain
+
+    def test_standings(self):
+        assert facts.standing(1, {"teacher": 30.0}) == ""
+        assert (
+            facts.standing(1000, {"student": 30.0}) == "At step 1,000 the student reaches 30.00 dB on the clip shown."
+        )
+        level = facts.standing(1, {"student": 30.001, "plain": 30.0, "teacher": 30.04})
+        assert level.endswith("on the clip shown, as the plain student does.")  # and the teacher leads by nothing
+
+    def test_no_memory_no_words(self, specimens, tmp_path):
+        plain = specimens.make_run(tmp_path / "plain" / "alone", distils=False)
+        specimens.add_rows(plain, range(1, 5), distils=False)
+        assert Studio(runs=[plain.folder.parent], scenes=[]).look("0/alone", NEWEST, {}).lead == ""
 
     def test_many_points_are_thinned(self):
         steps, terms = progress.thinned(range(100_000), {"a": [1.0] * 100_000})
@@ -319,6 +355,21 @@ class TestServing:
             with httpx.Client() as client:
                 client.post(f"{url}login", data={"username": "me", "password": "word"})
                 assert client.get(address).status_code == 200
+        finally:
+            app.close()
+
+    def test_nothing_is_shown_before_what_the_address_asks_for(self, run):
+        app, url = launch(runs=[run.folder.parent], scenes=[], quiet=True, wait=False)
+        try:
+            events = {event.api_name: index for index, event in app.fns.items()}
+            for name, shown in (("tick", False), ("load_1", True)):
+                body = {
+                    "fn_index": events[name],
+                    "data": [None] * len(app.fns[events[name]].inputs),
+                    "session_hash": "s",
+                }
+                answer = httpx.post(f"{url}gradio_api/run/predict", json=body)
+                assert ("mine-40" in answer.text) == shown, name
         finally:
             app.close()
 

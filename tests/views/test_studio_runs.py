@@ -63,6 +63,7 @@ def test_two_runs_and_the_settings_that_differ(board):
     assert seen["lines"][0][1:] == ["edvr_s", "(empty)"]
     mine, other = seen["compared"]
     assert mine["terms"].keys() == {"reconstruction", "spatial", "temporal"}
+    assert (mine["snapshots"], other["snapshots"]) == ([0, 20, 40], [])
     assert other["terms"].keys() == {"reconstruction"}
     assert mine["weights"] == {"reconstruction": 1.0, "spatial": 0.001, "temporal": 0.03}
 

@@ -16,6 +16,7 @@ from workbench.cli.exporting import export
 from workbench.cli.figures import walk
 from workbench.cli.footage import degrade, prepare, samples
 from workbench.cli.networks import convert, networks
+from workbench.cli.reporting import report
 from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo, launch_app
 from workbench.cli.terminal import notes
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "follow": follow,
     "stop": stop,
     "compare": compare,
+    "report": report,
     "evaluate": evaluate,
     "networks": networks,
     "walk": walk,

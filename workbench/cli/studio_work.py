@@ -45,9 +45,11 @@ def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     video = read_video(order["file"], first=first, last=last, on_damage="keep")
     part = Video(video.frames[:, top : top + height, left : left + width].copy(), video.fps)
     del video
+    left = iter(f" ({number} of {len(order['methods'])})" for number in range(1, len(order["methods"]) + 1))
     scene = compare(
         part, order["methods"], Path(order["folder"]), truth=order["truth"], title=order["title"],
-        runs=[Path(root) for root in order["runs"]], device=choose_device(), progress=say,
+        runs=[Path(root) for root in order["runs"]], device=choose_device(),
+        progress=lambda doing: say(doing + next(left, "")),
     )  # fmt: skip
     return {"scene": scene.name, "frames": scene.frames}
 
@@ -117,6 +119,9 @@ def main(kind: str) -> int:
             tell(done=KINDS[kind](order, lambda words: tell(say=words)))
         except WorkbenchError as error:
             tell(error=str(error))
+            return 1
+        except OSError as error:
+            tell(error=f"{error.strerror or error}: the work could not be finished; is the disk of the studio full?")
             return 1
         except MemoryError:
             tell(error="there is not enough memory for it; choose a smaller part or fewer networks")

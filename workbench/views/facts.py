@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from html import escape
 from typing import Any
 
 from workbench.scenes import Curve, Scene
+
+LEAST_LEAD = 0.05
+"""Where the teacher leads by less (dB), a share of that lead is noise and is not shown."""
 
 
 def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
@@ -45,6 +48,34 @@ def gap_closed(scores: Mapping[str, float]) -> float | None:
     return 100 * (distilled - plain) / (teacher - plain)
 
 
+def standing(step: int, psnr_db: Mapping[str, float]) -> str:
+    """Where the student of a run stands on the clip shown, in one sentence; empty where it was not scored.
+
+    Args:
+        step: of the training.
+        psnr_db: method -> mean PSNR-Y.
+
+    Example:
+        >>> standing(400, {"student": 30.5, "plain": 30.25, "teacher": 31.25})
+        'At step 400 the student reaches 30.50 dB on the clip shown, 0.25 dB above the plain student: 25 % of the way to the teacher.'
+        >>> standing(0, {"student": 24.0, "bicubic": 25.0})
+        'At step 0 the student reaches 24.00 dB on the clip shown, 1.00 dB below bicubic.'
+    """  # noqa: E501
+    student = psnr_db.get("student")
+    if student is None:
+        return ""
+    said = f"At step {step:,} the student reaches {student:.2f} dB on the clip shown"
+    key, label = ("plain", "the plain student") if "plain" in psnr_db else ("bicubic", "bicubic")
+    if key not in psnr_db:
+        return f"{said}."
+    lead = round(student - psnr_db[key], 2)
+    said += f", {abs(lead):.2f} dB {'above' if lead > 0 else 'below'} {label}" if lead else f", as {label} does"
+    share = gap_closed(psnr_db)
+    if share is not None and share > 0 and psnr_db["teacher"] - psnr_db["plain"] >= LEAST_LEAD:
+        said += f": {share:.0f} % of the way to the teacher"
+    return f"{said}."
+
+
 def scores_table(scene: Scene) -> str:
     """Mean scores, a row a method, a column a curve; the best of each column is marked."""
     means = mean_scores(scene)
@@ -70,8 +101,7 @@ def scores_table(scene: Scene) -> str:
 
 def key_values(values: Mapping[str, Any]) -> str:
     """A readable list of settings or facts; groups become dotted names."""
-    items = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in _flat(values))
-    return f"<dl>{items}</dl>" if items else "<p>Nothing is recorded.</p>"
+    return _listed(_flat(values)) or "<p>Nothing is recorded.</p>"
 
 
 def scene_facts(scene: Scene) -> str:
@@ -80,15 +110,21 @@ def scene_facts(scene: Scene) -> str:
     notes = {method.label: method.note for method in scene.methods if method.note}
     blocks = [
         ("Scores", scores_table(scene)),
-        ("Where it comes from", key_values({"clip": size, **scene.provenance})),
+        ("Where it comes from", key_values({**scene.provenance, "pictures": size})),
         ("How it was measured", key_values(scene.protocol)),
-        ("Methods", key_values(notes)),
+        ("Methods", _listed(notes.items()) or "<p>Nothing is noted of them.</p>"),
     ]
     return (
         "<div class='facts'>"
         + "".join(f"<section><h3>{title}</h3>{body}</section>" for title, body in blocks)
         + "</div>"
     )
+
+
+def _listed(items: Iterable[tuple[str, str]]) -> str:
+    """Names and texts as they are; empty where there are none."""
+    listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items)
+    return f"<dl>{listed}</dl>" if listed else ""
 
 
 def _unit(curve: Curve) -> str:

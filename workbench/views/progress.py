@@ -167,29 +167,6 @@ def words(status: Status, *, stop_after: float = 0, trained: float = 0, stopping
     return " · ".join(parts)
 
 
-def memory_verdict(index: float) -> str:
-    """What a collapse index means, in plain words."""
-    if index > 0.3:
-        return "healthy: what the teacher's memory holds differs from place to place"
-    if index < 0.1:
-        return (
-            "collapsed: the teacher's memory is nearly the same everywhere, so matching it teaches the student nothing"
-        )
-    return "thin: the teacher's memory differs little from place to place; watch whether it falls below 0.1"
-
-
-def memory_words(latest: Mapping[str, Any]) -> str:
-    """One plain sentence on whether the shared memory still sees its input; empty where nothing is known.
-
-    The collapse index is the spatial standard deviation of the teacher's cell over its root mean square.
-    """
-    index = latest.get("collapse_index")
-    if not isinstance(index, int | float) or not math.isfinite(index):
-        return ""
-    where = f"collapse index {index:.2f} at step {latest.get('step', '?')}; above 0.3 is healthy"
-    return f"Memory {memory_verdict(index)} ({where})."
-
-
 def settings(run: Run) -> Mapping[str, Any]:
     """The settings of a run as they were saved; also those of a version that knew other ones.
 

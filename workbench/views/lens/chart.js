@@ -68,7 +68,7 @@ function nearest(xs, x) {
 }
 
 // spec: { title, note, xs, series: [{key, label, colour, dash, values}], log, smooth, height, marks: [x], xName,
-//         xText(x), onPick(x, index), onTitle() }
+//         xText(x), onPick(x, index), onTitle(), onOpen(x, key, event): a click beside the line `key`, tip(x, key): what it does }
 function lineChart(host) {
   const left = 46, right = 10, top = 8, bottom = 22;
   let spec = null, place = null, at = null, hover = null, lines = {}, numbers = [];
@@ -77,7 +77,8 @@ function lineChart(host) {
   const note = node('span', { className: 'chart-note' });
   const read = node('div', { className: 'chart-read' });
   const plot = shape('svg', { class: 'chart-plot', role: 'img' });
-  const figure = node('figure', { className: 'chart' }, node('figcaption', {}, title, note), plot, read);
+  const tip = node('div', { className: 'chart-tip', hidden: true });
+  const figure = node('figure', { className: 'chart' }, node('figcaption', {}, title, note), plot, read, tip);
   host.append(figure);
   title.onclick = () => spec && spec.onTitle && spec.onTitle();
 
@@ -99,7 +100,7 @@ function lineChart(host) {
     const X = x => left + (width - left - right) * (x - first) / span;
     const share = log ? v => Math.log(v / low) / Math.log(high / low) : v => (v - low) / (high - low);
     const Y = v => top + (height - top - bottom) * (1 - share(v));
-    place = { X, first, span, width };
+    place = { X, Y, usable, first, span, width };
 
     plot.replaceChildren(shape('title', {}, `${spec.title}; ${spec.note}`));
     for (const tick of log ? logTicks(low, high) : linearTicks(low, high)) {
@@ -158,6 +159,20 @@ function lineChart(host) {
     const x = place.first + place.span * ((event.clientX - box.left) / box.width * place.width - left) / (place.width - left - right);
     return spec.xs[nearest(spec.xs, x)];
   };
+  const beside = event => {                         // the line nearest to the pointer, of those that have a number there
+    const i = nearest(spec.xs, under(event)), y = event.clientY - plot.getBoundingClientRect().top;
+    const there = spec.series.filter(s => place.usable(s.values[i])), off = s => Math.abs(place.Y(s.values[i]) - y);
+    return there.reduce((best, s) => (best && off(best) <= off(s) ? best : s), null)?.key ?? null;
+  };
+  const point = event => {
+    const key = spec.tip ? beside(event) : null;
+    tip.hidden = key === null;
+    if (tip.hidden) return;
+    tip.textContent = spec.tip(hover, key);
+    const box = figure.getBoundingClientRect(), at_ = event.clientX - box.left;
+    tip.style.left = `${Math.max(0, Math.min(at_ + 12, box.width - tip.offsetWidth))}px`;
+    tip.style.top = `${event.clientY - box.top + 16}px`;
+  };
   const pick = event => spec.onPick && spec.onPick(under(event));
   plot.addEventListener('pointerdown', event => {
     if (!place || !spec.xs.length) return;
@@ -169,8 +184,13 @@ function lineChart(host) {
     hover = under(event);
     if (event.buttons && spec.drag !== false) pick(event);
     move();
+    point(event);
   });
-  plot.addEventListener('pointerleave', () => { hover = null; move(); });
+  plot.addEventListener('pointerleave', () => { hover = null; tip.hidden = true; move(); });
+  plot.addEventListener('click', event => {
+    const key = place && spec.onOpen && spec.xs.length ? beside(event) : null;
+    if (key !== null) spec.onOpen(under(event), key, event);
+  });
   new ResizeObserver(draw).observe(plot);
 
   return {
@@ -180,6 +200,7 @@ function lineChart(host) {
       title.textContent = spec.title;
       title.disabled = !spec.onTitle;
       note.textContent = spec.note;
+      figure.classList.toggle('opens', !!spec.onOpen);
       plot.setAttribute('aria-label', `${spec.title}, ${spec.note}: ${spec.series.map(s => s.label).join(', ')}`);
       draw();
     },

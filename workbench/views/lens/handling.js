@@ -13,7 +13,7 @@ function controls() {                               // what the chosen layout ha
   for (const button of part('panels').children) {
     const on = view.panels.has(button.dataset.panel);
     button.setAttribute('aria-pressed', on);
-    button.hidden = button.dataset.panel === 'looks' && !looked();
+    button.hidden = (button.dataset.panel === 'looks' && !looked()) || (button.dataset.panel === 'worst' && !scene.curves.length);
     part(button.dataset.panel).hidden = !on || button.hidden;
   }
   root.classList.toggle('alone', !view.loupe);

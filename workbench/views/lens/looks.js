@@ -103,7 +103,7 @@ function makeMemory() {
   const map = remembered(), told = scene.memory;
   strips = [];
   part('memory').hidden = !map && !told;
-  part('verdict').textContent = told ? `On this clip ${told.verdict} (collapse index ${told.index.toFixed(2)}; above 0.3 is healthy).` : '';
+  part('verdict').textContent = told ? `${told.verdict} ${told.numbers}` : '';
   part('strips').replaceChildren();
   if (!map) return;
   const rows = alike(map), all = rows.flatMap(row => row.values).filter(exists), low = Math.min(...all), high = Math.max(...all);

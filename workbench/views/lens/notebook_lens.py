@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import anywidget
 import traitlets
 
 from workbench.errors import FolderError, unknown_name
+from workbench.runs import Run
 from workbench.scenes import Scene
 from workbench.views.lens import SCRIPTS, read
 from workbench.views.lens.payload import payload
@@ -27,7 +29,7 @@ function body(element, trigger, props, server, upload, watch) {
 
 function render({ model, el }) {
   el.innerHTML = %(html)s;
-  const watchers = [], props = { value: null, goto: null };
+  const watchers = [], props = { value: null, goto: null, steps: null };
   let addresses = [];
   function value() {
     const made = structuredClone(model.get('value')), pictures = model.get('pictures'), old = addresses;
@@ -43,12 +45,14 @@ function render({ model, el }) {
     return made;
   }
   const call = name => watchers.filter(([names]) => names.includes(name)).forEach(([, callback]) => callback());
-  let due = false;                                  // both traits change in one message: draw once
+  const steps = () => { const all = model.get('steps'); return all.length ? { all, at: model.get('step') } : null; };
+  let due = false;                                  // all traits change in one message: draw once
   const onValue = () => {
     if (due) return;
     due = true;
-    queueMicrotask(() => { due = false; props.value = value(); call('value'); });
+    queueMicrotask(() => { due = false; Object.assign(props, { value: value(), steps: steps() }); call('value'); });
   };
+  const onSteps = () => { props.steps = steps(); call('steps'); };
   const onFrame = () => {
     if (el.firstElementChild.lens.state.frame === model.get('frame')) return;
     props.goto = model.get('frame');
@@ -57,10 +61,13 @@ function render({ model, el }) {
   model.on('change:value', onValue);
   model.on('change:pictures', onValue);
   model.on('change:frame', onFrame);
-  props.value = value();
-  const trigger = (name, data) => {
-    if (name !== 'select' || data.frame === model.get('frame')) return;
-    model.set('frame', data.frame);
+  model.on('change:steps', onSteps);
+  Object.assign(props, { value: value(), steps: steps() });
+  const told = { select: ['frame', data => data.frame], step: ['wish', data => data.step] };
+  const trigger = (name, data) => {                 // what the lens says -> the trait that Python observes
+    const [trait, of] = told[name];
+    if (of(data) === model.get(trait)) return;
+    model.set(trait, of(data));
     model.save_changes();
   };
   body(el, trigger, props, {}, null, (names, callback) => watchers.push([[names].flat(), callback]));
@@ -69,6 +76,7 @@ function render({ model, el }) {
     model.off('change:value', onValue);
     model.off('change:pictures', onValue);
     model.off('change:frame', onFrame);
+    model.off('change:steps', onSteps);
     addresses.forEach(address => URL.revokeObjectURL(address));
   };
 }
@@ -82,6 +90,9 @@ class Lens(anywidget.AnyWidget):
 
     Attributes:
         frame: which frame is on show, counted from 0; set it to go there, observe it to follow.
+        step: of a run: the training step on show; observe it to follow, :meth:`go_to` another.
+        steps: of a run: the training steps there are to choose from, by the lens's second slider.
+        wish: of a run: the step that the person asked for last.
     """
 
     _esm = _ESM % {"script": read(*SCRIPTS), "html": json.dumps(read("lens.html"))}
@@ -89,29 +100,78 @@ class Lens(anywidget.AnyWidget):
     value = traitlets.Dict().tag(sync=True)
     pictures = traitlets.Dict().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
+    step = traitlets.Int(None, allow_none=True).tag(sync=True)
+    steps = traitlets.List(traitlets.Int()).tag(sync=True)
+    wish = traitlets.Int(None, allow_none=True).tag(sync=True)
+    _run: Run | None = None
+    _methods: Sequence[str] | None = None
+
+    def follow(self, run: Run, *, methods: Sequence[str] | None = None, step: int | None = None) -> Lens:
+        """Show a run, with a slider for its training steps; again: take in the snapshots that have come since.
+
+        Args:
+            run: live or over.
+            methods: only these, in this order; None: all.
+            step: the snapshot to begin with, or the nearest to it; None: the newest.
+
+        Raises:
+            FolderError: it has no snapshot yet.
+        """
+        self._run, self._methods = run, methods
+        return self.go_to(sys.maxsize if step is None else step)
+
+    def go_to(self, step: int) -> Lens:
+        """Show the snapshot at a training step, or the one nearest to it; frame, layout and panels stay."""
+        if self._run is None:
+            raise FolderError("this lens shows a scene; look at a run to go from training step to training step")
+        steps = self._run.snapshots()
+        if not steps:
+            raise FolderError(
+                f"{self._run.name}: no snapshot yet; the first look at the probe clip comes soon after the start"
+            )
+        at = min(steps, key=lambda there: abs(there - step))
+        value, pictures = _gathered(self._run.snapshot(at), self._methods)
+        with self.hold_sync():
+            self.value, self.pictures, self.steps, self.step, self.wish = value, pictures, steps, at, at
+        return self
+
+    @traitlets.observe("wish")
+    def _wished(self, change: dict[str, int | None]) -> None:
+        wish = change["new"]
+        if self._run is None or wish is None or wish == self.step:
+            return
+        try:
+            self.go_to(wish)
+        except FolderError:  # it was removed meanwhile: the slider goes back, to what there is
+            self.steps, self.wish = self._run.snapshots(), self.step
+            raise
 
     def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> Lens:
         """Show another scene; of the same clip (a later training step), the frame and the layout stay."""
         value, pictures = _gathered(scene, methods)
+        self._run = None
         with self.hold_sync():
-            self.value = value
-            self.pictures = pictures
+            self.value, self.pictures, self.steps, self.step, self.wish = value, pictures, [], None, None
         return self
 
 
-def look(scene: Scene, *, methods: Sequence[str] | None = None, frame: int = 0) -> Lens:
-    """Look at a scene, or at a snapshot of a run, in a notebook.
+def look(what: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None) -> Lens:
+    """Look at a scene or at a run in a notebook.
 
     Args:
-        scene: from :func:`workbench.scenes.read_scene` or ``Run.snapshot``.
+        what: a scene, from :func:`workbench.scenes.read_scene` or ``Run.snapshot``; or a run, whose training steps get
+            a slider of their own beside the one for frames.
         methods: only these, in this order; None: all.
         frame: where to begin, counted from 0.
+        step: of a run: the snapshot to begin with; None: the newest.
 
     Raises:
         UnknownNameError: the scene has no such method.
-        FolderError: a picture is missing, or there are too many for a notebook.
+        FolderError: a picture is missing, there are too many for a notebook, or the run has no snapshot yet.
     """
-    return Lens(frame=frame).show(scene, methods=methods)
+    if isinstance(what, Run):
+        return Lens(frame=frame).follow(what, methods=methods, step=step)
+    return Lens(frame=frame).show(what, methods=methods)
 
 
 def _gathered(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, object], dict[str, list[bytes]]]:

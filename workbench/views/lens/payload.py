@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from workbench.scenes import Overlay, Scene
+from workbench.views import memory
 from workbench.views.colours import DIVERGING, SEQUENTIAL, method_colours
 from workbench.views.lens import readings
-from workbench.views.progress import memory_verdict
 
 
 def payload(
@@ -32,7 +32,7 @@ def payload(
         maps of a kind lie on one scale (``low`` to ``high``), so that two sides can be compared; each map also says
         what its own grey 0 and 255 mean. Where the raw numbers are there, a kind also has ``overlap`` (method ->
         similarity to the teacher per frame) and, if it is not signed, ``reach`` (the end of the scale of differences),
-        and the value has ``memory`` (the collapse index of the teacher's last cell, and what that means).
+        and the value has ``memory`` (the collapse index of the teacher's last cell, and what that means in words).
     """
     colours = method_colours(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
@@ -40,7 +40,7 @@ def payload(
         if overlay.method in colours:
             kinds.setdefault(overlay.kind, []).append(overlay)
     gap = readings.gap_curve(scene)
-    memory = _memory(scene, kinds.get("memory", ()))
+    remembered = _memory(scene, kinds.get("memory", ()))
     return {
         "id": scene.name,
         "title": scene.title,
@@ -72,7 +72,7 @@ def payload(
         "overlays": [_kind(scene, overlays, address) for overlays in kinds.values()],
         "sequential": list(SEQUENTIAL),
         "diverging": list(DIVERGING),
-        **({"memory": memory} if memory else {}),
+        **({"memory": remembered} if remembered else {}),
         **({"link": dict(link)} if link else {}),
     }
 
@@ -81,11 +81,14 @@ GAP = {"key": "gap_closed", "label": "Gap closed (PSNR-Y)", "unit": "%", "better
 
 
 def _memory(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, Any] | None:
-    """The collapse index of the teacher's memory, in a number and in words."""
+    """The collapse index of the teacher's memory on this clip, in a number and in words."""
     values = readings.raw(scene, [overlay for overlay in overlays if overlay.method == readings.REFERENCE])
     cells = values.get(readings.REFERENCE)
     index = readings.collapse_index(cells) if cells is not None and cells.ndim == 4 else None
-    return None if index is None else {"index": index, "verdict": memory_verdict(index)}
+    measured = {memory.CLIP: index}
+    return None if index is None else {
+        "index": index, "verdict": memory.sentence(measured), "numbers": memory.numbers(measured),
+    }  # fmt: skip
 
 
 def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], str]) -> dict[str, Any]:

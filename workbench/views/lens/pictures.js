@@ -54,7 +54,7 @@ function load({ address, grey }) {
 }
 
 async function fetched(address, signal) {
-  const answer = await fetch(address, { signal });
+  const answer = await (props.fetch || fetch)(address, { signal });   // a page to send has its pictures inside it
   if (answer.status === 410) throw new Error('rewritten meanwhile; choose it again');
   if (!answer.ok) throw new Error(answer.status === 404 ? 'not there (404)' : `the server answers ${answer.status}`);
   // No colour management, no premultiplication: the pixels that were scored, and no others.

@@ -15,22 +15,19 @@ import numpy as np
 from workbench.scenes import Overlay, Scene
 from workbench.views import facts
 
-LEAST_LEAD = 0.05
-"""Where the teacher leads by less (dB), a share of that lead is noise and is not shown."""
-
 REFERENCE = "teacher"
 
 
 def gap_closed(plain: float | None, distilled: float | None, teacher: float | None) -> float | None:
     """The share of the way from the plain student to the teacher that distillation went, in percent, on one frame.
 
-    None where a number is missing or the teacher leads by less than :data:`LEAST_LEAD`.
+    None where a number is missing or the teacher leads by less than ``facts.LEAST_LEAD``.
 
     Example:
         >>> gap_closed(24.0, 24.5, 26.0), gap_closed(24.0, 24.5, 24.01)
         (25.0, None)
     """
-    if plain is None or distilled is None or teacher is None or teacher - plain < LEAST_LEAD:
+    if plain is None or distilled is None or teacher is None or teacher - plain < facts.LEAST_LEAD:
         return None
     return facts.gap_closed({"plain": plain, "distilled": distilled, "teacher": teacher})
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import zipfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import unquote
@@ -54,6 +56,8 @@ def routes(desk: Desk) -> list[Route]:
             if path is not None:
                 path.unlink(missing_ok=True)
             words = str(error) if isinstance(error, WorkbenchError) else "the upload broke off; try again"
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                words = "the disk of the studio is full; delete something there, then try again"
             return JSONResponse({"message": words}, status_code=400, headers=HANG_UP)
         return JSONResponse({"clip": clip.key})
 
@@ -61,7 +65,7 @@ def routes(desk: Desk) -> list[Route]:
         scene = desk.scene(name)
         stem, _, ending = what.rpartition(".")
         path = desk.folder / "made" / f"{token_hex(8)}.{ending}"
-        with making:
+        with making, _removed_on_error(path):
             if what == "scores.json":
                 path.write_text(scores_json(scene), encoding="utf-8")
             elif what == "frames.zip":
@@ -82,6 +86,8 @@ def routes(desk: Desk) -> list[Route]:
             path, called = await anyio.to_thread.run_sync(made, name, what)
         except WorkbenchError as error:
             return PlainTextResponse(str(error), status_code=404)
+        except OSError as error:
+            return PlainTextResponse(f"it could not be made: {error.strerror}", status_code=507)
         return FileResponse(path, filename=called, background=BackgroundTask(_remove, path))
 
     return [
@@ -95,6 +101,15 @@ def _zip(scene: Scene, path: Path) -> None:
         for method in scene.methods:
             for index in range(scene.frames):
                 archive.write(scene.frame_path(method.key, index), f"{method.key}/{index:05d}.webp")
+
+
+@contextmanager
+def _removed_on_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        _remove(path)
+        raise
 
 
 def _remove(path: Path) -> None:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,8 @@ class Room:
 
     film: Limits = field(default_factory=Limits)
     bytes: int = 2_000_000_000
-    clips: int = 4
-    scenes: int = 12
+    clips: int = 24
+    scenes: int = 24
     seconds: float = 24 * 3600.0
     frames: int = 60
     pixels: int = 960 * 540
@@ -80,10 +80,13 @@ class Desk:
     Args:
         room: how much there is room for.
         home: where the folder shall be; the system's place for temporary files where left out.
+        wanted: the files that work in line still needs; they stay, whatever there is room for.
     """
 
-    def __init__(self, room: Room | None = None, home: Path | None = None) -> None:
-        self.room = room or Room()
+    def __init__(
+        self, room: Room | None = None, home: Path | None = None, wanted: Callable[[], Collection[str]] = tuple
+    ) -> None:
+        self.room, self._wanted = room or Room(), wanted
         place = home or Path(tempfile.gettempdir())
         sweep(place)
         self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
@@ -235,10 +238,13 @@ class Desk:
 
     def tidy(self, *, working: bool = True) -> None:
         """Remove what is too old or too much; with ``working`` off also what a cancelled job left half made."""
+        wanted = set(self._wanted())
         with self._lock:
             now = time.time()
             arrived = sorted((self.folder / "clips").iterdir(), key=_touched)
             scenes = sorted((self.scenes / name for name in list_scenes(self.scenes)), key=_touched)
+            held = [path for path in arrived if str(path) in wanted]
+            arrived = [path for path in arrived if path not in held]
             known = [path for path in arrived if path.name in self._clips]
             doomed = [path for path in arrived + scenes if now - _touched(path) > self.room.seconds]
             doomed += known[: max(0, len(known) - self.room.clips)] + scenes[: max(0, len(scenes) - self.room.scenes)]
@@ -247,7 +253,7 @@ class Desk:
             for path in doomed:
                 self._remove(path)
             left = sorted((path for path in known + scenes if path.exists()), key=_touched)
-            total = sum(map(size_of, left))
+            total = sum(map(size_of, left + held))
             while total > self.room.bytes and len(left) > 1:
                 total -= size_of(left[0])
                 self._remove(left.pop(0))

@@ -16,9 +16,9 @@ from workbench import runs as run_folders
 from workbench.errors import BusyError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
 from workbench.scenes import list_scenes, read_scene
-from workbench.views import facts
+from workbench.views import facts, memory
 from workbench.views.lens.payload import payload
-from workbench.views.progress import Tail, memory_words, progress, settings
+from workbench.views.progress import Tail, progress, settings
 from workbench.views.serving import Gallery, token
 
 NO_SCENE = (
@@ -39,7 +39,7 @@ class RunView:
     Attributes:
         progress: for the progress component.
         scene: for the lens.
-        memory: HTML, what the collapse index says.
+        lead: HTML, where the student stands, and what the collapse index says on the training crops and on the clip.
         config: HTML, the settings.
         live: whether more is to be expected.
         can_stop: there is a worker to be stopped, and the run is the user's own.
@@ -49,7 +49,7 @@ class RunView:
 
     progress: dict[str, Any] | None
     scene: dict[str, Any] | None = None
-    memory: str | None = None
+    lead: str | None = None
     config: str | None = None
     live: bool = False
     can_stop: bool = False
@@ -158,22 +158,24 @@ class Studio:
             steps = run.snapshots()
             step = _step(steps, wish)
             state = progress(run, tail, status, step=step, follow=bool(wish.get("follow")))
-            memory = memory_words(tail.latest)
+            on_crops = memory.recent(tail.measures.get("collapse_index", ()))
         except WorkbenchError as error:
             message = {"message": f"This run cannot be shown: {error}"}
             return RunView(message, {"message": NO_SNAPSHOT}, "", "", seen={})
         link = {"run": run.name} if step is None or wish.get("follow") else {"run": run.name, "step": str(step)}
         value, shown = self._snapshot(run, step, link, seen if not fresh else {})
+        on_clip = seen.get("on_clip", {}) if value is None else _on_clip(value)
+        lead = _lead(step or 0, on_clip.get("psnr_db", {}), {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
         own = choice.startswith("0/")
         return RunView(
             state if state != seen.get("progress") else None,
             value,
-            (f"<p class='memory'>{escape(memory)}</p>" if memory else "") if memory != seen.get("memory") else None,
+            lead if fresh or lead != seen.get("lead") else None,
             facts.key_values(config) if fresh else None,
             live=status.live,
             can_stop=own and status.state == "running" and not (run.folder / "stop").exists(),
             can_resume=own and status.resumable,
-            seen={"run": choice, "progress": state, "memory": memory, "snapshot": shown},
+            seen={"run": choice, "progress": state, "lead": lead, "snapshot": shown, "on_clip": on_clip},
         )
 
     def stop(self, choice: str | None) -> str:
@@ -267,6 +269,22 @@ class Studio:
             mark = f"broken {step} {error}"
             message = {"message": f"Step {step} cannot be shown: {error}"}
             return (None if seen.get("snapshot") == mark else message), mark
+
+
+def _on_clip(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What a lens's value says of its clip as a whole: mean PSNR-Y by method, and the collapse index."""
+    series = next((curve["series"] for curve in value.get("curves", ()) if curve["key"] == "psnr_y_db"), {})
+    known = {key: [psnr for psnr in values if psnr is not None] for key, values in series.items()}
+    means = {key: sum(values) / len(values) for key, values in known.items() if values}
+    return {"psnr_db": means, "index": value.get("memory", {}).get("index")}
+
+
+def _lead(step: int, psnr_db: Mapping[str, float], measured: Mapping[str, float | None]) -> str:
+    """A sentence on the student, one on the memory, and in small the numbers behind it."""
+    standing, said = escape(facts.standing(step, psnr_db)), escape(memory.sentence(measured))
+    lines = [f"<b>{standing}</b>"] if standing else []
+    lines += [f"{said} <small>{escape(memory.numbers(measured))}</small>"] if said else []
+    return "<div class='lead'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div>" if lines else ""
 
 
 def split(choice: Any, roots: Sequence[Path]) -> tuple[int, str]:

@@ -170,6 +170,8 @@ class Jobs:
             if self._process is not None:
                 _end(self._process, patience=0)
             self._change.notify_all()
+        if self._worker is not None and self._worker is not threading.current_thread():
+            self._worker.join(10)  # what comes after the last job still finds everything in its place
 
     def _work(self) -> None:
         while True:

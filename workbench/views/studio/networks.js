@@ -32,7 +32,7 @@ function build() {
   const heads = COLUMNS.map(([key, text, words]) => node('th', { scope: 'col', className: NUMBERS.includes(key) ? 'number' : '' },
     button(text, () => { order = [key, order[0] === key ? -order[1] : 1]; rows(); }, { className: 'sort', title: `${words ? `${words}. ` : ''}Click: sort` })));
   home.append(node('div', { className: 'acts plainly' }, lines.act, lines.which), lines.problem, lines.measured, box, lines.said,
-    node('div', { className: 'scroll' }, node('table', { className: 'wide' }, node('thead', {}, node('tr', {}, node('th', { scope: 'col' }), ...heads)), lines.body)));
+    node('div', { className: 'scroll' }, node('table', { className: 'wide networks' }, node('thead', {}, node('tr', {}, node('th', { scope: 'col' }), ...heads)), lines.body)));
 }
 
 function rows() {
@@ -46,7 +46,11 @@ function rows() {
       rows();
     } });
     tick.setAttribute('aria-label', `measure ${row.name}`);
-    const line = node('tr', { title: row.what }, node('td', {}, tick), ...COLUMNS.map(([name, , , show]) => node('td', { textContent: show(row), className: NUMBERS.includes(name) ? 'number' : '' })));
+    const line = node('tr', { title: row.what }, node('td', {}, tick), ...COLUMNS.map(([name, text, , show]) => {
+      const cell = node('td', { textContent: show(row), className: NUMBERS.includes(name) ? `number ${name}` : name });
+      cell.dataset.label = text;                    // where there is no room for a table, a card says it
+      return cell;
+    }));
     line.dataset.network = row.name;
     return line;
   }));

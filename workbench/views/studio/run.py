@@ -71,8 +71,8 @@ def follow(app: gr.Blocks, studio: Studio, prefix: str, *, begin: str = "") -> F
             label="Wait in line", elem_id=f"{prefix}-wait", container=False, scale=0, min_width=130,
             elem_classes="wait",
         )  # fmt: skip
+    lead = gr.HTML(js_on_load=None, elem_id=f"{prefix}-lead")
     state = Progress({"message": "Loading …"}, elem_id=f"{prefix}-progress")
-    memory = gr.HTML(js_on_load=None, elem_id=f"{prefix}-memory")
     lens = Lens({"message": NO_SNAPSHOT}, elem_id=f"{prefix}-lens")
     with gr.Accordion("Settings of this run", open=False):
         config = gr.HTML(js_on_load=None, elem_id=f"{prefix}-config", elem_classes="run-config")
@@ -80,16 +80,16 @@ def follow(app: gr.Blocks, studio: Studio, prefix: str, *, begin: str = "") -> F
     # `wish` is written only by what the person does, `seen` only by looking: a slow look never undoes a choice. While
     # the person has chosen nothing ("auto"), a run that begins to live is gone to by itself.
     wish, seen = gr.State(_newest()), gr.State({})
-    shown = [state, lens, memory, config, stop, resume, timer, seen]
+    shown = [state, lens, lead, config, stop, resume, timer, seen]
 
     def look(name: str | None, wish: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
         view = studio.look(name, wish, seen)
-        sent = [gr.skip() if part is None else part for part in (view.progress, view.scene, view.memory, view.config)]
+        sent = [gr.skip() if part is None else part for part in (view.progress, view.scene, view.lead, view.config)]
         if view.progress is not None:  # the lens has a slider for training steps too
             steps = {"all": view.progress.get("snapshots", []), "at": view.progress.get("step")}
             sent[1] = gr.update(steps=steps) if view.scene is None else gr.update(value=view.scene, steps=steps)
         flags = {"can_stop": view.can_stop, "can_resume": view.can_resume, "live": view.live}
-        now = {**view.seen, **flags, "choices": seen.get("choices")}
+        now = {**view.seen, **flags, "choices": seen.get("choices"), "gone": seen.get("gone")}
         if all(seen.get(flag) == value for flag, value in flags.items()):
             return [*sent, gr.skip(), gr.skip(), gr.skip(), now]
         pace = LIVE_SECONDS if view.live else QUIET_SECONDS
@@ -117,9 +117,15 @@ def follow(app: gr.Blocks, studio: Studio, prefix: str, *, begin: str = "") -> F
         return [wish, *look(name, wish, seen)]
 
     def tick(name: str | None, wish: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
+        if not seen:  # the page is still loading, and what its address asks for comes first
+            return [gr.skip()] * (1 + len(shown))
         if name and seen.get("live"):
             return [gr.skip(), *look(name, wish, seen)]
-        choices = studio.run_choices()  # a run may begin while the page is open
+        choices = studio.run_choices()  # a run may begin while the page is open, or go
+        if name and name not in [value for _, value in choices]:
+            return [gr.Dropdown(choices=choices, value=None), *look(name, wish, {"choices": choices, "gone": True})]
+        if seen.get("gone") and not name:
+            return [gr.skip()] * (1 + len(shown))
         if not name or (wish.get("auto") and studio.is_live(asked(choices, None))):
             name = asked(choices, None)
         known = choices == seen.get("choices")

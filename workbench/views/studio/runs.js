@@ -43,11 +43,43 @@ function choose(key, on) {
   rows();
 }
 
-// -- one or two runs in detail
+// -- one or two runs in detail; a click on a curve opens its run in the viewer, at the snapshot nearest to that step
 
-function chart(host, spec) {
+const viewer = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
+const closest = (run, x) => (run.snapshots.length ? run.snapshots[nearest(run.snapshots, x)] : null);
+
+// What charts of these runs share; the keys of their lines begin with the number of the run (see `joined`).
+function opening(runs, series) {
+  const of = key => runs[Number(key.split('.')[0])], some = runs.some(r => r.snapshots.length);
+  return {
+    marks: [...new Set(runs.flatMap(r => r.snapshots))].sort((a, b) => a - b),
+    tip: (x, key) => {
+      const run = of(key), step = closest(run, x), line = series.find(s => s.key === key);
+      return `${run.name}, step ${Math.round(x)}: ${line ? line.label : ''}\n${step === null ? 'no snapshot to open' : `click: look at it at step ${step}`}`;
+    },
+    onOpen: some ? (x, key, event) => {
+      const run = of(key), step = closest(run, x);
+      if (step === null) return;
+      if (event.ctrlKey || event.metaKey) window.open(viewer(run, step), '_blank'); else location.assign(viewer(run, step));
+    } : undefined,
+  };
+}
+
+const LISTED = 12;
+
+// The same without a pointer: a link for every snapshot, or for some of them from the first to the last.
+function openings(runs) {
+  return runs.filter(r => r.snapshots.length).map(run => {
+    const all = run.snapshots, count = Math.min(LISTED, all.length);
+    const some = count < 2 ? all : Array.from({ length: count }, (_, k) => all[Math.round(k * (all.length - 1) / (count - 1))]);
+    return node('p', { className: 'opening' }, node('span', { textContent: `Look at ${run.name} at step` }),
+      ...some.map(step => node('a', { href: viewer(run, step), textContent: step.toLocaleString('en') })));
+  });
+}
+
+function chart(host, runs, spec) {
   const made = lineChart(host);
-  made.set({ xName: 'step', xText: x => String(Math.round(x)), height: 170, ...spec });
+  made.set({ xName: 'step', xText: x => String(Math.round(x)), height: 170, ...opening(runs, spec.series), ...spec });
   made.cursor(spec.xs[spec.xs.length - 1] ?? null);
   return made;
 }
@@ -131,18 +163,18 @@ function draw() {
   const charts = node('div', { className: 'charts' });
   detail.append(charts);
   const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, colour: colours[name], values })));
-  chart(charts, { title: 'Loss terms', note: `unweighted · lower is better · log scale${key}`, log: true, smooth, ...terms });
-  const measured = chart(charts, { title: 'Total', note: '', xs: [], series: [] });
+  chart(charts, runs, { title: 'Loss terms', note: `unweighted · lower is better · log scale · ▴ snapshots${key}`, log: true, smooth, ...terms });
+  const measured = chart(charts, runs, { title: 'Total', note: '', xs: [], series: [] });
   const part = node('div', { id: 'runs-shares' });
   const redraw = () => {
     const made = joined(runs, r => [{ key: 'total', label: 'total', colour: 'var(--accent)', values: total(r) }]);
     const changed = Object.keys(weights).some(n => weights[n] !== known.trained[n]);
     measured.set({ title: 'Total', note: `${changed ? 're-weighed, nothing is trained anew' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
-      xName: 'step', xText: x => String(Math.round(x)), ...made });
+      xName: 'step', xText: x => String(Math.round(x)), ...opening(runs, made.series), ...made });
     measured.cursor(made.xs[made.xs.length - 1] ?? null);
     part.replaceChildren(...shares(runs, colours));
   };
-  detail.append(node('h3', {}, hint('What each term weighs', 'Terms are logged without their weights, so the total can be looked at with other weights without training anew')),
+  detail.append(...openings(runs), node('h3', {}, hint('What each term weighs', 'Terms are logged without their weights, so the total can be looked at with other weights without training anew')),
     sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
   redraw();
   const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
@@ -153,9 +185,9 @@ function draw() {
   const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
   const more = node('div', { className: 'charts' });
   detail.append(more);
-  if (norms.length) chart(more, { title: 'Gradient norms', note: `of the whole loss, and of single terms where watched · log scale${key}`, log: true,
+  if (norms.length) chart(more, runs, { title: 'Gradient norms', note: `of the whole loss, and of single terms where watched · log scale${key}`, log: true,
     ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'whole'))) });
-  if (angles.length) chart(more, { title: 'Do the terms agree?', note: `cosine between their gradients: 1 the same way, −1 against each other${key}`,
+  if (angles.length) chart(more, runs, { title: 'Do the terms agree?', note: `cosine between their gradients: 1 the same way, −1 against each other${key}`,
     ...joined(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
   else more.append(node('p', { className: 'soft', textContent: 'No angles between the gradients are recorded; they are with watch_every above 0, two terms or more.' }));
 }

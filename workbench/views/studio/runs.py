@@ -117,6 +117,7 @@ class Runs:
             "terms": terms,
             "colours": term_colours(terms),
             "weights": tail.weights,
+            "snapshots": run.snapshots(),
             "measures": measures,
             "facts": _facts(tail, status),
         }

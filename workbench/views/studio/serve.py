@@ -50,8 +50,8 @@ def build_studio(
     Returns:
         The Blocks; serve them with :func:`launch`, which also serves the pictures.
     """
-    desk = Desk(room)
-    jobs = Jobs(after=lambda job: desk.tidy(working=False))
+    desk = Desk(room, wanted=lambda: [job.order["file"] for job in jobs.known("enlarge") if not job.over])
+    jobs = Jobs(after=lambda job: desk.tidy(working=not job.began))  # one that never began leaves another at work
     studio = Studio(runs=runs, scenes=scenes, own=desk.scenes)
     with Pages(title="Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
         Navbar(main_page_name="Compare")

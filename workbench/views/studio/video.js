@@ -82,6 +82,7 @@ function choose() {
   if (!clip) return;
   if (drawn === clip.key) { lines.picture.src = clip.picture; return; }
   drawn = clip.key;
+  truth = clip.width * clip.height * known.limits.scale ** 2 > known.limits.pixels;   // what is small enough to be enlarged whole is the input
   frames = [0, Math.min(clip.frames, Math.min(known.limits.frames, 24))];
   middle();
   lines.picture = node('img', { src: clip.picture, alt: 'A frame of your video', draggable: false });

@@ -91,10 +91,14 @@ class Videos:
         for name in methods:
             if not isinstance(name, str) or name not in known:
                 raise ConfigError(f"methods: no {str(name)[:40]!r}; choose some of the list")
+        first, last = order["frames"]
+        which = f"frame {first + 1}" if last - first == 1 else f"frames {first + 1} to {last}"
         order |= {
-            "methods": list(dict.fromkeys(methods)), "folder": str(self.desk.new_scene()),
+            "title": f"{order['title']}, {which}",
+            "methods": list(dict.fromkeys(methods)),
+            "folder": str(self.desk.new_scene()),
             "runs": [str(Path(root).resolve()) for root in self.studio.runs],
-        }  # fmt: skip
+        }
         return self.jobs.ask("enlarge", order["title"], self.services.command("enlarge"), order)
 
     def now(self) -> dict[str, Any]:

@@ -1,0 +1,133 @@
+"""A page to send, opened from disk: it works, loads nothing, and shows the pixels of the folder."""
+
+import numpy as np
+import pytest
+
+from workbench.runs import Run
+from workbench.scenes import read_scene
+from workbench.views.report import write_report
+
+pytestmark = pytest.mark.browser
+
+HOSTILE = '<img src=x onerror="window.hurt = 1"></script><script>window.hurt = 2</script>'
+
+
+@pytest.fixture
+def opens(browser):
+    """Opens a file; it fails on a script error, on what the policy refuses, and on any request beside the file."""
+    contexts, errors, asked, files = [], [], [], []
+
+    def opened(path, *, width=1280, scheme="light"):
+        files.append(path.as_uri())
+        contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".lens[data-frame]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert not errors
+    assert asked == files
+
+
+def shown(page, method):
+    """The pixels of a method's picture as the page has decoded them, uint8 ``(H, W, 3)``."""
+    data = page.evaluate(
+        "key => { const p = document.querySelector('.lens').lens.readPixels(key); "
+        "return [p.width, p.height, [...p.data]]; }",
+        method,
+    )
+    width, height, values = data
+    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def on_canvas(page):
+    width, height, values = page.evaluate(
+        "() => { const p = document.querySelector('.lens').lens.readCell(0); return [p.width, p.height, [...p.data]]; }"
+    )
+    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def test_a_scene(opens, home, tmp_path):
+    scene = read_scene(home / "scenes" / "disc")
+    page = opens(write_report(scene, tmp_path / "page.html").path)
+    page.wait_for_selector(".lens[data-frame='0']")
+    page.get_by_label("Frame", exact=True).fill("7")
+    page.wait_for_selector(".lens[data-frame='7']")
+    for method in scene.methods:
+        np.testing.assert_array_equal(shown(page, method.key), scene.frame(method.key, 7))
+    drawn, edge = on_canvas(page), scene.width // 2
+    np.testing.assert_array_equal(drawn[:, :edge], scene.frame("plain", 7)[:, :edge])
+    np.testing.assert_array_equal(drawn[:, edge:], scene.frame("distilled", 7)[:, edge:])
+    page.locator(".lens [data-part=overlay]").select_option("attention")
+    page.wait_for_function("() => document.querySelector('.lens').lens.readValue('teacher', 3, 3) !== null")
+    page.locator(".lens [data-panel=slice]").click()
+    page.wait_for_function("() => document.querySelector('[data-part=cutting]').textContent === ''")
+    row = page.evaluate("[...document.querySelector('.lens').lens.readSlice(0).data]")
+    clip = scene.clip("high")[:, page.evaluate("document.querySelector('.lens').lens.state.row")]
+    np.testing.assert_array_equal(np.array(row, np.uint8).reshape(scene.frames, scene.width, 4)[..., :3], clip)
+    assert page.get_by_role("button", name="Save clip").count() == 0  # there is no server that could write one
+    assert page.evaluate("document.querySelector('.lens').lens.stats.failed") == []
+
+
+def test_a_run_from_step_to_step(opens, home, tmp_path):
+    run = Run(home / "runs" / "mine")
+    page = opens(write_report(run, tmp_path / "page.html").path)
+    page.wait_for_selector(".lens[data-frame='0']")
+    np.testing.assert_array_equal(shown(page, "student"), run.snapshot(400).frame("student", 0))
+    page.get_by_label("Frame", exact=True).fill("2")
+    page.wait_for_selector(".lens[data-frame='2']")
+    page.get_by_label("Training step").fill("0")
+    page.wait_for_function("() => document.querySelector('.lens').lens.state.scene.endsWith('-0')")
+    page.wait_for_function("() => !document.querySelector('.lens').lens.stats.pending")
+    np.testing.assert_array_equal(shown(page, "student"), run.snapshot(0).frame("student", 2))
+    assert page.get_by_role("heading", name="Step 0", exact=True).is_visible()
+    assert not page.get_by_role("heading", name="Step 400").is_visible()
+    assert page.locator(".progress [data-part=which]").inner_text() == "step 0 (snapshot 1 of 3)"
+    page.get_by_label("Later snapshot").click()
+    page.wait_for_function("() => document.querySelector('.lens').lens.state.scene.endsWith('-200')")
+    assert page.locator(".lens [data-part=trained]").inner_text() == "step 200"
+    assert page.locator(".progress .chart-line").count() >= 3
+
+
+def test_fewer_frames_and_hostile_texts(opens, specimens, tmp_path):
+    scene = read_scene(specimens.make_scene(tmp_path / "hostile", title=HOSTILE))
+    whole = write_report(scene, tmp_path / "whole.html").bytes
+    made = write_report(scene, tmp_path / "page.html", max_bytes=whole * 8 // 10)
+    page = opens(made.path)
+    assert page.get_by_role("heading", level=1).inner_text() == HOSTILE
+    assert page.title() == HOSTILE
+    assert page.evaluate("window.hurt") is None
+    assert page.locator(".notice", has_text="left out").inner_text() == made.left_out
+    page.keyboard.press("End")
+    page.locator(".lens").press("End")
+    page.wait_for_selector(f".lens[data-frame='{made.frames - 1}']")
+    assert f"frame {made.frames} / {made.frames}" in page.locator(".lens-count").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_sticks_out_on_a_phone(opens, home, tmp_path, scheme):
+    page = opens(write_report(Run(home / "runs" / "mine"), tmp_path / "page.html").path, width=390, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    paper, ink = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
+    lightness = [sum(map(int, colour.strip("rgb()").split(","))) for colour in (paper, ink)]
+    assert (lightness[0] > lightness[1]) == (scheme == "light")
+
+
+def test_what_the_policy_refuses(browser, home, tmp_path):
+    """The policy is at work: a script put into the page afterwards does not run."""
+    made = write_report(read_scene(home / "scenes" / "disc"), tmp_path / "page.html")
+    text = made.path.read_text(encoding="utf-8").replace("<main>", "<main><script>window.hurt = 1</script>", 1)
+    made.path.write_text(text, encoding="utf-8")
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(made.path.as_uri())
+        page.wait_for_selector(".lens[data-frame]")
+        assert page.evaluate("window.hurt") is None
+        refused = page.evaluate("fetch('https://example.org/').then(() => 'sent', () => 'refused')")
+        assert refused == "refused"
