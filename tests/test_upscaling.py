@@ -23,7 +23,7 @@ from workbench.models.held import appetite
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.models.zoo import build
 from workbench.tensors import to_float
-from workbench.upscaling import Plan, parse_bytes, peak_bytes, plan_memory, upscale_file
+from workbench.upscaling import Plan, peak_bytes, plan_memory, upscale_file
 
 DOUBLE = Bicubic(scale=2)
 
@@ -307,20 +307,6 @@ def test_memory_of_what_depends_on_the_clip_counts_its_context():
     assert between is not None
     clip = 2 * 8 * 3 * 4 * 100 * 100  # of the sixteen frames alone, in float32
     assert between.bytes(4, 100, 100) > alone.bytes(4, 100, 100) + clip
-
-
-@pytest.mark.parametrize(
-    ("given", "means"),
-    [("4G", 4 * 10**9), ("512M", 512 * 10**6), ("2GiB", 2**31), ("1.5 gb", 1_500_000_000), ("1000000", 10**6)],
-)
-def test_amounts(given, means):
-    assert parse_bytes(given) == means
-
-
-@pytest.mark.parametrize("given", ["", "G", "4X", "-4G", "0", "four", "1e9"])
-def test_what_is_no_amount(given):
-    with pytest.raises(ConfigError, match="want an amount such as 4G or 512MiB"):
-        parse_bytes(given)
 
 
 # -- ahead ------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ Between them wait a few frames and no more. A film whose end is damaged gives a 
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -19,6 +18,7 @@ import numpy as np
 import psutil
 import torch
 
+from workbench.amounts import in_bytes
 from workbench.config import Precision
 from workbench.data.ahead import WAITING, ahead
 from workbench.data.timeline import Timeline, timeline
@@ -332,32 +332,3 @@ def _needed(
     if device.type == "cuda":
         return round(on_device)
     return round(STARTING_BYTES + on_device + pixels * (PICTURE_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES))
-
-
-UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-
-
-def parse_bytes(given: str) -> int:
-    """An amount of memory as people write it.
-
-    Raises:
-        ConfigError: it is none.
-
-    Example:
-        >>> parse_bytes("4G"), parse_bytes("512 MiB"), parse_bytes("1.5GB")
-        (4000000000, 536870912, 1500000000)
-    """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", given.strip().upper())
-    if found is None or found[2] not in UNITS or not float(found[1]):
-        raise ConfigError(f"memory: want an amount such as 4G or 512MiB, got {given!r}")
-    return round(float(found[1]) * UNITS[found[2]])
-
-
-def in_bytes(amount: float) -> str:
-    """An amount of memory for people.
-
-    Example:
-        >>> in_bytes(1_490_000_000), in_bytes(96_200_000)
-        ('1.5 GB', '96 MB')
-    """
-    return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"

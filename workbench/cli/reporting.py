@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.amounts import parse_bytes
 from workbench.cli.terminal import RUNS, SCENES, notes
 from workbench.errors import ConfigError, FolderError
 from workbench.runs import Run, find_run, list_runs, shipped
@@ -48,7 +49,6 @@ def report(args: Sequence[str]) -> int:
             runs: where runs are looked for.
             scenes: where scenes are looked for.
         """
-        from workbench.upscaling import parse_bytes
         from workbench.views.report import in_megabytes, write_report
 
         began = time.perf_counter()

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from workbench.amounts import in_bytes, parse_bytes
 from workbench.cli.terminal import RUNS, notes
 from workbench.errors import ConfigError
 
@@ -79,7 +80,7 @@ def upscale(args: Sequence[str]) -> int:
         from workbench.evaluation.compare import find_method
         from workbench.inference import choose_device
         from workbench.models.tiled import enough
-        from workbench.upscaling import Plan, in_bytes, parse_bytes, upscale_file
+        from workbench.upscaling import Plan, upscale_file
 
         for name, value in (("tile", tile), ("stretch", stretch), ("threads", threads), ("overlap", overlap + 1)):
             if value < 0:
