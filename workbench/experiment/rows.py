@@ -39,6 +39,8 @@ _ROWS = (
     Row("td", "TD", {"distillation.spatial_weight": 0.0}),
     Row("std", "SD + TD"),
     Row("output", "output L1", _other("output", 0.5)),
+    Row("output_small", "output L1, a fifth of the weight", _other("output", 0.1)),
+    Row("output_large", "output L1, four times the weight", _other("output", 2.0)),
     Row("output_sd", "output L1 + SD", {"distillation.temporal_weight": 0.0, "distillation.others.output": 0.5}),
     Row("attention_transfer", "attention transfer", _other("attention_transfer", 0.001)),
     Row("fitnets", "FitNets", _other("fitnets", 0.01)),
