@@ -1,13 +1,15 @@
 """Make what ships with the package out of finished runs: weights with cards, one run, one scene.
 
-    python tools/ship.py --teacher runs/edvr_tiny --plain runs/vespcn_plain     # the distilled run needs these two
-    python tools/ship.py --distilled runs/vespcn_distilled                      # and then the run and the scene
+    python tools/ship.py --teacher runs/edvr_s                                       # before the students: they name it
+    python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
 
-The commands that made the runs are in ``workbench/pretrained/README.md``.
+The commands that made the runs are in ``docs/experiment.md``. ``python tools/figures.py`` puts the scores into the
+cards.
 """
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -15,15 +17,13 @@ import torch
 import tyro
 from PIL import Image
 
-from workbench.config import RunConfig
+from workbench.config import Data, RunConfig
+from workbench.data.prepared import MANIFEST
 from workbench.data.samples import find_sample
 from workbench.distill.temporal import load_memory, save_memory
 from workbench.evaluation.compare import compare
-from workbench.evaluation.evaluate import evaluate
-from workbench.evaluation.protocols import HELD_OUT
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
-from workbench.models.zoo import build
 from workbench.runs import Run
 
 HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"
@@ -36,97 +36,111 @@ CARD = """# {name}
 | | |
 | --- | --- |
 | network | `{network}`, {parameters:,} parameters, x{scale}, stored in half precision |
-| trained on | {clips} ({credits}) |
+| trained on | {footage} |
 | degradation | {degradation}: MATLAB bicubic, rounded to 8 bits |
-| steps, batch, crop | {steps} steps of {batch} clips of {frames} frames of {crop}x{crop} low-resolution pixels |
+| steps, batch, crop | {steps} steps of {batch} clips of {frames} frames of {crop}x{crop} low-resolution pixels{fixed} |
 | optimiser | {optimiser} |
 | distillation | {distillation} |
 | seed | {seed} |
-| held-out PSNR-Y / SSIM-Y | {psnr:.2f} dB / {ssim:.4f} (bicubic {floor_psnr:.2f} dB / {floor_ssim:.4f}) |
-| protocol | `workbench evaluate --network {alias} --protocol held_out`: {held_out}, x4 BI, Y, all frames, no crop |
+| made by commit | {commit} |
 | licence | Apache-2.0 (weights) |
 
-A small network, trained for less than half an hour on one CPU core, on 346 frames of footage. It shows how distillation
-works; it says nothing about what EDVR or VESPCN reach with their own training, and nothing about the paper's results.
-{note}"""
+Scores, by the commands in `docs/experiment.md`:
+
+<!-- figures: card of {name} -->
+<!-- end of figures -->
+
+A small network, trained for {hours} on one CPU core. It shows how distillation works; it says nothing about what EDVR
+or VESPCN reach with their own training, and nothing about the paper's results.
+"""
 
 
-def main(teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None, note: str = "") -> None:
+def main(teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None) -> None:
     """Write weights, cards, the run and the scene into the package.
 
     Args:
         teacher: run folder of the teacher.
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
-        note: a line more for the cards.
     """
     torch.set_num_threads(1)
-    floor = evaluate(build("bicubic", scale=4), "", "held_out").mean
     told = (
-        (teacher, "edvr_tiny", "teacher", "The teacher: a small EDVR."),
-        (plain, "vespcn_plain", "plain", "The student, trained on the ground truth alone."),
-        (distilled, "vespcn_distilled", "distilled", "The same student, taught by `edvr_tiny`."),
+        (teacher, "edvr_s", "The teacher: a small EDVR without TSA.", "an hour"),
+        (plain, "vespcn_plain", "The student, trained on the ground truth alone.", "ten minutes"),
+        (distilled, "vespcn_distilled", "The same student, taught by `edvr_s`.", "ten minutes"),
     )
-    for folder, name, alias, what in told:
+    for folder, name, what, hours in told:
         if folder is None:
             continue
         run = Run(folder)
-        network = load(run.weights())
-        scores = evaluate(network, "", "held_out").mean
-        card = _card(name, alias, what, run.config(), network, scores, floor, note)
-        save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step, scores=scores)
-        (HOME / f"{name}.md").write_text(card)
+        average = run.weights("average")
+        network = load(average if average.is_file() else run.weights())
+        save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
+        (HOME / f"{name}.md").write_text(_card(name, what, hours, run, network))
     if distilled is None:
         return
-    save_memory(load_memory(Run(distilled).weights("memory")), HOME / "memory.safetensors")
+    if (memory := Run(distilled).weights("memory")).is_file():
+        save_memory(load_memory(memory), HOME / "memory.safetensors")
     _ship_run(distilled, HOME / "runs" / "vespcn_distilled")
     shutil.rmtree(HOME / "scenes", ignore_errors=True)
     methods = ("bicubic", "plain", "distilled", "teacher")
     compare(SCENE_CLIP, methods, HOME / "scenes" / "bunny", title="Big Buck Bunny, held-out part", effort=6)
 
 
-def _card(
-    name: str,
-    alias: str,
-    what: str,
-    config: RunConfig,
-    network: VideoSR,
-    scores: dict[str, float],
-    floor: dict[str, float],
-    note: str,
-) -> str:
-    data, opt, distillation = config.data, config.optimiser, config.distillation
-    credits = {clip.partition("[")[0] for clip in data.clips}
-    lessons = (
-        f"teacher {config.teacher.name}; spatial {distillation.spatial_weight} ({distillation.mapping}, "
-        f"{distillation.normalisation} maps), temporal {distillation.temporal_weight} ({distillation.memory} ConvLSTM, "
-        f"{distillation.memory_channels} channels, stride {distillation.memory_stride}), tap {distillation.tap}, "
-        f"{distillation.schedule} over {distillation.schedule_steps} steps"
-    )
+def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
+    config = run.config()
+    data, opt = config.data, config.optimiser
+    ema = f"; running average {opt.ema:g}, which is what ships" if opt.ema else ""
     return CARD.format(
         name=name,
         what=what,
+        hours=hours,
         network=network.recipe["name"],
         parameters=count_parameters(network),
         scale=network.scale,
-        clips=", ".join(f"`{clip}`" for clip in data.clips),
-        credits="; ".join(f"{find_sample(c).credit}, licence: {find_sample(c).licence}" for c in sorted(credits)),
+        footage=_footage(data),
         degradation=data.degradation,
-        steps=config.steps,
+        steps=run.status().step,
         batch=data.batch,
         frames=data.frames,
         crop=data.crop,
-        optimiser=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}",
-        distillation=lessons if config.distils else "none",
+        fixed=f", drawn from {data.fixed} fixed crops in {data.views} views" if data.fixed else "",
+        optimiser=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}{ema}",
+        distillation=_lessons(config),
         seed=config.seed,
-        psnr=scores["psnr_y_db"],
-        ssim=scores["ssim_y"],
-        floor_psnr=floor["psnr_y_db"],
-        floor_ssim=floor["ssim_y"],
-        alias=alias,
-        held_out=f"`{HELD_OUT}`",
-        note=f"\n{note}\n" if note else "",
+        commit=str(run.record().get("commit", "not known"))[:12],
     )
+
+
+def _footage(data: Data) -> str:
+    """What a card says of the clips: of prepared footage its sources, of samples their credits."""
+    told = []
+    for clip in data.clips:
+        manifest = Path(clip) / MANIFEST
+        if manifest.is_file():
+            names = [s["name"] for s in json.loads(manifest.read_text())["sources"] if s["split"] == "train"]
+            told.append(f"{', '.join(names)} (sources, licences and checksums: `docs/data.md`)")
+        else:
+            held = find_sample(clip.partition("[")[0])
+            told.append(f"`{clip}` ({held.credit}, licence: {held.licence})")
+    return "; ".join(told)
+
+
+def _lessons(config: RunConfig) -> str:
+    """What a card says of the terms: those with a weight."""
+    if not config.distils:
+        return "none"
+    held = config.distillation
+    told = [f"teacher {config.teacher.name}"]
+    if held.spatial_weight:
+        told.append(f"spatial {held.spatial_weight:g} ({held.mapping}, {held.normalisation} maps)")
+    if held.temporal_weight:
+        told.append(
+            f"temporal {held.temporal_weight:g} ({held.memory} ConvLSTM, {held.memory_channels} channels, stride "
+            f"{held.memory_stride})"
+        )
+    told += [f"{name} {weight:g}" for name, weight in held.others.chosen.items()]
+    return f"{'; '.join(told)}; tap {held.tap}, {held.schedule} over {held.schedule_steps} steps"
 
 
 def _ship_run(source: Path, target: Path) -> None:
