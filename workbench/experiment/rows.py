@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench.config import READ_PICTURES, Data, Distillation, Network, Optimiser, Others, RunConfig, changed
+from workbench.config import READ_PICTURES, Network, Others, RunConfig, changed, cpu_long
 from workbench.errors import unknown_name
 
 NO_TERMS: Mapping[str, Any] = {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.0}
@@ -91,12 +91,14 @@ def base(
     *, data: str, teacher: str, teacher_weights: str, student: str, steps: int, cache: str, crops: int = 600
 ) -> RunConfig:
     """What all rows share: the student learns on fixed crops, so that the teacher speaks once for all of them."""
-    return RunConfig(
+    settled = cpu_long()
+    return replace(
+        settled,
         student=Network(name=student),
         teacher=Network(name=teacher, weights=teacher_weights),
-        data=Data(clips=(data,), crop=32, frames=5, batch=4, fixed=crops, views=4),
-        distillation=Distillation(schedule_steps=max(steps // 20, 1)),
-        optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=1e-6),
+        plain=Network(),
+        data=replace(settled.data, clips=(data,), fixed=crops),
+        distillation=replace(settled.distillation, schedule_steps=max(steps // 20, 1)),
         cache_teacher=cache,
         steps=steps,
         snapshot_every=steps,
