@@ -374,6 +374,38 @@ class TestTrain:
         assert page.locator("[id='setting-seed']").input_value() == "77"
 
 
+def wait_beside(page, *wanted):
+    page.wait_for_function(
+        """wanted => [0, 1].flatMap(k => {
+            const state = document.querySelector(`#runs-lens-${k} .lens`)?.lens?.state;
+            return [state?.scene, state?.frame];
+        }).join() === wanted.join()""",
+        arg=list(wanted),
+        timeout=15000,
+    )
+
+
+def beside_pixels(page, k):
+    """What is on the canvas of a viewer, and which method is left of the wipe, in the middle of it."""
+    values = page.evaluate(
+        """k => {
+            const { lens } = document.querySelector(`#runs-lens-${k} .lens`), made = lens.readCell(0);
+            return [lens.state.left, made.height, made.width, ...made.data];
+        }""",
+        k,
+    )
+    return values[0], np.array(values[3:], np.uint8).reshape(*values[1:3], 4)[..., :3]
+
+
+def check_beside(page, k, scene, frame):
+    page.wait_for_function("k => !document.querySelector(`#runs-lens-${k} .lens`).lens.stats.pending", arg=k)
+    left, shown = beside_pixels(page, k)
+    assert left != "student"
+    edge = scene.width // 2
+    assert np.array_equal(shown[:, :edge], scene.frame(left, frame)[:, :edge])
+    assert np.array_equal(shown[:, edge:], scene.frame("student", frame)[:, edge:])
+
+
 class TestRuns:
     def test_two_runs_beside_each_other(self, whole, specimens):
         watched, home = whole
@@ -432,6 +464,71 @@ class TestRuns:
         link.focus()
         page.keyboard.press("Enter")
         wait_scene(page, "one-400")
+
+    def test_two_viewers_at_the_same_step_and_frame(self, whole, specimens):
+        watched, home = whole
+        folders = []
+        for name, every, softness in (("one", 200, 1.0), ("two", 160, 2.0)):
+            run = specimens.make_run(home / name)
+            specimens.add_rows(run, range(1, 401))
+            for step in range(0, 401, every):
+                specimens.add_snapshot(run, step, softness=softness)
+            specimens.say(run, "stopped", 400)
+            folders.append(run.folder)
+        page = watched.open("runs", width=1440)
+        page.get_by_label("compare one").check()
+        wait_text(page, "#runs-detail", "Loss terms")
+        assert not page.locator("#runs-lenses").is_visible()
+        page.get_by_label("compare two").check()
+        wait_beside(page, "one-400", 0, "two-320", 0)  # the last step that both have come to: 320
+        left, right = (page.locator(f"#runs-lens-{k}").bounding_box() for k in (0, 1))
+        assert left["x"] + left["width"] <= right["x"]
+        assert left["y"] == right["y"]
+
+        page.locator("#runs-lens-0 [data-part=next]").click()
+        wait_beside(page, "one-400", 1, "two-320", 1)
+        page.locator("#runs-lens-1 [data-part=scrub]").fill("4")
+        wait_beside(page, "one-400", 4, "two-320", 4)
+        page.locator("#runs-lens-1 [data-part=back]").click()
+        wait_beside(page, "one-400", 3, "two-320", 3)
+        for k, (folder, step) in enumerate(zip(folders, (400, 320), strict=True)):
+            check_beside(page, k, Run(folder).snapshot(step), 3)
+
+        page.locator("#runs-lens-0 [data-part=step]").fill("1")  # the second of 0, 200, 400
+        wait_beside(page, "one-200", 3, "two-160", 3)
+        assert page.locator("#runs-name-1").inner_text().split() == ["two", "step", "160"]
+        page.locator("#runs-lens-1 [data-part=step]").fill("0")
+        wait_beside(page, "one-0", 3, "two-0", 3)
+        for k, folder in enumerate(folders):
+            check_beside(page, k, Run(folder).snapshot(0), 3)
+
+        page.set_viewport_size({"width": 880, "height": 900})
+        left, right = (page.locator(f"#runs-lens-{k}").bounding_box() for k in (0, 1))
+        assert left["y"] + left["height"] <= right["y"]
+        page.locator("#runs-lens-0 [data-part=play]").click()
+        page.wait_for_function("document.querySelector('#runs-lens-1 .lens').lens.state.frame !== 3")
+        page.locator("#runs-lens-0 [data-part=play]").click()
+        frame = page.evaluate("document.querySelector('#runs-lens-0 .lens').lens.state.frame")
+        wait_beside(page, "one-0", frame, "two-0", frame)
+        page.get_by_label("compare one").uncheck()
+        page.locator("#runs-lenses").wait_for(state="hidden")
+
+    def test_one_of_two_has_nothing_to_look_at(self, whole, specimens):
+        watched, home = whole
+        for name in ("one", "two"):
+            run = specimens.make_run(home / name)
+            specimens.add_rows(run, range(1, 31))
+            specimens.say(run, "stopped", 30)
+        specimens.add_snapshot(Run(home / "one"), 20)
+        page = watched.open("runs")
+        page.get_by_label("compare one").check()
+        page.get_by_label("compare two").check()
+        wait_text(page, "#runs-lens-1", "two has no snapshot to look at")
+        page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.scene === 'one-20'")
+        page.locator("#runs-lens-0 [data-part=next]").click()
+        page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.frame === 1")
+        specimens.add_snapshot(Run(home / "two"), 10)  # it comes while the page is open, and goes to the same frame
+        wait_beside(page, "one-20", 1, "two-10", 1)
 
     def test_empty(self, whole):
         wait_text(whole[0].open("runs"), "#runs-board", "No run yet")

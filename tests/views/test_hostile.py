@@ -729,7 +729,7 @@ class TestRoutes:
         assert "not known under this name" in guard.problem("evil.example", None)
 
     def test_a_login_is_asked_for_everywhere(self, tmp_path):
-        app, url = launch(runs=[tmp_path], scenes=[], auth=("me", "word"), room=ROOM, quiet=True, wait=False)
+        app, url = launch(runs=[tmp_path], scenes=[], auth={"me": "word"}, room=ROOM, quiet=True, wait=False)
         try:
             assert httpx.post(f"{url}clips", content=b"x").status_code == 401
             assert httpx.get(f"{url}results/video-1/scores.json").status_code == 401

@@ -348,7 +348,7 @@ class TestServing:
             app.close()
 
     def test_asks_for_the_same_login_as_the_pages(self, scene_folder):
-        app, url = launch(runs=[], scenes=[scene_folder.parent], auth=("me", "word"), quiet=True, wait=False)
+        app, url = launch(runs=[], scenes=[scene_folder.parent], auth={"me": "word"}, quiet=True, wait=False)
         try:
             address = f"{url}{app.studio.gallery.address(scene_folder / 'frames' / 'low')}/00000.webp"
             assert httpx.get(address).status_code == 401

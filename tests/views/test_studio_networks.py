@@ -91,10 +91,27 @@ def test_only_looking():
 
 
 def test_who_may_log_in(tmp_path):
-    (tmp_path / "auth").write_text("me:word\nsecond line\n")
-    assert read_auth(str(tmp_path / "auth")) == ("me", "word")
-    assert read_auth("me:a:b") == ("me", "a:b")
+    (tmp_path / "auth").write_text("me:word\n\n  you : a:b \n")
+    assert read_auth(str(tmp_path / "auth")) == {"me": "word", "you": "a:b"}
+    assert read_auth("me:a:b") == {"me": "a:b"}
     (tmp_path / "empty").write_text("")
     for bad in ("me", "me:", ":word", str(tmp_path / "empty"), str(tmp_path / "none")):
         with pytest.raises(ConfigError, match="USER:PASSWORD"):
             read_auth(bad)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("me:word\nyou:\n", "line 2: want USER:PASSWORD, and neither may be empty"),
+        ("me:word\n:secret\n", "line 2: want USER:PASSWORD, and neither may be empty"),
+        ("me:word\nsecond\n", "line 2: want USER:PASSWORD, and neither may be empty"),
+        ("me:word\n\nme:secret\n", "line 3: the user 'me' is there already; every name once"),
+        ("\n\n", "nobody is named"),
+    ],
+)
+def test_files_that_say_not_clearly_who_may_log_in(tmp_path, text, said):
+    (tmp_path / "auth").write_text(text)
+    with pytest.raises(ConfigError, match=said) as refused:
+        read_auth(str(tmp_path / "auth"))
+    assert "secret" not in str(refused.value)

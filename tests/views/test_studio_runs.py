@@ -1,6 +1,7 @@
 """The Runs page: what its table and its comparison say of run folders."""
 
 import json
+import shutil
 
 import pytest
 
@@ -120,3 +121,48 @@ def test_a_damaged_log_is_said_to_be_one(board, run):
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write("nonsense\n")
     assert "line 41" in board.compared(["0/mine"])["compared"][0]["message"]
+
+
+class TestBeside:
+    """Two viewers, at one step."""
+
+    KEYS = ("0/mine", "0/other")
+
+    @pytest.fixture
+    def both(self, board, specimens):
+        for step in (0, 15, 30):
+            specimens.add_snapshot(board.studio.run("0/other"), step)
+        return board
+
+    def test_at_first_the_last_step_that_both_have_reached(self, both):
+        mine, other = both.beside(self.KEYS, None, [{}, {}])
+        assert (mine["at"], mine["all"]) == (20, [0, 20, 40])  # 30 lies in the middle: the earlier one
+        assert (other["at"], other["all"]) == (30, [0, 15, 30])
+        assert other["value"]["id"] == "other-30"
+        assert "link" not in other["value"]  # the address of the page is not theirs
+
+    def test_the_nearest_of_each(self, both):
+        for step, nearest in ((18, [20, 15]), (5, [0, 0]), (10**30, [40, 30])):
+            assert [side["at"] for side in both.beside(self.KEYS, step, [{}, {}])] == nearest
+
+    def test_only_what_changed_is_sent(self, both, specimens):
+        before = both.beside(self.KEYS, 20, [{}, {}])
+        assert [side["value"] is None for side in both.beside(self.KEYS, 20, before)] == [True, True]
+        assert [side["value"] is None for side in both.beside(self.KEYS, 25, before)] == [True, False]
+        assert all(side["value"] for side in both.beside(self.KEYS[::-1], 20, before))
+        specimens.add_snapshot(both.studio.run("0/other"), 21)
+        _, other = both.beside(self.KEYS, 20, before)
+        assert (other["at"], other["value"]["id"]) == (21, "other-21")
+
+    def test_one_without_snapshots_says_so(self, board):
+        mine, other = board.beside(self.KEYS, None, [{}, {}])
+        assert (mine["at"], other["at"]) == (40, None)
+        assert other["value"]["message"].startswith("other has no snapshot to look at")
+        assert board.beside(self.KEYS, None, [mine, other])[1]["value"] is None
+
+    def test_one_that_goes_meanwhile(self, both, run):
+        before = both.beside(self.KEYS, 20, [{}, {}])
+        shutil.rmtree(run.folder)
+        mine, other = both.beside(self.KEYS, 20, before)
+        assert "no run 'mine' here any more" in mine["value"]["message"]
+        assert other["value"] is None

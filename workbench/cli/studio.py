@@ -41,8 +41,8 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
             port: a free one from 7860 on where it is left out.
             host: who may connect; anything but 127.0.0.1 needs --auth.
             name: further names under which browsers may ask for it, where other computers may connect.
-            auth: USER:PASSWORD, asked for before anything is shown; or a file whose first line says that, which other
-                people on this machine cannot read in the list of processes.
+            auth: USER:PASSWORD, asked for before anything is shown; or a file with such a line for each person, which
+                others on this machine cannot read in the list of processes. Everybody sees only their own videos.
             browser: open a browser window.
         """
         from workbench.views import studio
@@ -80,26 +80,35 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
     return tyro.cli(command, args=sys.argv[1:] if args is None else list(args), prog=prog)
 
 
-def read_auth(given: str) -> tuple[str, str]:
-    """User and password from ``USER:PASSWORD``, or from the first line of a file.
+def read_auth(given: str) -> dict[str, str]:
+    """Users and their passwords from ``USER:PASSWORD``, or from a file with a line of it for each.
 
     Raises:
-        ConfigError: it is neither, or one of them is empty.
+        ConfigError: it is neither, a name or a password is empty, or a name is there twice. No password is repeated.
 
     Example:
         >>> read_auth("me:a:b")
-        ('me', 'a:b')
+        {'me': 'a:b'}
     """
-    line = given
+    lines, users = [given], {}
     if ":" not in given or Path(given).is_file():
         try:
-            line = next(iter(Path(given).read_text(encoding="utf-8").splitlines()), "")
+            lines = Path(given).read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("auth: want USER:PASSWORD, or a file whose first line says that") from error
-    user, _, password = line.strip().partition(":")
-    if not (user and password):
-        raise ConfigError("auth: want USER:PASSWORD, and neither may be empty")
-    return user, password
+            raise ConfigError("auth: want USER:PASSWORD, or a file of such lines") from error
+    for number, line in enumerate(lines, 1):
+        user, _, password = (part.strip() for part in line.partition(":"))
+        if not line.strip():
+            continue
+        where = f"line {number}: " if len(lines) > 1 else ""
+        if not (user and password):
+            raise ConfigError(f"auth: {where}want USER:PASSWORD, and neither may be empty")
+        if user in users:
+            raise ConfigError(f"auth: {where}the user {user[:40]!r} is there already; every name once")
+        users[user] = password
+    if not users:
+        raise ConfigError("auth: want USER:PASSWORD, and nobody is named")
+    return users
 
 
 def _services() -> Any:

@@ -12,7 +12,7 @@ import re
 import shutil
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -46,10 +46,19 @@ class Gallery:
     Args:
         runs: folders that hold runs.
         scenes: folders that hold scenes.
+        visible: whether a run or scene may be seen by a user; to others it is as if it were not there.
+
+    Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
     """
 
-    def __init__(self, *, runs: Sequence[Path], scenes: Sequence[Path]) -> None:
-        self._writing = threading.Lock()
+    def __init__(
+        self,
+        *,
+        runs: Sequence[Path],
+        scenes: Sequence[Path],
+        visible: Callable[[Path, str], bool] = lambda folder, user: True,
+    ) -> None:
+        self._writing, self._visible = threading.Lock(), visible
         self.roots = {"run": tuple(Path(root) for root in runs), "scene": tuple(Path(root) for root in scenes)}
 
     def address(self, folder: Path) -> str:
@@ -69,14 +78,14 @@ class Gallery:
             return f"{PREFIX}/" + "/".join(quote(part, safe="") for part in parts)
         raise FolderError(f"{folder}: not in a folder that is on show")
 
-    def find(self, address: str) -> Path:
+    def find(self, address: str, user: str = "") -> Path:
         """The picture that an address names.
 
         Raises:
             FolderError: no such picture, or not one that may be seen.
             StaleError: the scene was rewritten since the address was made.
         """
-        match, top, home = self._home(address)
+        match, top, home = self._home(address, user)
         path = (home / (match["file"] or "")).resolve()
         if not match["file"] or not path.is_relative_to(top) or not path.is_file():
             raise FolderError("no picture has this address")
@@ -84,14 +93,14 @@ class Gallery:
             raise StaleError("the scene was rewritten since this address was made")
         return path
 
-    def film(self, address: str) -> tuple[Scene, tuple[str, ...]]:
+    def film(self, address: str, user: str = "") -> tuple[Scene, tuple[str, ...]]:
         """The scene and the methods of the clip that an address names; every picture lies inside the scene or run.
 
         Raises:
             FolderError: no such clip, or more than :data:`MOST_PIXELS`.
             StaleError: the scene was rewritten since the address was made.
         """
-        match, top, home = self._home(address)
+        match, top, home = self._home(address, user)
         if not match["film"]:
             raise FolderError("no clip has this address")
         if token(home) != match["token"]:
@@ -107,13 +116,16 @@ class Gallery:
             raise FolderError(f"{size / 1e6:.0f} million pixels are too many for a clip; show fewer methods")
         return scene, keys
 
-    def _home(self, address: str) -> tuple[re.Match[str], Path, Path]:
+    def _home(self, address: str, user: str) -> tuple[re.Match[str], Path, Path]:
         """What an address says, the scene or run that it lies in, and the folder with its ``scene.json``."""
         match = _ADDRESS.fullmatch(address)
         roots = self.roots[match["kind"]] if match else ()
         if not match or int(match["root"]) >= len(roots) or (match["kind"] == "run") != bool(match["part"]):
             raise FolderError("no picture has this address")
-        top = (roots[int(match["root"])] / match["name"]).resolve()
+        folder = roots[int(match["root"])] / match["name"]
+        if not self._visible(folder, user):
+            raise FolderError("no picture has this address")
+        top = folder.resolve()
         home = top / match["part"] if match["part"] else top
         if not (home / "scene.json").is_file():
             raise FolderError("no picture has this address")
@@ -123,13 +135,14 @@ class Gallery:
         """A read-only route for the web server; it asks for the same login as the pages do."""
 
         async def picture(request: Request) -> Response:
-            if not signed_in(request):
+            user = user_of(request)
+            if user is None:
                 return PlainTextResponse("log in first", status_code=401)
             address = request.path_params["address"]
             try:
                 if address.endswith(".webm"):
-                    return await run_in_threadpool(self._answer_film, address)
-                path = self.find(address)
+                    return await run_in_threadpool(self._answer_film, address, user)
+                path = self.find(address, user)
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
             except (FolderError, OSError) as error:
@@ -139,9 +152,9 @@ class Gallery:
 
         return Route(f"/{PREFIX}/{{address:path}}", picture, methods=["GET"])
 
-    def _answer_film(self, address: str) -> Response:
+    def _answer_film(self, address: str, user: str) -> Response:
         """A clip, written now; while one is being written, others are asked to come again."""
-        scene, keys = self.film(address)
+        scene, keys = self.film(address, user)
         if not self._writing.acquire(blocking=False):
             return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
         folder = Path(tempfile.mkdtemp(prefix="workbench-clip-"))
@@ -189,10 +202,14 @@ def token(home: Path) -> str:
         raise FolderError(f"{home.name}: no scene.json here") from error
 
 
-def signed_in(request: Request) -> bool:
-    """What Gradio asks of its own routes where a login is set; see ``login_check`` in ``gradio.routes``."""
+def user_of(request: Request) -> str | None:
+    """Who is logged in, by the cookie that Gradio sets, see ``get_current_user`` in ``gradio.routes``.
+
+    Returns:
+        The name; empty where no login is asked for; None where one is, and nobody is logged in.
+    """
     app: Any = request.app
     if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
-        return True
+        return ""
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return any(request.cookies.get(name) in app.tokens for name in names if request.cookies.get(name))
+    return app.tokens.get(next(filter(None, map(request.cookies.get, names)), None))

@@ -21,7 +21,7 @@ from workbench.data.writing import VideoWriter
 from workbench.errors import FolderError, VideoError, WorkbenchError
 from workbench.scenes import Scene
 from workbench.views.facts import scores_json
-from workbench.views.serving import signed_in
+from workbench.views.serving import user_of
 from workbench.views.studio.desk import Desk
 
 HANG_UP = {"Connection": "close"}
@@ -33,7 +33,8 @@ def routes(desk: Desk) -> list[Route]:
     making = threading.Lock()  # one film or archive at a time is made to be taken home
 
     async def arrive(request: Request) -> Response:
-        if not signed_in(request):
+        user = user_of(request)
+        if user is None:
             return JSONResponse({"message": "log in first"}, status_code=401, headers=HANG_UP)
         path: Path | None = None
         try:
@@ -51,7 +52,7 @@ def routes(desk: Desk) -> list[Route]:
                         raise VideoError(f"more than {most / 1e6:.0f} MB; send a part of it")
                     file.write(piece)
             title = unquote(request.headers.get("x-name", "")[:1000], errors="replace")
-            clip = await anyio.to_thread.run_sync(desk.take, path, title)
+            clip = await anyio.to_thread.run_sync(desk.take, path, title, user)
         except (WorkbenchError, ClientDisconnect, OSError) as error:
             if path is not None:
                 path.unlink(missing_ok=True)
@@ -61,8 +62,8 @@ def routes(desk: Desk) -> list[Route]:
             return JSONResponse({"message": words}, status_code=400, headers=HANG_UP)
         return JSONResponse({"clip": clip.key})
 
-    def made(name: str, what: str) -> tuple[Path, str]:
-        scene = desk.scene(name)
+    def made(name: str, what: str, user: str) -> tuple[Path, str]:
+        scene = desk.scene(name, user)
         stem, _, ending = what.rpartition(".")
         path = desk.folder / "made" / f"{token_hex(8)}.{ending}"
         with making, _removed_on_error(path):
@@ -79,11 +80,12 @@ def routes(desk: Desk) -> list[Route]:
         return path, f"{name}-{what}"
 
     async def take(request: Request) -> Response:
-        if not signed_in(request):
+        user = user_of(request)
+        if user is None:
             return PlainTextResponse("log in first", status_code=401)
         name, what = request.path_params["name"], request.path_params["what"]
         try:
-            path, called = await anyio.to_thread.run_sync(made, name, what)
+            path, called = await anyio.to_thread.run_sync(made, name, what, user)
         except WorkbenchError as error:
             return PlainTextResponse(str(error), status_code=404)
         except OSError as error:

@@ -8,7 +8,7 @@ import gradio as gr
 
 from workbench.views.lens.gradio_lens import Lens
 from workbench.views.studio.folders import Studio, asked
-from workbench.views.studio.page import QUIET, head
+from workbench.views.studio.page import QUIET, head, user_of
 
 
 def compare_page(app: gr.Blocks, studio: Studio) -> None:
@@ -25,15 +25,18 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     about = gr.HTML(js_on_load=None, elem_id="scene-facts")
 
     def load(request: gr.Request) -> tuple[Any, dict[str, Any], str]:
-        choices = studio.scene_choices()
+        choices, user = studio.scene_choices(user_of(request)), user_of(request)
         value = asked(choices, request.query_params.get("scene"))
-        return gr.Dropdown(choices=choices, value=value), *studio.scene(value)
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, user)
 
-    def again(known: str | None) -> tuple[Any, dict[str, Any], str]:
-        choices = studio.scene_choices()
+    def again(known: str | None, request: gr.Request) -> tuple[Any, dict[str, Any], str]:
+        choices, user = studio.scene_choices(user_of(request)), user_of(request)
         value = known if known in [value for _, value in choices] else asked(choices, None)
-        return gr.Dropdown(choices=choices, value=value), *studio.scene(value)
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, user)
+
+    def pick(choice: str | None, request: gr.Request) -> tuple[dict[str, Any], str]:
+        return studio.scene(choice, user_of(request))
 
     app.load(load, None, [choice, lens, about], **QUIET)
     refresh.click(again, choice, [choice, lens, about], **QUIET)
-    choice.input(studio.scene, choice, [lens, about], trigger_mode="always_last", **QUIET)
+    choice.input(pick, choice, [lens, about], trigger_mode="always_last", **QUIET)

@@ -1,7 +1,8 @@
 """A desk for strangers' videos: a bounded folder of their own, what came, and the scenes that were made of it.
 
 Nothing that a person sends is ever part of a path: files lie under names made here. The folder goes when the studio
-ends; one that was left behind by a studio that was killed goes when the next begins.
+ends; one that was left behind by a studio that was killed goes when the next begins. Where people log in, everything is
+its owner's alone, and the folder may be one that lasts: what is in it is there again after a restart.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from PIL import Image
 
 from workbench.data.probe import Info, Limits, probe
 from workbench.data.video import read_video
-from workbench.errors import ConfigError, FolderError, VideoError
+from workbench.errors import BusyError, ConfigError, FolderError, VideoError
 from workbench.scenes import Scene, list_scenes, read_scene
+from workbench.views.studio.owners import Owners
 
 PREFIX = "workbench-studio-"
 PREVIEW_WIDTH = 960
@@ -81,22 +83,59 @@ class Desk:
         room: how much there is room for.
         home: where the folder shall be; the system's place for temporary files where left out.
         wanted: the files that work in line still needs; they stay, whatever there is room for.
+        lasting: the folder itself, which stays when the studio ends; None: it is a new one, and goes.
+
+    Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
+
+    Raises:
+        BusyError: another studio is open on the lasting folder.
     """
 
     def __init__(
-        self, room: Room | None = None, home: Path | None = None, wanted: Callable[[], Collection[str]] = tuple
+        self,
+        room: Room | None = None,
+        home: Path | None = None,
+        wanted: Callable[[], Collection[str]] = tuple,
+        *,
+        lasting: Path | None = None,
     ) -> None:
-        self.room, self._wanted = room or Room(), wanted
+        self.room, self._wanted, self.lasts = room or Room(), wanted, lasting is not None
         place = home or Path(tempfile.gettempdir())
         sweep(place)
-        self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
+        if lasting is None:
+            self.folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place)).resolve()
+        else:
+            lasting.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.folder = lasting.resolve()
         self._alive = FileLock(self.folder / "alive")
-        self._alive.acquire()
+        try:
+            self._alive.acquire(timeout=0)
+        except Timeout as error:
+            raise BusyError(
+                f"{self.folder}: another studio with a login is open on this folder; end it first"
+            ) from error
         self.scenes = self.folder / "scenes"
         for name in ("clips", "scenes", "made"):
-            (self.folder / name).mkdir()
+            (self.folder / name).mkdir(exist_ok=True)
+        self._owners = Owners(self.folder / "owners")
         self._clips: dict[str, Clip] = {}
         self._lock = threading.Lock()
+        if self.lasts:
+            self._find_again()
+
+    def _find_again(self) -> None:
+        """What was there when the studio ended; what was half made then is removed."""
+        for path in (*(self.folder / "made").iterdir(), *self.scenes.glob(".*")):
+            self._remove(path)
+        for path in sorted((self.folder / "clips").iterdir(), key=_touched):
+            title = self._owners.title(path.name)
+            try:
+                if title is None:
+                    raise VideoError("it had not arrived")
+                self._clips[path.name] = Clip(path.name, title, path, probe(path, self.room.film))
+            except (VideoError, OSError):
+                self._remove(path)
+        self.tidy()
 
     # -- clips
 
@@ -111,11 +150,12 @@ class Desk:
             raise VideoError("there is not enough space on the disk of the studio; delete something there")
         return self.folder / "clips" / secrets.token_hex(8)
 
-    def take(self, path: Path, title: str) -> Clip:
+    def take(self, path: Path, title: str, user: str = "") -> Clip:
         """Look at a video that arrived at a :meth:`place`, and keep or remove it.
 
         Raises:
             VideoError: why it is not taken, in words that name it as the person does.
+            FolderError: whose it is cannot be written down.
         """
         title = clean_title(title)
         try:
@@ -127,25 +167,27 @@ class Desk:
             path.unlink(missing_ok=True)
             raise VideoError(f"{title}: cannot be read ({error.strerror})") from error
         clip = Clip(path.name, title, path, info)
+        self._owners.note(clip.key, user, title)
         with self._lock:
             self._clips[clip.key] = clip
         self.tidy()
         return clip
 
-    def clip(self, key: Any) -> Clip:
+    def clip(self, key: Any, user: str = "") -> Clip:
         """A clip by its key.
 
         Raises:
-            FolderError: there is none.
+            FolderError: there is none, or it is somebody else's.
         """
         clip = self._clips.get(key) if isinstance(key, str) else None
-        if clip is None or not clip.path.is_file():
+        if clip is None or not self.owns(clip.key, user) or not clip.path.is_file():
             raise FolderError("this video is not here any more; upload it again")
         return clip
 
-    def newest(self) -> Clip | None:
-        """The clip that came last."""
-        return next(reversed(self._clips.values()), None)
+    def newest(self, user: str = "") -> Clip | None:
+        """The clip of this user that came last."""
+        with self._lock:
+            return next((clip for clip in reversed(self._clips.values()) if self.owns(clip.key, user)), None)
 
     def preview(self, clip: Clip, frame: int) -> str:
         """One frame as a picture inside an address (``data:``), small enough to send.
@@ -165,18 +207,19 @@ class Desk:
         picture.save(kept, "WEBP", quality=80, method=0)
         return "data:image/webp;base64," + base64.b64encode(kept.getvalue()).decode()
 
-    def part(self, data: Mapping[str, Any], scale: int = 4) -> dict[str, Any]:
+    def part(self, data: Mapping[str, Any], user: str = "", scale: int = 4) -> dict[str, Any]:
         """Frames and region that somebody chose, checked against the clip and the room.
 
         Args:
             data: ``{"frames": [first, last], "region": [top, left, height, width], "truth": whether it is the high
                 resolution, ...}``.
+            user: whose clip it must be.
             scale: how much is enlarged.
 
         Raises:
             ConfigError: not inside the clip, too much, or too little.
         """
-        clip, room = self.clip(data.get("clip")), self.room
+        clip, room = self.clip(data.get("clip"), user), self.room
         first, last = _whole(data.get("frames"), 2, "frames")
         top, left, height, width = _whole(data.get("region"), 4, "region")
         truth = data.get("truth")
@@ -206,33 +249,43 @@ class Desk:
 
     # -- scenes
 
-    def new_scene(self) -> Path:
-        """Where the next scene shall be."""
-        return self.scenes / f"video-{secrets.token_hex(4)}"
+    def new_scene(self, user: str = "") -> Path:
+        """Where the next scene shall be; whose it will be is written down before it is there.
 
-    def scene(self, name: Any) -> Scene:
+        Raises:
+            FolderError: it cannot be written.
+        """
+        path = self.scenes / f"video-{secrets.token_hex(4)}"
+        self._owners.note(path.name, user)
+        return path
+
+    def owns(self, name: str, user: str) -> bool:
+        """Whether a clip or a scene is this user's."""
+        return self._owners.owns(name, user)
+
+    def scene(self, name: Any, user: str = "") -> Scene:
         """A scene of a video by its name.
 
         Raises:
-            FolderError: there is none.
+            FolderError: there is none, or it is somebody else's.
         """
-        if not isinstance(name, str) or name not in list_scenes(self.scenes):
+        if not isinstance(name, str) or not self.owns(name, user) or name not in list_scenes(self.scenes):
             raise FolderError("this result is not here any more; refresh the page")
         return read_scene(self.scenes / name)
 
-    def results(self) -> list[Scene]:
-        """All scenes of videos, the newest first."""
-        found = []
-        for name in sorted(list_scenes(self.scenes), key=lambda n: _touched(self.scenes / n), reverse=True):
+    def results(self, user: str = "") -> list[Scene]:
+        """The scenes of this user's videos, the newest first."""
+        found, mine = [], [name for name in list_scenes(self.scenes) if self.owns(name, user)]
+        for name in sorted(mine, key=lambda n: _touched(self.scenes / n), reverse=True):
             try:
                 found.append(read_scene(self.scenes / name))
             except FolderError:
                 continue
         return found
 
-    def delete(self, name: Any) -> None:
-        """Remove a scene."""
-        shutil.rmtree(self.scene(name).folder, ignore_errors=True)
+    def delete(self, name: Any, user: str = "") -> None:
+        """Remove a scene of this user's."""
+        self._remove(self.scene(name, user).folder)
 
     # -- room
 
@@ -253,6 +306,9 @@ class Desk:
             for path in doomed:
                 self._remove(path)
             left = sorted((path for path in known + scenes if path.exists()), key=_touched)
+            for key in self._owners.left():
+                if not any((self.folder / kind / key).exists() for kind in ("clips", "scenes")):
+                    self._owners.forget(key)
             total = sum(map(size_of, left + held))
             while total > self.room.bytes and len(left) > 1:
                 total -= size_of(left[0])
@@ -264,11 +320,13 @@ class Desk:
         else:
             path.unlink(missing_ok=True)
             self._clips.pop(path.name, None)
+        self._owners.forget(path.name)
 
     def close(self) -> None:
-        """Remove the folder."""
+        """Remove the folder, unless it lasts."""
         self._alive.release()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.lasts:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def sweep(place: Path) -> None:

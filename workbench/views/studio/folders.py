@@ -6,7 +6,7 @@ import math
 import re
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -64,25 +64,43 @@ class Studio:
         runs: folders that hold runs; the first is the user's own, the others are only looked at.
         scenes: folders that hold scenes; likewise.
         own: a folder of the studio's own for scenes made of videos that people brought; None: there is none.
+        owns: whether a scene of that folder is a user's.
+
+    Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
     """
 
-    def __init__(self, *, runs: Sequence[Path], scenes: Sequence[Path], own: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        runs: Sequence[Path],
+        scenes: Sequence[Path],
+        own: Path | None = None,
+        owns: Callable[[str, str], bool] = lambda name, user: True,
+    ) -> None:
         self.runs, self.scenes = tuple(Path(root) for root in runs), tuple(Path(root) for root in scenes)
         self.own = len(self.scenes) if own is not None else -1
         if own is not None:
             self.scenes = (*self.scenes, own)
-        self.gallery = Gallery(runs=self.runs, scenes=self.scenes)
+        self._owns = owns
+        self.gallery = Gallery(runs=self.runs, scenes=self.scenes, visible=self._visible)
         self._tails: dict[Path, Tail] = {}
         self.starting = threading.Lock()
         self._begun: dict[str, float] = {}
 
     # -- Compare
 
-    def scene_choices(self) -> list[tuple[str, str]]:
+    def _visible(self, folder: Path, user: str) -> bool:
+        return self.own < 0 or folder.parent != self.scenes[self.own] or self._owns(folder.name, user)
+
+    def _scenes(self, index: int, user: str) -> list[str]:
+        root = self.scenes[index]
+        return [name for name in list_scenes(root) if self._visible(root / name, user)]
+
+    def scene_choices(self, user: str = "") -> list[tuple[str, str]]:
         """Titles and values of the scenes there are, for a dropdown; one that cannot be read says so when chosen."""
         choices = []
         for index, root in enumerate(self.scenes):
-            for name in list_scenes(root):
+            for name in self._scenes(index, user):
                 try:
                     title = read_scene(root / name).title or name
                 except FolderError:
@@ -91,13 +109,13 @@ class Studio:
                 choices.append((title + whose, f"{index}/{name}"))
         return choices
 
-    def scene(self, choice: str | None) -> tuple[dict[str, Any], str]:
+    def scene(self, choice: str | None, user: str = "") -> tuple[dict[str, Any], str]:
         """The lens's value and the facts (HTML) of a scene."""
         if not choice:
             return {"message": NO_SCENE}, ""
         try:
             index, name = split(choice, self.scenes)
-            if name not in list_scenes(self.scenes[index]):
+            if name not in self._scenes(index, user):
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             return payload(scene, self.gallery.address, link={"scene": name}), facts.scene_facts(scene)
@@ -163,7 +181,7 @@ class Studio:
             message = {"message": f"This run cannot be shown: {error}"}
             return RunView(message, {"message": NO_SNAPSHOT}, "", "", seen={})
         link = {"run": run.name} if step is None or wish.get("follow") else {"run": run.name, "step": str(step)}
-        value, shown = self._snapshot(run, step, link, seen if not fresh else {})
+        value, shown = self.snapshot(run, step, link, seen if not fresh else {})
         on_clip = seen.get("on_clip", {}) if value is None else _on_clip(value)
         lead = _lead(step or 0, on_clip.get("psnr_db", {}), {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
         own = choice.startswith("0/")
@@ -246,10 +264,17 @@ class Studio:
             self._tails.pop(next(iter(self._tails)))
         return tail.read()
 
-    def _snapshot(
+    def snapshot(
         self, run: Run, step: int | None, link: Mapping[str, str], seen: Mapping[str, Any]
     ) -> tuple[dict[str, Any] | None, str]:
-        """The lens's value if it differs from what was seen, and what identifies it."""
+        """The lens's value if it differs from what was seen, and what identifies it.
+
+        Args:
+            run: whose.
+            step: one there is a snapshot of; None: the probe clip alone.
+            link: for the address of the page; empty: the lens leaves it alone.
+            seen: ``{"snapshot": what identified it then}``.
+        """
         probe = run.folder / "probe"
         try:
             if step is None:

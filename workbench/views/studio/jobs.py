@@ -37,6 +37,8 @@ SECONDS = 1800.0
 
 LONGEST_LINE = 1_000_000
 
+UNKNOWN = "this job is not known any more; start it again"
+
 
 @dataclass
 class Job:
@@ -119,7 +121,7 @@ class Jobs:
         """
         job = self._jobs.get(key) if isinstance(key, str) else None
         if job is None:
-            raise FolderError("this job is not known any more; start it again")
+            raise FolderError(UNKNOWN)
         return job
 
     def known(self, *kinds: str) -> list[Job]:

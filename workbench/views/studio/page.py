@@ -45,7 +45,7 @@ class Pages(gr.Blocks):
         atexit.register(self.let_go)
 
     def let_go(self) -> None:
-        """End the jobs, and remove the folder of people's videos."""
+        """End the jobs, and let go of the folder of people's videos."""
         atexit.unregister(self.let_go)
         while self._closing:
             self._closing.pop(0)()
@@ -109,6 +109,11 @@ def part(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
         apply_default_css=False,
         elem_id=elem_id,
     )
+
+
+def user_of(request: gr.Request) -> str:
+    """Who is logged in; empty where no login is asked for."""
+    return request.username or ""
 
 
 def data_of(event: gr.EventData) -> dict[str, Any]:

@@ -142,9 +142,35 @@ const FACTS = [
   ['seconds', 'Time in steps', '', minutes], ['seconds_left', 'Time left', 'An estimate from the recent pace', minutes],
 ];
 
+// -- two viewers below, which follow each other: a frame that the one comes to by itself is gone to in the other
+
+function linked() {
+  const roots = [0, 1].map(k => document.querySelector(`#runs-lens-${k} .lens`));
+  if (!roots.every(root => root?.lens)) { if (home.isConnected) requestAnimationFrame(linked); return; }
+  const at = [null, null], sent = [null, null], scenes = [null, null];   // sent: where the other one has sent it
+  const send = (k, frame) => {
+    const to = Math.min(frame, Number(roots[k].querySelector('[data-part=scrub]').max));
+    if (to !== roots[k].lens.state.wanted) { sent[k] = to; roots[k].lens.show(to); }
+  };
+  const came = k => {
+    const mine = roots[k].lens.state, other = roots[1 - k].lens.state, { frame } = mine;
+    if (mine.scene !== scenes[k]) {                 // what has just been laid in goes to where the other is
+      scenes[k] = mine.scene;
+      if (other.scene && !mine.playing) { at[k] = frame; send(k, other.wanted); return; }
+    }
+    if (frame === at[k]) return;
+    at[k] = frame;
+    if (frame === sent[k]) return;
+    sent[k] = null;
+    if (other.scene) send(1 - k, frame);
+  };
+  roots.forEach((root, k) => new MutationObserver(() => came(k)).observe(root, { attributes: true, attributeFilter: ['data-frame'] }));
+}
+
 function draw() {
   detail.replaceChildren();
   const all = known.compared || [], runs = all.filter(r => !r.message);
+  document.getElementById('runs-beside')?.toggleAttribute('data-two', all.length === 2);
   for (const broken of all.filter(r => r.message)) detail.append(say(`${broken.name}: ${broken.message}`));
   if (!runs.length) {
     if (!all.length && known.rows.length) detail.append(say('Tick one run or two in the table to see their losses, weights and gradients here.'));
@@ -195,6 +221,7 @@ function draw() {
 function take() {
   const next = plain(props.value);
   if (next.message) return;
+  if (next.compared && next.compared.map(r => r.key).join() !== known.chosen.join()) return;   // another choice came meanwhile
   if (next.compared) {
     known.trained = Object.assign({}, ...next.compared.map(r => Object.fromEntries(Object.keys(r.terms || {}).map(n => [n, (r.weights || {})[n] ?? 0]))));
     weights = { ...known.trained };
@@ -207,4 +234,5 @@ function take() {
 
 watch('value', take);
 take();
+linked();
 home.board = { get weights() { return weights; } };

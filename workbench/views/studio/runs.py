@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,10 +13,13 @@ from workbench.errors import FolderError, WorkbenchError
 from workbench.runs import Run, Status, list_runs
 from workbench.scenes import read_scene
 from workbench.views.colours import term_colours
+from workbench.views.lens.gradio_lens import Lens
 from workbench.views.progress import TITLES, Tail, settings, thinned
 from workbench.views.serving import token
 from workbench.views.studio.folders import NO_RUN, Studio
 from workbench.views.studio.page import QUIET, QUIET_SECONDS, data_of, head, part
+
+NO_LOOK = "{} has no snapshot to look at: the first comes soon after the start of a training that takes them."
 
 RECENT = 50
 """Steps over which a pace is said."""
@@ -23,6 +27,9 @@ RECENT = 50
 COMPARED = 2
 
 POINTS = 300
+
+BUDGET_MIB = 256
+"""Of decoded pictures, for each of two viewers."""
 
 
 class Runs:
@@ -103,6 +110,38 @@ class Runs:
             "lines": lines,
         }
 
+    def beside(self, keys: Sequence[str], step: int | None, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """What the viewers of some runs show at the same step; a run is shown at its snapshot nearest to that.
+
+        Args:
+            keys: the runs.
+            step: of the training; None: the last one that all of them have reached.
+            seen: what was returned the last time, by run, without ``value``.
+
+        Returns:
+            By run ``name``; ``at`` and ``all``, the step shown and those that could be; ``snapshot``, what identifies
+            it; ``value`` for the lens, None where it is as it was.
+        """
+        found: list[dict[str, Any]] = []
+        for key in keys:
+            try:
+                run = self.studio.run(key)
+                found.append({"name": run.name, "run": run, "all": run.snapshots(), "problem": ""})
+            except WorkbenchError as error:
+                found.append({"name": key.partition("/")[2], "all": [], "problem": str(error)})
+        if step is None:
+            step = min((side["all"][-1] for side in found if side["all"]), default=0)
+        for side, before in zip(found, seen, strict=True):
+            run, steps = side.pop("run", None), side["all"]
+            side["at"] = min(steps, key=lambda one: abs(one - step)) if steps else None
+            words = side.pop("problem") or NO_LOOK.format(side["name"])
+            known = before if before.get("name") == side["name"] else {}
+            if run is None or not steps:
+                side["snapshot"], side["value"] = words, {"message": words} if known.get("snapshot") != words else None
+            else:
+                side["value"], side["snapshot"] = self.studio.snapshot(run, side["at"], {}, known)
+        return found
+
     def _detail(self, key: str, run: Run) -> dict[str, Any]:
         try:
             tail, status = self.studio.tail(run), run.status()
@@ -175,19 +214,65 @@ def runs_page(app: gr.Blocks, runs: Runs) -> None:
         "each other, and what each term of the loss contributes.",
     )
     board = part("runs", {"message": "Loading …"}, elem_id="runs-board")
-    seen, timer = gr.State([]), gr.Timer(QUIET_SECONDS)
+    with gr.Column(elem_id="runs-beside"):
+        gr.HTML("<h2>Side by side, at the same step and frame</h2>", js_on_load=None, elem_classes="page-head")
+        with gr.Row(elem_id="runs-lenses"):
+            names, lenses = [], []
+            for side in range(COMPARED):
+                with gr.Column(min_width=0):
+                    names.append(gr.HTML(js_on_load=None, elem_id=f"runs-name-{side}"))
+                    lenses.append(Lens({"message": ""}, elem_id=f"runs-lens-{side}", budget_mib=BUDGET_MIB))
+    # As on the Run page: `wish` is written only by what the person does, `shown` only by looking.
+    seen, wish, shown, timer = gr.State([]), gr.State({}), gr.State(_nothing()), gr.Timer(QUIET_SECONDS)
+    viewers = [shown, *names, *lenses]
+
+    def look(wish: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[Any]:
+        if not wish.get("keys"):
+            return [gr.skip()] * len(viewers)
+        sides = runs.beside(wish["keys"], wish["step"], before)
+        titles, updates = [], []
+        for side, old in zip(sides, before, strict=True):
+            value, steps = side.pop("value"), {"all": side["all"], "at": side["at"]}
+            same = all(side[name] == old.get(name) for name in ("name", "at", "all"))
+            titles.append(gr.skip() if same else _title(side))
+            if value is not None:
+                updates.append(gr.update(value=value, steps=steps))
+            else:
+                updates.append(gr.skip() if same else gr.update(steps=steps))
+        return [sides, *titles, *updates]
 
     def load() -> list[Any]:
         rows = runs.rows()
         return [{"rows": rows, "empty": NO_RUN}, rows]
 
-    def tick(before: list[dict[str, Any]]) -> list[Any]:
+    def tick(before: list[dict[str, Any]], wish: dict[str, Any], shown: list[dict[str, Any]]) -> list[Any]:
         rows = runs.rows()
-        return [gr.skip(), gr.skip()] if rows == before else [{"rows": rows}, rows]
+        news = [gr.skip(), gr.skip()] if rows == before else [{"rows": rows}, rows]
+        return [*news, *look(wish, shown)]
 
-    def choose(event: gr.EventData) -> dict[str, Any]:
-        return runs.compared(data_of(event).get("keys"))
+    def choose(event: gr.EventData) -> list[Any]:
+        compared = runs.compared(data_of(event).get("keys"))
+        keys = [run["key"] for run in compared["compared"]]
+        pair = {"keys": keys, "step": None} if len(keys) == COMPARED else {}
+        return [compared, pair, *look(pair, _nothing())]
+
+    def step(wish: dict[str, Any], shown: list[dict[str, Any]], event: gr.EventData) -> list[Any]:
+        wanted = data_of(event).get("step")
+        if not wish.get("keys") or type(wanted) is not int:
+            return [wish, *([gr.skip()] * len(viewers))]
+        return [(now := wish | {"step": wanted}), *look(now, shown)]
 
     app.load(load, None, [board, seen], **QUIET)
-    timer.tick(tick, seen, [board, seen], **QUIET)
-    board.choose(choose, None, board, trigger_mode="always_last", **QUIET)
+    timer.tick(tick, [seen, wish, shown], [board, seen, *viewers], **QUIET)
+    board.choose(choose, None, [board, wish, *viewers], trigger_mode="multiple", **QUIET)
+    for lens in lenses:
+        lens.step(step, [wish, shown], [wish, *viewers], trigger_mode="multiple", **QUIET)
+
+
+def _nothing() -> list[dict[str, Any]]:
+    return [{} for _ in range(COMPARED)]
+
+
+def _title(side: Mapping[str, Any]) -> str:
+    at = "" if side["at"] is None else f" <small>step {side['at']:,}</small>"
+    return f"<h3>{escape(side['name'])}{at}</h3>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from gradio.components.navbar import Navbar
@@ -24,6 +24,9 @@ from workbench.views.studio.services import Services
 from workbench.views.studio.train import Train, train_page
 from workbench.views.studio.video import Videos, video_page
 
+PEOPLE = ".people"
+"""In the user's own folder of scenes: what those who log in brought, and what was made of it."""
+
 # Gradio confines the style sheet to what lies inside the margins that this narrows.
 NARROW = (
     "<style>@media (max-width: 640px) { .gradio-container .main.fillable { padding: 8px 12px !important; } }</style>"
@@ -37,6 +40,7 @@ def build_studio(
     start: Callable[[], str] | None = None,
     services: Services | None = None,
     room: Room | None = None,
+    private: bool = False,
 ) -> Pages:
     """The pages, not yet served.
 
@@ -46,13 +50,22 @@ def build_studio(
         start: starts a short run in the user's own folder and returns its name; a button for it is on the Run page.
         services: what needs networks; None: the studio is only for looking.
         room: how much of other people's videos there is room for.
+        private: people log in, and see only their own videos; these outlive the studio, in the hidden folder
+            :data:`PEOPLE` of the first folder of scenes, where there is one.
 
     Returns:
         The Blocks; serve them with :func:`launch`, which also serves the pictures.
+
+    Raises:
+        BusyError: people log in, and another studio is open on the same folder.
     """
-    desk = Desk(room, wanted=lambda: [job.order["file"] for job in jobs.known("enlarge") if not job.over])
     jobs = Jobs(after=lambda job: desk.tidy(working=not job.began))  # one that never began leaves another at work
-    studio = Studio(runs=runs, scenes=scenes, own=desk.scenes)
+    desk = Desk(
+        room,
+        wanted=lambda: [job.order["file"] for job in jobs.known("enlarge") if not job.over],
+        lasting=Path(scenes[0]) / PEOPLE if private and scenes else None,
+    )
+    studio = Studio(runs=runs, scenes=scenes, own=desk.scenes, owns=desk.owns)
     with Pages(title="Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
         Navbar(main_page_name="Compare")
         compare_page(app, studio)
@@ -85,7 +98,7 @@ def launch(
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
     port: int | None = None,
-    auth: tuple[str, str] | None = None,
+    auth: Mapping[str, str] | None = None,
     inbrowser: bool = False,
     quiet: bool = False,
     wait: bool = True,
@@ -101,7 +114,8 @@ def launch(
         host: who may connect; only this computer unless said otherwise.
         names: further names under which browsers may ask for it, where other computers can connect.
         port: None: the first free one from 7860 on.
-        auth: user and password, asked for before anything is shown; needed where other computers can connect.
+        auth: user -> password, asked for before anything is shown; needed where other computers can connect. Videos and
+            what is made of them are then seen by those alone who brought them.
         inbrowser: open a browser.
         quiet: do not print the address.
         wait: return only when the server is stopped (Ctrl-C).
@@ -111,31 +125,36 @@ def launch(
 
     Raises:
         ConfigError: other computers could connect, and there is no password.
+        BusyError: there are passwords, and another studio with passwords is open on the same scenes.
         OSError: the port is taken.
     """
-    if host not in LOOPBACK and auth is None:
+    if host not in LOOPBACK and not auth:
         raise ConfigError(f"host {host}: other computers could stop your runs; give a user and a password too")
-    app = build_studio(runs=runs, scenes=scenes, start=start, services=services, room=room)
+    app = build_studio(runs=runs, scenes=scenes, start=start, services=services, room=room, private=bool(auth))
     styles = [Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"]
-    _, url, _ = app.launch(
-        server_name=host,
-        server_port=port,
-        auth=auth,
-        inbrowser=inbrowser,
-        quiet=quiet,
-        prevent_thread_lock=True,
-        share=False,
-        run_history=False,
-        footer_links=["settings"],
-        max_file_size="1mb",  # what people bring comes another way, see video.py
-        app_kwargs={
-            "routes": app.further_routes,
-            "middleware": [Middleware(Guard, host=host, names=tuple(names))],
-        },
-        theme=Base(primary_hue="blue", neutral_hue="slate"),
-        head=NARROW,
-        css_paths=styles,
-    )
+    try:
+        _, url, _ = app.launch(
+            server_name=host,
+            server_port=port,
+            auth=list(auth.items()) if auth else None,
+            inbrowser=inbrowser,
+            quiet=quiet,
+            prevent_thread_lock=True,
+            share=False,
+            run_history=False,
+            footer_links=["settings"],
+            max_file_size="1mb",  # what people bring comes another way, see video.py
+            app_kwargs={
+                "routes": app.further_routes,
+                "middleware": [Middleware(Guard, host=host, names=tuple(names))],
+            },
+            theme=Base(primary_hue="blue", neutral_hue="slate"),
+            head=NARROW,
+            css_paths=styles,
+        )
+    except OSError:
+        app.let_go()  # the folder of people's videos is free for the next try
+        raise
     if wait:
         app.block_thread()
     return app, url

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,8 @@ from workbench.errors import ConfigError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
 from workbench.views.studio.desk import Clip, Desk
 from workbench.views.studio.folders import Studio
-from workbench.views.studio.jobs import Job, Jobs
-from workbench.views.studio.page import LIVE_SECONDS, QUIET, QUIET_SECONDS, data_of, head, part
+from workbench.views.studio.jobs import UNKNOWN, Job, Jobs
+from workbench.views.studio.page import LIVE_SECONDS, QUIET, QUIET_SECONDS, data_of, head, part, user_of
 from workbench.views.studio.services import Services
 
 MOST_METHODS = 6
@@ -44,16 +44,17 @@ class Videos:
                     named.setdefault(name, f"{name} (the student of this run)")
         return named
 
-    def begin(self) -> dict[str, Any]:
-        """The whole page."""
+    def begin(self, user: str = "") -> dict[str, Any]:
+        """The whole page, as this user sees it."""
         if self.services is None:
             return {"message": ONLY_LOOKING}
-        room, clip = self.desk.room, self.desk.newest()
+        self.desk.tidy()  # what is too old is not shown any more
+        room, clip = self.desk.room, self.desk.newest(user)
         limits = {
             "frames": room.frames, "pixels": room.pixels, "side": room.side, "scale": 4, "bytes": room.film.bytes,
             "seconds": room.film.seconds,
         }  # fmt: skip
-        shown = {"limits": limits, "methods": self.methods(), "problem": ""} | self.now()
+        shown = {"limits": limits, "methods": self.methods(), "problem": ""} | self.now(user)
         return shown | ({"clip": self.describe(clip, 0)} if clip else {})
 
     def describe(self, clip: Clip, frame: int) -> dict[str, Any]:
@@ -68,15 +69,15 @@ class Videos:
             "picture": self.desk.preview(clip, frame),
         }  # fmt: skip
 
-    def opened(self, data: Mapping[str, Any]) -> dict[str, Any]:
+    def opened(self, data: Mapping[str, Any], user: str = "") -> dict[str, Any]:
         """A clip that was uploaded, or another frame of it."""
         frame = data.get("frame", 0)
         if type(frame) is not int:
             raise ConfigError("frame: want a whole number")
-        clip = self.desk.clip(data.get("clip"))
+        clip = self.desk.clip(data.get("clip"), user)
         return {"clip": self.describe(clip, min(max(frame, 0), clip.info.frames - 1)), "problem": ""}
 
-    def ask(self, data: Mapping[str, Any]) -> Job:
+    def ask(self, data: Mapping[str, Any], user: str = "") -> Job:
         """Put the enlarging of a part of a clip into the line.
 
         Raises:
@@ -84,7 +85,7 @@ class Videos:
         """
         if self.services is None:
             raise FolderError(ONLY_LOOKING)
-        order = self.desk.part(data)
+        order = self.desk.part(data, user)
         methods, known = data.get("methods"), self.methods()
         if not isinstance(methods, list) or not methods or len(methods) > MOST_METHODS:
             raise ConfigError(f"methods: choose one to {MOST_METHODS}")
@@ -96,16 +97,37 @@ class Videos:
         order |= {
             "title": f"{order['title']}, {which}",
             "methods": list(dict.fromkeys(methods)),
-            "folder": str(self.desk.new_scene()),
+            "folder": str(self.desk.new_scene(user)),
             "runs": [str(Path(root).resolve()) for root in self.studio.runs],
         }
-        return self.jobs.ask("enlarge", order["title"], self.services.command("enlarge"), order)
+        return self.jobs.ask("enlarge", order["title"], self.services.command("enlarge"), order, owner=user)
 
-    def now(self) -> dict[str, Any]:
-        """What is being done, and what came out."""
+    def cancel(self, data: Mapping[str, Any], user: str = "") -> dict[str, Any]:
+        """End a job of this user's.
+
+        Raises:
+            FolderError: there is none, or it is somebody else's.
+        """
+        job = self.jobs.job(data.get("job"))
+        if job.about.get("owner", "") != user:
+            raise FolderError(UNKNOWN)
+        self.jobs.cancel(job.key)
+        return self.now(user)
+
+    def delete(self, data: Mapping[str, Any], user: str = "") -> dict[str, Any]:
+        """Remove a result of this user's.
+
+        Raises:
+            FolderError: there is none, or it is somebody else's.
+        """
+        self.desk.delete(data.get("scene"), user)
+        return self.now(user)
+
+    def now(self, user: str = "") -> dict[str, Any]:
+        """What is being done, and what came out; of other people's videos only that one is at work."""
         jobs = []
         for job in self.jobs.known("enlarge"):
-            if job.state == "done":
+            if job.state == "done" or job.about.get("owner", "") != user:
                 continue
             ahead = self.jobs.ahead(job)
             said = f"{ahead} before it" if ahead else job.said
@@ -116,10 +138,21 @@ class Videos:
                 "size": f"{scene.width}x{scene.height}",
                 "methods": [{"key": method.key, "label": method.label} for method in scene.methods],
             }
-            for scene in self.desk.results()
+            for scene in self.desk.results(user)
         ]  # fmt: skip
-        others = [entry for entry in self.jobs.line() if entry["state"] == "working"]
+        others = [
+            {"title": job.title if job.about.get("owner", user) == user else "somebody's video", "state": job.state}
+            for job in self.jobs.known()
+            if job.state == "working"
+        ]
         return {"jobs": jobs, "results": results, "line": others}
+
+
+def keeping(desk: Desk) -> str:
+    """How long videos stay, and who sees them."""
+    if not desk.lasts:
+        return "and goes when the studio ends."
+    return f"for up to {desk.room.seconds / 3600:.0f} hours, and only you can see it."
 
 
 def video_page(app: gr.Blocks, videos: Videos) -> None:
@@ -127,48 +160,40 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
     head(
         "Your video",
         "Bring a clip of your own and see a part of it enlarged four times, by several networks side by side. It stays "
-        "on the machine of the studio, and goes when the studio ends.",
+        "on the machine of the studio, " + keeping(videos.desk),
     )
     sheet = part("video", {"message": "Loading …"}, elem_id="video-sheet")
     seen, timer = gr.State({}), gr.Timer(QUIET_SECONDS)
 
-    def load() -> list[Any]:
-        return [videos.begin(), {}]
+    def load(request: gr.Request) -> list[Any]:
+        return [videos.begin(user_of(request)), {}]
 
-    def words(act: Any, event: gr.EventData) -> dict[str, Any]:
+    def words(act: Callable[..., dict[str, Any]], event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         try:
-            return act(data_of(event))
+            return act(data_of(event), user_of(request))
         except WorkbenchError as error:
             return {"problem": str(error)}
 
-    def ask(event: gr.EventData) -> list[Any]:
-        def act(data: Mapping[str, Any]) -> dict[str, Any]:
-            videos.ask(data)
-            return {"problem": ""} | videos.now()
+    def ask(event: gr.EventData, request: gr.Request) -> list[Any]:
+        def act(data: Mapping[str, Any], user: str) -> dict[str, Any]:
+            videos.ask(data, user)
+            return {"problem": ""} | videos.now(user)
 
-        return [words(act, event), gr.Timer(LIVE_SECONDS)]
+        return [words(act, event, request), gr.Timer(LIVE_SECONDS)]
 
-    def show(event: gr.EventData) -> dict[str, Any]:
-        return words(videos.opened, event)
+    def show(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        return words(videos.opened, event, request)
 
-    def cancel(event: gr.EventData) -> dict[str, Any]:
-        def act(data: Mapping[str, Any]) -> dict[str, Any]:
-            videos.jobs.cancel(data.get("job"))
-            return videos.now()
+    def cancel(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        return words(videos.cancel, event, request)
 
-        return words(act, event)
+    def delete(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        return words(videos.delete, event, request)
 
-    def delete(event: gr.EventData) -> dict[str, Any]:
-        def act(data: Mapping[str, Any]) -> dict[str, Any]:
-            videos.desk.delete(data.get("scene"))
-            return videos.now()
-
-        return words(act, event)
-
-    def tick(before: dict[str, Any]) -> list[Any]:
+    def tick(before: dict[str, Any], request: gr.Request) -> list[Any]:
         if videos.services is None:
             return [gr.skip(), gr.skip(), gr.skip()]
-        now = videos.now()
+        now = videos.now(user_of(request))
         if now == before:
             return [gr.skip(), gr.skip(), gr.skip()]
         live = any(not job["over"] for job in now["jobs"])
