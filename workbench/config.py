@@ -188,6 +188,7 @@ LEAST: dict[str, int] = {
     "data.workers": 0,
     "optimiser.accumulate": 1,
     "imitation_weight": 0,
+    "motion_weight": 0,
 }
 """Numbers that cannot be smaller; forms say so beforehand."""
 
@@ -209,6 +210,9 @@ class RunConfig:
     optimiser: Optimiser = field(default_factory=Optimiser)
     imitation_weight: float = 1e-4
     """Of a student `privileged:NAME`: how closely its encoder imitates low resolution (PISR: 1e-4); others: ignored."""
+    motion_weight: float = 0.0
+    """Of the student's own loss for its alignment (VESPCN: its neighbours, warped, look like the reference; EDVR:
+    likewise its features). The same with and without a teacher; 0 switches it off."""
     cache_teacher: str = ""
     """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
     steps: int = 2000

@@ -66,6 +66,23 @@ def test_a_plain_objective_has_one_term_and_needs_no_features():
     assert not objective.distils
 
 
+def test_the_loss_of_the_alignment_moves_what_aligns_and_nothing_else(networks, clips):
+    student, _ = networks
+    student.zero_grad()
+    objective = Objective(motion_weight=0.5)
+    student.train()
+    terms, _ = objective.terms(student(clips[0]), clips[1])
+    assert objective.weights(1) == {"reconstruction": 1.0, "motion": 0.5}
+    terms["motion"].backward()
+    assert {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()} == {
+        "motion"
+    }
+    student.eval()
+    with pytest.raises(ConfigError, match="want a student in training"):
+        objective.terms(student(clips[0]), clips[1])
+    student.train()
+
+
 def test_a_temporal_term_needs_a_memory():
     with pytest.raises(ConfigError, match="TemporalMemory is needed"):
         Objective(temporal_weight=0.1)

@@ -272,3 +272,18 @@ def test_ours_start_without_a_checkerboard(name):
         shuffled = network(torch.rand(1, 1, 3, 16, 16), keep="shuffle").features[0, 0]
     torch.testing.assert_close(shuffled[:, ::2, ::2], shuffled[:, 1::2, 1::2])
     assert shuffled[:, ::2, ::2].std() > 1e-3
+
+
+def test_how_far_the_neighbours_are_is_said_in_training_and_reaches_what_aligns():
+    """A still clip and deformable layers that pass on: next to nothing to align; no gradient behind the alignment."""
+    torch.manual_seed(0)
+    network = build("edvr_tiny").train()
+    frame = torch.rand(1, 1, 3, 16, 16)
+    still = network(frame.expand(1, 5, 3, 16, 16)).motion
+    moving = network(torch.rand(1, 5, 3, 16, 16)).motion
+    assert still < 0.5 * moving
+    moving.backward()
+    reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert "pcd_align" in reached
+    assert not reached & {"fusion", "reconstruction", "upconv1", "upconv2", "conv_hr", "conv_last"}
+    assert network.eval()(torch.rand(1, 1, 3, 16, 16)).motion is None

@@ -105,3 +105,21 @@ def test_the_paper_s_variant_has_no_features_wider_than_rgb():
     with pytest.raises(ConfigError, match="vespcn_paper has no high-resolution features"):
         network(torch.rand(1, 1, 3, 8, 8), keep="hr")
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in VESPCN(wide=False).layers) == 9
+
+
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_still_clip_is_aligned_where_the_flow_is_none(wide):
+    """Neighbours that are the reference, and a flow of 0: nothing to align. One that is moved: something."""
+    torch.manual_seed(0)
+    network = VESPCN(wide=wide, channels=4, hr_channels=4).train()
+    for layers in (network.motion.coarse, network.motion.fine):
+        last = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)][-1]
+        torch.nn.init.zeros_(last.weight)
+        torch.nn.init.zeros_(last.bias)
+    frame = torch.rand(1, 1, 3, 16, 16)
+    assert network(frame.expand(1, 3, 3, 16, 16)).motion.item() == pytest.approx(0.0, abs=1e-6)
+    moved = torch.cat([frame, frame.roll(2, -1), frame], 1)
+    wanted = (frame.roll(2, -1) - frame).abs().mean().item()
+    # three windows of replicated ends: of their two neighbours one, two and one differ
+    assert network(moved).motion.item() == pytest.approx(wanted * 4 / 6, rel=1e-4)
+    assert network.eval()(moved).motion is None

@@ -91,6 +91,7 @@ class Objective(nn.Module):
         schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
             ``decay`` lets them fall to 0 over as many.
         schedule_steps: see ``schedule``; 0: constant.
+        motion_weight: of the network's own loss for its alignment, see ``Upscaled.motion``; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
@@ -111,6 +112,7 @@ class Objective(nn.Module):
         schedule: Schedule = "constant",
         schedule_steps: int = 0,
         imitation_weight: float = 0.0,
+        motion_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if temporal_weight and memory is None:
@@ -127,6 +129,7 @@ class Objective(nn.Module):
         self.schedule: Schedule = schedule
         self.schedule_steps = schedule_steps
         self.imitation_weight = imitation_weight
+        self.motion_weight = motion_weight
 
     @property
     def distils(self) -> bool:
@@ -155,6 +158,8 @@ class Objective(nn.Module):
         elif self.schedule_steps and self.schedule == "decay":
             share = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
         weights = {"reconstruction": 1.0}
+        if self.motion_weight:
+            weights["motion"] = self.motion_weight
         if self.imitation_weight:
             weights["imitation"] = self.imitation_weight
         if self.spatial_weight:
@@ -195,6 +200,12 @@ class Objective(nn.Module):
         """
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
+        if self.motion_weight:
+            if student.motion is None:
+                raise ConfigError(
+                    "motion_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
+                )
+            terms["motion"] = student.motion
         if self.imitation_weight:
             if student.encoded is None or low is None:
                 raise ConfigError("imitation_weight: want a privileged student, and the low resolution it imitates")

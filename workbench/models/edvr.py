@@ -193,6 +193,7 @@ class EDVR(SlidingWindow):
         3300131
     """
 
+    tells_motion = True
     about = About(
         paper="Wang et al., Video restoration with enhanced deformable convolutional networks, CVPR workshops 2019",
         year=2019,
@@ -273,6 +274,7 @@ class EDVR(SlidingWindow):
         neighbour = tuple(level.flatten(0, 1) for level in pieces)
         reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pieces)
         aligned_NTCHW = self.pcd_align(neighbour, reference).unflatten(0, (n, frames))
+        motion = _misaligned(aligned_NTCHW, pieces[0][:, frames // 2]) if self.training else None
         fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
 
         features = self.reconstruction(fused)
@@ -283,9 +285,18 @@ class EDVR(SlidingWindow):
         after = leaky(before)
         residual = self.conv_last(after)
         if keep is None:
-            return Seen(residual)
+            return Seen(residual, motion=motion)
         features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep]
-        return Seen(residual, features, None if self.hr_in else fused)
+        return Seen(residual, features, None if self.hr_in else fused, motion)
+
+
+def _misaligned(aligned_NTCHW: Tensor, reference_NCHW: Tensor) -> Tensor:
+    """Mean distance of the aligned features from those of the reference, in units of the latter's mean size.
+
+    Ours, after TDAN's alignment loss; EDVR is published without. The reference hears nothing of it.
+    """
+    wanted = reference_NCHW.detach().float()
+    return (aligned_NTCHW.float() - wanted[:, None]).abs().mean() / wanted.abs().mean().clamp(min=1e-6)
 
 
 def edvr_l(

@@ -70,6 +70,28 @@ class MotionCompensation(nn.Module):
         return (coarse + fine) * self.flow_gain
 
 
+def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, roughness: float = 0.003) -> Tensor:
+    r"""What a flow network is asked for its own sake: the warped neighbour is the reference, and the flow is smooth.
+
+    .. math:: L_{MC} = \operatorname{mean} |x' - x| + 0.003 \operatorname{mean} |\nabla \Delta|
+
+    After section 2.3 of the VESPCN paper, which has squares, Huber's function on the gradient, and weights of its own.
+
+    Args:
+        warped: the neighbour, warped onto the reference, ``(N, 3, H, W)``.
+        reference: the same shape.
+        flow: ``(N, 2, H, W)`` in pixels.
+        roughness: weight of the flow's gradient.
+
+    Example:
+        >>> still = torch.zeros(1, 2, 4, 4)
+        >>> round(motion_loss(torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), 0.25), still).item(), 3)
+        0.25
+    """
+    rough = flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
+    return (warped.float() - reference.float()).abs().mean() + roughness * rough
+
+
 class VESPCN(SlidingWindow):
     """Motion compensation, then one of two super-resolution networks.
 
@@ -89,6 +111,7 @@ class VESPCN(SlidingWindow):
         (878787, 108232)
     """
 
+    tells_motion = True
     about = About(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
@@ -142,17 +165,19 @@ class VESPCN(SlidingWindow):
         """Warp the neighbours onto the middle frame; enlarge the three together."""
         (frames_NTCHW,) = pieces
         before, reference, after = frames_NTCHW.unbind(dim=1)
-        warped = self.motion(reference.repeat(2, 1, 1, 1), torch.cat((before, after)))[0]
+        both = reference.repeat(2, 1, 1, 1)
+        warped, flow = self.motion(both, torch.cat((before, after)))
+        motion = motion_loss(warped, both, flow) if self.training else None
         early_fusion = torch.cat((*warped.chunk(2), reference), dim=1)
         if not self.wide:
-            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale))
+            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale), motion=motion)
 
         entry = features = self.entry(early_fusion)
         for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
             features = features + second(F.relu(first(F.relu(features))))
         aligned = F.relu(features) + entry
         shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)  # no activation around it: all three taps are one
-        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None)
+        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None, motion)
 
 
 def vespcn(*, scale: int = 4, skip: Skip = "none", channels: int = 64, hr_channels: int = 64) -> VESPCN:

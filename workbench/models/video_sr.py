@@ -35,12 +35,15 @@ class Upscaled:
         features: F^SR, ``(B, T, C, s*H, s*W)``: high-resolution features just before they become RGB; None unless kept.
         aligned: F^LR, ``(B, T, C', H, W)``: aligned and fused features; None unless kept, or where there are none.
         encoded: ``(B, T, 3, H, W)``: what a privileged network makes of the truth before it enlarges it; else None.
+        motion: how far the aligned neighbours are from their reference, one number, for networks that can say; None
+            outside of training, and where there is no such number.
     """
 
     frames: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
     encoded: Tensor | None = None
+    motion: Tensor | None = None
 
     def part(self, first: int, last: int) -> Upscaled:
         """Frames ``first`` to ``last`` (excluded) of the clip."""
@@ -97,6 +100,7 @@ class VideoSR(nn.Module):
         minimum_size: the smallest ``H`` and ``W`` that the layers take; smaller ones are padded and cropped inside.
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
+        tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
@@ -113,6 +117,7 @@ class VideoSR(nn.Module):
     minimum_size: int = 1
     feature_channels: int = 0
     aligned_channels: int = 0
+    tells_motion: bool = False
     slow: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
     sees_truth: bool = False
@@ -233,11 +238,12 @@ def _check_values(clip: Tensor) -> None:
 
 
 class Seen(NamedTuple):
-    """What a sliding window sees of its windows: ``residual (N, 3, s*H, s*W)``, F^SR and F^LR."""
+    """What a sliding window sees: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR; the last as ``Upscaled.motion``."""
 
     residual: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
+    motion: Tensor | None = None
 
 
 FRAMES_PER_PASS = 4
@@ -362,10 +368,12 @@ class SlidingWindow(VideoSR):
 
         residual = whole([part.residual for part in seen], self.scale)
         assert residual is not None
+        motions = [part.motion * len(part.residual) for part in seen if part.motion is not None]
         return Upscaled(
             frames=self._add_skip(residual, clip[:, windows[:, self.num_frames // 2]]),
             features=whole([part.features for part in seen], self.scale),
             aligned=whole([part.aligned for part in seen], 1),
+            motion=torch.stack(motions).sum() / len(residual.flatten(0, 1)) if motions else None,
         )
 
     def _all_frames(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:

@@ -53,6 +53,10 @@ def check(config: RunConfig) -> None:
     for choice in (config.student, config.teacher, config.plain):
         if choice.name:
             network = make_network(choice, config.data.scale)
+            if config.motion_weight and choice is config.student and not network.tells_motion:
+                raise ConfigError(
+                    f"motion_weight: {choice.name} does not say how well it aligns (VESPCN and EDVR do); set it to 0"
+                )
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
@@ -149,7 +153,11 @@ class Trainer:
         config = self.config
         if not config.distils or self.teacher is None:
             imitation_weight = config.imitation_weight if self.student.sees_truth else 0.0
-            return Objective(eps=config.optimiser.charbonnier_eps, imitation_weight=imitation_weight)
+            return Objective(
+                eps=config.optimiser.charbonnier_eps,
+                imitation_weight=imitation_weight,
+                motion_weight=config.motion_weight,
+            )
         wanted = config.distillation
         ours, theirs = self.student.feature_channels, self.teacher.feature_channels
         memory = None
@@ -165,6 +173,7 @@ class Trainer:
             )
         return Objective(
             eps=config.optimiser.charbonnier_eps,
+            motion_weight=config.motion_weight,
             spatial_weight=wanted.spatial_weight,
             temporal_weight=wanted.temporal_weight,
             spatial_features=wanted.spatial_features,
