@@ -33,7 +33,10 @@ CARDS = {"edvr_s": "teacher", "vespcn_plain": "plain", "vespcn_distilled": "dist
 
 def shipped(name: str) -> dict[str, dict[str, Any]]:
     """Scores of the shipped set by method, as ``workbench evaluate --table --format json`` wrote them."""
-    held = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
+    path = SCORES / f"{name}.json"
+    if not path.is_file():
+        raise SystemExit(f"{path.relative_to(ROOT)}: no such scores yet; docs/experiment.md says what makes them")
+    held = json.loads(path.read_text(encoding="utf-8"))
     return {method["method"]: method for method in held["methods"]}
 
 

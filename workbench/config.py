@@ -452,7 +452,7 @@ def cpu() -> RunConfig:
 
 
 def cpu_long() -> RunConfig:
-    """What shipped: `edvr_s` teaches `vespcn_s` on the experiment's footage (docs/data.md); half an hour on a CPU core.
+    """The experiment: `edvr_s` teaches `vespcn_s` on its footage (docs/data.md); half an hour on a CPU core.
 
     The crops are fixed, so the teacher speaks once for all steps, which takes half of that time. Any other footage of
     yours does as well: `--data.clips`.

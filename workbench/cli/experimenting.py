@@ -24,7 +24,7 @@ def experiment(args: Sequence[str]) -> int:
     def command(
         *,
         data: Path | None = None,
-        teacher: str = "pretrained:edvr_tiny",
+        teacher: str = "pretrained:edvr_s",
         student: str = "vespcn_s",
         rows: str = "plain,sd,output",
         seeds: int = 3,
@@ -93,7 +93,7 @@ def reproduce(args: Sequence[str]) -> int:
         /,
         *,
         data: Path,
-        teacher: str = "pretrained:edvr_tiny",
+        teacher: str = "pretrained:edvr_s",
         seed: int = 0,
         vid4: Path | None = None,
         validation: str = "juggle",

@@ -80,8 +80,8 @@ def see_edges(conv: nn.Conv2d) -> None:
     """Start a convolution that reads pictures blind to brightness, and twice as strong instead.
 
     For networks that add to an enlarged frame: flat regions then give next to no features. The skip has them right
-    already, and what a young last layer makes of their brightness is noise only. EDVR was seen to
-    silence it by closing its masks, and with it all else; VESPCN to lose its first hundred steps.
+    already, and what a young last layer makes of their brightness is noise only. EDVR was seen to silence it by closing
+    its masks, and with it all else; VESPCN to lose its first hundred steps.
 
     Example:
         >>> conv = nn.Conv2d(3, 2, 3, bias=False)
