@@ -15,8 +15,10 @@ import pytest
 from tests.films import encode, numbered
 from workbench.errors import BusyError, FolderError
 from workbench.runs import create_run
+from workbench.scenes import read_scene
 from workbench.views.studio import Services, launch
-from workbench.views.studio.desk import Desk
+from workbench.views.studio.desk import Desk, Room
+from workbench.views.studio.folders import Studio
 from workbench.views.studio.owners import LEFT_SECONDS, Owners
 from workbench.views.studio.serve import PEOPLE
 from workbench.views.studio.video import keeping
@@ -154,6 +156,15 @@ def test_what_others_guess_is_as_if_it_were_not_there(open_studio, bring):
     assert ann.get(there) == 404
 
 
+def test_only_the_owner_keeps_it(open_studio, bring):
+    _, ann, bob = open_studio()
+    made = bring(ann)
+    assert "not here any more" in bob.act("keep", scene=made.scene)
+    assert [one["kept"] for one in ann.page()["results"]] == [False]
+    assert ann.act("keep", scene=made.scene) == ann.act("keep", scene=made.scene) == ""
+    assert [one["kept"] for one in ann.page()["results"]] == [True]
+
+
 def test_a_job_is_its_owners(open_studio, bring):
     _, ann, bob = open_studio()
     made = bring(ann)
@@ -205,8 +216,11 @@ def test_one_studio_at_a_time_on_the_same_scenes(open_studio, tmp_path):
 
 def test_the_page_says_who_sees_it_and_how_long(tmp_path):
     for desk, words in (
-        (Desk(home=tmp_path), "and goes when the studio ends."),
-        (Desk(lasting=tmp_path / "people"), "for up to 24 hours, and only you can see it."),
+        (Desk(home=tmp_path), "and goes when the studio ends, with those results that you do not keep."),
+        (
+            Desk(lasting=tmp_path / "people"),
+            "for up to 24 hours, and only you can see it; results that you keep stay until you delete them.",
+        ),
     ):
         assert keeping(desk) == words
         desk.close()
@@ -241,6 +255,47 @@ class TestDesk:
         assert [len(list((again.folder / name).iterdir())) for name in ("clips", "made", "scenes")] == [0, 0, 1]
         assert len(again.results("ann")) == 1
         again.close()
+
+    def test_what_was_kept_outlives_its_hours_and_the_studio(self, tmp_path, specimens):
+        desk = Desk(Room(scenes=1, kept=2), lasting=tmp_path / "people")
+        names = [specimens.make_scene(desk.new_scene("ann"), frames=2).name for _ in range(4)]
+        for name in names[:2]:
+            desk.keep(name, "ann")
+        with pytest.raises(FolderError, match="2 results are kept already"):
+            desk.keep(names[2], "ann")
+        for name in names[:3]:
+            os.utime(desk.scenes / name, (0, 0))
+        desk.tidy()
+        desk.close()
+        again = Desk(Room(scenes=1, kept=2), lasting=tmp_path / "people")
+        assert {scene.name for scene in again.results("ann")} == {*names[:2], names[3]}
+        again.delete(names[0], "ann")
+        again.keep(names[3], "ann")
+        assert [again.kept(name) for name in names] == [False, True, False, True]
+        again.close()
+
+    def test_without_a_login_it_is_copied_to_the_scenes(self, tmp_path, specimens):
+        desk = Desk(home=tmp_path, shelf=tmp_path / "scenes")
+        name = specimens.make_scene(desk.new_scene(), frames=2).name
+        studio = Studio(runs=[], scenes=[tmp_path / "scenes"], own=desk.scenes, owns=desk.owns)
+        assert [value for _, value in studio.scene_choices()] == [f"1/{name}"]
+        desk.keep(name)
+        assert desk.kept(name)
+        assert [value for _, value in studio.scene_choices()] == [f"0/{name}"]  # not twice
+        desk.close()
+        assert read_scene(tmp_path / "scenes" / name).frames == 2
+        assert [path.name for path in (tmp_path / "scenes").iterdir()] == [name]
+
+    def test_a_scene_that_cannot_be_copied_is_told_of(self, tmp_path, specimens):
+        (tmp_path / "scenes").write_text("not a folder")
+        for shelf, words in ((tmp_path / "scenes", "cannot be kept"), (None, "no folder to keep results in")):
+            desk = Desk(home=tmp_path, shelf=shelf)
+            name = specimens.make_scene(desk.new_scene(), frames=2).name
+            assert desk.keeps is (shelf is not None)
+            with pytest.raises(FolderError, match=words):
+                desk.keep(name)
+            assert not desk.kept(name)
+            desk.close()
 
     def test_what_has_no_record_is_nobodys(self, tmp_path, specimens):
         desk = Desk(lasting=tmp_path / "people")

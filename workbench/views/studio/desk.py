@@ -47,6 +47,7 @@ class Room:
         frames: of a part that is enlarged.
         pixels: of one enlarged frame.
         side: the smallest side of a region, in low-resolution pixels.
+        kept: scenes that one who logs in may keep for good.
     """
 
     film: Limits = field(default_factory=Limits)
@@ -57,6 +58,7 @@ class Room:
     frames: int = 60
     pixels: int = 960 * 540
     side: int = 8
+    kept: int = 12
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ class Desk:
         home: where the folder shall be; the system's place for temporary files where left out.
         wanted: the files that work in line still needs; they stay, whatever there is room for.
         lasting: the folder itself, which stays when the studio ends; None: it is a new one, and goes.
+        shelf: the folder of scenes that those which are kept are copied to, where the desk does not last.
 
     Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
 
@@ -98,8 +101,10 @@ class Desk:
         wanted: Callable[[], Collection[str]] = tuple,
         *,
         lasting: Path | None = None,
+        shelf: Path | None = None,
     ) -> None:
         self.room, self._wanted, self.lasts = room or Room(), wanted, lasting is not None
+        self._shelf = shelf
         place = home or Path(tempfile.gettempdir())
         sweep(place)
         if lasting is None:
@@ -287,6 +292,43 @@ class Desk:
         """Remove a scene of this user's."""
         self._remove(self.scene(name, user).folder)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether a scene can be kept."""
+        return self.lasts or self._shelf is not None
+
+    def kept(self, name: str) -> bool:
+        """Whether a scene was kept: it stays until somebody deletes it."""
+        if self.lasts:
+            return self._owners.kept(name)
+        return self._shelf is not None and (self._shelf / name).is_dir()
+
+    def keep(self, name: Any, user: str = "") -> None:
+        """Keep a scene of this user's beyond the studio's end: here where the desk lasts, else as a copy on the shelf.
+
+        Raises:
+            FolderError: there is none, it is somebody else's, there are too many, or it cannot be written.
+        """
+        scene = self.scene(name, user)
+        if self.kept(scene.name):
+            return
+        if self.lasts:
+            mine = [one for one in list_scenes(self.scenes) if self.owns(one, user) and self.kept(one)]
+            if len(mine) >= self.room.kept:
+                raise FolderError(f"{len(mine)} results are kept already, which is all there is room for; delete one")
+            self._owners.keep(scene.name)
+        elif self._shelf is None:
+            raise FolderError("this studio has no folder to keep results in; take the frames home instead")
+        else:
+            half = self._shelf / f".{scene.name}"
+            try:
+                self._shelf.mkdir(parents=True, exist_ok=True)
+                shutil.copytree(scene.folder, half, dirs_exist_ok=True)
+                half.rename(self._shelf / scene.name)
+            except OSError as error:
+                shutil.rmtree(half, ignore_errors=True)
+                raise FolderError(f"the result cannot be kept ({error.strerror}); make room on the disk") from error
+
     # -- room
 
     def tidy(self, *, working: bool = True) -> None:
@@ -295,7 +337,8 @@ class Desk:
         with self._lock:
             now = time.time()
             arrived = sorted((self.folder / "clips").iterdir(), key=_touched)
-            scenes = sorted((self.scenes / name for name in list_scenes(self.scenes)), key=_touched)
+            made = [name for name in list_scenes(self.scenes) if not (self.lasts and self.kept(name))]
+            scenes = sorted((self.scenes / name for name in made), key=_touched)
             held = [path for path in arrived if str(path) in wanted]
             arrived = [path for path in arrived if path not in held]
             known = [path for path in arrived if path.name in self._clips]

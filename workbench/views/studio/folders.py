@@ -94,7 +94,8 @@ class Studio:
 
     def _scenes(self, index: int, user: str) -> list[str]:
         root = self.scenes[index]
-        return [name for name in list_scenes(root) if self._visible(root / name, user)]
+        kept = {name for one in self.scenes[:index] for name in list_scenes(one)} if index == self.own else ()
+        return [name for name in list_scenes(root) if name not in kept and self._visible(root / name, user)]
 
     def scene_choices(self, user: str = "") -> list[tuple[str, str]]:
         """Titles and values of the scenes there are, for a dropdown; one that cannot be read says so when chosen."""

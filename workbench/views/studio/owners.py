@@ -17,6 +17,8 @@ LEFT_SECONDS = 24 * 3600.0
 class Owners:
     """The records of a folder, ``KEY.json`` each: ``{"owner": name, "title": text}``.
 
+    What shall never be tidied away has ``"kept": true`` too.
+
     Where nobody logs in, all names are empty, and everything is everybody's. What has no record belongs to nobody who
     can log in.
 
@@ -41,7 +43,21 @@ class Owners:
         Raises:
             FolderError: it cannot be written.
         """
-        record = {"owner": owner, "title": title}
+        self._write(key, {"owner": owner, "title": title})
+
+    def keep(self, key: str) -> None:
+        """Write down that something shall stay.
+
+        Raises:
+            FolderError: it cannot be written.
+        """
+        self._write(key, {**self._known[key], "kept": True})
+
+    def kept(self, key: str) -> bool:
+        """Whether something shall stay."""
+        return self._known.get(key, {}).get("kept") is True
+
+    def _write(self, key: str, record: dict[str, Any]) -> None:
         try:
             write_atomic(self._folder / f"{key}.json", json.dumps(record))
         except OSError as error:

@@ -64,6 +64,7 @@ def build_studio(
         room,
         wanted=lambda: [job.order["file"] for job in jobs.known("enlarge") if not job.over],
         lasting=Path(scenes[0]) / PEOPLE if private and scenes else None,
+        shelf=Path(scenes[0]) if scenes and not private else None,
     )
     studio = Studio(runs=runs, scenes=scenes, own=desk.scenes, owns=desk.owns)
     with Pages(title="Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:

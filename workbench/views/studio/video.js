@@ -181,8 +181,10 @@ function results() {
     const films = node('span', { className: 'takes' }, ...one.methods.map(m => link(`${m.key}.mp4`, m.label, 'MP4: lossy, for looking and sharing, not for measuring')),
       link('frames.zip', 'frames (zip)', 'All frames of all methods, lossless WebP'), ...(one.scored ? [link('scores.json', 'scores (json)', 'Every score of every frame')] : []));
     const away = button('Delete', () => { if (away.dataset.sure) trigger('delete', { scene: one.name }); else { away.dataset.sure = '1'; away.textContent = 'Delete for good?'; } }, { className: 'danger' });
+    const keep = one.kept ? node('span', { className: 'soft', textContent: 'Kept', title: 'It stays when the studio ends' })
+      : known.keeps ? button('Keep', () => trigger('keep', { scene: one.name }), { title: 'It stays when the studio ends: on the page Compare, until you delete it' }) : '';
     const row = node('tr', {}, ...cells([one.title, `${one.frames} frames of ${one.size}, ${one.scored ? 'scored' : 'no scores'}`,
-      node('a', { href: `${base()}?scene=${encodeURIComponent(one.name)}`, textContent: 'Compare' }), films, away]));
+      node('a', { href: `${base()}?scene=${encodeURIComponent(one.name)}`, textContent: 'Compare' }), films, node('span', { className: 'takes' }, keep, away)]));
     row.dataset.scene = one.name;
     return row;
   }), 'cards'));

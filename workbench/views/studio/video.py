@@ -123,6 +123,15 @@ class Videos:
         self.desk.delete(data.get("scene"), user)
         return self.now(user)
 
+    def keep(self, data: Mapping[str, Any], user: str = "") -> dict[str, Any]:
+        """Keep a result of this user's beyond the studio's end.
+
+        Raises:
+            FolderError: there is none, it is somebody else's, or it cannot be kept.
+        """
+        self.desk.keep(data.get("scene"), user)
+        return self.now(user)
+
     def now(self, user: str = "") -> dict[str, Any]:
         """What is being done, and what came out; of other people's videos only that one is at work."""
         jobs = []
@@ -135,7 +144,7 @@ class Videos:
         results = [
             {
                 "name": scene.name, "title": scene.title, "frames": scene.frames, "scored": bool(scene.curves),
-                "size": f"{scene.width}x{scene.height}",
+                "size": f"{scene.width}x{scene.height}", "kept": self.desk.kept(scene.name),
                 "methods": [{"key": method.key, "label": method.label} for method in scene.methods],
             }
             for scene in self.desk.results(user)
@@ -145,14 +154,15 @@ class Videos:
             for job in self.jobs.known()
             if job.state == "working"
         ]
-        return {"jobs": jobs, "results": results, "line": others}
+        return {"jobs": jobs, "results": results, "line": others, "keeps": self.desk.keeps}
 
 
 def keeping(desk: Desk) -> str:
     """How long videos stay, and who sees them."""
     if not desk.lasts:
-        return "and goes when the studio ends."
-    return f"for up to {desk.room.seconds / 3600:.0f} hours, and only you can see it."
+        return "and goes when the studio ends, with those results that you do not keep."
+    hours = f"{desk.room.seconds / 3600:.0f} hours"
+    return f"for up to {hours}, and only you can see it; results that you keep stay until you delete them."
 
 
 def video_page(app: gr.Blocks, videos: Videos) -> None:
@@ -190,6 +200,9 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
     def delete(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
         return words(videos.delete, event, request)
 
+    def keep(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+        return words(videos.keep, event, request)
+
     def tick(before: dict[str, Any], request: gr.Request) -> list[Any]:
         if videos.services is None:
             return [gr.skip(), gr.skip(), gr.skip()]
@@ -205,3 +218,4 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
     sheet.ask(ask, None, [sheet, timer], **QUIET)
     sheet.cancel(cancel, None, sheet, **QUIET)
     sheet.delete(delete, None, sheet, **QUIET)
+    sheet.keep(keep, None, sheet, **QUIET)
