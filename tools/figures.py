@@ -16,7 +16,7 @@ from typing import Any
 import tyro
 
 from workbench.evaluation.scores import METRICS
-from workbench.experiment.report import page, per_clip, table
+from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +28,15 @@ LABELS = {
     "teacher": "teacher, `edvr_s`",
 }
 SHOWN = ("psnr_y_db", "ssim_y", "t_diff", "tof", "warping_error")
-CARDS = {"edvr_s": "teacher", "vespcn_plain": "plain", "vespcn_distilled": "distilled"}
+CARDS = {
+    "edvr_s": "teacher",
+    "vespcn_plain": "plain",
+    "vespcn_distilled": "distilled",
+    **{f"demo_{role}": f"demo_{role}" for role in ("teacher", "plain", "distilled")},
+}
+"""Card -> what its network is called in the scores."""
+SETS = {"shipped_vid4": "Vid4, BI x4", "shipped_held_out": "held-out frames of the sample, BI x4"}
+DEMO_SETS = {"demo_held_out": "held-out frames of the sample, BI x4"}
 
 
 def shipped(name: str) -> dict[str, dict[str, Any]]:
@@ -57,7 +65,7 @@ def shipped_table(name: str) -> str:
 def card_lines(method: str) -> str:
     """What a card says of its network's scores."""
     lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"]
-    for name, title in (("shipped_vid4", "Vid4, BI x4"), ("shipped_held_out", "held-out frames of the sample, BI x4")):
+    for name, title in (DEMO_SETS if method.startswith("demo_") else SETS).items():
         ours, floor = (shipped(name)[one]["mean"] for one in (method, "bicubic"))
         told = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
         lines.append(f"| {title} | {told[0]} | {told[1]} |")
@@ -74,8 +82,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
     "experiment on vid4": lambda: table(results("results"), "vid4"),
     "experiment": lambda: page(results("results")),
-    "experiment by clip": lambda: per_clip(results("results"), "vid4"),
-    "ablation": lambda: page(results("ablation")),
     "search": lambda: page(results("search")),
     **{f"card of {name}": lambda method=method: card_lines(method) for name, method in CARDS.items()},
 }

@@ -21,6 +21,8 @@ from rich.progress import track
 HOME = Path(__file__).resolve().parents[1]
 WIDGET = "application/vnd.jupyter.widget-view+json"
 LIVE = '<p style="opacity: 0.7">(a knob or a viewer: it works when the notebook runs, <code>make lab</code>)</p>'
+WRAPPED = "<style>.jp-InputArea-editor pre { white-space: pre-wrap; }</style>"
+"""Long lines of code are broken: nobody would look for a scroll bar in print."""
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 MARK = "equation{}mark"
 MERMAID = re.compile(r'<script type="module">(?:(?!</script>).)*mermaid.*?</script>', re.DOTALL)
@@ -64,7 +66,7 @@ def page(path: Path, seconds: int) -> str:
     notebook.metadata.pop("widgets", None)
     exporter = HTMLExporter(mathjax_url="", require_js_url="", jquery_url="", embed_images=True)
     html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-    html = MERMAID.sub("", html)
+    html = MERMAID.sub("", html).replace("</head>", f"{WRAPPED}</head>", 1)
     for number, equation in enumerate(drawn):
         html = html.replace(MARK.format(number), equation)
     return html
@@ -75,7 +77,7 @@ def main(
     /,
     *,
     out: Path = HOME / "docs" / "html",
-    seconds: int = 600,
+    seconds: int = 120,
 ) -> None:
     """Write the pages.
 

@@ -2,9 +2,10 @@
 
     python tools/ship.py --teacher runs/edvr_s                                       # before the students: they name it
     python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
+    python tools/ship.py --demo --teacher runs/teacher --plain runs/plain --distilled runs/demo
 
-The commands that made the runs are in ``docs/experiment.md``. ``python tools/figures.py`` puts the scores into the
-cards.
+The commands that made the runs are in ``docs/experiment.md``; those of the demo set are in
+``workbench/pretrained/README.md``. ``python tools/figures.py`` puts the scores into the cards.
 """
 
 from __future__ import annotations
@@ -20,14 +21,23 @@ from PIL import Image
 from workbench.config import Data, RunConfig
 from workbench.data.prepared import MANIFEST
 from workbench.data.samples import find_sample
-from workbench.distill.temporal import load_memory, save_memory
+from workbench.distill.temporal import TemporalMemory, load_memory, save_memory
 from workbench.evaluation.compare import compare
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.runs import Run
 
 HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"
-SCENE_CLIP = "bigbuckbunny[98:114, 0:288, 32:352]"
+SET = {"teacher": "edvr_s", "plain": "vespcn_plain", "distilled": "vespcn_distilled"}
+TOLD = (
+    ("The teacher: a small EDVR without TSA.", "an hour and a half"),
+    ("The student, trained on the ground truth alone.", "ten minutes"),
+    ("The same student, taught by `{teacher}`.", "ten minutes"),
+)
+SCENES = {
+    "bunny": ("bigbuckbunny[98:110, 0:288, 32:352]", "Big Buck Bunny, unseen by all networks"),
+    "stretch": ("bigbuckbunny[40:52, 0:144, 96:352]", "Big Buck Bunny stretches, unseen by all networks"),
+}
 
 CARD = """# {name}
 
@@ -55,36 +65,51 @@ or VESPCN reach with their own training, and nothing about the paper's results.
 """
 
 
-def main(teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None) -> None:
-    """Write weights, cards, the run and the scene into the package.
+def main(
+    teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None, demo: bool = False
+) -> None:
+    """Write weights, cards, the run and the scenes into the package.
 
     Args:
         teacher: run folder of the teacher.
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
+        demo: it is the demo set, of the preset `cpu`; it has no scenes.
     """
     torch.set_num_threads(1)
-    told = (
-        (teacher, "edvr_s", "The teacher: a small EDVR without TSA.", "an hour"),
-        (plain, "vespcn_plain", "The student, trained on the ground truth alone.", "ten minutes"),
-        (distilled, "vespcn_distilled", "The same student, taught by `edvr_s`.", "ten minutes"),
-    )
-    for folder, name, what, hours in told:
+    names = [f"demo_{role}" if demo else name for role, name in SET.items()]
+    for folder, name, (what, hours) in zip((teacher, plain, distilled), names, TOLD, strict=True):
         if folder is None:
             continue
         run = Run(folder)
         average = run.weights("average")
         network = load(average if average.is_file() else run.weights())
         save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
-        (HOME / f"{name}.md").write_text(_card(name, what, hours, run, network))
+        (HOME / f"{name}.md").write_text(_card(name, what.format(teacher=names[0]), hours, run, network))
     if distilled is None:
         return
-    if (memory := Run(distilled).weights("memory")).is_file():
-        save_memory(load_memory(memory), HOME / "memory.safetensors")
-    _ship_run(distilled, HOME / "runs" / "vespcn_distilled")
+    run = Run(distilled)
+    save_memory(_memory_of(run), HOME / ("demo_memory.safetensors" if demo else "memory.safetensors"))
+    _ship_run(distilled, HOME / "runs" / ("demo" if demo else names[2]))
+    if demo:
+        return
     shutil.rmtree(HOME / "scenes", ignore_errors=True)
     methods = ("bicubic", "plain", "distilled", "teacher")
-    compare(SCENE_CLIP, methods, HOME / "scenes" / "bunny", title="Big Buck Bunny, held-out part", effort=6)
+    for name, (clip, title) in SCENES.items():
+        compare(clip, methods, HOME / "scenes" / name, title=title, effort=6)
+
+
+def _memory_of(run: Run) -> TemporalMemory:
+    """The memory that the run was taught with; of one that was not, the frozen one that its settings speak of."""
+    path = run.weights("memory")
+    if path.is_file():
+        return load_memory(path)
+    config = run.config()
+    held, teacher = config.distillation, load(config.teacher.weights)
+    return TemporalMemory(
+        load(run.weights()).feature_channels, teacher.feature_channels, hidden_channels=held.memory_channels,
+        stride=held.memory_stride, seed=held.memory_seed,
+    )  # fmt: skip
 
 
 def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:

@@ -42,7 +42,7 @@ def test_onnx_beside_it_and_what_cannot_be_is_left_out(capsys):
     status, out, err = run(capsys, *args, *SMALL)
     assert status == 0
     assert {row["network"] for row in json.loads(out)["rows"]} == {"bicubic"}
-    assert "teacher, onnx int8: left out: edvr_tiny: int8 is for networks without deformable" in err
+    assert "teacher, onnx int8: left out: edvr_s: int8 is for networks without deformable" in err
 
 
 def test_walk_takes_its_times_from_there(capsys, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import pytest
 
 from workbench.cli import main
+from workbench.config import PRESETS
 from workbench.runs import Run
 
 
@@ -30,3 +31,10 @@ def test_an_estimate_writes_nothing(tmp_path, monkeypatch, capsys):
     assert "clips a second" in seen.out
     assert "room for batch" in seen.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_offers_every_preset(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--preset", "cpu_long", "--help"])
+    assert end.value.code == 0
+    assert f"--preset {{{','.join(PRESETS)}}}" in " ".join(capsys.readouterr().out.split())

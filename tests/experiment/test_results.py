@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from workbench.errors import ConfigError, FolderError
-from workbench.experiment.report import BEGIN, END, page, verdict, write_page
+from workbench.experiment.report import page, verdict
 from workbench.experiment.reproduce import prediction
 from workbench.experiment.results import Results, gap_closed, paired, same_conditions
 from workbench.experiment.rows import PLAIN, ROWS, base, config_of, filling, find_row
@@ -105,19 +105,12 @@ def test_experiments_are_not_mixed(tmp_path):
         same_conditions(CONDITIONS, {**CONDITIONS, "steps": 200}, tmp_path)
 
 
-def test_the_page_says_what_was_and_was_not_run(results, tmp_path):
+def test_the_page_says_what_was_and_was_not_run(results):
     told = page(results)
     assert "| SD | 24.16 ± 0.110 | +0.060 [+0.035, +0.085] | 3 | 12% | better | 0.7000 ± 0.0000 |" in told
     assert "| output L1 | 24.10 ± 0.200 | +0.000 [-0.248, +0.248] | 3 | 0% | no measurable gain |" in told
     assert "| bicubic | 23.80 |" in told
     assert "Not run: TD; SD + TD; " in told
-    path = tmp_path / "page.md"
-    path.write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nafter\n")
-    write_page(results, path)
-    assert path.read_text() == f"# Title\n\n{BEGIN}\n\n{told}\n\n{END}\n\nafter\n"
-    (tmp_path / "other.md").write_text("nothing")
-    with pytest.raises(FolderError, match="want one line"):
-        write_page(results, tmp_path / "other.md")
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -187,12 +187,15 @@ def test_pretrained_misspelt(monkeypatch):
 
 
 def test_what_ships():
-    assert pretrained_names() == ["edvr_s", "edvr_tiny", "memory", "vespcn_distilled", "vespcn_plain"]
+    demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
+    assert pretrained_names() == [*demo, "edvr_s", "memory", "vespcn_distilled", "vespcn_plain"]
     with pytest.raises(WeightsError, match="not weights of this workbench"):
         load("pretrained:memory")  # the ConvLSTM of the distillation is no network
 
 
-@pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "vespcn_distilled", "vespcn_plain"])
+@pytest.mark.parametrize(
+    "name", ["demo_distilled", "demo_plain", "demo_teacher", "edvr_s", "vespcn_distilled", "vespcn_plain"]
+)
 def test_what_ships_loads(name):
     network = load(f"pretrained:{name}")
     assert read_card(f"pretrained:{name}")["recipe"].items() <= network.recipe.items()  # builders may know more by now

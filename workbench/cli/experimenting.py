@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -32,10 +32,9 @@ def experiment(args: Sequence[str]) -> int:
         crops: int = 600,
         vid4: Path | None = None,
         validation: str = "",
-        temporal: bool = True,
+        temporal: Literal["all", "vid4", "none"] = "all",
         out: Path = FOLDER,
         threads: int = 0,
-        write: Path | None = None,
     ) -> int:
         """Train and score what is missing, and print the tables; hours, in parts: killed and started again it goes on.
 
@@ -50,15 +49,14 @@ def experiment(args: Sequence[str]) -> int:
             crops: how many fixed crops the students learn on, each in four views.
             vid4: the folder of Vid4, to score on it too.
             validation: sources of footage to hold out, separated by commas; a tenth of them where left out.
-            temporal: also tOF, T-diff and warping error.
+            temporal: on which sets also tOF, T-diff and warping error are scored; they take longer than the rest.
             out: where runs and results.json are kept.
             threads: CPU threads; 0: as many as there are cores.
-            write: a page whose place for the tables is filled.
         """
         from dataclasses import replace
 
-        from workbench.experiment.perform import footage_of, perform
-        from workbench.experiment.report import page, write_page
+        from workbench.experiment.perform import VALIDATION, VID4, footage_of, perform
+        from workbench.experiment.report import page
         from workbench.experiment.results import Results
         from workbench.experiment.rows import ROWS, base, find_row
         from workbench.models.weights import load
@@ -75,10 +73,9 @@ def experiment(args: Sequence[str]) -> int:
             )  # fmt: skip
             shared = replace(shared, threads=threads, teacher=replace(shared.teacher, skip=load(teacher).skip))
             with notes.status("looking at the footage") as status:
-                perform(chosen, range(seeds), shared, out, vid4=vid4, temporal=temporal, told=status.update)
+                timed = {"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal]
+                perform(chosen, range(seeds), shared, out, vid4=vid4, temporal=timed, told=status.update)
         results = Results.read(out / "results.json")
-        if write is not None:
-            write_page(results, write)
         print(page(results))
         return 0
 

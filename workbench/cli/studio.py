@@ -140,7 +140,7 @@ def _names() -> dict[str, list[str]]:
     from workbench.models.weights import pretrained_names
     from workbench.models.zoo import NETWORKS
 
-    weights = [f"pretrained:{name}" for name in pretrained_names() if name != "memory"]
+    weights = [f"pretrained:{name}" for name in pretrained_names() if not name.endswith("memory")]
     chosen = {f"{role}.name": sorted(NETWORKS) for role in ("student", "teacher", "plain")}
     chosen |= {f"{role}.weights": weights for role in ("student", "teacher", "plain")}
     clips = [sample.name for sample in samples()]

@@ -39,7 +39,7 @@ def train(args: Sequence[str]) -> int:
     def command(
         config: Annotated[RunConfig, tyro.conf.arg(name="")] = defaults,
         *,
-        preset: Literal["smoke", "demo", "cpu", "paper"] = chosen,
+        preset: Literal["smoke", "demo", "cpu", "cpu_long", "paper"] = chosen,
         name: str = "",
         runs: Path = RUNS,
         resume: str = "",

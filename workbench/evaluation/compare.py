@@ -27,7 +27,7 @@ from workbench.runs import Run, list_runs
 from workbench.scenes import Method, Scene, read_scene, write_scene
 
 ALIASES: dict[str, tuple[str, str]] = {
-    "teacher": ("pretrained:edvr_tiny", "Teacher"),
+    "teacher": ("pretrained:edvr_s", "Teacher"),
     "plain": ("pretrained:vespcn_plain", "Plain student"),
     "distilled": ("pretrained:vespcn_distilled", "Distilled student"),
 }
@@ -53,8 +53,9 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
     """The network that a method's name stands for.
 
     Args:
-        name: an alias (teacher, plain, distilled), ``bicubic``, a weights file, of ours or of another code base (see
-            ``models.foreign``), an ``.onnx`` file that ``workbench export`` wrote, or ``RUN`` or ``RUN@STEP``.
+        name: an alias (teacher, plain, distilled), ``bicubic``, ``pretrained:NAME``, a weights file, of ours or of
+            another code base (see ``models.foreign``), an ``.onnx`` file that ``workbench export`` wrote, or ``RUN`` or
+            ``RUN@STEP``.
         scale: of ``bicubic``; other networks know their own.
         runs: folders in which runs are looked for.
 
@@ -75,7 +76,7 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
                 f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
             )
         return Contender(Method(key=name, label=name.capitalize()), network, is_student=True)
-    if Path(name).suffix in (".safetensors", *PICKLES):
+    if name.startswith("pretrained:") or Path(name).suffix in (".safetensors", *PICKLES):
         return _from_file(locate(name))
     if Path(name).suffix == ".onnx":
         exported = open_exported(name)

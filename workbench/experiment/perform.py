@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +93,13 @@ def conditions(shared: RunConfig) -> dict[str, Any]:
     }
 
 
-def scores_of(network: VideoSR, sets: Mapping[str, tuple[ClipSet | Path, Protocol]], *, temporal: bool) -> Scores:
-    """Scores of one network on every set, clip by clip and as a mean."""
+def scores_of(
+    network: VideoSR, sets: Mapping[str, tuple[ClipSet | Path, Protocol]], *, temporal: Collection[str] = ()
+) -> Scores:
+    """Scores of one network on every set, clip by clip and as a mean; on those in ``temporal`` with time's too."""
     found: Scores = {}
     for name, (data, protocol) in sets.items():
-        report = evaluate(network, data, protocol, temporal=temporal)
+        report = evaluate(network, data, protocol, temporal=name in temporal)
         clips = report.per_clip if name != VALIDATION else {}
         found[name] = {clip: _finite(values) for clip, values in clips.items()} | {"mean": _finite(report.mean)}
     return found
@@ -114,7 +116,7 @@ def perform(
     folder: Path,
     *,
     vid4: Path | None = None,
-    temporal: bool = True,
+    temporal: Collection[str] = (VALIDATION, VID4),
     told: Told = lambda _: None,
 ) -> Results:
     """Train and score what is missing, seed after seed, so that what is there at any moment can be compared.
@@ -128,7 +130,8 @@ def perform(
         shared: what all have in common, see ``rows.base``.
         folder: for ``runs/`` and ``results.json``.
         vid4: the folder of Vid4; without it rows are scored on the validation split only.
-        temporal: also tOF, T-diff, warping error and profile distance, which take longer than the rest.
+        temporal: the sets on which also tOF, T-diff, warping error and profile distance are scored, which take longer
+            than the rest.
         told: is told what is being done.
 
     Raises:

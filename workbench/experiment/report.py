@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-from workbench.errors import FolderError
 from workbench.evaluation.scores import METRICS
 from workbench.experiment.results import Difference, Results, gap_closed
 from workbench.experiment.rows import PLAIN, ROWS
-from workbench.scenes import write_atomic
-
-BEGIN, END = "<!-- workbench experiment writes from here -->", "<!-- to here -->"
 
 TEMPORAL = ("tof", "t_diff", "warping_error")
 
@@ -108,19 +103,6 @@ def page(results: Results) -> str:
     if missing:
         parts.append(f"Not run: {'; '.join(missing)}.")
     return "\n\n".join(parts)
-
-
-def write_page(results: Results, path: Path) -> None:
-    """Put the tables between the two comment lines of a page.
-
-    Raises:
-        FolderError: the page has no such place.
-    """
-    whole = path.read_text(encoding="utf-8")
-    if whole.count(BEGIN) != 1 or whole.count(END) != 1:
-        raise FolderError(f"{path}: want one line {BEGIN} and one {END}")
-    before, rest = whole.split(BEGIN)
-    write_atomic(path, f"{before}{BEGIN}\n\n{page(results)}\n\n{END}{rest.split(END)[1]}")
 
 
 def _title(metric: str) -> str:

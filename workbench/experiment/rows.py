@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench.config import READ_PICTURES, Network, Others, RunConfig, changed, cpu_long
+from workbench.config import READ_PICTURES, Distillation, Network, Others, RunConfig, changed, cpu_long
 from workbench.errors import unknown_name
 
 NO_TERMS: Mapping[str, Any] = {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.0}
@@ -41,7 +41,11 @@ _ROWS = (
     Row("output", "output L1", _other("output", 0.5)),
     Row("output_small", "output L1, a fifth of the weight", _other("output", 0.1)),
     Row("output_large", "output L1, four times the weight", _other("output", 2.0)),
+    Row("output_huge", "output L1, sixteen times the weight", _other("output", 8.0)),
     Row("output_sd", "output L1 + SD", {"distillation.temporal_weight": 0.0, "distillation.others.output": 0.5}),
+    Row("output_large_sd", "output L1, four times the weight, + SD", {
+        "distillation.temporal_weight": 0.0, "distillation.others.output": 2.0,
+    }),
     Row("attention_transfer", "attention transfer", _other("attention_transfer", 0.001)),
     Row("fitnets", "FitNets", _other("fitnets", 0.01)),
     Row("mean_power", "Gao: mean power", _other("mean_power", 0.001)),
@@ -98,7 +102,7 @@ def base(
         teacher=Network(name=teacher, weights=teacher_weights),
         plain=Network(),
         data=replace(settled.data, clips=(data,), fixed=crops),
-        distillation=replace(settled.distillation, schedule_steps=max(steps // 20, 1)),
+        distillation=Distillation(schedule_steps=max(steps // 20, 1)),
         cache_teacher=cache,
         steps=steps,
         snapshot_every=steps,
