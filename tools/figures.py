@@ -18,6 +18,7 @@ import tyro
 from workbench.evaluation.scores import METRICS
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
+from workbench.experiment.rows import ROWS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"
@@ -77,11 +78,24 @@ def results(name: str) -> Results:
     return Results.read(SCORES / f"{name}.json")
 
 
+def pulls_table() -> str:
+    """How hard each way to teach pulls, see ``tools/pulls.py``."""
+    held = json.loads((SCORES / "pulls.json").read_text(encoding="utf-8"))
+    lines = ["| | term | pull, to the truth's | cosine to it | term, steps 51-150 | last 100 | n |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
+    for row, terms in held.items():
+        for term, one in terms.items():
+            numbers = f"{one['share']:.3f} | {one['cosine']:+.2f} | {one['early']:.3g} | {one['late']:.3g} | {one['n']}"
+            lines.append(f"| {ROWS[row].label} | {term} | {numbers} |")
+    return "\n".join(lines)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on vid4": lambda: shipped_table("shipped_vid4"),
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
     "experiment on vid4": lambda: table(results("results"), "vid4"),
     "experiment": lambda: page(results("results")),
+    "pulls": pulls_table,
     "search": lambda: page(results("search")),
     **{f"card of {name}": lambda method=method: card_lines(method) for name, method in CARDS.items()},
 }
