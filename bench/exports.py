@@ -5,8 +5,10 @@ real clip. The shipped students and teachers bring their weights; all others are
 as much, a loss in dB nothing, so it is left out. Times: a frame of a clip of noise, PyTorch fp32, ONNX fp32 and int8 in
 turn, medians of interleaved rounds in one process.
 
-``--write PAGE`` fills the table's place in a page, between its two comment lines, after every network. Each network
-runs in a process of its own, so that one which takes too much memory or time costs its own line only.
+What was found is kept in ``--store``, after every network, and the table is made of all that is kept there: the work
+can be done in legs. ``--untimed`` leaves the times out, so that a leg may run beside other work. ``--write PAGE`` fills
+the table's place in a page, between its two comment lines. Each network runs in a process of its own, so that one which
+takes too much memory or time costs its own line only.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from workbench.scenes import write_atomic
 from workbench.training.machine import set_up_process
 
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
+STORE = Path(__file__).parents[1] / "docs" / "exports.json"
 HEADER = (
     "| network | ONNX | largest difference | PyTorch [ms] | ONNX fp32 [ms] | ONNX int8 [ms] | int8, to fp32 [dB] |\n"
     "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
@@ -48,7 +51,7 @@ def subject(name: str) -> tuple[VideoSR, bool]:
 
 
 def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
-    """What the table says of one network."""
+    """What the table says of one network; no rounds, no times."""
     network, learnt = subject(name)
     found: dict[str, Any] = {"name": name, "learnt": learnt}
     width, height = size
@@ -76,7 +79,8 @@ def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str,
             for kind, one in runtimes.items():
                 speed = measure(one, height=height, width=width, frames=frames, rounds=1)
                 taken[kind].append(speed.seconds_per_frame)
-    return found | {"size": [width, height], "seconds": {kind: statistics.median(all_) for kind, all_ in taken.items()}}
+    seconds = {kind: statistics.median(all_) for kind, all_ in taken.items() if all_}
+    return found | {"size": [width, height], "frames": frames, "rounds": rounds, "seconds": seconds}
 
 
 def line(found: dict[str, Any]) -> str:
@@ -96,8 +100,9 @@ def line(found: dict[str, Any]) -> str:
 
 def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One network, in a process of its own."""
+    rounds = 0 if options.untimed else options.rounds
     command = [sys.executable, __file__, "--only", name, "--here", "--size", options.size, "--frames",
-               str(options.frames), "--rounds", str(options.rounds), "--threads", str(options.threads)]  # fmt: skip
+               str(options.frames), "--rounds", str(rounds), "--threads", str(options.threads)]  # fmt: skip
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=options.seconds)
     except subprocess.TimeoutExpired:
@@ -123,6 +128,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=900, help="at most, for one network")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--untimed", action="store_true", help="leave the times out")
+    parser.add_argument("--store", type=Path, default=STORE, help="where what was found is kept, network by network")
     parser.add_argument("--write", type=Path, help="a page with a place for the table")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -136,21 +143,26 @@ def main() -> None:
         set_up_process(options.threads)
         print(json.dumps(row(names[0], size, options.frames, options.rounds)))
         return
+    kept: dict[str, Any] = json.loads(options.store.read_text()) if options.store.exists() else {}
+    print(HEADER, flush=True)
+    for name in names:
+        kept[name] = in_a_process(name, options)
+        write_atomic(options.store, json.dumps(kept, indent=1) + "\n")
+        print(line(kept[name]), flush=True)
+        if options.write is not None:
+            write(options.write, table([kept[name] for name in known if name in kept], options))
+
+
+def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
+    """All that is kept, and what could not be had."""
     conditions = (
         f"`python bench/exports.py`: {options.size} x4 (or the one size of the graph), {options.frames} frames, "
         f"{options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; "
-        f"medians of {options.rounds} interleaved rounds. dB for networks with weights only."
+        f"medians of {options.rounds} interleaved rounds, where there are times. dB for networks with weights only."
     )
-    print(conditions + "\n\n" + HEADER, flush=True)
-    lines, reasons = [], []
-    for name in names:
-        found = in_a_process(name, options)
-        lines.append(line(found))
-        reasons += [f"- {found[key]}" for key in ("no fp32", "no int8") if key in found]
-        print(lines[-1], flush=True)
-        if options.write is not None:  # after every network: an hour of work is not lost
-            told = ["", "Not to be had:", "", *dict.fromkeys(reasons)] if reasons else []
-            write(options.write, "\n".join([conditions, "", HEADER, *lines, *told]))
+    reasons = dict.fromkeys(f"- {found[key]}" for found in rows for key in ("no fp32", "no int8") if key in found)
+    told = ["", "Not to be had:", "", *reasons] if reasons else []
+    return "\n".join([conditions, "", HEADER, *map(line, rows), *told])
 
 
 if __name__ == "__main__":

@@ -33,45 +33,50 @@ def _other(name: str, weight: float) -> dict[str, Any]:
     return {**NO_TERMS, f"distillation.others.{name}": weight}
 
 
+def _spatial(weight: float = 0.001, **settings: Any) -> dict[str, Any]:
+    changes = {f"distillation.{name}": value for name, value in settings.items()}
+    return {"distillation.temporal_weight": 0.0, "distillation.spatial_weight": weight, **changes}
+
+
+def _temporal(weight: float = 0.03, **settings: Any) -> dict[str, Any]:
+    changes = {f"distillation.{name}": value for name, value in settings.items()}
+    return {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": weight, **changes}
+
+
 _ROWS = (
     Row("plain", "plain: no teacher", taught=False),
-    Row("sd", "SD", {"distillation.temporal_weight": 0.0}),
-    Row("td", "TD", {"distillation.spatial_weight": 0.0}),
+    Row("sd", "SD", _spatial()),
+    Row("sd_small", "SD, weight 0.0001", _spatial(0.0001)),
+    Row("sd_large", "SD, weight 0.01", _spatial(0.01)),
+    Row("sd_huge", "SD, weight 0.1", _spatial(0.1)),
+    Row("sd_sum_abs", "SD, equation 1", _spatial(mapping="sum_abs")),
+    Row("sd_max", "SD, equation 3", _spatial(mapping="max_squares")),
+    Row("sd_as_written", "SD as written: no normalisation", _spatial(0.01, normalisation="none")),
+    Row("sd_before", "SD before the activation", _spatial(tap="hr_pre")),
+    Row("sd_low", "SD on F^LR", _spatial(spatial_features="lr")),
+    Row("sd_constant", "SD, no warm-up", _spatial(schedule="constant")),
+    Row("sd_decay", "SD, falling to zero", _spatial(schedule="decay")),
+    Row("td", "TD", _temporal()),
+    Row("td_small", "TD, weight 0.003", _temporal(0.003)),
+    Row("td_large", "TD, weight 0.3", _temporal(0.3)),
+    Row("td_trained", "TD, ConvLSTM trained jointly", _temporal(memory="trained")),
+    Row("td_then_frozen", "TD, ConvLSTM trained, then frozen", _temporal(memory="trained_then_frozen")),
+    Row("td_wide", "TD, 32 hidden channels", _temporal(memory_channels=32)),
+    Row("td_fine", "TD, stride 2", _temporal(memory_stride=2)),
     Row("std", "SD + TD"),
+    Row("output_small", "output L1, weight 0.1", _other("output", 0.1)),
     Row("output", "output L1", _other("output", 0.5)),
-    Row("output_small", "output L1, a fifth of the weight", _other("output", 0.1)),
-    Row("output_large", "output L1, four times the weight", _other("output", 2.0)),
-    Row("output_huge", "output L1, sixteen times the weight", _other("output", 8.0)),
-    Row("output_sd", "output L1 + SD", {"distillation.temporal_weight": 0.0, "distillation.others.output": 0.5}),
-    Row("output_large_sd", "output L1, four times the weight, + SD", {
-        "distillation.temporal_weight": 0.0, "distillation.others.output": 2.0,
-    }),
+    Row("output_large", "output L1, weight 2", _other("output", 2.0)),
+    Row("output_huge", "output L1, weight 8", _other("output", 8.0)),
+    Row("output_sd", "output L1 + SD", {**_spatial(), "distillation.others.output": 0.5}),
+    Row("output_large_sd", "output L1, weight 2, + SD", {**_spatial(), "distillation.others.output": 2.0}),
+    Row("output_large_std", "output L1, weight 2, + SD + TD", {"distillation.others.output": 2.0}),
     Row("attention_transfer", "attention transfer", _other("attention_transfer", 0.001)),
     Row("fitnets", "FitNets", _other("fitnets", 0.01)),
     Row("mean_power", "Gao: mean power", _other("mean_power", 0.001)),
     Row("frequency", "frequency-weighted output (ours)", _other("frequency", 0.5)),
     Row("frame_difference", "frame difference (ours)", _other("frame_difference", 0.5)),
     Row("where_better", "where the teacher is better (ours)", _other("where_better", 0.5)),
-    Row("sd_as_written", "SD as written: no normalisation", {
-        "distillation.temporal_weight": 0.0, "distillation.normalisation": "none", "distillation.spatial_weight": 0.01,
-    }),
-    Row("sd_sum_abs", "SD, equation 1", {"distillation.temporal_weight": 0.0, "distillation.mapping": "sum_abs"}),
-    Row("sd_max", "SD, equation 3", {"distillation.temporal_weight": 0.0, "distillation.mapping": "max_squares"}),
-    Row("sd_before", "SD before the activation", {"distillation.temporal_weight": 0.0, "distillation.tap": "hr_pre"}),
-    Row("sd_low", "SD on F^LR", {"distillation.temporal_weight": 0.0, "distillation.spatial_features": "lr"}),
-    Row("sd_small", "SD, a tenth of the weight", {
-        "distillation.temporal_weight": 0.0, "distillation.spatial_weight": 0.0001,
-    }),
-    Row("sd_large", "SD, ten times the weight", {
-        "distillation.temporal_weight": 0.0, "distillation.spatial_weight": 0.01,
-    }),
-    Row("sd_decay", "SD, falling to zero", {"distillation.temporal_weight": 0.0, "distillation.schedule": "decay"}),
-    Row("td_small", "TD, a tenth of the weight", {
-        "distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.003,
-    }),
-    Row("td_large", "TD, ten times the weight", {
-        "distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.3,
-    }),
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {row.name: row for row in _ROWS}

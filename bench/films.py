@@ -1,0 +1,95 @@
+"""How fast does a film grow? What does the network cost beside reading and writing it? ``python bench/films.py``.
+
+A film of ``--seconds`` at 480x270 is made (pictures of ``--film`` shrunk, over and over; a wandering texture where none
+is given) and goes through ``workbench upscale`` in a process of its own, to 1920x1080 H.264. Beside it, before and
+after, the first ``--alone`` frames of the same film: read, enlarged by ``cv2.resize`` and written alone, by the same
+reader and writer. Half an hour for two minutes of film on two slow cores.
+
+``vespcn_paper`` has fresh weights: the time of a network does not depend on them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from memory import Footage
+
+from workbench.data.video import stream_video
+from workbench.data.writing import VideoWriter
+from workbench.models.weights import save
+from workbench.models.zoo import build
+
+WIDTH, HEIGHT, SCALE, FPS = 480, 270, 4, 24
+
+
+def pictures(film: Path | None) -> Iterator[np.ndarray]:
+    """480x270, without end."""
+    while True:
+        source = stream_video(film) if film else Footage(600, WIDTH, HEIGHT).stream()
+        for frame in source:
+            yield cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) if film else frame
+
+
+def alone(film: Path, out: Path, frames: int) -> float:
+    """Frames a second of reading and writing, with the cheapest enlargement between them."""
+    started = time.perf_counter()
+    with VideoWriter(out, fps=FPS) as writer:
+        for frame in itertools.islice(stream_video(film), frames):
+            writer.write(cv2.resize(frame, (WIDTH * SCALE, HEIGHT * SCALE), interpolation=cv2.INTER_CUBIC))
+    return frames / (time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--film", type=Path, help="whose pictures are taken")
+    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--alone", type=int, default=240, help="frames that go without a network, twice")
+    parser.add_argument("--network", default="vespcn_paper", help="a network of the zoo")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--more", default="", help="further words for `workbench upscale`, such as '--memory 2G'")
+    options = parser.parse_args()
+    frames = round(options.seconds * FPS)
+    cv2.setNumThreads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        with VideoWriter(home / "in.mp4", fps=FPS) as writer:
+            for frame in itertools.islice(pictures(options.film), frames):
+                writer.write(frame)
+        torch.manual_seed(0)
+        weights = home / f"{options.network}.safetensors"
+        save(build(options.network), weights)
+        bare = [alone(home / "in.mp4", home / "alone.mp4", min(frames, options.alone))]
+        command = [sys.executable, "-c", "import sys; from workbench.cli import main; sys.exit(main())", "upscale"]
+        command += [str(home / "in.mp4"), str(home / "out.mp4"), "--network", str(weights)]
+        command += ["--threads", str(options.threads), *options.more.split()]
+        started = time.perf_counter()
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        if done.returncode:
+            sys.exit(done.stderr)
+        bare.append(alone(home / "in.mp4", home / "alone.mp4", min(frames, options.alone)))
+        size = (home / "out.mp4").stat().st_size
+    peak = next((line for line in done.stderr.splitlines() if line.startswith("peak memory")), "")
+    print(
+        f"{frames} frames of {WIDTH}x{HEIGHT} to {WIDTH * SCALE}x{HEIGHT * SCALE} by {options.network}, "
+        f"{options.threads} threads of {platform.machine()}, torch {torch.__version__}\n"
+        f"the film as a whole: {seconds:.0f} s, {frames / seconds:.2f} frames a second with the start of the process; "
+        f"{size / 1e6:.0f} MB\n"
+        f"{done.stdout.strip()}\n{peak}\n"
+        f"reading, cv2.resize and writing alone: {bare[0]:.2f} frames a second before, {bare[1]:.2f} after"
+    )
+
+
+if __name__ == "__main__":
+    main()
