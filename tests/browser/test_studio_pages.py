@@ -315,7 +315,9 @@ def whole(pages, tmp_path):
         command=lambda kind: script(WORK[kind]),
         methods=lambda: {"bicubic": "Bicubic", "teacher": "Teacher"},
     )
-    app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quiet=True, wait=False)
+    shelf = tmp_path / "scenes"
+    shelf.mkdir()
+    app, url = launch(runs=[tmp_path / "runs"], scenes=[shelf], services=services, quiet=True, wait=False)
     yield pages(url), tmp_path / "runs"
     app.close()
 
@@ -413,9 +415,12 @@ class TestRuns:
             run = specimens.make_run(home / name, steps=steps)
             specimens.add_rows(run, range(1, 31))
             specimens.say(run, "stopped", 30)
+        with (home / "one" / "metrics.jsonl").open("a") as file:  # 359.7 s in all: not to be said as 5 min 60 s
+            file.write(json.dumps(specimens.row(31) | {"seconds": 344.7}) + "\n")
         page = watched.open("runs")
         page.get_by_label("compare one").check()
         wait_text(page, "#runs-detail", "Loss terms")
+        wait_text(page, "#runs-detail", "6 min 0 s")
         page.get_by_label("compare two").check()
         wait_text(page, "#runs-detail", "Settings that differ")
         assert "steps\t100\t300" in page.locator("#runs-detail").inner_text()
@@ -550,9 +555,13 @@ class TestVideo:
         page.wait_for_selector(".lens[data-frame]")
         assert "your video" in page.locator("#scene input").input_value()
         page.go_back()
+        page.get_by_role("button", name="Keep").click()
+        wait_text(page, "#video-results", "Kept")
+        (kept,) = (whole[1].parent / "scenes").iterdir()
         page.get_by_role("button", name="Delete").click()
         page.get_by_role("button", name="Delete for good?").click()
         wait_text(page, "#video-results", "Nothing yet")
+        assert (kept / "scene.json").is_file()
 
     def test_what_is_no_video_is_refused_kindly(self, whole, tmp_path):
         page = whole[0].open("video")

@@ -106,7 +106,7 @@ def key_values(values: Mapping[str, Any]) -> str:
 
 def scene_facts(scene: Scene) -> str:
     """Scores, protocol and provenance of a scene."""
-    size = f"{scene.frames} frames of {scene.width} by {scene.height}, {scene.fps:g} a second"
+    size = f"{scene.frames} frame{'s' * (scene.frames != 1)} of {scene.width} by {scene.height}, {scene.fps:g} a second"
     notes = {method.label: method.note for method in scene.methods if method.note}
     blocks = [
         ("Scores", scores_table(scene)),

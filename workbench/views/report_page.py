@@ -98,7 +98,7 @@ class Page:
         source = last.provenance
         caption = [
             f"a training of {len(scenes)} snapshots" if len(scenes) > 1 else "",
-            f"{last.frames} frames of {last.width} by {last.height}, {last.fps:g} a second",
+            f"{last.frames} frame{'s' * (last.frames != 1)} of {last.width} by {last.height}, {last.fps:g} a second",
             *(str(source[key]) for key in ("credit", "licence") if isinstance(source.get(key), str)),
         ]
         several = len(scenes) > 1

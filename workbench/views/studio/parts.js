@@ -24,4 +24,8 @@ function table(heads, rows, className = '') {
 }
 
 const cells = values => values.map(v => (v instanceof Node ? node('td', {}, v) : node('td', { textContent: v ?? '–' })));
-const minutes = s => (!exists(s) ? '–' : s < 60 ? `${Math.round(s)} s` : s < 3600 ? `${Math.floor(s / 60)} min ${Math.round(s % 60)} s` : `${Math.floor(s / 3600)} h ${Math.round(s % 3600 / 60)} min`);
+const minutes = s => {
+  if (!exists(s)) return '–';
+  const whole = Math.round(s), sixties = Math.round(s / 60); // rounded first: never 5 min 60 s
+  return whole < 60 ? `${whole} s` : whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(sixties / 60)} h ${sixties % 60} min`;
+};

@@ -149,7 +149,7 @@ def launch(
                 "routes": app.further_routes,
                 "middleware": [Middleware(Guard, host=host, names=tuple(names))],
             },
-            theme=Base(primary_hue="blue", neutral_hue="slate"),
+            theme=Base(primary_hue="blue", neutral_hue="slate").set(body_text_color_subdued="*neutral_500"),
             head=NARROW,
             css_paths=styles,
         )

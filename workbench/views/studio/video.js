@@ -183,7 +183,7 @@ function results() {
     const away = button('Delete', () => { if (away.dataset.sure) trigger('delete', { scene: one.name }); else { away.dataset.sure = '1'; away.textContent = 'Delete for good?'; } }, { className: 'danger' });
     const keep = one.kept ? node('span', { className: 'soft', textContent: 'Kept', title: 'It stays when the studio ends' })
       : known.keeps ? button('Keep', () => trigger('keep', { scene: one.name }), { title: 'It stays when the studio ends: on the page Compare, until you delete it' }) : '';
-    const row = node('tr', {}, ...cells([one.title, `${one.frames} frames of ${one.size}, ${one.scored ? 'scored' : 'no scores'}`,
+    const row = node('tr', {}, ...cells([one.title, `${one.frames} frame${one.frames === 1 ? '' : 's'} of ${one.size}, ${one.scored ? 'scored' : 'no scores'}`,
       node('a', { href: `${base()}?scene=${encodeURIComponent(one.name)}`, textContent: 'Compare' }), films, node('span', { className: 'takes' }, keep, away)]));
     row.dataset.scene = one.name;
     return row;

@@ -1,0 +1,141 @@
+"""Do the notebooks notice when what they claim is no longer so? ``python tools/break_claims.py``, some minutes.
+
+A copy of the tree is made for each of a few small faults in the library, one kind of claim each; the notebook that
+makes the claim is run there as ``make notebooks`` runs it. It must fail, and the line that it fails at is printed.
+Exit status 1 where a fault went unnoticed. The tree itself is not touched.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A line of the library made wrong, and the notebook that should notice."""
+
+    kind: str
+    notebook: str
+    file: str
+    right: str
+    wrong: str
+
+
+FAULTS = (
+    Fault(
+        "scores of what ships",
+        "00_watch_a_student_learn",
+        "workbench/models/vespcn.py",
+        "Seen(self.exit(shuffled), shuffled",
+        "Seen(-self.exit(shuffled), shuffled",
+    ),
+    Fault(
+        "a phase that is measured",
+        "01_a_clip_gets_small",
+        "workbench/data/degrade.py",
+        "phase=lambda scale: 0.0",
+        "phase=lambda scale: 0.5",
+    ),
+    Fault(
+        "products that are counted",
+        "02_two_networks",
+        "workbench/models/cost.py",
+        "counter.get_total_flops() // 2",
+        "counter.get_total_flops()",
+    ),
+    Fault(
+        "a map by hand",
+        "03_where_it_looks",
+        "workbench/distill/spatial.py",
+        "features.abs().sum(dim=-3)",
+        "features.sum(dim=-3)",
+    ),
+    Fault(
+        "a gate by hand",
+        "04_what_it_remembers",
+        "workbench/distill/temporal.py",
+        "take.sigmoid() * new.tanh()",
+        "take.sigmoid() * new",
+    ),
+    Fault(
+        "a sum that is weighed again",
+        "05_distil_and_watch",
+        "workbench/distill/objective.py",
+        "weights[name] * term for",
+        "term for",
+    ),
+    Fault(
+        "an interval",
+        "06_did_it_help",
+        "workbench/experiment/results.py",
+        "float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1))",
+        "1.96",
+    ),
+)
+
+SAID = re.compile(r"^.*(?:AssertionError|Error:).*$", re.MULTILINE)
+
+
+def copy_of_tree(to: Path) -> None:
+    """What git keeps, as it lies here now."""
+    kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, kept.split("\0")):
+        if (ROOT / name).is_file():
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, to / name)
+
+
+def put_in(fault: Fault, tree: Path) -> None:
+    """Write the fault into a copy of the tree."""
+    text = (tree / fault.file).read_text(encoding="utf-8")
+    if fault.right not in text:
+        sys.exit(f"{fault.file}: no {fault.right!r} any more; mend the list of faults")
+    (tree / fault.file).write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
+
+
+def run(notebook: str, tree: Path) -> tuple[bool, str]:
+    """Whether the notebook passes in that tree, and the claims that do not hold."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax"]
+    command += ["--nbval-current-env", f"notebooks/{notebook}.ipynb"]
+    settings = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=tree, check=False, capture_output=True, text=True, env=settings)
+    told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    at = [line[1] for line in re.finditer(r"^-+> *\d+ (.*)$", told, re.MULTILINE)]
+    said = SAID.findall(told)
+    return done.returncode == 0, (at or said or [told[-300:]])[0].strip()
+
+
+def main(*, only: tuple[str, ...] = ()) -> int:
+    """Break the library in small ways and see whether the notebooks notice.
+
+    Args:
+        only: some notebooks, by the beginning of their names.
+    """
+    unnoticed = 0
+    for fault in FAULTS:
+        if only and not fault.notebook.startswith(only):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            tree = Path(folder)
+            copy_of_tree(tree)
+            put_in(fault, tree)
+            passes, where = run(fault.notebook, tree)
+        unnoticed += passes
+        what = "NOT NOTICED" if passes else f"fails at: {where}"
+        print(f"{fault.kind} ({fault.notebook}, {fault.right} -> {fault.wrong}): {what}", flush=True)
+    return int(unnoticed > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(tyro.cli(main))
