@@ -86,10 +86,11 @@ def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str,
 def line(found: dict[str, Any]) -> str:
     if "failed" in found:
         return f"| {found['name']} | not tried: {found['failed']} | | | | | |"
+    fewer = "*" * (found["rounds"] == 1)
     went = "no" if "no fp32" in found else f"any {', '.join(found['free'])}" if found["free"] else "one size"
     seconds = found["seconds"]
     cells = [
-        found["name"],
+        found["name"] + fewer,
         went if found.get("graph") != "window" else f"{went}; one window",
         f"{found['difference']:.1e}" if "difference" in found else "",
         *(in_milliseconds(seconds[kind]) if kind in seconds else "" for kind in ("PyTorch", "fp32", "int8")),
@@ -158,7 +159,7 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
     conditions = (
         f"`python bench/exports.py`: {options.size} x4 (or the one size of the graph), {options.frames} frames, "
         f"{options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; "
-        f"medians of {options.rounds} interleaved rounds, where there are times. dB for networks with weights only."
+        "medians of three interleaved rounds, one for slow networks (*). dB for networks with weights only."
     )
     reasons = dict.fromkeys(f"- {found[key]}" for found in rows for key in ("no fp32", "no int8") if key in found)
     told = ["", "Not to be had:", "", *reasons] if reasons else []
