@@ -200,13 +200,16 @@ def test_what_does_not_fit_is_left_out_and_said(scene, tmp_path):
 
 
 def test_one_frame_more_would_not_have_fitted(scene, tmp_path):
-    """The largest number of frames is taken: each next one is what a larger page has more."""
+    """The largest number of frames is taken: each next one is what a larger page has more.
+
+    A limit of one byte less may be told in fewer digits on the page, which then fits with all its frames: hence 16.
+    """
     sizes = [write_report(scene, tmp_path / "a.html", replace_file=True).bytes]
     for _ in range(scene.frames - 1):
-        sizes.append(write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 1, replace_file=True).bytes)
+        sizes.append(write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 16, replace_file=True).bytes)
     assert sizes == sorted(sizes, reverse=True)
     with pytest.raises(FolderError, match="a page with one frame takes"):
-        write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 1, replace_file=True)
+        write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 16, replace_file=True)
 
 
 def test_not_even_one_frame(scene, tmp_path):
