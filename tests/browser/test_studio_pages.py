@@ -653,7 +653,7 @@ class TestNetworks:
         row.wait_for(timeout=15000)
         assert row.bounding_box()["height"] < 110
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        cell = "document.querySelector('[data-network=small] td.parameters')"  # rows are drawn anew while MACs are counted
+        cell = "document.querySelector('[data-network=small] td.parameters')"  # may be drawn anew
         page.wait_for_function(f"getComputedStyle({cell}, '::before').content === '\"parameters \"'")
         page.get_by_role("button", name="parameters").click()  # the heads still sort
         page.get_by_role("button", name="parameters").click()
