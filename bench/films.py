@@ -3,9 +3,9 @@
 A film of ``--seconds`` at 480x270 is made (pictures of ``--film`` shrunk, over and over; a wandering texture where none
 is given) and goes through ``workbench upscale`` in a process of its own, to 1920x1080 H.264. Beside it, before and
 after, the first ``--alone`` frames of the same film: read, enlarged by ``cv2.resize`` and written alone, by the same
-reader and writer. Half an hour for two minutes of film on two slow cores.
+reader and writer. A quarter of an hour for two minutes of film on two slow cores.
 
-``vespcn_paper`` has fresh weights: the time of a network does not depend on them.
+``vespcn_paper`` has fresh weights: its own time does not depend on them, the encoder's does on what it makes.
 """
 
 from __future__ import annotations
