@@ -6,15 +6,18 @@ as much, a loss in dB nothing, so it is left out. Times: a frame of a clip of no
 turn, medians of interleaved rounds in one process.
 
 What was found is kept in ``--store``, after every network, and the table is made of all that is kept there: the work
-can be done in legs. ``--untimed`` leaves the times out, so that a leg may run beside other work. ``--write PAGE`` fills
-the table's place in a page, between its two comment lines. Each network runs in a process of its own, so that one which
-takes too much memory or time costs its own line only.
+can be done in legs, and a comparison on more of the clip outlives a later one on less. ``--untimed`` leaves the times
+out, so that a leg may run beside other work; ``--check 48x32`` compares on that corner of the real clip, for networks
+that would take an hour for all of it. Every line says how large its input was. ``--write PAGE`` fills the table's place
+in a page, between its two comment lines. Each network runs in a process of its own, so that one which takes too much
+memory or time costs its own line only.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -25,9 +28,10 @@ from typing import Any
 
 import torch
 
+from workbench.data.crops import Pair
 from workbench.errors import WorkbenchError
 from workbench.evaluation.speed import in_milliseconds, measure
-from workbench.export import Export, Format, export
+from workbench.export import Export, Format, calibration_clip, export, real_clip
 from workbench.models.exported import open_exported
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load, pretrained_names
@@ -38,8 +42,9 @@ from workbench.training.machine import set_up_process
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
 STORE = Path(__file__).parents[1] / "docs" / "exports.json"
 HEADER = (
-    "| network | ONNX | largest difference | PyTorch [ms] | ONNX fp32 [ms] | ONNX int8 [ms] | int8, to fp32 [dB] |\n"
-    "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    "| network | ONNX | compared on | largest difference "
+    "| timed on | PyTorch [ms] | ONNX fp32 [ms] | ONNX int8 [ms] | int8, to fp32 [dB] |\n"
+    "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 )
 
 
@@ -50,18 +55,29 @@ def subject(name: str) -> tuple[VideoSR, bool]:
     return build(name).eval(), False
 
 
-def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
+def corner(pair: Pair, size: tuple[int, int] | None) -> Pair:
+    """The upper left of a clip, ``(width, height)`` in low resolution; all of it where none is said."""
+    if size is None:
+        return pair
+    (width, height), scale = size, pair.scale
+    return Pair(low=pair.low[:, :height, :width], high=pair.high[:, : height * scale, : width * scale])
+
+
+def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
     """What the table says of one network; no rounds, no times."""
     network, learnt = subject(name)
-    found: dict[str, Any] = {"name": name, "learnt": learnt}
+    pair = corner(real_clip(network.scale), check)
+    ranges = calibration_clip(network.scale)[:, : pair.low.shape[1], : pair.low.shape[2]]
+    found: dict[str, Any] = {"name": name, "learnt": learnt, "compared_on": [pair.low.shape[2], pair.low.shape[1]]}
     width, height = size
     with tempfile.TemporaryDirectory() as home:
         made: dict[Format, Export] = {}
         for precision in ("fp32", "int8"):
             try:
                 made[precision] = export(
-                    network, Path(home) / f"{precision}.onnx", precision=precision, frames=frames, size=None
-                )
+                    network, Path(home) / f"{precision}.onnx", precision=precision, frames=frames, check=pair,
+                    calibration=ranges,
+                )  # fmt: skip
             except WorkbenchError as error:
                 found[f"no {precision}"] = str(error)
                 if precision == "fp32":
@@ -83,16 +99,27 @@ def row(name: str, size: tuple[int, int], frames: int, rounds: int) -> dict[str,
     return found | {"size": [width, height], "frames": frames, "rounds": rounds, "seconds": seconds}
 
 
+def pixels(text: str) -> tuple[int, int]:
+    """``160x90`` as width and height."""
+    width, _, height = text.partition("x")
+    if not (width.isdigit() and height.isdigit()):
+        raise SystemExit(f"want WIDTHxHEIGHT, got {text!r}")
+    return int(width), int(height)
+
+
 def line(found: dict[str, Any]) -> str:
     if "failed" in found:
-        return f"| {found['name']} | not tried: {found['failed']} | | | | | |"
+        return f"| {found['name']} | not tried: {found['failed']} | | | | | | | |"
     fewer = "*" * (found["rounds"] == 1)
     went = "no" if "no fp32" in found else f"any {', '.join(found['free'])}" if found["free"] else "one size"
     seconds = found["seconds"]
+    compared, timed = ("x".join(map(str, found[key])) for key in ("compared_on", "size"))
     cells = [
         found["name"] + fewer,
         went if found.get("graph") != "window" else f"{went}; one window",
+        compared if "difference" in found else "",
         f"{found['difference']:.1e}" if "difference" in found else "",
+        timed if seconds else "",
         *(in_milliseconds(seconds[kind]) if kind in seconds else "" for kind in ("PyTorch", "fp32", "int8")),
         f"{-found['loss_db']:+.3f}" if "loss_db" in found else "",
     ]
@@ -102,8 +129,8 @@ def line(found: dict[str, Any]) -> str:
 def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """One network, in a process of its own."""
     rounds = 0 if options.untimed else options.rounds
-    command = [sys.executable, __file__, "--only", name, "--here", "--size", options.size, "--frames",
-               str(options.frames), "--rounds", str(rounds), "--threads", str(options.threads)]  # fmt: skip
+    command = [sys.executable, __file__, "--only", name, "--here", "--check", options.check, "--size", options.size,
+               "--frames", str(options.frames), "--rounds", str(rounds), "--threads", str(options.threads)]  # fmt: skip
     try:
         done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=options.seconds)
     except subprocess.TimeoutExpired:
@@ -111,6 +138,15 @@ def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if done.returncode:
         return {"name": name, "failed": (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]}
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What a new leg found; the comparison on more of the clip stays, if an earlier leg made it."""
+    if "difference" not in before or "difference" not in found:
+        return found
+    if math.prod(before["compared_on"]) <= math.prod(found["compared_on"]):
+        return found
+    return found | {key: before[key] for key in ("compared_on", "difference", "loss_db") if key in before}
 
 
 def write(page: Path, text: str) -> None:
@@ -124,6 +160,7 @@ def write(page: Path, text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", default="", help="some networks, separated by commas; all where left out")
+    parser.add_argument("--check", default="", help="WIDTHxHEIGHT of the clip's corner to compare on; else all of it")
     parser.add_argument("--size", default="160x90", help="of the input that is timed, WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=5, help="of the clip, and of graphs that carry a state along it")
     parser.add_argument("--rounds", type=int, default=3)
@@ -134,20 +171,21 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="a page with a place for the table")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    width, _, height = options.size.partition("x")
-    size = (int(width), int(height))
-    known = [*pretrained_names(), *NETWORKS]
-    names = [name for name in options.only.split(",") if name] or list(dict.fromkeys(known))
+    check, size = (pixels(text) if text else None for text in (options.check, options.size))
+    if size is None:
+        raise SystemExit("--size: want WIDTHxHEIGHT")
+    known = list(dict.fromkeys([*pretrained_names(), *NETWORKS]))
+    names = [name for name in options.only.split(",") if name] or known
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"no network {', '.join(unknown)}; there are: {', '.join(known)}")
     if options.here:
         set_up_process(options.threads)
-        print(json.dumps(row(names[0], size, options.frames, options.rounds)))
+        print(json.dumps(row(names[0], check, size, options.frames, options.rounds)))
         return
     kept: dict[str, Any] = json.loads(options.store.read_text()) if options.store.exists() else {}
     print(HEADER, flush=True)
     for name in names:
-        kept[name] = in_a_process(name, options)
+        kept[name] = joined(kept.get(name, {}), in_a_process(name, options))
         write_atomic(options.store, json.dumps(kept, indent=1) + "\n")
         print(line(kept[name]), flush=True)
         if options.write is not None:
@@ -157,12 +195,17 @@ def main() -> None:
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
     """All that is kept, and what could not be had."""
     conditions = (
-        f"`python bench/exports.py`: {options.size} x4 (or the one size of the graph), {options.frames} frames, "
-        f"{options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; "
-        "medians of three interleaved rounds, one for slow networks (*). dB for networks with weights only."
+        f"`python bench/exports.py`, x4, {options.frames} frames, {options.threads} "
+        f"thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; medians of three "
+        "interleaved rounds, one for slow networks (*). dB for networks with weights only."
     )
-    reasons = dict.fromkeys(f"- {found[key]}" for found in rows for key in ("no fp32", "no int8") if key in found)
-    told = ["", "Not to be had:", "", *reasons] if reasons else []
+    reasons: dict[str, list[str]] = {}
+    for found in rows:
+        for key in ("no fp32", "no int8"):
+            if key in found:
+                reasons.setdefault(found[key].partition(": ")[2], []).append(found["name"])
+    told = [f"- {', '.join(names)}: {why}" for why, names in reasons.items()]
+    told = ["", "Not to be had:", "", *told] if told else []
     return "\n".join([conditions, "", HEADER, *map(line, rows), *told])
 
 
