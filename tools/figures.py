@@ -78,9 +78,9 @@ def results(name: str) -> Results:
     return Results.read(SCORES / f"{name}.json")
 
 
-def pulls_table() -> str:
+def pulls_table(name: str) -> str:
     """How hard each way to teach pulls, see ``tools/pulls.py``."""
-    held = json.loads((SCORES / "pulls.json").read_text(encoding="utf-8"))
+    held = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
     lines = ["| | term | pull, to the truth's | cosine to it | term, steps 51-150 | last 100 | n |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
     for row, terms in held.items():
@@ -95,8 +95,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
     "experiment on vid4": lambda: table(results("results"), "vid4"),
     "experiment": lambda: page(results("results")),
-    "pulls": pulls_table,
-    "search": lambda: page(results("search")),
+    "pulls": lambda: pulls_table("pulls"),
+    "ablation": lambda: page(results("ablation")),
+    "pulls of the ablation": lambda: pulls_table("ablation_pulls"),
     **{f"card of {name}": lambda method=method: card_lines(method) for name, method in CARDS.items()},
 }
 """Every table by the name that the comment lines in the texts call it by."""

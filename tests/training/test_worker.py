@@ -35,7 +35,7 @@ from workbench.models.zoo import build
 from workbench.runs import RunWriter, is_locked, request_stop, start_worker
 from workbench.training import record, trainer, worker
 from workbench.training.record import saved_states
-from workbench.training.worker import check, prepare_run, work
+from workbench.training.worker import check, polite_signals, prepare_run, work
 
 
 def losses(run):
@@ -373,6 +373,17 @@ def test_a_polite_signal_finishes_the_step(run, number):
     assert (run.status().state, run.status().step) == ("stopped", 3)
     assert saved_states(run.folder)[-1] == 3
     assert signal.getsignal(number) is before, "handlers are put back"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_last_step_is_heard_by_who_does_several_runs(run, small, number):
+    before = signal.getsignal(number)
+    with polite_signals() as wants_out:
+        assert work(run, at(small.steps, lambda: os.kill(os.getpid(), number))) == "finished"
+        assert wants_out()
+    assert signal.getsignal(number) is before
+    with polite_signals() as wants_out:
+        assert not wants_out(), "it is not heard again"
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from workbench.runs import Run
 from workbench.training.engine import Engine
 from workbench.training.machine import set_up_process
 from workbench.training.trainer import Trainer
-from workbench.training.worker import prepare_run, work
+from workbench.training.worker import polite_signals, prepare_run, work
 
 VALIDATION = "validation"
 VID4 = "vid4"
@@ -204,7 +204,10 @@ def _trained(folder: Path, config: RunConfig, told: Told) -> Run:
     run = Run(folder) if (folder / "run.json").is_file() else prepare_run(folder, config)
     if run.status().state != "finished":
         told(f"training {run.name}")
-        if work(run, lambda step, steps: told(f"training {run.name}: {step.number} of {steps}")) != "finished":
+        with polite_signals() as wants_out:
+            state = work(run, lambda step, steps: told(f"training {run.name}: {step.number} of {steps}"))
+        if state == "finished":
+            shutil.rmtree(run.folder / "state")
+        if state != "finished" or wants_out():
             raise KeyboardInterrupt
-        shutil.rmtree(run.folder / "state")
     return run

@@ -59,6 +59,7 @@ _ROWS = (
     Row("td", "TD", _temporal()),
     Row("td_small", "TD, weight 0.003", _temporal(0.003)),
     Row("td_large", "TD, weight 0.3", _temporal(0.3)),
+    Row("td_huge", "TD, weight 3", _temporal(3.0)),
     Row("td_trained", "TD, ConvLSTM trained jointly", _temporal(memory="trained")),
     Row("td_then_frozen", "TD, ConvLSTM trained, then frozen", _temporal(memory="trained_then_frozen")),
     Row("td_wide", "TD, 32 hidden channels", _temporal(memory_channels=32)),

@@ -99,7 +99,7 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
     step, engine = 0, None
     try:
         config = writer.config
-        with _polite_signals() as wants_out:
+        with polite_signals() as wants_out:
             with suppress(FolderError):  # an unreadable log is told when the run is resumed
                 step = max((row["step"] for row in run.metrics()), default=0)
             if queue and not _wait_for_turn(writer, step, wants_out):
@@ -167,7 +167,7 @@ def _follow(run: Run) -> str:
     config = run.config()
     engine = _engine(config)
     try:
-        with _polite_signals() as wants_out:
+        with polite_signals() as wants_out:
             trainer = Trainer(config, engine)
             engine.wait()  # the first process lays out the probe clip, and the first state
             step = trainer.load(run.folder)
@@ -253,23 +253,35 @@ class _Recorder:
         )  # fmt: skip
 
 
+_WAITING: list[list[int]] = []
+"""What each open :func:`polite_signals` has heard; one may lie inside another."""
+
+
 @contextmanager
-def _polite_signals() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and Ctrl-C let the step finish; a second Ctrl-C interrupts at once."""
+def polite_signals() -> Iterator[Callable[[], bool]]:
+    """SIGTERM and Ctrl-C let the step finish; a second Ctrl-C interrupts at once.
+
+    Who does several runs in turn holds one of its own around each: a signal that comes after a run's last step is no
+    longer the run's, and would be lost.
+    """
     asked: list[int] = []
 
     def note(number: int, _frame: object) -> None:
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.append(number)
+        for one in _WAITING:
+            one.append(number)
 
     try:
         before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
     except ValueError:  # not the main thread: signals are somebody else's business
-        before = {}
+        yield lambda: False
+        return
+    _WAITING.append(asked)
     try:
         yield lambda: bool(asked)
     finally:
+        _WAITING.remove(asked)
         for number, handler in before.items():
             signal.signal(number, handler)
 
