@@ -51,3 +51,12 @@ def test_a_score_that_changed_is_found(tmp_path, monkeypatch):
 def test_a_place_without_a_table_is_an_error():
     with pytest.raises(SystemExit, match="no table 'nonsense'"):
         figures.filled("<!-- figures: nonsense -->\n<!-- end of figures -->")
+
+
+def test_the_figure_shows_every_row_that_has_an_interval():
+    figure = figures.forest()
+    told = [[label.get_text() for label in axis.get_yticklabels()] for axis in figure.axes]
+    for name, data, labels in zip(("results", "ablation"), ("vid4", "validation"), told, strict=True):
+        held = figures.results(name)
+        rows = [figures.ROWS[row].label for row in figures.ROWS if len(held.values(row, data, "psnr_y_db")) > 1]
+        assert labels == [label for label in rows if not label.startswith("plain")]

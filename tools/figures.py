@@ -13,12 +13,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import tyro
+from matplotlib.figure import Figure
 
 from workbench.evaluation.scores import METRICS
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
-from workbench.experiment.rows import ROWS
+from workbench.experiment.rows import PLAIN, ROWS
+from workbench.views.colours import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"
@@ -90,6 +93,34 @@ def pulls_table(name: str) -> str:
     return "\n".join(lines)
 
 
+def forest() -> Figure:
+    """Every row against the plain student with the same seed: each seed a dot, the mean with its interval beside."""
+    panels = [("results", "vid4"), ("ablation", "validation")]
+    held = {panel: results(panel[0]) for panel in panels}
+    rows = {p: [r for r in ROWS if r != PLAIN and one.against(r, PLAIN, p[1], "psnr_y_db")] for p, one in held.items()}
+    figure, axes = plt.subplots(
+        len(panels), figsize=(8, 1.6 + 0.24 * sum(map(len, rows.values()))), layout="constrained", sharex=True,
+        height_ratios=[len(names) + 1 for names in rows.values()],
+    )  # fmt: skip
+    for axis, (panel, names) in zip(axes, rows.items(), strict=True):
+        one, data = held[panel], panel[1]
+        plain = one.values(PLAIN, data, "psnr_y_db")
+        for place, name in enumerate(names):
+            found, values = one.against(name, PLAIN, data, "psnr_y_db"), one.values(name, data, "psnr_y_db")
+            seeds = [values[seed] - plain[seed] for seed in values.keys() & plain.keys()]
+            colour = METHODS["distilled" if found.measurable and found.mean > 0 else "bicubic"]
+            colour = METHODS["plain"] if found.measurable and found.mean < 0 else colour
+            axis.plot(seeds, [place + 0.25] * len(seeds), "o", color=colour, markersize=2.5, alpha=0.7)
+            axis.errorbar(found.mean, place, xerr=found.half, fmt="o", color=colour, capsize=3, markersize=5)
+        axis.axvline(0, color="grey", linewidth=0.8)
+        axis.set(yticks=range(len(names)), yticklabels=[ROWS[name].label for name in names])
+        axis.set(ylim=(len(names) - 0.4, -0.6), title=f"{one.conditions['steps']:,} steps, {data}")
+        axis.grid(alpha=0.2, axis="x")
+    axes[-1].set_xlabel("PSNR-Y against the plain student [dB]: orange is better, blue worse, grey cannot be told")
+    axes[-1].set_xlim(-0.3, 0.3)
+    return figure
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on vid4": lambda: shipped_table("shipped_vid4"),
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
@@ -124,7 +155,7 @@ def texts() -> list[Path]:
 
 
 def main(check: bool = False) -> None:
-    """Write the tables into the texts.
+    """Write the tables into the texts, and draw them.
 
     Args:
         check: write nothing; exit status 1 where a text says something else than the scores do.
@@ -137,6 +168,8 @@ def main(check: bool = False) -> None:
             stale.append(str(path.relative_to(ROOT)))
             if not check:
                 path.write_text(after, encoding="utf-8")
+    if not check:
+        forest().savefig(SCORES / "forest.png", dpi=110, facecolor="white", metadata={"Software": None})
     if check and stale:
         sys.exit(f"not what the stored scores say: {', '.join(stale)}; run python tools/figures.py")
 

@@ -115,9 +115,10 @@ READ_PICTURES = frozenset({"output", "frequency", "frame_difference", "where_bet
 class Distillation:
     """What the student learns from the teacher, besides the ground truth. Ignored where there is no teacher."""
 
-    spatial_weight: float = 0.001
-    """lambda 1: weight of the distance of the attention maps; 0 switches it off. The default did no harm: it pulls with
-    a fiftieth of the reconstruction's gradient, and gained nothing measurable (docs/experiment.md)."""
+    spatial_weight: float = 0.01
+    """lambda 1: weight of the distance of the attention maps; 0 switches it off. At this weight it pulls with a seventh
+    to a quarter of the reconstruction's gradient and helped; a tenth of it did nothing measurable, ten times it hurt
+    (docs/experiment.md)."""
     temporal_weight: float = 0.03
     """lambda 2: weight of the distance of the memory cells; 0 switches it off. A first guess: one short run only."""
     tap: Tap = "hr"

@@ -107,12 +107,12 @@ def test_experiments_are_not_mixed(tmp_path):
 
 def test_the_page_says_what_was_and_was_not_run(results):
     told = page(results)
-    assert "| SD | 24.16 ± 0.110 | +0.060 [+0.035, +0.085] | 3 | 12% | better | 0.7000 ± 0.0000 |" in told
-    assert "| output L1 | 24.10 ± 0.200 | +0.000 [-0.248, +0.248] | 3 | 0% | no measurable gain |" in told
+    assert "| SD, weight 0.001 | 24.16 ± 0.110 | +0.060 [+0.035, +0.085] | 3 | 12% | better | 0.7000 ± 0.0000 |" in told
+    assert "| output L1, weight 0.5 | 24.10 ± 0.200 | +0.000 [-0.248, +0.248] | 3 | 0% | no measurable gain |" in told
     assert "| bicubic | 23.80 |" in told
     missing = told.rpartition("Not run: ")[2].removesuffix(".").split("; ")
-    assert {"TD", "SD + TD"} < set(missing)
-    assert not {"SD", "output L1", "plain: no teacher"} & set(missing)
+    assert {"TD, weight 0.03", "SD, weight 0.001, + TD, weight 0.03"} < set(missing)
+    assert not {"SD, weight 0.001", "output L1, weight 0.5", "plain: no teacher"} & set(missing)
 
 
 @pytest.mark.parametrize("name", ROWS)

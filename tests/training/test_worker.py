@@ -127,7 +127,7 @@ def test_every_step_is_logged_with_its_terms(whole):
         assert row["seconds"] > 0
     assert rows[0]["learning_rate"] == pytest.approx(4e-4)
     assert rows[-1]["learning_rate"] == pytest.approx(1e-6)
-    assert [row["weights"]["spatial"] for row in rows[:5]] == pytest.approx([0.00025, 0.0005, 0.00075, 0.001, 0.001])
+    assert [row["weights"]["spatial"] for row in rows[:5]] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01])
 
 
 def test_snapshots_show_the_student_beside_the_rest(whole):
