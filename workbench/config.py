@@ -120,7 +120,8 @@ class Distillation:
     to a quarter of the reconstruction's gradient and helped; a tenth of it did nothing measurable, ten times it hurt
     (docs/experiment.md)."""
     temporal_weight: float = 0.03
-    """lambda 2: weight of the distance of the memory cells; 0 switches it off. A first guess: one short run only."""
+    """lambda 2: weight of the distance of the memory cells; 0 switches it off. A first guess that did no harm:
+    neither it nor ten times as much gained anything measurable at full length (docs/experiment.md)."""
     tap: Tap = "hr"
     """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
     spatial_features: SpatialFeatures = "sr"
