@@ -45,8 +45,8 @@ def _temporal(weight: float = 0.03, **settings: Any) -> dict[str, Any]:
 
 _ROWS = (
     Row("plain", "plain: no teacher", taught=False),
-    Row("sd", "SD, weight 0.001", _spatial()),
     Row("sd_small", "SD, weight 0.0001", _spatial(0.0001)),
+    Row("sd", "SD, weight 0.001", _spatial()),
     Row("sd_large", "SD, weight 0.01", _spatial(0.01)),
     Row("sd_huge", "SD, weight 0.1", _spatial(0.1)),
     Row("sd_sum_abs", "SD, equation 1", _spatial(mapping="sum_abs")),
@@ -56,8 +56,8 @@ _ROWS = (
     Row("sd_low", "SD on F^LR", _spatial(spatial_features="lr")),
     Row("sd_constant", "SD, no warm-up", _spatial(schedule="constant")),
     Row("sd_decay", "SD, falling to zero", _spatial(schedule="decay")),
-    Row("td", "TD, weight 0.03", _temporal()),
     Row("td_small", "TD, weight 0.003", _temporal(0.003)),
+    Row("td", "TD, weight 0.03", _temporal()),
     Row("td_large", "TD, weight 0.3", _temporal(0.3)),
     Row("td_huge", "TD, weight 3", _temporal(3.0)),
     Row("td_trained", "TD, ConvLSTM trained jointly", _temporal(memory="trained")),
