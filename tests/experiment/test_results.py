@@ -1,12 +1,14 @@
 """Scores over seeds, and what may be said of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from workbench.errors import ConfigError, FolderError
+from workbench.experiment import perform
 from workbench.experiment.report import page, verdict
 from workbench.experiment.reproduce import prediction
 from workbench.experiment.results import Results, gap_closed, paired, same_conditions
@@ -142,3 +144,17 @@ def test_rows_share_what_the_teacher_says_where_they_ask_the_same():
         config = config_of(row, shared, 0)
         full = filling(config).distillation
         assert (full.spatial_weight, full.temporal_weight, full.mapping) == (1, 1, config.distillation.mapping)
+
+
+@pytest.mark.parametrize(("references", "scored"), [(True, 2), (False, 0)])
+def test_bicubic_and_the_teacher_are_scored_where_they_are_asked_for(tmp_path, monkeypatch, references, scored):
+    """To reproduce one row they are not needed, and the teacher takes minutes."""
+    asked = []
+    monkeypatch.setattr(perform, "sets_of", lambda *_: {"validation": None})
+    monkeypatch.setattr(perform, "conditions", lambda _: {"steps": 1})
+    monkeypatch.setattr(perform, "scores_of", lambda network, sets, **_: asked.append(sets) or {})
+    shared = base(
+        data="d", teacher="edvr_s", teacher_weights="pretrained:edvr_s", student="vespcn_s", steps=1, cache=""
+    )
+    perform.perform([], [], replace(shared, threads=1), tmp_path, references=references)
+    assert len(asked) == scored

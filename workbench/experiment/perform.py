@@ -117,6 +117,7 @@ def perform(
     *,
     vid4: Path | None = None,
     temporal: Collection[str] = (VALIDATION, VID4),
+    references: bool = True,
     told: Told = lambda _: None,
 ) -> Results:
     """Train and score what is missing, seed after seed, so that what is there at any moment can be compared.
@@ -132,6 +133,7 @@ def perform(
         vid4: the folder of Vid4; without it rows are scored on the validation split only.
         temporal: the sets on which also tOF, T-diff, warping error and profile distance are scored, which take longer
             than the rest.
+        references: whether bicubic and the teacher are scored, too; the teacher takes longer than all else of that.
         told: is told what is being done.
 
     Raises:
@@ -148,7 +150,7 @@ def perform(
         "teacher": lambda: load(teacher.weights),
     }.items():
         missing = {key: sets[key] for key in sets.keys() - results.references.get(name, {}).keys()}
-        if missing:
+        if missing and references:
             told(f"scoring {name}")
             results = _kept(path, wanted, {name: scores_of(make(), missing, temporal=temporal)})
     for seed in seeds:
