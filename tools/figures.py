@@ -117,7 +117,6 @@ def forest() -> Figure:
         axis.set(ylim=(len(names) - 0.4, -0.6), title=f"{one.conditions['steps']:,} steps, {data}")
         axis.grid(alpha=0.2, axis="x")
     axes[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, grey: cannot be told")
-    axes[-1].set_xlim(-0.3, 0.3)
     plt.close(figure)
     return figure
 

@@ -386,6 +386,15 @@ def test_a_signal_after_the_last_step_is_heard_by_who_does_several_runs(run, sma
         assert not wants_out(), "it is not heard again"
 
 
+def test_a_signal_is_heard_after_an_inner_watch_has_ended():
+    with polite_signals() as wants_out:
+        with polite_signals() as inner:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert wants_out()
+        assert not inner()
+
+
 # -- what goes wrong ------------------------------------------------------------------------------------------------
 
 

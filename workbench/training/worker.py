@@ -281,7 +281,7 @@ def polite_signals() -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: bool(asked)
     finally:
-        _WAITING.remove(asked)
+        _WAITING.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
 
