@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from memory import Footage
 
-from workbench.data.video import stream_video
-from workbench.data.writing import VideoWriter
+from workbench.data.video.read import stream_video
+from workbench.data.video.write import VideoWriter
 from workbench.models.weights import save
 from workbench.models.zoo import build
 

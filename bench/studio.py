@@ -41,7 +41,7 @@ import numpy as np
 from lens_speed import METHODS, renderer_mib, write
 
 from workbench.config import PRESETS
-from workbench.data.writing import VideoWriter
+from workbench.data.video.write import VideoWriter
 from workbench.runs import Run, request_stop, start_worker
 from workbench.training.worker import prepare_run
 

@@ -14,8 +14,8 @@ import torch
 from tests.films import encode, numbered, numbers, repeat, sound_packets, with_sound
 from tests.footage import save
 from workbench.data.ahead import ahead
-from workbench.data.timeline import timeline
-from workbench.data.video import read_clip, read_frames, read_video
+from workbench.data.video.read import read_clip, read_frames, read_video
+from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, ResultError, VideoError
 from workbench.inference import chunks, upscale
 from workbench.models.bicubic import Bicubic

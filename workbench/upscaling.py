@@ -21,9 +21,9 @@ import torch
 from workbench.amounts import in_bytes
 from workbench.config import Precision
 from workbench.data.ahead import WAITING, ahead
-from workbench.data.timeline import Timeline, timeline
-from workbench.data.video import stream_clip
-from workbench.data.writing import VideoWriter, open_writer
+from workbench.data.video.read import stream_clip
+from workbench.data.video.timeline import Timeline, timeline
+from workbench.data.video.write import VideoWriter, open_writer
 from workbench.errors import ConfigError, VideoError
 from workbench.inference import upscale_stream
 from workbench.models.exported import ExportedClips, ExportedWindows

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from workbench.data.video import read_video
+from workbench.data.video.read import read_video
 from workbench.runs import Run
 from workbench.scenes import read_scene
 from workbench.views.colours import DIVERGING, SEQUENTIAL

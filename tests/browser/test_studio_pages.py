@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.films import encode, numbered
 from workbench.config import changed
-from workbench.data.video import read_video
+from workbench.data.video.read import read_video
 from workbench.runs import Run, RunWriter, create_run
 
 pytestmark = pytest.mark.browser

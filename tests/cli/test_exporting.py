@@ -5,7 +5,7 @@ from tests.footage import save
 from workbench.cli import main
 from workbench.data.crops import make_pair
 from workbench.data.samples import sample
-from workbench.data.video import read_frames
+from workbench.data.video.read import read_frames
 
 pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")

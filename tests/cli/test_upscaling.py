@@ -4,8 +4,8 @@ import pytest
 from tests.films import encode, numbered
 from tests.footage import save
 from workbench.cli import main
-from workbench.data.timeline import timeline
-from workbench.data.video import read_frames
+from workbench.data.video.read import read_frames
+from workbench.data.video.timeline import timeline
 from workbench.inference import upscale
 from workbench.models.bicubic import Bicubic
 from workbench.models.weights import load

@@ -5,7 +5,7 @@ from PIL import Image
 from tests.specimens import moving_clip
 from workbench.data.clip_set import ClipEntry, ClipSet, Film, Held, Pictures, find_clips, header_size, odd_one_out
 from workbench.data.degrade import degrade
-from workbench.data.video import write_video
+from workbench.data.video.read import write_video
 from workbench.errors import DataError, UnknownNameError, VideoError
 
 FRAMES = moving_clip(5, 18, 26)

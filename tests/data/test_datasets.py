@@ -8,7 +8,7 @@ from tests.specimens import moving_clip
 from workbench.data.datasets import SETS, SPMCS11, SPMCS30, UDM10, VID4, Published, open_set
 from workbench.data.degrade import degrade
 from workbench.data.samples import sample
-from workbench.data.video import write_video
+from workbench.data.video.read import write_video
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
 HIGH = moving_clip(3, 40, 56)

@@ -21,7 +21,7 @@ from workbench.data.degraded import (
     recognise,
     write_note,
 )
-from workbench.data.pictures import read_frames
+from workbench.data.video.frame_folder import read_frames
 from workbench.errors import DataError, FolderError
 from workbench.tensors import to_float
 

@@ -11,8 +11,8 @@ from workbench.data import low_pictures
 from workbench.data.degrade import degrade
 from workbench.data.degraded import read_note
 from workbench.data.low_pictures import Written, write_low
-from workbench.data.pictures import picture_files, read_frames
-from workbench.data.video import read_video, write_video
+from workbench.data.video.frame_folder import picture_files, read_frames
+from workbench.data.video.read import read_video, write_video
 from workbench.errors import BusyError, ConfigError, DataError, UnknownNameError, VideoError
 
 FRAMES = moving_clip(5, 25, 34)

@@ -6,7 +6,7 @@ import pytest
 
 from workbench.data import samples as module
 from workbench.data.samples import sample, samples
-from workbench.data.video import read_video
+from workbench.data.video.read import read_video
 from workbench.errors import ConfigError, DataError, UnknownNameError
 
 

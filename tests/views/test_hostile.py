@@ -27,7 +27,7 @@ import pytest
 from PIL import Image
 
 from tests.films import encode, join, numbered
-from workbench.data.probe import Limits
+from workbench.data.video.inspect import Limits
 from workbench.errors import ConfigError, FolderError, VideoError, WorkbenchError
 from workbench.runs import create_run
 from workbench.scenes import read_scene

@@ -7,7 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from workbench.data.video import read_video
+from workbench.data.video.read import read_video
 from workbench.errors import FolderError
 from workbench.scenes import read_scene
 from workbench.views import serving

@@ -35,7 +35,7 @@ def estimate(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
 
 def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """A part of somebody's video, as several methods enlarge it, as a scene."""
-    from workbench.data.video import Video, read_video
+    from workbench.data.video.read import Video, read_video
     from workbench.evaluation.compare import compare
     from workbench.inference import choose_device
 

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.degrade import MIXING_COSTS, degrade
-from workbench.data.pictures import natural_order, picture_files, read_frames, stream_frames
-from workbench.data.video import read_video, stream_video
+from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, stream_frames
+from workbench.data.video.read import read_video, stream_video
 from workbench.errors import DataError, UnknownNameError, VideoError, unknown_name
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")

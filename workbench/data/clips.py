@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.samples import sample, samples
-from workbench.data.video import Video, read_clip
+from workbench.data.video.read import Video, read_clip
 from workbench.errors import ConfigError, DataError, unknown_name
 
 CROP_EXAMPLE = "'bigbuckbunny[0:96, :, 352:640]' (frames, rows, columns)"

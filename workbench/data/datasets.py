@@ -16,10 +16,10 @@ from pathlib import Path
 from workbench.data.clip_set import VIDEOS, ClipEntry, ClipSet, Film, Held
 from workbench.data.clips import load_clip
 from workbench.data.folders import clip_folders, find_low, list_some, look_over, with_low
-from workbench.data.pictures import natural_order
 from workbench.data.reds import reds, reds4, reds_val
-from workbench.data.timeline import timeline
-from workbench.data.video import read_video
+from workbench.data.video.frame_folder import natural_order
+from workbench.data.video.read import read_video
+from workbench.data.video.timeline import timeline
 from workbench.data.vimeo import septuplets, vimeo90k
 from workbench.errors import ConfigError, DataError, VideoError, unknown_name
 

@@ -14,7 +14,7 @@ import numpy as np
 from workbench.data.clip_set import ClipEntry, ClipSet, Pictures, header_size, odd_one_out
 from workbench.data.degrade import DEGRADATIONS, find_degradation
 from workbench.data.degraded import Note, claimed, read_note, recognise
-from workbench.data.pictures import natural_order, picture_files
+from workbench.data.video.frame_folder import natural_order, picture_files
 from workbench.errors import DataError
 
 TRUTH = ("truth", "GT", "gt", "hr", "HR")

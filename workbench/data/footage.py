@@ -13,8 +13,8 @@ from pathlib import Path
 from workbench.data.clip_set import Film, Pictures, find_clips
 from workbench.data.prepared import VIMEO_SIZE, Settings, Split, sha256_of
 from workbench.data.scene_cuts import Window
-from workbench.data.timeline import timeline
-from workbench.data.video import natural_order
+from workbench.data.video.read import natural_order
+from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, DataError, unknown_name
 
 EVERY_SCALE = lcm(2, 3, 4)

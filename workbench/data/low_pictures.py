@@ -16,7 +16,7 @@ from PIL import Image
 from workbench.data.clip_set import Film, Pictures, find_clips, header_size, odd_one_out
 from workbench.data.degrade import CHUNK_FRAMES, degrade, find_degradation
 from workbench.data.degraded import Note, note_of, read_note, write_note
-from workbench.data.pictures import picture_files
+from workbench.data.video.frame_folder import picture_files
 from workbench.errors import BusyError, DataError
 
 

@@ -269,7 +269,7 @@ def inside(path: str) -> str:
 def sha256_of(path: Path) -> str:
     """Checksum of a file, or of a folder of pictures: of their names and checksums in natural order."""
     if path.is_dir():
-        from workbench.data.video import picture_files
+        from workbench.data.video.read import picture_files
 
         lines = (f"{sha256_of(file)}  {file.name}\n" for file in picture_files(path))
         return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -18,7 +18,7 @@ from typing import Literal
 
 from workbench.data.clip_set import ClipSet
 from workbench.data.folders import find_low, list_some, look_over, with_low
-from workbench.data.pictures import picture_files
+from workbench.data.video.frame_folder import picture_files
 from workbench.errors import DataError, unknown_name
 
 TRAINING, VALIDATION = range(240), range(240, 270)

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workbench.data.video import Video, stream_video
+from workbench.data.video.read import Video, stream_video
 from workbench.errors import ConfigError, DataError, unknown_name
 
 SHRINK = 2

@@ -14,7 +14,7 @@ import torch
 from workbench.data.clips import load_clip
 from workbench.data.crops import make_pair
 from workbench.data.samples import samples
-from workbench.data.video import Video
+from workbench.data.video.read import Video
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name

@@ -19,7 +19,7 @@ import torch
 from workbench.data.clip_set import ClipEntry, ClipSet
 from workbench.data.datasets import open_set
 from workbench.data.degrade import degrade
-from workbench.data.pictures import list_pictures, read_picture, size_of
+from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
 from workbench.evaluation.protocols import Protocol, find_protocol, middle
 from workbench.evaluation.scores import Report, metrics_of

@@ -24,7 +24,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from workbench.data.writing import VideoWriter
+from workbench.data.video.write import VideoWriter
 from workbench.errors import FolderError, WorkbenchError
 from workbench.runs import Run
 from workbench.scenes import NAME, Scene, read_scene

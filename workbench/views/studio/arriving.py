@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from workbench.data.writing import VideoWriter
+from workbench.data.video.write import VideoWriter
 from workbench.errors import FolderError, VideoError, WorkbenchError
 from workbench.scenes import Scene
 from workbench.views.facts import scores_json

@@ -24,8 +24,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from workbench.data.probe import Info, Limits, probe
-from workbench.data.video import read_video
+from workbench.data.video.inspect import Info, Limits, probe
+from workbench.data.video.read import read_video
 from workbench.errors import BusyError, ConfigError, FolderError, VideoError
 from workbench.scenes import Scene, list_scenes, read_scene
 from workbench.views.studio.owners import Owners

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from av.error import FFmpegError
 
-from workbench.data.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
-from workbench.data.pictures import list_pictures
+from workbench.data.video.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
+from workbench.data.video.frame_folder import list_pictures
 from workbench.errors import VideoError
 
 REORDER = 32
@@ -81,7 +81,7 @@ def timeline(path: str | os.PathLike[str]) -> Timeline:
     """Count the frames of a clip and note when each is shown, without decoding any.
 
     A file is read once from end to end; memory is 8 bytes a frame. A folder of pictures plays at
-    :data:`~workbench.data.container.UNSTATED_FPS`.
+    :data:`~workbench.data.video.container.UNSTATED_FPS`.
 
     Args:
         path: MP4, MOV, MKV, WebM or AVI, or a folder of pictures.

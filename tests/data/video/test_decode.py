@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from tests.films import encode, join, numbered, numbers, repeat
-from workbench.data.timeline import timeline
-from workbench.data.video import NEAR, read_video
+from workbench.data.video.read import NEAR, read_video
+from workbench.data.video.timeline import timeline
 from workbench.errors import VideoError
 
 # Far into a film
@@ -153,8 +153,8 @@ def test_a_frame_that_grows_beyond_measure_is_not_decoded(tmp_path):
 TWO_HOURS = 7200
 MEMORY = """
 import re, sys
-from workbench.data.timeline import timeline
-from workbench.data.video import read_video
+from workbench.data.video.timeline import timeline
+from workbench.data.video.read import read_video
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from tests.films import encode, numbered
-from workbench.data.container import opened
-from workbench.data.decoding import Decoding
-from workbench.data.timeline import REORDER, scan, timeline
+from workbench.data.video.container import opened
+from workbench.data.video.decode import Decoding
+from workbench.data.video.timeline import REORDER, scan, timeline
 from workbench.errors import VideoError
 
 

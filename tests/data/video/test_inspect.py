@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from tests.films import encode, join, numbered, picture, with_sound
-from workbench.data.probe import Info, Limits, probe
-from workbench.data.video import read_video
+from workbench.data.video.inspect import Info, Limits, probe
+from workbench.data.video.read import read_video
 from workbench.errors import VideoError
 
 # What is taken

@@ -15,9 +15,9 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.colour import display_matrix, is_full_range, matrix_of
-from workbench.data.container import open_container, reason, video_of
-from workbench.data.timeline import Timeline, scan
+from workbench.data.video.color import display_matrix, is_full_range, matrix_of
+from workbench.data.video.container import open_container, reason, video_of
+from workbench.data.video.timeline import Timeline, scan
 from workbench.errors import VideoError
 
 DECODERS = (

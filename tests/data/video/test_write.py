@@ -10,11 +10,11 @@ import pytest
 from PIL import Image
 
 from tests.films import numbered, numbers, sound_packets, with_sound
-from workbench.data import writing
-from workbench.data.pictures import read_frames
-from workbench.data.timeline import timeline
-from workbench.data.video import read_video
-from workbench.data.writing import PictureWriter, VideoWriter, open_writer, write_video
+from workbench.data.video import write as writing
+from workbench.data.video.frame_folder import read_frames
+from workbench.data.video.read import read_video
+from workbench.data.video.timeline import timeline
+from workbench.data.video.write import PictureWriter, VideoWriter, open_writer, write_video
 from workbench.errors import ShapeError, VideoError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (5, 35, 61, 3), dtype=np.uint8)
@@ -296,7 +296,7 @@ def test_a_read_only_folder(tmp_path, kind):
 FULL = """
 import os, resource, signal, sys
 import numpy as np
-from workbench.data.writing import open_writer
+from workbench.data.video.write import open_writer
 from workbench.errors import VideoError
 
 noise = np.random.default_rng(0).integers(0, 256, (12, 48, 64, 3), dtype=np.uint8)
@@ -343,7 +343,7 @@ def test_a_disk_that_fills_at_the_last_moment(tmp_path, monkeypatch, kind):
 KILLED = """
 import sys, time
 import numpy as np
-from workbench.data.writing import open_writer
+from workbench.data.video.write import open_writer
 
 with open_writer(sys.argv[1], fps=25) as writer:
     for number in range(1000):

@@ -9,10 +9,9 @@ import pytest
 from PIL import Image
 
 from tests.films import encode, number_of, numbered, numbers, repeat
-from workbench.data.decoding import Decoding
 from workbench.data.samples import sample
-from workbench.data.timeline import timeline
-from workbench.data.video import (
+from workbench.data.video.decode import Decoding
+from workbench.data.video.read import (
     FOLDER_FPS,
     Video,
     read_clip,
@@ -22,6 +21,7 @@ from workbench.data.video import (
     stream_video,
     write_video,
 )
+from workbench.data.video.timeline import timeline
 from workbench.errors import ShapeError, VideoError
 
 
@@ -95,8 +95,8 @@ def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix):
 
 STREAMED = """
 import gc, re, sys
-from workbench.data.video import stream_video
-from workbench.data.writing import VideoWriter
+from workbench.data.video.read import stream_video
+from workbench.data.video.write import VideoWriter
 
 gc.disable()  # no frame shall wait for it
 with VideoWriter(sys.argv[2], fps=25) as writer:
@@ -231,7 +231,7 @@ def test_a_video_has_frames_and_a_rate():
 
 
 def test_reading_video_needs_no_torch():
-    modules = "workbench.data.video, workbench.data.probe, workbench.data.samples"
+    modules = "workbench.data.video.read, workbench.data.video.inspect, workbench.data.samples"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.films import numbered, numbers
-from workbench.data.pictures import natural_order, picture_files, read_frames, read_picture, stream_frames
+from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, read_picture, stream_frames
 from workbench.errors import VideoError
 
 GREY = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))

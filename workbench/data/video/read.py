@@ -1,8 +1,8 @@
 """Video in: files and folders of pictures become 8-bit frames, all at once or one after the other.
 
-Everything here is uint8 RGB ``(T, H, W, 3)`` and torch-free. Files are opened by :mod:`workbench.data.container`,
-converted by :mod:`workbench.data.colour`; folders are read by :mod:`workbench.data.pictures`, and
-:mod:`workbench.data.writing` writes.
+Everything here is uint8 RGB ``(T, H, W, 3)`` and torch-free. Files are opened by :mod:`workbench.data.video.container`,
+converted by :mod:`workbench.data.video.color`; folders are read by :mod:`workbench.data.video.frame_folder`, and
+:mod:`workbench.data.video.write` writes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from workbench.data.colour import Converter, Matrix
-from workbench.data.container import UNSTATED_FPS, opened
-from workbench.data.decoding import Decoding
-from workbench.data.pictures import natural_order, picture_files, read_frames, size_of, stream_frames
-from workbench.data.timeline import Timeline, scan, timeline
-from workbench.data.writing import write_video
+from workbench.data.video.color import Converter, Matrix
+from workbench.data.video.container import UNSTATED_FPS, opened
+from workbench.data.video.decode import Decoding
+from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, size_of, stream_frames
+from workbench.data.video.timeline import Timeline, scan, timeline
+from workbench.data.video.write import write_video
 from workbench.errors import ShapeError, VideoError
 
 __all__ = [
@@ -109,12 +109,12 @@ def read_video(
     into a film decoding starts at the key frame before, which is found by reading the packets up to there.
 
     Args:
-        path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.colour`.
+        path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
         first: the first frame to return; frames count from 0.
         last: one past the last frame to return, as in a slice; the end of the file where left out. Frames that the
             file does not have are not missed, but there must be at least one.
         on_damage: for a file that is cut off or damaged: ``"raise"``, or ``"keep"`` the whole frames before the damage.
-        index: the :func:`~workbench.data.timeline.timeline` of the file, where several parts of it are read: the
+        index: the :func:`~workbench.data.video.timeline.timeline` of the file, where several parts of it are read: the
             packets are then not read again.
         assume_matrix: ``"bt601"``, ``"bt709"`` or ``"bt2020"`` for a file that does not say, instead of the usual rule.
 
@@ -174,7 +174,7 @@ def stream_clip(
     """The frames of a video file or of a folder of pictures, one after the other: uint8 RGB ``(H, W, 3)``.
 
     Arguments and errors as in :func:`stream_video` and :func:`stream_frames`. How many there are and how fast they play
-    is known beforehand from :func:`~workbench.data.timeline.timeline`, which takes either too.
+    is known beforehand from :func:`~workbench.data.video.timeline.timeline`, which takes either too.
     """
     if Path(path).is_dir():
         return stream_frames(path, first=first, last=last)

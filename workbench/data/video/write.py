@@ -29,9 +29,9 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
-from workbench.data.container import open_container, reason
-from workbench.data.pictures import size_of
-from workbench.data.sound import Sound
+from workbench.data.video.audio import Sound
+from workbench.data.video.container import open_container, reason
+from workbench.data.video.frame_folder import size_of
 from workbench.errors import ShapeError, VideoError
 
 TICKS = 90_000

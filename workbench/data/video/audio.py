@@ -8,7 +8,7 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.container import reason
+from workbench.data.video.container import reason
 from workbench.errors import VideoError
 
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
-from workbench.data.timeline import Timeline
+from workbench.data.video.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
+from workbench.data.video.timeline import Timeline
 
 
 class Decoding:

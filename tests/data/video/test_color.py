@@ -5,9 +5,9 @@ import pytest
 from av.video.frame import VideoFrame
 
 from tests.films import encode, numbered, picture
-from workbench.data.colour import is_full_range, matrix_of
-from workbench.data.decoding import Decoding
-from workbench.data.video import read_video
+from workbench.data.video.color import is_full_range, matrix_of
+from workbench.data.video.decode import Decoding
+from workbench.data.video.read import read_video
 from workbench.errors import VideoError
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}

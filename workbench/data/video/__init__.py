@@ -1,0 +1,1 @@
+"""Video files and folders of frames: reading, writing, colors, times, and what is known about a source."""
