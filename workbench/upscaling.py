@@ -1,18 +1,22 @@
-"""A film in, a larger film out: streamed, in bounded memory, whole or not at all.
+"""Upscaling of a whole video: streamed, in bounded memory, whole or not at all.
 
-Three things go on at once, each in a thread of its own: the film is read, a network works on it, the result is written.
-Between them wait a few frames and no more. A film whose end is damaged gives a film of the frames before the damage.
+Reading, the network and writing run at once, each in a thread of its own, with a few frames waiting between two of
+them. Every frame keeps its own presentation time from the reader to the writer. A video that is damaged gives the
+frames before the damage, or all that can be decoded.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import chain
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import psutil
@@ -21,9 +25,18 @@ import torch
 from workbench.amounts import in_bytes
 from workbench.config import Precision
 from workbench.data.ahead import WAITING, ahead
-from workbench.data.video.read import stream_clip
-from workbench.data.video.timeline import Timeline, timeline
-from workbench.data.video.write import VideoWriter, open_writer
+from workbench.data.video.inspect import describe_video
+from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoFile, stream_frames
+from workbench.data.video.timeline import timeline
+from workbench.data.video.timestamps import resample
+from workbench.data.video.transfer import TransferPlan, plan_transfer
+from workbench.data.video.write import (
+    FrameFolderWriter,
+    VideoWriter,
+    check_size,
+    coding_of,
+    is_folder_name,
+)
 from workbench.errors import ConfigError, VideoError
 from workbench.inference import upscale_stream
 from workbench.models.exported import ExportedClips, ExportedWindows
@@ -56,12 +69,12 @@ PICTURE_BYTES = 3 * (4 + 4 + 1 + 1)
 PRECISIONS: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Progress = Callable[[int, int], None]
-"""Told how many frames are written, and how many there should be."""
+"""Called with the number of frames that are done and the number of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How a film goes through a network.
+    """Division of a video for a network.
 
     Attributes:
         chunk_frames: frames a stretch; None leaves it to the stream.
@@ -80,18 +93,23 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What came of a film.
+    """Result of upscaling a video.
 
     Attributes:
-        path: what was written.
-        frames: how many it has.
-        expected: how many there should be, as far as the file that was read says.
-        width: of the result.
-        height: likewise.
-        seconds: it took, planning not counted.
-        fault: why there are fewer frames, or None.
-        peak_bytes: what the process has held at most since it started.
+        path: the output.
+        frames: number of frames in it.
+        expected: number of frames that the source promises; estimated from its length where it states none.
+        width: of the output.
+        height: of the output.
+        seconds: time it took, planning not included.
+        fault: reason why frames are missing, or None.
+        missing_seconds: start and end of each stretch that is missing; None is the source's beginning or end.
+        repeated: frames that a constant rate (``fps``) made repeat.
+        omitted: frames that a constant rate left out.
+        track_fault: reason why audio or subtitles end early, or None.
+        peak_bytes: memory that the process has used at most since it started.
         plan: how it was done.
+        transfer: what became of the source's properties.
     """
 
     path: Path
@@ -101,8 +119,13 @@ class Outcome:
     height: int
     seconds: float
     fault: str | None
+    missing_seconds: tuple[tuple[float | None, float | None], ...] = ()
+    repeated: int = 0
+    omitted: int = 0
+    track_fault: str | None = None
     peak_bytes: int
     plan: Plan
+    transfer: TransferPlan
 
     @property
     def fps(self) -> float:
@@ -111,8 +134,8 @@ class Outcome:
 
     @property
     def lossy(self) -> bool:
-        """An ``.mp4`` is for looking, never for measuring."""
-        return self.path.suffix.lower() == ".mp4"
+        """Whether the output is for viewing and not for measuring."""
+        return not is_folder_name(self.path) and not coding_of(self.path).rgb
 
 
 def upscale_file(
@@ -125,42 +148,53 @@ def upscale_file(
     plan: Plan | None = None,
     memory: int | None = None,
     planned_for: VideoSR | None = None,
-    sound: bool = True,
+    audio: bool = True,
+    fps: float | None = None,
+    on_damage: Literal["stop", "skip"] = "stop",
+    conversion: Conversion | None = None,
     replace: bool = False,
+    announce: Callable[[TransferPlan], None] | None = None,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Upscale a film.
+    """Upscale a video.
 
-    Networks of bounded reach make what they make of the whole film at once (see ``inference.upscale_stream``); others
-    get stretches with :data:`CONTEXT` frames around, which is not the same.
+    Networks with a bounded temporal radius give what they give for the whole video at once (see
+    ``inference.upscale_stream``); others get chunks with :data:`CONTEXT` frames around, which is not the same.
 
     Args:
-        source: a video file, or a folder of pictures.
-        target: ``.mp4`` (H.264, lossy), ``.webm`` (VP9, lossless), or a folder for PNG pictures.
-        network: any; an odd number of rows or columns is no matter.
-        device: where to compute; the network's own device where it is left out.
+        source: a video file, or a folder of frames.
+        target: ``.mp4`` or ``.mkv`` (H.264, lossy), ``.webm`` (VP9, lossless), or a folder for PNG files.
+        network: any; an odd number of rows or columns makes no difference.
+        device: where to compute; the network's own device where left out.
         precision: of the convolutions.
-        plan: how; whole pictures in stretches of up to 16 frames where neither this nor ``memory`` is given.
-        memory: bytes that the process may need at most; :func:`plan_memory` then makes the plan.
+        plan: how; whole frames in chunks of up to 16 where neither this nor ``memory`` is given.
+        memory: bytes that the process may use at most; :func:`plan_memory` then makes the plan.
         planned_for: the network whose memory is measured for that, where ``network`` itself cannot be.
-        sound: carry the sound over, packet by packet; nothing happens where there is none, or to a folder of pictures.
-        replace: overwrite a file that is there.
+        audio: copy the audio tracks, packet by packet.
+        fps: of a folder of frames: its rate, 25 where left out; of a video: resample the output to this constant rate.
+        on_damage: end before damage, or skip to the next key frame.
+        conversion: deinterlacing, HDR, background of transparent pixels.
+        replace: overwrite a file that exists.
+        announce: called before the first frame with what becomes of the source's properties.
         progress: called with every frame that is written.
 
     Returns:
-        What came of it. A film that is damaged after its first frames has a ``fault``, and what is written ends there.
+        What was written. A damaged video has a ``fault``.
 
     Raises:
-        VideoError: nothing can be read at all, or nothing written, or sound that the target cannot hold.
-        ConfigError: target and source are the same, the target is there already, or too little memory.
+        VideoError: nothing can be read at all, or nothing written, or the source needs a choice.
+        ConfigError: target and source are the same, the target exists, or too little memory.
         ResultError: the network returned NaN or infinite numbers.
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, replace=replace)
-    footage = _Footage(source)
-    frames = footage.frames()
+    footage = _Source(source, target, conversion or Conversion(), audio=audio, fps=fps, on_damage=on_damage)
+    if announce is not None:
+        announce(footage.transfer)
+    frames = footage.images()
     first = next(frames)
     height, width = first.shape[:2]
+    check_size(target, height * network.scale, width * network.scale)
     if device is not None:
         network.to(device)
     if plan is None:
@@ -178,85 +212,156 @@ def upscale_file(
         ):  # nothing else computes in this thread, so that the mode can leak nowhere
             yield from upscale_stream(runner, read, device=place, chunk_frames=plan.chunk_frames, context=CONTEXT)
 
-    carry = sound and source.is_file() and bool(target.suffix) and not target.is_dir()
-    began, written = time.perf_counter(), 0
-    with (
-        open_writer(target, fps=footage.index.fps, audio_from=source if carry else None) as writer,
-        closing(ahead(made())) as results,
-    ):
-        for written, frame in enumerate(results, 1):
-            if isinstance(writer, VideoWriter):
-                writer.write(frame, footage.shown_at(written - 1))
-            else:
-                writer.write(frame)
+    began = time.perf_counter()
+    with footage.open_writer() as writer, closing(ahead(made())) as results:
+        counted = _Counted(footage.timed(results))
+        written = 0
+        for written, (image, start, duration) in enumerate(footage.resampled(counted), 1):
+            writer.write(image, start, duration)
             if progress is not None:
-                progress(written, footage.expected)
-        if footage.fault and isinstance(writer, VideoWriter):
-            writer.end_sound(footage.ends_at(written))
+                progress(counted.number, max(len(footage.index), counted.number))
+        if footage.fault and on_damage == "stop" and isinstance(writer, VideoWriter):
+            writer.end_tracks(counted.end)
     return Outcome(
         path=target,
         frames=written,
-        expected=footage.expected,
+        expected=footage.promised,
         width=width * network.scale,
         height=height * network.scale,
         seconds=time.perf_counter() - began,
         fault=footage.fault,
+        missing_seconds=footage.missing_seconds,
+        repeated=max(written - counted.number, 0) if footage.constant else 0,
+        omitted=max(counted.number - written, 0) if footage.constant else 0,
+        track_fault=writer.track_fault if isinstance(writer, VideoWriter) else None,
         peak_bytes=peak_bytes(),
         plan=plan,
+        transfer=footage.transfer,
     )
 
 
 def _check_target(source: Path, target: Path, *, replace: bool) -> None:
     if target.resolve() == source.resolve():
-        raise ConfigError(f"{target}: that is what is read; give the result another name")
+        raise ConfigError(f"{target}: that is the source; give the output another name")
     if target.is_file() and not replace:
-        raise ConfigError(f"{target}: there is something already; name another, or say that it may be replaced")
+        raise ConfigError(f"{target}: exists already; name another, or allow it to be replaced (--replace)")
+    if not is_folder_name(target):
+        coding_of(target)
 
 
-class _Footage:
-    """What is read: its frames as far as they go, and why they go no further.
+class _Counted:
+    """Frames on their way, with their number and the end of the last one."""
+
+    def __init__(self, frames: Iterator[TimedFrame]) -> None:
+        self._frames = frames
+        self.number, self.end = 0, Fraction(0)
+
+    def __iter__(self) -> Iterator[TimedFrame]:
+        for frame in self._frames:
+            self.number += 1
+            self.end = frame.start + frame.duration
+            yield frame
+
+
+class _Source:
+    """A source on its way through a network: its frames, their times, and its properties for the writer.
 
     Attributes:
-        index: when its frames are shown.
-        expected: how many there should be.
-        fault: why there were fewer; None until the end has been reached.
+        index: timestamps of its frames.
+        transfer: what becomes of its properties.
+        promised: number of frames by its header.
+        constant: the rate to which the output is resampled, or None.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.index: Timeline = timeline(path)
-        self.expected = len(self.index)
-        self.fault: str | None = None
-        even = path.is_dir() or self.index.constant or not self.index.exact
-        self._times = None if even else self.index.times_seconds
+    def __init__(
+        self, path: Path, target: Path, conversion: Conversion, *, audio: bool, fps: float | None, on_damage: str
+    ) -> None:
+        if fps is not None and not 0 < fps <= 1000:
+            raise ConfigError(f"fps: want a number above 0 and up to 1000, got {fps}")
+        self._path, self._target = path, target
+        self._times: deque[tuple[Fraction, Fraction]] = deque()
+        self._fault: str | None = None
+        self.index = timeline(path)
+        self.promised = self.index.promised or len(self.index)
+        rate = None if fps is None else Fraction(fps).limit_denominator(1001)
+        self._file: VideoFile | None = None
+        self.constant: Fraction | None = None
+        if path.is_dir():
+            self._rate, self._background = rate or Fraction(FOLDER_FPS), conversion.background
+            self.transfer = TransferPlan()
+        else:
+            info = describe_video(path, self.index)
+            self.constant = rate
+            self.transfer = plan_transfer(path, info, target, conversion, audio=audio, fps=fps)
+            self._file = VideoFile(path, on_damage="skip" if on_damage == "skip" else "keep", conversion=conversion)
 
-    def frames(self) -> Iterator[np.ndarray]:
-        """Every frame up to the end or to the damage; with not a single one it is an error."""
-        read = 0
+    @property
+    def fault(self) -> str | None:
+        """Reason why frames are missing; None until the end has been reached."""
+        return self._fault
+
+    @property
+    def missing_seconds(self) -> tuple[tuple[float | None, float | None], ...]:
+        """Stretches that damage took."""
+        return tuple(self._file.missing_seconds) if self._file and self._fault else ()
+
+    def images(self) -> Iterator[np.ndarray]:
+        """Yield every frame up to the end or to the damage; with not a single one it is an error."""
+        number = 0
         try:
-            for picture in stream_clip(self._path, on_damage="keep"):
-                yield picture
-                read += 1
+            for number, frame in enumerate(self._frames(), 1):
+                self._times.append((frame.start, frame.duration))
+                yield frame.image
         except VideoError as error:
-            if not read:
+            if not number:
                 raise
-            self.fault = str(error)
-        if self.fault is None and read < self.expected:
-            self.fault = f"{self._path}: {self.index.fault or 'damaged'} behind frame {read - 1}, counted from 0"
-        elif self.fault is None and self.index.fault:
-            self.fault = f"{self._path}: {self.index.fault}"
+            self._fault = str(error)
+            return
+        if self._file is None:
+            return
+        fault = self._file.fault or self.index.fault
+        if fault is None and number + self._skipped < len(self.index):
+            fault = f"{len(self.index) - number - self._skipped} frames could not be decoded"
+        if fault is not None:
+            self._fault = f"{self._path}: {fault}"
 
-    def shown_at(self, number: int) -> float | None:
-        """Seconds at which a frame is shown; None where they follow one another evenly."""
-        if self._times is None:
-            return None
-        beyond = number - len(self._times) + 1
-        return float(self._times[min(number, len(self._times) - 1)]) + max(beyond, 0) / self.index.fps
+    def _frames(self) -> Iterator[TimedFrame]:
+        """Yield frames; note how many before the first one the decoder left out."""
+        self._skipped = 0
+        if self._file is None:
+            for number, image in enumerate(stream_frames(self._path, background=self._background)):
+                yield TimedFrame(image, number / self._rate, 1 / self._rate)
+            return
+        for number, frame in enumerate(self._file.frames()):
+            if number == 0 and self.index.exact:
+                ticks = self._file.ticks_of(frame.start)
+                self._skipped = int(np.searchsorted(self.index.ticks, ticks))
+            yield frame if frame.start >= 0 else frame._replace(start=Fraction(0))
 
-    def ends_at(self, frames: int) -> float:
-        """Seconds at which the first so many frames are over."""
-        shown = self.shown_at(frames)
-        return frames / self.index.fps if shown is None else shown
+    def timed(self, images: Iterator[np.ndarray]) -> Iterator[TimedFrame]:
+        """Give the results of the network, one for every frame in order, the times of their frames."""
+        for image in images:
+            yield TimedFrame(image, *self._times.popleft())
+
+    def resampled(self, frames: _Counted) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+        """Resample to a constant rate where one was asked for."""
+        return iter(frames) if self.constant is None else resample(frames, self.constant)
+
+    def open_writer(self) -> VideoWriter | FrameFolderWriter:
+        """Open the output."""
+        if is_folder_name(self._target):
+            names = frame_names(self._path) if self._path.is_dir() else ()
+            return FrameFolderWriter(self._target, names=names, timestamps=self._file is not None)
+        rate = self.constant or (self._rate if self._file is None else self.index.fps)
+        return VideoWriter(
+            self._target,
+            fps=rate,
+            tracks_from=None if self._file is None else self._path,
+            tracks=self.transfer.tracks,
+            time_base=1 / rate if self._file is None or self.constant else self.index.time_base,
+            pixel_aspect=self.transfer.pixel_aspect,
+            color=self.transfer.color,
+        )
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

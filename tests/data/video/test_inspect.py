@@ -184,7 +184,7 @@ REFUSED = {
     "APNG": (gif("PNG"), "a picture, not a video"),
     "animated WebP": (gif("WEBP"), "a picture, not a video"),
     "archive": (b"PK\x03\x04" + bytes(100), "a document or an archive"),
-    "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "not a video"),
+    "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "an MPEG transport stream"),
 }
 
 

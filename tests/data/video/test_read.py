@@ -13,6 +13,7 @@ from workbench.data.samples import sample
 from workbench.data.video.decode import Decoding
 from workbench.data.video.read import (
     FOLDER_FPS,
+    Conversion,
     Video,
     read_clip,
     read_frames,
@@ -187,10 +188,11 @@ def sound_only(path, cover=False):
 
 def test_an_unknown_wish(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(2))
-    with pytest.raises(VideoError, match="want 'raise' or 'keep', got 'skip'"):
-        read_video(path, on_damage="skip")
-    with pytest.raises(VideoError, match="want bt601, bt709 or bt2020, got 'bt470'"):
-        read_video(path, assume_matrix="bt470")
+    with pytest.raises(VideoError, match=r"on_damage: .* got 'drop'"):
+        read_video(path, on_damage="drop")
+    for name, value in (("assume_matrix", "bt470"), ("deinterlace", "yes"), ("hdr", "sdr")):
+        with pytest.raises(VideoError, match=rf"{name}: .* got '{value}'"):
+            Conversion(**{name: value})
 
 
 # Clips, from files and folders alike

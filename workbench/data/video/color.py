@@ -1,23 +1,63 @@
-"""From a decoded frame to upright 8-bit RGB.
+"""Conversion of a decoded frame to upright 8-bit RGB.
 
 Y'CbCr becomes RGB by the matrix and the range that the frame states. Where it states no matrix, the usual rule of
-players holds: BT.709 for a picture at least 1280 wide or more than 576 high, BT.601 below that. Where it states no
-range, 16 to 235 holds (0 to 255 for grey). More than 8 bits are rounded, not dithered. A level is within 0.51 of its
+players holds: BT.709 for frames at least 1280 wide or more than 576 high, BT.601 below that. Where it states no
+range, 16 to 235 holds (0 to 255 for gray). More than 8 bits are rounded, not dithered. A level is within 0.51 of its
 exact value (1.3 for more than 8 bits at full range). Chroma that was stored smaller is interpolated linearly, from
-where H.264 and HEVC say it lies. An alpha channel is dropped. The transfer curve is left alone: an HDR film looks flat.
+the position that H.264 and HEVC define. HDR is mapped to SDR by default (:mod:`workbench.data.video.hdr`); every other
+transfer curve is left alone. Transparent pixels need a background color.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from workbench.data.video.deinterlace import Deinterlace
+from workbench.data.video.hdr import TRANSFERS, HdrMode, ToneMapper
 from workbench.errors import VideoError
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
+MATRIX_NAMES: tuple[str, ...] = ("bt601", "bt709", "bt2020")
+Color = tuple[int, int, int]
+"""8-bit red, green and blue."""
+
+BT2020_PRIMARIES = 9
+"""Number of the primaries of BT.2020 in ITU-T H.273, table 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """Choices that a conversion to progressive, opaque 8-bit RGB has to make.
+
+    Attributes:
+        deinterlace: frames that bwdif makes progressive: those flagged as interlaced (``"auto"``), all, or none.
+        hdr: PQ and HLG are mapped to SDR (``"tonemap"``), left as code values (``"keep"``) or refused.
+        background: color behind transparent pixels; without one a transparent pixel is an error.
+        assume_matrix: matrix for a file that states none, instead of the usual rule.
+    """
+
+    deinterlace: Deinterlace = "auto"
+    hdr: HdrMode = "tonemap"
+    background: Color | None = None
+    assume_matrix: Matrix | None = None
+
+    def __post_init__(self) -> None:
+        choices = {
+            "deinterlace": ("auto", "on", "off"),
+            "hdr": ("tonemap", "keep", "refuse"),
+            "assume_matrix": (None, *MATRIX_NAMES),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                wanted = ", ".join(str(value) for value in allowed if value)
+                raise VideoError(f"{name}: want {wanted}, got {getattr(self, name)!r}")
+
 
 _MATRICES: dict[int, tuple[str, Colorspace]] = {
     1: ("bt709", Colorspace.ITU709),
@@ -35,14 +75,14 @@ _UNSTATED = (0, 2, 3)
 """H.273's numbers for "RGB" (which says nothing of a frame that is Y'CbCr), "unspecified" and "reserved"."""
 
 _STRETCH = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
-"""16 to 235 becomes 0 to 255, for grey alone: FFmpeg takes it for full range whatever it states."""
+"""16 to 235 becomes 0 to 255, for gray alone: FFmpeg treats it as full range whatever it states."""
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
 """Without the last two FFmpeg takes a shortcut that is up to 2.9 levels off, and darker on average."""
 
 
 def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
-    """The name of the matrix by which a frame becomes RGB; ``"rgb"`` and ``"grey"`` need none.
+    """Return the name of the matrix by which a frame becomes RGB; ``"rgb"`` and ``"gray"`` need none.
 
     Args:
         frame: a decoded frame.
@@ -54,7 +94,7 @@ def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
     if frame.format.is_rgb:
         return "rgb"
     if len(frame.format.components) < 3:
-        return "grey"
+        return "gray"
     if frame.colorspace in _UNSTATED:
         return assumed or ("bt709" if frame.width >= 1280 or frame.height > 576 else "bt601")
     if frame.colorspace not in _MATRICES:
@@ -63,16 +103,16 @@ def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
 
 
 def is_full_range(frame: Any) -> bool:
-    """Black is 0 and white 255 (at 8 bits), instead of 16 and 235; so are RGB and, where nothing is stated, grey."""
+    """Return whether black is 0 and white 255 (at 8 bits) and not 16 and 235; RGB and unmarked gray are such."""
     if frame.color_range in (ColorRange.MPEG, ColorRange.JPEG):
         return frame.color_range == ColorRange.JPEG
     return frame.format.is_rgb or len(frame.format.components) < 3 or frame.format.name.startswith("yuvj")
 
 
 def display_matrix(frame: Any) -> np.ndarray:
-    """How the stored picture is to be shown: ``[[a, b], [c, d]]`` takes (x, y) to (ax + cy, bx + dy).
+    """Return how the stored frame is to be shown: ``[[a, b], [c, d]]`` takes (x, y) to (ax + cy, bx + dy).
 
-    Phones store pictures as the sensor lies, with such a note.
+    Phones store frames in the orientation of the sensor and add such a matrix.
 
     Raises:
         VideoError: neither a quarter turn, nor mirrored, nor both.
@@ -88,24 +128,22 @@ def display_matrix(frame: Any) -> np.ndarray:
 
 
 class Converter:
-    """Turns the frames of one film into upright RGB, one after the other.
+    """Converts the frames of one video to upright RGB, one after the other.
 
     Args:
-        assumed: the matrix where a frame states none, instead of the usual rule.
+        conversion: the choices.
     """
 
-    def __init__(self, assumed: Matrix | None = None) -> None:
-        if assumed is not None and assumed not in _BY_NAME:
-            raise VideoError(f"assume_matrix: want bt601, bt709 or bt2020, got {assumed!r}")
-        self._assumed: Matrix | None = assumed
+    def __init__(self, conversion: Conversion | None = None) -> None:
+        self._choices = conversion or Conversion()
         self._reformatter = VideoReformatter()
         self._orientations: dict[int, np.ndarray] = {}
 
     def __call__(self, frame: Any) -> np.ndarray:
-        """Uint8 RGB ``(H, W, 3)``.
+        """Return uint8 RGB ``(H, W, 3)``.
 
         Raises:
-            VideoError: colours or a position that cannot be converted; the message does not name the file.
+            VideoError: colors, transparency or a rotation that cannot be converted; the message does not name the file.
         """
         return upright(self._rgb(frame), self.orientation(frame))
 
@@ -119,20 +157,68 @@ class Converter:
         return self._orientations[frame.rotation]
 
     def _rgb(self, frame: Any) -> np.ndarray:
-        name, full, settings = matrix_of(frame, self._assumed), is_full_range(frame), {}
+        name, full = matrix_of(frame, self._choices.assume_matrix), is_full_range(frame)
+        if transfer := transfer_of(frame):
+            if self._choices.hdr == "refuse":
+                raise VideoError(f"HDR ({transfer}); choose hdr='tonemap' or 'keep' (--hdr tonemap)")
+            if self._choices.hdr == "tonemap":
+                return _tone_mapper(transfer, frame.color_primaries)(self._converted(frame, "rgb48le", name, full))
+        if has_alpha(frame.format):
+            return compose(self._converted(frame, "rgba", name, full), self._choices.background)
+        rgb = self._converted(frame, "rgb24", name, full)
+        return _STRETCH[rgb] if name == "gray" and not full else rgb
+
+    def _converted(self, frame: Any, pixels: str, name: str, full: bool) -> np.ndarray:
+        settings = {}
         if name in _BY_NAME:
             settings = {
                 "src_colorspace": _BY_NAME[name],
                 "src_color_range": ColorRange.JPEG if full else ColorRange.MPEG,
                 "dst_color_range": ColorRange.JPEG,
             }
-        converted = self._reformatter.reformat(frame, format="rgb24", interpolation=_EXACT, threads=1, **settings)
-        rgb: np.ndarray = converted.to_ndarray()
-        return _STRETCH[rgb] if name == "grey" and not full else rgb
+        converted = self._reformatter.reformat(frame, format=pixels, interpolation=_EXACT, threads=1, **settings)
+        return converted.to_ndarray()
 
 
-def upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Turn and mirror a picture ``(H, W, 3)`` as its display matrix says.
+def transfer_of(frame: Any) -> str | None:
+    """Return ``"PQ"`` or ``"HLG"`` for a frame (or codec context) that is HDR, else None."""
+    return TRANSFERS.get(int(frame.color_trc))
+
+
+def has_alpha(pixels: Any) -> bool:
+    """Return whether a pixel format of PyAV has an alpha channel."""
+    return any(component.is_alpha for component in pixels.components)
+
+
+def compose(rgba: np.ndarray, background: Color | None) -> np.ndarray:
+    """Put a frame ``(H, W, 4)`` with straight alpha in front of a color: ``round(a * c + (1 - a) * background)``.
+
+    Raises:
+        VideoError: a pixel is transparent and there is no background.
+
+    Example:
+        >>> compose(np.array([[[200, 0, 0, 51]]], np.uint8), (0, 0, 255)).tolist()
+        [[[40, 0, 204]]]
+    """
+    rgb, alpha = rgba[..., :3], rgba[..., 3:]
+    if (alpha == 255).all():
+        return np.ascontiguousarray(rgb)
+    if background is None:
+        raise VideoError(
+            f"{(alpha < 255).mean():.1%} of a frame is transparent and no background is named; name one "
+            "(background, --background white) or flatten the frames first"
+        )
+    mixed = rgb * (alpha / 255.0) + np.array(background) * (1 - alpha / 255.0)
+    return np.rint(mixed).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _tone_mapper(transfer: str, primaries: int) -> ToneMapper:
+    return ToneMapper(transfer, bt2020=int(primaries) in (BT2020_PRIMARIES, 2))
+
+
+def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Rotate and mirror an image ``(H, W, 3)`` by its display matrix.
 
     Example:
         >>> quarter = np.array([[0, 1], [-1, 0]])  # clockwise
@@ -142,6 +228,6 @@ def upright(picture: np.ndarray, matrix: np.ndarray) -> np.ndarray:
                [5, 2]])
     """
     if matrix[0, 1]:  # x becomes y
-        picture = picture.swapaxes(0, 1)
+        image = image.swapaxes(0, 1)
     across, down = matrix.sum(axis=0)
-    return np.ascontiguousarray(picture[:: int(down), :: int(across)])
+    return np.ascontiguousarray(image[:: int(down), :: int(across)])

@@ -1,14 +1,16 @@
-"""Video files as FFmpeg opens them here: a few ordinary containers, and never a second file.
+"""Video files opened with FFmpeg: a few ordinary containers, and never a second file.
 
-A text file that calls itself ``x.mp4`` and tells FFmpeg to read other files (a playlist, a concat script) is refused by
-its content. No system FFmpeg is needed; the one inside PyAV is used.
+A text file named ``x.mp4`` that makes FFmpeg read other files (a playlist, a concat script) is refused by its content.
+No system FFmpeg is needed; the one inside PyAV is used.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -27,19 +29,36 @@ OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 UNSTATED_FPS = 25.0
 """Frames per second where nothing says how fast a clip plays: a folder of pictures, a file without a rate."""
 
+UNSPECIFIED = 2
+"""Number of "unspecified" in the tables of ITU-T H.273."""
+
 _OTHER_KINDS = (
     (rb"\x89PNG|\xff\xd8\xff|BM|RIFF....WEBP", "a picture, not a video; give the folder that holds the frames"),
     (rb"GIF8", "a GIF, which is a picture and not a video; convert it to an MP4"),
     (rb"\s*(#EXTM3U|ffconcat|\[playlist\])", "a playlist that names other files; give the video itself"),
     (rb"\s*<", "text in markup (SVG, HTML or XML), not a video"),
     (rb"%PDF|PK\x03\x04|\x1f\x8b|7z\xbc\xaf", "a document or an archive, not a video; unpack it first"),
+    (rb"version https://git-lfs", "a Git LFS pointer, not the video; fetch the file with `git lfs pull`"),
 )
-"""How files begin that people take for videos, and what they are."""
+"""First bytes of files that are often mistaken for videos, and what they are."""
+
+_REMUX = (
+    (rb"\x47.{187}\x47|.{4}\x47.{191}\x47", "an MPEG transport stream (TS, M2TS)"),
+    (rb"\x00\x00\x01\xba", "an MPEG program stream (VOB, MPG)"),
+    (rb"FLV", "a Flash video (FLV)"),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "a Windows Media file (WMV, ASF)"),
+    (rb"\x06\x0e\x2b\x34", "an MXF file"),
+    (rb"OggS", "an Ogg file"),
+)
+"""First bytes of containers that are not opened here, and their names."""
+
+_DOLBY_VISION = ("dvh1", "dvhe", "dav1", "dva1", "dvav")
+"""Codec tags of Dolby Vision; without stated colors there is no layer that a plain decoder shows correctly."""
 
 
 @contextmanager
 def open_container(path: Path, **options: str) -> Iterator[Any]:
-    """A file, open for as long as the block runs.
+    """Open a file for as long as the block runs.
 
     Args:
         path: the file.
@@ -59,7 +78,7 @@ def open_container(path: Path, **options: str) -> Iterator[Any]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, Any]]:
-    """The container and its video stream, for as long as the block runs.
+    """Open a file and its video stream for as long as the block runs.
 
     Raises:
         VideoError: as :func:`open_container`, or without video that could be decoded.
@@ -69,7 +88,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
 
 
 def video_of(container: Any, path: Path) -> Any:
-    """The video of an open file; where there are several, FFmpeg's choice.
+    """Return the video of an open file; where there are several, FFmpeg's choice.
 
     Raises:
         VideoError: there is none, or none that could be decoded.
@@ -80,6 +99,11 @@ def video_of(container: Any, path: Path) -> Any:
         raise VideoError(f"{path}: there is no video in this file, only {', '.join(sorted(kinds)) or 'nothing'}")
     if stream.codec_context is None:
         raise VideoError(f"{path}: its coding is unknown or its header damaged; convert it to H.264 in an MP4")
+    if stream.codec_context.codec_tag in _DOLBY_VISION and stream.codec_context.color_trc == UNSPECIFIED:
+        raise VideoError(
+            f"{path}: Dolby Vision without a compatible layer; its colors cannot be decoded here, export it as HDR10 "
+            "or SDR"
+        )
     return stream
 
 
@@ -97,12 +121,16 @@ def _check_file(path: Path) -> None:
 def _what_it_is(path: Path, error: BaseException) -> str:
     try:
         with path.open("rb") as file:
-            start = file.read(64)
+            start = file.read(1024)
     except OSError as unreadable:
         return f"cannot be read ({reason(unreadable)}); see whether you may read it"
     for beginning, words in _OTHER_KINDS:
         if re.match(beginning, start, re.DOTALL):
             return words
+    for beginning, words in _REMUX:
+        if re.match(beginning, start, re.DOTALL):
+            copy = shlex.join(["ffmpeg", "-i", str(path), "-map", "0", "-c", "copy", f"{path.stem}.mkv"])
+            return f"{words}, which is not read directly; copy it into an MKV without loss: {copy}"
     return (
         f"not a video that can be read ({reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole file: an MP4 "
         "that is cut off has usually lost its table of contents"
@@ -110,40 +138,100 @@ def _what_it_is(path: Path, error: BaseException) -> str:
 
 
 def reason(error: BaseException) -> str:
-    """What FFmpeg or the system says, in a few words."""
+    """Return the short message of FFmpeg or of the system."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def rate_of(stream: Any) -> float:
-    """Frames per second as the file states them on average, or :data:`UNSTATED_FPS`."""
+    """Return the frames per second that the file states on average, or :data:`UNSTATED_FPS`."""
     return float(stream.average_rate or UNSTATED_FPS)
 
 
-def what_is_missing(container: Any, stream: Any, packets: int, end: int, known_to_the_end: bool) -> str | None:
-    """Whether the file promised more than it held, by its own table of contents.
+def origin_of(container: Any) -> Fraction:
+    """Return the time in seconds at which a file begins: the earliest start of its streams, on their common clock."""
+    return Fraction(container.start_time or 0, av.time_base)
+
+
+def stores_timestamps(container: Any) -> bool:
+    """Return whether frames carry timestamps of their own; an AVI stores the order of decoding only."""
+    return "avi" not in container.format.name.split(",")
+
+
+def missing_end(
+    container: Any, stream: Any, path: Path, packets: int, end: int, known_to_the_end: bool
+) -> tuple[str | None, int | None]:
+    """Compare a file with its own header: is its end missing, and when does the last frame end?
 
     Args:
         container: the open file.
         stream: its video.
-        packets: how many frames it held.
-        end: when the last one ends, in the stream's time base.
-        known_to_the_end: the last one said how long it lasts.
+        path: its name.
+        packets: number of packets that were read.
+        end: tick at which the last of them ends.
+        known_to_the_end: the last packet has a duration.
 
     Returns:
-        What is wrong, in words, or None.
+        The fault or None, and the tick at which the last frame ends where the header tells more than the packets.
     """
     fault, frame_seconds = "the file ends before its last frame", 1 / rate_of(stream)
     if stream.frames:  # MP4, AVI; an edit list may rightly show fewer frames than are stored, in less time
         short = float((stream.start_time or 0) + (stream.duration or 0) - end) * float(stream.time_base)
-        return fault if short > 0.5 * frame_seconds and packets < stream.frames else None
+        return (fault if short > 0.5 * frame_seconds and packets < stream.frames else None), None
     promised = _seconds(stream.metadata.get("DURATION", ""))  # Matroska, WebM
+    stated = promised is not None
     if promised is None and len(container.streams) == 1 and container.duration:
         promised = container.duration / av.time_base
-    slack = 0.5 if known_to_the_end else 1.5  # frames; the last packet need not say how long it lasts
-    return fault if promised is not None and promised - end * float(stream.time_base) > slack * frame_seconds else None
+    held = stated and promised is not None and promised > end * float(stream.time_base)
+    size = matroska_size(path)
+    if size is not None:  # the length in bytes is exact; the length in seconds may include a last frame that is held
+        whole = path.stat().st_size >= size
+        return (None if whole else fault), (round(promised / stream.time_base) if held and whole else None)
+    slack = 0.5 if known_to_the_end else 1.5  # frames; the last packet may have no duration
+    short = promised is not None and promised - end * float(stream.time_base) > slack * frame_seconds
+    return (fault if short else None), None
+
+
+def promised_frames(container: Any, stream: Any) -> int | None:
+    """Return the number of frames that the header of a file promises, estimated from its length where not stated."""
+    if stream.frames:
+        return stream.frames
+    stated = stream.metadata.get("NUMBER_OF_FRAMES", "")
+    seconds = _seconds(stream.metadata.get("DURATION", ""))
+    if stated.isdecimal():
+        return int(stated)
+    return round(seconds * rate_of(stream)) if seconds else None
+
+
+def matroska_size(path: Path) -> int | None:
+    """Return the size in bytes that a Matroska or WebM file states for itself.
+
+    The size of the one segment follows its identifier (RFC 9559, section 5.1; numbers as in RFC 8794, section 4).
+
+    Returns:
+        None where the file is of another kind, or was written live and states none.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    if not start.startswith(b"\x1a\x45\xdf\xa3"):
+        return None
+    header, at = _vint(start, 4)
+    if header is None or at + header + 4 > len(start) or start[at + header : at + header + 4] != b"\x18\x53\x80\x67":
+        return None
+    size, begin = _vint(start, at + header + 4)
+    return None if size is None else begin + size
+
+
+def _vint(data: bytes, at: int) -> tuple[int | None, int]:
+    """Return a number of variable length and the position behind it; None where it means "unknown"."""
+    length = 9 - data[at].bit_length() if at < len(data) and data[at] else 0
+    if not length or at + length > len(data):
+        return None, at
+    bits = (1 << (7 * length)) - 1
+    value = int.from_bytes(data[at : at + length], "big") & bits
+    return (None if value == bits else value), at + length
 
 
 def _seconds(clock: str) -> float | None:
-    """Seconds of ``HH:MM:SS.fraction``, the form in which Matroska notes the length of a track."""
+    """Return the seconds of ``HH:MM:SS.fraction``, the form in which Matroska states the length of a track."""
     parts = re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", clock.strip("\0 "))
     return None if parts is None else int(parts[1]) * 3600 + int(parts[2]) * 60 + float(parts[3])

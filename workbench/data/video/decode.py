@@ -1,12 +1,17 @@
-"""One reading of a video file: its frames from a certain number on, and afterwards whether it was whole.
+"""One pass over a video file: its decoded frames from a given number on, and whether the file was whole.
 
-To start far into a film the decoder is sent to the key frame before. There frames are told by their times: each must
-bear the time that the timeline gives its number. Where one does not (files that store no times, pictures that refresh
-bit by bit and have no clean start), the film is decoded from its beginning and counted.
+To start far into a video the decoder is sent to the key frame before. There frames are identified by their timestamps:
+each must have the one that the timeline gives its number. Where one does not (files that store no timestamps, intra
+refresh without key frames), the video is decoded from its beginning and counted.
+
+What FFmpeg reports is never passed over: an error, a frame marked as corrupt, a packet that is cut off. Damage that
+the decoder does not notice cannot be found: H.264, HEVC and VP9 carry no checksum, so that overwritten bytes often
+decode to wrong frames without an error.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -14,34 +19,52 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.video.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
+from workbench.data.video.container import (
+    UNSTATED_FPS,
+    missing_end,
+    opened,
+    origin_of,
+    rate_of,
+    reason,
+    stores_timestamps,
+)
 from workbench.data.video.timeline import Timeline
 
 
 class Decoding:
     """The decoded frames of a file.
 
+    Args:
+        path: the file.
+        skip: go on behind damage, at the next key frame; otherwise frames end there.
+
     Attributes:
-        fault: why the frames ended before the file said they would, or None.
-        number: how many frames there were so far, those before the first one asked for included.
+        fault: reason of the first damage, or None.
+        gaps: timestamps of the good frames before and after each damage; None where there is no such frame.
+        number: frames so far, those before the first requested one included.
         fps: frames per second as the file states them on average.
-        time_base: seconds of one unit of a frame's ``pts``.
+        time_base: seconds of one tick of a frame's ``pts``.
+        origin: seconds at which the file begins, on the clock of all of its streams.
         pixel_aspect: width of a stored pixel over its height.
+        end: tick at which the last frame ends by the file's own header, where it tells.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, skip: bool = False) -> None:
+        self._path, self._skip = path, skip
         self.fault: str | None = None
+        self.gaps: list[tuple[int | None, int | None]] = []
         self.number = 0
         self.fps = UNSTATED_FPS
         self.time_base = self.pixel_aspect = Fraction(1)
+        self.origin = Fraction(0)
+        self.end: int | None = None
 
     def frames(self, first: int = 0, known: Timeline | None = None) -> Iterator[Any]:
-        """Frames from number ``first`` on, as PyAV gives them.
+        """Yield frames of PyAV from number ``first`` on.
 
         Args:
             first: the first frame wanted.
-            known: the timeline of the file, or of its beginning at least as far as ``first``. Without it the film is
+            known: the timeline of the file, or of its beginning at least as far as ``first``. Without it the video is
                 decoded from its beginning.
 
         Raises:
@@ -52,8 +75,8 @@ class Decoding:
                 found = yield from self._from_key_frame(container, stream, first, known)
             if found:
                 return
-        wanted = max(first, self.number)  # what was found before a frame was not where it should be stays
-        self.number, self.fault = 0, None
+        wanted = max(first, self.number)  # frames found before a timestamp disagreed stay
+        self.number, self.fault, self.gaps = 0, None, []
         with opened(self._path) as (container, stream):
             for frame in self._pass(container, stream):
                 self.number += 1
@@ -61,7 +84,7 @@ class Decoding:
                     yield frame
 
     def _from_key_frame(self, container: Any, stream: Any, first: int, known: Timeline) -> Iterator[Any]:
-        """Returns whether every frame was where the timeline says."""
+        """Decode from the key frame before; return whether every frame had the timestamp of the timeline."""
         self.number, stored_before = known.key_before(first)
         start = int(known.ticks[self.number])
         container.seek(start, stream=stream)
@@ -75,67 +98,108 @@ class Decoding:
         return self.number > first if self.fault else self.number >= len(known)
 
     def _pass(self, container: Any, stream: Any, start: int | None = None, stored_before: int = 0) -> Iterator[Any]:
-        """Decode to the end, from where the file stands.
+        """Decode to the end, from the current position of the file.
 
         Args:
             container: the open file.
             stream: its video.
-            start: the time of the key frame to begin with. Frames that are shown before it are passed over: the file
-                may list only some of its key frames, so that a decoder starts earlier, or they hang on others that
-                were not decoded.
+            start: timestamp of the key frame to begin with. Frames that are shown before it are left out: the file may
+                list only some of its key frames, so that a decoder starts earlier, or they depend on frames that were
+                not decoded.
             stored_before: packets before that key frame.
         """
-        self.fps, self.time_base = rate_of(stream), stream.time_base
+        self.fps, self.time_base, self.origin = rate_of(stream), stream.time_base, origin_of(container)
         self.pixel_aspect = stream.sample_aspect_ratio or Fraction(1)
-        stream.codec_context.options = {"max_pixels": str(_pixel_cap(stream.codec_context))}
-        packets, end, timed, shown = stored_before, 0, True, None
+        context = stream.codec_context
+        context.options = {"max_pixels": str(_pixel_cap(context))}
+        stamped = stores_timestamps(container)
+        self._clock: list[int] | None = None if stamped else []
+        self._shown: int | None = None
+        self._resumed = False
+        packets, end, timed, damaged = stored_before, 0, True, False
         demuxed = container.demux(stream)
-        while self.fault is None:
+        while True:
             try:
                 packet = next(demuxed, None)
-                if packet is None or (not packet.size and packet.dts is None):
-                    break  # the empty packet that asks the decoder for what it still holds comes last
-                if not packet.size:  # an AVI shows the frame before once more
-                    continue
-                if packet.is_corrupt:
-                    self.fault = "a frame is cut off"
-                    break
-                packets += 1
-                end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
-                decoded = packet.decode()
             except (FFmpegError, ValueError) as error:
-                self.fault = f"decoder: {reason(error)}"
+                self._damage(f"decoder: {reason(error)}")
                 break
+            if packet is None or (not packet.size and packet.dts is None):
+                break  # the empty packet that makes the decoder return its last frames
+            if not packet.size:  # an AVI repeats the frame before
+                continue
+            packets += 1
+            end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
+            if damaged and not packet.is_keyframe:
+                continue
+            if damaged:
+                damaged, self._resumed, start = False, True, packet.pts
+            problem, decoded = self._decode(packet)
             for frame in decoded:
-                if start is not None and frame.pts is not None and frame.pts < start:
-                    continue
-                if frame.is_corrupt:
-                    self.fault = "a frame decodes to garbage"
+                if self._follows(frame, start):
+                    if frame.is_corrupt:
+                        problem = "a frame decodes to garbage"
+                        break
+                    yield self._stamped(frame)
+            if problem is not None:
+                yield from self._held_back(stream, start, damaged=True)
+                self._damage(problem)
+                if not self._skip:
                     break
-                shown = frame.pts
-                yield frame
-        self.fault = self.fault or what_is_missing(container, stream, packets, end, timed)
-        yield from self._held_back(stream, start, shown)
+                context.flush_buffers()
+                damaged, self._clock = True, None if stamped else []
+        fault, self.end = missing_end(container, stream, self._path, packets, end, timed)
+        if fault:
+            self._damage(fault)
+        if not damaged:
+            yield from self._held_back(stream, start, damaged=self.fault is not None and not self._skip)
 
-    def _held_back(self, stream: Any, start: int | None, shown: int | None) -> Iterator[Any]:
-        """What the decoder still holds. After damage only frames that follow without a gap: order is kept whole."""
+    def _decode(self, packet: Any) -> tuple[str | None, list[Any]]:
+        if packet.is_corrupt:
+            return "a frame is cut off", []
+        if self._clock is not None and packet.dts is not None:
+            heapq.heappush(self._clock, packet.dts)
+        try:
+            return None, packet.decode()
+        except (FFmpegError, ValueError) as error:
+            return f"decoder: {reason(error)}", []
+
+    def _follows(self, frame: Any, start: int | None) -> bool:
+        return start is None or frame.pts is None or frame.pts >= start or self._clock is not None
+
+    def _stamped(self, frame: Any) -> Any:
+        """Give a frame of a file without timestamps the earliest place in the order of storage that is not taken."""
+        if self._clock:
+            frame.pts = heapq.heappop(self._clock)
+        if self._resumed:
+            self._resumed = False
+            self.gaps[-1] = (self.gaps[-1][0], frame.pts)
+        self._shown = frame.pts if frame.pts is not None else self._shown
+        return frame
+
+    def _damage(self, problem: str) -> None:
+        self.fault = self.fault or problem
+        if not self.gaps or self.gaps[-1][1] is not None or self.gaps[-1][0] != self._shown:
+            self.gaps.append((self._shown, None))
+
+    def _held_back(self, stream: Any, start: int | None, *, damaged: bool) -> Iterator[Any]:
+        """Yield the frames that the decoder still holds; after damage only those that follow without a gap."""
         try:
             held = stream.codec_context.decode(None)
         except (FFmpegError, ValueError) as error:
-            self.fault = self.fault or f"decoder: {reason(error)}"
+            self._damage(f"decoder: {reason(error)}")
             return
         step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else None
         for frame in held:
-            if start is not None and frame.pts is not None and frame.pts < start:
+            if not self._follows(frame, start):
                 continue
-            gap = step and shown is not None and frame.pts is not None and frame.pts - shown > 1.5 * step
-            if frame.is_corrupt or (self.fault and gap):
-                self.fault = self.fault or "a frame decodes to garbage"
+            gap = step and self._shown is not None and frame.pts is not None and frame.pts - self._shown > 1.5 * step
+            if frame.is_corrupt or (damaged and gap):
+                self._damage("a frame decodes to garbage")
                 return
-            shown = frame.pts
-            yield frame
+            yield self._stamped(frame)
 
 
 def _pixel_cap(context: Any) -> int:
-    """What a frame may grow to inside a film; frames of another size are refused, but a huge one not even decoded."""
+    """Return the size up to which frames are decoded; frames of another size are refused, but a huge one earlier."""
     return 4 * (context.width + 64) * (context.height + 64)

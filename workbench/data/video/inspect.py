@@ -1,7 +1,7 @@
-"""What a stranger's video is, found with bounded work: before anything is decoded in earnest, or kept.
+"""Inspection of a video with bounded work: everything that is known about it before it is decoded or kept.
 
 The header is read, the packets are counted up to a limit, three frames are decoded. Nothing outside the file is ever
-opened, and only decoders from a short list run.
+opened. Files from strangers pass limits and a short list of decoders.
 """
 
 from __future__ import annotations
@@ -15,31 +15,35 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.video.color import display_matrix, is_full_range, matrix_of
+from workbench.data.video.color import display_matrix, has_alpha, is_full_range, matrix_of, transfer_of
 from workbench.data.video.container import open_container, reason, video_of
 from workbench.data.video.timeline import Timeline, scan
+from workbench.data.video.tracks import Track, list_tracks
 from workbench.errors import VideoError
 
 DECODERS = (
     "h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "h263", "mjpeg", "prores",
     "dnxhd", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png",
 )  # fmt: skip
-"""FFmpeg's names of the decoders that may run: what cameras, phones, editors and this package write."""
+"""FFmpeg's names of the decoders that files from strangers may use: those of cameras, phones, editors and ours."""
 
-_LOOKED_AT = 3
+_INSPECTED = 3
 """Frames that are decoded."""
+
+FIELD_ORDERS = {2: "top field first", 3: "bottom field first", 4: "top field first", 5: "bottom field first"}
+"""FFmpeg's numbers of field orders that are interlaced."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What is too much.
+    """Upper limits for files from strangers.
 
     Attributes:
         bytes: size of the file.
         side: width or height in pixels.
         pixels: of one frame.
-        frames: of the film.
-        seconds: length of the film.
+        frames: of the video.
+        seconds: length of the video.
     """
 
     bytes: int = 200_000_000
@@ -50,8 +54,8 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Info:
-    """What a video file is.
+class VideoInfo:
+    """Everything that is known about a video file.
 
     Attributes:
         container: FFmpeg's name, for example ``"matroska,webm"``.
@@ -60,15 +64,23 @@ class Info:
         width: columns of a frame as it is shown, upright.
         height: rows of it.
         frames: how many there are, counted.
+        undecodable: frames before the first key frame, which are not counted.
         fps: frames per second, on average.
-        seconds: how long it plays.
+        seconds: length.
         constant_rate: the frames follow one another evenly.
-        pixel_aspect: width of a pixel over its height, upright; other than 1, the film looks squeezed pixel by pixel.
+        pixel_aspect: width of a pixel over its height, upright; other than 1, the video is anamorphic.
+        field_order: ``"top field first"`` or ``"bottom field first"`` where frames are interlaced, else empty.
         bits: of a sample; more than 8 are rounded to 8 when read.
         matrix: by which it becomes RGB, stated or assumed: ``"bt601"``, ``"bt709"``, ``"bt2020"``, ``"rgb"``, ...
+        primaries: of its colors, as numbered in ITU-T H.273; 2 is unspecified.
+        transfer: characteristics, as numbered in ITU-T H.273; 2 is unspecified.
+        hdr: ``"PQ"``, ``"HLG"`` or empty.
         full_range: black is 0 and not 16.
-        turned: the stored picture is turned or mirrored to be shown.
-        sound: coding of the sound, or None where there is none.
+        alpha: frames have an alpha channel.
+        rotated: the stored frame is rotated or mirrored to be shown.
+        tracks: streams other than the video that is read.
+        chapters: how many there are.
+        metadata: of the file.
     """
 
     container: str
@@ -77,28 +89,38 @@ class Info:
     width: int
     height: int
     frames: int
+    undecodable: int = 0
     fps: float
     seconds: float
     constant_rate: bool
-    pixel_aspect: Fraction
-    bits: int
-    matrix: str
-    full_range: bool
-    turned: bool
-    sound: str | None
+    pixel_aspect: Fraction = Fraction(1)
+    field_order: str = ""
+    bits: int = 8
+    matrix: str = "bt709"
+    primaries: int = 2
+    transfer: int = 2
+    hdr: str = ""
+    full_range: bool = False
+    alpha: bool = False
+    rotated: bool = False
+    tracks: tuple[Track, ...] = ()
+    chapters: int = 0
+    metadata: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def audio(self) -> tuple[Track, ...]:
+        """The audio tracks."""
+        return tuple(track for track in self.tracks if track.kind == "audio")
 
 
-def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> Info:
-    """Look at a file of unknown origin, and say what it is or why it is not taken.
+def inspect_video(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
+    """Inspect a file of unknown origin, and return what it is or raise why it is not taken.
 
-    What is damaged further on than the first frames shows only when it is read.
+    Damage further on than the first frames shows only when the file is read.
 
     Args:
         path: the file.
-        limits: what is too much; the defaults of :class:`Limits` where left out.
-
-    Returns:
-        What it is.
+        limits: the defaults of :class:`Limits` where left out.
 
     Raises:
         VideoError: not a video, over a limit, of a coding that is not taken, cut off, or its first frames damaged.
@@ -122,33 +144,63 @@ def probe(path: str | os.PathLike[str], limits: Limits | None = None) -> Info:
             raise VideoError(f"{path}: coded as {context.codec.long_name}; convert it to H.264 in an MP4")
         found = scan(container, stream, frames=limits.frames + 1)
         _check_length(path, found, limits)
-        sound = container.streams.best("audio")
     with open_container(path, **options) as container:
-        frames = _first_frames(path, container, min(_LOOKED_AT, len(found)), limits)
-        first = frames[0]
-        try:
-            matrix, turn = matrix_of(first), display_matrix(first)
-        except VideoError as error:
-            raise VideoError(f"{path}: {error}") from error
-        aspect = video_of(container, path).sample_aspect_ratio or Fraction(1)
-        lying = bool(turn[0, 1])
-        return Info(
-            container=container.format.name,
-            codec=context.codec.canonical_name,
-            bytes=size,
-            width=first.height if lying else first.width,
-            height=first.width if lying else first.height,
-            frames=len(found),
-            fps=found.fps,
-            seconds=_length(found),
-            constant_rate=found.constant,
-            pixel_aspect=1 / aspect if lying else aspect,
-            bits=max(component.bits for component in first.format.components),
-            matrix=matrix,
-            full_range=is_full_range(first),
-            turned=bool((turn != [[1, 0], [0, 1]]).any()),
-            sound=None if sound is None else sound.codec_context.name,
-        )
+        return _described(path, container, found, limits.pixels)
+
+
+def describe_video(path: str | os.PathLike[str], index: Timeline) -> VideoInfo:
+    """Describe a file of one's own: no limits, any decoder, and damage is not an error.
+
+    Args:
+        path: the file.
+        index: its :func:`~workbench.data.video.timeline.timeline`.
+
+    Raises:
+        VideoError: not a video, or its first frames cannot be decoded.
+    """
+    with open_container(Path(path)) as container:
+        return _described(Path(path), container, index, None)
+
+
+def _described(path: Path, container: Any, found: Timeline, pixels: int | None) -> VideoInfo:
+    stream = video_of(container, path)
+    chapters, metadata, tracks = container.chapters(), container.metadata, list_tracks(container, stream)
+    webm_alpha = stream.metadata.get("alpha_mode") == "1"
+    frames = _first_frames(path, container, min(_INSPECTED, len(found)), pixels)
+    first = frames[0]
+    try:
+        matrix, turn = matrix_of(first), display_matrix(first)
+    except VideoError as error:
+        raise VideoError(f"{path}: {error}") from error
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    lying = bool(turn[0, 1])
+    interlaced = any(frame.interlaced_frame for frame in frames)
+    order = FIELD_ORDERS.get(int(stream.codec_context.field_order), "top field first" if interlaced else "")
+    return VideoInfo(
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        bytes=path.stat().st_size,
+        width=first.height if lying else first.width,
+        height=first.width if lying else first.height,
+        frames=len(found),
+        undecodable=found.undecodable,
+        fps=found.fps,
+        seconds=_length(found),
+        constant_rate=found.constant,
+        pixel_aspect=1 / aspect if lying else aspect,
+        field_order=order,
+        bits=max(component.bits for component in first.format.components),
+        matrix=matrix,
+        primaries=int(first.color_primaries),
+        transfer=int(first.color_trc),
+        hdr=transfer_of(first) or "",
+        full_range=is_full_range(first),
+        alpha=has_alpha(first.format) or webm_alpha,
+        rotated=bool((turn != [[1, 0], [0, 1]]).any()),
+        tracks=tracks,
+        chapters=len(chapters),
+        metadata=tuple(sorted(metadata.items())),
+    )
 
 
 def _check_size(path: Path, width: int, height: int, limits: Limits) -> None:
@@ -173,13 +225,14 @@ def _check_length(path: Path, found: Timeline, limits: Limits) -> None:
 
 
 def _length(found: Timeline) -> float:
-    """From the first frame to the end of the last, which lasts as long as the others do on average."""
+    """Return seconds from the first frame to the end of the last, which lasts as long as the others on average."""
     return float(found.times_seconds[-1]) + 1 / found.fps
 
 
-def _first_frames(path: Path, container: Any, count: int, limits: Limits) -> list[Any]:
+def _first_frames(path: Path, container: Any, count: int, pixels: int | None) -> list[Any]:
     stream = video_of(container, path)
-    stream.codec_context.options = {"max_pixels": str(limits.pixels)}
+    if pixels is not None:
+        stream.codec_context.options = {"max_pixels": str(pixels)}
     stream.thread_count = 1
     try:
         frames = list(islice(container.decode(stream), count))

@@ -1,8 +1,8 @@
-"""Video in: files and folders of pictures become 8-bit frames, all at once or one after the other.
+"""Video input: files and folders of frames become 8-bit frames, all at once or one after the other.
 
-Everything here is uint8 RGB ``(T, H, W, 3)`` and torch-free. Files are opened by :mod:`workbench.data.video.container`,
-converted by :mod:`workbench.data.video.color`; folders are read by :mod:`workbench.data.video.frame_folder`, and
-:mod:`workbench.data.video.write` writes.
+Everything here is uint8 RGB ``(T, H, W, 3)`` and torch-free. Files are opened by
+:mod:`workbench.data.video.container`, converted by :mod:`workbench.data.video.color`; folders are read by
+:mod:`workbench.data.video.frame_folder`, and :mod:`workbench.data.video.write` writes.
 """
 
 from __future__ import annotations
@@ -12,21 +12,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from workbench.data.video.color import Converter, Matrix
+from workbench.data.video.color import Conversion, Converter
 from workbench.data.video.container import UNSTATED_FPS, opened
 from workbench.data.video.decode import Decoding
+from workbench.data.video.deinterlace import deinterlace
 from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, size_of, stream_frames
 from workbench.data.video.timeline import Timeline, scan, timeline
+from workbench.data.video.timestamps import repair_timestamps
 from workbench.data.video.write import write_video
 from workbench.errors import ShapeError, VideoError
 
 __all__ = [
     "FOLDER_FPS",
+    "Conversion",
+    "TimedFrame",
     "Video",
+    "VideoFile",
     "natural_order",
     "picture_files",
     "read_clip",
@@ -40,24 +45,25 @@ __all__ = [
 ]
 
 FOLDER_FPS = UNSTATED_FPS
-"""A folder of pictures does not say how fast it plays; this is assumed."""
+"""Frames per second that are assumed for a folder of frames, which states none."""
 
 NEAR = 64
-"""Frames this close to the beginning are decoded from there; it takes no longer than looking for a key frame."""
+"""Frames this close to the beginning are decoded from there; it takes no longer than searching for a key frame."""
 
-OnDamage = Literal["raise", "keep"]
+OnDamage = Literal["raise", "keep", "skip"]
+"""Behind damage: raise an error, end with the good frames before it, or go on at the next key frame."""
 
 
 @dataclass(frozen=True, eq=False)
 class Video:
-    """Frames and how fast they play.
+    """Frames and their times.
 
     Args:
         frames: uint8 RGB ``(T, H, W, 3)``, at least one frame.
         fps: frames per second, on average.
-        times_seconds: when each frame is shown, ``(T,)``, the first at 0; None where nothing says.
-        pixel_aspect: width of a pixel over its height. The frames keep the pixels that are stored; a film that is
-            marked anamorphic looks squeezed until it is shown so.
+        times_seconds: presentation time of each frame, ``(T,)``, the first at 0; None where the source has none.
+        pixel_aspect: width of a pixel over its height. The frames keep the stored pixels; an anamorphic video looks
+            squeezed until it is shown with this aspect.
 
     Raises:
         ShapeError: the frames are something else, or an axis is empty, or there is not one time for each frame.
@@ -94,6 +100,163 @@ class Video:
         return self.frames.shape[2]
 
 
+class TimedFrame(NamedTuple):
+    """A frame with its own presentation time.
+
+    Attributes:
+        image: uint8 RGB ``(H, W, 3)``.
+        start: seconds from the beginning of the file, on the clock that all of its streams share.
+        duration: seconds for which it is shown; matters for the last frame.
+    """
+
+    image: np.ndarray
+    start: Fraction
+    duration: Fraction
+
+
+class VideoFile:
+    """One pass over a video file: frames with their times, and what was found on the way.
+
+    Args:
+        path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
+        on_damage: for a file that is cut off or damaged, see :data:`OnDamage`.
+        conversion: choices on the way to 8-bit RGB.
+
+    Attributes:
+        fps: frames per second as the file states them on average; known from the first frame on, as the others.
+        pixel_aspect: width of a pixel over its height, upright.
+        time_base: seconds of one tick of the file.
+        fault: reason of the first damage, or None.
+        missing_seconds: start and end of each stretch that damage took, from the beginning of the file; None is the
+            file's own beginning or end.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        on_damage: OnDamage = "raise",
+        conversion: Conversion | None = None,
+    ) -> None:
+        if on_damage not in ("raise", "keep", "skip"):
+            raise VideoError(f"on_damage: want 'raise', 'keep' or 'skip', got {on_damage!r}")
+        self.path, self.on_damage, self.conversion = Path(path), on_damage, conversion or Conversion()
+        self._decoding = Decoding(self.path, skip=on_damage == "skip")
+        self._convert = Converter(self.conversion)
+        self._size: str | None = None
+        self._step, self._last_ticks = 1, 0
+        self.pixel_aspect = Fraction(1)
+
+    @property
+    def fps(self) -> float:
+        """See the class."""
+        return self._decoding.fps
+
+    @property
+    def time_base(self) -> Fraction:
+        """See the class."""
+        return self._decoding.time_base
+
+    @property
+    def fault(self) -> str | None:
+        """See the class."""
+        return self._decoding.fault
+
+    @property
+    def missing_seconds(self) -> list[tuple[float | None, float | None]]:
+        """See the class."""
+        return [(self._seconds(start), self._seconds(end)) for start, end in self._decoding.gaps]
+
+    def ticks_of(self, start: Fraction) -> int:
+        """Return the timestamp of a frame in ticks of the file, from its time."""
+        return round((start + self._decoding.origin) / self.time_base)
+
+    def _seconds(self, ticks: int | None) -> float | None:
+        return None if ticks is None else float(ticks * self.time_base - self._decoding.origin)
+
+    def frames(self, first: int = 0, last: int | None = None, index: Timeline | None = None) -> Iterator[TimedFrame]:
+        """Yield the frames from number ``first`` up to and without ``last``; arguments as in :func:`read_video`.
+
+        Raises:
+            VideoError: as :func:`read_video`; damage is raised after the good frames.
+        """
+        if first < 0 or (last is not None and last <= first):
+            raise VideoError(f"{self.path}: want 0 <= first < last, got first={first}, last={last}")
+        if index is None and first > NEAR:
+            with opened(self.path) as (container, stream):
+                index = scan(container, stream, frames=first + 1)
+        held: TimedFrame | None = None
+        for number, (frame, ticks) in enumerate(self._repaired(first, index), first):
+            if held is not None:
+                yield held
+                held = None
+            if number == last:
+                break
+            held = self._timed(frame, ticks, number)
+        if held is not None:
+            yield self._to_the_end(held)
+        self._check(first, last)
+
+    def _repaired(self, first: int, index: Timeline | None) -> Iterator[tuple[Any, int]]:
+        decoding, context = self._decoding, int(first > 0 and self.conversion.deinterlace != "off")
+        begin = first - context  # bwdif reads the frame before
+        decoded = decoding.frames(begin, index if first > NEAR else None)
+        first_frame = next(decoded, None)
+        if first_frame is None:
+            return
+
+        def stamped() -> Iterator[tuple[Any, int | None]]:
+            for frame in deinterlace(_chain(first_frame, decoded), self.conversion.deinterlace):
+                yield frame, frame.pts
+
+        self._step = max(round(1 / (decoding.fps * decoding.time_base)), 1)
+        for number, item in enumerate(repair_timestamps(stamped(), step=self._step)):
+            if number >= context:
+                yield item
+
+    def _timed(self, frame: Any, ticks: int, number: int) -> TimedFrame:
+        try:
+            image, turned = self._convert(frame), bool(self._convert.orientation(frame)[0, 1])
+        except VideoError as error:
+            raise VideoError(f"{self.path}: frame {number}: {error}") from error
+        self._size = self._size or size_of(image)
+        if size_of(image) != self._size:
+            raise VideoError(f"{self.path}: frame {number} is {size_of(image)}, those before it are {self._size}")
+        stored = self._decoding.pixel_aspect
+        self.pixel_aspect = 1 / stored if turned else stored
+        self._last_ticks = ticks
+        start = ticks * self.time_base - self._decoding.origin
+        return TimedFrame(image, start, (frame.duration or self._step) * self.time_base)
+
+    def _to_the_end(self, frame: TimedFrame) -> TimedFrame:
+        """Show the last frame of a whole file as long as the header of the file says."""
+        end = self._decoding.end
+        if end is None or self.fault or end <= self._last_ticks:
+            return frame
+        return frame._replace(duration=(end - self._last_ticks) * self.time_base)
+
+    def _check(self, first: int, last: int | None) -> None:
+        good = self._decoding.number
+        if last is not None and good >= last:
+            return
+        if self.fault and self.on_damage == "raise":
+            rest = (
+                f"the first {good} frames are good; read_video(path, last={good}) or on_damage='keep' returns them"
+                if good
+                else "there is no good frame before the damage"
+            )
+            raise VideoError(f"{self.path}: damaged or not whole ({self.fault}); {rest}")
+        if not good:
+            raise VideoError(f"{self.path}: no frame in this file can be decoded ({self.fault or 'it contains none'})")
+        if good <= first:
+            raise VideoError(f"{self.path}: has {good} frames, so there is none from frame {first} on")
+
+
+def _chain(first: Any, others: Iterator[Any]) -> Iterator[Any]:
+    yield first
+    yield from others
+
+
 def read_video(
     path: str | os.PathLike[str],
     *,
@@ -101,41 +264,35 @@ def read_video(
     last: int | None = None,
     on_damage: OnDamage = "raise",
     index: Timeline | None = None,
-    assume_matrix: Matrix | None = None,
+    conversion: Conversion | None = None,
 ) -> Video:
-    """Frames of a video file, upright, in RGB.
+    """Return frames of a video file, upright, progressive, in RGB.
 
-    Frames are numbered as they are shown, from 0, exactly: frame k is the same picture wherever reading starts. Far
-    into a film decoding starts at the key frame before, which is found by reading the packets up to there.
+    Frames are numbered in presentation order, from 0, exactly: frame k is the same image wherever reading starts. Far
+    into a video decoding starts at the key frame before, which is found by reading the packets up to there.
 
     Args:
         path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
         first: the first frame to return; frames count from 0.
         last: one past the last frame to return, as in a slice; the end of the file where left out. Frames that the
-            file does not have are not missed, but there must be at least one.
-        on_damage: for a file that is cut off or damaged: ``"raise"``, or ``"keep"`` the whole frames before the damage.
+            file does not have are left out, but there must be at least one.
+        on_damage: for a file that is cut off or damaged: ``"raise"``, ``"keep"`` the good frames before the damage, or
+            ``"skip"`` to the next key frame.
         index: the :func:`~workbench.data.video.timeline.timeline` of the file, where several parts of it are read: the
             packets are then not read again.
-        assume_matrix: ``"bt601"``, ``"bt709"`` or ``"bt2020"`` for a file that does not say, instead of the usual rule.
+        conversion: deinterlacing, HDR, background of transparent pixels, matrix.
 
     Returns:
-        The frames, the average rate that the file states, and when each is shown.
+        The frames, the average rate that the file states, and the time of each.
 
     Raises:
         VideoError: not there, empty, not a video, frames of different sizes, no frame in the range, or damaged.
             For a damaged file the message says how many good frames there are and how to get them.
     """
-    path = Path(path)
-    decoding = Decoding(path)
-    shown = list(_decode(path, decoding, first, last, on_damage, index, assume_matrix))
-    seconds = np.array([one.seconds for one in shown], np.float64)  # an unknown time becomes NaN
-    known = bool((np.diff(seconds) > 0).all())  # an AVI with B-frames stores none, and FFmpeg's are out of order
-    return Video(
-        np.stack([one.picture for one in shown]),
-        decoding.fps,
-        seconds - seconds[0] if known else None,
-        shown[0].pixel_aspect,
-    )
+    file = VideoFile(path, on_damage=on_damage, conversion=conversion)
+    frames = list(file.frames(first, last, index))
+    times = np.array([float(frame.start - frames[0].start) for frame in frames], np.float64)
+    return Video(np.stack([frame.image for frame in frames]), file.fps, times, file.pixel_aspect)
 
 
 def stream_video(
@@ -145,21 +302,20 @@ def stream_video(
     last: int | None = None,
     on_damage: OnDamage = "raise",
     index: Timeline | None = None,
-    assume_matrix: Matrix | None = None,
+    conversion: Conversion | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames of a video file one after the other, without holding them all: uint8 RGB ``(H, W, 3)``.
+    """Yield the frames of a video file one after the other: uint8 RGB ``(H, W, 3)``.
 
     Arguments and errors as in :func:`read_video`; damage is only known, and raised, after the good frames.
     """
-    path = Path(path)
-    for one in _decode(path, Decoding(path), first, last, on_damage, index, assume_matrix):
-        yield one.picture
+    for frame in VideoFile(path, on_damage=on_damage, conversion=conversion).frames(first, last, index):
+        yield frame.image
 
 
 def read_clip(
     path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, on_damage: OnDamage = "raise"
 ) -> Video:
-    """A clip from a video file or from a folder of pictures, whichever ``path`` is.
+    """Return a clip from a video file or from a folder of frames, whichever ``path`` is.
 
     A folder plays at :data:`FOLDER_FPS`. Arguments and errors as in :func:`read_video` and :func:`read_frames`.
     """
@@ -171,61 +327,11 @@ def read_clip(
 def stream_clip(
     path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, on_damage: OnDamage = "raise"
 ) -> Iterator[np.ndarray]:
-    """The frames of a video file or of a folder of pictures, one after the other: uint8 RGB ``(H, W, 3)``.
+    """Yield the frames of a video file or of a folder of frames, one after the other: uint8 RGB ``(H, W, 3)``.
 
-    Arguments and errors as in :func:`stream_video` and :func:`stream_frames`. How many there are and how fast they play
-    is known beforehand from :func:`~workbench.data.video.timeline.timeline`, which takes either too.
+    Arguments and errors as in :func:`stream_video` and :func:`stream_frames`. Their number and rate are known
+    beforehand from :func:`~workbench.data.video.timeline.timeline`, which takes either too.
     """
     if Path(path).is_dir():
         return stream_frames(path, first=first, last=last)
     return stream_video(path, first=first, last=last, on_damage=on_damage)
-
-
-class _Shown(NamedTuple):
-    picture: np.ndarray
-    seconds: float | None
-    pixel_aspect: Fraction
-
-
-def _decode(
-    path: Path,
-    decoding: Decoding,
-    first: int,
-    last: int | None,
-    on_damage: OnDamage,
-    index: Timeline | None,
-    assume_matrix: Matrix | None,
-) -> Iterator[_Shown]:
-    if first < 0 or (last is not None and last <= first):
-        raise VideoError(f"{path}: want 0 <= first < last, got first={first}, last={last}")
-    if on_damage not in ("raise", "keep"):
-        raise VideoError(f"on_damage: want 'raise' or 'keep', got {on_damage!r}")
-    convert, size = Converter(assume_matrix), None
-    if index is None and first > NEAR:
-        with opened(path) as (container, stream):
-            index = scan(container, stream, frames=first + 1)
-    for number, frame in enumerate(decoding.frames(first, index if first > NEAR else None), first):
-        try:
-            picture, turned = convert(frame), bool(convert.orientation(frame)[0, 1])
-        except VideoError as error:
-            raise VideoError(f"{path}: {error}") from error
-        size = size or size_of(picture)
-        if size_of(picture) != size:
-            raise VideoError(f"{path}: frame {number} is {size_of(picture)}, those before it are {size}")
-        seconds = None if frame.pts is None else float(frame.pts * decoding.time_base)
-        aspect = decoding.pixel_aspect
-        yield _Shown(picture, seconds, 1 / aspect if turned else aspect)
-        if number + 1 == last:
-            return
-    good = decoding.number
-    if decoding.fault and on_damage == "raise":
-        rest = (
-            f"the first {good} frames are good; read_video(path, last={good}) or on_damage='keep' returns them"
-            if good
-            else "there is no good frame before the damage"
-        )
-        raise VideoError(f"{path}: damaged or not whole ({decoding.fault}); {rest}")
-    if not good:
-        raise VideoError(f"{path}: no frame in this file can be decoded ({decoding.fault or 'it holds none'})")
-    if good <= first:
-        raise VideoError(f"{path}: has {good} frames, so there is none from frame {first} on")

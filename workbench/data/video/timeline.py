@@ -1,8 +1,8 @@
-"""When each frame of a clip is shown, and where a decoder may start: an index, made without decoding.
+"""Index of a clip, made without decoding: the timestamp of each frame, and where a decoder may start.
 
-FFmpeg numbers no frames, it knows times. So the packets of the file are read once, one after the other: each carries
-the time of one frame, and whether a decoder can start there. Sorted, the times are the frames in the order in which
-they are shown; their number is the exact count, whatever the header says.
+FFmpeg has no frame numbers, only timestamps. The packets of the file are read once: each has the timestamp of one frame
+and a mark whether a decoder can start there. Sorted, the timestamps are the frames in presentation order; their number
+is the exact count, whatever the header states.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from typing import Any
 import numpy as np
 from av.error import FFmpegError
 
-from workbench.data.video.container import UNSTATED_FPS, opened, rate_of, reason, what_is_missing
+from workbench.data.video.container import (
+    UNSTATED_FPS,
+    missing_end,
+    opened,
+    promised_frames,
+    rate_of,
+    reason,
+    stores_timestamps,
+)
 from workbench.data.video.frame_folder import list_pictures
 from workbench.errors import VideoError
 
@@ -34,10 +42,12 @@ class Timeline:
         time_base: seconds of one tick.
         keys: int64 ``(K, 2)``: the number of each key frame, and how many packets are stored before it.
         stated_fps: the average rate that the file states.
-        exact: the times are those of the frames. Not so in files that store none (B-frames in an AVI): there the
-            count is right, but a frame can only be found by decoding from the start.
+        exact: a frame can be found by its timestamp. Not so in files that store none (B-frames in an AVI), repeat some,
+            or begin between two key frames: there a frame can only be found by decoding from the start.
         complete: the whole file was read.
-        fault: why the frames end before the file said they would, or None.
+        fault: why the frames end before the header says, or None.
+        undecodable: frames before the first key frame, which are not in ``ticks``.
+        promised: number of frames by the header, estimated from its length where it states none.
     """
 
     ticks: np.ndarray
@@ -47,6 +57,8 @@ class Timeline:
     exact: bool = True
     complete: bool = True
     fault: str | None = None
+    undecodable: int = 0
+    promised: int | None = None
 
     def __len__(self) -> int:
         return len(self.ticks)
@@ -58,16 +70,16 @@ class Timeline:
 
     @property
     def fps(self) -> float:
-        """Average frames per second: as stated, or as measured where that differs by more than 1 %."""
+        """Average frames per second: as stated, or as measured where the two drift apart by half a frame."""
         length = float(self.times_seconds[-1])
         if not length:
             return self.stated_fps
-        measured = (len(self) - 1) / length
-        return self.stated_fps if abs(self.stated_fps / measured - 1) <= 0.01 else measured
+        drift = length - (len(self) - 1) / self.stated_fps
+        return self.stated_fps if abs(drift) <= 0.5 / self.stated_fps else (len(self) - 1) / length
 
     @property
     def constant(self) -> bool:
-        """Every frame is within half its length of where an even rate would show it."""
+        """Whether every frame is within half a frame of its place at a constant rate."""
         even = np.linspace(0, self.times_seconds[-1], len(self))
         return bool(np.abs(self.times_seconds - even).max() < 0.5 / self.fps)
 
@@ -78,7 +90,7 @@ class Timeline:
 
 
 def timeline(path: str | os.PathLike[str]) -> Timeline:
-    """Count the frames of a clip and note when each is shown, without decoding any.
+    """Count the frames of a clip and read their timestamps, without decoding any.
 
     A file is read once from end to end; memory is 8 bytes a frame. A folder of pictures plays at
     :data:`~workbench.data.video.container.UNSTATED_FPS`.
@@ -115,8 +127,9 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
     Returns:
         What was found, perhaps nothing.
     """
-    shown, keys = array("q"), array("q")  # time of each frame; time and packets before it, for each key frame
+    shown, keys = array("q"), array("q")  # timestamp of each frame; timestamp and packets before each key frame
     packets, end, timed, exact, fault = 0, 0, True, True, None
+    stamped, leading = stores_timestamps(container), None
     demuxed = container.demux(stream)
     while frames is None or len(shown) < frames + REORDER:
         try:
@@ -132,21 +145,25 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
             fault = "a frame is cut off"
             break
         end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
-        if packet.pts is None:
+        ticks = packet.pts if stamped else packet.dts
+        if packet.pts is None or packet.pts != ticks:
             exact = False
+        if leading is None and packet.is_keyframe:
+            leading = len(shown)
         if _is_shown(packet, stream):
-            if packet.is_keyframe and packet.pts is not None:
-                keys.extend((packet.pts, packets))
-            shown.append(len(shown) if packet.pts is None else packet.pts)
+            if packet.is_keyframe and ticks is not None:
+                keys.extend((ticks, packets))
+            shown.append(len(shown) if ticks is None else ticks)
         packets += 1
     complete = frames is None or len(shown) < frames + REORDER
-    ticks = np.sort(np.array(shown, np.int64))
-    exact = exact and bool((np.diff(ticks) > 0).all())
+    undecodable = leading or 0
+    ticks = np.sort(np.array(shown[undecodable:], np.int64))
+    exact = exact and not undecodable and bool((np.diff(ticks) > 0).all())
     starts = np.array(keys, np.int64).reshape(-1, 2)
     starts[:, 0] = np.searchsorted(ticks, starts[:, 0])
     starts = starts[np.argsort(starts[:, 0], kind="stable")]
     if complete:
-        fault = fault or what_is_missing(container, stream, packets, end, timed)
+        fault = fault or missing_end(container, stream, Path(container.name), packets, end, timed)[0]
     else:
         ticks = ticks[:frames]
         starts = starts[starts[:, 0] < len(ticks)]
@@ -158,11 +175,13 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
         exact=exact,
         complete=complete,
         fault=fault,
+        undecodable=undecodable,
+        promised=promised_frames(container, stream),
     )
 
 
 def _is_shown(packet: Any, stream: Any) -> bool:
-    """Not cut away by an edit list, and not one of VP8's hidden reference frames (RFC 6386, section 9.1)."""
+    """Return False for frames that an edit list removes and for hidden VP8 reference frames (RFC 6386, section 9.1)."""
     if packet.is_discard:
         return False
     return stream.codec_context.name not in ("vp8", "libvpx") or bool(memoryview(packet)[0] & 0x10)

@@ -1,13 +1,14 @@
-"""Video out: a preview to share, a lossless film, or a folder of pictures, written frame by frame.
+"""Video output: a preview to share, a lossless video, or a folder of frames, written frame by frame.
 
 ========= ====================================================================================================
-``.mp4``  a **preview**: lossy (H.264, 4:2:0 colour, crf 18), for looking and sharing, never for measuring
+``.mp4``  a **preview**: lossy (H.264, 4:2:0, crf 18), for viewing and sharing, never for measuring
+``.mkv``  the same preview in a container that stores every kind of audio, subtitle and attachment
 ``.webm`` exact: VP9 lossless in RGB; what is read back is equal, bit by bit
 a folder  exact: PNG files ``00000000.png``, ``00000001.png``, ...
 ========= ====================================================================================================
 
-What is written lies under a hidden name ending in ``.partial`` until it is whole; only then it gets its own. An error
-removes it, a killed process leaves it behind and nothing else.
+Output has a hidden name ending in ``.partial`` until it is whole; only then it gets its own. An error removes it; a
+killed process leaves it behind and nothing else.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
@@ -29,13 +30,29 @@ from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 from PIL import Image
 
-from workbench.data.video.audio import Sound
 from workbench.data.video.container import open_container, reason
 from workbench.data.video.frame_folder import size_of
+from workbench.data.video.timestamps import as_ticks
+from workbench.data.video.tracks import TrackCopier, list_tracks, storable_tracks
 from workbench.errors import ShapeError, VideoError
 
-TICKS = 90_000
-"""Units a second in which the times of frames are written where they are given; MPEG's usual clock."""
+TIME_BASE = Fraction(1, 90_000)
+"""Seconds of a tick where frames have times and the source tells no better one; MPEG's usual clock."""
+
+FINEST = 1_000_000
+"""Ticks a second that are stored at most."""
+
+TIMESTAMPS = "timestamps.txt"
+"""Name of the file in a folder of frames that contains the time of each: milliseconds, one a line, after a header line
+(the "timestamp format v2" of mkvmerge, which can make a video of frames and times)."""
+
+
+class ColorMarks(NamedTuple):
+    """Color description of an output file, in the numbers of ITU-T H.273."""
+
+    primaries: int = 1
+    transfer: int = 1
+    matrix: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,32 +61,32 @@ class _Coding:
     codec: str
     options: dict[str, str]
     pixels: str
+    largest_side: int
     muxing: dict[str, str]
-    matrix: int
-    """In the numbers of ITU-T H.273, as the range."""
-    colour_range: int
+    rgb: bool
+    time_base: Fraction | None
+    """Of the container, where it has only one."""
 
 
+_H264 = {"codec": "libx264", "options": {"crf": "18"}, "pixels": "yuv420p", "largest_side": 16384, "rgb": False}
 _CODINGS = {
-    ".mp4": _Coding(
-        container="mp4", codec="libx264", options={"crf": "18"}, pixels="yuv420p", muxing={"movflags": "+faststart"},
-        matrix=1, colour_range=1,
-    ),
+    ".mp4": _Coding(container="mp4", muxing={"movflags": "+faststart"}, time_base=None, **_H264),
+    ".mkv": _Coding(container="matroska", muxing={}, time_base=Fraction(1, 1000), **_H264),
     ".webm": _Coding(
         container="webm", codec="libvpx-vp9", options={"lossless": "1", "cpu-used": "4", "row-mt": "1"}, pixels="gbrp",
-        muxing={}, matrix=0, colour_range=2,
+        largest_side=65535, muxing={}, rgb=True, time_base=Fraction(1, 1000),
     ),
 }  # fmt: skip
-"""Name ending -> how such a file is coded."""
+"""Name ending -> coding of such a file."""
 
 
 class Writer:
-    """What both writers are: a block at whose end something has its name, or nothing is there."""
+    """Base of both writers: a context at whose end the output has its name, or nothing is there."""
 
     path: Path
 
     def close(self) -> None:
-        """Give what was written its name."""
+        """Finish the output and give it its name."""
         raise NotImplementedError
 
     def abandon(self) -> None:
@@ -89,107 +106,126 @@ class Writer:
 
 
 class VideoWriter(Writer):
-    """Writes a film frame by frame; it appears whole, when the block ends well, or not at all.
+    """Writes a video frame by frame; it appears whole, when the block ends well, or not at all.
 
-    The preview is marked BT.709, video range. A frame of odd width or height gets its last column or row twice there,
-    because 4:2:0 knows only even sizes. Memory does not grow with the number of frames.
+    The preview has limited range and is marked BT.709 unless told otherwise. A frame of odd width or height gets its
+    last column or row twice there, because 4:2:0 has only even sizes. Memory does not grow with the number of frames.
 
     Args:
-        path: a name that ends in ``.mp4`` (preview) or ``.webm`` (lossless); its folder must exist.
-        fps: frames per second.
-        audio_from: a file whose sound goes into the new one, packet by packet as it is. A file without sound adds
-            none; of several tracks the best is taken. An ``.mp4`` holds AAC, MP3, AC-3, Opus or FLAC, a ``.webm`` Opus
-            or Vorbis.
-        audio_span: the seconds of that file that the frames cover, where they are only a part of it; from its first
-            frame, ``None`` is the end. Cut between packets (AAC: 20 ms).
+        path: a name that ends in ``.mp4`` or ``.mkv`` (preview) or ``.webm`` (lossless); its folder must exist.
+        fps: frames per second; where frames are written with times, only a hint for players.
+        tracks_from: a file whose audio, subtitles, attachments, chapters and metadata are copied, packets as they are.
+        tracks: indices of the streams that are copied; all that the target can store where left out.
+        time_base: seconds of a tick of the source, so that its times are stored exactly.
+        pixel_aspect: width of a pixel over its height.
+        color: description of the colors that the frames have.
 
     Raises:
         VideoError: another ending, a rate that is not positive, or nothing can be written there.
 
     Example::
 
-        with VideoWriter("large.mp4", fps=25, audio_from="small.mp4") as writer:
-            for frame in upscale_stream(network, stream_clip("small.mp4")):
-                writer.write(frame)
+        with VideoWriter("large.mp4", fps=25, tracks_from="small.mp4") as writer:
+            for frame in VideoFile("small.mp4").frames():
+                writer.write(enlarge(frame.image), frame.start, frame.duration)
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
-        fps: float,
-        audio_from: str | os.PathLike[str] | None = None,
-        audio_span: tuple[float, float | None] = (0.0, None),
+        fps: float | Fraction,
+        tracks_from: str | os.PathLike[str] | None = None,
+        tracks: Iterable[int] | None = None,
+        time_base: Fraction | None = None,
+        pixel_aspect: Fraction = Fraction(1),
+        color: ColorMarks | None = None,
     ) -> None:
         self.path = Path(path)
-        if self.path.suffix.lower() not in _CODINGS:
-            raise VideoError(f"{path}: give a name that ends in .mp4 (preview, lossy) or .webm (lossless)")
+        self._coding = coding_of(self.path)
         if not fps > 0:
             raise VideoError(f"{path}: want a positive number of frames per second, got {fps}")
-        self._coding = _CODINGS[self.path.suffix.lower()]
         self._rate = Fraction(fps).limit_denominator(100_000)
+        self._time_base = self._coding.time_base or time_base or TIME_BASE
+        if self._time_base.denominator > FINEST:
+            self._time_base = TIME_BASE
+        self._pixel_aspect, self._color = pixel_aspect, color or ColorMarks()
         self._reformatter = VideoReformatter()
         self._first: np.ndarray | None = None
         self._timed = False
-        self._number, self._ticks = 0, -1
+        self._number, self._ticks, self._start = 0, -1, -math.inf
+        self._durations: dict[int, int] = {}
         self._stream: Any = None
-        self._sound: Sound | None = None
+        self._tracks: TrackCopier | None = None
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         with ExitStack() as stack:
-            with _words_for_failure(self.path):
+            with _explained(self.path):
                 self._partial.touch()
                 stack.callback(self._partial.unlink, missing_ok=True)
                 self._container: Any = stack.enter_context(
                     av.open(str(self._partial), "w", format=self._coding.container, options=self._coding.muxing)
                 )
-            if audio_from is not None:
-                source = stack.enter_context(open_container(Path(audio_from)))
-                self._sound = Sound(source, audio_span) if source.streams.audio else None
+            if tracks_from is not None:
+                source = stack.enter_context(open_container(Path(tracks_from)))
+                if tracks is None:
+                    video = source.streams.best("video") or source.streams[0]
+                    tracks = storable_tracks(Path(tracks_from), list_tracks(source, video), self._coding.container)
+                self._tracks = TrackCopier(source, frozenset(tracks))
             self._stack = stack.pop_all()
 
-    def write(self, frame: np.ndarray, seconds: float | None = None) -> None:
+    @property
+    def track_fault(self) -> str | None:
+        """Reason why the packets of the copied tracks ended early, or None."""
+        return self._tracks.fault if self._tracks else None
+
+    def write(
+        self, frame: np.ndarray, start: Fraction | float | None = None, duration: Fraction | float | None = None
+    ) -> None:
         """Add a frame.
 
         Args:
             frame: uint8 RGB ``(H, W, 3)``, as large as the first.
-            seconds: when it is shown, from the beginning, for films whose frames do not follow one another evenly: for
-                every frame or for none, each later than the one before.
+            start: its time in seconds, on the clock of the copied tracks: for every frame or for none, each later than
+                the one before.
+            duration: seconds for which it is shown; matters for the last frame.
 
         Raises:
             ShapeError: a frame of another form or size.
-            VideoError: times for some frames only or not ascending, sound that this kind of file cannot hold, or a
-                disk that is full.
+            VideoError: times for some frames only or not ascending, or a disk that is full.
         """
-        self._check(frame, seconds)
+        self._check(frame, start)
         if self._first is None:
-            self._first, self._timed = frame, seconds is not None
-            with _words_for_failure(self.path):
+            self._first, self._timed = frame, start is not None
+            with _explained(self.path):
                 self._begin(*frame.shape[:2])
-        self._ticks = self._number if seconds is None else round(seconds * TICKS)
-        with _words_for_failure(self.path):
-            picture = self._picture(frame)
-            picture.pts, picture.time_base = self._ticks, self._stream.codec_context.time_base
-            self._container.mux(self._stream.encode(picture))
-            if self._sound:
-                self._sound.copy(float(picture.pts * picture.time_base))
+        base = self._stream.codec_context.time_base
+        if start is None:
+            self._ticks = self._number
+        else:
+            self._ticks, self._start = max(as_ticks(Fraction(start), base), self._ticks + 1), start
+        if duration is not None:
+            self._durations[self._ticks] = max(as_ticks(Fraction(duration), base), 1)
+        with _explained(self.path):
+            coded = self._converted(frame)
+            coded.pts, coded.time_base = self._ticks, base
+            self._mux(self._stream.encode(coded))
+            if self._tracks:
+                self._tracks.copy(self._ticks * base)
         self._number += 1
 
-    def end_sound(self, seconds: float) -> None:
-        """Let the sound end there: for a film that has become shorter than what its sound comes from.
-
-        Args:
-            seconds: of the new film.
+    def end_tracks(self, seconds: Fraction | float) -> None:
+        """End the copied tracks there: for a video that has become shorter than its source.
 
         Raises:
-            VideoError: the sound is damaged, or a disk that is full.
+            VideoError: a disk that is full.
         """
-        if self._sound and self._first is not None:
-            with _words_for_failure(self.path):
-                self._sound.copy(seconds)
-            self._sound = None
+        if self._tracks and self._first is not None:
+            with _explained(self.path):
+                self._tracks.copy(Fraction(seconds))
+            self._tracks = None
 
     def close(self) -> None:
-        """End the film and give it its name.
+        """Finish the video and give it its name.
 
         Raises:
             VideoError: there was no frame, or a disk that is full; nothing is left behind.
@@ -197,10 +233,10 @@ class VideoWriter(Writer):
         try:
             if self._first is None:
                 raise VideoError(f"{self.path}: there are no frames to write")
-            with _words_for_failure(self.path):
-                self._container.mux(self._stream.encode(None))
-                if self._sound:
-                    self._sound.copy(None)
+            with _explained(self.path):
+                self._mux(self._stream.encode(None))
+                if self._tracks:
+                    self._tracks.copy(None)
                 self._container.close()
                 with self._partial.open("rb") as whole:
                     os.fsync(whole.fileno())
@@ -213,65 +249,83 @@ class VideoWriter(Writer):
         with suppress(FFmpegError, OSError, ValueError):  # an encoder that has failed may fail again when it is shut
             self._stack.close()
 
-    def _check(self, frame: np.ndarray, seconds: float | None) -> None:
+    def _check(self, frame: np.ndarray, start: Fraction | float | None) -> None:
         check_frame(frame, frame if self._first is None else self._first, self._number)
-        if self._first is not None and (seconds is not None) != self._timed:
+        if self._first is not None and (start is not None) != self._timed:
             raise VideoError(f"{self.path}: frame {self._number}: give the time of every frame or of none")
-        if seconds is not None and not (math.isfinite(seconds) and round(seconds * TICKS) > self._ticks):
+        if start is not None and not (math.isfinite(start) and start > self._start and start >= 0):
             raise VideoError(
-                f"{self.path}: frame {self._number}: shown at {seconds} s, not after the one before; times must ascend"
+                f"{self.path}: frame {self._number}: shown at {float(start)} s, not after the one before; times must "
+                "ascend"
             )
 
     def _begin(self, height: int, width: int) -> None:
-        coding, even = self._coding, self._coding.pixels == "yuv420p"
+        coding, even = self._coding, not self._coding.rgb
+        check_size(self.path, height, width)
         self._stream = self._container.add_stream(coding.codec, rate=self._rate, options=coding.options)
         self._stream.width, self._stream.height = (width + width % 2, height + height % 2) if even else (width, height)
         self._stream.pix_fmt = coding.pixels
         context = self._stream.codec_context
-        context.time_base = Fraction(1, TICKS) if self._timed else 1 / self._rate
-        context.colorspace, context.color_range = coding.matrix, coding.colour_range
-        context.color_primaries = context.color_trc = 1  # BT.709, near enough to sRGB
-        if self._sound:
-            self._sound.into(self._container, self.path)
+        context.time_base = self._time_base if self._timed else 1 / self._rate
+        context.sample_aspect_ratio = self._pixel_aspect
+        context.colorspace, context.color_range = (0, 2) if coding.rgb else (self._color.matrix, 1)
+        context.color_primaries, context.color_trc = self._color.primaries, self._color.transfer
+        if self._tracks:
+            self._tracks.add_to(self._container)
 
-    def _picture(self, frame: np.ndarray) -> Any:
+    def _mux(self, packets: Iterable[Any]) -> None:
+        for packet in packets:
+            if packet.pts in self._durations:
+                packet.duration = self._durations.pop(packet.pts)
+            self._container.mux(packet)
+
+    def _converted(self, frame: np.ndarray) -> Any:
         height, width = frame.shape[:2]
         rows, columns = self._stream.height - height, self._stream.width - width
         if rows or columns:
             frame = np.pad(frame, ((0, rows), (0, columns), (0, 0)), mode="edge")
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        coded = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
         settings = {}
-        if self._coding.matrix:
-            settings = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        if not self._coding.rgb:
+            matrix = Colorspace.BT2020 if self._color.matrix == 9 else Colorspace.ITU709
+            settings = {"dst_colorspace": matrix, "dst_color_range": ColorRange.MPEG}
         exact = Interpolation.BILINEAR | Interpolation.ACCURATE_RND
-        return self._reformatter.reformat(
-            picture, format=self._coding.pixels, interpolation=exact, threads=1, **settings
-        )
+        return self._reformatter.reformat(coded, format=self._coding.pixels, interpolation=exact, threads=1, **settings)
 
 
-class PictureWriter(Writer):
-    """Writes a folder of PNG pictures, one a frame; it appears whole, when the block ends well, or not at all.
+class FrameFolderWriter(Writer):
+    """Writes a folder of PNG files, one a frame; it appears whole, when the block ends well, or not at all.
 
     Args:
         folder: a name that is free, or an empty folder; the folder above it must exist.
+        names: names of the files without ending, in order; eight digits that count from 0 where left out or used up.
+        timestamps: write the times of the frames, where they have some, to :data:`TIMESTAMPS`.
 
     Raises:
         VideoError: something is there already, or nothing can be written there.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, names: Iterable[str] = (), timestamps: bool = False) -> None:
         self.path = Path(folder)
         self._first: np.ndarray | None = None
-        self._number = 0
+        self._number, self._names = 0, iter(names)
+        self._times: list[float] | None = [] if timestamps else None
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        with _words_for_failure(self.path):
+        with _explained(self.path):
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise VideoError(f"{self.path}: there is something already; choose another name or move it away")
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir()
 
-    def write(self, frame: np.ndarray) -> None:
+    def write(
+        self, frame: np.ndarray, start: Fraction | float | None = None, duration: Fraction | float | None = None
+    ) -> None:
         """Add a frame, uint8 RGB ``(H, W, 3)``, as large as the first.
+
+        Args:
+            frame: the image.
+            start: its time in seconds.
+            duration: not stored.
 
         Raises:
             ShapeError: a frame of another form or size.
@@ -279,8 +333,11 @@ class PictureWriter(Writer):
         """
         check_frame(frame, frame if self._first is None else self._first, self._number)
         self._first = frame if self._first is None else self._first
-        with _words_for_failure(self.path):
-            Image.fromarray(frame).save(self._partial / f"{self._number:08d}.png", compress_level=1)
+        name = next(self._names, f"{self._number:08d}")
+        with _explained(self.path):
+            Image.fromarray(frame).save(self._partial / f"{name}.png", compress_level=1)
+        if self._times is not None and start is not None:
+            self._times.append(float(start))
         self._number += 1
 
     def close(self) -> None:
@@ -292,7 +349,10 @@ class PictureWriter(Writer):
         try:
             if self._first is None:
                 raise VideoError(f"{self.path}: there are no frames to write")
-            with _words_for_failure(self.path):
+            with _explained(self.path):
+                if self._times:
+                    lines = ["# timestamp format v2", *(f"{1000 * seconds:.6f}" for seconds in self._times)]
+                    (self._partial / TIMESTAMPS).write_text("\n".join(lines) + "\n", encoding="ascii")
                 if self.path.is_dir():
                     self.path.rmdir()  # it is empty; only some systems rename onto an empty folder
                 os.replace(self._partial, self.path)
@@ -304,34 +364,43 @@ class PictureWriter(Writer):
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
-def open_writer(
-    path: str | os.PathLike[str], *, fps: float, audio_from: str | os.PathLike[str] | None = None
-) -> VideoWriter | PictureWriter:
-    """The writer that a name asks for: a film for ``.mp4`` and ``.webm``, a folder of pictures for one without ending.
-
-    Args:
-        path: what to write.
-        fps: frames per second; a folder of pictures keeps no rate.
-        audio_from: as for :class:`VideoWriter`.
+def coding_of(path: Path) -> _Coding:
+    """Return the coding that the ending of a name stands for.
 
     Raises:
-        VideoError: another ending, sound for a folder of pictures, or nothing can be written there.
+        VideoError: another ending.
     """
-    path = Path(path)
-    if path.suffix and not path.is_dir():
-        return VideoWriter(path, fps=fps, audio_from=audio_from)
-    if audio_from is not None:
-        raise VideoError(f"{path}: a folder of pictures holds no sound; write an .mp4 or leave the sound out")
-    return PictureWriter(path)
+    if path.suffix.lower() not in _CODINGS:
+        raise VideoError(f"{path}: give a name that ends in .mp4 or .mkv (preview, lossy) or .webm (lossless)")
+    return _CODINGS[path.suffix.lower()]
+
+
+def is_folder_name(path: Path) -> bool:
+    """Return whether a name stands for a folder of frames: it has no ending, or is a folder."""
+    return not path.suffix or path.is_dir()
+
+
+def check_size(path: Path, height: int, width: int) -> None:
+    """Check that the coding of a name takes frames of a size.
+
+    Raises:
+        VideoError: it does not.
+    """
+    if is_folder_name(path):
+        return
+    most = coding_of(path).largest_side
+    if max(height, width) > most:
+        other = "a .webm or a folder" if most < 65535 else "a folder"
+        raise VideoError(f"{path}: {width}x{height}; a {path.suffix} has sides of up to {most} pixels, write {other}")
 
 
 def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write a whole film with :class:`VideoWriter`.
+    """Write a whole video with :class:`VideoWriter`.
 
     Args:
-        path: a name ending in ``.mp4`` (preview, lossy) or ``.webm`` (lossless); its folder must exist.
-        frames: uint8 RGB pictures ``(H, W, 3)`` of one size, one after the other; an array ``(T, H, W, 3)`` will do,
-            and so will a generator of any length.
+        path: a name ending in ``.mp4`` or ``.mkv`` (preview, lossy) or ``.webm`` (lossless); its folder must exist.
+        frames: uint8 RGB ``(H, W, 3)`` of one size, one after the other: an array ``(T, H, W, 3)``, or a generator of
+            any length.
         fps: frames per second.
 
     Raises:
@@ -344,7 +413,7 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
 
 
 def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
-    """See that a frame can be written after the first one.
+    """Check that a frame can be written after the first one.
 
     Raises:
         ShapeError: it is not uint8 RGB ``(H, W, 3)``, or of another size.
@@ -356,8 +425,8 @@ def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
 
 
 @contextmanager
-def _words_for_failure(path: Path) -> Iterator[None]:
-    """A system that will not have it, in words."""
+def _explained(path: Path) -> Iterator[None]:
+    """Turn an error of the system or the encoder into a :class:`VideoError`."""
     try:
         yield
     except (OSError, FFmpegError) as error:

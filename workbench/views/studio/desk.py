@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from workbench.data.video.inspect import Info, Limits, probe
+from workbench.data.video.inspect import Limits, VideoInfo, inspect_video
 from workbench.data.video.read import read_video
 from workbench.errors import BusyError, ConfigError, FolderError, VideoError
 from workbench.scenes import Scene, list_scenes, read_scene
@@ -75,7 +75,7 @@ class Clip:
     key: str
     title: str
     path: Path
-    info: Info
+    info: VideoInfo
 
 
 class Desk:
@@ -137,7 +137,7 @@ class Desk:
             try:
                 if title is None:
                     raise VideoError("it had not arrived")
-                self._clips[path.name] = Clip(path.name, title, path, probe(path, self.room.film))
+                self._clips[path.name] = Clip(path.name, title, path, inspect_video(path, self.room.film))
             except (VideoError, OSError):
                 self._remove(path)
         self.tidy()
@@ -164,7 +164,7 @@ class Desk:
         """
         title = clean_title(title)
         try:
-            info = probe(path, self.room.film)
+            info = inspect_video(path, self.room.film)
         except VideoError as error:
             path.unlink(missing_ok=True)
             raise VideoError(str(error).replace(str(path), title)) from error

@@ -1,0 +1,214 @@
+"""Transfer of a source's properties to an output file: for each property, whether it is kept, converted or lost.
+
+Nothing that is known about a source is dropped in silence. The same plan configures the writer and is shown to the user
+before hours of work.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Literal
+
+from workbench.data.video.color import Conversion
+from workbench.data.video.inspect import VideoInfo
+from workbench.data.video.tracks import Track, storable_tracks
+from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
+from workbench.errors import VideoError
+
+UNSPECIFIED = 2
+
+PRIMARIES = {1: "BT.709", 4: "BT.470M", 5: "BT.470BG", 6: "SMPTE 170M", 7: "SMPTE 240M", 9: "BT.2020", 11: "DCI-P3",
+             12: "Display P3"}  # fmt: skip
+"""Names of color primaries by their number in ITU-T H.273, table 2."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """Treatment of one property of a source.
+
+    Attributes:
+        outcome: kept as it is, converted, or lost.
+        text: the property, and what becomes of it.
+    """
+
+    outcome: Literal["kept", "converted", "lost"]
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferPlan:
+    """Treatment of every property of a source, and the settings of the writer that follow.
+
+    Attributes:
+        treatments: in the order in which they are shown.
+        tracks: indices of the streams that are copied.
+        pixel_aspect: of the output.
+        color: description of the output's colors.
+    """
+
+    treatments: tuple[Treatment, ...] = ()
+    tracks: frozenset[int] = frozenset()
+    pixel_aspect: Fraction = Fraction(1)
+    color: ColorMarks = field(default_factory=ColorMarks)
+
+    def texts(self, outcome: str) -> list[str]:
+        """Return the texts of one outcome."""
+        return [one.text for one in self.treatments if one.outcome == outcome]
+
+
+def plan_transfer(
+    path: Path,
+    info: VideoInfo,
+    target: Path | None,
+    conversion: Conversion,
+    *,
+    audio: bool = True,
+    fps: float | None = None,
+) -> TransferPlan:
+    """Plan the transfer of a video's properties.
+
+    Args:
+        path: the source.
+        info: its description.
+        target: the output file or folder of frames; None where frames are only read (a scene, a training set).
+        conversion: choices of the reader.
+        audio: copy audio tracks.
+        fps: constant rate to which the output is resampled, or None.
+
+    Raises:
+        VideoError: the source needs a choice (a background, how HDR is treated), or the target can store none of its
+            audio tracks.
+    """
+    _check_choices(path, info, conversion)
+    tracks, lost = _tracks(path, info, target, audio=audio)
+    color = _color(info, conversion)
+    treatments = [*_frames(info, conversion), *_colors(info, conversion, target)]
+    if target is not None:
+        treatments += [*_times(info, target, fps), *_aspect(info, target), *_copied(info, target, tracks, lost)]
+    return TransferPlan(
+        treatments=tuple(treatments),
+        tracks=frozenset(track.index for track in tracks),
+        pixel_aspect=info.pixel_aspect,
+        color=color,
+    )
+
+
+def _check_choices(path: Path, info: VideoInfo, conversion: Conversion) -> None:
+    if info.alpha and info.codec in ("vp8", "vp9"):
+        raise VideoError(
+            f"{path}: {info.codec.upper()} with an alpha channel, which is not decoded here; composite it first: "
+            f"ffmpeg -c:v libvpx{'-vp9' * (info.codec == 'vp9')} -i {path.name} -c:v prores_ks -profile:v 4444 "
+            f"{path.stem}.mov"
+        )
+    if info.alpha and conversion.background is None:
+        raise VideoError(
+            f"{path}: has an alpha channel, and nothing states what is behind transparent pixels; name a color "
+            "(--background black)"
+        )
+    if info.hdr and conversion.hdr == "refuse":
+        raise VideoError(f"{path}: HDR ({info.hdr}); choose --hdr tonemap or keep, or convert it to SDR first")
+
+
+def _tracks(path: Path, info: VideoInfo, target: Path | None, *, audio: bool) -> tuple[list[Track], list[Track]]:
+    """Return the tracks that are copied and those that are lost."""
+    if target is None or not info.tracks:
+        return [], []
+    wanted = [track for track in info.tracks if audio or track.kind != "audio"]
+    if is_folder_name(target):
+        return [], wanted
+    storable = storable_tracks(path, wanted, coding_of(target).container)
+    lost = [track for track in wanted if track.index not in storable]
+    if audio and info.audio and not any(track.index in storable for track in info.audio):
+        codecs = ", ".join(sorted({track.codec for track in info.audio}))
+        raise VideoError(
+            f"{target}: a {target.suffix} file cannot store the audio of {path} ({codecs}); write {target.stem}.mkv, "
+            "which stores every kind, or leave the audio out (--audio none)"
+        )
+    return [track for track in wanted if track.index in storable], lost
+
+
+def _color(info: VideoInfo, conversion: Conversion) -> ColorMarks:
+    if info.hdr:
+        return ColorMarks(info.primaries, info.transfer, 9) if conversion.hdr == "keep" else ColorMarks()
+    primaries = 1 if info.primaries in (0, UNSPECIFIED) else info.primaries
+    transfer = 1 if info.transfer in (0, UNSPECIFIED) else info.transfer
+    return ColorMarks(primaries, transfer, 9 if info.matrix == "bt2020" else 1)
+
+
+def _frames(info: VideoInfo, conversion: Conversion) -> Iterator[Treatment]:
+    if info.undecodable:
+        seconds = info.undecodable / info.fps
+        yield Treatment(
+            outcome="lost",
+            text=f"{info.undecodable} frames ({seconds:.2f} s) before the first key frame cannot be decoded",
+        )
+    if conversion.deinterlace == "on" or (info.field_order and conversion.deinterlace == "auto"):
+        order = info.field_order or "not marked as interlaced"
+        yield Treatment(outcome="converted", text=f"interlaced frames ({order}) are deinterlaced by bwdif")
+    elif info.field_order:
+        yield Treatment(
+            outcome="lost", text=f"interlaced frames ({info.field_order}) are taken as whole images (--deinterlace off)"
+        )
+    if info.rotated:
+        yield Treatment(outcome="converted", text="rotated or mirrored frames are stored upright")
+    if info.alpha:
+        yield Treatment(
+            outcome="converted", text=f"the alpha channel is composited on the color {conversion.background}"
+        )
+
+
+def _colors(info: VideoInfo, conversion: Conversion, target: Path | None) -> Iterator[Treatment]:
+    if info.hdr and conversion.hdr == "tonemap":
+        yield Treatment(
+            outcome="converted", text=f"HDR ({info.hdr}) is mapped to SDR BT.709 by the EETF of BT.2390 (--hdr)"
+        )
+    elif info.hdr:
+        marks = "in 8 bits with their marks" if target and not is_folder_name(target) else "in 8 bits, without marks"
+        yield Treatment(outcome="kept", text=f"HDR ({info.hdr}) code values are kept {marks} (--hdr keep)")
+    elif info.primaries not in (0, 1, UNSPECIFIED):
+        name = PRIMARIES.get(info.primaries, f"number {info.primaries} of H.273")
+        marked = target is not None and not is_folder_name(target)
+        yield Treatment(
+            outcome="kept" if marked else "lost",
+            text=f"color primaries {name}" + ("" if marked else ": values are kept, their mark is not"),
+        )
+    if info.bits > 8:
+        yield Treatment(outcome="converted", text=f"{info.bits} bits a sample are rounded to 8")
+
+
+def _times(info: VideoInfo, target: Path, fps: float | None) -> Iterator[Treatment]:
+    if fps is not None:
+        yield Treatment(outcome="converted", text=f"frame times are resampled to a constant {fps:.6g} frames/s (--fps)")
+    elif is_folder_name(target):
+        yield Treatment(outcome="kept", text=f"frame times, in {TIMESTAMPS}")
+    elif not info.constant_rate:
+        yield Treatment(outcome="kept", text="variable frame rate")
+
+
+def _aspect(info: VideoInfo, target: Path) -> Iterator[Treatment]:
+    if info.pixel_aspect != 1:
+        aspect = f"pixel aspect ratio {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
+        if is_folder_name(target):
+            yield Treatment(outcome="lost", text=f"{aspect}: PNG files show square pixels")
+        else:
+            yield Treatment(outcome="kept", text=aspect)
+
+
+def _copied(info: VideoInfo, target: Path, tracks: list[Track], lost: list[Track]) -> Iterator[Treatment]:
+    for kind, count in Counter(track.kind for track in tracks).items():
+        named = ", ".join(str(track).removeprefix(f"{kind} ") for track in tracks if track.kind == kind)
+        yield Treatment(outcome="kept", text=f"{count} {kind} track{'s' * (count > 1)} {named}")
+    folder = is_folder_name(target)
+    if info.chapters:
+        text = f"{info.chapters} chapter{'s' * (info.chapters > 1)}"
+        yield Treatment(outcome="lost" if folder else "kept", text=text)
+    title = dict(info.metadata).get("title")
+    if title and not folder:
+        yield Treatment(outcome="kept", text=f'title "{title}"')
+    for track in lost:
+        where = "a folder of frames" if folder else f"a {target.suffix} file"
+        yield Treatment(outcome="lost", text=f"{track}: {where} cannot store it")
