@@ -186,9 +186,9 @@ def test_a_picture_that_cannot_be_read_ends_the_film(odd, tmp_path):
     made = upscale_file(folder, tmp_path / "out", DOUBLE)
     assert (made.frames, made.expected) == (5, 9)
     assert made.fault is not None
-    assert "0005.png: not a picture" in made.fault
+    assert "0005.png: not an image" in made.fault
     (folder / "0000.png").write_bytes(b"no picture")
-    with pytest.raises(VideoError, match=r"0000\.png: not a picture"):
+    with pytest.raises(VideoError, match=r"0000\.png: not an image"):
         upscale_file(folder, tmp_path / "none", DOUBLE)
     assert not (tmp_path / "none").exists()
 

@@ -169,8 +169,8 @@ def test_frames_and_clips_that_are_missing_are_named(tmp_path):
     Image.new("RGB", (17, 13)).save(tmp_path / "BDx4" / "clip_10" / "0003.png")
     with pytest.raises(
         DataError,
-        match=r"BDx4: not the low resolution of .* for x4: clip_1 is missing, clip_2 has 3 frames, 4 in high "
-        r"resolution, clip_10/0003\.png is 17x13, not 16x12 \(66x50 by 4\)$",
+        match=r"BDx4: not the low resolution of .* for x4: clip_1 is missing, clip_2: 0001 is missing, "
+        r"clip_10/0003\.png is 17x13, not 16x12 \(66x50 by 4\)$",
     ):
         open_set("folders", tmp_path, low="BDx4")
     with pytest.raises(DataError, match="no folder BIx4 in it, beside it or in its clips; there is BDx4, GT"):
@@ -182,7 +182,7 @@ def test_frames_that_do_not_stand_for_each_other(tmp_path):
     make(tmp_path, clips=["a"])
     (tmp_path / "GT" / "a" / "0001.png").unlink()
     (tmp_path / "BDx4" / "a" / "0002.png").unlink()
-    with pytest.raises(DataError, match=r"a: frame 1 is 0001\.png, 0002 in high resolution"):
+    with pytest.raises(DataError, match=r"a: 0002 is missing, 0001 is not a frame of it"):
         open_set("folders", tmp_path, low="BDx4")
 
 
@@ -197,6 +197,36 @@ def test_low_resolution_of_other_frames_fits_no_family(tmp_path):
     save(tmp_path / "BDx4" / "a", degrade(HIGH[::-1].copy(), "bd_duf", 4))
     with pytest.raises(DataError, match=r"no family makes these pictures .* of another clip or frame"):
         open_set("folders", tmp_path, low="BDx4")
+
+
+def test_a_numbering_that_begins_elsewhere_is_taken_where_the_content_agrees(tmp_path):
+    save(tmp_path / "GT" / "a", HIGH)
+    low = degrade(HIGH, "bi", 4)
+    for number, frame in enumerate(low, 1):
+        (tmp_path / "BIx4" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / "BIx4" / "a" / f"{number}.png")
+    assert open_set("folders", tmp_path, low="BIx4").degradation == "bi"
+
+
+# Gaps, and frames that are there twice
+
+
+def test_a_gap_in_the_frame_numbers_is_named(tmp_path, caplog):
+    save(tmp_path / "a", HIGH)
+    save(tmp_path / "b", HIGH)
+    (tmp_path / "b" / "0002.png").unlink()
+    assert [clip.frames for clip in open_set("folders", tmp_path)] == [4, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'b'}: missing frame 2; the frames around are taken for neighbors"
+    ]
+
+
+@pytest.mark.parametrize("other", ["0001.jpg", "001.png"])
+def test_two_images_of_one_frame_are_refused(tmp_path, other):
+    save(tmp_path / "a", HIGH)
+    Image.fromarray(HIGH[1]).save(tmp_path / "a" / other)
+    with pytest.raises(VideoError, match=r"0001\.png and 001\.png|0001\.jpg and 0001\.png"):
+        open_set("folders", tmp_path)
 
 
 # Opening

@@ -156,7 +156,7 @@ def test_nothing_to_do_and_names_of_nothing(tmp_path, footage):
 
 def test_bad_pictures_leave_nothing_half_written(tmp_path, footage):
     Image.new("RGB", (34, 26)).save(footage / "b" / "im3.bmp")
-    with pytest.raises(VideoError, match=r"b/im3\.bmp: 34x26, but the pictures before it are 34x25"):
+    with pytest.raises(VideoError, match=r"b/im3\.bmp: 34x26, but the images before it are 34x25"):
         write_low(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     shutil.copy(footage / "a" / "0000.png", footage / "a" / "0000.bmp")

@@ -32,7 +32,7 @@ FORMS = ("arrays", "folders", "shards")
 def small(form, **changes):
     """Settings for tiny frames: whole ones for arrays, one tile of 32x24 in the middle otherwise."""
     crop = {} if form == "arrays" else {"crop": "48x40"}
-    return Settings(form=form, shrink="1", validation=("cliff",), **{**crop, **changes})
+    return Settings(**{"form": form, "shrink": "1", "validation": ("cliff",), **crop, **changes})
 
 
 def content(folder):
@@ -98,7 +98,7 @@ def test_the_manifest_accounts_for_every_frame_and_file(whole, form):
     manifest = read_manifest(whole / form)
     beach = next(source for source in manifest.sources if source.name == "beach")
     assert dict(beach.counts) == {
-        "frames": 24, "cuts": 1, "black": 0, "repeated": 0, "still": 0, "rest": 3, "still_tiles": 0
+        "frames": 24, "cuts": 1, "gaps": 0, "black": 0, "repeated": 0, "still": 0, "rest": 3, "still_tiles": 0
     }  # fmt: skip
     assert (beach.septuplets, beach.size, beach.split) == (3, (WIDTH, HEIGHT), "train")
     assert (manifest.septuplets("train"), manifest.septuplets("validation")) == (5, 1)
@@ -123,6 +123,57 @@ def test_a_film_and_a_folder_of_its_frames_are_worth_the_same(tmp_path):
         prepare([path], tmp_path / out, Settings(shrink="1", validation_share=0))
     (one,), (two,) = open_arrays(tmp_path / "one"), open_arrays(tmp_path / "two")
     assert np.array_equal(one.high, two.high)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_nothing_is_taken_across_missing_frame_numbers(tmp_path, form, caplog):
+    """20 frames of one shot without 9 to 11; they hardly move, so that no cut is found there: 9 and 8 are left."""
+    frames = pan(20, step=1)
+    folder = save(tmp_path / "shot", frames)
+    for number in (9, 10, 11):
+        (folder / f"{number:04d}.png").unlink()
+    manifest = prepare([folder], tmp_path / "set", small(form, validation=(), validation_share=0))
+    (source,) = manifest.sources
+    assert (source.gaps, source.counts["gaps"], source.counts["cuts"]) == ("missing frames 9 to 11 (3)", 1, 0)
+    assert source.counts["frames"] == 17
+    assert "shot: missing frames 9 to 11 (3)" in caplog.text
+    assert read_manifest(tmp_path / "set") == manifest
+    assert [piece.first for piece in source.pieces] == ([0] if form == "shards" else [0, 9])
+    if form == "arrays":
+        for pair, first in zip(open_arrays(tmp_path / "set"), (0, 12), strict=True):
+            assert np.array_equal(pair.high, np.stack(frames[first : first + 7])[:, :, :60])
+    if form == "shards":
+        (shard,) = open_shards(tmp_path / "set")
+        assert [sample["__key__"] for sample in samples(shard.path)] == ["shot-0000000-0", "shot-0000009-0"]
+
+
+def test_a_set_made_before_gaps_were_seen_is_made_again(tmp_path):
+    folder = save(tmp_path / "shot", pan(20, step=1))
+    (folder / "0009.png").unlink()
+    settings = Settings(shrink="1", validation_share=0)
+    prepare([folder], tmp_path / "set", settings)
+    path = tmp_path / "set" / MANIFEST
+    said = json.loads(path.read_text())
+    del said["sources"][0]["gaps"]
+    path.write_text(json.dumps(said))
+    assert read_manifest(tmp_path / "set").sources[0].gaps == ""
+    assert prepare([folder], tmp_path / "set", settings).sources[0].gaps == "missing frame 9"
+
+
+def test_a_constant_stride_is_a_lower_frame_rate(tmp_path):
+    folder = save(tmp_path / "shot", pan(15))
+    for number in range(1, 15, 2):
+        (folder / f"{number:04d}.png").unlink()
+    (source,) = prepare([folder], tmp_path / "set", Settings(shrink="1", validation_share=0)).sources
+    assert (source.gaps, source.septuplets) == ("", 1)
+
+
+def test_a_transparent_image_is_refused_before_the_work(tmp_path):
+    folder = save(tmp_path / "shot", pan(9))
+    Image.fromarray(np.zeros((HEIGHT, WIDTH, 4), np.uint8)).save(folder / "0008.png")
+    with pytest.raises(VideoError, match=r"0008\.png: 100.0% of it is transparent"):
+        prepare([folder], tmp_path / "set", Settings(shrink="1", validation_share=0))
+    assert not (tmp_path / "set").exists()
 
 
 def test_tiles_that_stand_still_are_left_out(tmp_path):
@@ -327,7 +378,7 @@ def test_a_picture_of_another_size_and_a_broken_one_are_named(tmp_path, when):
     save(tmp_path / "broken" / "clip", pan(16))
     path = tmp_path / "broken" / "clip" / f"{number:04d}.png"
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(VideoError, match=r"0009.png: 66x48, but the pictures before it are 64x48"):
+    with pytest.raises(VideoError, match=r"0009.png: 66x48, but the images before it are 64x48"):
         prepare([tmp_path / "mixed"], tmp_path / "set", Settings(shrink="1"))
     with pytest.raises(VideoError, match=f"{number:04d}.png"):
         prepare([tmp_path / "broken"], tmp_path / "set", Settings(shrink="1"))

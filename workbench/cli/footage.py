@@ -142,12 +142,20 @@ def prepare(args: Sequence[str]) -> int:
                 bar.update(task, description=where, completed=stage.frames, total=stage.expected or None, made=made)
 
             manifest = prepare(footage, out, settings, on_damage=on_damage, observe=observe)
-        table = Table("source", "split", "frames", "cuts", "dropped", "septuplets")
+        table = Table("source", "split", "frames", "cuts", "gaps", "dropped", "septuplets")
         for source in manifest.sources:
             counts = source.counts
-            dropped = ", ".join(f"{n} {why}" for why, n in counts.items() if n and why not in ("frames", "cuts"))
+            dropped = ", ".join(
+                f"{n} {why}" for why, n in counts.items() if n and why not in ("frames", "cuts", "gaps")
+            )
             table.add_row(
-                source.name, source.split, str(counts["frames"]), str(counts["cuts"]), dropped, str(source.septuplets)
+                source.name,
+                source.split,
+                str(counts["frames"]),
+                str(counts["cuts"]),
+                source.gaps,
+                dropped,
+                str(source.septuplets),
             )
             if source.damage:
                 notes.print(f"{source.file}: {source.damage}")

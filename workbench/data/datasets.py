@@ -8,6 +8,7 @@ have its folder, and what is in the folder is checked when the clip is read.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,13 +16,15 @@ from pathlib import Path
 
 from workbench.data.clip_set import VIDEOS, ClipEntry, ClipSet, Film, Held
 from workbench.data.clips import load_clip
-from workbench.data.folders import clip_folders, find_low, list_some, look_over, with_low
+from workbench.data.folders import clip_folders, clips_with_gaps, find_low, list_some, look_over, with_low
 from workbench.data.reds import reds, reds4, reds_val
 from workbench.data.video.frame_folder import natural_order
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
 from workbench.data.vimeo import septuplets, vimeo90k
 from workbench.errors import ConfigError, DataError, VideoError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["SETS", "ClipEntry", "ClipSet", "Published", "open_set"]
 
@@ -118,6 +121,7 @@ def _published(
         faults += [f"{name} is not a clip of {whole.title}" for name in others]
     elif len(others) != whole.more:
         faults.append(f"{len(entries)} of {len(whole.frames) + whole.more} clips are there")
+    gaps = clips_with_gaps(entries.values())
     for name, entry in entries.items():
         count = whole.frames.get(name, whole.more_frames or entry.frames)
         size = whole.sizes.get(name, entry.size)
@@ -125,6 +129,8 @@ def _published(
             faults.append(f"{name} has {entry.frames} of {count} frames")
         elif entry.size != size:
             faults.append(f"{name} is {entry.size[0]}x{entry.size[1]}, not {size[0]}x{size[1]}")
+        elif name in gaps:
+            faults.append(f"{name}: {gaps[name]}")
     if faults:
         counts = ", ".join(f"{name} {count}" for name, count in whole.frames.items())
         more = f", {whole.more} more {whole.more_frames} each" if whole.more else ""
@@ -142,14 +148,19 @@ def _on_disk(clips: ClipSet, folder: Path, low: str | None, folders: Mapping[str
 
 
 def folders(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None) -> ClipSet:
-    """Any folder of folders of frames. Layouts: :func:`workbench.data.folders.clip_folders`.
+    """Open any folder of folders of frames. Layouts: :func:`workbench.data.folders.clip_folders`.
+
+    A gap in the frame numbers of a clip is logged as a warning: the frames before and after it are taken for neighbors.
 
     Raises:
-        DataError: no clips, pictures of several sizes in one clip, or a low resolution that does not belong to them.
+        DataError: no clips, images of several sizes in one clip, or a low resolution that does not belong to them.
+        VideoError: a file that is no image, or two images of one frame.
     """
     folder = Path(folder)
     clips = clip_folders(folder)
     found = ClipSet(name=folder.resolve().name, scale=scale, degradation=None, clips=look_over(clips, scale))
+    for name, gaps in clips_with_gaps(found).items():
+        logger.warning("%s: %s; the frames around are taken for neighbors", clips[name], gaps)
     return _on_disk(found, folder, low, clips)
 
 

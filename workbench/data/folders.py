@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,14 @@ import numpy as np
 from workbench.data.clip_set import ClipEntry, ClipSet, Pictures, header_size, odd_one_out
 from workbench.data.degrade import DEGRADATIONS, find_degradation
 from workbench.data.degraded import Note, claimed, read_note, recognise
-from workbench.data.video.frame_folder import natural_order, picture_files
+from workbench.data.video.frame_folder import (
+    describe_gaps,
+    describe_mismatch,
+    list_pictures,
+    match_frames,
+    natural_order,
+    picture_files,
+)
 from workbench.errors import DataError
 
 TRUTH = ("truth", "GT", "gt", "hr", "HR")
@@ -69,12 +74,12 @@ def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
 
     Raises:
         DataError: pictures of different sizes in one clip, or too small for the scale; all such clips are named.
-        VideoError: a file that is no picture.
+        VideoError: a file that is no image, or two images of one frame.
     """
     entries, faults = [], []
     every: dict[int, tuple[int, ...]] = {}
     for name, path in clips.items():
-        files = picture_files(path)
+        files = list_pictures(path)
         size = header_size(files[0])
         if odd := odd_one_out(files, size):
             faults.append(f"{name}/{odd} like the first of its clip")
@@ -86,6 +91,13 @@ def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
     if faults:
         raise DataError(f"{next(iter(clips.values())).parent}: {list_some(faults)}")
     return tuple(entries)
+
+
+def clips_with_gaps(clips: Iterable[ClipEntry]) -> dict[str, str]:
+    """Return a description of the missing frames of each clip that has gaps in the numbers of its file names."""
+    files = {clip.name: clip.source.files() for clip in clips if isinstance(clip.source, Pictures)}
+    found = {name: describe_gaps([file.stem for file in held]) for name, held in files.items()}
+    return {name: gaps for name, gaps in found.items() if gaps}
 
 
 def find_low(folder: Path, low: str, clips: Mapping[str, Path]) -> tuple[Path, dict[str, Path]]:
@@ -164,31 +176,20 @@ def _samples(entries: Sequence[ClipEntry]) -> Iterator[tuple[np.ndarray, np.ndar
 
 
 def _low_faults(clip: ClipEntry, place: Path) -> list[str]:
-    files = picture_files(place) if place.is_dir() else []
+    files = list_pictures(place) if place.is_dir() and picture_files(place) else []
     if not files:
         return [f"{clip.name} is missing"]
-    if len(files) != clip.frames:
-        return [f"{clip.name} has {len(files)} frames, {clip.frames} in high resolution"]
+    assert isinstance(clip.source, Pictures)
+    high = [file.stem for file in clip.source.files()]
+    match = match_frames(high, [file.stem for file in files], allow_offset=True)
+    if mismatch := describe_mismatch(match):
+        return [f"{clip.name}: {mismatch}"]
+    if match.positions != [*range(len(files))]:
+        return [f"{clip.name}: its names are in another order than those in high resolution"]
     width, height = clip.low_size
     if odd := odd_one_out(files, (width, height)):
         return [f"{clip.name}/{odd} ({clip.size[0]}x{clip.size[1]} by {clip.scale})"]
-    assert isinstance(clip.source, Pictures)
-    high = [file.stem for file in clip.source.files()]
-    step = _first_out_of_step(high, [file.stem for file in files])
-    return [f"{clip.name}: frame {step} is {files[step].name}, {high[step]} in high resolution"] if step else []
-
-
-def _first_out_of_step(high: Sequence[str], low: Sequence[str]) -> int | None:
-    """The first frame whose number in one list does not go on as in the other: frames that stand for each other."""
-    if high == low:
-        return None
-    steps = zip(_steps(high), _steps(low), strict=True)
-    return next((at + 1 for at, (one, other) in enumerate(steps) if one != other), None)
-
-
-def _steps(stems: Sequence[str]) -> list[int]:
-    numbers = [int(found[0]) if (found := re.findall(r"\d+", stem)) else 0 for stem in stems]
-    return [after - before for before, after in itertools.pairwise(numbers)]
+    return []
 
 
 def missing_folders(names: Iterable[str], root: Path) -> list[str]:

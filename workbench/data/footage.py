@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -13,9 +14,19 @@ from pathlib import Path
 from workbench.data.clip_set import Film, Pictures, find_clips
 from workbench.data.prepared import VIMEO_SIZE, Settings, Split, sha256_of
 from workbench.data.scene_cuts import Window
-from workbench.data.video.read import natural_order
+from workbench.data.video.frame_folder import (
+    describe_gaps,
+    find_gaps,
+    first_transparent,
+    frame_names,
+    frame_numbers,
+    natural_order,
+    read_picture,
+)
 from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, DataError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 EVERY_SCALE = lcm(2, 3, 4)
 """Whole frames are cut to a multiple of it, so that every scale divides them."""
@@ -81,6 +92,8 @@ class Found:
         split: train or validation.
         shrink: how many times smaller its frames become.
         tiles: the parts of a shrunk frame that are taken.
+        gaps: positions of the frames before which frames are missing, by the numbers in the file names.
+        missing: description of these gaps; empty where there are none.
     """
 
     name: str
@@ -92,6 +105,8 @@ class Found:
     split: Split
     shrink: int
     tiles: list[Tile]
+    gaps: frozenset[int] = frozenset()
+    missing: str = ""
 
 
 def find_sources(
@@ -107,7 +122,7 @@ def find_sources(
 
     Raises:
         DataError: nothing there, two sources of one name, or a name that is too long.
-        VideoError: a source that cannot be read.
+        VideoError: a source that cannot be read, or a folder with a transparent image or two images of one frame.
         ConfigError: a source that is too small.
         UnknownNameError: a validation source that is not there.
     """
@@ -136,6 +151,9 @@ def find_sources(
 def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings) -> Found:
     path = clip.folder if isinstance(clip, Pictures) else clip.path
     first = next(iter(clip.stream()))
+    stems = frame_names(path) if isinstance(clip, Pictures) else []
+    if stems and (transparent := first_transparent(path)):
+        read_picture(transparent)
     height, width = first.shape[:2]
     shrink = int(settings.shrink) if settings.shrink != "auto" else _most(height, width, settings)
     try:
@@ -145,9 +163,13 @@ def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings)
             f"{path}: {width}x{height}, shrunk by {shrink}: {error}; leave it out, or choose --shrink auto, a smaller "
             "--crop WIDTHxHEIGHT or --crop whole"
         ) from error
+    missing = describe_gaps(stems)
+    if missing:
+        logger.warning("%s: %s; the clip is cut there", path, missing)
     return Found(
         name=name, path=path, clip=clip, sha256=sha256_of(path), size=(width, height), frames=len(timeline(path)),
-        split=split, shrink=shrink, tiles=parts,
+        split=split, shrink=shrink, tiles=parts, missing=missing,
+        gaps=frozenset(gap.position for gap in find_gaps(frame_numbers(stems))),
     )  # fmt: skip
 
 

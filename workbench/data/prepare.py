@@ -1,7 +1,8 @@
 """A person's own footage becomes a training set, source by source, so that a job that was killed goes on where it was.
 
 Every source is decoded frame by frame, shrunk to hide the artefacts of its coding, cut at its cuts, and freed of what
-is black, repeated or still (:mod:`workbench.data.scene_cuts`). What is left is written in pieces of seven frames; a
+is black, repeated or still (:mod:`workbench.data.scene_cuts`). A folder of frames is also cut where frame numbers are
+missing. What is left is written in pieces of seven frames; a
 source appears whole, with its checksums, or not at all. The same footage and settings give the same bytes.
 """
 
@@ -43,7 +44,7 @@ from workbench.errors import BusyError, DataError, VideoError
 from workbench.scenes import write_atomic
 from workbench.tensors import to_float, to_uint8
 
-COUNTS = ("frames", "cuts", "black", "repeated", "still", "rest", "still_tiles")
+COUNTS = ("frames", "cuts", "gaps", "black", "repeated", "still", "rest", "still_tiles")
 """What is counted of a source, see :class:`workbench.data.prepared.Source`."""
 
 OURS = re.compile(
@@ -196,6 +197,7 @@ def _kept(found: Sequence[Found], before: Mapping[str, Source], out: Path, setti
         fits = (
             source is not None
             and (source.sha256, source.split, source.shrink) == (clip.sha256, clip.split, clip.shrink)
+            and source.gaps == clip.missing
             and is_whole(out, source.files)
         )
         if settings.form == "folders" and not (fits and source and first_group(source.pieces) in (None, groups + 1)):
@@ -252,7 +254,8 @@ def _work(
         raise DataError(
             f"nothing usable in the footage: of {counts['frames']} frames {counts['black']} are black, "
             f"{counts['repeated']} repeated, {counts['still']} still, and {counts['rest']} are left in stretches of "
-            f"fewer than {SEPTUPLET}; lower black_below, repeat_below or still_below, or take other footage"
+            f"fewer than {SEPTUPLET} between {counts['cuts']} cuts and {counts['gaps']} gaps in the frame numbers; "
+            "lower black_below, repeat_below or still_below, or take other footage"
         )
     observe(replace(progress, stage="finishing", done=len(found), septuplets=manifest.septuplets()))
     files = [write_contact_sheet(out, manifest)]
@@ -285,7 +288,7 @@ def _prepare_one(
 
     writer = _writer(now, clip, settings, groups)
     try:
-        for window in septuplets(usable(frames(), settings, counts), settings.stride):
+        for window in septuplets(usable(frames(), settings, counts, gaps=clip.gaps), settings.stride):
             for number, tile in enumerate(clip.tiles):
                 part = tile.of(window)
                 if settings.tile and settings.form != "arrays" and movement(part.luma) < settings.still_below:
@@ -304,7 +307,8 @@ def _prepare_one(
         os.replace(now / path, out / path)
     source = Source(
         name=clip.name, file=clip.path.name, sha256=clip.sha256, split=clip.split, size=clip.size, shrink=clip.shrink,
-        counts={name: counts[name] for name in COUNTS}, damage=damage, pieces=pieces, files=files,
+        counts={name: counts[name] for name in COUNTS}, damage=damage, gaps=clip.missing,
+        pieces=pieces, files=files,
     )  # fmt: skip
     return source, replace(progress, frames=begun + clip.frames)
 

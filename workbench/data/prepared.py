@@ -145,6 +145,7 @@ class Source:
         counts: frames read, cuts found, frames dropped by reason (``workbench.data.scene_cuts.usable``), and
             septuplets left out because their tile stands still.
         damage: what was wrong with a file of which the good frames were kept; mostly empty.
+        gaps: frames that are missing by the numbers in the file names of a folder; mostly empty.
         pieces: what lies in the set.
         files: path -> number of bytes and sha256.
     """
@@ -159,6 +160,7 @@ class Source:
     damage: str
     pieces: tuple[Piece, ...]
     files: Mapping[str, tuple[int, str]]
+    gaps: str = ""
 
     @property
     def septuplets(self) -> int:
@@ -242,7 +244,7 @@ def parse_source(said: Mapping[str, Any]) -> Source:
         inside(piece.high)
         inside(piece.low)
     changed = {"size": _pair(said["size"]), "pieces": tuple(pieces), "files": _files(said["files"])}
-    return Source(**{**{name.name: said[name.name] for name in fields(Source)}, **changed})
+    return Source(**{**{one.name: said[one.name] for one in fields(Source) if one.name in said}, **changed})
 
 
 def _pair(said: Iterable[Any]) -> tuple[int, int]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.clip_set import ClipSet
-from workbench.data.folders import find_low, list_some, look_over, with_low
+from workbench.data.folders import clips_with_gaps, find_low, list_some, look_over, with_low
 from workbench.data.video.frame_folder import picture_files
 from workbench.errors import DataError, unknown_name
 
@@ -113,6 +113,7 @@ def _open(folder: Path, title: str, numbers: Sequence[int], scale: int, low: str
         for entry in entries
         if entry.size != whole.size
     ]
+    faults += [f"{name}: {gaps}" for name, gaps in clips_with_gaps(entries).items()]
     if faults:
         raise DataError(
             f"{folder}: not the whole {title}: {list_some(faults)}. Want {len(numbers)} clips of {whole.frames} frames "

@@ -6,7 +6,7 @@ Cuts are found by FFmpeg's own filter ``scdet``, which is part of PyAV: nothing 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -156,7 +156,9 @@ def is_repeat(luma: np.ndarray, before: np.ndarray, below: float) -> bool:
     return float(cv2.resize(change, squares, interpolation=cv2.INTER_AREA).max()) < below
 
 
-def usable(frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str]) -> Iterator[Window]:
+def usable(
+    frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str], *, gaps: Container[int] = ()
+) -> Iterator[Window]:
     """Cut footage at its cuts, leave out what is black, repeated or still, and give the rest seven frames at a time.
 
     Only seven frames are held at once.
@@ -164,9 +166,10 @@ def usable(frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str]) -> 
     Args:
         frames: uint8 ``(H, W, 3)`` of one size, one after the other.
         rules: what to leave out.
-        counts: filled on the way: ``frames`` read, ``cuts`` found, and the frames dropped: ``black``, ``repeated``,
-            ``still``, and ``rest``, fewer than seven at the end of a stretch. What was read is what was given and
-            dropped.
+        counts: filled on the way: ``frames`` read, ``cuts`` and ``gaps`` found, and the frames dropped: ``black``,
+            ``repeated``, ``still``, and ``rest``, fewer than seven at the end of a stretch. The frames read are those
+            returned and those dropped.
+        gaps: positions of the frames before which frames are missing; nothing is taken across these places.
 
     Yields:
         Windows of seven frames; those of a stretch follow each other without overlap.
@@ -184,6 +187,10 @@ def usable(frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str]) -> 
         counts["frames"] += 1
         cut = cut or CutDetector(*frame.shape[:2], above=rules.cut_above)
         luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if number in gaps:
+            counts["gaps"] += 1
+            end_of_stretch()
+            last, repeats = None, 0
         if luma.mean() < rules.black_below:
             counts["black"] += 1
             end_of_stretch()
@@ -195,7 +202,7 @@ def usable(frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str]) -> 
                 end_of_stretch()
             continue
         last, repeats = luma, 0
-        if cut(frame):
+        if cut(frame) and number not in gaps:
             counts["cuts"] += 1
             end_of_stretch()
         held.append((number, frame, luma))

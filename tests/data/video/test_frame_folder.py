@@ -6,8 +6,22 @@ import pytest
 from PIL import Image
 
 from tests.films import numbered, numbers
-from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, read_picture, stream_frames
-from workbench.errors import VideoError
+from workbench.data.video.frame_folder import (
+    describe_gaps,
+    describe_mismatch,
+    find_gaps,
+    first_transparent,
+    frame_names,
+    frame_numbers,
+    match_frames,
+    missing_numbers,
+    natural_order,
+    picture_files,
+    read_frames,
+    read_picture,
+    stream_frames,
+)
+from workbench.errors import ConfigError, VideoError
 
 GREY = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
@@ -50,7 +64,7 @@ def test_a_stream_reads_one_picture_at_a_time(tmp_path):
     (tmp_path / "2.png").write_bytes(b"damaged")
     frames = stream_frames(tmp_path)
     assert numbers([next(frames), next(frames)]) == [0, 1]
-    with pytest.raises(VideoError, match=r"2.png: not a picture"):
+    with pytest.raises(VideoError, match=r"2.png: not an image"):
         next(frames)
     assert numbers(stream_frames(tmp_path, first=1, last=2)) == [1]
 
@@ -70,21 +84,129 @@ def test_a_note_of_how_the_camera_was_held_is_followed(tmp_path):
     assert np.array_equal(read_frames(tmp_path)[0], np.rot90(NOISE, -1))
 
 
+# Frame numbers
+
+
+@pytest.mark.parametrize(
+    ("stems", "numbers"),
+    [
+        (["im1", "im2", "im10"], [1, 2, 10]),
+        (["frame_0001", "frame_0002"], [1, 2]),
+        (["shot01_0005", "shot01_0006"], [5, 6]),
+        (["4k_0009_x4", "4k_0010_x4"], [9, 10]),
+        (["f1_t0.033", "f2_t0.067", "f3_t0.100", "f4_t1.133"], [1, 2, 3, 4]),
+        (["a01_1", "a01_2", "a02_1", "a02_2"], [1, 2, 1, 2]),
+        (["7"], [7]),
+        (["0001", "0002_fixed", "0003"], [1, None, 3]),
+        (["first", "last"], [None, None]),
+        (["3fa9", "b21c", "77"], [None] * 3),
+        ([], []),
+    ],
+)
+def test_the_number_that_a_name_carries(stems, numbers):
+    assert frame_numbers(stems) == numbers
+
+
+@pytest.mark.parametrize(
+    ("numbers", "positions", "missing"),
+    [
+        ([0, 1, 2, 3, *range(12, 22)], [4], [*range(4, 12)]),
+        ([1, 2, 3], [], []),
+        ([0, 2, 4, 6], [], []),
+        ([0, 2, 4, 8, 10], [3], [6]),
+        ([1, 3, 4, 5, 8], [1, 4], [2, 6, 7]),
+        ([169, 203, 236, 270, 303, 999], [], []),  # 30 frames a second in milliseconds: no stride
+        ([5], [], []),
+        ([1, None, 3], [], []),
+        ([1, 2, 3, 1, 2, 3], [3], []),  # two shots
+    ],
+)
+def test_gaps_are_steps_off_the_stride(numbers, positions, missing):
+    gaps = find_gaps(numbers)
+    assert [gap.position for gap in gaps] == positions
+    assert [number for gap in gaps for number in gap.numbers] == missing
+
+
+def test_gaps_of_a_folder(tmp_path):
+    save(tmp_path, [f"im{n}.png" for n in (8, 9, 12, 13, 15)], numbered(5))
+    names = frame_names(tmp_path)
+    assert names == ["im8", "im9", "im12", "im13", "im15"]
+    assert missing_numbers(names) == [10, 11, 14]
+    assert describe_gaps(names) == "missing frames 10 to 11 (2), 14"
+    assert describe_gaps(["a_1", "a_2", "b_1"]) == ""
+    assert describe_gaps([f"{n}" for n in range(0, 60, 1) if n % 5]) == "missing frames 5, 10, 15, 20 and 7 more"
+
+
+def test_one_frame_in_two_formats_is_refused(tmp_path):
+    save(tmp_path, ["00001.png", "00001.jpg", "00002.png"], numbered(3))
+    for use in (read_frames, frame_names, first_transparent):
+        with pytest.raises(VideoError, match=r"00001\.(jpg|png) and 00001\.(jpg|png) are both frame 00001, want one"):
+            use(tmp_path)
+
+
+def test_images_are_matched_by_number():
+    assert match_frames(["1", "2", "3"], ["b003", "b001", "b002"]).positions == [1, 2, 0]
+    assert match_frames(["x", "y"], ["y", "x"]).positions == [1, 0]
+    shifted = match_frames(["0", "1", "2"], ["1", "2", "3"])
+    assert (shifted.missing, shifted.surplus) == (["0"], ["3"])
+    assert match_frames(["0", "1", "2"], ["1", "2", "3"], allow_offset=True).positions == [0, 1, 2]
+    assert match_frames(["0", "1", "3"], ["1", "2", "3"], allow_offset=True).missing == ["0"]
+    assert describe_mismatch(match_frames([f"{n}" for n in range(9)], ["0"])) == "1, 2, 3, 4 and 4 more are missing"
+
+
+# Transparency
+
+
+def test_transparent_images_are_composited_onto_a_background(tmp_path):
+    """Against floats: round(alpha * color + (1 - alpha) * background)."""
+    alpha = np.arange(192, dtype=np.uint8).reshape(12, 16) + 64
+    Image.fromarray(np.dstack([NOISE, alpha])).save(tmp_path / "0.png")
+    seen = read_frames(tmp_path, background=(0, 200, 17))[0]
+    share = alpha[..., None] / 255
+    assert np.array_equal(seen, np.round(share * NOISE + (1 - share) * np.array([0, 200, 17])))
+    assert next(stream_frames(tmp_path, background=(1, 2, 3))).dtype == np.uint8
+
+
+def test_a_background_changes_no_opaque_image(tmp_path):
+    save(tmp_path, ["0.png"], [NOISE])
+    Image.fromarray(NOISE).convert("RGBA").save(tmp_path / "1.png")
+    assert np.array_equal(read_frames(tmp_path, background=(9, 9, 9)), np.stack([NOISE, NOISE]))
+
+
+@pytest.mark.parametrize("background", [(0, 0, 256), (0, -1, 0), (1, 2), (0.5, 0, 0)])
+def test_a_background_is_a_color(tmp_path, background):
+    save(tmp_path, ["0.png"], [NOISE])
+    with pytest.raises(ConfigError, match=r"background: want red, green and blue from 0 to 255"):
+        read_frames(tmp_path, background=background)
+
+
+def test_the_need_of_a_background_is_known_beforehand(tmp_path, monkeypatch):
+    save(tmp_path, ["0.png", "1.jpg"], [NOISE, NOISE])
+    Image.fromarray(NOISE).convert("RGBA").save(tmp_path / "2.png")
+    assert first_transparent(tmp_path) is None
+    Image.fromarray(TRANSPARENT).save(tmp_path / "3.png")
+    decoded = []
+    convert = Image.Image.convert
+    monkeypatch.setattr(
+        Image.Image, "convert", lambda image, mode: decoded.append(image.filename) or convert(image, mode)
+    )
+    assert first_transparent(tmp_path) == tmp_path / "3.png"
+    assert decoded == [str(tmp_path / "2.png"), str(tmp_path / "3.png")]
+
+
 # What is not a clip
 
 
 def test_folders_that_are_not_a_clip(tmp_path):
     with pytest.raises(VideoError, match="no such folder"):
         read_frames(tmp_path / "nothing")
-    with pytest.raises(VideoError, match=r"no pictures there; want files ending in .png"):
+    with pytest.raises(VideoError, match=r"no images there; want files ending in .png"):
         read_frames(tmp_path)
     Image.fromarray(NOISE).save(tmp_path / "0.gif")
-    with pytest.raises(VideoError, match=r"no pictures there; want files ending in .png"):
+    with pytest.raises(VideoError, match=r"no images there; want files ending in .png"):
         read_frames(tmp_path)
     save(tmp_path / "mixed", ["0.png", "1.png"], [numbered(1)[0], numbered(1)[0, :, :60]])
-    with pytest.raises(
-        VideoError, match=r"1.png: 60x48, but the pictures before it are 64x48; .* move the others away"
-    ):
+    with pytest.raises(VideoError, match=r"1.png: 60x48, but the images before it are 64x48; .* move the others away"):
         read_frames(tmp_path / "mixed")
     with pytest.raises(VideoError, match="has 2 frames, so there is none"):
         read_frames(tmp_path / "mixed", first=2)
@@ -109,28 +231,28 @@ TRANSPARENT[:3, :4, 3] = 0  # 12 of 192 pixels
 PALETTE = Image.fromarray(NOISE).quantize(8)
 REFUSED = {
     "empty": (b"", "the file is empty; copy or write it again"),
-    "text": (b"hello", "not a picture that can be read"),
-    "cut off": (encoded("PNG")[:300], "not a picture that can be read .*; copy or write it again"),
-    "cut off, JPEG": (encoded("JPEG")[:600], "not a picture that can be read .*[Tt]runcated"),
+    "text": (b"hello", "not an image that can be read"),
+    "cut off": (encoded("PNG")[:300], "not an image that can be read .*; copy or write it again"),
+    "cut off, JPEG": (encoded("JPEG")[:600], "not an image that can be read .*[Tt]runcated"),
     "16 bits, grey": (sixteen_bits(1), r"more than 8 bits a channel \(I;16\); convert the frames to 8-bit RGB"),
     "16 bits, RGB": (sixteen_bits(3), r"more than 8 bits a channel \(RGB\); convert the frames to 8-bit RGB"),
     "16 bits, RGBA": (sixteen_bits(4), r"more than 8 bits a channel \(RGBA\)"),
-    "CMYK": (encoded("JPEG", Image.fromarray(NOISE).convert("CMYK")), "its colours are CMYK, not grey or RGB"),
+    "CMYK": (encoded("JPEG", Image.fromarray(NOISE).convert("CMYK")), "its colors are CMYK, not gray or RGB"),
     "animated PNG": (
         encoded("PNG", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
-        r"animated \(2 pictures in one file\); save one picture a frame",
+        r"animated \(2 images in one file\); save one image per frame",
     ),
     "animated WebP": (
         encoded("WEBP", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
-        r"animated \(2 pictures in one file\)",
+        r"animated \(2 images in one file\)",
     ),
     "a GIF by another name": (
         encoded("GIF", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
-        r"animated \(2 pictures in one file\)",
+        r"animated \(2 images in one file\)",
     ),
     "alpha": (
         encoded("PNG", TRANSPARENT),
-        r"6.2% of it is transparent, .* flatten the frames onto a background and save them without alpha",
+        r"6.2% of it is transparent, .* name a background color, or save the frames without alpha",
     ),
     "alpha, WebP": (encoded("WEBP", TRANSPARENT, lossless=True), r"6.2% of it is transparent"),
     "alpha in a palette": (encoded("PNG", PALETTE, transparency=0), r"\d+\.\d% of it is transparent"),
@@ -151,7 +273,7 @@ def test_a_picture_that_claims_to_be_huge(tmp_path):
     content = bytearray(encoded("BMP"))
     content[18:26] = b"\xff\xff\x00\x00\xff\xff\x00\x00"  # width and height
     (tmp_path / "0.bmp").write_bytes(content)
-    with pytest.raises(VideoError, match=r"0.bmp: not a picture that can be read .*decompression bomb"):
+    with pytest.raises(VideoError, match=r"0.bmp: not an image that can be read .*decompression bomb"):
         read_frames(tmp_path)
 
 

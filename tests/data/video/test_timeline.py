@@ -117,5 +117,5 @@ def test_a_film_that_is_cut_off_says_so(tmp_path, suffix):
 def test_what_is_not_a_film(tmp_path):
     with pytest.raises(VideoError, match="no such file"):
         timeline(tmp_path / "nothing.mp4")
-    with pytest.raises(VideoError, match="no pictures there"):
+    with pytest.raises(VideoError, match="no images there"):
         timeline(tmp_path)
