@@ -37,17 +37,63 @@ def test_pictures_of_the_whole_truth_where_it_is_no_multiple(theirs, data):
     assert score_pictures(theirs, data, "folders").equal_frames == 8
 
 
-def test_pictures_that_do_not_fit(theirs, data):
-    (theirs / "clip_10" / "4.png").rename(theirs / "clip_9" / "4.png")
-    with pytest.raises(DataError, match=r"not the pictures of set: clip_9 has 4 pictures, want 3 \(4\.png would be fr"):
+def test_frames_that_are_missing_or_surplus_are_named(theirs, data):
+    (theirs / "clip_10" / "2.png").rename(theirs / "clip_9" / "3.png")
+    with pytest.raises(DataError) as refused:
         score_pictures(theirs, data, "folders")
-    with pytest.raises(DataError, match=r"clip_10 has 4 pictures, want 5 \(none for frame 4, counted from 0\)"):
-        score_pictures(theirs, data, "folders")
+    assert str(refused.value).endswith("set: clip_9: 3 is not a frame of it; clip_10: 2 is missing")
     shutil.rmtree(theirs / "clip_9")
-    with pytest.raises(DataError, match="clip_9 is missing; clip_10 has 4"):
+    with pytest.raises(DataError, match="clip_9 is missing; clip_10: 2 is missing"):
         score_pictures(theirs, data, "folders")
-    with pytest.raises(DataError, match=r"no such folder; want one folder of pictures a clip"):
+    with pytest.raises(DataError, match=r"no such folder; want one folder of images per clip"):
         score_pictures(theirs / "none", data, "folders")
+
+
+def test_a_program_that_left_out_a_frame_is_not_scored_by_place(theirs, data):
+    """As many images as frames, but from the second on each is the next frame."""
+    for number in (4, 3, 2):
+        (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
+    with pytest.raises(DataError, match=r"clip_10: 2 is missing, 5 is not a frame of it$"):
+        score_pictures(theirs, data, "folders")
+
+
+def test_frames_are_matched_by_number_whatever_the_rest_of_the_name(theirs, data):
+    for path in list((theirs / "clip_10").iterdir()):
+        path.rename(path.with_name(f"net2_{int(path.stem):06d}_x4.png"))
+    assert score_pictures(theirs, data, "folders").equal_frames == 5
+
+
+def test_another_first_number_is_an_error_that_says_so(theirs, data):
+    for number in reversed(range(5)):
+        (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
+    with pytest.raises(
+        DataError, match=r"clip_10: 0 is missing, 5 is not .*; numbered from 1, the ground truth from 0"
+    ):
+        score_pictures(theirs, data, "folders")
+
+
+def test_names_without_numbers_are_matched_as_they_are(tmp_path, save):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    for root in ("truth", "theirs"):
+        save(tmp_path / root / "walk", frames)
+        for number, name in enumerate(("first", "middle", "last")):
+            (tmp_path / root / "walk" / f"{number}.png").rename(tmp_path / root / "walk" / f"{name}.png")
+    assert score_pictures(tmp_path / "theirs", tmp_path / "truth", "folders").equal == {"walk": [True] * 3}
+    (tmp_path / "theirs" / "walk" / "middle.png").rename(tmp_path / "theirs" / "walk" / "second.png")
+    with pytest.raises(DataError, match="walk: middle is missing, second is not a frame of it"):
+        score_pictures(tmp_path / "theirs", tmp_path / "truth", "folders")
+
+
+def test_frames_of_a_video_are_numbered_from_0_or_all_from_1(tmp_path, held, save):
+    frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
+    folder = tmp_path / "walk"
+    save(folder, frames)
+    for number in reversed(range(3)):
+        (folder / f"{number}.png").rename(folder / f"{number + 1}.png")
+    assert score_pictures(tmp_path, held(frames), "folders").equal == {"walk": [True] * 3}
+    (folder / "1.png").unlink()
+    with pytest.raises(DataError, match="walk: 00000000, 00000001 are missing, 3 is not a frame of it"):
+        score_pictures(tmp_path, held(frames), "folders")
 
 
 def test_a_picture_of_another_size(theirs, data):
@@ -58,7 +104,7 @@ def test_a_picture_of_another_size(theirs, data):
 
 def test_a_picture_that_cannot_be_read(theirs, data):
     (theirs / "clip_10" / "2.png").write_bytes(b"\x89PNG")
-    with pytest.raises(VideoError, match=r"2\.png: not a picture"):
+    with pytest.raises(VideoError, match=r"2\.png: not an image"):
         score_pictures(theirs, data, "folders")
 
 
@@ -66,9 +112,10 @@ def test_pictures_of_the_frames_that_count_alone(tmp_path, held, save):
     frames = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     septuplet = held(frames, targets=(3,))
     save(tmp_path / "walk", frames[3:4])
+    (tmp_path / "walk" / "0.png").rename(tmp_path / "walk" / "im3.png")
     assert score_pictures(tmp_path, septuplet, "vimeo90k_t").equal == {"walk": [True]}
     save(tmp_path / "all" / "walk", frames)
     assert score_pictures(tmp_path / "all", septuplet, "vimeo90k_t").equal == {"walk": [True]}
-    save(tmp_path / "five" / "walk", frames[:5])
-    with pytest.raises(DataError, match="walk has 5 pictures, want 7 or 1"):
+    save(tmp_path / "five" / "walk", frames[:3])
+    with pytest.raises(DataError, match="walk: 00000003 is missing"):
         score_pictures(tmp_path / "five", septuplet, "vimeo90k_t")

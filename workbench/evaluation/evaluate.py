@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet
+from workbench.data.clip_set import ClipEntry, ClipSet, Pictures
 from workbench.data.datasets import open_set
 from workbench.data.degrade import degrade
-from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
+from workbench.data.video.frame_folder import describe_mismatch, list_pictures, match_frames, read_picture, size_of
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
 from workbench.evaluation.protocols import Protocol, find_protocol, middle
 from workbench.evaluation.scores import Report, metrics_of
@@ -128,12 +128,14 @@ def score_pictures(
     clips: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Report:
-    """Score pictures that another program made: ``FOLDER/<clip>/*.png``, clips called as in the set.
+    """Score frames that another program made: ``FOLDER/<clip>/*.png``, clips called as in the set.
 
-    A folder holds a picture for every frame of its clip, or for every frame that the protocol counts.
+    A folder contains an image for every frame that the protocol counts. Frames are matched by the numbers in the file
+    names (``0003.png`` and ``im3.png`` are the same frame), names without numbers as they are. The frames of a video
+    are numbered from 0, or all of them from 1.
 
     Args:
-        folder: of the pictures.
+        folder: of the images.
         data: the set, as for :func:`evaluate`.
         protocol: one of ``PROTOCOLS``, by name or itself.
         name: what to call the method; the folder's name where left out.
@@ -143,24 +145,24 @@ def score_pictures(
         progress: told how far it is.
 
     Raises:
-        DataError: a clip without a folder, or with too few or too many pictures; all such clips are named.
-        VideoError: a picture that cannot be read.
-        ShapeError: a picture of another size than the true one; the message names clip and frame.
+        DataError: a clip without a folder, frames without an image, or images that are not a frame; all are named.
+        VideoError: an image that cannot be read, or two images of one frame.
+        ShapeError: an image of another size than the true one; the message names clip and frame.
     """
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
     root = Path(folder)
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder; want one folder of pictures a clip, {root}/<clip>/*.png")
+        raise DataError(f"{root}: no such folder; want one folder of images per clip, {root}/<clip>/*.png")
     opened = _open(chosen, data, clips, None)
-    faults = [fault for clip in opened if (fault := _miscounted(root / clip.name, clip, chosen))]
+    matches = {clip.name: _match(root / clip.name, clip, chosen) for clip in opened}
+    faults = [fault for _, fault in matches.values() if fault]
     if faults:
-        raise DataError(f"{root}: not the pictures of {opened.name}: {'; '.join(faults[:8])}")
+        raise DataError(f"{root}: not the frames of {opened.name}: {'; '.join(faults[:8])}")
 
     def restore(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        pictures = list_pictures(root / clip.name)
-        kept = pictures if len(pictures) == len(numbers) else [pictures[number] for number in numbers]
-        for picture in map(read_picture, kept):
-            yield _whole_pixels(picture, clip.scale) if size_of(picture) == "{}x{}".format(*clip.size) else picture
+        files, _ = matches[clip.name]
+        for image in (read_picture(files[number]) for number in numbers):
+            yield _whole_pixels(image, clip.scale) if size_of(image) == "{}x{}".format(*clip.size) else image
 
     return _score(
         restore,
@@ -177,19 +179,29 @@ def score_pictures(
     )
 
 
-def _miscounted(folder: Path, clip: ClipEntry, protocol: Protocol) -> str:
+def _match(folder: Path, clip: ClipEntry, protocol: Protocol) -> tuple[dict[int, Path], str]:
+    """Match the images of another program to the frames of a clip by the numbers in their names.
+
+    Returns:
+        Frame number to image, for the frames that count, and a description of what is missing or surplus.
+    """
     if not folder.is_dir():
-        return f"{clip.name} is missing"
-    pictures, counted = list_pictures(folder), protocol.counted(clip)
-    if len(pictures) in (clip.frames, len(counted)):
-        return ""
-    wanted = f"{clip.frames}" if len(counted) == clip.frames else f"{clip.frames} or {len(counted)}"
-    beyond = (
-        f"none for frame {len(pictures)}"
-        if len(pictures) < clip.frames
-        else f"{pictures[clip.frames].name} would be frame {clip.frames}"
-    )
-    return f"{clip.name} has {len(pictures)} pictures, want {wanted} ({beyond}, counted from 0)"
+        return {}, f"{clip.name} is missing"
+    files, counted = list_pictures(folder), protocol.counted(clip)
+    stems = [file.stem for file in files]
+    if isinstance(clip.source, Pictures):
+        namings = [[file.stem for file in clip.source.files()]]
+    else:  # the frames have no names: counted from 0, or all of them from 1, as FFmpeg numbers them
+        namings = [[f"{number:08d}" for number in range(first, first + clip.frames)] for first in (0, 1)]
+    match = match_frames(namings[0], stems)
+    if len(namings) > 1 and len(stems) == clip.frames:
+        match = next((other for names in namings if not describe_mismatch(other := match_frames(names, stems))), match)
+    missing = [namings[0][number] for number in counted if match.positions[number] is None]
+    fault = describe_mismatch(match._replace(missing=missing))
+    if missing and not match_frames(namings[0], stems, allow_offset=True).missing:
+        fault += f"; numbered from {stems[0]}, the ground truth from {namings[0][0]}: rename them"
+    found = {number: files[at] for number in counted if (at := match.positions[number]) is not None}
+    return found, f"{clip.name}: {fault}" if fault else ""
 
 
 def _open(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, clips: Sequence[str], low: str | None) -> ClipSet:
