@@ -1,4 +1,4 @@
-"""The command line, and the one place where everything is put together.
+"""The command line, which puts everything together.
 
 Torch takes seconds to import, so a command imports what needs it when it runs.
 """
@@ -19,7 +19,7 @@ from workbench.cli.networks import convert, networks
 from workbench.cli.reporting import report
 from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo, launch_app
-from workbench.cli.terminal import notes
+from workbench.cli.terminal import PIPE_CLOSED, discard_output, notes, output_closed, replace_unencodable
 from workbench.cli.training import follow, runs, stop, train
 from workbench.cli.upscaling import upscale
 from workbench.errors import WorkbenchError, unknown_name
@@ -52,7 +52,19 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The ``workbench`` command; returns its exit status."""
+    """Run the ``workbench`` command and return its exit status."""
+    replace_unencodable()
+    try:
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        discard_output()
+        return PIPE_CLOSED
+
+
+def _run(argv: Sequence[str] | None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print("usage: workbench COMMAND [OPTIONS]     (workbench COMMAND --help tells its options)\n")
@@ -71,6 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         notes.print(f"error: {error}", style="red", markup=False)
         return 2
     except OSError as error:
+        if isinstance(error, BrokenPipeError) and output_closed():
+            raise
         notes.print(f"error: {error.strerror or error}: {error.filename or ''}", style="red", markup=False)
         return 2
     except KeyboardInterrupt:

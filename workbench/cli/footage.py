@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from workbench.cli.terminal import notes
+from workbench.cli.terminal import OutputConsole, notes
 
 
 def samples(args: Sequence[str]) -> int:
@@ -25,7 +24,7 @@ def samples(args: Sequence[str]) -> int:
         table = Table("sample", "size", "frames", "licence", "credit")
         for clip in samples():
             table.add_row(clip.name, f"{clip.width}x{clip.height}", str(clip.frames), clip.licence, clip.credit)
-        Console().print(table)
+        OutputConsole().print(table)
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench samples")
@@ -159,7 +158,7 @@ def prepare(args: Sequence[str]) -> int:
             )
             if source.damage:
                 notes.print(f"{source.file}: {source.damage}")
-        Console().print(table)
+        OutputConsole().print(table)
         print(
             f"{out}: {manifest.septuplets('train')} septuplets to train on, {manifest.septuplets('validation')} held "
             f"out, {manifest.num_bytes / 1e6:,.1f} MB"

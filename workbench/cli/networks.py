@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from workbench.cli.terminal import notes
+from workbench.cli.terminal import OutputConsole, notes
 from workbench.errors import ConfigError, unknown_name
 
 
@@ -139,8 +138,8 @@ def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
         table.add_column(heading, justify="left" if column in LEFT else "right", no_wrap=True)
     for line in cells:
         table.add_row(*map(escape, line))
-    needed = Console(width=1000).measure(table).maximum  # a table that is cut to a narrow terminal has no numbers left
-    Console(width=needed, highlight=False).print(table)
+    needed = OutputConsole(width=1000).measure(table).maximum  # cut to a narrow terminal, it would lose its numbers
+    OutputConsole(width=needed, highlight=False).print(table)
 
 
 def _cell(column: str, value: Any) -> str:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from workbench.cli.terminal import RUNS, SCENES, notes, score_table
+from workbench.cli.terminal import RUNS, SCENES, OutputConsole, notes, score_table
 from workbench.scenes import check_name
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def compare(args: Sequence[str]) -> int:
                 clip, names, out, scale=scale, title=title, runs=[runs], device=choose_device(device),
                 replace=replace, effort=effort, progress=status.update,
             )  # fmt: skip
-        Console().print(score_table(scene, f"{scene.title}: mean over {scene.frames} frames"))
+        OutputConsole().print(score_table(scene, f"{scene.title}: mean over {scene.frames} frames"))
         notes.print(f"scene: {out}; look at it with `workbench app --scenes {out.parent}`")
         return 0
 

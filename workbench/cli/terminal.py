@@ -1,7 +1,11 @@
-"""What the commands share: where runs and scenes are looked for, and how they speak."""
+"""Default folders and output streams of the commands."""
 
 from __future__ import annotations
 
+import io
+import os
+import select
+import sys
 from pathlib import Path
 
 from rich.console import Console
@@ -11,8 +15,50 @@ from workbench.errors import ConfigError
 from workbench.scenes import Scene
 
 RUNS, SCENES = Path("runs"), Path("scenes")
-notes = Console(stderr=True, highlight=False, soft_wrap=True)
-"""Progress and advice go to stderr; stdout holds results only."""
+
+PIPE_CLOSED = 141
+"""Exit status when the reader of the output has gone: 128 + SIGPIPE, as shells report it."""
+
+
+class OutputConsole(Console):
+    """A console that leaves a closed pipe to the caller, where rich would end the process with status 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error that is being handled; nothing more is written."""
+        self.quiet = True
+        raise
+
+
+notes = OutputConsole(stderr=True, highlight=False, soft_wrap=True)
+"""Progress and advice go to stderr; stdout contains results only."""
+
+
+def replace_unencodable() -> None:
+    """Write characters that stdout or stderr cannot encode as escapes, instead of raising an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "surrogateescape"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def output_closed() -> bool:
+    """Return whether the reader of stdout or stderr has closed its end of the pipe."""
+    if not hasattr(select, "poll"):  # on Windows, where no other pipe of ours raises a BrokenPipeError
+        return True
+    reader = select.poll()
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            reader.register(stream.fileno(), 0)  # errors are reported without being asked for
+    except io.UnsupportedOperation:  # replaced by a stream that is no file
+        return False
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in reader.poll(0))
+
+
+def discard_output() -> None:
+    """Send what is still buffered for stdout and stderr nowhere, so that the interpreter can flush them at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def score_table(scene: Scene, title: str) -> Table:

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
-from workbench.cli.terminal import RUNS, notes, score_table
+from workbench.cli.terminal import RUNS, OutputConsole, notes, score_table
 from workbench.config import PRESETS, RunConfig, differences
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
@@ -107,7 +107,7 @@ def _estimate(config: RunConfig) -> int:
             )  # fmt: skip
     if not seen:
         raise OutOfMemory(f"not even a step of batch {config.data.batch} fits; halve data.batch or data.crop")
-    Console().print(table)
+    OutputConsole().print(table)
     if len(seen) > 1:
         most, best = largest_batch(*seen[-2:]), max(seen, key=lambda one: one.clips_per_second)
         notes.print(
@@ -180,7 +180,7 @@ def runs(args: Sequence[str]) -> int:
                 f"{status.step} / {status.steps}",
                 what + (f": {status.reason}" if status.reason else ""),
             )
-        Console().print(table)
+        OutputConsole().print(table)
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench runs")
@@ -201,7 +201,7 @@ def follow(args: Sequence[str]) -> int:
         """
         names = list_runs(runs)
         run = find_run([runs], name or (names[0] if names else ""))
-        with Live(_view(run), console=Console(), auto_refresh=False, transient=False) as live:
+        with Live(_view(run), console=OutputConsole(), auto_refresh=False, transient=False) as live:
             while run.status().live:
                 time.sleep(seconds_between)
                 live.update(_view(run), refresh=True)
