@@ -18,10 +18,12 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +129,10 @@ class Scene:
 
     Attributes:
         frames: how many.
-        fps: frames a second.
+        fps: frames a second, on average.
+        times_seconds: start of each frame and end of the last, ``frames + 1`` numbers; empty where frames follow
+            ``fps``.
+        pixel_aspect: width of a pixel over its height.
         protocol: how the scores were made (degradation, channel, crop), in words and numbers.
         provenance: data, licence, weights, versions, seed.
         homes: method -> the folder that holds its files, where that is not ``folder`` (see :func:`merge_scenes`).
@@ -145,7 +150,15 @@ class Scene:
     overlays: tuple[Overlay, ...] = ()
     protocol: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    times_seconds: tuple[float, ...] = ()
+    pixel_aspect: Fraction = Fraction(1)
     homes: Mapping[str, Path] = field(default_factory=dict)
+
+    def timing(self, index: int) -> tuple[float, float]:
+        """Return start and duration of a frame in seconds."""
+        if not self.times_seconds:
+            return index / self.fps, 1 / self.fps
+        return self.times_seconds[index], self.times_seconds[index + 1] - self.times_seconds[index]
 
     def method(self, key: str) -> Method:
         """The method called ``key``."""
@@ -245,9 +258,17 @@ class SceneWriter:
         self._arrays[name] = values
 
     def finish(
-        self, *, name: str, title: str, fps: float, protocol: Mapping[str, Any], provenance: Mapping[str, Any]
+        self,
+        *,
+        name: str,
+        title: str,
+        fps: float,
+        protocol: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        times_seconds: Sequence[float] = (),
+        pixel_aspect: Fraction = Fraction(1),
     ) -> None:
-        """Write ``arrays.npz`` and, last, ``scene.json``."""
+        """Write ``arrays.npz`` and, last, ``scene.json``; arguments as in :class:`Scene`."""
         if self._size is None:
             raise FolderError(f"scene {name}: no method was added")
         count, height, width = self._size
@@ -269,6 +290,10 @@ class SceneWriter:
             "protocol": dict(protocol),
             "provenance": dict(provenance),
         }
+        if times_seconds:
+            record["times_seconds"] = list(times_seconds)
+        if pixel_aspect != 1:
+            record["pixel_aspect"] = str(pixel_aspect)
         write_atomic(self.folder / "scene.json", json.dumps(record, indent=1, allow_nan=False))
 
     def _write(self, home: Path, pictures: list[tuple[np.ndarray, dict[str, int]]]) -> None:
@@ -348,11 +373,27 @@ def read_scene(folder: Path) -> Scene:
             curves=tuple(Curve(**curve) for curve in record["curves"]),
             protocol=record["protocol"],
             provenance=record["provenance"],
+            times_seconds=_times(record),
+            pixel_aspect=_aspect(record),
         )
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         if isinstance(error, FolderError):
             raise
         raise FolderError(f"{path}: not a readable scene ({type(error).__name__}: {error})") from error
+
+
+def _times(record: Mapping[str, Any]) -> tuple[float, ...]:
+    times = tuple(float(second) for second in record.get("times_seconds", ()))
+    if times and not (len(times) == record["frames"] + 1 and all(a < b for a, b in pairwise(times)) and times[0] >= 0):
+        raise ValueError(f"times_seconds: want {record['frames'] + 1} ascending numbers, got {len(times)}")
+    return times
+
+
+def _aspect(record: Mapping[str, Any]) -> Fraction:
+    aspect = Fraction(record.get("pixel_aspect", "1"))
+    if not 0 < aspect < 100:
+        raise ValueError(f"pixel_aspect: want a ratio above 0 and below 100, got {aspect}")
+    return aspect
 
 
 def merge_scenes(name: str, title: str, *scenes: Scene) -> Scene:
@@ -378,6 +419,8 @@ def merge_scenes(name: str, title: str, *scenes: Scene) -> Scene:
         height=first.height,
         frames=first.frames,
         fps=first.fps,
+        times_seconds=first.times_seconds,
+        pixel_aspect=first.pixel_aspect,
         methods=tuple(m for scene in scenes for m in scene.methods),
         curves=tuple(curves.values()),
         overlays=tuple(o for scene in scenes for o in scene.overlays),

@@ -25,17 +25,19 @@ import torch
 from workbench.amounts import in_bytes
 from workbench.config import Precision
 from workbench.data.ahead import WAITING, ahead
+from workbench.data.video.frame_folder import frame_names, stream_frames
 from workbench.data.video.inspect import describe_video
-from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoFile, stream_frames
+from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoFile
 from workbench.data.video.timeline import timeline
 from workbench.data.video.timestamps import resample
-from workbench.data.video.transfer import TransferPlan, plan_transfer
+from workbench.data.video.transfer import TransferPlan, plan_folder_transfer, plan_transfer
 from workbench.data.video.write import (
     FrameFolderWriter,
     VideoWriter,
     check_size,
     coding_of,
     is_folder_name,
+    open_writer,
 )
 from workbench.errors import ConfigError, VideoError
 from workbench.inference import upscale_stream
@@ -216,8 +218,9 @@ def upscale_file(
     with footage.open_writer() as writer, closing(ahead(made())) as results:
         counted = _Counted(footage.timed(results))
         written = 0
-        for written, (image, start, duration) in enumerate(footage.resampled(counted), 1):
+        for image, start, duration in footage.resampled(counted):
             writer.write(image, start, duration)
+            written += 1
             if progress is not None:
                 progress(counted.number, max(len(footage.index), counted.number))
         if footage.fault and on_damage == "stop" and isinstance(writer, VideoWriter):
@@ -288,7 +291,7 @@ class _Source:
         self.constant: Fraction | None = None
         if path.is_dir():
             self._rate, self._background = rate or Fraction(FOLDER_FPS), conversion.background
-            self.transfer = TransferPlan()
+            self.transfer = plan_folder_transfer(path, target, conversion)
         else:
             info = describe_video(path, self.index)
             self.constant = rate
@@ -309,7 +312,8 @@ class _Source:
         """Yield every frame up to the end or to the damage; with not a single one it is an error."""
         number = 0
         try:
-            for number, frame in enumerate(self._frames(), 1):
+            for frame in self._frames():
+                number += 1
                 self._times.append((frame.start, frame.duration))
                 yield frame.image
         except VideoError as error:
@@ -349,16 +353,16 @@ class _Source:
 
     def open_writer(self) -> VideoWriter | FrameFolderWriter:
         """Open the output."""
-        if is_folder_name(self._target):
-            names = frame_names(self._path) if self._path.is_dir() else ()
-            return FrameFolderWriter(self._target, names=names, timestamps=self._file is not None)
-        rate = self.constant or (self._rate if self._file is None else self.index.fps)
-        return VideoWriter(
+        file = self._file
+        rate = self.constant or (self._rate if file is None else Fraction(self.index.fps).limit_denominator(100_000))
+        return open_writer(
             self._target,
             fps=rate,
-            tracks_from=None if self._file is None else self._path,
+            names=frame_names(self._path) if file is None else (),
+            timestamps=file is not None,
+            tracks_from=None if file is None else self._path,
             tracks=self.transfer.tracks,
-            time_base=1 / rate if self._file is None or self.constant else self.index.time_base,
+            time_base=1 / rate if file is None or self.constant else self.index.time_base,
             pixel_aspect=self.transfer.pixel_aspect,
             color=self.transfer.color,
         )

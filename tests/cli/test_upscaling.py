@@ -54,7 +54,7 @@ def test_the_shipped_student_is_the_default(pictures, capsys):
 
 def test_tiles_say_what_they_are(pictures, capsys):
     args = ("in", "out", "--network", "bicubic", "--tile", 8)
-    assert "tiles of 8 with 10 around (low-resolution pixels): as from whole pictures" in run(capsys, *args)[2]
+    assert "tiles of 8 with 10 around (low-resolution pixels): as from whole frames" in run(capsys, *args)[2]
     whole = upscale(Bicubic(scale=4), read_frames(pictures))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
     assert "faded" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]
@@ -89,10 +89,10 @@ def test_memory_is_planned_and_told(film, capsys):
         (["in.mp4", "out.mp4", "--network", "edvr_m"], "without weights would be random"),
         (["in.mp4", "out.avi", "--network", "bicubic"], "give a name that ends in .mp4"),
         (["none.mp4", "out.mp4", "--network", "bicubic"], "none.mp4: no such file"),
-        (["in.mp4", "in.mp4", "--network", "bicubic"], "that is what is read"),
+        (["in.mp4", "in.mp4", "--network", "bicubic"], "that is the source"),
         (["in.mp4", "out.mp4", "--memory", "much"], "want an amount such as 4G"),
         (["in.mp4", "out.mp4", "--memory", "4G", "--tile", "64"], "give one or the other"),
-        (["in.mp4", "out.mp4", "--stretch", "-1"], "stretch: want a number of 0 or more, got -1"),
+        (["in.mp4", "out.mp4", "--chunk-frames", "-1"], "chunk_frames: want a number of 0 or more, got -1"),
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )

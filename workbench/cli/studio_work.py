@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,16 @@ def estimate(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
 
 def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """A part of somebody's video, as several methods enlarge it, as a scene."""
-    from workbench.data.video.read import Video, read_video
+    from workbench.data.video.read import read_video
     from workbench.evaluation.compare import compare
     from workbench.inference import choose_device
+    from workbench.views.studio.desk import CONVERSION
 
     say("reading the clip")
     first, last = order["frames"]
     top, left, height, width = order["region"]
-    video = read_video(order["file"], first=first, last=last, on_damage="keep")
-    part = Video(video.frames[:, top : top + height, left : left + width].copy(), video.fps)
+    video = read_video(order["file"], first=first, last=last, on_damage="keep", conversion=CONVERSION)
+    part = replace(video, frames=video.frames[:, top : top + height, left : left + width].copy())
     del video
     left = iter(f" ({number} of {len(order['methods'])})" for number in range(1, len(order["methods"]) + 1))
     scene = compare(

@@ -1,4 +1,4 @@
-"""``workbench upscale``: a film in, a larger film out."""
+"""``workbench upscale``: upscale a video file or a folder of frames."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ COLUMNS = (
     TimeRemainingColumn(),
 )
 PARTIAL = 1
-"""Exit status where the film that was read is damaged and the result shorter."""
+"""Exit status where the source is damaged and frames are missing from the output."""
 
 
 def upscale(args: Sequence[str]) -> int:
-    """Enlarge a film, however long, in bounded memory."""
+    """Upscale a video of any length in bounded memory."""
 
     def command(
         source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
@@ -41,57 +41,84 @@ def upscale(args: Sequence[str]) -> int:
         memory: str = "",
         tile: int = 0,
         overlap: int = -1,
-        stretch: int = 0,
+        chunk_frames: int = 0,
         audio: Literal["keep", "none"] = "keep",
+        fps: float = 0,
+        deinterlace: Literal["auto", "on", "off"] = "auto",
+        hdr: Literal["tonemap", "keep", "refuse"] = "tonemap",
+        background: str = "",
+        on_damage: Literal["stop", "skip"] = "stop",
         replace: bool = False,
         device: str = "auto",
         threads: int = 0,
         runs: Path = RUNS,
     ) -> int:
-        """Enlarge a film: read, worked on and written at once, a stretch at a time; nothing is left half-written.
+        """Upscale a video: reading, the network and writing run at once, and nothing is left half-written.
 
-        Exit status: 0, all is written; 1, the film is damaged and what is written ends before the damage, whole and
+        Every frame keeps its own presentation time. Audio, subtitles, chapters, pixel aspect ratio and color marks are
+        kept where the output can store them; what is converted or lost is printed before the work begins.
+
+        Exit status: 0, all is written; 1, the source is damaged and frames are missing, the output is whole and
         playable; 2, nothing is written.
 
         Args:
-            source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of pictures.
-            out: NAME.mp4 (H.264, lossy: for looking, never for measuring), NAME.webm (VP9, lossless), or a folder for
-                PNG pictures (exact).
+            source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of frames.
+            out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, never for measuring), NAME.webm (VP9, lossless), or a
+                folder for PNG files (exact).
             network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP, or
                 an .onnx file that `workbench export` wrote.
-            scale: of bicubic; networks know their own.
+            scale: of bicubic; networks have their own.
             runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
             precision: of the convolutions under torch; on GPUs, and on some CPUs, bf16 is faster (`workbench bench`).
-            memory: what the process may need at most, such as 4G: length of stretches and tiles are chosen by it, or
-                it is refused and said how much is needed. On CUDA the device's.
-            tile: work through tiles of so many low-resolution pixels a side; 0 takes whole pictures unless `memory`
-                asks for less.
-            overlap: low-resolution pixels that are computed around a tile and thrown away; -1 measures how far the
-                network reaches.
-            stretch: frames that are worked on at once; 0 means up to 16.
-            audio: keep the sound, packet by packet as it is, or none.
-            replace: overwrite a file that is there.
+            memory: limit of the process, such as 4G: lengths of chunks and tiles are chosen by it, or the amount that
+                is needed is printed. On CUDA the device's.
+            tile: side of tiles in low-resolution pixels; 0 uses whole frames unless `memory` needs less.
+            overlap: low-resolution pixels that are computed around a tile and dropped; -1 measures the network's
+                spatial radius.
+            chunk_frames: frames that are processed at once; 0 means up to 16.
+            audio: keep the audio tracks, packet by packet, or none.
+            fps: constant frame rate. A folder of frames plays at it (25 if 0); the frames of a video file are repeated
+                or left out to reach it (its own times if 0).
+            deinterlace: use bwdif for frames that are marked as interlaced, for all, or for none.
+            hdr: map PQ and HLG to SDR (EETF of BT.2390), keep the code values and their marks, or refuse.
+            background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
+            on_damage: stop before damage, or skip to the next key frame and keep all times.
+            replace: overwrite a file that exists.
             device: auto, cpu, cuda, mps.
-            threads: of the CPU; 0 means as many as there are cores, or as OMP_NUM_THREADS says.
-            runs: where runs are looked for.
+            threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
+            runs: folder of runs.
         """
         import torch
 
+        from workbench.data.video.color import Conversion
+        from workbench.data.video.transfer import TransferPlan
         from workbench.evaluation.compare import find_method
         from workbench.inference import choose_device
         from workbench.models.tiled import enough
         from workbench.upscaling import Plan, upscale_file
 
-        for name, value in (("tile", tile), ("stretch", stretch), ("threads", threads), ("overlap", overlap + 1)):
+        for name, value in (
+            ("tile", tile), ("chunk_frames", chunk_frames), ("threads", threads), ("overlap", overlap + 1), ("fps", fps)
+        ):  # fmt: skip
             if value < 0:
                 raise ConfigError(f"{name}: want a number of 0 or more, got {value}")
-        if memory and (tile or stretch):
-            raise ConfigError("memory chooses tile and stretch by itself; give one or the other")
+        if memory and (tile or chunk_frames):
+            raise ConfigError("memory chooses tile and chunk_frames by itself; give one or the other")
+        conversion = Conversion(deinterlace=deinterlace, hdr=hdr, background=parse_color(background))
         limit = parse_bytes(memory) if memory else None
         if threads or "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(threads or os.cpu_count() or 1)
         found = find_method(network, scale=scale, runs=[runs])
         place = choose_device(device)
+
+        def announce(transfer: TransferPlan) -> None:
+            if kept := transfer.texts("kept"):
+                notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
+            for text in transfer.texts("converted"):
+                notes.print(f"converted: {text}", markup=False, highlight=False)
+            for text in transfer.texts("lost"):
+                notes.print(f"not kept: {text}", style="yellow", markup=False, highlight=False)
+
         with ExitStack() as stack:
             runner = found.network.to(place)
             if runtime == "onnx":
@@ -104,9 +131,9 @@ def upscale(args: Sequence[str]) -> int:
             plan = None
             if tile:
                 around, exact = enough(found.network) if overlap < 0 else (overlap, False)
-                plan = Plan(chunk_frames=stretch or None, tile=tile, overlap=around, exact=exact)
-            elif stretch:
-                plan = Plan(chunk_frames=stretch)
+                plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
+            elif chunk_frames:
+                plan = Plan(chunk_frames=chunk_frames)
             with Progress(*COLUMNS, console=notes) as bar:
                 task = bar.add_task(f"{source.name} x{runner.scale}", total=None, speed="")
 
@@ -116,26 +143,61 @@ def upscale(args: Sequence[str]) -> int:
 
                 made = upscale_file(
                     source, out, runner, device=place, precision=precision, plan=plan, memory=limit,
-                    planned_for=found.network, sound=audio == "keep", replace=replace, progress=watched,
+                    planned_for=found.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
+                    conversion=conversion, replace=replace, announce=announce, progress=watched,
                 )  # fmt: skip
-        how = "lossy: H.264, for looking" if made.lossy else "exact"
+        how = "lossy: H.264, for viewing" if made.lossy else "exact"
         print(
             f"{made.path}: {made.frames} frames of {made.width}x{made.height} by {found.method.key}, {made.fps:.3g} "
             f"frames/s, {how}"
         )
+        if fps and source.is_file():
+            notes.print(f"constant rate: {made.repeated} more frames than the source, {made.omitted} fewer")
         if made.plan.tile:
             around = f"tiles of {made.plan.tile} with {made.plan.overlap} around"
-            means = "as from whole pictures, as far as the network was seen to reach" if made.plan.exact else "faded"
+            means = "as from whole frames, as far as the network's reach was measured" if made.plan.exact else "faded"
             notes.print(f"{around} (low-resolution pixels): {means}")
         if made.peak_bytes:
             expected = f", {in_bytes(made.plan.bytes)} were expected" if made.plan.bytes else ""
             notes.print(f"peak memory of the process: {in_bytes(made.peak_bytes)}{expected}")
-        if made.fault:
+        if made.track_fault:
             notes.print(
-                f"damaged: {made.fault}\nwritten: the {made.frames} frames before that, of {made.expected} promised",
-                style="yellow", markup=False,
+                f"not kept: the end of the copied tracks, which is damaged ({made.track_fault})", style="yellow"
+            )
+        if made.fault:
+            missing = "; ".join(map(_stretch, made.missing_seconds))
+            notes.print(
+                f"damaged: {made.fault}\nwritten: {made.frames} frames, of {made.expected} promised"
+                + (f"\nmissing: {missing}" if missing else ""),
+                style="yellow", markup=False, highlight=False,
             )  # fmt: skip
             return PARTIAL
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench upscale")
+
+
+def parse_color(text: str) -> tuple[int, int, int] | None:
+    """Parse the name of a color or ``#rrggbb``; None where the text is empty.
+
+    Raises:
+        ConfigError: no such color.
+
+    Example:
+        >>> parse_color("white"), parse_color("#00ff00"), parse_color("")
+        ((255, 255, 255), (0, 255, 0), None)
+    """
+    from PIL import ImageColor
+
+    if not text:
+        return None
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError as error:
+        raise ConfigError(f"background: want a color such as black, white or #00ff00, got {text!r}") from error
+    return red, green, blue
+
+
+def _stretch(missing: tuple[float | None, float | None]) -> str:
+    start, end = (None if seconds is None else f"{seconds:.2f} s" for seconds in missing)
+    return f"from {start or 'the beginning'} to {end or 'the end'}"

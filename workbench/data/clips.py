@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,14 +47,14 @@ def load_clip(spec: str) -> Video:
     start, stop = frames.start or 0, frames.stop
     early = start >= 0 and stop is not None and stop > start  # numbers from the end need the whole clip first
     video = _open_whole(name, stop if early else None)
-    part = video.frames[frames, rows, columns]
-    if not part.size:
+    cropped = video.frames[frames, rows, columns]
+    if not cropped.size:
         length = "at least " * (early and len(video) == stop) + str(len(video))
         raise DataError(
             f"{spec}: nothing is left; {name} has {length} frames of {video.width}x{video.height} (rows to "
             f"{video.height}, columns to {video.width})"
         )
-    return Video(np.ascontiguousarray(part), video.fps)
+    return replace(video.part(frames.start or 0, frames.stop), frames=np.ascontiguousarray(cropped))
 
 
 def _split(spec: str) -> tuple[str, str | None]:

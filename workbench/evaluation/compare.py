@@ -186,7 +186,7 @@ def compare(
         protocol = {"scale": scale, "scores": "none: there is no ground truth"}
     high = None if pair is None else pair.high
     return _write(
-        folder, clip, title, low, high, video.fps, contenders, seen, protocol, replace, effort, memory is not None
+        folder, clip, title, low, high, video, contenders, seen, protocol, replace, effort, memory is not None
     )
 
 
@@ -196,7 +196,7 @@ def _write(
     title: str,
     low: np.ndarray,
     high: np.ndarray | None,
-    fps: float,
+    video: Video,
     contenders: Sequence[Contender],
     seen: Sequence[Look],
     protocol: dict[str, Any],
@@ -219,7 +219,9 @@ def _write(
         scene.finish(
             name=folder.name,
             title=title or clip,
-            fps=fps,
+            fps=video.fps,
+            times_seconds=video.boundaries_seconds,
+            pixel_aspect=video.pixel_aspect,
             protocol=protocol,
             provenance={
                 "clip": clip,

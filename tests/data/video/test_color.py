@@ -144,7 +144,9 @@ def test_chroma_lies_where_h264_says(tmp_path):
 
 def test_colours_that_no_matrix_undoes(tmp_path):
     path = encode(tmp_path / "a.mkv", numbered(1), pixels="yuv444p", colours=(8, 2))  # YCgCo
-    with pytest.raises(VideoError, match=r"a.mkv: its colours are coded in a way that is not known here \(matrix 8"):
+    with pytest.raises(
+        VideoError, match=r"a.mkv: frame 0: its colours are coded in a way that is not known here \(matrix 8"
+    ):
         read_video(path)
 
 

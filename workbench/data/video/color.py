@@ -19,13 +19,12 @@ from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 from workbench.data.video.deinterlace import Deinterlace
+from workbench.data.video.frame_folder import RGB, check_background, composite
 from workbench.data.video.hdr import TRANSFERS, HdrMode, ToneMapper
 from workbench.errors import VideoError
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
 MATRIX_NAMES: tuple[str, ...] = ("bt601", "bt709", "bt2020")
-Color = tuple[int, int, int]
-"""8-bit red, green and blue."""
 
 BT2020_PRIMARIES = 9
 """Number of the primaries of BT.2020 in ITU-T H.273, table 2."""
@@ -44,10 +43,11 @@ class Conversion:
 
     deinterlace: Deinterlace = "auto"
     hdr: HdrMode = "tonemap"
-    background: Color | None = None
+    background: RGB | None = None
     assume_matrix: Matrix | None = None
 
     def __post_init__(self) -> None:
+        check_background(self.background)
         choices = {
             "deinterlace": ("auto", "on", "off"),
             "hdr": ("tonemap", "keep", "refuse"),
@@ -164,9 +164,20 @@ class Converter:
             if self._choices.hdr == "tonemap":
                 return _tone_mapper(transfer, frame.color_primaries)(self._converted(frame, "rgb48le", name, full))
         if has_alpha(frame.format):
-            return compose(self._converted(frame, "rgba", name, full), self._choices.background)
+            return self._composited(self._converted(frame, "rgba", name, full))
         rgb = self._converted(frame, "rgb24", name, full)
         return _STRETCH[rgb] if name == "gray" and not full else rgb
+
+    def _composited(self, rgba: np.ndarray) -> np.ndarray:
+        share = float((rgba[..., 3] < 255).mean())
+        if not share:
+            return np.ascontiguousarray(rgba[..., :3])
+        if self._choices.background is None:
+            raise VideoError(
+                f"{share:.1%} of it is transparent, and no background is given; name a background color "
+                "(--background white)"
+            )
+        return composite(rgba, self._choices.background)
 
     def _converted(self, frame: Any, pixels: str, name: str, full: bool) -> np.ndarray:
         settings = {}
@@ -188,28 +199,6 @@ def transfer_of(frame: Any) -> str | None:
 def has_alpha(pixels: Any) -> bool:
     """Return whether a pixel format of PyAV has an alpha channel."""
     return any(component.is_alpha for component in pixels.components)
-
-
-def compose(rgba: np.ndarray, background: Color | None) -> np.ndarray:
-    """Put a frame ``(H, W, 4)`` with straight alpha in front of a color: ``round(a * c + (1 - a) * background)``.
-
-    Raises:
-        VideoError: a pixel is transparent and there is no background.
-
-    Example:
-        >>> compose(np.array([[[200, 0, 0, 51]]], np.uint8), (0, 0, 255)).tolist()
-        [[[40, 0, 204]]]
-    """
-    rgb, alpha = rgba[..., :3], rgba[..., 3:]
-    if (alpha == 255).all():
-        return np.ascontiguousarray(rgb)
-    if background is None:
-        raise VideoError(
-            f"{(alpha < 255).mean():.1%} of a frame is transparent and no background is named; name one "
-            "(background, --background white) or flatten the frames first"
-        )
-    mixed = rgb * (alpha / 255.0) + np.array(background) * (1 - alpha / 255.0)
-    return np.rint(mixed).astype(np.uint8)
 
 
 @lru_cache(maxsize=4)

@@ -175,8 +175,10 @@ def missing_end(
     """
     fault, frame_seconds = "the file ends before its last frame", 1 / rate_of(stream)
     if stream.frames:  # MP4, AVI; an edit list may rightly show fewer frames than are stored, in less time
-        short = float((stream.start_time or 0) + (stream.duration or 0) - end) * float(stream.time_base)
-        return (fault if short > 0.5 * frame_seconds and packets < stream.frames else None), None
+        stated_end = (stream.start_time or 0) + (stream.duration or 0)
+        if (stated_end - end) * float(stream.time_base) > 0.5 * frame_seconds and packets < stream.frames:
+            return fault, None
+        return None, stated_end if stores_timestamps(container) else None
     promised = _seconds(stream.metadata.get("DURATION", ""))  # Matroska, WebM
     stated = promised is not None
     if promised is None and len(container.streams) == 1 and container.duration:

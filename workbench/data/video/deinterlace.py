@@ -31,7 +31,7 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
         mode: see :data:`Deinterlace`.
 
     Yields:
-        As many frames, with the timestamps and time bases of those that came in.
+        As many frames, with the timestamps of those that came in.
 
     Raises:
         VideoError: a frame is too small for the filter.
@@ -40,12 +40,12 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
         yield from frames
         return
     graph: av.filter.Graph | None = None
-    timing: deque[tuple[int | None, Any, int, int | None]] = deque()  # pts, time base, duration, dts
+    timing: deque[tuple[int | None, int, int | None]] = deque()  # pts, duration, dts
     shape, before, number, unwanted = None, None, 0, 0
 
     def pushed(frame: Any) -> None:
         nonlocal number
-        timing.append((frame.pts, frame.time_base, frame.duration, frame.dts))
+        timing.append((frame.pts, frame.duration, frame.dts))
         frame.pts = number  # the filter needs timestamps that ascend
         number += 1
         assert graph is not None
@@ -59,11 +59,11 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
                 result = graph.vpull()
             except (BlockingIOError, EOFError):
                 return
-            pts, time_base, duration, dts = timing.popleft()
+            pts, duration, dts = timing.popleft()
             if unwanted:
                 unwanted -= 1
                 continue
-            result.pts, result.time_base, result.duration, result.dts = pts, time_base, duration, dts
+            result.pts, result.duration, result.dts = pts, duration, dts
             yield result
 
     for frame in frames:

@@ -234,13 +234,18 @@ def _first_frames(path: Path, container: Any, count: int, pixels: int | None) ->
     if pixels is not None:
         stream.codec_context.options = {"max_pixels": str(pixels)}
     stream.thread_count = 1
+    frames: list[Any] = []
     try:
-        frames = list(islice(container.decode(stream), count))
+        for frame in islice(container.decode(stream), count):
+            frames.append(frame)  # what was decoded before an error counts
     except (FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: its first frames cannot be decoded ({reason(error)}); export it again") from error
-    if not frames or any(frame.is_corrupt for frame in frames):
+        if pixels is not None or not frames:
+            raise VideoError(
+                f"{path}: its first frames cannot be decoded ({reason(error)}); export it again"
+            ) from error
+    if not frames or (pixels is not None and any(frame.is_corrupt for frame in frames)):
         raise VideoError(f"{path}: its first frames decode to garbage; export it again")
     sizes = {f"{frame.width}x{frame.height}" for frame in frames}
-    if len(sizes) > 1:
+    if len(sizes) > 1 and pixels is not None:
         raise VideoError(f"{path}: frames of different sizes ({', '.join(sorted(sizes))}); export it in one size")
     return frames

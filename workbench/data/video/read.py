@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
@@ -64,6 +64,7 @@ class Video:
         times_seconds: presentation time of each frame, ``(T,)``, the first at 0; None where the source has none.
         pixel_aspect: width of a pixel over its height. The frames keep the stored pixels; an anamorphic video looks
             squeezed until it is shown with this aspect.
+        end_seconds: when the last frame ends, on the clock of ``times_seconds``; None where the source does not tell.
 
     Raises:
         ShapeError: the frames are something else, or an axis is empty, or there is not one time for each frame.
@@ -77,6 +78,7 @@ class Video:
     fps: float
     times_seconds: np.ndarray | None = None
     pixel_aspect: Fraction = Fraction(1)
+    end_seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.frames.ndim != 4 or self.frames.shape[-1] != 3 or self.frames.dtype != np.uint8 or not self.frames.size:
@@ -88,6 +90,38 @@ class Video:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def boundaries_seconds(self) -> tuple[float, ...]:
+        """Start of each frame and end of the last, ``T + 1`` numbers; empty where they follow ``fps`` to a millisecond.
+
+        Example:
+            >>> frames = np.zeros((3, 4, 6, 3), np.uint8)
+            >>> Video(frames, 10.0, np.array([0.0, 0.1, 0.2])).boundaries_seconds
+            ()
+            >>> Video(frames, 10.0, np.array([0.0, 0.1, 0.5]), end_seconds=0.7).boundaries_seconds
+            (0.0, 0.1, 0.5, 0.7)
+        """
+        if self.times_seconds is None:
+            return ()
+        end = self.times_seconds[-1] + 1 / self.fps if self.end_seconds is None else self.end_seconds
+        found = np.append(self.times_seconds, end)
+        even = np.arange(len(found)) / self.fps
+        return () if np.abs(found - even).max() <= 0.001 else tuple(float(round(second, 6)) for second in found)
+
+    def part(self, first: int = 0, last: int | None = None) -> Self:
+        """Return the frames from ``first`` up to and without ``last``, with their times, the first at 0."""
+        chosen = range(len(self))[first:last]
+        if self.times_seconds is None or not len(chosen):
+            return replace(self, frames=self.frames[first:last], times_seconds=None, end_seconds=None)
+        begin, stop = float(self.times_seconds[chosen.start]), chosen.stop
+        end = self.times_seconds[stop] if stop < len(self) else self.end_seconds
+        return replace(
+            self,
+            frames=self.frames[first:last],
+            times_seconds=self.times_seconds[first:last] - begin,
+            end_seconds=None if end is None else float(end) - begin,
+        )
 
     @property
     def height(self) -> int:
@@ -292,7 +326,8 @@ def read_video(
     file = VideoFile(path, on_damage=on_damage, conversion=conversion)
     frames = list(file.frames(first, last, index))
     times = np.array([float(frame.start - frames[0].start) for frame in frames], np.float64)
-    return Video(np.stack([frame.image for frame in frames]), file.fps, times, file.pixel_aspect)
+    end = float(frames[-1].start + frames[-1].duration - frames[0].start)
+    return Video(np.stack([frame.image for frame in frames]), file.fps, times, file.pixel_aspect, end)
 
 
 def stream_video(

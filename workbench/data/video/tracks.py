@@ -56,7 +56,8 @@ class Track:
 
 
 def list_tracks(container: Any, video: Any) -> tuple[Track, ...]:
-    """Return the streams of an open file other than its video."""
+    """Return the streams of an open file other than its video, without the text track of an MP4's chapters."""
+    chapters = len(container.chapters()) > 0
     return tuple(
         Track(
             index=stream.index,
@@ -67,7 +68,7 @@ def list_tracks(container: Any, video: Any) -> tuple[Track, ...]:
             disposition=tuple(flag.name or "" for flag in stream.disposition),
         )
         for stream in container.streams
-        if stream.index != video.index
+        if stream.index != video.index and not (chapters and stream.type == "data")
     )
 
 
@@ -163,11 +164,11 @@ class TrackCopier:
                 if not packet.size or packet.is_corrupt:  # an empty one comes last
                     continue
                 index, shift = packet.stream.index, round(self._origin / packet.time_base)
-                stamp = packet.dts if packet.dts is not None else packet.pts
-                if stamp is None:
-                    stamp = self._last.get(index, -1) + 1 + shift
-                dts = max(stamp - shift, self._last.get(index, stamp - shift - 1) + 1)
-                packet.pts = max(dts, (stamp if packet.pts is None else packet.pts) - shift)
+                known = [stamp for stamp in (packet.dts, packet.pts) if stamp is not None]
+                last = self._last.get(index)
+                dts = known[0] - shift if known else (last or 0) + 1
+                dts = dts if last is None else max(dts, last + 1)  # what a container accepts
+                packet.pts = max(dts, known[-1] - shift) if known else dts
                 packet.dts, self._last[index] = dts, dts
                 packet.stream = self._copies[index]
                 yield dts * packet.time_base, packet

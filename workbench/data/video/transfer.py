@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.video.color import Conversion
+from workbench.data.video.frame_folder import describe_gaps, first_transparent, frame_names
 from workbench.data.video.inspect import VideoInfo
 from workbench.data.video.tracks import Track, storable_tracks
 from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
@@ -95,6 +96,29 @@ def plan_transfer(
         pixel_aspect=info.pixel_aspect,
         color=color,
     )
+
+
+def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion) -> TransferPlan:
+    """Plan the transfer of a folder of frames.
+
+    Raises:
+        VideoError: no such folder, two images of one frame, or transparent images and no background.
+    """
+    names, background = frame_names(path), conversion.background
+    transparent = first_transparent(path)
+    if transparent is not None and background is None:
+        raise VideoError(
+            f"{transparent}: has transparent pixels, and no background is given; name a color (--background black)"
+        )
+    treatments = []
+    if transparent is not None:
+        treatments.append(
+            Treatment(outcome="converted", text=f"transparent images are composited on the color {background}")
+        )
+    if gaps := describe_gaps(names):
+        played = "the output keeps their numbers" if target and is_folder_name(target) else "the output plays on"
+        treatments.append(Treatment(outcome="lost", text=f"{gaps}; {played}"))
+    return TransferPlan(treatments=tuple(treatments))
 
 
 def _check_choices(path: Path, info: VideoInfo, conversion: Conversion) -> None:

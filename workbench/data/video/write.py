@@ -115,7 +115,8 @@ class VideoWriter(Writer):
         path: a name that ends in ``.mp4`` or ``.mkv`` (preview) or ``.webm`` (lossless); its folder must exist.
         fps: frames per second; where frames are written with times, only a hint for players.
         tracks_from: a file whose audio, subtitles, attachments, chapters and metadata are copied, packets as they are.
-        tracks: indices of the streams that are copied; all that the target can store where left out.
+        tracks: indices of the streams that are copied; where left out, all that the file can store, which must be one
+            audio track at least where there is audio.
         time_base: seconds of a tick of the source, so that its times are stored exactly.
         pixel_aspect: width of a pixel over its height.
         color: description of the colors that the frames have.
@@ -155,6 +156,8 @@ class VideoWriter(Writer):
         self._timed = False
         self._number, self._ticks, self._start = 0, -1, -math.inf
         self._durations: dict[int, int] = {}
+        self._held: Any = None
+        self._end = self._lead = 0
         self._stream: Any = None
         self._tracks: TrackCopier | None = None
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
@@ -168,10 +171,21 @@ class VideoWriter(Writer):
             if tracks_from is not None:
                 source = stack.enter_context(open_container(Path(tracks_from)))
                 if tracks is None:
-                    video = source.streams.best("video") or source.streams[0]
-                    tracks = storable_tracks(Path(tracks_from), list_tracks(source, video), self._coding.container)
+                    tracks = self._storable(source, Path(tracks_from))
                 self._tracks = TrackCopier(source, frozenset(tracks))
             self._stack = stack.pop_all()
+
+    def _storable(self, source: Any, path: Path) -> frozenset[int]:
+        listed = list_tracks(source, source.streams.best("video") or source.streams[0])
+        found = storable_tracks(path, listed, self._coding.container)
+        audio = [track for track in listed if track.kind == "audio"]
+        if audio and not any(track.index in found for track in audio):
+            codecs = ", ".join(sorted({track.codec for track in audio}))
+            raise VideoError(
+                f"{self.path}: a {self.path.suffix} file cannot store the audio of {path} ({codecs}); write a .mkv, "
+                "which stores every kind, or leave the audio out"
+            )
+        return found
 
     @property
     def track_fault(self) -> str | None:
@@ -205,6 +219,7 @@ class VideoWriter(Writer):
             self._ticks, self._start = max(as_ticks(Fraction(start), base), self._ticks + 1), start
         if duration is not None:
             self._durations[self._ticks] = max(as_ticks(Fraction(duration), base), 1)
+        self._end = self._ticks + self._durations.get(self._ticks, 1)
         with _explained(self.path):
             coded = self._converted(frame)
             coded.pts, coded.time_base = self._ticks, base
@@ -234,7 +249,7 @@ class VideoWriter(Writer):
             if self._first is None:
                 raise VideoError(f"{self.path}: there are no frames to write")
             with _explained(self.path):
-                self._mux(self._stream.encode(None))
+                self._mux_last()
                 if self._tracks:
                     self._tracks.copy(None)
                 self._container.close()
@@ -274,10 +289,27 @@ class VideoWriter(Writer):
             self._tracks.add_to(self._container)
 
     def _mux(self, packets: Iterable[Any]) -> None:
+        """Write packets, all but the last one so far."""
         for packet in packets:
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
-            self._container.mux(packet)
+            if self._held is not None:
+                self._container.mux(self._held)
+            else:
+                self._lead = (packet.dts or 0) - packet.pts
+            self._held = packet
+
+    def _mux_last(self) -> None:
+        """Write the last packet.
+
+        An MP4 stores durations in decoding order: the packet that is decoded last gets what is left of the video's
+        length, although another frame may be shown last.
+        """
+        self._mux(self._stream.encode(None))
+        if self._held is not None:
+            if self._coding.container == "mp4" and self._held.dts is not None:
+                self._held.duration = max(self._end + self._lead - self._held.dts, 1)
+            self._container.mux(self._held)
 
     def _converted(self, frame: np.ndarray) -> Any:
         height, width = frame.shape[:2]
@@ -362,6 +394,32 @@ class FrameFolderWriter(Writer):
     def abandon(self) -> None:
         """Stop, and leave nothing behind."""
         shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def open_writer(
+    path: str | os.PathLike[str],
+    *,
+    fps: float | Fraction,
+    names: Iterable[str] = (),
+    timestamps: bool = False,
+    **settings: Any,
+) -> VideoWriter | FrameFolderWriter:
+    """Open the writer that a name stands for: a video for a known ending, a folder of frames for a name without one.
+
+    Args:
+        path: the output.
+        fps: frames per second of a video.
+        names: see :class:`FrameFolderWriter`.
+        timestamps: see :class:`FrameFolderWriter`.
+        settings: see :class:`VideoWriter`.
+
+    Raises:
+        VideoError: another ending, or nothing can be written there.
+    """
+    path = Path(path)
+    if is_folder_name(path):
+        return FrameFolderWriter(path, names=names, timestamps=timestamps)
+    return VideoWriter(path, fps=fps, **settings)
 
 
 def coding_of(path: Path) -> _Coding:

@@ -60,6 +60,16 @@ function arrive() {
   tell();
 }
 
+// Start of a frame in seconds; frames follow scene.fps where the scene has no times of their own.
+const startOf = index => scene.times ? scene.times[index] : index / scene.fps;
+
+// The frame that is shown at a time, searched from a frame that is not later; scene.frames behind the end.
+function frameAt(seconds, index) {
+  if (!scene.times) return Math.min(scene.frames, Math.floor(seconds * scene.fps + 1e-6));
+  while (index < scene.frames && scene.times[index + 1] <= seconds) index++;
+  return index;
+}
+
 let telling = 0;
 function tell() {                                   // Python hears where somebody stays, not every frame on the way
   clearTimeout(telling);
@@ -75,7 +85,7 @@ function play() {
   const tick = now => {
     if (!view.playing || !scene) return;
     if (speed !== view.speed) [since, from, speed] = [now, frame, view.speed];
-    const due = from + Math.floor((now - since) / 1000 * scene.fps * speed);
+    const due = frameAt(startOf(from) + (now - since) / 1000 * speed, from);
     if (due >= scene.frames) [since, from] = [now, 0];
     if (!busy && due !== frame) {
       const came = show(due >= scene.frames ? 0 : due);

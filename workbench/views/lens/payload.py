@@ -48,6 +48,7 @@ def payload(
         "height": scene.height,
         "frames": scene.frames,
         "fps": scene.fps,
+        **({"times": list(scene.times_seconds)} if scene.times_seconds else {}),
         "methods": [
             {
                 "key": method.key,

@@ -187,7 +187,7 @@ function marks() {
   root.dataset.frame = frame;
   part('scrub').value = frame;
   part('scrub').setAttribute('aria-valuetext', `frame ${frame + 1} of ${scene.frames}`);
-  part('count').textContent = `frame ${frame + 1} / ${scene.frames} · ${(frame / scene.fps).toFixed(2)} s`;
+  part('count').textContent = `frame ${frame + 1} / ${scene.frames} · ${startOf(frame).toFixed(2)} s`;
   for (const cell of cells) {
     const [first, second] = cell.labels;
     if (view.layout === 'difference') {

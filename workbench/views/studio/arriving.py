@@ -72,9 +72,9 @@ def routes(desk: Desk) -> list[Route]:
             elif what == "frames.zip":
                 _zip(scene, path)
             elif ending == "mp4" and stem in [method.key for method in scene.methods]:
-                with VideoWriter(path, fps=scene.fps) as writer:
+                with VideoWriter(path, fps=scene.fps, pixel_aspect=scene.pixel_aspect) as writer:
                     for index in range(scene.frames):
-                        writer.write(scene.frame(stem, index))
+                        writer.write(scene.frame(stem, index), *scene.timing(index))
             else:
                 raise FolderError("there is nothing of this name to take")
         return path, f"{name}-{what}"

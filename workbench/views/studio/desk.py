@@ -24,11 +24,15 @@ from typing import Any
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from workbench.data.video.color import Conversion
 from workbench.data.video.inspect import Limits, VideoInfo, inspect_video
 from workbench.data.video.read import read_video
 from workbench.errors import BusyError, ConfigError, FolderError, VideoError
 from workbench.scenes import Scene, list_scenes, read_scene
 from workbench.views.studio.owners import Owners
+
+CONVERSION = Conversion(background=(0, 0, 0))
+"""Choices for uploaded videos: deinterlace what is marked, map HDR to SDR, black behind transparent pixels."""
 
 PREFIX = "workbench-studio-"
 PREVIEW_WIDTH = 960
@@ -202,7 +206,9 @@ class Desk:
         """
         frame = min(max(frame, 0), clip.info.frames - 1)
         try:
-            picture = Image.fromarray(read_video(clip.path, first=frame, last=frame + 1).frames[0])
+            picture = Image.fromarray(
+                read_video(clip.path, first=frame, last=frame + 1, conversion=CONVERSION).frames[0]
+            )
         except VideoError as error:
             raise VideoError(str(error).replace(str(clip.path), clip.title)) from error
         if picture.width > PREVIEW_WIDTH:

@@ -8,9 +8,10 @@ from typing import Any
 
 import gradio as gr
 
+from workbench.data.video.transfer import plan_transfer
 from workbench.errors import ConfigError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
-from workbench.views.studio.desk import Clip, Desk
+from workbench.views.studio.desk import CONVERSION, Clip, Desk
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.jobs import UNKNOWN, Job, Jobs
 from workbench.views.studio.page import LIVE_SECONDS, QUIET, QUIET_SECONDS, data_of, head, part, user_of
@@ -60,9 +61,7 @@ class Videos:
     def describe(self, clip: Clip, frame: int) -> dict[str, Any]:
         """A clip and one of its frames."""
         info = clip.info
-        notes = [f"{info.bits} bits a sample, rounded to 8"] if info.bits > 8 else []
-        notes += ["turned upright"] if info.turned else []
-        notes += ["uneven frame times, played evenly"] if not info.constant_rate else []
+        notes = [one.text for one in plan_transfer(clip.path, info, None, CONVERSION).treatments]
         return {
             "key": clip.key, "title": clip.title, "width": info.width, "height": info.height, "frames": info.frames,
             "fps": info.fps, "seconds": info.seconds, "codec": info.codec, "notes": notes, "frame": frame,
