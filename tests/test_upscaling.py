@@ -238,7 +238,7 @@ def test_what_is_there_is_not_written_over_unasked(film, tmp_path):
     assert target.read_bytes() == b"mine"
     upscale_file(film, target, DOUBLE, replace=True)
     assert len(timeline(target)) == 30
-    with pytest.raises(ConfigError, match="that is what is read"):
+    with pytest.raises(ConfigError, match="that is the source"):
         upscale_file(film, film, DOUBLE, replace=True)
     with pytest.raises(VideoError, match=r"give a name that ends in \.mp4"):
         upscale_file(film, tmp_path / "out.avi", DOUBLE)

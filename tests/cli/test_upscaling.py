@@ -68,7 +68,7 @@ def test_a_damaged_end_is_told_by_exit_status_and_words(film, capsys):
     assert status == 1
     assert 0 < frames < 10
     assert f"out.mp4: {frames} frames" in out
-    assert f"the {frames} frames before that" in err
+    assert f"{frames} frames, of" in err
     assert "damaged: in.mp4" in err
 
 

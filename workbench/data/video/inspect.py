@@ -17,6 +17,7 @@ from av.error import FFmpegError
 
 from workbench.data.video.color import display_matrix, has_alpha, is_full_range, matrix_of, transfer_of
 from workbench.data.video.container import open_container, reason, video_of
+from workbench.data.video.decode import Decoding
 from workbench.data.video.timeline import Timeline, scan
 from workbench.data.video.tracks import Track, list_tracks
 from workbench.errors import VideoError
@@ -230,22 +231,21 @@ def _length(found: Timeline) -> float:
 
 
 def _first_frames(path: Path, container: Any, count: int, pixels: int | None) -> list[Any]:
+    if pixels is None:  # one's own file: what can be decoded before damage counts
+        frames = list(islice(Decoding(path).frames(), count))
+        if not frames:
+            raise VideoError(f"{path}: no frame in this file can be decoded; export it again")
+        return frames
     stream = video_of(container, path)
-    if pixels is not None:
-        stream.codec_context.options = {"max_pixels": str(pixels)}
+    stream.codec_context.options = {"max_pixels": str(pixels)}
     stream.thread_count = 1
-    frames: list[Any] = []
     try:
-        for frame in islice(container.decode(stream), count):
-            frames.append(frame)  # what was decoded before an error counts
+        frames = list(islice(container.decode(stream), count))
     except (FFmpegError, ValueError) as error:
-        if pixels is not None or not frames:
-            raise VideoError(
-                f"{path}: its first frames cannot be decoded ({reason(error)}); export it again"
-            ) from error
-    if not frames or (pixels is not None and any(frame.is_corrupt for frame in frames)):
+        raise VideoError(f"{path}: its first frames cannot be decoded ({reason(error)}); export it again") from error
+    if not frames or any(frame.is_corrupt for frame in frames):
         raise VideoError(f"{path}: its first frames decode to garbage; export it again")
     sizes = {f"{frame.width}x{frame.height}" for frame in frames}
-    if len(sizes) > 1 and pixels is not None:
+    if len(sizes) > 1:
         raise VideoError(f"{path}: frames of different sizes ({', '.join(sorted(sizes))}); export it in one size")
     return frames
