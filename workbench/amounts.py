@@ -1,7 +1,8 @@
-"""Amounts of memory and of disk, as people write and read them."""
+"""Formatting and parsing of counts and of amounts of memory."""
 
 from __future__ import annotations
 
+import math
 import re
 
 from workbench.errors import ConfigError
@@ -33,3 +34,18 @@ def in_bytes(amount: float) -> str:
         ('1.5 GB', '96 MB')
     """
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"
+
+
+def in_units(macs: float) -> str:
+    """Format a count with three digits and a unit.
+
+    Example:
+        >>> in_units(1_474_070_400), in_units(781_065_676_800), in_units(0)
+        ('1.47 G', '781 G', '0')
+    """
+    if not macs:
+        return "0"
+    step = min(max(int(math.log10(macs)) // 3, 0), 4)
+    value = macs / 1000**step
+    digits = max(2 - int(math.log10(value)), 0)
+    return f"{value:.{digits}f} {' kMGT'[step]}".strip()

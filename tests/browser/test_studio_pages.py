@@ -286,7 +286,6 @@ ROWS = [
 ]  # fmt: skip
 WORK = {
     "estimate": "tell(done={'seconds_per_step': 2.0, 'peak_mib': 512.0, 'free_mib': 2048.0, 'fits': True})",
-    "networks": f"tell(done={{'rows': {ROWS!r}, 'size': '180x120'}})",
     "speed": """
         one = {'parameters': 1, 'macs': 1, 'seconds_per_frame': 0.25, 'peak_bytes': 2**20}
         seen = [one | {'name': name} for name in order['names']]
@@ -305,10 +304,12 @@ WORK = {
 
 
 @pytest.fixture
-def whole(pages, tmp_path):
+def whole(pages, tmp_path, monkeypatch):
     """A studio that can do everything, and its folder of runs."""
-    from workbench.views.studio import Services, launch
+    from workbench.models.catalog import Catalog
+    from workbench.views.studio import Services, launch, networks
 
+    monkeypatch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
     services = Services(
         prepare=create_run,
         names=lambda: {"student.name": ["vespcn", "vespcn_s"]},

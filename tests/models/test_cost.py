@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from workbench.amounts import in_units
 from workbench.errors import ConfigError
 from workbench.models.bicubic import Bicubic
-from workbench.models.cost import _count, cost, in_units, layers
+from workbench.models.cost import _count, cost, layers
 from workbench.models.video_sr import About, Upscaled, VideoSR
 from workbench.models.zoo import build
 

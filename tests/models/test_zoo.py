@@ -7,7 +7,7 @@ from workbench.errors import ConfigError, UnknownNameError
 from workbench.models.vespcn import VESPCN
 from workbench.models.video_sr import count_parameters
 from workbench.models.weights import load, save
-from workbench.models.zoo import NETWORKS, build, table_rows, takes_skip
+from workbench.models.zoo import NETWORKS, build, describe, takes_skip
 
 # Counts of running the public reference code at scale 4, or of the public re-implementation that comes nearest: BasicSR
 # (EDVR, DUF, TOFlow, BasicVSR, IconVSR, BasicVSR++), the official RSDN, TDAN, FastDVDnet and PFNL, LoSealL (the wide
@@ -120,8 +120,7 @@ def test_who_has_a_skip_to_choose():
 
 
 def test_the_table_lists_every_network():
-    rows = {row["name"]: row for row in table_rows()}
-    assert rows.keys() == NETWORKS.keys()
+    rows = {name: describe(name) for name in NETWORKS}
     assert rows["edvr_m"]["parameters"] == 3_300_131
     assert (rows["edvr_m"]["frames"], rows["edvr_m"]["feature_channels"]) == (5, 64)
     assert all(len(row["what"]) > 20 for row in rows.values())

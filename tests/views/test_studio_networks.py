@@ -1,4 +1,4 @@
-"""The Networks page: a table that is made once, and a measurement that goes before it; and who may log in."""
+"""The Networks page: the stored table and a measurement; and who may log in."""
 
 import sys
 
@@ -11,15 +11,7 @@ from workbench.views.studio import Services
 from workbench.views.studio.jobs import Jobs
 from workbench.views.studio.networks import Networks
 
-WORK = {
-    "networks": """
-if order['macs']:
-    time.sleep(order.get('slow', 0.5))
-rows = [{'name': n, **({'macs': 5} if order['macs'] else {})} for n in ('small', 'large')]
-tell(done={'rows': rows, 'size': '180x120'})
-""",
-    "speed": "tell(done={'rows': [{'name': n} for n in order['names']], 'conditions': 'here'})",
-}
+WORK = {"speed": "tell(done={'rows': [{'name': n} for n in order['names']], 'conditions': 'here'})"}
 
 
 @pytest.fixture
@@ -41,53 +33,39 @@ def networks(asked):
     jobs.close()
 
 
-def listed(networks):
-    networks.now()
-    networks.jobs.wait(networks.jobs.known("networks")[0])
-    return networks.now()
-
-
-def test_the_table_is_made_when_it_is_asked_for_and_once(networks, asked):
+def test_the_whole_table_is_there_at_once(networks, asked):
+    rows = {row["name"]: row for row in networks.now()["rows"]}
+    assert (networks.now()["size"], len(rows)) == ("180x120", 24)
+    assert rows["vespcn_paper"]["macs"] == 1_474_070_400  # by hand in tests/models/test_cost.py
     assert asked == []
-    assert [row["name"] for row in listed(networks)["rows"]] == ["small", "large"]
-    networks.jobs.wait(networks.jobs.known("networks")[1])
-    for _ in range(3):
-        assert networks.now()["rows"][0] == {"name": "small", "macs": 5}
-    assert asked == ["networks", "networks"]
     assert not networks.busy
 
 
-def test_a_measurement_goes_before_the_counting(networks, asked):
-    listed(networks)
-    job = networks.measure(["small", "large"])
+def test_a_measurement(networks, asked):
+    job = networks.measure(["vespcn", "edvr_m"])
+    assert networks.busy
     networks.jobs.wait(job)
-    assert job.state == "done"
-    seen = networks.now()
-    assert seen["measured"]["conditions"] == "here"
-    assert "macs" not in seen["rows"][0]  # the counting began anew
-    networks.jobs.wait(networks.jobs.known("networks")[-1])
-    assert networks.now()["rows"][0]["macs"] == 5
+    assert (job.state, networks.busy, asked) == ("done", False, ["speed"])
+    assert networks.now()["measured"]["conditions"] == "here"
 
 
-@pytest.mark.parametrize("names", [None, [], "small", ["small"] * 3, ["none"], [7], [{}], {"small": 1}])
+@pytest.mark.parametrize("names", [None, [], "vespcn", ["vespcn"] * 3, ["none"], [7], [{}], {"vespcn": 1}])
 def test_refuses_other_names_in_words(networks, names):
-    listed(networks)
     with pytest.raises(ConfigError):
         networks.measure(names)
 
 
 def test_one_measurement_at_a_time(networks):
-    listed(networks)
-    networks.measure(["small"])
+    networks.measure(["vespcn"])
     with pytest.raises(BusyError, match="under way"):
-        networks.measure(["large"])
+        networks.measure(["edvr_m"])
 
 
 def test_only_looking():
     without = Networks(Jobs(), None)
-    assert "workbench app" in without.now()["message"]
-    with pytest.raises(FolderError):
-        without.measure(["small"])
+    assert len(without.now()["rows"]) == 24
+    with pytest.raises(FolderError, match="workbench app"):
+        without.measure(["vespcn"])
 
 
 def test_who_may_log_in(tmp_path):

@@ -12,6 +12,7 @@ import tyro
 from rich.markup import escape
 from rich.table import Table
 
+from workbench.amounts import in_units
 from workbench.cli.terminal import OutputConsole, notes
 from workbench.errors import ConfigError, unknown_name
 
@@ -35,13 +36,13 @@ def networks(args: Sequence[str]) -> int:
         """List the networks with what they are and what they cost, for an input of 180x120 pixels.
 
         MACs are products of one more frame of a long clip, where neighbouring frames share their work; `alone` are
-        those of one frame from its window by itself, as papers count. Counting all takes half a minute.
+        those of one frame from its window by itself, as papers count.
 
         Args:
             only: some of them, separated by commas.
             show: the layers of one network, with the shapes of what they return, instead of the list.
             depth: with `show`: how many modules deep.
-            macs: count products.
+            macs: show the products.
             time: measure one frame of each with fresh weights, here; all take an hour on a small CPU, so see `only`.
             frames: with `time`: length of the clip.
             rounds: with `time`: how often; the median counts.
@@ -49,61 +50,79 @@ def networks(args: Sequence[str]) -> int:
             device: with `time`: auto, cpu, cuda, mps.
             format: text, json or md (Markdown).
         """
-        import torch
+        from workbench.models.catalog import read_catalog
 
-        from workbench.inference import choose_device
-        from workbench.models import cost
-        from workbench.models.zoo import NETWORKS, build, table_rows
-
+        catalog = read_catalog()
         if show:
-            layers = [layer for layer in cost.layers(build(show)) if layer.depth <= depth]
-            rows = [
-                {
-                    "layer": "  " * layer.depth + (layer.name.rpartition(".")[2] or show),
-                    "kind": layer.kind,
-                    "shape": "x".join(map(str, layer.shape or ())) or "-",
-                    "calls": layer.calls,
-                    "parameters": layer.parameters,
-                    "macs": layer.macs,
-                }
-                for layer in layers
-            ]
-            if format == "json":
-                rows = [vars(layer) for layer in layers]
-            print_rows(rows, format, f"{show}, {cost.WIDTH}x{cost.HEIGHT} in")
+            rows = _layers(show, depth, whole=format == "json")
+            print_rows(rows, format, f"{show}, {catalog.size} in")
             return 0
+        stored = {row["name"]: dict(row) for row in catalog.rows}
         chosen = [name.strip() for name in only.split(",") if name.strip()]
-        for name in chosen:
-            if name not in NETWORKS:
-                raise unknown_name("network", name, NETWORKS)
-        rows = [row for row in table_rows() if not chosen or row["name"] in chosen]
-        if time and (threads or "OMP_NUM_THREADS" not in os.environ):
-            torch.set_num_threads(threads or os.cpu_count() or 1)
-        conditions = ""
-        with notes.status("counting") as status:
-            for row in rows if macs or time else ():
-                network = build(row["name"])
-                if macs:
-                    status.update(f"counting {row['name']}")
-                    found = cost.cost(network)
-                    row |= {"macs": found.macs, "macs_alone": found.macs_alone}
-                if time:
-                    from workbench.evaluation.speed import measure
-
-                    status.update(f"timing {row['name']}")
-                    speed = measure(network, frames=frames, rounds=rounds, device=choose_device(device))
-                    row |= {"seconds_per_frame": speed.seconds_per_frame, "peak_bytes": speed.peak_bytes}
-                    conditions = speed.conditions
+        rows = [stored.get(name) or _describe(name) for name in chosen] or list(stored.values())
+        if not macs:
+            rows = [{key: value for key, value in row.items() if key not in ("macs", "macs_alone")} for row in rows]
+        conditions = _measure(rows, frames, rounds, threads, device) if time else ""
         if format == "text":  # the whole of it is in the other formats
             rows = [row | {"paper": row["paper"].partition(",")[0]} for row in rows]
             for row in rows:
                 del row["what"]
-        print_rows(rows, format, f"Networks, {cost.WIDTH}x{cost.HEIGHT} in")
+        print_rows(rows, format, f"Networks, {catalog.size} in")
         if conditions:
             notes.print(f"time: {conditions}")
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench networks")
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Count a network that is not in the stored catalog: one of the user's own."""
+    from workbench.models.zoo import NETWORKS, describe_with_cost
+
+    if name not in NETWORKS:
+        raise unknown_name("network", name, NETWORKS)
+    return describe_with_cost(name)
+
+
+def _layers(name: str, depth: int, *, whole: bool) -> list[dict[str, Any]]:
+    """List the layers of a network, ``whole`` with all that is known of them."""
+    from workbench.models import cost
+    from workbench.models.zoo import build
+
+    layers = [layer for layer in cost.layers(build(name)) if layer.depth <= depth]
+    if whole:
+        return [vars(layer) for layer in layers]
+    return [
+        {
+            "layer": "  " * layer.depth + (layer.name.rpartition(".")[2] or name),
+            "kind": layer.kind,
+            "shape": "x".join(map(str, layer.shape or ())) or "-",
+            "calls": layer.calls,
+            "parameters": layer.parameters,
+            "macs": layer.macs,
+        }
+        for layer in layers
+    ]
+
+
+def _measure(rows: Sequence[dict[str, Any]], frames: int, rounds: int, threads: int, device: str) -> str:
+    """Add the time of one frame and the peak memory to each row; return the conditions of the measurement."""
+    import torch
+
+    from workbench.evaluation.speed import measure
+    from workbench.inference import choose_device
+    from workbench.models.zoo import build
+
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+    conditions = ""
+    with notes.status("timing") as status:
+        for row in rows:
+            status.update(f"timing {row['name']}")
+            speed = measure(build(row["name"]), frames=frames, rounds=rounds, device=choose_device(device))
+            row |= {"seconds_per_frame": speed.seconds_per_frame, "peak_bytes": speed.peak_bytes}
+            conditions = speed.conditions
+    return conditions
 
 
 COLUMNS = {
@@ -144,8 +163,6 @@ def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
 
 def _cell(column: str, value: Any) -> str:
     """A value as people read it; parameters as the exact number."""
-    from workbench.models.cost import in_units
-
     if column == "frames" and value is None:
         return "all"
     if value is None or (column == "feature_channels" and not value):

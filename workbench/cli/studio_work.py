@@ -55,26 +55,14 @@ def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     return {"scene": scene.name, "frames": scene.frames}
 
 
-def networks(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """What there is to know of every network; with ``macs`` also the products of one frame."""
-    from workbench.models import cost
-    from workbench.models.zoo import build, table_rows
-
-    rows = table_rows()
-    for row in rows if order.get("macs") else ():
-        say(f"counting {row['name']}")
-        row["macs"] = cost.cost(build(row["name"])).macs
-    return {"rows": rows, "size": f"{cost.WIDTH}x{cost.HEIGHT}"}
-
-
 def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Size, products and time of some networks, here."""
     from workbench.evaluation.speed import measure
     from workbench.inference import choose_device
-    from workbench.models import cost
-    from workbench.models.video_sr import count_parameters
+    from workbench.models.catalog import read_catalog
     from workbench.models.zoo import build
 
+    stored = {row["name"]: row for row in read_catalog().rows}
     rows, conditions = [], ""
     for name in order["names"]:
         say(f"measuring {name}")
@@ -84,8 +72,8 @@ def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
         rows.append(
             {
                 "name": name,
-                "parameters": count_parameters(network),
-                "macs": cost.cost(build(name)).macs,
+                "parameters": stored[name]["parameters"],
+                "macs": stored[name]["macs"],
                 "seconds_per_frame": seen.seconds_per_frame,
                 "peak_bytes": seen.peak_bytes,
             }
@@ -96,7 +84,6 @@ def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
 KINDS: dict[str, Callable[[Mapping[str, Any], Say], dict[str, Any]]] = {
     "estimate": estimate,
     "enlarge": enlarge,
-    "networks": networks,
     "speed": speed,
 }
 

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from workbench.amounts import in_units
 from workbench.errors import ConfigError, unknown_name
 from workbench.evaluation import scores
 from workbench.evaluation.scores import METRICS, Report
 from workbench.evaluation.speed import Speed, in_milliseconds
-from workbench.models.cost import Cost, in_units
+from workbench.models.cost import Cost
 
 MANY = 100
 """Sets of more clips than this are shown by their means alone; CSV and JSON have every clip."""

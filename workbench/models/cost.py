@@ -14,9 +14,8 @@ indices) cannot run so; it runs for real, at the full size: the count is the sam
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,25 +179,26 @@ def _count(
     """Products of a clip, or of one window ``alone``; ``seen`` is filled with what each module did."""
     if height < 1 or width < 1:
         raise ConfigError(f"frame: want 1x1 or more, got {width}x{height}")
-    was_training, met = network.training, {} if seen is None else seen
+    was_training = network.training
     network.eval()
     try:
         try:
-            return _counted(network, FakeTensorMode(allow_non_fake_inputs=True), frames, height, width, alone, met)
+            return _counted(network, FakeTensorMode(allow_non_fake_inputs=True), frames, height, width, alone, seen)
         except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException):
-            met.clear()
-            return _counted(network, torch.no_grad(), frames, height, width, alone, met)
+            if seen is not None:
+                seen.clear()
+            return _counted(network, torch.no_grad(), frames, height, width, alone, seen)
     finally:
         network.train(was_training)
 
 
 def _counted(
-    network: VideoSR, mode: Any, frames: int, height: int, width: int, alone: bool, seen: dict[str, _Seen]
+    network: VideoSR, mode: Any, frames: int, height: int, width: int, alone: bool, seen: dict[str, _Seen] | None
 ) -> int:
     weight = next(network.parameters(), None)
     counter = FlopCounterMode(display=False)
     size = network.given((height, width), (height * network.scale, width * network.scale))
-    with mode, counter, _watched(network, counter, seen):
+    with mode, counter, nullcontext() if seen is None else _watched(network, counter, seen):
         clip = torch.zeros(1, frames, 3, *size, device=None if weight is None else weight.device)
         if alone and isinstance(network, SlidingWindow):
             network._upscale(clip, torch.arange(frames)[None], None)
@@ -245,18 +245,3 @@ def _shape(output: object) -> tuple[int, ...] | None:
     if isinstance(output, (list, tuple)):
         return next((shape for part in output if (shape := _shape(part)) is not None), None)
     return None
-
-
-def in_units(macs: float) -> str:
-    """A count for people, three digits.
-
-    Example:
-        >>> in_units(1_474_070_400), in_units(781_065_676_800), in_units(0)
-        ('1.47 G', '781 G', '0')
-    """
-    if not macs:
-        return "0"
-    step = min(max(int(math.log10(macs)) // 3, 0), 4)
-    value = macs / 1000**step
-    digits = max(2 - int(math.log10(value)), 0)
-    return f"{value:.{digits}f} {' kMGT'[step]}".strip()

@@ -12,6 +12,8 @@ from workbench.errors import ConfigError, unknown_name
 from workbench.models.basicvsr import basicvsr
 from workbench.models.basicvsrpp import basicvsrpp
 from workbench.models.bicubic import Bicubic
+from workbench.models.catalog import Catalog
+from workbench.models.cost import HEIGHT, WIDTH, cost
 from workbench.models.duf import duf_16l, duf_28l, duf_52l
 from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
 from workbench.models.fastdvdnet import fastdvdnet, fastdvdnet_vsr
@@ -99,22 +101,32 @@ def takes_skip(name: str) -> bool:
     return "skip" in inspect.signature(NETWORKS[name]).parameters
 
 
-def table_rows() -> list[dict[str, Any]]:
-    """What there is to know of every network, one row each; ``frames`` is None where it is the whole clip."""
-    rows: list[dict[str, Any]] = []
-    for name, builder in NETWORKS.items():
-        with torch.device("meta"):  # counted, not filled
-            network = build(name)
-        rows.append(
-            {
-                "name": name,
-                "role": network.about.role,
-                "parameters": count_parameters(network),
-                "frames": None if network.reach is None else network.num_frames,
-                "feature_channels": network.feature_channels,
-                "year": network.about.year,
-                "paper": network.about.paper,
-                "what": (inspect.getdoc(builder) or "").splitlines()[0],
-            }
-        )
-    return rows
+def describe(name: str) -> dict[str, Any]:
+    """Return role, size and paper of a network; ``frames`` is None where it needs the whole clip.
+
+    Raises:
+        UnknownNameError: no such network.
+    """
+    with torch.device("meta"):  # counted, not filled
+        network = build(name)
+    return {
+        "name": name,
+        "role": network.about.role,
+        "parameters": count_parameters(network),
+        "frames": None if network.reach is None else network.num_frames,
+        "feature_channels": network.feature_channels,
+        "year": network.about.year,
+        "paper": network.about.paper,
+        "what": (inspect.getdoc(NETWORKS[name]) or "").splitlines()[0],
+    }
+
+
+def describe_with_cost(name: str) -> dict[str, Any]:
+    """Return what :func:`describe` returns, and the MACs of one frame."""
+    counted = cost(build(name))
+    return describe(name) | {"macs": counted.macs, "macs_alone": counted.macs_alone}
+
+
+def count_catalog() -> Catalog:
+    """Describe all networks and count their MACs, which takes a minute; the result is stored with the package."""
+    return Catalog(height=HEIGHT, width=WIDTH, rows=[describe_with_cost(name) for name in NETWORKS])

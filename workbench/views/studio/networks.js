@@ -1,4 +1,4 @@
-// All networks in a table, and two of them measured. Python sends parts of { rows, size, said, measured, problem, message }.
+// All networks in a table, and two of them measured. Python sends parts of { rows, size, measured, problem }.
 
 let known = { rows: [] }, chosen = [], filter = '', order = ['name', 1], start = true;
 const lines = {};
@@ -9,7 +9,7 @@ const COLUMNS = [
   ['role', 'role', 'What it is for here: teacher, student, both, or a baseline to compare with', r => r.role],
   ['parameters', 'parameters', 'Numbers that are learnt', r => r.parameters.toLocaleString('en')],
   ['frames', 'frames', 'Neighbouring frames that one output frame is made of; all: it carries a state along the clip', r => (r.frames === null ? 'all' : String(r.frames))],
-  ['macs', 'MACs', 'Products of one more frame of a long clip, for the input named above', r => (exists(r.macs) ? big(r.macs) : '…')],
+  ['macs', 'MACs', 'Products of one more frame of a long clip, for the input named above', r => big(r.macs)],
   ['feature_channels', 'F^SR', 'Channels of the high-resolution features that space-time distillation reads; –: it has none, only its pictures can be imitated', r => (r.feature_channels ? String(r.feature_channels) : '–')],
   ['year', 'year', '', r => String(r.year)],
   ['paper', 'paper', '', r => r.paper],
@@ -54,7 +54,7 @@ function rows() {
     line.dataset.network = row.name;
     return line;
   }));
-  if (!all.length) lines.body.append(node('tr', {}, node('td', { colSpan: COLUMNS.length + 1, textContent: known.rows.length ? 'No network matches the filter.' : 'The table is being made …' })));
+  if (!all.length) lines.body.append(node('tr', {}, node('td', { colSpan: COLUMNS.length + 1, textContent: 'No network matches the filter.' })));
   const working = known.measured && !known.measured.over;
   lines.act.disabled = !chosen.length || working;
   lines.act.textContent = chosen.length ? `Measure ${chosen.join(' and ')}` : 'Measure';
@@ -80,10 +80,9 @@ function measured() {
 
 function take() {
   const next = plain(props.value);
-  if (next.message) { home.replaceChildren(say(next.message)); start = true; return; }
   known = { ...known, ...next };
   if (start) build();
-  lines.said.textContent = known.said || (known.rows.length ? `${known.rows.length} networks; for an input of ${known.size} pixels` : '');
+  lines.said.textContent = `${known.rows.length} networks; for an input of ${known.size} pixels`;
   lines.problem.textContent = known.problem || '';
   lines.problem.hidden = !known.problem;
   rows();

@@ -1,68 +1,37 @@
-"""The Networks page: all networks in a table, and two of them measured on this machine."""
+"""Networks page: a table of all networks, and measurements of one or two of them on this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from threading import Lock
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
+from workbench.models.catalog import read_catalog
 from workbench.views.studio.jobs import Job, Jobs
 from workbench.views.studio.page import LIVE_SECONDS, QUIET, data_of, head, part
 from workbench.views.studio.services import Services
 
 MEASURED = 2
-ONLY_LOOKING = "This studio is only for looking; open it with `workbench app` to see the networks."
+ONLY_LOOKING = "This studio is only for looking; open it with `workbench app` to measure networks."
 
 
 class Networks:
-    """What the page asks for. The table is made when somebody first asks for it, and then kept.
+    """Content of the page: the stored catalog, and the last measurement.
 
     Args:
-        jobs: where things are counted and measured.
-        services: what needs networks; None: there is no table.
+        jobs: queue of the measurements.
+        services: commands that measure; None: nothing can be measured.
     """
 
     def __init__(self, jobs: Jobs, services: Services | None) -> None:
         self.jobs, self.services = jobs, services
-        self._lock = Lock()
-        self._listing: Job | None = None
-        self._counting: Job | None = None
+        self.catalog = read_catalog()
         self._measuring: Job | None = None
 
     def now(self) -> dict[str, Any]:
-        """The table as far as it is known, and the last measurement."""
-        if self.services is None:
-            return {"message": ONLY_LOOKING}
-        with self._lock:
-            self._listing = self._asked(self._listing, {"macs": False})
-            if self._listing.state == "done":
-                self._counting = self._asked(self._counting, {"macs": True})
-        counted = self._counting if self._counting is not None and self._counting.state == "done" else self._listing
-        return {
-            "rows": counted.result.get("rows", []),
-            "size": counted.result.get("size", ""),
-            "said": self._said(),
-            "measured": self._measured(),
-        }
-
-    def _asked(self, job: Job | None, order: Mapping[str, Any]) -> Job:
-        """The job that makes the table; what was cancelled is asked for again, what failed is not."""
-        assert self.services is not None
-        if job is not None and job.state != "cancelled":
-            return job
-        title = "Count what the networks compute" if order["macs"] else "List the networks"
-        return self.jobs.ask("networks", title, self.services.command("networks"), order)
-
-    def _said(self) -> str:
-        for job in (self._listing, self._counting):
-            if job is not None and job.state == "failed":
-                return f"The table is not whole: {job.said}"
-            if job is not None and not job.over:
-                return f"{job.title}: {job.said or 'waiting'} …"
-        return ""
+        """Return the table and the last measurement."""
+        return {"rows": self.catalog.rows, "size": self.catalog.size, "measured": self._measured()}
 
     def _measured(self) -> dict[str, Any] | None:
         job = self._measuring
@@ -76,28 +45,27 @@ class Networks:
 
     @property
     def busy(self) -> bool:
-        """Whether more is to be expected."""
-        jobs = (self._listing, self._counting, self._measuring)
-        return any(job is not None and not job.over for job in jobs)
+        """Whether a measurement is under way."""
+        return self._measuring is not None and not self._measuring.over
 
     def measure(self, names: Any) -> Job:
-        """Ask for one network, or two, to be measured here.
+        """Queue a measurement of one network or two.
 
         Raises:
-            WorkbenchError: in words.
+            ConfigError: not one or two names of networks.
+            BusyError: a measurement is under way.
+            FolderError: this studio cannot measure.
         """
         if self.services is None:
             raise FolderError(ONLY_LOOKING)
-        known = [row["name"] for row in self._listing.result.get("rows", [])] if self._listing is not None else []
+        known = [row["name"] for row in self.catalog.rows]
         if not isinstance(names, list) or not 1 <= len(names) <= MEASURED:
             raise ConfigError(f"choose one network or {MEASURED}")
         for name in names:
             if not isinstance(name, str) or name not in known:
                 raise ConfigError(f"no network {str(name)[:40]!r}; choose from the table")
-        if self._measuring is not None and not self._measuring.over:
+        if self.busy:
             raise BusyError("a measurement is under way; wait for it, or cancel it")
-        if self._counting is not None and not self._counting.over:
-            self.jobs.cancel(self._counting.key)  # it takes a minute, and begins anew after the measurement
         chosen = list(dict.fromkeys(names))
         title = f"Measure {' and '.join(chosen)}"
         self._measuring = self.jobs.ask("speed", title, self.services.command("speed"), {"names": chosen})
@@ -110,13 +78,13 @@ class Networks:
 
 
 def networks_page(app: gr.Blocks, networks: Networks) -> None:
-    """Lay out the page."""
+    """Build the page."""
     head(
         "Networks",
         "Every network of the workbench with its size, what one more frame costs, and where it comes from. Choose two "
         "to measure how long they take on this machine.",
     )
-    board = part("networks", {"message": "Loading …"}, elem_id="networks-board")
+    board = part("networks", networks.now(), elem_id="networks-board")
     seen, timer = gr.State({}), gr.Timer(LIVE_SECONDS)
 
     def tick(before: dict[str, Any]) -> list[Any]:

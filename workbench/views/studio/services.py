@@ -17,7 +17,7 @@ class Services:
     Attributes:
         prepare: checks a config and lays out its run folder, or raises what is wrong in words.
         names: what may be chosen for a setting that is a name, by setting: ``{"student.name": [...], ...}``.
-        command: kind of a job (``"estimate"``, ``"enlarge"``, ``"networks"``, ``"speed"``) -> the command line that
+        command: kind of a job (``"estimate"``, ``"enlarge"``, ``"speed"``) -> the command line that
             does it; see :mod:`workbench.views.studio.jobs` for how it is spoken with.
         methods: what a video can be enlarged by, besides the user's runs: name -> what a person reads.
     """

@@ -1,0 +1,52 @@
+"""The stored catalog is what the networks are; after a change: ``python tools/catalog.py``."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from workbench.models.catalog import CATALOG, read_catalog
+from workbench.models.cost import HEIGHT, WIDTH, cost
+from workbench.models.zoo import NETWORKS, build, describe
+
+STORED = {row["name"]: row for row in read_catalog().rows}
+
+INDEX_DEPENDENT = ("fastdvdnet", "fastdvdnet_vsr")
+"""Networks that run for real to be counted. They pad to multiples of 4: 180x120 costs as much as 90 frames of 20x12."""
+
+LONG = ("basicvsr", "basicvsrpp", "edvr_l", "edvr_m", "iconvsr", "pfnl", "duf_52l", "toflow")
+"""Networks whose count takes a second and more."""
+
+
+def test_every_network_is_stored_as_it_is():
+    assert [*STORED] == [*NETWORKS]
+    assert (read_catalog().height, read_catalog().width) == (HEIGHT, WIDTH)
+    for name, row in STORED.items():
+        assert describe(name) == {key: row[key] for key in row if key not in ("macs", "macs_alone")}, name
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NETWORKS]
+)
+def test_the_stored_products_are_those_that_are_counted(name):
+    share = 9 * 10 if name in INDEX_DEPENDENT else 1
+    sides = {"height": HEIGHT // 10, "width": WIDTH // 9} if share > 1 else {}
+    found = cost(build(name), **sides)
+    alone = None if found.macs_alone is None else found.macs_alone * share
+    assert (found.macs * share, alone) == (STORED[name]["macs"], STORED[name]["macs_alone"])
+
+
+def test_the_file_is_as_it_would_be_written():
+    assert CATALOG.read_text(encoding="utf-8") == read_catalog().to_json()
+
+
+def test_the_list_is_printed_without_torch(root):
+    """Importing torch alone takes longer than all the rest."""
+    code = (
+        "import sys; from workbench.cli import main; status = main(['networks', '--format', 'json']); "
+        "sys.exit(status or 'torch' in sys.modules)"
+    )
+    made = subprocess.run([sys.executable, "-c", code], cwd=root, check=False, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    assert {row["name"]: row for row in json.loads(made.stdout)} == STORED
