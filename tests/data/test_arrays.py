@@ -1,13 +1,17 @@
 """Memory-mapped footage: what is in the files, what travels to other processes, what is refused."""
 
+import os
 import pickle
+import subprocess
+import sys
+import textwrap
 
 import numpy as np
 import pytest
 
 from tests.footage import write_shots
-from workbench.data.arrays import GrowingArray, map_pair, open_arrays
-from workbench.data.crops import CropSampler
+from workbench.data.arrays import GrowingArray, open_arrays, read_header
+from workbench.data.crops import CropSampler, Pair
 from workbench.data.prepare import prepare
 from workbench.data.prepared import MANIFEST, Settings
 from workbench.errors import DataError
@@ -60,7 +64,7 @@ def test_to_another_process_goes_the_path_and_not_the_content(folder):
 
 def test_crops_are_those_of_the_same_pairs_in_memory(folder):
     pairs = open_arrays(folder)
-    held = [type(pair).__base__(low=np.array(pair.low), high=np.array(pair.high)) for pair in pairs]
+    held = [Pair(low=np.array(pair.low), high=np.array(pair.high)) for pair in pairs]
     mapped, memory = (CropSampler(some, crop=8, frames=3, batch=3, seed=1) for some in (pairs, held))
     for step in range(5):
         for one, other in zip(mapped.at(step), memory.at(step), strict=True):
@@ -104,7 +108,7 @@ def test_objects_are_never_unpickled(copy, capsys):
     with pytest.raises(DataError, match=r"alley-000.npy: not an array that can be read"):
         open_arrays(copy)
     with pytest.raises(DataError, match=r"alley-000.npy: not an array"):
-        map_pair(str(copy / "low" / "alley-000.npy"), str(copy / "high" / "alley-000.npy"))
+        read_header(str(copy / "high" / "alley-000.npy"))
     assert capsys.readouterr().out == ""
 
 
@@ -113,3 +117,75 @@ def test_another_form_is_refused(copy):
     manifest.write_text(manifest.read_text().replace('"form": "arrays"', '"form": "shards"'))
     with pytest.raises(DataError, match="holds shards, not arrays; prepare it with --form arrays"):
         open_arrays(copy)
+
+
+def test_a_file_that_was_replaced_while_it_was_in_use_is_refused(copy):
+    path = copy / "high" / "beach-000.npy"
+    before = read_header(str(path))
+    np.save(path, np.zeros((3, 48, 60, 3), np.uint8))
+    with pytest.raises(DataError, match=r"beach-000\.npy"):
+        before.map()
+
+
+def test_more_clips_than_a_process_may_have_open_files(tmp_path):
+    """300 clips in two sets, read here and by two workers, and frames cut into 192 tiles, with 128 descriptors."""
+    pytest.importorskip("resource", reason="this system has no limit of open files to lower")
+    script = tmp_path / "few.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import resource, sys
+            from pathlib import Path
+
+            import numpy as np
+
+            from tests.footage import pan, save
+            from workbench.data.arrays import open_arrays
+            from workbench.data.crops import CropSampler
+            from workbench.data.prepare import prepare
+            from workbench.data.prepared import MANIFEST, Manifest, Piece, Settings, Source
+
+            CLIPS = 150
+
+
+            def write_set(folder):
+                pieces = []
+                for part, side in (("high", 16), ("low", 4)):
+                    (folder / part).mkdir(parents=True)
+                    for n in range(CLIPS):
+                        np.save(folder / part / f"{n}.npy", np.full((3, side, side, 3), n, np.uint8))
+                for n in range(CLIPS):
+                    pieces.append(Piece(name=str(n), high=f"high/{n}.npy", low=f"low/{n}.npy", first=0, frames=3,
+                                        size=(16, 16), septuplets=0))
+                source = Source(name="a", file="a", sha256="", split="train", size=(16, 16), shrink=1, counts={},
+                                damage="", pieces=tuple(pieces), files={})
+                (folder / MANIFEST).write_text(Manifest(settings=Settings(), sources=(source,)).to_json())
+                return folder
+
+
+            def main(root):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+                pairs = [pair for name in ("one", "two") for pair in open_arrays(write_set(root / name))]
+                assert [int(pair.low[0, 0, 0, 0]) for pair in pairs] == [*range(CLIPS)] * 2
+                sampler = CropSampler(pairs, crop=4, frames=3, batch=20, augment=False)
+                here, there = (list(sampler.after(0, 10, workers=workers)) for workers in (0, 2))
+                for one, other in zip(here, there, strict=True):
+                    assert all((a == b).all() for a, b in zip(one, other, strict=True))
+                print(len({int(clip[0, 0, 0, 0] * 255 + 0.5) for low, _ in here for clip in low}), "clips drawn")
+                save(root / "shots", pan(14))
+                settings = Settings(crop="4x4", shrink="1", validation_share=0)
+                prepare([root / "shots"], root / "tiles", settings)
+                print(len(open_arrays(root / "tiles")), "tiles")
+
+
+            if __name__ == "__main__":
+                main(Path(sys.argv[1]))
+            """
+        )
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    drawn, tiles = (int(line.split()[0]) for line in ended.stdout.splitlines())
+    assert drawn > 64
+    assert tiles == 192

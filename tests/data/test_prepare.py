@@ -467,7 +467,8 @@ def test_a_disk_that_fills_up_leaves_whole_sources_only(whole, shots, tmp_path, 
     def full(self, frames):
         left[0] -= 1
         if left[0] < 0:
-            self._file.write(b"half")
+            with self.path.open("ab") as file:
+                file.write(b"half")
             raise OSError(errno.ENOSPC, "No space left on device")
         add(self, frames)
 

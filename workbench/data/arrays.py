@@ -6,10 +6,12 @@ many 128x128 crops a second as from PNGs. The price is the size: 6.5 times that 
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -19,12 +21,18 @@ from workbench.data.prepared import Manifest, Piece, Settings, Split, read_manif
 from workbench.data.scene_cuts import SEPTUPLET, Window
 from workbench.errors import DataError
 
+OPEN_MAPS = 64
+"""Files that a process keeps mapped; each takes a descriptor, and macOS gives a process 256 of them."""
+
+UNREADABLE = "not an array that can be read ({}); run `workbench prepare` again, it mends what is broken"
+
 
 class GrowingArray:
     """A ``.npy`` file of 8-bit frames to which frames are added until it is closed.
 
     numpy leaves room in the header for a first axis that grows (``np.lib.format``), so the header is written again at
-    the end and nothing is ever held but the frames that come.
+    the end. The file is open only while something is written: a frame may be cut into more tiles than a process may
+    have open files.
 
     Args:
         path: of the file; its folder must exist.
@@ -33,30 +41,26 @@ class GrowingArray:
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
-        self.count, self.size = 0, (height, width)
-        self._file: IO[bytes] = path.open("wb")
-        self._write_header()
-        self._header_bytes = self._file.tell()
+        self.path, self.count, self.size = path, 0, (height, width)
+        with path.open("wb") as file:
+            self._write_header(file)
+            self._header_bytes = file.tell()
 
     def add(self, frames: np.ndarray) -> None:
         """Add frames, uint8 ``(T, H, W, 3)``."""
-        self._file.write(np.ascontiguousarray(frames).data)
+        with self.path.open("ab") as file:
+            file.write(np.ascontiguousarray(frames).data)
         self.count += len(frames)
 
     def close(self) -> None:
-        """Write how many frames there are, and close the file."""
-        with self._file:
-            self._file.seek(0)
-            self._write_header()
-            assert self._file.tell() == self._header_bytes
+        """Write the number of frames into the header."""
+        with self.path.open("r+b") as file:
+            self._write_header(file)
+            assert file.tell() == self._header_bytes
 
-    def abandon(self) -> None:
-        """Close the file as it is."""
-        self._file.close()
-
-    def _write_header(self) -> None:
+    def _write_header(self, file: IO[bytes]) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": (self.count, *self.size, 3)}
-        np.lib.format.write_array_header_1_0(self._file, header)
+        np.lib.format.write_array_header_1_0(file, header)
 
 
 class ArrayWriter:
@@ -95,10 +99,8 @@ class ArrayWriter:
         return tuple(self._pieces)
 
     def abandon(self) -> None:
-        """Let go of the files; what is in them is of no use."""
-        for stretch in self._open.values():
-            stretch.high.abandon()
-            stretch.low.abandon()
+        """Forget the arrays that are not finished; no file is open between two calls."""
+        self._open.clear()
 
 
 class _Stretch:
@@ -126,36 +128,102 @@ class _Stretch:
 
 
 @dataclass(frozen=True)
-class MappedPair(Pair):
-    """A pair of which both arrays are memory-mapped files; sent to another process, it is opened again there."""
+class ArrayFile:
+    """A ``.npy`` file of 8-bit frames on disk, and how it was when its header was read.
 
-    def __reduce__(self) -> Any:
-        low, high = (os.fspath(array.filename) for array in (self.low, self.high))  # pyright: ignore[reportAttributeAccessIssue]
-        return map_pair, (low, high)
-
-
-def map_pair(low: str, high: str) -> MappedPair:
-    """Open two ``.npy`` files of 8-bit frames without reading them.
-
-    Raises:
-        DataError: one is not there, cut off or something else.
+    Attributes:
+        path: of the file.
+        shape: frames, rows, columns, 3.
+        num_bytes: its size.
+        mtime_ns: its modification time; a file that was replaced since is refused.
     """
-    return MappedPair(low=_map(Path(low)), high=_map(Path(high)))
+
+    path: str
+    shape: tuple[int, int, int, int]
+    num_bytes: int
+    mtime_ns: int
+
+    def map(self) -> np.ndarray:
+        """Return the file as a memory map; it may have been mapped before.
+
+        Raises:
+            DataError: it cannot be mapped, or was replaced since its header was read.
+        """
+        return _mapped(self)
 
 
-def _map(path: Path) -> np.ndarray:
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")  # knows neither pickles nor zip files
-    except (OSError, ValueError) as error:
-        raise DataError(
-            f"{path}: not an array that can be read ({error}); run `workbench prepare` again, it mends what is broken"
-        ) from error
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
-        raise DataError(f"{path}: want uint8 (T, H, W, 3), got {array.dtype} {array.shape}")
+@lru_cache(maxsize=OPEN_MAPS)
+def _mapped(file: ArrayFile) -> np.ndarray:
+    array, about = _open_map(file.path), os.stat(file.path)
+    if (array.shape, about.st_size, about.st_mtime_ns) != (file.shape, file.num_bytes, file.mtime_ns):
+        raise DataError(f"{file.path}: was changed while it was in use; begin again, or resume the run")
     return array
 
 
-def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[Pair]:
+def read_header(path: str) -> ArrayFile:
+    """Read shape and size of a ``.npy`` file of 8-bit frames; the file is closed again.
+
+    Raises:
+        DataError: it is missing, cut off, or something else.
+    """
+    array = _open_map(path)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
+        raise DataError(f"{path}: want uint8 (T, H, W, 3), got {array.dtype} {array.shape}")
+    frames, height, width, _ = array.shape
+    about = os.stat(path)
+    return ArrayFile(path, (frames, height, width, 3), about.st_size, about.st_mtime_ns)
+
+
+def _open_map(path: str) -> np.ndarray:
+    try:
+        return np.lib.format.open_memmap(path, mode="r")  # reads neither pickles nor zip files
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise DataError(
+                f"{path}: cannot be opened ({error.strerror}); close other programs, or raise the limit: `ulimit -n`"
+            ) from error
+        raise DataError(f"{path}: {UNREADABLE.format(error)}") from error
+    except ValueError as error:
+        raise DataError(f"{path}: {UNREADABLE.format(error)}") from error
+
+
+@dataclass(frozen=True)
+class MappedPair:
+    """A clip in both resolutions, each a file that is mapped when it is needed.
+
+    At most :data:`OPEN_MAPS` files of a process are mapped at a time, however many clips there are. What goes to
+    another process is the paths.
+    """
+
+    low_file: ArrayFile
+    high_file: ArrayFile
+
+    @property
+    def low(self) -> np.ndarray:
+        """The low resolution, memory-mapped."""
+        return self.low_file.map()
+
+    @property
+    def high(self) -> np.ndarray:
+        """The high resolution, memory-mapped."""
+        return self.high_file.map()
+
+    @property
+    def low_shape(self) -> tuple[int, int, int]:
+        """Frames, rows and columns in low resolution."""
+        return self.low_file.shape[:3]
+
+    @property
+    def scale(self) -> int:
+        """How many times larger the high resolution is."""
+        return self.high_file.shape[1] // self.low_file.shape[1]
+
+    def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
+        """See :class:`workbench.data.crops.Footage`."""
+        return Pair(self.low, self.high).cut(frames, rows, columns)
+
+
+def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[MappedPair]:
     """The stretches of a folder that ``workbench prepare --form arrays`` made, memory-mapped.
 
     Args:
@@ -187,13 +255,13 @@ def some_pieces(manifest: Manifest, folder: Path, split: Split) -> list[Piece]:
     return pieces
 
 
-def _open_piece(folder: Path, piece: Piece, scale: int) -> Pair:
-    pair = map_pair(os.fspath(folder / piece.low), os.fspath(folder / piece.high))
+def _open_piece(folder: Path, piece: Piece, scale: int) -> MappedPair:
+    low, high = (read_header(os.fspath(folder / path)) for path in (piece.low, piece.high))
     width, height = piece.size
-    for path, array, wanted in (
-        (piece.high, pair.high, (piece.frames, height, width, 3)),
-        (piece.low, pair.low, (piece.frames, height // scale, width // scale, 3)),
+    for file, wanted in (
+        (high, (piece.frames, height, width, 3)),
+        (low, (piece.frames, height // scale, width // scale, 3)),
     ):
-        if array.shape != wanted:
-            raise DataError(f"{folder / path}: {array.shape}, but the manifest says {wanted}; prepare it again")
-    return pair
+        if file.shape != wanted:
+            raise DataError(f"{file.path}: {file.shape}, but the manifest says {wanted}; prepare it again")
+    return MappedPair(low, high)
