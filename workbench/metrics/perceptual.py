@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ShapeError, WeightsError
 from workbench.metrics.temporal import check_alike
+from workbench.weight_files import DOWNLOAD, check_weight_file
 
 TRUNK = "alexnet-owt-7be5be79.pth"
 """AlexNet's weights as torchvision names them; what follows the last hyphen begins the SHA-256 of the file."""
@@ -155,11 +156,11 @@ def _installed_linear() -> Path:
 
 
 def _read(path: Path) -> Mapping[str, Tensor]:
+    check_weight_file(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise WeightsError(f"{path}: not weights that can be read ({reason})") from error
+        raise WeightsError(f"{path}: not weights that can be read ({type(error).__name__}); {DOWNLOAD}") from error
     if not isinstance(state, Mapping):
         raise WeightsError(f"{path}: want named tensors, got {type(state).__name__}")
     return state

@@ -28,6 +28,7 @@ from torch import Tensor
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.models.video_sr import About, SlidingWindow, Tap, Upscaled, VideoSR
 from workbench.models.windows import BORDERS, Border
+from workbench.weight_files import check_weight_file
 
 KEY, FORMAT = "workbench", 1
 Graph = Literal["windows", "window", "clip"]
@@ -111,6 +112,7 @@ class _Session:
         self._path = path
         if not path.is_file():
             raise WeightsError(f"{path}: no such file; `workbench export` writes one")
+        check_weight_file(path)
         options = runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 4  # it warns of every dimension that is not known beforehand; errors are raised

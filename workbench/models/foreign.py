@@ -17,6 +17,7 @@ begin with ``module.`` (several devices) or ``generator.`` (mmagic; its average 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from workbench.models.keys import basicvsr, basicvsrpp, duf, edvr, fastdvdnet, r
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import fill, read_tensors
 from workbench.models.zoo import build
+from workbench.weight_files import DOWNLOAD, check_weight_file
 
 log = logging.getLogger(__name__)
 
@@ -137,19 +139,29 @@ def _read(path: Path) -> Mapping[str, Any]:
         if "recipe" in metadata:
             raise WeightsError(f"{path}: these are weights of this workbench; read them with models.weights.load")
         return tensors
+    check_weight_file(path)
     try:
         held = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # torch says what it cannot read in a dozen ways
-        said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise WeightsError(
-            f"{path}: cannot be read as tensors alone, and no more is loaded from files that others made ({said}); "
-            "where you trust it, load it yourself and hand its state dict to load_foreign"
-        ) from error
+    except Exception as error:  # torch reports what it cannot read in a dozen ways
+        raise WeightsError(f"{path}: {_describe_failure(error)}") from error
     if not isinstance(held, Mapping):
         raise WeightsError(f"{path}: want tensors by name, got {type(held).__name__}")
     return held
+
+
+def _describe_failure(error: Exception) -> str:
+    """Return why a checkpoint cannot be read, and what to do; never torch's advice to unpickle the file."""
+    told = str(error)
+    if refused := re.search(r"GLOBAL ([\w.]+)", told):
+        return (
+            f"want tensors alone, got Python objects too ({refused[1]}); they are not loaded, since code in them would "
+            "be run. Get a safetensors file, or a checkpoint of the state dict alone, from its author"
+        )
+    if isinstance(error, EOFError) or "unexpected EOF" in told or "central directory" in told:
+        return "want a checkpoint, got one that is cut off; " + DOWNLOAD
+    return f"want a checkpoint by torch.save, got something else or a damaged one ({type(error).__name__}); {DOWNLOAD}"
 
 
 def _network_state(held: Mapping[str, Any], name: str) -> dict[str, Tensor]:

@@ -21,6 +21,7 @@ from workbench.errors import WeightsError, unknown_name
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import PRIVILEGED, build
 from workbench.scenes import write_atomic
+from workbench.weight_files import check_weight_file
 
 FORMAT = "1"
 PRETRAINED = "pretrained:"
@@ -72,8 +73,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read tensors and their metadata.
 
     Raises:
-        WeightsError: not a safetensors file, or cut short.
+        WeightsError: not a safetensors file, or cut short; the error says what it is.
     """
+    check_weight_file(path)
     if path.suffix in PICKLES:
         raise WeightsError(
             f"{path}: not a safetensors file; weights of other code bases are read by models.foreign.load_foreign, and "
@@ -83,7 +85,9 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a readable safetensors file ({error})") from error
+        raise WeightsError(
+            f"{path}: not a safetensors file that can be read ({error}); download or copy it again"
+        ) from error
 
 
 def save(network: VideoSR, path: Path, *, half: bool = False, **card: Any) -> None:
