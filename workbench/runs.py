@@ -262,6 +262,17 @@ def create_run(folder: Path, config: RunConfig, provenance: Mapping[str, Any] | 
     return Run(folder)
 
 
+def update_record(run: Run, changes: Mapping[str, Any]) -> None:
+    """Replace some entries of ``run.json``.
+
+    Raises:
+        BusyError: a worker is at the run.
+    """
+    if is_locked(run.folder):
+        raise BusyError(f"{run.name}: a worker is at it; stop it first")
+    write_atomic(run.folder / "run.json", json.dumps(run.record() | dict(changes), indent=1))
+
+
 def is_locked(folder: Path) -> bool:
     """Whether a worker lives in this run folder."""
     if not (folder / "lock").exists():

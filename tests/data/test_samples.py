@@ -36,7 +36,7 @@ def test_the_sizes_that_were_promised():
 
 
 def test_shrinking_is_the_mean_of_two_by_two():
-    coded = read_video(module._locate("bikes.mp4"), first=4, last=7).frames.astype(float)
+    coded = read_video(module.locate_sample("bikes.mp4"), first=4, last=7).frames.astype(float)
     means = coded.reshape(3, 136, 2, 320, 2, 3).mean(axis=(2, 4))
     assert np.abs(sample("bikes", frames=(4, 7)).frames - means).max() <= 0.5
 

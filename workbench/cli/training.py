@@ -23,6 +23,9 @@ from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_n
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 
+RENAMED = frozenset({"data.clips", "data.probe"})
+"""Settings that may be given with ``--resume``, as long as they name the same content."""
+
 
 def train(args: Sequence[str]) -> int:
     """Train a student: distilled from a teacher, or plain; any setting can be overridden."""
@@ -43,6 +46,7 @@ def train(args: Sequence[str]) -> int:
         name: str = "",
         runs: Path = RUNS,
         resume: str = "",
+        other_data: bool = False,
         detach: bool = False,
         queue: bool = False,
         layout_only: bool = False,
@@ -56,7 +60,9 @@ def train(args: Sequence[str]) -> int:
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused.
+                are refused. Data that was moved or renamed is named anew: --data.clips, --data.probe.
+            other_data: with --resume: go on although the training data or the validation clip has other content than
+                at the beginning; the run records both.
             detach: start it in the background and return.
             queue: wait until no other run of the folder is at work.
             layout_only: check everything and make the run folder, for `torchrun` to work on (docs/distributed.md).
@@ -67,12 +73,21 @@ def train(args: Sequence[str]) -> int:
             return _estimate(config)
         if resume:
             run = find_run([runs], resume)
-            if changed := differences(defaults.to_dict(), config.to_dict()):
+            changed = differences(defaults.to_dict(), config.to_dict())
+            if other_data or (changed and changed.keys() <= RENAMED):
+                from workbench.training.data_check import rename_data
+
+                changed = {name: change for name, change in changed.items() if name not in RENAMED}
+                if not changed:
+                    rename_data(run, config, other=other_data)
+            if changed:
                 told = "; ".join(f"{name}: the run has {old!r}, not {new!r}" for name, (old, new) in changed.items())
                 raise ConfigError(
                     f"{resume}: a run goes on with its own settings ({told}); leave them out, or begin a new run"
                 )
         else:
+            if other_data:
+                raise ConfigError("other-data: only a run that is resumed (--resume) has data to be replaced")
             from workbench.training.worker import prepare_run
 
             run = prepare_run(runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run"), config)

@@ -42,7 +42,7 @@ def load_clip(spec: str) -> Video:
         VideoError: a file or folder that is not there or cannot be read.
         DataError: the crop leaves nothing; the message gives the size of the clip.
     """
-    name, crop = _split(spec)
+    name, crop = split_spec(spec)
     frames, rows, columns = _parse_crop(crop, spec)
     start, stop = frames.start or 0, frames.stop
     early = start >= 0 and stop is not None and stop > start  # numbers from the end need the whole clip first
@@ -57,8 +57,8 @@ def load_clip(spec: str) -> Video:
     return replace(video.part(frames.start or 0, frames.stop), frames=np.ascontiguousarray(cropped))
 
 
-def _split(spec: str) -> tuple[str, str | None]:
-    """The name and the crop of a clip; the crop is None where there is none."""
+def split_spec(spec: str) -> tuple[str, str | None]:
+    """Return the name and the crop of a clip; the crop is None where there is none."""
     spec = spec.strip()
     parts = re.fullmatch(r"(.+)\[([^\[\]]*)\]", spec, re.DOTALL)
     if parts is None or Path(spec).exists():

