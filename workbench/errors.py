@@ -54,6 +54,10 @@ class OutOfMemory(WorkbenchError, MemoryError):  # noqa: N818 - as torch and Pyt
     """There is no memory for what was asked; the message says what to make smaller."""
 
 
+class LoaderError(WorkbenchError, RuntimeError):
+    """A process that prepares training crops has ended; the training can be resumed."""
+
+
 class UnknownNameError(WorkbenchError, KeyError):
     """A name that is not in a literal list; the message suggests the nearest one."""
 

@@ -90,8 +90,10 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, caplog):
     with caplog.at_level(logging.WARNING):
         assert work(run_in(place)) == "finished"
     assert "no checksums of its data" in caplog.text
+    config = run_in(place).config()
+    moved = replace(config, data=replace(config.data, probe=str(place / "elsewhere")))
     with pytest.raises(DataError, match="cannot be checked"):
-        rename_data(run_in(place), run_in(place).config())
+        rename_data(run_in(place), moved)
 
 
 def test_data_of_a_run_at_work_is_left_alone(place):

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from workbench import runs, scenes
+from workbench.cli import main
 from workbench.config import Data, Distillation, Network, replace
 from workbench.data.clips import load_clip
 from workbench.data.crops import CropSampler, make_pair
@@ -23,7 +24,9 @@ from workbench.errors import (
     ConfigError,
     DataError,
     FolderError,
+    LoaderError,
     OutOfMemory,
+    ResultError,
     UnknownNameError,
     VideoError,
     WeightsError,
@@ -547,13 +550,34 @@ def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(CropSampler, "at", doomed)
-        with pytest.raises(RuntimeError, match=r"DataLoader worker .* killed"):
+        with pytest.raises(LoaderError, match=r"data\.workers: one of 1 .*DataLoader worker .* killed.*--resume lost"):
             work(run)
     assert run.status().state == "failed"
     assert "DataLoader worker" in run.status().reason
-    assert work(run) == "finished"
+    assert main(["train", "--resume", "lost", "--runs", str(tmp_path), "--data.workers", "0"]) == 0
+    assert run.config().data.workers == 0
     same_losses(run, whole)
     same_weights(run, whole)
+
+
+def test_a_learning_rate_that_is_too_high_is_named_at_the_validation_clip_too(small, tmp_path):
+    """The snapshot after the first update sees it before the second loss does."""
+    hasty = replace(small.optimiser, learning_rate=1e30, clip_gradient=0.0)
+    run = prepare_run(tmp_path / "hasty", replace(small, teacher=Network(), snapshot_every=1, optimiser=hasty))
+    with pytest.raises(FloatingPointError, match=r"step 1: .*validation clip.*optimiser\.learning_rate below 1e\+30"):
+        work(run)
+    assert run.status().state == "failed"
+    assert saved_states(run.folder) == [0]
+
+
+def test_weights_that_were_bad_from_the_beginning_are_not_blamed_on_the_learning_rate(run, monkeypatch):
+    def bad(*args, **settings):
+        raise ResultError("frame 0: NaN or infinity in the result", 0)
+
+    monkeypatch.setattr(worker, "write_snapshot", bad)
+    with pytest.raises(ResultError, match="frame 0: NaN") as refused:
+        work(run)
+    assert "learning_rate" not in str(refused.value)
 
 
 def test_what_nobody_foresaw_is_told_too(run):

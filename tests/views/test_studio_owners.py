@@ -209,7 +209,7 @@ def test_one_studio_at_a_time_on_the_same_scenes(open_studio, tmp_path):
     with pytest.raises(BusyError, match="another studio with a login is open"):
         open_studio()
     app.close()
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match="port"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(BusyError, match="--port"):
         launch(runs=[], scenes=[tmp_path / "scenes"], auth=USERS, port=taken.getsockname()[1], quiet=True, wait=False)
     open_studio()  # one that could not be served has let go
 

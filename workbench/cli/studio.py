@@ -54,6 +54,7 @@ def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
             start_worker(run)
             return run.name
 
+        studio.check_port(host, port)  # before the demo begins a run
         if demo:
             notes.print(f"{start_demo()}: two minutes of live distillation, on the Run page")
         blocks, url = studio.launch(

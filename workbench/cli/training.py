@@ -23,8 +23,8 @@ from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_n
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 
-RENAMED = frozenset({"data.clips", "data.probe"})
-"""Settings that may be given with ``--resume``, as long as they name the same content."""
+FREE_ON_RESUME = frozenset({"data.clips", "data.probe", "data.workers"})
+"""Settings that may be given with ``--resume``: the first two as long as they name the same content."""
 
 
 def train(args: Sequence[str]) -> int:
@@ -60,7 +60,7 @@ def train(args: Sequence[str]) -> int:
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused. Data that was moved or renamed is named anew: --data.clips, --data.probe.
+                are refused, but for --data.workers, and --data.clips and --data.probe where data was moved or renamed.
             other_data: with --resume: go on although the training data or the validation clip has other content than
                 at the beginning; the run records both.
             detach: start it in the background and return.
@@ -74,10 +74,10 @@ def train(args: Sequence[str]) -> int:
         if resume:
             run = find_run([runs], resume)
             changed = differences(defaults.to_dict(), config.to_dict())
-            if other_data or (changed and changed.keys() <= RENAMED):
+            if other_data or (changed and changed.keys() <= FREE_ON_RESUME):
                 from workbench.training.data_check import rename_data
 
-                changed = {name: change for name, change in changed.items() if name not in RENAMED}
+                changed = {name: change for name, change in changed.items() if name not in FREE_ON_RESUME}
                 if not changed:
                     rename_data(run, config, other=other_data)
             if changed:

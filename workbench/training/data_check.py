@@ -71,7 +71,7 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
 
     Args:
         run: no worker may be at it.
-        config: the settings of the run but for ``data.clips`` and ``data.probe``.
+        config: the settings of the run but for ``data.clips``, ``data.probe`` and what may change at any time.
         other: accept other content. Its checksums replace the recorded ones, which are kept as ``earlier_data``.
 
     Raises:
@@ -86,12 +86,14 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
             changes["earlier_data"] = [*record.get("earlier_data", []), record["data"]]
         update_record(run, {"config": config.to_dict(), **changes})
         return
-    if before is None:
+    renamed = (config.data.clips, config.data.probe) != (run.config().data.clips, run.config().data.probe)
+    if before is None and renamed:
         raise DataError(
             f"{run.name}: run.json has no checksums of its data, so whether {', '.join(config.data.clips)} is the same "
             "cannot be checked; to go on with it all the same: --other-data"
         )
-    check_data(run, config)
+    if renamed:
+        check_data(run, config)
     update_record(run, {"config": config.to_dict()})
 
 

@@ -142,7 +142,7 @@ def train(
                 for name, value in (terms | measured).items():
                     into = seen if name in terms else measures
                     into[name] = into.get(name, 0.0) + float(torch.as_tensor(value).detach()) / len(pieces)
-                _refuse_infinite(number, seen)
+                _refuse_infinite(number, seen, learning_rate[0])
                 if watching and engine.batch_is_whole:
                     measures |= gradients(terms, student)
                 engine.backward(weigh(terms, weights))
@@ -151,7 +151,9 @@ def train(
         norm = engine.clip((p for p in learns.parameters() if p.grad is not None), clip_gradient or math.inf)
         if not math.isfinite(norm) and engine.precision != "fp16":  # fp16 skips the step and scales less
             optimiser.zero_grad(set_to_none=True)
-            raise FloatingPointError(f"step {number}: gradient not finite while the terms are {seen}")
+            raise FloatingPointError(
+                f"step {number}: gradient not finite while the terms are {seen}; {lower_rate(learning_rate[0])}"
+            )
         rate = cosine(number, steps, *learning_rate)
         for group in optimiser.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
@@ -171,6 +173,11 @@ def train(
         started = time.perf_counter()
 
 
-def _refuse_infinite(number: int, terms: dict[str, float]) -> None:
+def lower_rate(rate: float) -> str:
+    """Return what to do where a training diverges."""
+    return f"lower the learning rate: begin a new run with optimiser.learning_rate below {rate:g}"
+
+
+def _refuse_infinite(number: int, terms: dict[str, float], rate: float) -> None:
     if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
-        raise FloatingPointError(f"step {number}: {', '.join(bad)} not finite; lower the learning rate: {terms}")
+        raise FloatingPointError(f"step {number}: {', '.join(bad)} not finite ({terms}); {lower_rate(rate)}")

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -19,13 +20,13 @@ from typing import Any
 from workbench.config import RunConfig
 from workbench.data.clips import load_clip
 from workbench.data.crops import Pair, make_pair
-from workbench.errors import ConfigError, FolderError, OutOfMemory, WorkbenchError
+from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
 from workbench.models.weights import checksum, locate
 from workbench.runs import Queue, Run, RunWriter, create_run
 from workbench.training.board import open_board
 from workbench.training.data_check import as_record, check_data, data_checksums
 from workbench.training.engine import Engine
-from workbench.training.loop import Step
+from workbench.training.loop import Step, lower_rate
 from workbench.training.machine import set_up_process
 from workbench.training.memory import is_out_of_memory, out_of_memory, peak_memory_mib
 from workbench.training.record import (
@@ -133,16 +134,29 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
             writer.say(state, step, reason=reason)
             return state
     except Exception as error:
-        if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
-            told = OutOfMemory(out_of_memory(writer.config))
-            writer.say("failed", step, reason=f"{type(told).__name__}: {told}")
-            raise told from error
-        writer.say("failed", step, reason=f"{type(error).__name__}: {error}")
-        raise
+        told = _explain(error, run)
+        writer.say("failed", step, reason=f"{type(told).__name__}: {told}")
+        if told is error:
+            raise
+        raise told from error
     finally:
         writer.close()
         if engine is not None:
             engine.close()
+
+
+def _explain(error: Exception, run: Run) -> Exception:
+    """Return the error in the words of this package where torch's own name no cure; else the error itself."""
+    if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
+        return OutOfMemory(out_of_memory(run.config()))
+    if isinstance(error, RuntimeError) and re.match(r"DataLoader worker \(pid", str(error)):
+        workers, told = run.config().data.workers, str(error).splitlines()[0]
+        return LoaderError(
+            f"data.workers: one of {workers} processes that cut training crops has ended ({told}); "
+            "most often the machine, its container or /dev/shm had no memory left. Saved steps are kept: go on with "
+            f"`workbench train --resume {run.name}`, and with fewer processes: --data.workers {workers // 2}"
+        )
+    return error
 
 
 def _wait_for_turn(writer: RunWriter, step: int, wants_out: Callable[[], bool]) -> bool:
@@ -235,15 +249,25 @@ class _Recorder:
     def snapshot(self, step: int) -> None:
         """Look at the probe clip with the student, or with its running average where one is kept."""
         trainer = self.trainer
-        write_snapshot(
-            self.writer,
-            step,
-            self.probe,
-            self.fps,
-            student=trainer.student if trainer.average is None else averaged(trainer.average),
-            memory=trainer.objective.memory,
-            tap=trainer.config.distillation.tap,
-        )
+        try:
+            write_snapshot(
+                self.writer,
+                step,
+                self.probe,
+                self.fps,
+                student=trainer.student if trainer.average is None else averaged(trainer.average),
+                memory=trainer.objective.memory,
+                tap=trainer.config.distillation.tap,
+            )
+        except ResultError as error:
+            if not step:
+                raise  # nothing was learned yet: the weights that the run began with are at fault
+            rate = trainer.config.optimiser.learning_rate
+            raise ResultError(
+                f"step {step}: the student returns NaN or infinity for frame {error.frame} of the validation clip; "
+                f"{lower_rate(rate)}",
+                error.frame,
+            ) from error
 
     def save(self, step: int) -> None:
         """Save weights, and a state to resume from."""

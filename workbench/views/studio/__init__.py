@@ -10,7 +10,7 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is looked up outside
 
 from workbench.views.studio.folders import Studio
-from workbench.views.studio.serve import build_studio, launch
+from workbench.views.studio.serve import build_studio, check_port, launch
 from workbench.views.studio.services import Services
 
-__all__ = ["Services", "Studio", "build_studio", "launch"]
+__all__ = ["Services", "Studio", "build_studio", "check_port", "launch"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +12,7 @@ from gradio.components.navbar import Navbar
 from gradio.themes import Base
 from starlette.middleware import Middleware
 
-from workbench.errors import ConfigError
+from workbench.errors import BusyError, ConfigError
 from workbench.views.studio.arriving import routes
 from workbench.views.studio.compare import compare_page
 from workbench.views.studio.desk import Desk, Room
@@ -89,6 +92,38 @@ def build_studio(
     return app
 
 
+def check_port(host: str, port: int | None) -> None:
+    """Make sure that a server can listen there.
+
+    Args:
+        host: the address to listen on.
+        port: None: any that is free, so there is nothing to check.
+
+    Raises:
+        ConfigError: no such port or host.
+        BusyError: the port is taken, or needs further rights.
+    """
+    if port is None:
+        return
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"port: want 1 to 65535, got {port}")
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as listener:
+            if os.name == "posix":  # a port that was just let go is free; on Windows the option would share one in use
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except socket.gaierror as error:
+        raise ConfigError(f"host: want a name or address of this computer, got {host!r} ({error.strerror})") from error
+    except OSError as error:
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise ConfigError(f"host: want a name or address of this computer, got {host!r}") from error
+        raise BusyError(
+            f"port: {port} on {host} cannot be used ({error.strerror}); name another one with --port, or leave --port "
+            "out: the first free one from 7860 on is taken"
+        ) from error
+
+
 def launch(
     *,
     runs: Sequence[Path],
@@ -126,11 +161,12 @@ def launch(
 
     Raises:
         ConfigError: other computers could connect, and there is no password.
-        BusyError: there are passwords, and another studio with passwords is open on the same scenes.
-        OSError: the port is taken.
+        BusyError: the port is taken, or there are passwords, and another studio with passwords is open on the same
+            scenes.
     """
     if host not in LOOPBACK and not auth:
         raise ConfigError(f"host {host}: other computers could stop your runs; give a user and a password too")
+    check_port(host, port)
     app = build_studio(runs=runs, scenes=scenes, start=start, services=services, room=room, private=bool(auth))
     styles = [Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"]
     try:
@@ -153,9 +189,11 @@ def launch(
             head=NARROW,
             css_paths=styles,
         )
-    except OSError:
+    except OSError as error:
         app.let_go()  # the folder of people's videos is free for the next try
-        raise
+        raise BusyError(
+            f"port: want a free one on {host}, got {port or 'none from 7860 on'} ({error}); name another one: --port"
+        ) from error
     if wait:
         app.block_thread()
     return app, url
