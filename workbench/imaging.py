@@ -187,7 +187,7 @@ def pad_to_multiple(pictures: Tensor, multiple: int, *, at_least: int = 1) -> Te
 def warp(pictures: Tensor, flow: Tensor, *, beyond: Literal["border", "zeros"] = "border") -> Tensor:
     """Fetch every pixel from where the flow points: ``out(y, x) = picture(y + flow_y, x + flow_x)``.
 
-    Bilinear; coordinates and sampling are float32 whatever the precision around.
+    Bilinear; coordinates and sampling are float32, or float64 where both arguments are, whatever the precision around.
 
     Args:
         pictures: ``(N, C, H, W)``.
@@ -205,8 +205,9 @@ def warp(pictures: Tensor, flow: Tensor, *, beyond: Literal["border", "zeros"] =
     if flow.shape != (n, 2, height, width):
         raise ShapeError(f"flow: want {(n, 2, height, width)}, got {tuple(flow.shape)}")
     with torch.autocast(pictures.device.type, enabled=False):
-        flow = flow.float()
-        xs = torch.arange(width, device=flow.device, dtype=torch.float32) + flow[:, 0]
-        ys = torch.arange(height, device=flow.device, dtype=torch.float32)[:, None] + flow[:, 1]
+        dtype = torch.float64 if pictures.dtype == flow.dtype == torch.float64 else torch.float32
+        flow = flow.to(dtype)
+        xs = torch.arange(width, device=flow.device, dtype=dtype) + flow[:, 0]
+        ys = torch.arange(height, device=flow.device, dtype=dtype)[:, None] + flow[:, 1]
         grid = torch.stack((2 * xs / max(width - 1, 1) - 1, 2 * ys / max(height - 1, 1) - 1), dim=-1)
-        return F.grid_sample(pictures.float(), grid, mode="bilinear", padding_mode=beyond, align_corners=True)
+        return F.grid_sample(pictures.to(dtype), grid, mode="bilinear", padding_mode=beyond, align_corners=True)

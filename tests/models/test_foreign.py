@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
+from tests.models.golden import assert_reproduced, read_golden
 from workbench.cli import main
 from workbench.errors import ConfigError, WeightsError
 from workbench.models import toflow
@@ -26,12 +27,6 @@ def edvr(**settings):
     for parameter in network.parameters():
         torch.nn.init.uniform_(parameter, -0.1, 0.1)
     return network
-
-
-def reference_weights(path):
-    """The tensors of a golden file under the names of the network that made it."""
-    golden = load_file(path)
-    return {name.removeprefix("w."): value.float() for name, value in golden.items() if name.startswith("w.")}, golden
 
 
 # -- what our names are called elsewhere, from the public sources ---------------------------------------------------
@@ -165,14 +160,13 @@ def test_the_wide_one_is_called_l():
 
 @pytest.mark.parametrize(("file", "frames"), [("edvr_tiny_5f_tsa", 5), ("edvr_tiny_3f_notsa", 3)])
 def test_the_reference_is_reproduced_from_its_own_names(file, frames):
-    """Made by BasicSR's EDVR; see tests/models/test_edvr.py for the tolerance."""
-    state, golden = reference_weights(GOLDEN / f"{file}.safetensors")
+    """Made by BasicSR's EDVR; see tests/models/golden.py for the tolerance."""
+    state, golden = read_golden(GOLDEN / f"{file}.safetensors")
     network = load_foreign(state)
     assert network.num_frames == frames
     with torch.inference_mode():
-        ours = network(golden["input"]).frames[:, frames // 2]
-    theirs = golden["output"]
-    assert (ours - theirs).abs().max() < 1e-6 * (theirs.max() - theirs.min())
+        ours = network.double()(golden["input"]).frames[:, frames // 2]
+    assert_reproduced(ours, f"{file}/output", golden)
 
 
 def answer(file, network, golden, monkeypatch):
@@ -207,15 +201,13 @@ def answer(file, network, golden, monkeypatch):
     ],
 )
 def test_every_reference_is_reproduced_from_its_own_names(file, name, shared, monkeypatch):
-    """1e-4 of the range of what the public implementation made, with random weights."""
-    state, golden = reference_weights(shared / "golden" / f"{file}.safetensors")
+    """Made by the public implementations with random weights; see tests/models/golden.py for the tolerance."""
+    state, golden = read_golden(shared / "golden" / f"{file}.safetensors")
     network = load_foreign(state)
     assert network.recipe["name"] == name
     with torch.inference_mode():
-        ours = answer(file, network, golden, monkeypatch)
-    theirs = golden["output"]
-    assert ours.shape == theirs.shape
-    assert (ours - theirs).abs().max() < 1e-4 * (theirs.max() - theirs.min())
+        ours = answer(file, network.double(), golden, monkeypatch)
+    assert_reproduced(ours, f"{file}/output", golden)
 
 
 def test_what_the_tensors_do_not_tell_can_be_said():

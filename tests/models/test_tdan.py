@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
+from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import WeightsError
 from workbench.models.foreign import load_foreign, read_foreign
 from workbench.models.keys.tdan import from_mmagic, from_tdan
@@ -52,18 +52,18 @@ def test_the_published_count():
 
 
 def test_the_reference_implementation_is_reproduced(shared):
-    """Made by the authors' network with random weights, in its own range; wanted is 1e-4 of the output range.
+    """Made by the authors' network with random weights, in its own range.
 
-    So random that its pictures go from -3800 to 5100; the aligned ones are compared, too.
+    So random that its frames go from -3800 to 5100; the aligned ones are compared, too.
     """
-    golden = load_file(shared / "golden" / "tdan.safetensors")
-    network = load_foreign({key[2:]: value.float() for key, value in golden.items() if key.startswith("w.")})
+    weights, golden = read_golden(shared / "golden" / "tdan.safetensors")
+    network = load_foreign(weights).double()
     low = golden["input"] + 0.5
     with torch.inference_mode():
         upscaled = network(low).frames[:, 2] - 0.5
         aligned = network.align(*by_window(network, low))
-    for ours, theirs in ((upscaled, golden["output"]), (aligned, golden["aligned"])):
-        assert (ours - theirs).abs().max() < 1e-5 * (theirs.max() - theirs.min())
+    assert_reproduced(upscaled, "tdan/output", golden)
+    assert_reproduced(aligned, "tdan/aligned", golden)
 
 
 # -- alignment ------------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ class SecondOrderAlignment(nn.Module):
         read = self.conv_offset(torch.cat((roughly[0], frame, roughly[1], *flows), dim=1))
         correction, mask = read.split([self.groups * 18, self.groups * 9], dim=1)
         y_and_x = [flow.flip(1).repeat(1, self.groups // 2 * 9, 1, 1) for flow in flows]
-        offset = torch.cat(y_and_x, dim=1) + self.largest * correction.float().tanh()
+        offset = torch.cat(y_and_x, dim=1) + self.largest * correction.to(flows[0].dtype).tanh()
         both = torch.cat(states, dim=1)
         return modulated_deform_conv(both, offset, mask.sigmoid(), self.weight, self.bias, groups=self.groups)
 
@@ -101,7 +101,7 @@ class Branch(nn.Module):
             A further stream.
         """
         frames = streams[0]
-        nowhere = torch.zeros_like(frames[0][:, :2], dtype=torch.float32)
+        nowhere = torch.zeros_like(frames[0][:, :2], dtype=torch.promote_types(frames[0].dtype, torch.float32))
         order = range(len(frames))[:: -1 if backwards else 1]
         states: list[Tensor] = []
         for step, number in enumerate(order):
