@@ -42,6 +42,13 @@ def shared():
 
 
 @pytest.fixture(autouse=True)
+def same_numbers_in_any_order():
+    """Seed torch before a test, so that its random numbers do not depend on the tests that ran before it."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def one_thread():
     """Give torch its one thread back after a test that took more."""
     yield

@@ -41,6 +41,32 @@ def browser():
 
 
 @pytest.fixture(scope="session")
+def contexts(browser):
+    """Browser contexts by whether they have a touch screen; sharing one keeps the scripts of Gradio in its cache."""
+    made = {}
+
+    def context(touch: bool):
+        if touch not in made:
+            made[touch] = browser.new_context(has_touch=touch)
+        return made[touch]
+
+    yield context
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_intervals():
+    """Let pages that follow a run ask four times as often."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, names in (("run", "LQ"), ("runs", "Q"), ("networks", "L"), ("video", "LQ")):
+            for name, seconds in (("LIVE_SECONDS", 0.25), ("QUIET_SECONDS", 1.25)):
+                if name[0] in names:
+                    patch.setattr(f"workbench.views.studio.{module}.{name}", seconds)
+        yield
+
+
+@pytest.fixture(scope="session")
 def home(specimens, tmp_path_factory) -> Path:
     """Folders of runs and scenes, shared by the tests of a session."""
     root = tmp_path_factory.mktemp("studio")
@@ -69,14 +95,14 @@ def address(browser, home) -> str:
 class Watched:
     """Opens pages; :meth:`check` fails on a script error or a request that leaves this computer."""
 
-    def __init__(self, browser, address: str) -> None:
-        self.browser, self.address = browser, address
-        self.contexts, self.errors, self.outside = [], [], []
+    def __init__(self, contexts, address: str) -> None:
+        self.contexts, self.address = contexts, address
+        self.pages, self.errors, self.outside = [], [], []
 
     def open(self, path: str = "", *, width: int = 1280, height: int = 1000, touch: bool = False):
-        context = self.browser.new_context(viewport={"width": width, "height": height}, has_touch=touch)
-        self.contexts.append(context)
-        page = context.new_page()
+        page = self.contexts(touch).new_page()
+        self.pages.append(page)
+        page.set_viewport_size({"width": width, "height": height})
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if self._is_error(message) else None)
         page.on("request", lambda request: self.outside.append(request.url) if self._leaves(request.url) else None)
@@ -90,26 +116,28 @@ class Watched:
         return not url.startswith((self.address, "data:", "blob:"))
 
     def check(self) -> None:
-        for context in self.contexts:
-            context.close()
+        for page in self.pages:
+            page.close()
+            page.context.clear_cookies()
+            page.context.clear_permissions()
         assert not self.errors
         assert not self.outside
 
 
 @pytest.fixture
-def watched(browser, address):
-    made = Watched(browser, address)
+def watched(contexts, address):
+    made = Watched(contexts, address)
     yield made
     made.check()
 
 
 @pytest.fixture
-def pages(browser):
+def pages(contexts):
     """Like ``watched``, for a test that serves a studio of its own: call it with the address."""
     made = []
 
     def watch(url: str) -> Watched:
-        made.append(Watched(browser, url))
+        made.append(Watched(contexts, url))
         return made[-1]
 
     yield watch

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.pixels import read_image
 from workbench.data.video.read import read_video
 from workbench.runs import Run
 from workbench.scenes import read_scene
@@ -51,9 +52,7 @@ def layout(page, name):
 
 def rgb(page, call) -> np.ndarray:
     """A picture read back from the page, uint8 ``(H, W, 3)``; it must be opaque."""
-    script = f"(() => {{ const p = document.querySelector('{LENS}').lens.{call}; return [p.width, p.height, [...p.data]]; }})()"  # noqa: E501
-    width, height, data = page.evaluate(script)
-    rgba = np.array(data, np.uint8).reshape(height, width, 4)
+    rgba = read_image(page, f"document.querySelector('{LENS}').lens.{call}")
     assert (rgba[..., 3] == 255).all()
     return rgba[..., :3]
 
@@ -635,7 +634,7 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         page.wait_for_function("document.querySelector('#heard input').value === '1'")
         page.locator("#go").click()
         wait_frame(page, 7)
-        page.context.close()  # a page that loses its server says so
+        page.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -662,7 +661,7 @@ class TestFailures:
             assert part(page, "status").inner_text() == ""
             panel(page, "slice")
             page.get_by_text("2 pictures are missing.").wait_for()
-            page.context.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server says so
         finally:
             app.close()
 
@@ -683,7 +682,7 @@ class TestFailures:
             page.wait_for_function(
                 f"document.querySelector('{LENS}').querySelector('[data-part=status]').textContent === ''"
             )
-            page.context.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server says so
         finally:
             app.close()
 
@@ -694,6 +693,6 @@ class TestFailures:
         try:
             page = pages(url).open()
             page.get_by_text("No scene yet").wait_for()
-            page.context.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server says so
         finally:
             app.close()

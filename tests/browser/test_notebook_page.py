@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
 from workbench.views.lens.notebook_lens import Lens, look
@@ -85,8 +86,7 @@ def state(opened):
 def test_draws_the_pictures_that_were_scored(page):
     opened, scene = page
     for key in ("bicubic", "distilled", "teacher"):
-        data = opened.evaluate(f"[...document.querySelector('.lens').lens.readPixels('{key}').data]")
-        drawn = np.array(data, np.uint8).reshape(scene.height, scene.width, 4)[..., :3]
+        drawn = read_image(opened, f"document.querySelector('.lens').lens.readPixels('{key}')")[..., :3]
         np.testing.assert_array_equal(drawn, scene.frame(key, 2))
 
 
@@ -124,9 +124,8 @@ def test_the_second_slider_asks_python_for_a_training_step(opens, home):
     opened.wait_for_function("document.querySelector('.lens').lens.stats.pending === 0")
     assert opened.locator("[data-part=trained]").inner_text() == "step 200"
     assert state(opened)["frame"] == 2
-    data = opened.evaluate("[...document.querySelector('.lens').lens.readPixels('student').data]")
     scene = run.snapshot(200)
-    drawn = np.array(data, np.uint8).reshape(scene.height, scene.width, 4)[..., :3]
+    drawn = read_image(opened, "document.querySelector('.lens').lens.readPixels('student')")[..., :3]
     np.testing.assert_array_equal(drawn, scene.frame("student", 2))
     opened.keyboard.press("[")  # not where nothing has the focus
     opened.locator(".lens").focus()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
 from workbench.views.report import write_report
@@ -37,20 +38,11 @@ def opens(browser):
 
 def shown(page, method):
     """The pixels of a method's picture as the page has decoded them, uint8 ``(H, W, 3)``."""
-    data = page.evaluate(
-        "key => { const p = document.querySelector('.lens').lens.readPixels(key); "
-        "return [p.width, p.height, [...p.data]]; }",
-        method,
-    )
-    width, height, values = data
-    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+    return read_image(page, f"document.querySelector('.lens').lens.readPixels('{method}')")[..., :3]
 
 
 def on_canvas(page):
-    width, height, values = page.evaluate(
-        "() => { const p = document.querySelector('.lens').lens.readCell(0); return [p.width, p.height, [...p.data]]; }"
-    )
-    return np.array(values, np.uint8).reshape(height, width, 4)[..., :3]
+    return read_image(page, "document.querySelector('.lens').lens.readCell(0)")[..., :3]
 
 
 def test_a_scene(opens, home, tmp_path):

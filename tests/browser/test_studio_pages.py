@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.browser.pixels import read_image
 from tests.films import encode, numbered
 from workbench.config import changed
 from workbench.data.video.read import read_video
@@ -197,7 +198,7 @@ def test_the_first_run_appears_by_itself(pages, specimens, tmp_path):
         run = specimens.make_run(tmp_path / "runs" / "first")
         specimens.add_snapshot(run, 0)
         wait_scene(page, "first-0")
-        page.context.close()  # a page that loses its server says so
+        page.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -220,7 +221,7 @@ def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(pages, specimens
         assert page.locator("#run input").input_value() == "new · queued"
         assert lens(chosen)["scene"] == "old-0"
         for one in (page, chosen):
-            one.context.close()  # a page that loses its server says so
+            one.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -246,7 +247,7 @@ def test_a_run_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
         page.locator("#run input").click()
         page.get_by_role("option", name="kept").click()
         wait_scene(page, "kept-40")
-        page.context.close()  # a page that loses its server says so
+        page.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -265,7 +266,7 @@ def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path
         wait_text(page, ".lens [data-part=status]", "frame 26")
         page.locator("#scene-refresh").click()
         page.wait_for_function("document.querySelector('.lens').lens.state.scene === 'kept'")
-        page.context.close()  # a page that loses its server says so
+        page.close()  # a page that loses its server says so
     finally:
         app.close()
 
@@ -390,14 +391,8 @@ def wait_beside(page, *wanted):
 
 def beside_pixels(page, k):
     """What is on the canvas of a viewer, and which method is left of the wipe, in the middle of it."""
-    values = page.evaluate(
-        """k => {
-            const { lens } = document.querySelector(`#runs-lens-${k} .lens`), made = lens.readCell(0);
-            return [lens.state.left, made.height, made.width, ...made.data];
-        }""",
-        k,
-    )
-    return values[0], np.array(values[3:], np.uint8).reshape(*values[1:3], 4)[..., :3]
+    viewer = f"document.querySelector('#runs-lens-{k} .lens').lens"
+    return page.evaluate(f"{viewer}.state.left"), read_image(page, f"{viewer}.readCell(0)")[..., :3]
 
 
 def check_beside(page, k, scene, frame):
@@ -629,7 +624,7 @@ class TestVideo:
             page.get_by_role("button", name="Delete").click()
             page.get_by_role("button", name="Delete for good?").click()
             wait_text(page, "#video-results", "Nothing yet")
-            page.context.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server says so
         finally:
             app.close()
 
