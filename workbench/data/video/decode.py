@@ -31,6 +31,10 @@ from workbench.data.video.container import (
 from workbench.data.video.timeline import Timeline
 
 
+ERRORS_BEFORE_KEY = ("vp8", "vp9", "av1", "libdav1d")
+"""Decoders that report an error for each frame before the first key frame, where others return nothing: no damage."""
+
+
 class Decoding:
     """The decoded frames of a file.
 
@@ -117,6 +121,7 @@ class Decoding:
         self._shown: int | None = None
         self._resumed = False
         packets, end, timed, damaged = stored_before, 0, True, False
+        early, keyed = None, start is not None or context.name not in ERRORS_BEFORE_KEY
         demuxed = container.demux(stream)
         while True:
             try:
@@ -134,6 +139,7 @@ class Decoding:
                 continue
             if damaged:
                 damaged, self._resumed, start = False, True, packet.pts
+            keyed = keyed or packet.is_keyframe
             problem, decoded = self._decode(packet)
             for frame in decoded:
                 if self._follows(frame, start):
@@ -141,13 +147,17 @@ class Decoding:
                         problem = "a frame decodes to garbage"
                         break
                     yield self._stamped(frame)
-            if problem is not None:
+            if problem is not None and not keyed:
+                early = early or problem
+            elif problem is not None:
                 yield from self._held_back(stream, start, damaged=True)
                 self._damage(problem)
                 if not self._skip:
                     break
                 context.flush_buffers()
                 damaged, self._clock = True, None if stamped else []
+        if early and not keyed:
+            self._damage(early)
         fault, self.end = missing_end(container, stream, self._path, packets, end, timed)
         if fault:
             self._damage(fault)
