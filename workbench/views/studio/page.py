@@ -22,6 +22,10 @@ LIVE_SECONDS, QUIET_SECONDS = 1.0, 5.0
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 """How every event of the studio is bound: answered at once, beside the others, and of no use to programs."""
 
+QUEUE_POLL_SECONDS = 0.5
+"""Interval at which Gradio looks into its queue of events, which stays empty, since no event is queued (:data:`QUIET`).
+Its own intervals, 1 and 10 ms, take several percent of a core with no page open."""
+
 UNREADABLE = "This request was not understood; reload the page and try again."
 BROKEN = "Something went wrong in the studio itself; the terminal it was started from says more."
 
@@ -42,6 +46,7 @@ class Pages(gr.Blocks):
     def own(self, studio: Studio, routes: list[Route], closing: list[Callable[[], None]]) -> None:
         """Take what belongs to the pages; it is closed with them, or when Python ends."""
         self.studio, self.further_routes, self._closing = studio, routes, closing
+        self._queue.sleep_when_free = self._queue.progress_update_sleep_when_free = QUEUE_POLL_SECONDS
         atexit.register(self.let_go)
 
     def let_go(self) -> None:

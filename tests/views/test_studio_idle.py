@@ -1,0 +1,39 @@
+"""A studio that nobody looks at sleeps; one that somebody looks at answers at once."""
+
+import asyncio
+
+import pytest
+
+from workbench.runs import create_run
+from workbench.views.studio import Services
+from workbench.views.studio.page import QUEUE_POLL_SECONDS
+from workbench.views.studio.serve import build_studio
+
+
+@pytest.fixture
+def app(tmp_path):
+    (tmp_path / "scenes").mkdir()
+    services = Services(prepare=create_run, names=dict, command=lambda kind: [], methods=dict)
+    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=services, start=lambda: "a run")
+    yield app
+    app.close()
+
+
+@pytest.mark.parametrize("loop", ["start_processing", "start_progress_updates", "notify_clients"])
+def test_the_loops_of_an_empty_queue_wake_up_twice_a_second_at_most(app, loop, monkeypatch):
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        app._queue.stopped = len(slept) == 5
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(getattr(app._queue, loop)())
+    assert len(slept) == 5
+    assert min(slept) >= QUEUE_POLL_SECONDS >= 0.5
+
+
+def test_no_event_waits_in_the_queue(app):
+    """Or it would wait for the next look into it."""
+    assert len(app.fns) > 20
+    assert {event.queue for event in app.fns.values()} == {False}
