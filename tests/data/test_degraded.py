@@ -14,6 +14,7 @@ from workbench.data.degraded import (
     FITS_DB,
     NOTE,
     Note,
+    Timing,
     claimed,
     fit_db,
     note_of,
@@ -163,3 +164,22 @@ def test_the_families_on_real_footage(shared):
     high = read_frames(shared / "data" / "vid4" / "GT" / "foliage", first=24, last=25)
     for family in DEGRADATIONS:
         assert recognise([(degrade(high, family, 4), high)], 4, NOTHING, Path("low")) == family
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [[], {"a": 25}, {"a": {}}, {"a": {"fps": "fast"}}, {"a": {"fps": 0}}, {"a": {"fps": 9, "times_seconds": 1}}],
+)
+def test_a_timing_that_cannot_be_understood(tmp_path, timing):
+    (tmp_path / NOTE).write_text(json.dumps({"format": 1, "family": "bi", "scale": 4, "timing": timing}))
+    with pytest.raises(FolderError, match=r"degradation\.json: timing: want"):
+        read_note(tmp_path)
+
+
+def test_a_timing_comes_back_as_it_was_written(tmp_path):
+    timing = {"a": Timing(fps=25.0), "b/c": Timing(fps=12.5, times_seconds=(0.0, 0.08, 0.2))}
+    write_note(tmp_path, note_of("bi", 4, "films", timing))
+    found = read_note(tmp_path)
+    assert found is not None
+    assert found.timing == timing
+    assert json.loads((tmp_path / NOTE).read_text())["timing"]["a"] == {"fps": 25.0}

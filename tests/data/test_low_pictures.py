@@ -5,6 +5,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from tests.films import encode, numbered
 from tests.specimens import moving_clip
 from workbench.cli import main
 from workbench.data import low_pictures
@@ -71,6 +72,33 @@ def test_videos(tmp_path):
     assert np.array_equal(read_frames(tmp_path / "low" / "disc"), degrade(decoded, "bd_duf", 4))
     assert picture_files(tmp_path / "low" / "disc")[4].name == "00000004.png"
     assert write_low(tmp_path / "films", tmp_path / "low", family="bd_duf", scale=4).kept == 1
+
+
+def test_the_rate_and_the_times_of_videos_are_kept(tmp_path):
+    """Evenly at 24 frames a second in ticks of a millisecond; and at 20, with the third frame held for 0.2 s."""
+    even, uneven = [round(1000 * n / 24) for n in range(5)], [0, 50, 100, 300, 350]
+    for name, rate, times in (("even", 24, even), ("uneven", 20, uneven)):
+        (tmp_path / "films" / "deep").mkdir(parents=True, exist_ok=True)
+        encode(tmp_path / "films" / "deep" / f"{name}.mkv", numbered(5), rate=rate, times=times)
+    save(tmp_path / "films" / "images", FRAMES)
+    write_low(tmp_path / "films", tmp_path / "low", family="bi", scale=4)
+    note = read_note(tmp_path / "low")
+    assert note is not None
+    assert sorted(note.timing) == ["deep/even", "deep/uneven"]
+    assert note.timing["deep/even"].times_seconds is None
+    assert note.timing["deep/even"].fps == pytest.approx(24, rel=1e-3)
+    assert note.timing["deep/uneven"].times_seconds == (0.0, 0.05, 0.1, 0.3, 0.35)
+    before = everything(tmp_path / "low")["degradation.json"][0]
+    write_low(tmp_path / "films", tmp_path / "low", family="bi", scale=4)
+    assert everything(tmp_path / "low")["degradation.json"][0] == before
+
+
+def test_the_times_of_a_single_video_are_kept(tmp_path):
+    encode(tmp_path / "one.mkv", numbered(3), times=[0, 40, 200])
+    write_low(tmp_path / "one.mkv", tmp_path / "low", family="bi", scale=4)
+    note = read_note(tmp_path / "low")
+    assert note is not None
+    assert note.timing["."].times_seconds == (0.0, 0.04, 0.2)
 
 
 def test_a_second_run_changes_nothing(tmp_path, footage):

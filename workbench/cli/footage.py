@@ -41,7 +41,9 @@ def degrade(args: Sequence[str]) -> int:
         family: str = "bi",
         scale: int = 4,
     ) -> int:
-        """Write the low resolution of a clip or of a whole data set, as PNG, and how it was made beside it.
+        """Write the low resolution of a clip or of a whole data set, as PNG.
+
+        A degradation.json next to it says how it was made, and the frame rate and times of videos.
 
         Start it again after it was stopped: clips that are done are looked over and kept.
 
@@ -95,6 +97,8 @@ def prepare(args: Sequence[str]) -> int:
         threads: int = 0,
     ) -> int:
         """Make a training set of your own footage: cut at its cuts, without what is black, repeated or still.
+
+        Folders of frames are also cut where the numbers in the file names show that frames are missing.
 
         Start it again after it was stopped: sources that are done are looked over and kept. Then train on it with
         `workbench train --data.clips OUT`, and look at OUT/contact_sheet.png first.

@@ -1,9 +1,9 @@
-"""Low-resolution pictures on disk: what they say about themselves, and what they are.
+"""Low-resolution images on disk: the note next to them, and the degradation that they are measured to have.
 
-``workbench degrade`` (:mod:`workbench.data.low_pictures`) writes a ``degradation.json`` beside the pictures, so that
-whoever reads them later knows their family. Pictures of others come with a folder name at best (``BIx4``; ``BDx4`` may
-be any of three families). So the family is also measured: each family makes its own low resolution of the high one,
-and what lies on disk must be equal to one of them but for rounding.
+``workbench degrade`` (:mod:`workbench.data.low_pictures`) writes a ``degradation.json`` next to the images, with their
+family, and for clips made from videos the frame rate and times. Images of other programs come with a folder name at
+best (``BIx4``; ``BDx4`` may be any of three families). So the family is also measured: each family makes its own low
+resolution of the high one, and what is on disk must be equal to one of them but for rounding.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -40,17 +41,42 @@ EDGE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Frame rate and frame times of a video that was written as images.
+
+    Attributes:
+        fps: frames per second, on average.
+        times_seconds: when each frame is shown, the first at 0; None where they follow each other evenly.
+    """
+
+    fps: float
+    times_seconds: Sequence[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form, without times where there are none."""
+        return {"fps": self.fps} | ({} if self.times_seconds is None else {"times_seconds": list(self.times_seconds)})
+
+
+@dataclass(frozen=True, kw_only=True)
 class Note:
-    """How a folder of low-resolution pictures was made: the content of :data:`NOTE`.
+    """Description of how a folder of low-resolution images was made: the content of :data:`NOTE`.
 
     A family that is not in :data:`workbench.data.degrade.DEGRADATIONS` may have any other name: it is taken at its
     word, and never mistaken for one of ours.
+
+    Attributes:
+        family: of the degradation.
+        scale: how many times smaller the images are.
+        source: name of the file or folder that they were made from.
+        versions: of the libraries that made them.
+        timing: of each clip that was made from a video, by its folder relative to the note (``.`` for the same folder).
     """
 
     family: str
     scale: int
     source: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    timing: Mapping[str, Timing] = field(default_factory=dict)
 
 
 def read_note(folder: Path) -> Note | None:
@@ -69,24 +95,43 @@ def read_note(folder: Path) -> Note | None:
     known = isinstance(held, dict) and held.get("format") == FORMAT
     if not known or not isinstance(held.get("family"), str) or type(held.get("scale")) is not int:
         raise FolderError(f'{path}: want {{"format": {FORMAT}, "family": "bi", "scale": 4}}, got {str(held)[:120]}')
-    versions = held.get("versions")
+    versions, timing = held.get("versions"), held.get("timing", {})
+    try:
+        timings = {str(name): _timing(said) for name, said in timing.items()}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise FolderError(
+            f'{path}: timing: want {{"CLIP": {{"fps": 25.0, "times_seconds": [0.0, 0.04]}}}}, got {str(timing)[:120]}'
+        ) from error
     return Note(
         family=held["family"],
         scale=held["scale"],
         source=str(held.get("source", "")),
         versions=versions if isinstance(versions, dict) else {},
+        timing=timings,
     )
+
+
+def _timing(said: Mapping[str, Any]) -> Timing:
+    times = said.get("times_seconds")
+    timing = Timing(fps=float(said["fps"]), times_seconds=None if times is None else tuple(map(float, times)))
+    if not timing.fps > 0:
+        raise ValueError(f"fps: want more than 0, got {timing.fps}")
+    return timing
 
 
 def write_note(folder: Path, note: Note) -> None:
     """Say in a folder of low-resolution pictures how they were made."""
-    write_atomic(folder / NOTE, json.dumps({"format": FORMAT, **asdict(note)}, indent=1) + "\n")
+    content = {"format": FORMAT, "family": note.family, "scale": note.scale, "source": note.source}
+    content |= {"versions": dict(note.versions)}
+    if note.timing:
+        content |= {"timing": {name: timing.to_dict() for name, timing in note.timing.items()}}
+    write_atomic(folder / NOTE, json.dumps(content, indent=1) + "\n")
 
 
-def note_of(family: str, scale: int, source: str = "") -> Note:
-    """A note with the versions of what makes the pictures."""
+def note_of(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> Note:
+    """Return a note with the versions of the libraries that make the images."""
     versions = {library: version(library) for library in ("workbench", "torch", "numpy")}
-    return Note(family=family, scale=scale, source=source, versions=versions)
+    return Note(family=family, scale=scale, source=source, versions=versions, timing=timing or {})
 
 
 # Recognising

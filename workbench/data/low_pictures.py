@@ -15,8 +15,9 @@ from PIL import Image
 
 from workbench.data.clip_set import Film, Pictures, find_clips, header_size, odd_one_out
 from workbench.data.degrade import CHUNK_FRAMES, degrade, find_degradation
-from workbench.data.degraded import Note, note_of, read_note, write_note
+from workbench.data.degraded import Note, Timing, note_of, read_note, write_note
 from workbench.data.video.frame_folder import picture_files
+from workbench.data.video.timeline import timeline
 from workbench.errors import BusyError, DataError
 
 
@@ -51,7 +52,8 @@ def write_low(
 
     A clip becomes ``target/*.png``; a folder of clips, however deep, becomes the same folders under ``target``.
     Pictures keep their names, frames of a video are numbered. A clip appears whole or not at all, and one that is there
-    is looked over (its names, its sizes) and kept, so a job that was stopped is taken up by starting it again.
+    is looked over (its names, its sizes) and kept, so a job that was stopped is taken up by starting it again. The note
+    contains the frame rate and the frame times of every clip that is made from a video.
 
     Args:
         source: a folder of pictures, a video file, or a folder of such.
@@ -101,7 +103,8 @@ def _write_all(
     source: str,
     progress: Callable[[Stage], None],
 ) -> Written:
-    note = note_of(family, scale, source)
+    timing = {name or ".": video_timing(clip.path) for name, clip in clips.items() if isinstance(clip, Film)}
+    note = note_of(family, scale, source, timing)
     _check_target(target, family, scale)
     if "" not in clips:
         target.mkdir(exist_ok=True)
@@ -118,6 +121,22 @@ def _write_all(
             written += 1
         progress(Stage(clip=name or source, done=number + 1, clips=len(clips), frames=0))
     return Written(clips=written, frames=frames, kept=kept)
+
+
+def video_timing(path: Path) -> Timing:
+    """Return the frame rate of a video, and when each frame is shown where they do not follow each other evenly.
+
+    They do where every frame is shown within one tick of the container of its place in an even sequence.
+
+    Raises:
+        VideoError: as :func:`workbench.data.video.timeline.timeline`.
+    """
+    index = timeline(path)
+    times = index.times_seconds
+    uneven = np.abs(times - np.arange(len(times)) / index.fps) > float(index.time_base)
+    if not (index.exact and uneven.any()):
+        return Timing(fps=index.fps)
+    return Timing(fps=index.fps, times_seconds=[round(float(seconds), 9) for seconds in times])
 
 
 def _check_target(target: Path, family: str, scale: int) -> None:
