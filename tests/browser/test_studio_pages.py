@@ -35,25 +35,46 @@ def wait_text(page, selector, text):
     page.locator(selector, has_text=text).first.wait_for(timeout=15000)
 
 
-@pytest.fixture
-def live(pages, specimens, tmp_path):
-    """A run that lives, its writer, and a page that looks at it."""
+@pytest.fixture(scope="module")
+def runs_studio(browser, tmp_path_factory):
+    """A studio that shows a folder of runs and can do nothing else: its address and that folder."""
     from workbench.views.studio import launch
 
-    run = specimens.make_run(tmp_path / "runs" / "live")
+    folder = tmp_path_factory.mktemp("runs")
+    app, url = launch(runs=[folder], scenes=[], quiet=True, wait=False)
+    yield url, folder
+    app.close()
+
+
+def empty(folder):
+    for entry in folder.iterdir():
+        shutil.rmtree(entry)
+
+
+@pytest.fixture
+def runs_page(runs_studio, pages):
+    """Pages of a studio whose folder of runs is empty, and that folder."""
+    url, folder = runs_studio
+    empty(folder)
+    return pages(url), folder
+
+
+@pytest.fixture
+def live(runs_page, specimens):
+    """A run that lives, its writer, and a page that looks at it."""
+    watched, folder = runs_page
+    run = specimens.make_run(folder / "live")
     specimens.add_rows(run, range(1, 41))
     specimens.add_snapshot(run, 0)
     specimens.add_snapshot(run, 40, softness=1.0)
     writer = RunWriter(run.folder)
     specimens.say(run, "running", 40)
-    older = specimens.make_run(tmp_path / "runs" / "older")
+    older = specimens.make_run(folder / "older")
     specimens.say(older, "finished", 1000)
-    app, url = launch(runs=[run.folder.parent], scenes=[], quiet=True, wait=False)
-    page = pages(url).open("run")
+    page = watched.open("run")
     wait_scene(page, "live-40")
     yield run, writer, page
     writer.close()
-    app.close()
 
 
 def test_compare_shows_scores_and_where_they_come_from(watched):
@@ -188,68 +209,50 @@ def test_a_half_written_run_is_refused_and_the_page_lives_on(live, specimens):
     wait_text(page, "#run-progress", "step 50 of 1,000")
 
 
-def test_the_first_run_appears_by_itself(pages, specimens, tmp_path):
-    from workbench.views.studio import launch
-
-    app, url = launch(runs=[tmp_path / "runs"], scenes=[], quiet=True, wait=False)
-    try:
-        page = pages(url).open("run")
-        wait_text(page, "#run-progress", "No run yet")
-        run = specimens.make_run(tmp_path / "runs" / "first")
-        specimens.add_snapshot(run, 0)
-        wait_scene(page, "first-0")
-        page.close()  # a page that loses its server says so
-    finally:
-        app.close()
+def test_the_first_run_appears_by_itself(runs_page, specimens):
+    watched, folder = runs_page
+    page = watched.open("run")
+    wait_text(page, "#run-progress", "No run yet")
+    run = specimens.make_run(folder / "first")
+    specimens.add_snapshot(run, 0)
+    wait_scene(page, "first-0")
 
 
-def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(pages, specimens, tmp_path):
-    from workbench.views.studio import launch
-
-    old = specimens.make_run(tmp_path / "runs" / "old")
+def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(runs_page, specimens):
+    watched, folder = runs_page
+    old = specimens.make_run(folder / "old")
     specimens.add_snapshot(old, 0)
     specimens.say(old, "finished", 1000)
-    app, url = launch(runs=[old.folder.parent], scenes=[], quiet=True, wait=False)
-    watched = pages(url)
-    try:
-        page, chosen = watched.open("run"), watched.open("run?run=old")
-        for one in (page, chosen):
-            wait_scene(one, "old-0")
-        run = specimens.make_run(tmp_path / "runs" / "new")
-        specimens.add_snapshot(run, 0)
-        wait_scene(page, "new-0")
-        assert page.locator("#run input").input_value() == "new · queued"
-        assert lens(chosen)["scene"] == "old-0"
-        for one in (page, chosen):
-            one.close()  # a page that loses its server says so
-    finally:
-        app.close()
+    page, chosen = watched.open("run"), watched.open("run?run=old")
+    for one in (page, chosen):
+        wait_scene(one, "old-0")
+    run = specimens.make_run(folder / "new")
+    specimens.add_snapshot(run, 0)
+    wait_scene(page, "new-0")
+    assert page.locator("#run input").input_value() == "new · queued"
+    assert lens(chosen)["scene"] == "old-0"
 
 
-def test_a_run_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
-    from workbench.views.studio import launch
-
+def test_a_run_that_is_deleted_while_somebody_looks(runs_page, specimens):
+    watched, folder = runs_page
     for name in ("kept", "gone"):
-        run = specimens.make_run(tmp_path / "runs" / name)
+        run = specimens.make_run(folder / name)
         specimens.add_rows(run, range(1, 41))
         specimens.add_snapshot(run, 0)
         specimens.add_snapshot(run, 40)
         specimens.say(run, "finished", 40, steps=40)
-    app, url = launch(runs=[tmp_path / "runs"], scenes=[], quiet=True, wait=False)
-    try:
-        page = pages(url).open("run?run=gone")
-        wait_scene(page, "gone-40")
-        shutil.rmtree(tmp_path / "runs" / "gone")
-        wait_text(page, "#run-progress", "no run 'gone' here any more")
-        page.wait_for_timeout(6000)  # a further look: nothing else is put in its place, and nobody is told off
-        assert "no run 'gone' here any more" in page.locator("#run-progress").inner_text()
-        assert page.get_by_test_id("toast-body").count() == 0
-        page.locator("#run input").click()
-        page.get_by_role("option", name="kept").click()
-        wait_scene(page, "kept-40")
-        page.close()  # a page that loses its server says so
-    finally:
-        app.close()
+    page = watched.open("run?run=gone")
+    wait_scene(page, "gone-40")
+    shutil.rmtree(folder / "gone")
+    wait_text(page, "#run-progress", "no run 'gone' here any more")
+    for _ in range(3):  # the page asks again: nothing else is put in its place, and no error pops up
+        with page.expect_response(lambda response: "/gradio_api/run/" in response.url):
+            pass
+    assert "no run 'gone' here any more" in page.locator("#run-progress").inner_text()
+    assert page.get_by_test_id("toast-body").count() == 0
+    page.locator("#run input").click()
+    page.get_by_role("option", name="kept").click()
+    wait_scene(page, "kept-40")
 
 
 def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
@@ -304,24 +307,36 @@ WORK = {
 }
 
 
-@pytest.fixture
-def whole(pages, tmp_path, monkeypatch):
-    """A studio that can do everything, and its folder of runs."""
+@pytest.fixture(scope="module")
+def whole_studio(browser, tmp_path_factory):
+    """A studio that can do everything: its address and its folders of runs and scenes."""
     from workbench.models.catalog import Catalog
     from workbench.views.studio import Services, launch, networks
 
-    monkeypatch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
+    patch = pytest.MonkeyPatch()
+    patch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
     services = Services(
         prepare=create_run,
         names=lambda: {"student.name": ["vespcn", "vespcn_s"]},
         command=lambda kind: script(WORK[kind]),
         methods=lambda: {"bicubic": "Bicubic", "teacher": "Teacher"},
     )
-    shelf = tmp_path / "scenes"
-    shelf.mkdir()
-    app, url = launch(runs=[tmp_path / "runs"], scenes=[shelf], services=services, quiet=True, wait=False)
-    yield pages(url), tmp_path / "runs"
+    runs, scenes = (tmp_path_factory.mktemp("whole") / name for name in ("runs", "scenes"))
+    runs.mkdir()
+    scenes.mkdir()
+    app, url = launch(runs=[runs], scenes=[scenes], services=services, quiet=True, wait=False)
+    yield url, runs, scenes
     app.close()
+    patch.undo()
+
+
+@pytest.fixture
+def whole(whole_studio, pages):
+    """Pages of that studio while both folders are empty, and the one of runs."""
+    url, runs, scenes = whole_studio
+    empty(runs)
+    empty(scenes)
+    return pages(url), runs
 
 
 class TestTrain:
@@ -536,7 +551,7 @@ class TestRuns:
 
 
 class TestVideo:
-    def test_from_upload_to_deletion(self, whole, tmp_path):
+    def test_from_upload_to_deletion(self, whole, whole_studio, tmp_path):
         film = encode(tmp_path / "<i>film</i>.mp4".replace("/", ""), numbered(12, 96, 128))
         page = whole[0].open("video")
         page.locator("#video-file").set_input_files(film)
@@ -553,7 +568,7 @@ class TestVideo:
         page.go_back()
         page.get_by_role("button", name="Keep").click()
         wait_text(page, "#video-results", "Kept")
-        (kept,) = (whole[1].parent / "scenes").iterdir()
+        (kept,) = whole_studio[2].iterdir()
         page.get_by_role("button", name="Delete").click()
         page.get_by_role("button", name="Delete for good?").click()
         wait_text(page, "#video-results", "Nothing yet")

@@ -821,34 +821,42 @@ def test_a_queued_run_waits_for_the_one_at_work_and_can_be_stopped_before(small,
 
 
 FORKED = """
-import os, pathlib, signal, sys, time
+import itertools, os, pathlib, signal, sys
 import torch
 from workbench.runs import Run
 from workbench.training.worker import work
 
+def killer(step, calls):
+    def kill(*_event, count=itertools.count(1)):
+        if next(count) == calls:
+            os.kill(os.getpid(), signal.SIGKILL)
+    return lambda done, _steps: sys.setprofile(kill) if done.number >= step and not sys.getprofile() else None
+
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])
-for delay in map(float, sys.argv[2:]):
+for moment in sys.argv[2:]:
     child = os.fork()
     if not child:
-        work(Run(pathlib.Path(sys.argv[1])))
+        work(Run(pathlib.Path(sys.argv[1])), killer(*map(int, moment.split("+"))))
         os._exit(0)
-    time.sleep(delay)
-    os.kill(child, signal.SIGKILL)
     print(os.WTERMSIG(os.waitpid(child, 0)[1]))
 """
-"""Runs a worker that is killed after so many seconds; again and again, each going on with what is there."""
+"""Runs a worker that is killed so many calls of a function after a step; again and again, each going on from there."""
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_ten_kills_at_random_moments(small, tmp_path):
-    """The log stays contiguous, and weights and losses are those of a run that nobody killed."""
-    config = replace(small, steps=200, save_every=5, snapshot_every=100)
+    """The log stays contiguous, and weights and losses are those of a run that nobody killed.
+
+    A moment is a step and a number of calls after it, in Python or into C; a step makes about 23,000 of them,
+    and twice as many where it saves.
+    """
+    config = replace(small, steps=40, save_every=5, snapshot_every=20)
     run, whole = (prepare_run(tmp_path / name, config) for name in ("killed", "whole"))
-    delays = np.random.default_rng(0).uniform(0.3, 1.2, 10)
-    said = subprocess.run(
-        [sys.executable, "-c", FORKED, str(run.folder), *map(str, delays)], capture_output=True, text=True, check=True
-    )
-    assert set(said.stdout.split()) == {str(int(signal.SIGKILL))}, "none came to its end before it was killed"
+    draw = np.random.default_rng(0)
+    moments = zip(np.sort(draw.integers(1, 36, 10)), draw.integers(1, 50_000, 10), strict=True)
+    arguments = [str(run.folder), *(f"{step}+{calls}" for step, calls in moments)]
+    said = subprocess.run([sys.executable, "-c", FORKED, *arguments], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == [str(int(signal.SIGKILL))] * 10, "none came to its end before it was killed"
     steps = [row["step"] for row in run.metrics()]
     assert steps == list(range(1, len(steps) + 1))
     assert work(run) == "finished"
