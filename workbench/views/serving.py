@@ -177,7 +177,7 @@ def write_film(scene: Scene, methods: Sequence[str], path: Path) -> Path:
         methods: from left to right; a smaller picture (``low``) is enlarged pixel by pixel.
         path: where; its folder must exist.
     """
-    with VideoWriter(path, fps=scene.fps, pixel_aspect=scene.pixel_aspect) as writer:
+    with VideoWriter(path, fps=scene.fps) as writer:
         for index in range(scene.frames):
             frame = np.concatenate([_whole(scene, key, index) for key in methods], axis=1)
             writer.write(frame, *scene.timing(index))

@@ -1,5 +1,6 @@
 """Timestamps are repaired one by one: a wrong one moves its own frame and no other."""
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -41,7 +42,7 @@ def test_a_wrong_timestamp_moves_its_own_frame_only(seed, fault):
     found = repaired(wrong)
     moved = [number for number, (one, other) in enumerate(zip(found, times, strict=True)) if one != other]
     assert set(moved) <= set(range(10, 190, 23))
-    assert all(after > before for before, after in zip(found, found[1:], strict=False))
+    assert all(after > before for before, after in itertools.pairwise(found))
     if fault in ("doubled", "back"):
         assert all(found[number] == times[number - 1] + 1 for number in range(10, 190, 23))
     else:  # evenly between the neighbors

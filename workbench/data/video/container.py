@@ -129,7 +129,9 @@ def _what_it_is(path: Path, error: BaseException) -> str:
             return words
     for beginning, words in _REMUX:
         if re.match(beginning, start, re.DOTALL):
-            copy = shlex.join(["ffmpeg", "-i", str(path), "-map", "0", "-c", "copy", f"{path.stem}.mkv"])
+            copy = shlex.join(
+                ["ffmpeg", "-fflags", "+genpts", "-i", str(path), "-map", "0", "-c", "copy", f"{path.stem}.mkv"]
+            )
             return f"{words}, which is not read directly; copy it into an MKV without loss: {copy}"
     return (
         f"not a video that can be read ({reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole file: an MP4 "

@@ -166,7 +166,7 @@ def describe_video(path: str | os.PathLike[str], index: Timeline) -> VideoInfo:
 def _described(path: Path, container: Any, found: Timeline, pixels: int | None) -> VideoInfo:
     stream = video_of(container, path)
     chapters, metadata, tracks = container.chapters(), container.metadata, list_tracks(container, stream)
-    webm_alpha = stream.metadata.get("alpha_mode") == "1"
+    webm_alpha = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
     frames = _first_frames(path, container, min(_INSPECTED, len(found)), pixels)
     first = frames[0]
     try:

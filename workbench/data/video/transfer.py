@@ -218,6 +218,10 @@ def _aspect(info: VideoInfo, target: Path) -> Iterator[Treatment]:
         aspect = f"pixel aspect ratio {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
         if is_folder_name(target):
             yield Treatment(outcome="lost", text=f"{aspect}: PNG files show square pixels")
+        elif not coding_of(target).stores_aspect:
+            yield Treatment(
+                outcome="lost", text=f"{aspect}: a {target.suffix} shows square pixels; write a .mp4 or .mkv"
+            )
         else:
             yield Treatment(outcome="kept", text=aspect)
 

@@ -66,6 +66,8 @@ class _Coding:
     rgb: bool
     time_base: Fraction | None
     """Of the container, where it has only one."""
+    stores_aspect: bool = True
+    """Not so in WebM: VP9 has no pixel aspect ratio, and PyAV cannot write that of the container."""
 
 
 _H264 = {"codec": "libx264", "options": {"crf": "18"}, "pixels": "yuv420p", "largest_side": 16384, "rgb": False}
@@ -74,7 +76,7 @@ _CODINGS = {
     ".mkv": _Coding(container="matroska", muxing={}, time_base=Fraction(1, 1000), **_H264),
     ".webm": _Coding(
         container="webm", codec="libvpx-vp9", options={"lossless": "1", "cpu-used": "4", "row-mt": "1"}, pixels="gbrp",
-        largest_side=65535, muxing={}, rgb=True, time_base=Fraction(1, 1000),
+        largest_side=65535, muxing={}, rgb=True, time_base=Fraction(1, 1000), stores_aspect=False,
     ),
 }  # fmt: skip
 """Name ending -> coding of such a file."""

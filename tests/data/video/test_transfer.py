@@ -1,0 +1,278 @@
+"""Nothing that is known about a source is dropped in silence: it is kept, converted, or named."""
+
+import shutil
+import subprocess
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.films import encode, numbered, numbers, picture, sound_packets
+from workbench.data.video.read import Conversion, read_video
+from workbench.data.video.timeline import timeline
+from workbench.data.video.write import TIMESTAMPS
+from workbench.errors import ConfigError, VideoError
+from workbench.models.bicubic import Bicubic
+from workbench.upscaling import upscale_file
+
+
+def double(source, target, **settings):
+    return upscale_file(source, target, Bicubic(scale=2), **settings)
+
+
+def every_track(path, *, container=None, audio="aac", subtitle="mov_text", attachment=False):
+    """A film with two languages of sound, subtitles, a chapter, a title and, if wanted, a font."""
+    with av.open(str(path), "w", format=container) as file:
+        video = file.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        sounds = []
+        for language, disposition in (("eng", av.stream.Disposition.default), ("jpn", av.stream.Disposition.comment)):
+            sound = file.add_stream(audio, rate=48_000)
+            sound.metadata["language"], sound.disposition = language, disposition
+            sounds.append(sound)
+        sounds[1].metadata["title"] = "Commentary"
+        words = file.add_mux_stream(subtitle)
+        words.metadata["language"] = "fra"
+        words.time_base = Fraction(1, 1000)
+        if attachment:
+            file.add_attachment("font.ttf", "application/x-truetype-font", b"not really a font")
+        file.metadata["title"] = "My film"
+        file.set_chapters(
+            [{"id": 0, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
+        )
+        for frame in numbered(25):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for sound in sounds:
+            for at in range(0, 46_000, 1024):
+                chunk = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                chunk.sample_rate, chunk.pts = 48_000, at
+                file.mux(sound.encode(chunk))
+            file.mux(sound.encode(None))
+        text = b"\0\5hello" if subtitle == "mov_text" else b"hello"
+        packet = av.Packet(text)
+        packet.stream, packet.time_base = words, Fraction(1, 1000)
+        packet.pts = packet.dts = 100
+        packet.duration = 800
+        file.mux(packet)
+        file.mux(video.encode(None))
+    return path
+
+
+def described(path):
+    """Streams with language, title and disposition; chapters; title of the file."""
+    with av.open(str(path)) as file:
+        streams = [
+            (
+                stream.type,
+                stream.metadata.get("language", "und"),
+                bool(stream.disposition & av.stream.Disposition.comment),
+            )
+            for stream in file.streams
+            if stream.type != "data"  # the chapters of an MP4
+        ]
+        chapters = [
+            (chapter["metadata"].get("title"), float(chapter["end"] * chapter["time_base"]))
+            for chapter in file.chapters()
+        ]
+        return streams, chapters, file.metadata.get("title")
+
+
+WHOLE = [("video", "und", False), ("audio", "eng", False), ("audio", "jpn", True), ("subtitle", "fra", False)]
+
+
+def test_everything_that_an_mp4_stores_is_copied(tmp_path):
+    source = every_track(tmp_path / "in.mp4")
+    made = double(source, tmp_path / "out.mp4")
+    assert described(tmp_path / "out.mp4") == described(source) == (WHOLE, [("one", 0.5)], "My film")
+    assert sound_packets(tmp_path / "out.mp4") == sound_packets(source)
+    assert made.transfer.texts("lost") == []
+    kept = "; ".join(made.transfer.texts("kept"))
+    for name in ("2 audio tracks", "eng", "jpn", "1 subtitle track", "1 chapter", 'title "My film"'):
+        assert name in kept
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        (words,) = [bytes(packet) for packet in file.demux(subtitles=0) if packet.size > 2]
+        assert words == b"\0\5hello"
+
+
+def test_what_the_target_cannot_store_is_named(tmp_path):
+    source = every_track(tmp_path / "in.mkv", subtitle="subrip", attachment=True)
+    made = double(source, tmp_path / "out.mkv")
+    assert made.transfer.texts("lost") == []
+    streams = described(tmp_path / "out.mkv")[0]
+    assert streams == [*WHOLE, ("attachment", "und", False)]
+    made = double(source, tmp_path / "out.mp4")
+    lost = made.transfer.texts("lost")
+    assert len(lost) == 2
+    assert any("subtitle (subrip, fra" in text for text in lost)
+    assert any("attachment" in text for text in lost)
+    assert described(tmp_path / "out.mp4")[0] == WHOLE[:3]
+
+
+def test_audio_that_the_target_cannot_store_is_an_error_before_work(tmp_path):
+    source = every_track(tmp_path / "in.mp4")
+    with pytest.raises(VideoError, match=r"out.webm: .* \(aac\); write out.mkv.*--audio none"):
+        double(source, tmp_path / "out.webm")
+    made = double(source, tmp_path / "out.webm", audio=False)
+    assert any("subtitle" in text for text in made.transfer.texts("lost"))
+    assert [kind for kind, _, _ in described(tmp_path / "out.webm")[0]] == ["video"]
+
+
+def test_the_pixel_aspect_is_kept(tmp_path):
+    source = encode(tmp_path / "in.mp4", numbered(5), aspect="32/27")
+    for name in ("out.mp4", "out.mkv"):
+        made = double(source, tmp_path / name)
+        assert read_video(tmp_path / name).pixel_aspect == Fraction(32, 27)
+        assert "pixel aspect ratio 32:27" in made.transfer.texts("kept")
+    for name in ("folder", "out.webm"):
+        made = double(source, tmp_path / name)
+        assert any("32:27" in text for text in made.transfer.texts("lost"))
+    turned = encode(tmp_path / "turned.mp4", numbered(5), aspect="32/27", rotation=90)
+    double(turned, tmp_path / "turned_out.mp4")
+    assert read_video(tmp_path / "turned_out.mp4").pixel_aspect == Fraction(27, 32)
+
+
+def test_more_than_eight_bits_are_named(tmp_path):
+    planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
+    source = encode(tmp_path / "in.mkv", [picture(planes, "yuv420p10le")] * 2, pixels="yuv420p10le")
+    assert any("10 bits" in text for text in double(source, tmp_path / "out.mp4").transfer.texts("converted"))
+
+
+# Alpha: the same for a video and for images
+
+
+def transparent(path):
+    """Left half transparent with hidden red, right half opaque green."""
+    rgba = np.zeros((48, 64, 4), np.uint8)
+    rgba[:, :32], rgba[:, 32:] = (255, 0, 0, 0), (0, 255, 0, 255)
+    if path.suffix:
+        frame = av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format="yuva444p10le")
+        return encode(path, [frame] * 2, codec="prores_ks", pixels="yuva444p10le", profile="4444")
+    path.mkdir()
+    for number in range(2):
+        Image.fromarray(rgba).save(path / f"{number}.png")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.mov", "a"])
+def test_transparency_needs_a_background(tmp_path, name):
+    source = transparent(tmp_path / name)
+    with pytest.raises(VideoError, match=r"--background"):
+        double(source, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    made = double(source, tmp_path / "out", conversion=Conversion(background=(0, 0, 255)))
+    seen = np.asarray(Image.open(sorted((tmp_path / "out").glob("*.png"))[0])).astype(int)
+    assert np.abs(seen[:, 10] - (0, 0, 255)).max() <= 3
+    assert np.abs(seen[:, -10] - (0, 255, 0)).max() <= 3
+    assert any("composited" in text for text in made.transfer.texts("converted"))
+
+
+def test_alpha_of_a_webm_is_refused_with_a_command(tmp_path):
+    with av.open(str(tmp_path / "a.webm"), "w") as file:
+        stream = file.add_stream("libvpx-vp9", rate=25, options={"cpu-used": "8"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
+        stream.metadata["alpha_mode"] = "1"
+        for frame in numbered(2):
+            rgba = np.dstack([frame, frame[..., :1]])
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
+        file.mux(stream.encode(None))
+    with pytest.raises(VideoError, match=r"VP9 with an alpha channel.*ffmpeg -c:v libvpx-vp9"):
+        double(tmp_path / "a.webm", tmp_path / "b.mp4", conversion=Conversion(background=(0, 0, 0)))
+
+
+# Folders
+
+
+def save(folder, names):
+    folder.mkdir()
+    for frame, name in zip(numbered(len(names)), names, strict=True):
+        Image.fromarray(frame).save(folder / name)
+    return folder
+
+
+def test_a_gap_in_the_numbers_is_named_and_names_are_kept(tmp_path):
+    names = [f"im{number}.png" for number in (0, 1, 2, 7, 8)]
+    made = double(save(tmp_path / "in", names), tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+    assert any("3 to 6 (4)" in text for text in made.transfer.texts("lost"))
+
+
+def test_the_rate_of_a_folder(tmp_path):
+    source = save(tmp_path / "in", [f"{number}.png" for number in range(6)])
+    double(source, tmp_path / "out.mp4", fps=24000 / 1001)
+    times = timeline(tmp_path / "out.mp4").times_seconds
+    assert times == pytest.approx(np.arange(6) * 1001 / 24000, abs=1e-6)
+    double(source, tmp_path / "usual.mp4")
+    assert timeline(tmp_path / "usual.mp4").fps == 25
+    with pytest.raises(ConfigError, match=r"fps: .* got -1"):
+        double(source, tmp_path / "none.mp4", fps=-1)
+
+
+def test_a_folder_of_frames_gets_the_times_of_its_video(tmp_path):
+    source = encode(tmp_path / "in.mkv", numbered(4), times=[0, 40, 300, 340])
+    made = double(source, tmp_path / "out")
+    lines = (tmp_path / "out" / TIMESTAMPS).read_text().splitlines()
+    assert lines[0] == "# timestamp format v2"
+    assert [float(line) for line in lines[1:]] == [0, 40, 300, 340]
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4
+    assert any(TIMESTAMPS in text for text in made.transfer.texts("kept"))
+
+
+# Damage in the middle
+
+
+def spoiled(path, **settings):
+    """Frames 40 to 47 of 120 cannot be decoded; key frames are 0, 20, 40 ..."""
+    source = encode(path, numbered(120, noise=True), g="20", sc_threshold="0", **settings)
+    with av.open(str(source)) as file:
+        packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    content = source.read_bytes()
+    for number in range(40, 48):
+        content = content.replace(packets[number], packets[number][:4] + bytes(len(packets[number]) - 4), 1)
+    source.write_bytes(content)
+    return source
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_damage_is_skipped_and_times_stay(tmp_path, suffix):
+    source = spoiled(tmp_path / f"in{suffix}")
+    stopped = double(source, tmp_path / "stop.mp4")
+    assert stopped.frames <= 40
+    made = double(source, tmp_path / "skip.mp4", on_damage="skip")
+    assert made.fault
+    video = read_video(tmp_path / "skip.mp4")
+    seen = numbers(video.frames[:, ::2, ::2])
+    assert seen[-60:] == list(range(60, 120))  # from the next key frame on
+    assert seen[: stopped.frames] == list(range(stopped.frames))
+    assert video.times_seconds == pytest.approx(np.array(seen) / 25, abs=0.001)
+    ((start, end),) = made.missing_seconds
+    assert start == pytest.approx((stopped.frames - 1) / 25, abs=0.001)
+    assert end == pytest.approx(60 / 25, abs=0.001)
+
+
+def test_skipping_a_cut_off_end_is_like_stopping(tmp_path):
+    source = encode(tmp_path / "in.mkv", numbered(40, noise=True), g="10")
+    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
+    stopped, skipped = (double(source, tmp_path / f"{how}.mp4", on_damage=how) for how in ("stop", "skip"))
+    assert stopped.frames == skipped.frames > 5
+    assert skipped.missing_seconds[-1][1] is None
+    assert stopped.expected == 40
+
+
+# Containers that are not opened
+
+
+@pytest.mark.parametrize("format_", ["mpegts", "vob", "flv", "asf"])
+def test_other_containers_are_refused_with_a_command_that_works(tmp_path, format_):
+    source = tmp_path / f"a.{format_}"
+    codec = {"mpegts": "libx264", "vob": "mpeg2video", "flv": "flv", "asf": "wmv2"}[format_]
+    encode(source, numbered(10), container=format_, codec=codec)
+    with pytest.raises(VideoError, match=r"copy it into an MKV without loss: ffmpeg ") as caught:
+        read_video(source)
+    if not shutil.which("ffmpeg"):
+        pytest.skip("the command needs ffmpeg, which is not installed")
+    command = str(caught.value).partition("without loss: ")[2]
+    subprocess.run([*command.split(), "-v", "error"], check=True, cwd=tmp_path)
+    assert len(read_video(Path(tmp_path / "a.mkv"))) == 10
