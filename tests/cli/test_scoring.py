@@ -102,7 +102,7 @@ def test_pictures_of_another_program(data, capsys):
     (data.parent / "theirs" / "walk" / "1.png").unlink()
     status, out, err = run(capsys, "--frames-from", "theirs", "--protocol", "folders", "--data", "set")
     assert (status, out) == (2, "")
-    assert "walk has 1 pictures, want 2 (none for frame 1, counted from 0)" in " ".join(err.split())
+    assert "walk: 1 is missing" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,8 @@ def evaluate(args: Sequence[str]) -> int:
         Args:
             network: one or more methods, separated by commas: bicubic (the default), plain, distilled, teacher, a
                 weights file (also of other code bases), RUN or RUN@STEP.
-            frames_from: score the frames of another program instead: DIR/<clip>/*.png, clips called as in the set, frames
-                matched by the numbers in their names.
+            frames_from: score the frames of another program instead: DIR/<clip>/*.png, clips called as in the set,
+                frames matched by the numbers in their names.
             protocol: how to score; see above.
             data: the folder of the data set; held_out needs none.
             low: low resolution on disk to be used, for example BIx4; made from the high resolution if left out.
