@@ -57,6 +57,7 @@ def without(names: tuple[str, ...]) -> Iterator[None]:
 def losses(name: str, leave_out: tuple[str, ...], options: argparse.Namespace) -> list[float]:
     """Loss on unseen crops as a share of bicubic's, at every look."""
     config = RunConfig(
+        precision="fp32",
         student=Network(name=name),
         steps=options.steps,
         seed=options.seed,

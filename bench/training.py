@@ -192,6 +192,7 @@ class Laboratory:
         teaches = Network(name=teacher, weights=str(self.folder / f"{teacher}.safetensors")) if teacher else Network()
         cached = bool(settings.get("cache_teacher"))
         data = Data(clips=CLIP, probe=PROBE, crop=32, frames=frames, batch=batch, fixed=4 * cached, views=2)
+        settings = {"precision": "fp32", **settings}
         return RunConfig(student=Network(name=student), teacher=teaches, data=data, steps=10**6, **settings)
 
     def trainer(self, config: RunConfig) -> Trainer:

@@ -30,6 +30,7 @@ def test_presets_never_train_on_what_they_show(preset):
 
 def test_the_smoke_preset_is_two_steps():
     smoke = PRESETS["smoke"]()
+    assert smoke.precision == PRESETS["cpu_long"]().precision == "fp32", "the same losses on every machine"
     assert (smoke.steps, smoke.data.batch, smoke.distils) == (2, 1, True)
 
 
@@ -82,7 +83,7 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
         ({"distillation": {"memory_channels": 0}}, "distillation.memory_channels: want 1 or more"),
         ({"distillation": {"memory_stride": 0}}, "distillation.memory_stride: want 1 or more"),
         # words that are not in the list
-        ({"precision": "bf61"}, "precision: want one of fp32, bf16, fp16, got 'bf61'"),
+        ({"precision": "bf61"}, "precision: want one of auto, fp32, bf16, fp16, got 'bf61'"),
         ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip: want one of bicubic, bilinear, none"),
         ({"distillation": {"mapping": "mean"}}, "distillation.mapping: want one of sum_squares, sum_abs, max_squares"),
         ({"distillation": {"memory": "freezed"}}, "distillation.memory: want one of frozen, trained"),

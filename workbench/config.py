@@ -21,7 +21,7 @@ Tap = Literal["hr", "hr_pre", "shuffle"]
 SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
 Schedule = Literal["constant", "warm_up", "decay"]
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,9 +222,9 @@ class RunConfig:
     """How many times the student is updated."""
     seed: int = 0
     """Every random draw is a function of it and of the step."""
-    precision: Precision = "fp32"
-    """bf16 runs the convolutions under autocast; fp16 too, with a scaled loss, on CUDA; losses, offsets and residuals
-    stay fp32."""
+    precision: Precision = "auto"
+    """auto: bf16 where this machine computes it faster than fp32, else fp32; the run records the choice. bf16 runs the
+    convolutions under autocast; fp16 too, with a scaled loss, on CUDA; losses, offsets and residuals stay fp32."""
     device: str = "auto"
     """auto: CUDA, else MPS, else the CPU."""
     threads: int = 0
@@ -415,11 +415,15 @@ PLAIN = Network(name="vespcn_s", weights="pretrained:demo_plain")
 
 
 def smoke() -> RunConfig:
-    """Two tiny steps on a CPU, with the shipped teacher: for tests, and to see that an installation works."""
+    """Two tiny steps on a CPU, with the shipped teacher: for tests, and to see that an installation works.
+
+    In fp32, so that every machine computes the same losses.
+    """
     return RunConfig(
         student=STUDENT,
         teacher=TEACHER,
         steps=2,
+        precision="fp32",
         snapshot_every=1,
         save_every=1,
         data=Data(clips=("carphone[0:12]",), probe="bigbuckbunny[100:104, 64:128, 96:160]", crop=16, frames=3, batch=1),
@@ -460,7 +464,7 @@ def cpu_long() -> RunConfig:
     The way to teach is the one that measurably helped (docs/experiment.md); with `--distillation.spatial-weight` and
     `--distillation.temporal-weight` it is space-time distillation. The crops are fixed, so the teacher speaks once for
     all steps, which takes half of that time. The footage is listed in docs/data.md; any other of yours does as well:
-    `--data.clips`.
+    `--data.clips`. In fp32 on every machine, as the numbers of docs/experiment.md were made.
     """
     steps = 1500
     return RunConfig(
@@ -468,6 +472,7 @@ def cpu_long() -> RunConfig:
         teacher=Network(name="edvr_s", weights="pretrained:edvr_s"),
         plain=Network(name="vespcn_s", weights="pretrained:vespcn_plain"),
         steps=steps,
+        precision="fp32",
         snapshot_every=steps // 5,
         data=Data(clips=("data/experiment",), crop=32, frames=5, batch=4, fixed=600, views=4),
         distillation=Distillation(

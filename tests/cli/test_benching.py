@@ -18,7 +18,8 @@ def run(capsys, *args):
 @pytest.mark.parametrize("form", ["text", "md", "json"])
 def test_time_and_memory_by_precision_and_size(capsys, tmp_path, form):
     out_file = tmp_path / "bench.json"
-    args = ("--networks", "bicubic,plain", "--onnx-precisions", "", "--format", form, "--out", out_file)
+    args = ("--networks", "bicubic,plain", "--torch-precisions", "fp32,bf16", "--onnx-precisions", "")
+    args += ("--format", form, "--out", out_file)
     status, out, err = run(capsys, *args, *SMALL)
     assert status == 0
     held = json.loads(out_file.read_text())
@@ -33,6 +34,16 @@ def test_time_and_memory_by_precision_and_size(capsys, tmp_path, form):
     else:
         assert "16x12 x4" in out
         assert "plain" in out
+
+
+@pytest.mark.parametrize(("ratio", "wanted"), [(0.5, {"fp32", "bf16"}), (1.1, {"fp32", "bf16"}), (12.0, {"fp32"})])
+def test_bf16_is_left_out_where_it_is_slow(capsys, monkeypatch, ratio, wanted):
+    monkeypatch.setattr("workbench.precision.relative_time", lambda *args: ratio)
+    args = ("--networks", "bicubic", "--onnx-precisions", "", "--format", "json", "--device", "cpu")
+    status, out, err = run(capsys, *args, *SMALL)
+    assert status == 0
+    assert {row["speed"]["precision"] for row in json.loads(out)["rows"]} == wanted
+    assert ("bf16 left out" in err) == (ratio == 12)
 
 
 def test_onnx_beside_it_and_what_cannot_be_is_left_out(capsys):

@@ -148,6 +148,7 @@ def test_two_steps_of_training(root, form, tmp_path, monkeypatch):
             workers=workers,
         )
         config = RunConfig(
+            precision="fp32",
             student=Network(name="vespcn_s"),
             data=data,
             steps=2,

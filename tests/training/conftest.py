@@ -40,6 +40,7 @@ def teacher_weights(tmp_path_factory):
 def small(footage, teacher_weights):
     """EDVR teaches VESPCN, all terms, eight steps; states every two, snapshots every four."""
     return RunConfig(
+        precision="fp32",
         student=Network(name="vespcn"),
         teacher=Network(name="edvr_tiny", weights=str(teacher_weights)),
         data=Data(

@@ -42,6 +42,12 @@ def test_one_training_in_bf16_and_the_next_in_float32():
     assert numbers(again(engine=Engine(device="cpu"))) == first
 
 
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, "bf16"), (30.0, "fp32")])
+def test_auto_is_the_faster_one(monkeypatch, ratio, chosen):
+    monkeypatch.setattr("workbench.precision.relative_time", lambda *args: ratio)
+    assert Engine(device="cpu", precision="auto").precision == chosen
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_what_this_machine_cannot_do_is_said():
     with pytest.raises(ConfigError, match="device: want cuda, but this machine offers cpu"):

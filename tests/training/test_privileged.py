@@ -122,7 +122,13 @@ def test_variational_information_alone_reaches_the_student():
 @pytest.fixture(scope="module")
 def stage_1(small, tmp_path_factory):
     config = RunConfig(
-        student=Network(name="privileged:vespcn_s"), data=small.data, steps=2, snapshot_every=2, save_every=2, threads=1
+        precision="fp32",
+        student=Network(name="privileged:vespcn_s"),
+        data=small.data,
+        steps=2,
+        snapshot_every=2,
+        save_every=2,
+        threads=1,
     )
     run = prepare_run(tmp_path_factory.mktemp("runs") / "truth", config)
     assert work(run) == "finished"
@@ -133,6 +139,7 @@ def stage_1(small, tmp_path_factory):
 def taught(small, stage_1):
     """The settings of stage 2."""
     return RunConfig(
+        precision="fp32",
         student=Network(name="vespcn_s", weights=f"decoder:{stage_1.weights()}"),
         teacher=Network(name="privileged:vespcn_s", weights=str(stage_1.weights())),
         data=small.data,

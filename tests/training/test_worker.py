@@ -560,6 +560,22 @@ def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tm
     same_weights(run, whole)
 
 
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, "bf16"), (30.0, "fp32")])
+def test_precision_auto_is_decided_once_and_recorded(small, tmp_path, monkeypatch, ratio, chosen):
+    """A resume on a machine that would choose otherwise keeps the recorded choice."""
+    monkeypatch.setattr("workbench.precision.relative_time", lambda *args: ratio)
+    config = replace(small, precision="auto", device="cpu", teacher=Network(), steps=2)
+    run = prepare_run(tmp_path / "auto", config)
+    assert run.config() == replace(config, precision=chosen)
+    assert run.record()["precision"] | {"reason": ""} == {
+        "precision": chosen, "wanted": "auto", "relative_time": ratio, "reason": ""
+    }  # fmt: skip
+    monkeypatch.setattr("workbench.precision.relative_time", lambda *args: 1 / ratio)
+    assert work(run, at(1, lambda: request_stop(run))) == "stopped"
+    assert work(run) == "finished"
+    assert run.config().precision == chosen
+
+
 def test_a_learning_rate_that_is_too_high_is_named_at_the_validation_clip_too(small, tmp_path):
     """The snapshot after the first update sees it before the second loss does."""
     hasty = replace(small.optimiser, learning_rate=1e30, clip_gradient=0.0)

@@ -31,7 +31,7 @@ def bench(args: Sequence[str]) -> int:
         networks: str = "bicubic,plain,teacher",
         fresh: bool = False,
         sizes: str = SIZES,
-        torch_precisions: str = "fp32,bf16",
+        torch_precisions: str = "auto",
         onnx_precisions: str = "fp32,int8",
         frames: int = 4,
         rounds: int = 3,
@@ -53,7 +53,8 @@ def bench(args: Sequence[str]) -> int:
             networks: separated by commas, as for `workbench evaluate`; with --fresh names of `workbench networks`.
             fresh: take random weights; time does not depend on them.
             sizes: of the low resolution, WIDTHxHEIGHT, separated by commas.
-            torch_precisions: fp32, bf16, fp16, separated by commas; an empty list leaves PyTorch out.
+            torch_precisions: fp32, bf16, fp16, separated by commas; an empty list leaves PyTorch out. auto: fp32,
+                and bf16 where this machine does not compute it slower.
             onnx_precisions: fp32, fp16, int8, separated by commas; an empty list leaves ONNX Runtime out.
             frames: of the clip that is timed.
             rounds: how often; the median counts.
@@ -68,12 +69,23 @@ def bench(args: Sequence[str]) -> int:
         from workbench.evaluation.compare import find_method
         from workbench.inference import choose_device
         from workbench.models.zoo import build
+        from workbench.precision import SLOWER, choose_precision
 
         if threads or "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(threads or os.cpu_count() or 1)
         names = _split(networks)
         if not names:
             raise ConfigError("networks: name at least one, for example bicubic,plain,teacher")
+        place = choose_device(device)
+        if torch_precisions == "auto":
+            choice = choose_precision("auto", place)
+            slow = choice.precision == "fp32" and (choice.relative_time is None or choice.relative_time > SLOWER)
+            torch_precisions = "fp32" if slow else "fp32,bf16"
+            if slow:
+                notes.print(f"bf16 left out: {choice.reason}; --torch-precisions fp32,bf16 measures it", markup=False)
+        for given in _split(torch_precisions):
+            if given in ("bf16", "fp16"):
+                choose_precision(given, place)  # warns of one that is slow here
         under_torch, under_onnx = (
             _among(_split(given), known, option)
             for given, known, option in (
@@ -83,7 +95,6 @@ def bench(args: Sequence[str]) -> int:
         )
         measured_sizes = [parse_size(size) for size in _split(sizes)]
         found = {name: build(name).eval() if fresh else find_method(name, runs=[runs]).network for name in names}
-        place = choose_device(device)
         rows: list[dict[str, Any]] = []
         with notes.status("measuring") as status, tempfile.TemporaryDirectory() as home:
             for name, network in found.items():

@@ -91,6 +91,7 @@ def train(args: Sequence[str]) -> int:
             from workbench.training.worker import prepare_run
 
             run = prepare_run(runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run"), config)
+            notes.print(f"precision: {run.record()['precision']['reason']}")
         if layout_only:
             print(run.folder)
             return 0
@@ -109,8 +110,11 @@ def _estimate(config: RunConfig) -> int:
     """A few steps at the batch asked for and its doubles, in processes of their own."""
     from workbench.training.estimate import batches, largest_batch
     from workbench.training.trainer import check
+    from workbench.training.worker import settle_precision
 
     check(config)
+    config, choice = settle_precision(config)  # once, not in each of the processes that measure
+    notes.print(f"precision: {choice.reason}")
     table = Table("batch", "s a step", "clips a second", "peak memory", f"{config.steps:,} steps", title_justify="left")
     seen = []
     with notes.status("measuring a few steps"):

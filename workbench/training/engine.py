@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from workbench.config import Precision
 from workbench.errors import ConfigError
+from workbench.inference import choose_device
+from workbench.precision import ComputePrecision, choose_precision
 
-PRECISIONS: dict[Precision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+PRECISIONS: dict[ComputePrecision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
 
 
 class Engine:
@@ -26,7 +28,8 @@ class Engine:
 
     Args:
         device: ``auto`` (CUDA, else MPS, else the CPU), ``cpu``, ``cuda``, ``mps``. Of many processes each takes a GPU.
-        precision: of the convolutions; ``fp16`` scales the loss and needs CUDA.
+        precision: of the convolutions; ``auto`` is bf16 where it is faster (:mod:`workbench.precision`), and ``fp16``
+            scales the loss and needs CUDA.
         accumulate: in how many pieces a batch goes through the networks.
 
     Attributes:
@@ -42,6 +45,8 @@ class Engine:
         self, *, device: str | torch.device = "auto", precision: Precision = "fp32", accumulate: int = 1
     ) -> None:
         wanted = str(device).split(":")[0]
+        if precision == "auto":
+            precision = choose_precision("auto", choose_device(wanted), training=True).precision
         mixed, cpu = PRECISIONS[precision], wanted == "cpu"
         if AcceleratorState._shared_state:  # one a process; another training may want another precision or device
             shared = AcceleratorState()
@@ -52,7 +57,7 @@ class Engine:
         self.device: torch.device = self._accelerator.device
         self.processes: int = self._accelerator.num_processes
         self.rank: int = self._accelerator.process_index
-        self.precision: Precision = precision
+        self.precision: ComputePrecision = precision
         self.accumulate = accumulate
         if wanted not in ("auto", self.device.type):
             raise ConfigError(f"device: want {wanted}, but this machine offers {self.device.type}")

@@ -253,7 +253,7 @@ class Trainer:
             return
         assert isinstance(self.sampler, CropSampler)  # open_crops refuses fixed crops of shards
         folder, tap = Path(config.cache_teacher), config.distillation.tap
-        wanted = fingerprint(self.teacher, objective, self.sampler, tap, config.precision)
+        wanted = fingerprint(self.teacher, objective, self.sampler, tap, self.engine.precision)
         if self.engine.writes:
             fill_cache(
                 folder, wanted, self.teacher, objective, self.sampler, tap=tap, engine=self.engine, progress=progress

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,9 @@ from workbench.config import RunConfig
 from workbench.data.clips import load_clip
 from workbench.data.crops import Pair, make_pair
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
+from workbench.inference import choose_device
 from workbench.models.weights import checksum, locate
+from workbench.precision import PrecisionChoice, choose_precision
 from workbench.runs import Queue, Run, RunWriter, create_run
 from workbench.training.board import open_board
 from workbench.training.data_check import as_record, check_data, data_checksums
@@ -75,9 +78,16 @@ def _commit() -> str | None:
 
 
 def prepare_run(folder: Path, config: RunConfig) -> Run:
-    """Check a config and lay out its run folder."""
+    """Check a config and lay out its run folder; ``precision`` auto is decided here, so that a resume repeats it."""
     check(config)
-    return create_run(folder, config, provenance(config))
+    config, choice = settle_precision(config)
+    return create_run(folder, config, provenance(config) | {"precision": asdict(choice)})
+
+
+def settle_precision(config: RunConfig) -> tuple[RunConfig, PrecisionChoice]:
+    """Return the config with the precision that its device is to compute in, and how that was chosen."""
+    choice = choose_precision(config.precision, choose_device(config.device), training=True)
+    return replace(config, precision=choice.precision), choice
 
 
 def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> str:

@@ -1,0 +1,155 @@
+"""The precision of the convolutions: chosen for the device, measured where no rule is known.
+
+bf16 halves the memory traffic, and a device with bf16 instructions computes it at least as fast as fp32. A CPU without
+them emulates it: 7 to 40 times slower. Nothing that torch reports tells the two apart, so a small convolution is timed
+in both, once a process and device; that takes some milliseconds. On CUDA and MPS what torch reports decides.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+logger = logging.getLogger(__name__)
+
+ComputePrecision = Literal["fp32", "bf16", "fp16"]
+
+DTYPES: dict[ComputePrecision, torch.dtype] = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+}
+
+FASTER = 0.8
+"""bf16 is chosen on a CPU where the convolution takes at most this share of its time in fp32."""
+
+SLOWER = 1.2
+"""A precision that was asked for is warned of where it takes more than so many times as long as fp32."""
+
+CHANNELS, SIDE, ROUNDS = 64, 32, 5
+"""The convolution that is timed: 3x3, of so many channels, on a square of such a side; the fastest round counts."""
+
+HOPELESS = 4.0
+"""Where the first round of a precision takes so many times as long as fp32, no other follows."""
+
+
+@dataclass(frozen=True)
+class PrecisionChoice:
+    """A precision and why it was chosen.
+
+    Attributes:
+        precision: of the convolutions.
+        wanted: what was asked for: a precision, or auto.
+        relative_time: of a convolution in that precision (of bf16 for auto); fp32 is 1. None where nothing was timed.
+        reason: in words.
+    """
+
+    precision: ComputePrecision
+    wanted: str
+    relative_time: float | None
+    reason: str
+
+
+def choose_precision(
+    wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device | str, *, training: bool = False
+) -> PrecisionChoice:
+    """Choose the precision for a device, or check the one that is wanted; a slow one is logged as a warning.
+
+    Args:
+        wanted: ``auto``, or a precision, which is kept.
+        device: where the networks compute.
+        training: time the backward pass too.
+
+    Returns:
+        The choice; the same within a process, since nothing is timed twice.
+    """
+    kind = torch.device(device).type
+    if wanted == "fp32":
+        return PrecisionChoice("fp32", wanted, None, "fp32, as asked for")
+    if wanted == "auto":
+        return _choose(kind, training)
+    if kind != "cpu":
+        return PrecisionChoice(wanted, wanted, None, f"{wanted}, as asked for")
+    times = relative_time(wanted, kind, training)
+    told = f"{wanted}, as asked for: a convolution takes {times:.2g} times as long as in fp32 on this {kind}"
+    if times > SLOWER:
+        logger.warning("precision: %s; fp32 is faster, and auto chooses it", told)
+    return PrecisionChoice(wanted, wanted, times, told)
+
+
+def _choose(kind: str, training: bool) -> PrecisionChoice:
+    if kind == "cuda":
+        supported = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif kind == "mps":
+        supported = torch.backends.mps.is_macos_or_newer(14, 0)
+    elif kind == "cpu":
+        times = relative_time("bf16", kind, training)
+        chosen: ComputePrecision = "bf16" if times <= FASTER else "fp32"
+        told = f"{chosen}, by measurement: a convolution in bf16 takes {times:.2g} times as long as in fp32 on this cpu"
+        return PrecisionChoice(chosen, "auto", times, told)
+    else:
+        supported = False
+    chosen = "bf16" if supported else "fp32"
+    told = f"{chosen}: this {kind} device {'computes' if supported else 'is not known to compute'} bf16"
+    return PrecisionChoice(chosen, "auto", None, told)
+
+
+@cache
+def relative_time(precision: ComputePrecision, kind: str, training: bool) -> float:
+    """Time a small convolution in a precision and in fp32, once a process; returns the ratio.
+
+    Args:
+        precision: what is compared with fp32.
+        kind: type of the device.
+        training: the backward pass too.
+    """
+    first = fastest(convolution("fp32", kind, training))
+    return fastest(convolution(precision, kind, training), give_up=HOPELESS * first) / first
+
+
+def fastest(
+    work: Callable[[], None], *, give_up: float = float("inf"), clock: Callable[[], float] | None = None
+) -> float:
+    """Run some work once and then :data:`ROUNDS` times; returns the seconds of the fastest of these.
+
+    Args:
+        work: to be timed.
+        give_up: seconds of the first time after which no other follows.
+        clock: seconds, of any beginning.
+    """
+    clock, seconds = clock or time.perf_counter, float("inf")
+    for number in range(ROUNDS + 1):
+        began = clock()
+        work()
+        took = clock() - began
+        if number == 0 and took > give_up:
+            return took
+        if number:  # the first time memory is allocated and kernels are compiled
+            seconds = min(seconds, took)
+    return seconds
+
+
+def convolution(precision: ComputePrecision, kind: str, training: bool) -> Callable[[], None]:
+    """Return a 3x3 convolution to be called, forward and with ``training`` backward; it draws no random numbers."""
+
+    def filled(*shape: int) -> Tensor:
+        values = torch.linspace(-1, 1, torch.Size(shape).numel(), device=kind).view(shape)
+        return values.contiguous(memory_format=torch.channels_last).requires_grad_(training)
+
+    image, weight = filled(1, CHANNELS, SIDE, SIDE), filled(CHANNELS, CHANNELS, 3, 3)
+
+    def work() -> None:
+        with torch.autocast(kind, DTYPES[precision], enabled=precision != "fp32"), torch.set_grad_enabled(training):
+            result = conv2d(image, weight, padding=1)
+            if training:
+                result.float().sum().backward()
+
+    return work
