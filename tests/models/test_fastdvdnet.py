@@ -12,6 +12,7 @@ from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.fastdvdnet import FastDVDnet, FastDVDnetVSR
+from workbench.models.foreign import load_foreign
 from workbench.models.keys.fastdvdnet import from_fastdvdnet, recognises
 from workbench.models.video_sr import BORDERS, count_parameters, window_indices
 from workbench.models.zoo import build
@@ -55,10 +56,10 @@ def test_the_official_code_is_reproduced(shared):
     assert recognises(state)
     settings, tensors = from_fastdvdnet(state)
     assert settings == {"channels": 32, "entry_channels": 30}
-    network = build("fastdvdnet", noise=golden["noise_map"].unique().item(), **settings).eval()
-    network.load_state_dict(tensors, strict=True)
+    network = load_foreign(state, noise=golden["noise_map"].unique().item()).double()
+    assert network.state_dict().keys() == tensors.keys()
     with torch.inference_mode():
-        ours = network.double()(golden["input"].view(1, 5, 3, 16, 20)).frames[:, 2]
+        ours = network(golden["input"].view(1, 5, 3, 16, 20)).frames[:, 2]
     assert_reproduced(ours, "fastdvdnet_denoiser/output", golden)
 
 

@@ -10,7 +10,6 @@ from safetensors.torch import save_file
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.cli import main
 from workbench.errors import ConfigError, WeightsError
-from workbench.models import toflow
 from workbench.models.foreign import FORMATS, load_foreign, read_foreign
 from workbench.models.weights import load, load_into, read_card, save
 from workbench.models.zoo import NETWORKS, build
@@ -169,23 +168,6 @@ def test_the_reference_is_reproduced_from_its_own_names(file, frames):
     assert_reproduced(ours, f"{file}/output", golden)
 
 
-def answer(file, network, golden, monkeypatch):
-    """What ours makes of the input of a golden file, called as the reference was."""
-    low = golden["input"]
-    if file in ("basicvsr", "basicvsrpp", "rsdn"):
-        return network(low).frames
-    if file == "tdan":  # in a range of its own
-        return network(low + 0.5).frames[:, 2] - 0.5
-    if file == "toflow":  # the input is enlarged already
-        monkeypatch.setattr(toflow, "resize_bicubic", lambda frames, scale: frames)
-        seen = network.per_window(*(size[None] for size in network.per_frame(low[0])), keep=None)
-        return seen.residual + low[:, 3]
-    if file == "fastdvdnet_denoiser":  # five frames side by side, and how much noise to expect
-        network.noise = golden["noise_map"].flatten()[0].item()
-        return network(low.unflatten(1, (5, 3))).frames[:, 2]
-    return network(low).frames[:, network.num_frames // 2]
-
-
 @pytest.mark.parametrize(
     ("file", "name"),
     [
@@ -200,14 +182,10 @@ def answer(file, network, golden, monkeypatch):
         ("toflow", "toflow"),
     ],
 )
-def test_every_reference_is_reproduced_from_its_own_names(file, name, shared, monkeypatch):
-    """Made by the public implementations with random weights; see tests/models/golden.py for the tolerance."""
-    state, golden = read_golden(shared / "golden" / f"{file}.safetensors")
-    network = load_foreign(state)
-    assert network.recipe["name"] == name
-    with torch.inference_mode():
-        ours = answer(file, network.double(), golden, monkeypatch)
-    assert_reproduced(ours, f"{file}/output", golden)
+def test_every_reference_is_recognised_by_its_own_names(file, name, shared):
+    """The test files of the networks compare the outputs of what is loaded."""
+    state, _ = read_golden(shared / "golden" / f"{file}.safetensors")
+    assert load_foreign(state).recipe["name"] == name
 
 
 def test_what_the_tensors_do_not_tell_can_be_said():

@@ -10,6 +10,7 @@ from workbench.data.degrade import degrade
 from workbench.data.samples import sample
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
+from workbench.models.foreign import load_foreign
 from workbench.models.keys import rsdn as keys
 from workbench.models.rsdn import RSDN, adapt, decompose
 from workbench.models.video_sr import count_parameters
@@ -44,9 +45,9 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
     assert keys.recognises(reference_weights)
     settings, tensors = keys.from_rsdn(reference_weights)
     assert settings == {"channels": 128, "blocks": 9, "scale": 4, "skip": "none"}
-    network = build("rsdn", **settings).eval()
-    network.load_state_dict(tensors, strict=True)
-    features = network.double().propagate(golden["input"])
+    network = load_foreign(reference_weights).double()
+    assert network.state_dict().keys() == tensors.keys()
+    features = network.propagate(golden["input"])
     detail, structure = network.detail_and_structure(features)
     assert_reproduced(network(golden["input"]).frames, "rsdn/output", golden)
     assert_reproduced(detail, "rsdn/output_detail", golden)
