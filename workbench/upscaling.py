@@ -23,7 +23,6 @@ import psutil
 import torch
 
 from workbench.amounts import in_bytes
-from workbench.config import Precision
 from workbench.data.ahead import WAITING, ahead
 from workbench.data.video.frame_folder import frame_names, stream_frames
 from workbench.data.video.inspect import describe_video
@@ -45,6 +44,7 @@ from workbench.models.exported import ExportedClips, ExportedWindows
 from workbench.models.held import Appetite, appetite
 from workbench.models.tiled import FADE, enough, tiled
 from workbench.models.video_sr import VideoSR
+from workbench.precision import DTYPES, ComputePrecision
 from workbench.process import peak_bytes
 
 CONTEXT = 8
@@ -67,8 +67,6 @@ CODEC_BYTES = 250
 
 PICTURE_BYTES = 3 * (4 + 4 + 1 + 1)
 """What a frame of the result holds for each pixel on its way to 8 bits: float32 twice, 8 bits twice."""
-
-PRECISIONS: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames that are done and the number of all."""
@@ -146,7 +144,7 @@ def upscale_file(
     network: VideoSR,
     *,
     device: str | torch.device | None = None,
-    precision: Precision = "fp32",
+    precision: ComputePrecision = "fp32",
     plan: Plan | None = None,
     memory: int | None = None,
     planned_for: VideoSR | None = None,
@@ -210,7 +208,7 @@ def upscale_file(
         torch.get_num_threads()  # a thread of Python's does not know how many it may use until it has been asked
         with (
             closing(ahead(chain([first], frames))) as read,
-            torch.autocast(place.type, PRECISIONS[precision], enabled=PRECISIONS[precision] is not None),
+            torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"),
         ):  # nothing else computes in this thread, so that the mode can leak nowhere
             yield from upscale_stream(runner, read, device=place, chunk_frames=plan.chunk_frames, context=CONTEXT)
 

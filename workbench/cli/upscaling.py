@@ -37,7 +37,7 @@ def upscale(args: Sequence[str]) -> int:
         network: str = "distilled",
         scale: int = 4,
         runtime: Literal["torch", "onnx"] = "torch",
-        precision: Literal["fp32", "bf16", "fp16"] = "fp32",
+        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
         memory: str = "",
         tile: int = 0,
         overlap: int = -1,
@@ -69,7 +69,8 @@ def upscale(args: Sequence[str]) -> int:
                 an .onnx file that `workbench export` wrote.
             scale: of bicubic; networks have their own.
             runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
-            precision: of the convolutions under torch; on GPUs, and on some CPUs, bf16 is faster (`workbench bench`).
+            precision: of the convolutions under torch. auto: fp32 for exact output (.webm, a folder), which may be
+                measured; for lossy output bf16 where a convolution is measured to be faster in it.
             memory: limit of the process, such as 4G: lengths of chunks and tiles are chosen by it, or the amount that
                 is needed is printed. On CUDA the device's.
             tile: side of tiles in low-resolution pixels; 0 uses whole frames unless `memory` needs less.
@@ -92,9 +93,11 @@ def upscale(args: Sequence[str]) -> int:
 
         from workbench.data.video.color import Conversion
         from workbench.data.video.transfer import TransferPlan
+        from workbench.data.video.write import coding_of, is_folder_name
         from workbench.evaluation.compare import find_method
         from workbench.inference import choose_device
         from workbench.models.tiled import enough
+        from workbench.precision import choose_precision
         from workbench.upscaling import Plan, upscale_file
 
         for name, value in (
@@ -110,6 +113,11 @@ def upscale(args: Sequence[str]) -> int:
             torch.set_num_threads(threads or os.cpu_count() or 1)
         found = find_method(network, scale=scale, runs=[runs])
         place = choose_device(device)
+        exact_output = is_folder_name(out) or coding_of(out).rgb
+        wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
+        chosen = choose_precision(wanted, place)
+        if precision == "auto" and chosen.precision != "fp32":
+            notes.print(f"precision: {chosen.reason}")
 
         def announce(transfer: TransferPlan) -> None:
             if kept := transfer.texts("kept"):
@@ -142,7 +150,7 @@ def upscale(args: Sequence[str]) -> int:
                     bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
 
                 made = upscale_file(
-                    source, out, runner, device=place, precision=precision, plan=plan, memory=limit,
+                    source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
                     planned_for=found.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
                     conversion=conversion, replace=replace, announce=announce, progress=watched,
                 )  # fmt: skip

@@ -14,6 +14,7 @@ from pathlib import Path
 from workbench.data.clip_set import Film, Pictures, find_clips
 from workbench.data.prepared import VIMEO_SIZE, Settings, Split, sha256_of
 from workbench.data.scene_cuts import Window
+from workbench.data.video.color import Conversion
 from workbench.data.video.frame_folder import (
     describe_gaps,
     find_gaps,
@@ -23,7 +24,9 @@ from workbench.data.video.frame_folder import (
     natural_order,
     read_picture,
 )
+from workbench.data.video.inspect import describe_video
 from workbench.data.video.timeline import timeline
+from workbench.data.video.transfer import plan_transfer
 from workbench.errors import ConfigError, DataError, unknown_name
 
 logger = logging.getLogger(__name__)
@@ -150,6 +153,10 @@ def find_sources(
 
 def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings) -> Found:
     path = clip.folder if isinstance(clip, Pictures) else clip.path
+    index = timeline(path)
+    if isinstance(clip, Film):
+        for one in plan_transfer(path, describe_video(path, index), None, Conversion()).treatments:
+            logger.warning("%s: %s", path, one.text)
     first = next(iter(clip.stream()))
     stems = frame_names(path) if isinstance(clip, Pictures) else []
     if stems and (transparent := first_transparent(path)):
@@ -167,7 +174,7 @@ def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings)
     if missing:
         logger.warning("%s: %s; the clip is cut there", path, missing)
     return Found(
-        name=name, path=path, clip=clip, sha256=sha256_of(path), size=(width, height), frames=len(timeline(path)),
+        name=name, path=path, clip=clip, sha256=sha256_of(path), size=(width, height), frames=len(index),
         split=split, shrink=shrink, tiles=parts, missing=missing,
         gaps=frozenset(gap.position for gap in find_gaps(frame_numbers(stems))),
     )  # fmt: skip

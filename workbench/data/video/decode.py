@@ -30,7 +30,6 @@ from workbench.data.video.container import (
 )
 from workbench.data.video.timeline import Timeline
 
-
 ERRORS_BEFORE_KEY = ("vp8", "vp9", "av1", "libdav1d")
 """Decoders that report an error for each frame before the first key frame, where others return nothing: no damage."""
 

@@ -130,8 +130,8 @@ def _check_choices(path: Path, info: VideoInfo, conversion: Conversion) -> None:
         )
     if info.alpha and conversion.background is None:
         raise VideoError(
-            f"{path}: has an alpha channel, and nothing states what is behind transparent pixels; name a color "
-            "(--background black)"
+            f"{path}: has an alpha channel, and no background is given; name a color where the command has "
+            "--background, or composite the video first"
         )
     if info.hdr and conversion.hdr == "refuse":
         raise VideoError(f"{path}: HDR ({info.hdr}); choose --hdr tonemap or keep, or convert it to SDR first")
