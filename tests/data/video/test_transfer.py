@@ -8,7 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from tests.films import encode, numbered, numbers, picture, sound_packets
 from workbench.data.video.read import Conversion, read_video
@@ -182,7 +182,36 @@ def test_alpha_of_a_webm_is_refused_with_a_command(tmp_path):
         double(tmp_path / "a.webm", tmp_path / "b.mp4", conversion=Conversion(background=(0, 0, 0)))
 
 
+def test_captions_inside_of_the_frames_are_named(tmp_path):
+    """A53 closed captions, as an SEI message that is put in front of the first slice (ATSC A/53, part 4)."""
+    source = encode(tmp_path / "in.h264.mkv", numbered(5), bf="0", **{"x264-params": "annexb=1"})
+    captions = bytes([0xB5, 0, 0x31]) + b"GA94" + bytes([3, 0x41, 0xFF, 0xFC, 0x94, 0x20, 0xFF])
+    message = bytes([6, 4, len(captions)]) + captions + b"\x80"
+    with av.open(str(source)) as file, av.open(str(tmp_path / "captions.mp4"), "w") as marked:
+        stream = file.streams.video[0]
+        copy = marked.add_stream_from_template(stream)
+        for packet in file.demux(stream):
+            if packet.size:
+                new = av.Packet(len(message).to_bytes(4, "big") + message + bytes(packet))
+                new.pts, new.dts, new.time_base, new.duration = packet.pts, packet.dts, packet.time_base, 40
+                new.is_keyframe, new.stream = packet.is_keyframe, copy
+                marked.mux(new)
+    made = double(tmp_path / "captions.mp4", tmp_path / "out.mp4")
+    assert made.frames == 5
+    assert any("closed captions" in text for text in made.transfer.texts("lost"))
+
+
 # Folders
+
+
+def test_a_color_profile_is_named(tmp_path):
+    save(tmp_path / "in", ["0.png", "1.png"])
+    frame = Image.fromarray(numbered(1)[0])
+    for name, profile in (("0.png", ImageCms.createProfile("LAB")), ("srgb", ImageCms.createProfile("sRGB"))):
+        content = ImageCms.ImageCmsProfile(profile).tobytes()
+        frame.save(tmp_path / "in" / "0.png", icc_profile=content)
+        made = double(tmp_path / "in", tmp_path / f"out{name[0]}")
+        assert any("ICC" in text for text in made.transfer.texts("lost")) == (name == "0.png")
 
 
 def save(folder, names):

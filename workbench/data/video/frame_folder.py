@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageCms, ImageOps
 
 from workbench.errors import ConfigError, VideoError
 
@@ -432,6 +432,21 @@ def first_transparent(folder: str | os.PathLike[str]) -> Path | None:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
     return None
+
+
+def color_profile(folder: str | os.PathLike[str]) -> str:
+    """Return the name of the ICC profile in the first image of a folder; empty where there is none, or it is sRGB.
+
+    Raises:
+        VideoError: as :func:`list_pictures`.
+    """
+    try:
+        with Image.open(list_pictures(folder)[0]) as image:
+            profile = image.info.get("icc_profile")
+            name = ImageCms.getProfileName(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip() if profile else ""
+    except (OSError, SyntaxError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError):
+        return ""  # left to :func:`read_picture`
+    return "" if name.lower().startswith("srgb") else name
 
 
 def _why_not(image: Image.Image) -> str:

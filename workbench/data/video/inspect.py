@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from av.error import FFmpegError
+from av.sidedata.sidedata import Type as SideData
 
 from workbench.data.video.color import display_matrix, has_alpha, is_full_range, matrix_of, transfer_of
 from workbench.data.video.container import open_container, reason, video_of
@@ -33,6 +34,16 @@ _INSPECTED = 3
 
 FIELD_ORDERS = {2: "top field first", 3: "bottom field first", 4: "top field first", 5: "bottom field first"}
 """FFmpeg's numbers of field orders that are interlaced."""
+
+
+EMBEDDED = {
+    SideData.A53_CC: "closed captions",
+    SideData.STEREO3D: "the mark of stereoscopic 3D",
+    SideData.SPHERICAL: "the mark of spherical (360 degree) video",
+    SideData.GOP_TIMECODE: "time codes",
+    SideData.S12M_TIMECODE: "time codes",
+}
+"""Data that FFmpeg attaches to decoded frames and that are lost when they are coded again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +90,7 @@ class VideoInfo:
         full_range: black is 0 and not 16.
         alpha: frames have an alpha channel.
         rotated: the stored frame is rotated or mirrored to be shown.
+        embedded: data inside of the frames that no output stores, for example ``"closed captions"``.
         tracks: streams other than the video that is read.
         chapters: how many there are.
         metadata: of the file.
@@ -104,6 +116,7 @@ class VideoInfo:
     full_range: bool = False
     alpha: bool = False
     rotated: bool = False
+    embedded: tuple[str, ...] = ()
     tracks: tuple[Track, ...] = ()
     chapters: int = 0
     metadata: tuple[tuple[str, str], ...] = ()
@@ -198,6 +211,7 @@ def _described(path: Path, container: Any, found: Timeline, pixels: int | None) 
         full_range=is_full_range(first),
         alpha=has_alpha(first.format) or webm_alpha,
         rotated=bool((turn != [[1, 0], [0, 1]]).any()),
+        embedded=tuple(name for kind, name in EMBEDDED.items() if any(kind in frame.side_data for frame in frames)),
         tracks=tracks,
         chapters=len(chapters),
         metadata=tuple(sorted(metadata.items())),

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import describe_gaps, first_transparent, frame_names
+from workbench.data.video.frame_folder import color_profile, describe_gaps, first_transparent, frame_names
 from workbench.data.video.inspect import VideoInfo
-from workbench.data.video.tracks import Track, storable_tracks
+from workbench.data.video.tracks import COPIED, Track, storable_tracks
 from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
 from workbench.errors import VideoError
 
@@ -114,6 +114,10 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
     if transparent is not None:
         treatments.append(
             Treatment(outcome="converted", text=f"transparent images are composited on the color {background}")
+        )
+    if profile := color_profile(path):
+        treatments.append(
+            Treatment(outcome="lost", text=f"the ICC profile of the images ({profile}): values are kept, it is not")
         )
     if gaps := describe_gaps(names):
         played = "the output keeps their numbers" if target and is_folder_name(target) else "the output plays on"
@@ -237,6 +241,9 @@ def _copied(info: VideoInfo, target: Path, tracks: list[Track], lost: list[Track
     title = dict(info.metadata).get("title")
     if title and not folder:
         yield Treatment(outcome="kept", text=f'title "{title}"')
+    for name in dict.fromkeys(info.embedded):
+        yield Treatment(outcome="lost", text=f"{name} inside of the frames")
     for track in lost:
         where = "a folder of frames" if folder else f"a {target.suffix} file"
-        yield Treatment(outcome="lost", text=f"{track}: {where} cannot store it")
+        why = f"{where} cannot store it" if track.kind in COPIED else "only audio, subtitles and attachments are copied"
+        yield Treatment(outcome="lost", text=f"{track}: {why}")

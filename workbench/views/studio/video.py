@@ -62,6 +62,10 @@ class Videos:
         """A clip and one of its frames."""
         info = clip.info
         notes = [one.text for one in plan_transfer(clip.path, info, None, CONVERSION).treatments]
+        notes += [] if info.constant_rate else ["variable frame rate, which results keep"]
+        if info.pixel_aspect != 1:
+            notes.append(f"pixel aspect ratio {info.pixel_aspect}: shown with square pixels here, kept in .mp4 results")
+        notes += ["results have no audio; `workbench upscale` keeps it"] if info.audio else []
         return {
             "key": clip.key, "title": clip.title, "width": info.width, "height": info.height, "frames": info.frames,
             "fps": info.fps, "seconds": info.seconds, "codec": info.codec, "notes": notes, "frame": frame,
