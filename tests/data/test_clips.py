@@ -96,3 +96,10 @@ def test_names_of_nothing(tmp_path):
 def test_the_example_in_the_messages_can_be_read():
     assert clips._parse_crop("0:96, :, 352:640", "")[2] == slice(352, 640)
     assert "[0:96, :, 352:640]" in clips.CROP_EXAMPLE
+
+
+def test_a_gap_in_a_folder_of_frames_is_named(tmp_path, caplog):
+    for number in (0, 1, 5, 6):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    assert len(load_clip(str(tmp_path))) == 4
+    assert f"{tmp_path}: missing frames 2 to 4 (3)" in caplog.text

@@ -217,7 +217,7 @@ def test_a_gap_in_the_frame_numbers_is_named(tmp_path, caplog):
     (tmp_path / "b" / "0002.png").unlink()
     assert [clip.frames for clip in open_set("folders", tmp_path)] == [4, 3]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b'}: missing frame 2; the frames around are taken for neighbors"
+        f"{tmp_path / 'b'}: missing frame 2; the frames before and after are taken for neighbors"
     ]
 
 

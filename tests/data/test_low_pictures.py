@@ -188,9 +188,16 @@ def test_bad_pictures_leave_nothing_half_written(tmp_path, footage):
         write_low(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     shutil.copy(footage / "a" / "0000.png", footage / "a" / "0000.bmp")
-    with pytest.raises(DataError, match=r"two pictures would become 0000\.png; rename one"):
+    with pytest.raises(VideoError, match=r"0000\.(bmp|png) and 0000\.(bmp|png) are both frame 0000"):
         write_low(footage / "a", tmp_path / "other", family="bi", scale=4)
     assert not (tmp_path / "other").exists()
+
+
+def test_a_transparent_image_is_refused_before_the_work(tmp_path, footage):
+    Image.new("RGBA", (34, 25)).save(footage / "deep" / "c" / "0001.png")
+    with pytest.raises(VideoError, match=r"c/0001\.png: 100.0% of it is transparent"):
+        write_low(footage, tmp_path / "low", family="bi", scale=4)
+    assert not (tmp_path / "low").exists()
 
 
 def test_a_clip_that_is_too_small(tmp_path):

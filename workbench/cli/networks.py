@@ -59,7 +59,8 @@ def networks(args: Sequence[str]) -> int:
             return 0
         stored = {row["name"]: dict(row) for row in catalog.rows}
         chosen = [name.strip() for name in only.split(",") if name.strip()]
-        rows = [stored.get(name) or _describe(name) for name in chosen] or list(stored.values())
+        rows = [row for name, row in stored.items() if not chosen or name in chosen]
+        rows += [_describe(name) for name in chosen if name not in stored]
         if not macs:
             rows = [{key: value for key, value in row.items() if key not in ("macs", "macs_alone")} for row in rows]
         conditions = _measure(rows, frames, rounds, threads, device) if time else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.samples import sample, samples
+from workbench.data.video.frame_folder import frame_names
+from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.read import Video, read_clip
 from workbench.errors import ConfigError, DataError, unknown_name
+
+logger = logging.getLogger(__name__)
 
 CROP_EXAMPLE = "'bigbuckbunny[0:96, :, 352:640]' (frames, rows, columns)"
 
@@ -88,4 +93,6 @@ def _open_whole(name: str, last: int | None) -> Video:
             raise ConfigError(f"{name}: no such file, and not a clip with a crop either; for example {CROP_EXAMPLE}")
         if Path(name).name == name and not Path(name).suffix:
             raise unknown_name("sample clip, file or folder", name, known)
+    if Path(name).is_dir() and (gaps := describe_gaps(frame_names(name))):
+        logger.warning("%s: %s; the frames before and after are taken for neighbors", name, gaps)
     return read_clip(name, last=last)

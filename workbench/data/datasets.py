@@ -18,7 +18,7 @@ from workbench.data.clip_set import VIDEOS, ClipEntry, ClipSet, Film, Held
 from workbench.data.clips import load_clip
 from workbench.data.folders import clip_folders, clips_with_gaps, find_low, list_some, look_over, with_low
 from workbench.data.reds import reds, reds4, reds_val
-from workbench.data.video.frame_folder import natural_order
+from workbench.data.video.frame_numbers import natural_order
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
 from workbench.data.vimeo import septuplets, vimeo90k
@@ -160,7 +160,7 @@ def folders(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None =
     clips = clip_folders(folder)
     found = ClipSet(name=folder.resolve().name, scale=scale, degradation=None, clips=look_over(clips, scale))
     for name, gaps in clips_with_gaps(found).items():
-        logger.warning("%s: %s; the frames around are taken for neighbors", clips[name], gaps)
+        logger.warning("%s: %s; the frames before and after are taken for neighbors", clips[name], gaps)
     return _on_disk(found, folder, low, clips)
 
 

@@ -12,14 +12,8 @@ import numpy as np
 from workbench.data.clip_set import ClipEntry, ClipSet, Pictures, header_size, odd_one_out
 from workbench.data.degrade import DEGRADATIONS, find_degradation
 from workbench.data.degraded import Note, claimed, read_note, recognise
-from workbench.data.video.frame_folder import (
-    describe_gaps,
-    describe_mismatch,
-    list_pictures,
-    match_frames,
-    natural_order,
-    picture_files,
-)
+from workbench.data.video.frame_folder import list_pictures, picture_files
+from workbench.data.video.frame_numbers import describe_gaps, describe_mismatch, match_frames, natural_order
 from workbench.errors import DataError
 
 TRUTH = ("truth", "GT", "gt", "hr", "HR")

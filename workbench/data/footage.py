@@ -15,15 +15,8 @@ from workbench.data.clip_set import Film, Pictures, find_clips
 from workbench.data.prepared import VIMEO_SIZE, Settings, Split, sha256_of
 from workbench.data.scene_cuts import Window
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import (
-    describe_gaps,
-    find_gaps,
-    first_transparent,
-    frame_names,
-    frame_numbers,
-    natural_order,
-    read_picture,
-)
+from workbench.data.video.frame_folder import first_transparent, frame_names, read_picture
+from workbench.data.video.frame_numbers import describe_gaps, find_gaps, frame_numbers, natural_order
 from workbench.data.video.inspect import describe_video
 from workbench.data.video.timeline import timeline
 from workbench.data.video.transfer import plan_transfer
@@ -160,7 +153,7 @@ def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings)
     first = next(iter(clip.stream()))
     stems = frame_names(path) if isinstance(clip, Pictures) else []
     if stems and (transparent := first_transparent(path)):
-        read_picture(transparent)
+        read_picture(transparent)  # says why it is refused, before any work
     height, width = first.shape[:2]
     shrink = int(settings.shrink) if settings.shrink != "auto" else _most(height, width, settings)
     try:

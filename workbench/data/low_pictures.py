@@ -16,7 +16,7 @@ from PIL import Image
 from workbench.data.clip_set import Film, Pictures, find_clips, header_size, odd_one_out
 from workbench.data.degrade import CHUNK_FRAMES, degrade, find_degradation
 from workbench.data.degraded import Note, Timing, note_of, read_note, write_note
-from workbench.data.video.frame_folder import picture_files
+from workbench.data.video.frame_folder import first_transparent, picture_files, read_picture
 from workbench.data.video.timeline import timeline
 from workbench.errors import BusyError, DataError
 
@@ -66,12 +66,16 @@ def write_low(
         UnknownNameError: no such family.
         ConfigError: the family has no rule for the scale, or a clip is too small for it.
         DataError: nothing to do, a target that holds something else, or one that cannot be written.
-        VideoError: a source that cannot be read; the clips before it are done.
+        VideoError: a source that cannot be read; the clips before it are done. Or two images of one frame, or a
+            transparent one: nothing is done.
         BusyError: somebody else is writing there.
     """
     source, target = Path(source), Path(target)
     find_degradation(family, scale)
     clips = find_clips(source)
+    for clip in clips.values():
+        if isinstance(clip, Pictures) and (transparent := first_transparent(clip.folder)):
+            read_picture(transparent)  # says why it is refused, before any work
     inside = Path(os.path.abspath(target))
     if inside.is_relative_to(Path(os.path.abspath(source))):
         raise DataError(f"{target}: lies in {source}, so its pictures would be taken for clips; choose a place outside")
@@ -155,11 +159,7 @@ def _names(clip: Pictures | Film) -> list[str] | None:
     """What the pictures of a clip will be called; None for a video, whose length only decoding tells."""
     if isinstance(clip, Film):
         return None
-    names = [f"{file.stem}.png" for file in clip.files()]
-    twice = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
-    if twice:
-        raise DataError(f"{clip}: two pictures would become {', '.join(sorted(twice))}; rename one")
-    return names
+    return [f"{file.stem}.png" for file in clip.files()]
 
 
 def _check_done(place: Path, clip: Pictures | Film, scale: int) -> None:

@@ -19,7 +19,8 @@ import torch
 from workbench.data.clip_set import ClipEntry, ClipSet, Pictures
 from workbench.data.datasets import open_set
 from workbench.data.degrade import degrade
-from workbench.data.video.frame_folder import describe_mismatch, list_pictures, match_frames, read_picture, size_of
+from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
+from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
 from workbench.evaluation.protocols import Protocol, find_protocol, middle
 from workbench.evaluation.scores import Report, metrics_of

@@ -7,19 +7,21 @@ from PIL import Image
 
 from tests.films import numbered, numbers
 from workbench.data.video.frame_folder import (
-    describe_gaps,
-    describe_mismatch,
-    find_gaps,
     first_transparent,
     frame_names,
-    frame_numbers,
-    match_frames,
-    missing_numbers,
-    natural_order,
     picture_files,
     read_frames,
     read_picture,
     stream_frames,
+)
+from workbench.data.video.frame_numbers import (
+    describe_gaps,
+    describe_mismatch,
+    find_gaps,
+    frame_numbers,
+    match_frames,
+    missing_numbers,
+    natural_order,
 )
 from workbench.errors import ConfigError, VideoError
 
@@ -97,6 +99,7 @@ def test_a_note_of_how_the_camera_was_held_is_followed(tmp_path):
         (["f1_t0.033", "f2_t0.067", "f3_t0.100", "f4_t1.133"], [1, 2, 3, 4]),
         (["a01_1", "a01_2", "a02_1", "a02_2"], [1, 2, 1, 2]),
         (["7"], [7]),
+        (["4k_0009_x4"], [9]),
         (["0001", "0002_fixed", "0003"], [1, None, 3]),
         (["first", "last"], [None, None]),
         (["3fa9", "b21c", "77"], [None] * 3),

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import color_profile, describe_gaps, first_transparent, frame_names
+from workbench.data.video.frame_folder import color_profile, first_transparent, frame_names
+from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.inspect import VideoInfo
 from workbench.data.video.tracks import COPIED, Track, storable_tracks
 from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
