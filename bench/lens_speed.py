@@ -10,7 +10,6 @@ lens's cache. Memory: of the process that renders the page (Linux), before and a
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import statistics
 import sys
@@ -18,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import psutil
 from playwright.sync_api import CDPSession, sync_playwright
 
 from workbench.scenes import Method, write_scene
@@ -49,8 +49,7 @@ def renderer_mib(browser_session: CDPSession) -> float:
     sizes = [0]
     for process in found:
         if process["type"] == "renderer":
-            pages = int(Path(f"/proc/{process['id']}/statm").read_text().split()[1])
-            sizes.append(pages * os.sysconf("SC_PAGE_SIZE"))
+            sizes.append(psutil.Process(process["id"]).memory_info().rss)
     return max(sizes) / 2**20
 
 

@@ -13,6 +13,7 @@ batch are the defaults of a run.
 from __future__ import annotations
 
 import argparse
+import shutil
 import statistics
 import tempfile
 import time
@@ -56,8 +57,9 @@ def lay_out(root: Path, frames: int) -> None:
         settings = Settings(form=form, shrink="1", crop="448x256", validation_share=0)
         prepare([root / "footage"], root / form, settings)
     (root / "vimeo").mkdir()
-    for part in ("sequences", "sep_trainlist.txt", "sep_testlist.txt"):
-        (root / "vimeo" / part).symlink_to(root / "folders" / part)
+    shutil.copytree(root / "folders" / "sequences", root / "vimeo" / "sequences")
+    for part in ("sep_trainlist.txt", "sep_testlist.txt"):
+        shutil.copy(root / "folders" / part, root / "vimeo" / part)
     assert not (root / "vimeo" / MANIFEST).exists()
 
 

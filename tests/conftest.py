@@ -24,6 +24,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group("browser" if folder == "browser" else str(item.path)))
+        if os.name == "nt" and item.get_closest_marker("posix"):
+            item.add_marker(pytest.mark.skip(reason="Windows has no fork, no such signals and no sh"))
 
 
 @pytest.fixture(scope="session")

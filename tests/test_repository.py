@@ -117,6 +117,7 @@ def set_up(checkout: Path, **environment: str) -> subprocess.CompletedProcess[st
     return subprocess.run(["sh", "setup.sh"], cwd=checkout, env=environment, capture_output=True, text=True, timeout=60)
 
 
+@pytest.mark.posix
 def test_setup_without_a_python_says_so(checkout):
     write_command(checkout / "commands" / "python-of-the-test", "exit 1  # too old")
     done = set_up(checkout)
@@ -124,6 +125,7 @@ def test_setup_without_a_python_says_so(checkout):
     assert "no Python 3.11 or newer among: python-of-the-test" in done.stderr
 
 
+@pytest.mark.posix
 def test_setup_without_venv_says_what_to_install(checkout):
     refuses_venv = 'case "$*" in *venv*) echo "ensurepip is not available" >&2; exit 1;; *) echo Python 3.12.0;; esac'
     write_command(checkout / "commands" / "python-of-the-test", refuses_venv)
@@ -132,6 +134,7 @@ def test_setup_without_venv_says_what_to_install(checkout):
     assert "apt install python3-venv" in done.stderr
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(("floor", "kept"), [("1.0", True), ("999.0", False)])
 def test_setup_keeps_a_suitable_torch_and_replaces_an_old_one(checkout, floor, kept):
     pyproject = checkout / "pyproject.toml"

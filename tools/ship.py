@@ -85,7 +85,9 @@ def main(
         average = run.weights("average")
         network = load(average if average.is_file() else run.weights())
         save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
-        (HOME / f"{name}.md").write_text(_card(name, what.format(teacher=names[0]), hours, run, network))
+        (HOME / f"{name}.md").write_text(
+            _card(name, what.format(teacher=names[0]), hours, run, network), encoding="utf-8"
+        )
     if distilled is None:
         return
     run = Run(distilled)
@@ -143,7 +145,9 @@ def _footage(data: Data) -> str:
     for clip in data.clips:
         manifest = Path(clip) / MANIFEST
         if manifest.is_file():
-            names = [s["name"] for s in json.loads(manifest.read_text())["sources"] if s["split"] == "train"]
+            names = [
+                s["name"] for s in json.loads(manifest.read_text(encoding="utf-8"))["sources"] if s["split"] == "train"
+            ]
             told.append(f"{', '.join(names)} (sources, licences and checksums: `docs/data.md`)")
         else:
             held = find_sample(clip.partition("[")[0])

@@ -1,10 +1,18 @@
-"""What this process takes of the machine."""
+"""Processes: the memory of this one, and those that it starts, on every system."""
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from contextlib import suppress
+from typing import Any, TypedDict
 
 import psutil
+
+KILLED = (-9, 0xC0000017)
+"""Exit status of a process that the system ended for want of memory: by SIGKILL, or with Windows' STATUS_NO_MEMORY."""
+
+SECONDS_TO_DIE = 5.0
 
 
 def peak_bytes() -> int:
@@ -26,3 +34,59 @@ def peak_bytes() -> int:
 
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
+
+
+def was_killed(status: int | None) -> bool:
+    """Whether an exit status is that of a process which the system ended, most likely for want of memory.
+
+    Example:
+        >>> was_killed(-9), was_killed(1), was_killed(None)
+        (True, False, False)
+    """
+    return status in KILLED
+
+
+class Detached(TypedDict):
+    """Options of ``subprocess.Popen``; each is ignored where it does not apply."""
+
+    creationflags: int
+    start_new_session: bool
+
+
+def detached() -> Detached:
+    """Return the options of ``subprocess.Popen`` with which Ctrl-C in this terminal does not reach the new process."""
+    if sys.platform == "win32":
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP, "start_new_session": False}
+    return {"creationflags": 0, "start_new_session": True}
+
+
+def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
+    """End a process and all that it started.
+
+    Args:
+        process: that this one started.
+        patience: seconds in which it may end politely (not on Windows, which knows no such request); then it is killed.
+    """
+    if process.poll() is not None:
+        return
+    tree = _tree(process.pid)
+    if patience:
+        for one in tree:
+            with suppress(psutil.Error):
+                one.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(patience)
+    for one in {*tree, *_tree(process.pid)}:
+        with suppress(psutil.Error):  # it is gone, or its number belongs to another process by now
+            one.kill()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(SECONDS_TO_DIE)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """A process and its descendants; empty where it is gone."""
+    try:
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []

@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 
 from workbench.config import RunConfig
 from workbench.errors import BusyError, FolderError
+from workbench.process import detached
 from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, write_atomic
 
 FORMAT = 1
@@ -389,8 +390,8 @@ def start_worker(run: Run, *, queue: bool = False) -> int:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
             env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+            **detached(),
         )
     return worker.pid
 

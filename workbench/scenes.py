@@ -18,6 +18,8 @@ import math
 import os
 import re
 import shutil
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +35,8 @@ from PIL import Image
 from workbench.errors import FolderError, ShapeError
 
 FORMAT = 1
+WAITS_FOR_READERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
+"""Seconds between the tries to replace a file that is being read."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 """What a run, scene, method or overlay may be called: it becomes a folder name and part of an address."""
 
@@ -55,9 +59,20 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        _replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _replace(partial: Path, path: Path) -> None:
+    """Move a file onto another; on Windows that fails for the moment in which somebody reads the other one."""
+    waits = WAITS_FOR_READERS if sys.platform == "win32" else ()
+    for seconds in waits:
+        try:
+            return os.replace(partial, path)
+        except PermissionError:
+            time.sleep(seconds)
+    os.replace(partial, path)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -233,6 +233,7 @@ class _At:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 @pytest.mark.parametrize("form", FORMS)
 def test_killed_at_any_moment_and_started_again_it_ends_equal(whole, shots, tmp_path, form):

@@ -1,5 +1,6 @@
 """What a training will take, before it begins."""
 
+import signal
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,7 @@ def test_what_the_training_would_say_is_said(small):
 
 @pytest.mark.parametrize("status", [module.NO_MEMORY, -9])
 def test_no_memory_in_the_measuring_process(small, monkeypatch, status):
+    monkeypatch.delattr(signal, "SIGKILL", raising=False)  # as on Windows
     done = module.subprocess.CompletedProcess([], status, "", "")
     monkeypatch.setattr(module.subprocess, "run", lambda *_args, **_settings: done)
     with pytest.raises(OutOfMemory, match="batch 1 in 1 piece"):

@@ -369,6 +369,7 @@ def test_a_run_stops_by_itself_when_its_time_is_over(small, tmp_path):
     assert run.status().resumable
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_polite_signal_finishes_the_step(run, number):
     before = signal.getsignal(number)
@@ -378,6 +379,7 @@ def test_a_polite_signal_finishes_the_step(run, number):
     assert signal.getsignal(number) is before, "handlers are put back"
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_after_the_last_step_is_heard_by_who_does_several_runs(run, small, number):
     before = signal.getsignal(number)
@@ -389,6 +391,7 @@ def test_a_signal_after_the_last_step_is_heard_by_who_does_several_runs(run, sma
         assert not wants_out(), "it is not heard again"
 
 
+@pytest.mark.posix
 def test_a_signal_is_heard_after_an_inner_watch_has_ended():
     with polite_signals() as wants_out:
         with polite_signals() as inner:
@@ -539,6 +542,7 @@ def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
     assert run.status().resumable
 
 
+@pytest.mark.posix
 def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tmp_path, monkeypatch, whole):
     run = prepare_run(tmp_path / "lost", replace(small, data=replace(small.data, workers=1)))
     real = CropSampler.at
@@ -723,6 +727,7 @@ def long_run(small, tmp_path):
         wait_for_the_end(pid)
 
 
+@pytest.mark.posix
 def test_kill_9_then_resume_equals_uninterrupted(long_run, small, tmp_path):
     """A worker in a process of its own is killed without warning; the run is gone on with here."""
     run, pids = long_run
@@ -782,6 +787,7 @@ for argument in sys.argv[1:]:
 """Runs workers that are killed at the n-th time they flush, rename or remove anything; 0: never."""
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_killed_in_the_middle_of_writing(small, tmp_path):
     """kill -9 before a flush, a rename, a removal: whatever was being written, a resume equals no interruption."""
@@ -817,6 +823,7 @@ def test_the_command_that_is_a_worker(whole, tmp_path, monkeypatch, caplog):
     assert not (tmp_path / "nothing").exists()
 
 
+@pytest.mark.posix
 def test_a_queued_run_waits_for_the_one_at_work_and_can_be_stopped_before(small, tmp_path):
     """Two workers of one folder: the second says whom it waits for, and begins when the first is done."""
     busy, after, never = (prepare_run(tmp_path / name, small) for name in ("busy", "after", "never"))
@@ -859,6 +866,7 @@ for moment in sys.argv[2:]:
 """Runs a worker that is killed so many calls of a function after a step; again and again, each going on from there."""
 
 
+@pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_ten_kills_at_random_moments(small, tmp_path):
     """The log stays contiguous, and weights and losses are those of a run that nobody killed.

@@ -472,7 +472,10 @@ class TestRoom:
         finally:
             app.close()
 
-    def test_a_killed_studio_is_swept_and_a_living_one_is_not(self, tmp_path):
+    @pytest.mark.parametrize("system", ["unix", "windows"])
+    def test_a_killed_studio_is_swept_and_a_living_one_is_not(self, tmp_path, monkeypatch, system):
+        if system == "windows":
+            monkeypatch.delattr(os, "getuid", raising=False)
         living, dead, link = Desk(ROOM, tmp_path), tmp_path / f"{PREFIX}dead", tmp_path / f"{PREFIX}link"
         dead.mkdir()
         (dead / "alive").touch()

@@ -1,12 +1,15 @@
 """The Train page: the form made from the config, the line of jobs, and starting runs; workers are stood in for."""
 
 import json
+import os
+import signal
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from dataclasses import fields
-from pathlib import Path
 
+import psutil
 import pytest
 
 from workbench import runs as run_folders
@@ -255,16 +258,19 @@ class TestJobs:
         jobs.wait(job)
         assert (job.state, job.said) == ("failed", "no such clip")
 
+    @pytest.mark.posix
     @pytest.mark.parametrize(
         ("end", "says"),
         [("sys.exit(3)", "without a word"), ("import os; os.kill(os.getpid(), 9)", "want of memory")],
     )
-    def test_a_death_is_noticed(self, jobs, end, says):
+    def test_a_death_is_noticed(self, jobs, end, says, monkeypatch):
+        monkeypatch.delattr(signal, "SIGKILL", raising=False)
         job = jobs.ask("x", "x", script(end), {})
         jobs.wait(job)
         assert job.state == "failed"
         assert says in job.said
 
+    @pytest.mark.posix
     def test_a_command_that_is_not_there(self, jobs):
         job = jobs.ask("x", "x", ["/nonexistent/thing"], {})
         deadline = time.monotonic() + 5
@@ -273,11 +279,12 @@ class TestJobs:
         assert "could not be begun" in job.said
         assert jobs.wait(jobs.ask("x", "y", script("tell(done={})"), {})).state == "done"
 
-    def test_cancel_ends_it_and_its_children(self, jobs, tmp_path):
+    def test_cancel_ends_it_and_its_children(self, jobs, tmp_path, monkeypatch):
+        monkeypatch.delattr(os, "killpg", raising=False)  # as on Windows
         pids = tmp_path / "pid"
         text = """
             import subprocess
-            child = subprocess.Popen(['sleep', '60'])
+            child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'])
             open(order['pids'], 'w').write(str(child.pid)); tell(say='begun'); time.sleep(60)
         """
         job = jobs.ask("x", "x", script(text), {"pids": str(pids)})
@@ -287,8 +294,8 @@ class TestJobs:
         jobs.cancel(job.key)
         assert job.state == "cancelled"
         assert jobs.wait(waiting).state == "done"
-        status = Path(f"/proc/{pids.read_text()}/stat")
-        assert not status.exists() or status.read_text().split()[2] == "Z"
+        with suppress(psutil.NoSuchProcess):
+            assert psutil.Process(int(pids.read_text())).status() == psutil.STATUS_ZOMBIE
 
     def test_cancel_in_line(self, jobs):
         slow = jobs.ask("x", "slow", script("time.sleep(60)"), {})

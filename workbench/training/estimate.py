@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import signal
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import torch
 
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory
+from workbench.process import was_killed
 from workbench.training.engine import Engine
 from workbench.training.loop import Batch
 from workbench.training.machine import set_up_process
@@ -82,7 +82,7 @@ def estimate(config: RunConfig) -> Estimate:
     told = subprocess.run(command, input=json.dumps(config.to_dict()), capture_output=True, text=True, check=False)
     if told.returncode == 0:
         return Estimate(**json.loads(told.stdout.splitlines()[-1]))
-    if told.returncode in (NO_MEMORY, -signal.SIGKILL):  # the second: the system's own killer
+    if told.returncode == NO_MEMORY or was_killed(told.returncode):
         raise OutOfMemory(out_of_memory(config))
     last = (told.stderr.strip().splitlines() or ["it said nothing"])[-1]
     raise ConfigError(f"the training fails before its first step: {last}")

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,9 +72,10 @@ def provenance(config: RunConfig) -> dict[str, Any]:
 def _commit() -> str | None:
     """The commit of the source tree, if this is one."""
     here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    git = shutil.which("git")
+    if git is None or not (here / ".git").exists():
         return None
-    said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    said = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     return said.stdout.strip() or None
 
 

@@ -382,7 +382,7 @@ def sweep(place: Path) -> None:
     """Remove folders that studios left behind which were killed."""
     for folder in place.glob(f"{PREFIX}*"):
         about = folder.lstat()
-        if folder.is_symlink() or not folder.is_dir() or about.st_uid != os.getuid() or not (folder / "alive").exists():
+        if folder.is_symlink() or not folder.is_dir() or not _is_mine(about) or not (folder / "alive").exists():
             continue
         lock = FileLock(folder / "alive")
         try:
@@ -391,6 +391,11 @@ def sweep(place: Path) -> None:
             continue
         lock.release()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_mine(about: os.stat_result) -> bool:
+    """Whether a file is this user's; Windows has no such numbers, and a folder for temporary files for every user."""
+    return not hasattr(os, "getuid") or about.st_uid == os.getuid()
 
 
 def clean_title(name: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import signal
 import subprocess
 import threading
 import time
@@ -23,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from workbench.errors import BusyError, FolderError
+from workbench.process import detached, end_tree, was_killed
 
 State = Literal["waiting", "working", "done", "failed", "cancelled"]
 
@@ -246,27 +246,18 @@ def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
         env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"},
+        **detached(),
     )
 
 
 def _end(process: subprocess.Popen[bytes], patience: float = 3.0) -> None:
-    """End a process and what it started; politely first, if there is time."""
-    if process.poll() is not None:
-        return
-    with suppress(ProcessLookupError, PermissionError):
-        if patience:
-            os.killpg(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait(5)
+    """End the process of a job and what it started; politely first, if there is time."""
+    end_tree(process, patience)
 
 
 def _last_words(process: subprocess.Popen[bytes]) -> str:
     status = process.poll()
-    if status == -signal.SIGKILL:
+    if was_killed(status):
         return "the system ended it, most likely for want of memory; choose a smaller part or fewer networks"
     return f"it ended without a word (status {status}); try again, or run the command in a terminal"
