@@ -75,7 +75,7 @@ def test_a_status_tells_who_was_killed(without_unix):
     assert [was_killed(status) for status in (-9, 0xC0000017, 0, 1, -15, None)] == [True, True, *[False] * 4]
 
 
-def test_on_windows_a_new_process_hears_no_interrupt_of_the_terminal(monkeypatch):
+def test_on_windows_an_interrupt_of_the_terminal_does_not_reach_a_new_process(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
     assert detached() == {"creationflags": 0x200, "start_new_session": False}

@@ -1,7 +1,7 @@
 """The precision of the convolutions: chosen for the device, measured where no rule is known.
 
 bf16 halves the memory traffic, and a device with bf16 instructions computes it at least as fast as fp32. A CPU without
-them emulates it: 7 to 40 times slower. Nothing that torch reports tells the two apart, so a small convolution is timed
+them emulates it: 7 to 40 times slower. Torch does not report which of the two a CPU is, so a small convolution is timed
 in both, once a process and device; that takes some milliseconds. On CUDA and MPS what torch reports decides.
 """
 
@@ -32,13 +32,13 @@ FASTER = 0.8
 """bf16 is chosen on a CPU where the convolution takes at most this share of its time in fp32."""
 
 SLOWER = 1.2
-"""A precision that was asked for is warned of where it takes more than so many times as long as fp32."""
+"""A precision that was asked for causes a warning where it takes more than this many times as long as fp32."""
 
 CHANNELS, SIDE, ROUNDS = 64, 32, 5
-"""The convolution that is timed: 3x3, of so many channels, on a square of such a side; the fastest round counts."""
+"""Size of the 3x3 convolution that is timed, and the number of rounds, of which the fastest counts."""
 
 HOPELESS = 4.0
-"""Where the first round of a precision takes so many times as long as fp32, no other follows."""
+"""Where the first round of a precision takes this many times as long as fp32, no other follows."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class PrecisionChoice:
         precision: of the convolutions.
         wanted: what was asked for: a precision, or auto.
         relative_time: of a convolution in that precision (of bf16 for auto); fp32 is 1. None where nothing was timed.
-        reason: in words.
+        reason: a line for people.
     """
 
     precision: ComputePrecision

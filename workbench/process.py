@@ -37,7 +37,7 @@ def peak_bytes() -> int:
 
 
 def was_killed(status: int | None) -> bool:
-    """Whether an exit status is that of a process which the system ended, most likely for want of memory.
+    """Return whether an exit status is that of a process which the system ended, most likely for want of memory.
 
     Example:
         >>> was_killed(-9), was_killed(1), was_killed(None)
@@ -65,7 +65,7 @@ def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
 
     Args:
         process: that this one started.
-        patience: seconds in which it may end politely (not on Windows, which knows no such request); then it is killed.
+        patience: seconds in which it may end politely (Windows has no such request); then it is killed.
     """
     if process.poll() is not None:
         return
@@ -84,7 +84,7 @@ def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    """A process and its descendants; empty where it is gone."""
+    """Return a process and its descendants; nothing where it is gone."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]

@@ -65,7 +65,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """Move a file onto another; on Windows that fails for the moment in which somebody reads the other one."""
+    """Move a file onto another; on Windows that fails for the moment in which another process reads the other."""
     waits = WAITS_FOR_READERS if sys.platform == "win32" else ()
     for seconds in waits:
         try:

@@ -31,7 +31,7 @@ HEAD_BYTES = 1024
 
 
 def check_weight_file(path: Path) -> None:
-    """Refuse a file that cannot be weights, by its first bytes and its length, and say what it is.
+    """Refuse a file that cannot be weights, by its first bytes and its length, and name what it is.
 
     A file that passes may still be damaged, or belong to another network.
 
@@ -55,7 +55,7 @@ def _identify(path: Path, head: bytes) -> str | None:
     if not any(head):
         return f"a file that begins with {len(head)} zero bytes: an unfinished download; {DOWNLOAD}"
     if text.startswith(b"version https://git-lfs.github.com/spec/"):
-        return "a Git LFS pointer, which stands for the file; run `git lfs pull` where it came from, or " + DOWNLOAD
+        return "a Git LFS pointer instead of the file; run `git lfs pull` where it came from, or " + DOWNLOAD
     if text[:1] == b"<" and _is_text(head):
         return f"a web page (HTML or XML), often an error or a login page of the site; {DOWNLOAD} in a browser"
     for magic, name in ARCHIVES.items():
@@ -82,7 +82,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def _identify_zip(path: Path) -> str | None:
-    """``torch.save`` writes zip files whose pickle is called ``data.pkl``."""
+    """Return what a zip file is; None for one by ``torch.save``, whose pickle is called ``data.pkl``."""
     if not zipfile.is_zipfile(path):
         return f"a cut-off zip file of {path.stat().st_size:,} bytes: its end is missing; {DOWNLOAD}"
     try:
@@ -100,7 +100,7 @@ def _is_safetensors(head: bytes) -> bool:
 
 
 def _measure_safetensors(path: Path, head: bytes) -> str | None:
-    """Eight bytes for the length of the header, the header in JSON, the tensors."""
+    """Compare a file with its header: eight bytes for the length of the header, the header in JSON, the tensors."""
     there, header_bytes = path.stat().st_size, int.from_bytes(head[:8], "little")
     wanted = 8 + header_bytes
     if wanted <= there:

@@ -580,6 +580,17 @@ def test_precision_auto_is_decided_once_and_recorded(small, tmp_path, monkeypatc
     assert run.config().precision == chosen
 
 
+def test_an_error_of_a_loader_process_comes_without_its_traceback(small, tmp_path, monkeypatch):
+    def damaged(sampler, step, *args):
+        raise DataError("set/high/a.npy: was changed")
+
+    run = prepare_run(tmp_path / "damaged", replace(small, data=replace(small.data, workers=1)))
+    monkeypatch.setattr(CropSampler, "at", damaged)
+    with pytest.raises(DataError, match=r"^set/high/a\.npy: was changed$"):
+        work(run)
+    assert run.status().reason == "DataError: set/high/a.npy: was changed"
+
+
 def test_a_learning_rate_that_is_too_high_is_named_at_the_validation_clip_too(small, tmp_path):
     """The snapshot after the first update sees it before the second loss does."""
     hasty = replace(small.optimiser, learning_rate=1e30, clip_gradient=0.0)

@@ -60,7 +60,7 @@ def train(args: Sequence[str]) -> int:
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused, but for --data.workers, and --data.clips and --data.probe where data was moved or renamed.
+                are refused, but for --data.workers, and for --data.clips and --data.probe where data was moved.
             other_data: with --resume: go on although the training data or the validation clip has other content than
                 at the beginning; the run records both.
             detach: start it in the background and return.

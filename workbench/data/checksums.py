@@ -11,7 +11,7 @@ Vimeo-90K layout       the images of the septuplets in the list of one split
 
 The SHA-256 covers the number of files, their sizes and their content. Above :data:`WHOLE_BYTES` the content is sampled:
 :data:`BLOCKS` blocks of :data:`BLOCK_BYTES`, evenly spaced over all bytes, the first and the last included; above
-:data:`MANY_FILES` so many files, evenly spaced, stand for all. A change of a large file that keeps its size and falls
+:data:`MANY_FILES` files, as many evenly spaced ones are read. A change of a large file that keeps its size and falls
 between the samples is not noticed. Names, folders and modification times do not count: data may be moved and renamed.
 """
 
@@ -67,7 +67,7 @@ class DataChecksum:
     sha256: str
 
     def same_as(self, other: DataChecksum) -> bool:
-        """Whether the content is the same, wherever it is."""
+        """Return whether the content is the same, wherever it is."""
         return {**asdict(self), "clip": ""} == {**asdict(other), "clip": ""}
 
     def __str__(self) -> str:
@@ -147,7 +147,7 @@ def _digest(files: Sequence[Path], head: str) -> tuple[int, bool, str]:
 
 
 def _spread(items: Sequence[_T], most: int) -> list[_T]:
-    """At most so many of the items, evenly spaced, the first and the last among them."""
+    """Return at most ``most`` of the items, evenly spaced, the first and the last among them."""
     if len(items) <= most:
         return list(items)
     return [items[number * (len(items) - 1) // (most - 1)] for number in range(most)]

@@ -73,7 +73,7 @@ def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Read tensors and their metadata.
 
     Raises:
-        WeightsError: not a safetensors file, or cut short; the error says what it is.
+        WeightsError: not a safetensors file, or cut short; the error names what it is.
     """
     check_weight_file(path)
     if path.suffix in PICKLES:

@@ -98,5 +98,5 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
 
 
 def as_record(checksums: Checksums) -> dict[str, Any]:
-    """The entry of ``run.json``."""
+    """Return the entry of ``run.json``."""
     return {"data": {name: dict(vars(checksum)) for name, checksum in checksums.items()}}

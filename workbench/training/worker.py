@@ -168,6 +168,10 @@ def _explain(error: Exception, run: Run) -> Exception:
             "most often the machine, its container or /dev/shm had no memory left. Saved steps are kept: go on with "
             f"`workbench train --resume {run.name}`, and with fewer processes: --data.workers {workers // 2}"
         )
+    if isinstance(error, WorkbenchError) and str(error).startswith(
+        "Caught "
+    ):  # torch adds the traceback of its process
+        return type(error)(str(error).strip().splitlines()[-1].partition(": ")[2])
     return error
 
 

@@ -394,7 +394,7 @@ def sweep(place: Path) -> None:
 
 
 def _is_mine(about: os.stat_result) -> bool:
-    """Whether a file is this user's; Windows has no such numbers, and a folder for temporary files for every user."""
+    """Return whether a file is this user's; on Windows every user has a folder for temporary files."""
     return not hasattr(os, "getuid") or about.st_uid == os.getuid()
 
 
