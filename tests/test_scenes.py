@@ -3,12 +3,14 @@
 import errno
 import json
 import os
+from fractions import Fraction
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from workbench import scenes
+from workbench.data.video.read import read_video
 from workbench.errors import FolderError, ShapeError
 from workbench.scenes import (
     Method,
@@ -21,6 +23,7 @@ from workbench.scenes import (
     write_atomic,
     write_scene,
 )
+from workbench.views.serving import write_film
 
 DICE = np.random.default_rng(0)
 FRAMES = DICE.integers(0, 256, (3, 10, 14, 3), np.uint8)
@@ -332,3 +335,28 @@ def test_scenes_of_different_clips_are_not_merged(scene, tmp_path):
 
 def test_no_folder_no_scenes(tmp_path):
     assert list_scenes(tmp_path / "nowhere") == []
+
+
+def test_frames_keep_their_own_times(tmp_path):
+    times = (0.0, 0.04, 0.5, 0.9)
+    frames = np.zeros((3, 4, 6, 3), np.uint8)
+    with write_scene(tmp_path / "a") as writer:
+        writer.add_method(Method(key="high", label="High"), frames)
+        writer.finish(name="a", title="a", fps=3.3, protocol={}, provenance={}, times_seconds=times,
+                      pixel_aspect=Fraction(32, 27))  # fmt: skip
+    scene = read_scene(tmp_path / "a")
+    assert (scene.times_seconds, scene.pixel_aspect) == (times, Fraction(32, 27))
+    assert scene.timing(1) == pytest.approx((0.04, 0.46))
+    write_film(scene, ["high"], tmp_path / "clip.webm")
+    video = read_video(tmp_path / "clip.webm")
+    assert video.times_seconds == pytest.approx(times[:3], abs=0.001)
+    assert video.end_seconds == pytest.approx(0.9, abs=0.001)
+
+
+@pytest.mark.parametrize("times", [[0.0, 1.0], [0.0, 0.5, 0.4, 1.0], [-1.0, 0.0, 1.0, 2.0], ["a", 1, 2, 3]])
+def test_times_that_are_none_are_refused(tmp_path, times):
+    with write_scene(tmp_path / "a") as writer:
+        writer.add_method(Method(key="high", label="High"), np.zeros((3, 4, 6, 3), np.uint8))
+        writer.finish(name="a", title="a", fps=25, protocol={}, provenance={}, times_seconds=times)
+    with pytest.raises(FolderError, match="not a readable scene"):
+        read_scene(tmp_path / "a")

@@ -1,5 +1,7 @@
 """The lens as a person uses it, and its pixels against the pictures that were scored."""
 
+import json
+import shutil
 import time
 
 import numpy as np
@@ -696,3 +698,17 @@ class TestFailures:
             page.close()  # a page that loses its server says so
         finally:
             app.close()
+
+
+def test_a_variable_frame_rate_plays_at_its_own_times(specimens, home, watched):
+    """The second of four frames is held for ten seconds: playing comes to it at once and stays there."""
+    folder = specimens.make_scene(home / "scenes" / "uneven", frames=4, title="Uneven")
+    record = json.loads((folder / "scene.json").read_text())
+    (folder / "scene.json").write_text(json.dumps(record | {"times_seconds": [0, 0.05, 10.05, 10.1, 10.2]}))
+    page = watched.open("?scene=uneven")
+    page.wait_for_selector(LENS)
+    part(page, "play").click()
+    page.wait_for_function(f"document.querySelector('{LENS}').textContent.includes('frame 2 / 4 · 0.05 s')")
+    page.wait_for_timeout(700)  # at the average rate the last frame would be shown by now
+    assert "frame 2 / 4 · 0.05 s" in page.locator(LENS).text_content()
+    shutil.rmtree(folder)

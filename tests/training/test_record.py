@@ -56,7 +56,7 @@ def test_a_teacher_of_other_width_is_read_without_the_adapter_and_the_student_wi
     student, memory = build("vespcn"), TemporalMemory(64, 16, hidden_channels=2)
     pair = make_pair(load_clip(small.data.probe).frames, scale=4)
     parts = {"teacher": teacher, "plain": build("vespcn"), "student": student, "memory": memory, "tap": "hr"}
-    write_probe(writer, pair, 25.0, provenance={}, **parts)
+    write_probe(writer, pair, load_clip(small.data.probe), provenance={}, **parts)
     with np.load(writer.folder / "probe" / "arrays.npz") as arrays:
         wanted = look(teacher, pair.low, memory=memory, is_student=False).cells
         assert np.allclose(arrays["memory.teacher"], wanted, atol=1e-3)
@@ -68,7 +68,7 @@ def test_a_plain_network_of_other_width_is_shown_without_cells(writer, small):
     student, plain = build("vespcn"), EDVR(channels=8, groups=1, front_blocks=1, back_blocks=1, tail_channels=16)
     pair = make_pair(load_clip(small.data.probe).frames, scale=4)
     parts = {"teacher": None, "plain": plain, "student": student, "memory": TemporalMemory(64, 64), "tap": "hr"}
-    write_probe(writer, pair, 25.0, provenance={}, **parts)
+    write_probe(writer, pair, load_clip(small.data.probe), provenance={}, **parts)
     shown = {overlay.kind for overlay in read_scene(writer.folder / "probe").overlays if overlay.method == "plain"}
     assert shown == {"attention_sum_squares", "attention_sum_abs", "attention_max_squares"}
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.data.crops import Pair
+from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
 from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, save_memory
@@ -52,7 +53,7 @@ def log_row(step: Step) -> dict[str, Any]:
 def write_probe(
     writer: RunWriter,
     pair: Pair,
-    fps: float,
+    video: Video,
     *,
     teacher: VideoSR | None,
     plain: VideoSR | None,
@@ -101,7 +102,13 @@ def write_probe(
             scene.add_array(f"scale.{mapping}", np.array(top))
         protocol = {"degradation": writer.config.data.degradation, "scale": student.scale, "channel": "Y", "crop": 0}
         scene.finish(
-            name=f"{writer.folder.name}-probe", title="Probe clip", fps=fps, protocol=protocol, provenance=provenance
+            name=f"{writer.folder.name}-probe",
+            title="Validation clip",
+            fps=video.fps,
+            times_seconds=video.boundaries_seconds,
+            pixel_aspect=video.pixel_aspect,
+            protocol=protocol,
+            provenance=provenance,
         )
 
 
@@ -109,7 +116,6 @@ def write_snapshot(
     writer: RunWriter,
     step: int,
     pair: Pair,
-    fps: float,
     *,
     student: VideoSR,
     memory: TemporalMemory | None,
@@ -132,7 +138,9 @@ def write_snapshot(
         scene.finish(
             name=f"{writer.folder.name}-{step}",
             title=f"Step {step}",
-            fps=fps,
+            fps=probe.fps,
+            times_seconds=probe.times_seconds,
+            pixel_aspect=probe.pixel_aspect,
             protocol=probe.protocol,
             provenance={"step": step},
         )

@@ -221,7 +221,7 @@ class _Recorder:
         config = trainer.config
         probe = load_clip(config.data.probe)
         self.probe: Pair = make_pair(probe.frames, scale=config.data.scale, degradation=config.data.degradation)
-        self.fps = probe.fps
+        self.video = probe
         self.seconds_per_step: float | None = None
         self.board = open_board(writer.folder) if config.tensorboard else None
 
@@ -233,7 +233,7 @@ class _Recorder:
         write_probe(
             self.writer,
             self.probe,
-            self.fps,
+            self.video,
             teacher=trainer.teacher,
             plain=trainer.plain,
             student=trainer.student,
@@ -270,7 +270,6 @@ class _Recorder:
                 self.writer,
                 step,
                 self.probe,
-                self.fps,
                 student=trainer.student if trainer.average is None else averaged(trainer.average),
                 memory=trainer.objective.memory,
                 tap=trainer.config.distillation.tap,
