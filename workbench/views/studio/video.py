@@ -64,7 +64,8 @@ class Videos:
         notes = [one.text for one in plan_transfer(clip.path, info, None, CONVERSION).treatments]
         notes += [] if info.constant_rate else ["variable frame rate, which results keep"]
         if info.pixel_aspect != 1:
-            notes.append(f"pixel aspect ratio {info.pixel_aspect}: shown with square pixels here, kept in .mp4 results")
+            ratio = f"{info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
+            notes.append(f"pixel aspect ratio {ratio}: shown with square pixels here, kept in .mp4 results")
         notes += ["results have no audio; `workbench upscale` keeps it"] if info.audio else []
         return {
             "key": clip.key, "title": clip.title, "width": info.width, "height": info.height, "frames": info.frames,
