@@ -81,8 +81,14 @@ def choose_precision(
     times = relative_time(wanted, kind, training)
     told = f"{wanted}, as asked for: a convolution takes {times:.2g} times as long as in fp32 on this {kind}"
     if times > SLOWER:
-        logger.warning("precision: %s; fp32 is faster, and auto chooses it", told)
+        _warn(told)
     return PrecisionChoice(wanted, wanted, times, told)
+
+
+@cache
+def _warn(told: str) -> None:
+    """Log a warning once a process."""
+    logger.warning("precision: %s; fp32 is faster, and auto chooses it", told)
 
 
 def _choose(kind: str, training: bool) -> PrecisionChoice:

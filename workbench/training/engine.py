@@ -45,8 +45,7 @@ class Engine:
         self, *, device: str | torch.device = "auto", precision: Precision = "fp32", accumulate: int = 1
     ) -> None:
         wanted = str(device).split(":")[0]
-        if precision == "auto":
-            precision = choose_precision("auto", choose_device(wanted), training=True).precision
+        precision = choose_precision(precision, choose_device(wanted), training=True).precision
         mixed, cpu = PRECISIONS[precision], wanted == "cpu"
         if AcceleratorState._shared_state:  # one a process; another training may want another precision or device
             shared = AcceleratorState()
