@@ -102,6 +102,7 @@ class Watched:
     def open(self, path: str = "", *, width: int = 1280, height: int = 1000, touch: bool = False):
         page = self.contexts(touch).new_page()
         self.pages.append(page)
+        page.set_default_timeout(60_000)
         page.set_viewport_size({"width": width, "height": height})
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if self._is_error(message) else None)

@@ -28,11 +28,11 @@ def lens(page):
 
 
 def wait_scene(page, name):
-    page.wait_for_function(f"document.querySelector('{RUN_LENS}')?.lens.state.scene === '{name}'", timeout=15000)
+    page.wait_for_function(f"document.querySelector('{RUN_LENS}')?.lens.state.scene === '{name}'", timeout=60000)
 
 
 def wait_text(page, selector, text):
-    page.locator(selector, has_text=text).first.wait_for(timeout=15000)
+    page.locator(selector, has_text=text).first.wait_for(timeout=60000)
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ def test_stop_reaches_the_worker_and_the_end_is_seen(live, specimens):
     specimens.say(run, "stopped", 41, reason="asked to stop")
     writer.close()
     wait_text(page, "#run-progress", "asked to stop")
-    page.wait_for_function("!document.querySelector('#run-resume').disabled", timeout=15000)
+    page.wait_for_function("!document.querySelector('#run-resume').disabled", timeout=60000)
     assert page.locator("#run-stop").is_disabled()
 
 
@@ -360,7 +360,7 @@ class TestTrain:
         while Run(home / "mine").status().step < 3 and time.monotonic() < deadline:
             time.sleep(0.2)
         page.locator("#train-stop").click()
-        page.wait_for_function("!document.querySelector('#train-resume').disabled", timeout=30000)
+        page.wait_for_function("!document.querySelector('#train-resume').disabled", timeout=60000)
         assert Run(home / "mine").status().state == "stopped"
         wait_text(second, "#train-progress", "Stopped")
         page.reload()
@@ -400,7 +400,7 @@ def wait_beside(page, *wanted):
             return [state?.scene, state?.frame];
         }).join() === wanted.join()""",
         arg=list(wanted),
-        timeout=15000,
+        timeout=60000,
     )
 
 
@@ -558,7 +558,7 @@ class TestVideo:
         wait_text(page, "#video-choose", "128x96 · 12 frames")
         assert "<i>film<i>.mp4" in page.locator("#video-choose").inner_text()
         page.locator("#video-go").click()
-        page.locator("[data-scene]").wait_for(timeout=20000)
+        page.locator("[data-scene]").wait_for(timeout=60000)
         with page.expect_download() as taken:
             page.get_by_role("link", name="scores (json)").click()
         assert taken.value.suggested_filename.endswith("scores.json")
@@ -647,7 +647,7 @@ class TestVideo:
 class TestNetworks:
     def test_the_table_and_a_measurement(self, whole):
         page = whole[0].open("networks")
-        page.locator("[data-network=small]").wait_for(timeout=15000)
+        page.locator("[data-network=small]").wait_for(timeout=60000)
         assert "A <b>paper</b>" in page.locator("[data-network=small]").inner_text()
         page.locator("#networks-filter").fill("teacher")
         assert page.locator("tr[data-network]").count() == 1
@@ -661,7 +661,7 @@ class TestNetworks:
     def test_on_a_phone_a_row_is_a_card(self, whole):
         page = whole[0].open("networks", width=390, height=844)
         row = page.locator("[data-network=small]")
-        row.wait_for(timeout=15000)
+        row.wait_for(timeout=60000)
         assert row.bounding_box()["height"] < 110
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         cell = "document.querySelector('[data-network=small] td.parameters')"  # may be drawn anew

@@ -12,9 +12,10 @@ from workbench.tensors import to_float
 @pytest.mark.parametrize(
     ("name", "settings", "learning_rate", "steps", "wanted"),
     [
-        # seen with three seeds: 0.41 to 0.49, 0.70 to 0.77, 0.66 to 0.89, 0.968 to 0.972
+        # another CPU changes them as much as another seed does; seen with three seeds:
+        # 0.41 to 0.49, 0.70 to 0.77, 0.66 to 0.89, 0.968 to 0.972
         ("fastdvdnet_vsr", {"channels": 16, "entry_channels": 8, "tail_channels": 16}, 1e-3, 56, 0.65),
-        ("ltd", {"channels": 16, "modulation_channels": 8, "alignment_channels": 4}, 1e-3, 112, 0.9),
+        ("ltd", {"channels": 16, "modulation_channels": 8, "alignment_channels": 4}, 1e-3, 112, 0.95),
         ("spmc", {"channels": 8}, 1e-3, 128, 0.95),
         ("vsrnet", {"channels": 16, "hr_channels": 8}, 2e-4, 48, 0.985),
     ],

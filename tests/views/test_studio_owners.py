@@ -106,7 +106,7 @@ def bring(tmp_path):
         clip = person.client.post("clips", content=content, headers={"x-name": "secret.mp4"}).json()["clip"]
         wish = {"clip": clip, "frames": [0, 6], "region": [0, 0, 48, 64], "methods": ["bicubic"]}
         assert person.act("ask", **wish, truth=True) == ""
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while not person.page()["results"] and time.monotonic() < deadline:
             time.sleep(0.05)
         return SimpleNamespace(clip=clip, wish=wish, scene=person.page()["results"][0]["name"])

@@ -336,6 +336,7 @@ with open_writer(sys.argv[1], fps=25) as writer:
 """
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize("kind", ["clip.mp4", "clip"])
 def test_a_killed_process_leaves_only_what_is_hidden(tmp_path, kind):
     if kind.endswith("mp4"):
