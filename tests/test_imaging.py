@@ -173,3 +173,13 @@ def test_warp_by_half_a_pixel_is_the_mean():
 def test_warp_refuses_another_size():
     with pytest.raises(ShapeError, match=r"want \(1, 2, 4, 4\)"):
         warp(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 4, 5))
+
+
+def test_warping_in_float64_is_as_exact_as_float64():
+    """A ramp moved by a third of a pixel is the ramp plus a third."""
+    ramp = torch.arange(12.0, dtype=torch.float64).expand(1, 1, 5, 12)
+    flow = torch.tensor([1 / 3, 0.0], dtype=torch.float64).view(1, 2, 1, 1).expand(1, 2, 5, 12)
+    moved = warp(ramp, flow)
+    assert moved.dtype == torch.float64
+    assert torch.allclose(moved[..., :-1], ramp[..., :-1] + 1 / 3, rtol=0, atol=1e-13)
+    assert warp(ramp, flow.float()).dtype == warp(ramp.float(), flow).dtype == torch.float32
