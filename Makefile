@@ -3,11 +3,17 @@
 BIN := .venv/bin
 READY := .venv/.installed
 
-.PHONY: help setup demo test check notebooks html lab experiment clean
+# No AVX, AVX2, AVX-512 or fused multiply-add, for torch, oneDNN, MKL, OpenBLAS, NumPy and OpenCV in this order.
+SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem \
+	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" OPENCV_CPU_DISABLE=AVX512-SKX,AVX2,FP16,AVX
+NUMERIC := models metrics distill data/test_degrade.py data/test_degraded.py test_imaging.py test_inference.py test_tensors.py
+NUMERIC_DOCTESTS := models metrics distill data/degrade.py imaging.py inference.py tensors.py
+
+.PHONY: help setup demo test test-portable check notebooks html lab experiment clean
 .NOTPARALLEL:
 
 help:  ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1  /p' Makefile | awk '{ name = $$1; $$1 = ""; printf "make %-10s%s\n", name, $$0 }'
+	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk '{ name = $$1; $$1 = ""; printf "make %-14s%s\n", name, $$0 }'
 
 setup: $(READY)  ## make .venv and install everything into it; a suitable torch that is there stays
 	@echo ".venv is up to date"
@@ -20,6 +26,11 @@ demo: $(READY)  ## open the app on the shipped run, and start two minutes of dis
 
 test: check notebooks  ## check, notebooks, and all tests (those in a browser where chromium is installed)
 	$(BIN)/pytest -q -rs -n 2 --dist loadgroup
+
+test-portable: $(READY)  ## run the numeric tests again as on the oldest x86-64: no AVX; trainings left out
+	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
+	$(SSE) $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow" --ignore=tests/models/test_cost.py \
+		$(addprefix tests/,$(NUMERIC)) $(addprefix workbench/,$(NUMERIC_DOCTESTS))
 
 check: $(READY)  ## format, lint, types, and the floors of the architecture
 	$(BIN)/ruff format --check .

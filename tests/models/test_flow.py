@@ -124,6 +124,7 @@ def test_autocast_changes_nothing(net):
         assert torch.equal(net(reference, neighbour), exact)
 
 
+@pytest.mark.slow
 def test_it_learns_to_follow(net):
     """A picture that moved by 2 pixels: from nothing to within half a pixel, by making the warped one look alike."""
     reference = pictures(height=32, width=32)

@@ -9,6 +9,7 @@ from workbench.models.zoo import build
 from workbench.tensors import to_float
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings", "learning_rate", "steps", "wanted"),
     [
