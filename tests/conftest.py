@@ -43,6 +43,17 @@ def shared():
     return folder
 
 
+@pytest.fixture(scope="session")
+def patient_gradio():
+    """Let Gradio wait for its own server for minutes; it gives up after three seconds, too few on a busy machine."""
+    from gradio import networking
+
+    ask = networking.url_ok
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(networking, "url_ok", lambda url: any(ask(url) for _ in range(40)))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def same_numbers_in_any_order():
     """Seed torch before a test, so that its random numbers do not depend on the tests that ran before it."""

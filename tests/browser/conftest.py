@@ -56,7 +56,7 @@ def contexts(browser):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _short_intervals():
+def _short_intervals(patient_gradio):
     """Let pages that follow a run ask four times as often."""
     with pytest.MonkeyPatch.context() as patch:
         for module, names in (("run", "LQ"), ("runs", "Q"), ("networks", "L"), ("video", "LQ")):

@@ -31,3 +31,8 @@ def run(specimens, tmp_path):
         specimens.add_snapshot(made, step, softness=2 - step / 40)
     specimens.say(made, "stopped", 40, reason="asked to")
     return made
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patience(patient_gradio):
+    """Every test here may serve a studio."""
