@@ -122,6 +122,8 @@ def upscale(args: Sequence[str]) -> int:
         def announce(transfer: TransferPlan) -> None:
             if kept := transfer.texts("kept"):
                 notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
+            for text in transfer.texts("noticed"):
+                notes.print(f"notice: {text}", style="yellow", markup=False, highlight=False)
             for text in transfer.texts("converted"):
                 notes.print(f"converted: {text}", markup=False, highlight=False)
             for text in transfer.texts("lost"):

@@ -225,7 +225,7 @@ def test_a_gap_in_the_numbers_is_named_and_names_are_kept(tmp_path):
     names = [f"im{number}.png" for number in (0, 1, 2, 7, 8)]
     made = double(save(tmp_path / "in", names), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
-    assert any("3 to 6 (4)" in text for text in made.transfer.texts("lost"))
+    assert any("3 to 6 (4)" in text for text in made.transfer.texts("noticed"))
 
 
 def test_the_rate_of_a_folder(tmp_path):

@@ -33,11 +33,11 @@ class Treatment:
     """Treatment of one property of a source.
 
     Attributes:
-        outcome: kept as it is, converted, or lost.
+        outcome: kept as it is, converted, or lost; "noticed" for a property that needs no treatment.
         text: the property, and what becomes of it.
     """
 
-    outcome: Literal["kept", "converted", "lost"]
+    outcome: Literal["kept", "converted", "lost", "noticed"]
     text: str
 
 
@@ -121,8 +121,9 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
             Treatment(outcome="lost", text=f"the ICC profile of the images ({profile}): values are kept, it is not")
         )
     if gaps := describe_gaps(names):
-        played = "the output keeps their numbers" if target and is_folder_name(target) else "the output plays on"
-        treatments.append(Treatment(outcome="lost", text=f"{gaps}; {played}"))
+        numbered = target is not None and is_folder_name(target)
+        played = "the output keeps their numbers" if numbered else "the output plays on without a pause"
+        treatments.append(Treatment(outcome="noticed", text=f"{gaps}; {played}"))
     return TransferPlan(treatments=tuple(treatments))
 
 
