@@ -10,6 +10,8 @@ import av
 import numpy as np
 import pytest
 
+from tests.films import encode, numbered, numbers
+from workbench.data.video.read import read_video
 from workbench.models.bicubic import Bicubic
 from workbench.upscaling import upscale_file
 
@@ -177,3 +179,37 @@ def test_a_constant_rate_keeps_them_within_half_a_slot(tmp_path):
     with av.open(str(tmp_path / "b.mp4")) as file:
         times = np.array([float(f.pts * file.streams.video[0].time_base) for f in file.decode(video=0)])
     assert np.abs(np.diff(times) - 1 / 30).max() < 1e-4
+
+
+def test_halving_the_rate_takes_every_second_frame(tmp_path):
+    """Rounding halves to even would take frames 1, 2, 5, 6, 9, 10."""
+    source = encode(tmp_path / "in.mp4", numbered(40), rate=50)
+    made = upscale_file(source, tmp_path / "out.webm", Bicubic(scale=2), fps=25)
+    assert numbers(read_video(tmp_path / "out.webm").frames[:, ::2, ::2]) == list(range(0, 40, 2))
+    assert (made.repeated, made.omitted) == (0, 20)
+
+
+def test_a_pause_before_the_end_does_not_make_an_mp4_longer(tmp_path):
+    """B-frames: the frame that is decoded last is not the one that is shown last."""
+    times = [*range(0, 800, 40), 19_920, 19_960]
+    source = encode(tmp_path / "in.mkv", numbered(22), times=times, bf="3")
+    upscale_file(source, tmp_path / "out.mp4", Bicubic(scale=2))
+    assert duration(tmp_path / "out.mp4") == pytest.approx(20, abs=0.05)
+    assert read_video(tmp_path / "out.mp4").times_seconds == pytest.approx(np.array(times) / 1000, abs=0.001)
+
+
+@pytest.mark.parametrize("wrong", [[1000, 0, 40, 80], [100, 0, 40, 80], [0, 40, 80_000, 120]])
+def test_a_wrong_first_or_middle_timestamp_stops_nothing(tmp_path, wrong):
+    times = [*wrong, *range(160, 1000, 40)]
+    even = encode(tmp_path / "even.mkv", numbered(len(times)), codec="mjpeg", pixels="yuvj420p")
+    with av.open(str(even)) as file, av.open(str(tmp_path / "in.mkv"), "w") as made:
+        copy = made.add_stream_from_template(file.streams.video[0])
+        packets = [packet for packet in file.demux(video=0) if packet.size]
+        for number, (packet, time) in enumerate(zip(packets, times, strict=True)):
+            packet.stream, packet.time_base, packet.pts, packet.dts = copy, TICK, time, min(40 * number, time)
+            made.mux(packet)
+    upscale_file(tmp_path / "in.mkv", tmp_path / "out.mp4", Bicubic(scale=2))
+    seen = read_video(tmp_path / "out.mp4").times_seconds
+    right = np.arange(len(times)) * 0.04
+    assert np.abs(seen - right)[4:].max() <= 0.0011
+    assert np.abs(seen - right).max() <= 0.041

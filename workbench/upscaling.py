@@ -28,7 +28,7 @@ from workbench.data.video.frame_folder import frame_names, stream_frames
 from workbench.data.video.inspect import describe_video
 from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoFile
 from workbench.data.video.timeline import timeline
-from workbench.data.video.timestamps import resample
+from workbench.data.video.timestamps import parse_rate, resample
 from workbench.data.video.transfer import TransferPlan, plan_folder_transfer, plan_transfer
 from workbench.data.video.write import (
     FrameFolderWriter,
@@ -104,8 +104,9 @@ class Outcome:
         seconds: time it took, planning not included.
         fault: reason why frames are missing, or None.
         missing_seconds: start and end of each stretch that is missing; None is the source's beginning or end.
-        repeated: frames that a constant rate (``fps``) made repeat.
+        repeated: frames that a constant rate (``fps``) added.
         omitted: frames that a constant rate left out.
+        interlaced: frames of the source that are marked as interlaced.
         track_fault: reason why audio or subtitles end early, or None.
         peak_bytes: memory that the process has used at most since it started.
         plan: how it was done.
@@ -122,6 +123,7 @@ class Outcome:
     missing_seconds: tuple[tuple[float | None, float | None], ...] = ()
     repeated: int = 0
     omitted: int = 0
+    interlaced: int = 0
     track_fault: str | None = None
     peak_bytes: int
     plan: Plan
@@ -215,13 +217,14 @@ def upscale_file(
     began = time.perf_counter()
     with footage.open_writer() as writer, closing(ahead(made())) as results:
         counted = _Counted(footage.timed(results))
-        written = 0
+        written = distinct = 0
+        last: np.ndarray | None = None
         for image, start, duration in footage.resampled(counted):
             writer.write(image, start, duration)
-            written += 1
+            written, distinct, last = written + 1, distinct + (image is not last), image
             if progress is not None:
                 progress(counted.number, max(len(footage.index), counted.number))
-        if footage.fault and on_damage == "stop" and isinstance(writer, VideoWriter):
+        if footage.ends_early and on_damage == "stop" and isinstance(writer, VideoWriter):
             writer.end_tracks(counted.end)
     return Outcome(
         path=target,
@@ -232,8 +235,9 @@ def upscale_file(
         seconds=time.perf_counter() - began,
         fault=footage.fault,
         missing_seconds=footage.missing_seconds,
-        repeated=max(written - counted.number, 0) if footage.constant else 0,
-        omitted=max(counted.number - written, 0) if footage.constant else 0,
+        repeated=written - distinct,
+        omitted=counted.number - distinct,
+        interlaced=footage.interlaced,
         track_fault=writer.track_fault if isinstance(writer, VideoWriter) else None,
         peak_bytes=peak_bytes(),
         plan=plan,
@@ -272,19 +276,20 @@ class _Source:
         transfer: what becomes of its properties.
         promised: number of frames by its header.
         constant: the rate to which the output is resampled, or None.
+        ends_early: damage was reported, so that there is nothing behind the last frame.
     """
 
     def __init__(
         self, path: Path, target: Path, conversion: Conversion, *, audio: bool, fps: float | None, on_damage: str
     ) -> None:
-        if fps is not None and not 0 < fps <= 1000:
-            raise ConfigError(f"fps: want a number above 0 and up to 1000, got {fps}")
         self._path, self._target = path, target
         self._times: deque[tuple[Fraction, Fraction]] = deque()
         self._fault: str | None = None
+        self._last = Fraction(-1)
+        self.ends_early = False
         self.index = timeline(path)
         self.promised = self.index.promised or len(self.index)
-        rate = None if fps is None else Fraction(fps).limit_denominator(1001)
+        rate = None if fps is None else parse_rate(fps)
         self._file: VideoFile | None = None
         self.constant: Fraction | None = None
         if path.is_dir():
@@ -294,7 +299,15 @@ class _Source:
             info = describe_video(path, self.index)
             self.constant = rate
             self.transfer = plan_transfer(path, info, target, conversion, audio=audio, fps=fps)
-            self._file = VideoFile(path, on_damage="skip" if on_damage == "skip" else "keep", conversion=conversion)
+            self._file = VideoFile(
+                path, on_damage="skip" if on_damage == "skip" else "keep", conversion=conversion,
+                origin=self.index.origin,
+            )  # fmt: skip
+
+    @property
+    def interlaced(self) -> int:
+        """Frames that are marked as interlaced."""
+        return self._file.interlaced if self._file else 0
 
     @property
     def fault(self) -> str | None:
@@ -317,11 +330,12 @@ class _Source:
         except VideoError as error:
             if not number:
                 raise
-            self._fault = str(error)
+            self._fault, self.ends_early = str(error), True
             return
         if self._file is None:
             return
         fault = self._file.fault or self.index.fault
+        self.ends_early = fault is not None
         if fault is None and number + self._skipped < len(self.index):
             fault = f"{len(self.index) - number - self._skipped} frames could not be decoded"
         if fault is not None:
@@ -335,10 +349,11 @@ class _Source:
                 yield TimedFrame(image, number / self._rate, 1 / self._rate)
             return
         for number, frame in enumerate(self._file.frames()):
-            if number == 0 and self.index.exact:
+            if number == 0:
                 ticks = self._file.ticks_of(frame.start)
                 self._skipped = int(np.searchsorted(self.index.ticks, ticks))
-            yield frame if frame.start >= 0 else frame._replace(start=Fraction(0))
+            self._last = max(frame.start, Fraction(0), self._last + (self._last >= 0) * self._file.time_base)
+            yield frame._replace(start=self._last)
 
     def timed(self, images: Iterator[np.ndarray]) -> Iterator[TimedFrame]:
         """Give the results of the network, one for every frame in order, the times of their frames."""
@@ -360,6 +375,8 @@ class _Source:
             timestamps=file is not None,
             tracks_from=None if file is None else self._path,
             tracks=self.transfer.tracks,
+            tracks_origin=self.index.origin,
+            variable=file is not None and self.constant is None and not self.index.constant,
             time_base=1 / rate if file is None or self.constant else self.index.time_base,
             pixel_aspect=self.transfer.pixel_aspect,
             color=self.transfer.color,

@@ -83,7 +83,7 @@ def upscale(args: Sequence[str]) -> int:
             deinterlace: use bwdif for frames that are marked as interlaced, for all, or for none.
             hdr: map PQ and HLG to SDR (EETF of BT.2390), keep the code values and their marks, or refuse.
             background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
-            on_damage: stop before damage, or skip to the next key frame and keep all times.
+            on_damage: of a video file: stop before damage, or skip to the next key frame and keep all times.
             replace: overwrite a file that exists.
             device: auto, cpu, cuda, mps.
             threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
@@ -119,7 +119,10 @@ def upscale(args: Sequence[str]) -> int:
         if precision == "auto" and chosen.precision != "fp32":
             notes.print(f"precision: {chosen.reason}")
 
+        shown: list[str] = []
+
         def announce(transfer: TransferPlan) -> None:
+            shown.extend(one.text for one in transfer.treatments)
             if kept := transfer.texts("kept"):
                 notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
             for text in transfer.texts("noticed"):
@@ -162,7 +165,10 @@ def upscale(args: Sequence[str]) -> int:
             f"frames/s, {how}"
         )
         if fps and source.is_file():
-            notes.print(f"constant rate: {made.repeated} more frames than the source, {made.omitted} fewer")
+            notes.print(f"constant rate: {made.repeated} frames repeated, {made.omitted} left out")
+        if made.interlaced and not any("interlaced" in text for text in shown):
+            what = "left as they were" if deinterlace == "off" else "deinterlaced by bwdif"
+            notes.print(f"notice: {made.interlaced} frames further on are interlaced and were {what}", style="yellow")
         if made.plan.tile:
             around = f"tiles of {made.plan.tile} with {made.plan.overlap} around"
             means = "as from whole frames, as far as the network's reach was measured" if made.plan.exact else "faded"
@@ -202,10 +208,12 @@ def parse_color(text: str) -> tuple[int, int, int] | None:
     if not text:
         return None
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError as error:
-        raise ConfigError(f"background: want a color such as black, white or #00ff00, got {text!r}") from error
-    return red, green, blue
+        values = ImageColor.getrgb(text)
+    except ValueError:
+        values = ()
+    if len(values) != 3:
+        raise ConfigError(f"background: want a color such as black, white or #00ff00, got {text!r}")
+    return values[0], values[1], values[2]
 
 
 def _stretch(missing: tuple[float | None, float | None]) -> str:

@@ -234,7 +234,7 @@ TRANSPARENT[:3, :4, 3] = 0  # 12 of 192 pixels
 PALETTE = Image.fromarray(NOISE).quantize(8)
 REFUSED = {
     "empty": (b"", "the file is empty; copy or write it again"),
-    "text": (b"hello", "not an image that can be read"),
+    "text": (b"hello", "not an image"),
     "cut off": (encoded("PNG")[:300], "not an image that can be read .*; copy or write it again"),
     "cut off, JPEG": (encoded("JPEG")[:600], "not an image that can be read .*[Tt]runcated"),
     "16 bits, grey": (sixteen_bits(1), r"more than 8 bits a channel \(I;16\); convert the frames to 8-bit RGB"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.films import encode, picture
-from workbench.data.video.hdr import BT2020_TO_BT709, ToneMapper
+from workbench.data.video.hdr import ToneMapper
 from workbench.data.video.read import Conversion, read_video
 from workbench.errors import VideoError
 from workbench.models.bicubic import Bicubic
@@ -85,7 +85,6 @@ def test_colors_keep_their_hue_and_come_into_bt709():
         return columns * np.linalg.solve(columns, white)
 
     matrix = np.linalg.solve(to_xyz(xy["709"]), to_xyz(xy["2020"]))
-    assert np.abs(matrix - BT2020_TO_BT709).max() < 2e-5
     linear = np.array([0.30, 0.10, 0.05])  # of 203 cd/m²: below the knee of the EETF
     in_2020 = np.linalg.solve(matrix, linear) * 203
     codes = np.array([round(65535 * pq_code(value)) for value in in_2020], np.uint16)
@@ -126,3 +125,29 @@ def test_other_primaries_keep_their_mark(tmp_path):
     with av.open(str(tmp_path / "b.mp4")) as file:
         frame = next(file.decode(video=0))
         assert (frame.color_primaries, frame.color_trc, frame.colorspace) == (6, 6, 1)
+
+
+@pytest.mark.parametrize(("primaries", "matrix"), [
+    (9, [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]]),
+    (12, [[1.2249, -0.2247, 0.0], [-0.0420, 1.0419, 0.0], [-0.0197, -0.0786, 1.0979]]),
+    (1, np.eye(3)),
+])  # fmt: skip
+def test_primaries_become_bt709_by_the_published_matrices(primaries, matrix):
+    """BT.2087, annex 2, inverted; Display P3 to sRGB; both are printed with four decimals."""
+    linear = np.array([0.10, 0.12, 0.11])
+    codes = np.array([round(65535 * pq_code(203 * value)) for value in linear], np.uint16)
+    seen = ToneMapper("PQ", primaries=primaries)(codes[None, None])[0, 0]
+    assert seen == pytest.approx(255 * (np.array(matrix) @ linear) ** (1 / 2.4), abs=1)
+
+
+def test_a_saturated_highlight_is_compressed_by_its_largest_channel():
+    light = np.array([800.0, 200.0, 100.0])
+    codes = np.array([round(65535 * pq_code(value)) for value in light], np.uint16)
+    seen = ToneMapper("PQ", primaries=1)(codes[None, None])[0, 0]
+    mapped = light * eetf(800) / 800
+    assert seen == pytest.approx(255 * (mapped / 203) ** (1 / 2.4), abs=1)
+
+
+def test_other_primaries_of_hdr_are_refused():
+    with pytest.raises(VideoError, match=r"primaries number 5 .*want 1, 9, 12"):
+        ToneMapper("PQ", primaries=5)

@@ -60,6 +60,10 @@ def test_timestamps_that_start_again_go_on_by_the_rate():
     first, second = list(range(0, 4000, 40)), list(range(0, 2000, 40))
     assert repaired(first + second)[:-1] == list(range(0, 6000, 40))[:-1]
     assert repaired([0] * 4) == [0, 40, 80, 81]  # the last one may be a single double
+    assert repaired([0, 40, 80, 240, 160, 200, 240, 280]) == [0, 40, 80, 120, 160, 200, 240, 280]
+    assert repaired([200, 40, 80, 120]) == [0, 40, 80, 120]
+    assert repaired([0, 40, 80, 600_000, 600_040, 200, 240, 280]) == [0, 40, 80, 120, 160, 200, 240, 280]
+    assert repaired([0, 40, 80, 3080, 3120]) == [0, 40, 80, 3080, 3120]  # a pause is no fault
 
 
 def test_only_one_frame_is_read_ahead():

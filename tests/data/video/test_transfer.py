@@ -140,6 +140,45 @@ def test_more_than_eight_bits_are_named(tmp_path):
     assert any("10 bits" in text for text in double(source, tmp_path / "out.mp4").transfer.texts("converted"))
 
 
+def test_metadata_of_the_video_track_and_custom_tags(tmp_path):
+    with av.open(str(tmp_path / "in.mkv"), "w") as file:
+        video = file.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        video.metadata["language"], video.metadata["title"] = "deu", "Main"
+        file.metadata["DIRECTOR"] = "Somebody"
+        for frame in numbered(3):
+            file.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        file.mux(video.encode(None))
+    assert double(tmp_path / "in.mkv", tmp_path / "out.mkv").transfer.texts("lost") == []
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert file.metadata["DIRECTOR"] == "Somebody"
+        tags = file.streams.video[0].metadata
+        assert (tags["language"], tags["title"]) == ("deu", "Main")
+    (lost,) = double(tmp_path / "in.mkv", tmp_path / "out.mp4").transfer.texts("lost")
+    assert "DIRECTOR" in lost
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        assert file.streams.video[0].metadata["language"] == "deu"
+
+
+def test_a_chapter_that_begins_before_the_file(tmp_path):
+    """The file begins at 0.4 s, its first chapter at 0: it begins at 0 in the output, too."""
+    source = encode(tmp_path / "in.mkv", numbered(10), times=list(range(400, 800, 40)))
+    chapters = [
+        {"id": 0, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}},
+        {"id": 1, "start": 500, "end": 800, "time_base": Fraction(1, 1000), "metadata": {"title": "two"}},
+    ]
+    with av.open(str(source)) as file, av.open(str(tmp_path / "marked.mkv"), "w") as marked:
+        copy = marked.add_stream_from_template(file.streams.video[0])
+        marked.set_chapters(chapters)
+        for packet in file.demux(video=0):
+            if packet.size:
+                packet.stream = copy
+                marked.mux(packet)
+    for name in ("out.mkv", "out.mp4"):
+        double(tmp_path / "marked.mkv", tmp_path / name)
+        assert described(tmp_path / name)[1] == [("one", 0.1), ("two", 0.4)]
+
+
 # Alpha: the same for a video and for images
 
 
@@ -277,7 +316,7 @@ def test_damage_is_skipped_and_times_stay(tmp_path, suffix):
     assert seen[: stopped.frames] == list(range(stopped.frames))
     assert video.times_seconds == pytest.approx(np.array(seen) / 25, abs=0.001)
     ((start, end),) = made.missing_seconds
-    assert start == pytest.approx((stopped.frames - 1) / 25, abs=0.001)
+    assert start == pytest.approx(stopped.frames / 25, abs=0.001)
     assert end == pytest.approx(60 / 25, abs=0.001)
 
 
@@ -288,6 +327,74 @@ def test_skipping_a_cut_off_end_is_like_stopping(tmp_path):
     assert stopped.frames == skipped.frames > 5
     assert skipped.missing_seconds[-1][1] is None
     assert stopped.expected == 40
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+def test_a_file_that_begins_with_an_open_group_is_whole(tmp_path, codec):
+    """Frames that follow the first key frame and are shown before it cannot be decoded; they are named, not damage."""
+    params = "keyint=20:open-gop=1:bframes=3:scenecut=0" + ":log-level=0" * (codec == "libx265")
+    source = encode(tmp_path / "whole.mkv", numbered(60), codec=codec, **{f"{codec[3:]}-params": params})
+    with av.open(str(source)) as file, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
+        copy, keys = cut.add_stream_from_template(file.streams.video[0]), 0
+        for packet in file.demux(video=0):
+            keys += bool(packet.size and packet.is_keyframe)
+            if packet.size and keys > 1:
+                packet.stream = copy
+                cut.mux(packet)
+    made = double(tmp_path / "cut.mkv", tmp_path / "out.mp4")
+    assert made.fault is None
+    seen = numbers(read_video(tmp_path / "out.mp4").frames[:, ::2, ::2])
+    assert seen == list(range(seen[0], 60))
+
+
+@pytest.mark.parametrize("share", [0.8, 0.9])
+def test_an_avi_that_is_cut_off_is_damaged(tmp_path, share):
+    source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
+    assert double(source, tmp_path / "whole.mp4").fault is None
+    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
+    made = double(source, tmp_path / "out.mp4")
+    assert made.fault
+    assert 0 < made.frames < 40
+
+
+def test_an_avi_without_its_index_is_whole(tmp_path):
+    source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
+    content = source.read_bytes()
+    source.write_bytes(content[: content.index(b"idx1", len(content) // 2) + 20])
+    made = double(source, tmp_path / "out.mp4")
+    assert (made.fault, made.frames) == (None, 40)
+
+
+def test_an_avi_that_begins_between_key_frames_keeps_its_times(tmp_path):
+    source = encode(tmp_path / "in.avi", numbered(40), codec="mpeg4", g="10", bf="0", sc_threshold="1000000000")
+    with av.open(str(source)) as file, av.open(str(tmp_path / "cut.avi"), "w") as cut:
+        copy = cut.add_stream_from_template(file.streams.video[0])
+        for number, packet in enumerate(file.demux(video=0)):
+            if packet.size and number >= 5:
+                packet.stream, packet.pts, packet.dts = copy, packet.pts - 5, packet.dts - 5
+                cut.mux(packet)
+    made = double(tmp_path / "cut.avi", tmp_path / "out.mp4")
+    video = read_video(tmp_path / "out.mp4")
+    assert made.fault is None
+    assert numbers(video.frames[:, ::2, ::2]) == list(range(10, 40))
+    with av.open(str(tmp_path / "out.mp4")) as file:
+        frame = next(file.decode(video=0))
+        assert float(frame.pts * file.streams.video[0].time_base) == pytest.approx(0.2, abs=0.001)
+    assert any("5 frames (0.20 s)" in text for text in made.transfer.texts("lost"))
+
+
+def test_damage_in_the_first_group_is_skipped(tmp_path):
+    source = encode(tmp_path / "in.mkv", numbered(60, noise=True), g="20", sc_threshold="0")
+    with av.open(str(source)) as file:
+        packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
+    content = source.read_bytes()
+    for number in range(4):
+        content = content.replace(packets[number], packets[number][:4] + bytes(len(packets[number]) - 4), 1)
+    source.write_bytes(content)
+    made = double(source, tmp_path / "out.mp4", on_damage="skip")
+    assert made.fault
+    assert made.frames >= 40
+    assert numbers(read_video(tmp_path / "out.mp4").frames[-40:, ::2, ::2]) == list(range(20, 60))
 
 
 # Containers that are not opened

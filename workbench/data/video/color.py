@@ -18,6 +18,7 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from workbench.data.video.container import UNSPECIFIED
 from workbench.data.video.deinterlace import Deinterlace
 from workbench.data.video.frame_folder import RGB, check_background, composite
 from workbench.data.video.hdr import TRANSFERS, HdrMode, ToneMapper
@@ -162,7 +163,7 @@ class Converter:
             if self._choices.hdr == "refuse":
                 raise VideoError(f"HDR ({transfer}); choose hdr='tonemap' or 'keep' (--hdr tonemap)")
             if self._choices.hdr == "tonemap":
-                return _tone_mapper(transfer, frame.color_primaries)(self._converted(frame, "rgb48le", name, full))
+                return _tone_mapper(transfer, int(frame.color_primaries))(self._converted(frame, "rgb48le", name, full))
         if has_alpha(frame.format):
             return self._composited(self._converted(frame, "rgba", name, full))
         rgb = self._converted(frame, "rgb24", name, full)
@@ -198,12 +199,12 @@ def transfer_of(frame: Any) -> str | None:
 
 def has_alpha(pixels: Any) -> bool:
     """Return whether a pixel format of PyAV has an alpha channel."""
-    return any(component.is_alpha for component in pixels.components)
+    return pixels.name == "pal8" or any(component.is_alpha for component in pixels.components)
 
 
 @lru_cache(maxsize=4)
 def _tone_mapper(transfer: str, primaries: int) -> ToneMapper:
-    return ToneMapper(transfer, bt2020=int(primaries) in (BT2020_PRIMARIES, 2))
+    return ToneMapper(transfer, primaries=BT2020_PRIMARIES if primaries in (0, UNSPECIFIED) else primaries)
 
 
 def upright(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:

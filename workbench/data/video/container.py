@@ -130,7 +130,7 @@ def _what_it_is(path: Path, error: BaseException) -> str:
     for beginning, words in _REMUX:
         if re.match(beginning, start, re.DOTALL):
             copy = shlex.join(
-                ["ffmpeg", "-fflags", "+genpts", "-i", str(path), "-map", "0", "-c", "copy", f"{path.stem}.mkv"]
+                ["ffmpeg", "-fflags", "+genpts", "-i", str(path), "-map", "0", "-dn", "-c", "copy", f"{path.stem}.mkv"]
             )
             return f"{words}, which is not read directly; copy it into an MKV without loss: {copy}"
     return (
@@ -176,6 +176,8 @@ def missing_end(
         The fault or None, and the tick at which the last frame ends where the header tells more than the packets.
     """
     fault, frame_seconds = "the file ends before its last frame", 1 / rate_of(stream)
+    if not stores_timestamps(container) and (size := riff_size(path)) is not None:
+        return (None if path.stat().st_size >= size else fault), None
     if stream.frames:  # MP4, AVI; an edit list may rightly show fewer frames than are stored, in less time
         stated_end = (stream.start_time or 0) + (stream.duration or 0)
         if (stated_end - end) * float(stream.time_base) > 0.5 * frame_seconds and packets < stream.frames:
@@ -185,11 +187,10 @@ def missing_end(
     stated = promised is not None
     if promised is None and len(container.streams) == 1 and container.duration:
         promised = container.duration / av.time_base
-    held = stated and promised is not None and promised > end * float(stream.time_base)
     size = matroska_size(path)
     if size is not None:  # the length in bytes is exact; the length in seconds may include a last frame that is held
         whole = path.stat().st_size >= size
-        return (None if whole else fault), (round(promised / stream.time_base) if held and whole else None)
+        return (None if whole else fault), (round(promised / stream.time_base) if stated and whole else None)
     slack = 0.5 if known_to_the_end else 1.5  # frames; the last packet may have no duration
     short = promised is not None and promised - end * float(stream.time_base) > slack * frame_seconds
     return (fault if short else None), None
@@ -200,10 +201,35 @@ def promised_frames(container: Any, stream: Any) -> int | None:
     if stream.frames:
         return stream.frames
     stated = stream.metadata.get("NUMBER_OF_FRAMES", "")
-    seconds = _seconds(stream.metadata.get("DURATION", ""))
+    end = _seconds(stream.metadata.get("DURATION", ""))
     if stated.isdecimal():
         return int(stated)
-    return round(seconds * rate_of(stream)) if seconds else None
+    if end is None:
+        return None
+    return max(round((end - float((stream.start_time or 0) * stream.time_base)) * rate_of(stream)), 1)
+
+
+def riff_size(path: Path) -> int | None:
+    """Return the end in bytes of the last list of frames that an AVI states; OpenDML files have several.
+
+    Returns:
+        None where the file is of another kind, or was never finished and states none.
+    """
+    size, at, end = path.stat().st_size, 0, None
+    with path.open("rb") as file:
+        while at + 12 <= size:
+            file.seek(at)
+            head = file.read(12)
+            name, stated, kind = head[:4], int.from_bytes(head[4:8], "little"), head[8:]
+            if name == b"RIFF" and kind in (b"AVI ", b"AVIX"):
+                at += 12  # its chunks follow
+                continue
+            if at == 0 or stated == 0:
+                return end
+            at += 8 + stated + stated % 2
+            if name == b"LIST" and kind == b"movi":
+                end = at
+    return end
 
 
 def matroska_size(path: Path) -> int | None:

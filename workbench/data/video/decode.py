@@ -61,6 +61,7 @@ class Decoding:
         self.time_base = self.pixel_aspect = Fraction(1)
         self.origin = Fraction(0)
         self.end: int | None = None
+        self._key_frame: bool | None = None
 
     def frames(self, first: int = 0, known: Timeline | None = None) -> Iterator[Any]:
         """Yield frames of PyAV from number ``first`` on.
@@ -120,7 +121,7 @@ class Decoding:
         self._shown: int | None = None
         self._resumed = False
         packets, end, timed, damaged = stored_before, 0, True, False
-        early, keyed = None, start is not None or context.name not in ERRORS_BEFORE_KEY
+        keyed, early, lenient = start is not None, None, context.name in ERRORS_BEFORE_KEY
         demuxed = container.demux(stream)
         while True:
             try:
@@ -138,15 +139,15 @@ class Decoding:
                 continue
             if damaged:
                 damaged, self._resumed, start = False, True, packet.pts
-            keyed = keyed or packet.is_keyframe
-            problem, decoded = self._decode(packet)
+            keyed = keyed or packet.is_keyframe or not self._has_key_frame()
+            problem, decoded = self._decode(packet, keyed)
             for frame in decoded:
-                if self._follows(frame, start):
+                if keyed and self._follows(frame, start):
                     if frame.is_corrupt:
                         problem = "a frame decodes to garbage"
                         break
                     yield self._stamped(frame)
-            if problem is not None and not keyed:
+            if problem is not None and not keyed and lenient:
                 early = early or problem
             elif problem is not None:
                 yield from self._held_back(stream, start, damaged=True)
@@ -163,10 +164,17 @@ class Decoding:
         if not damaged:
             yield from self._held_back(stream, start, damaged=self.fault is not None and not self._skip)
 
-    def _decode(self, packet: Any) -> tuple[str | None, list[Any]]:
+    def _has_key_frame(self) -> bool:
+        """Return whether the file has a key frame at all; a stream with intra refresh has none to wait for."""
+        if self._key_frame is None:
+            with opened(self._path) as (container, stream):
+                self._key_frame = any(packet.is_keyframe for packet in container.demux(stream) if packet.size)
+        return self._key_frame
+
+    def _decode(self, packet: Any, keyed: bool) -> tuple[str | None, list[Any]]:
         if packet.is_corrupt:
             return "a frame is cut off", []
-        if self._clock is not None and packet.dts is not None:
+        if self._clock is not None and packet.dts is not None and keyed:
             heapq.heappush(self._clock, packet.dts)
         try:
             return None, packet.decode()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from workbench.data.video.frame_numbers import natural_order, same_frame
 from workbench.errors import ConfigError, VideoError
@@ -144,6 +144,8 @@ def read_picture(file: Path, *, background: RGB | None = None) -> np.ndarray:
                     pixels = composite(rgba, background)
             else:
                 pixels = np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise VideoError(f"{file}: not an image (its content has no known format); copy or write it again") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise VideoError(f"{file}: not an image that can be read ({error}); copy or write it again") from error
     if refusal:
@@ -206,6 +208,28 @@ def first_transparent(folder: str | os.PathLike[str]) -> Path | None:
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
     return None
+
+
+def check_sizes(folder: str | os.PathLike[str]) -> None:
+    """Check by their headers that all images of a folder have one size.
+
+    Raises:
+        VideoError: as :func:`list_pictures`, or an image of another size than the first.
+    """
+    size = None
+    for file in list_pictures(folder):
+        try:
+            with Image.open(file) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+                found = image.size[::-1] if turned else image.size
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+            continue  # left to :func:`read_picture`
+        size = size or found
+        if found != size:
+            raise VideoError(
+                f"{file}: {found[0]}x{found[1]}, but the images before it are {size[0]}x{size[1]}; a folder of frames "
+                "contains one clip of one size: move the others away"
+            )
 
 
 def color_profile(folder: str | os.PathLike[str]) -> str:

@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from workbench.errors import VideoError
+
 HdrMode = Literal["tonemap", "keep", "refuse"]
 """Treatment of HDR video: map it to SDR, write its code values with their marks, or raise an error."""
 
@@ -24,10 +26,28 @@ REFERENCE_WHITE = 203.0
 PEAK = 1000.0
 """cd/m² that are taken as the brightest of a source; HLG's nominal peak, and what most PQ video is graded for."""
 
-BT2020_TO_BT709 = np.array(
-    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]], np.float32
-)
-"""Linear RGB of BT.2020 primaries to BT.709 primaries, both D65 (BT.2087, inverse of its matrix M)."""
+WHITE = (0.3127, 0.3290)
+"""CIE 1931 xy of D65, the white of all primaries below."""
+
+PRIMARIES = {
+    1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
+    9: ((0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    12: ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+}
+"""CIE 1931 xy of red, green and blue by their number in ITU-T H.273, table 2: BT.709, BT.2020, Display P3."""
+
+
+def rgb_to_xyz(primaries: int) -> np.ndarray:
+    """Return the matrix from linear RGB to CIE XYZ, white at Y = 1 (SMPTE RP 177).
+
+    Example:
+        >>> rgb_to_xyz(9)[1].round(4)
+        array([0.2627, 0.678 , 0.0593])
+    """
+    columns = np.array([[x / y, 1, (1 - x - y) / y] for x, y in PRIMARIES[primaries]]).T
+    white = np.array([WHITE[0] / WHITE[1], 1, (1 - sum(WHITE)) / WHITE[1]])
+    return columns * np.linalg.solve(columns, white)
+
 
 _M1, _M2 = 2610 / 16384, 2523 / 32
 _C1, _C2, _C3 = 3424 / 4096, 2413 / 128, 2392 / 128
@@ -106,12 +126,15 @@ class ToneMapper:
     1. Display light of the source in cd/m²: PQ by its EOTF; HLG by the inverse OETF and the OOTF of a 1000 cd/m²
        display (BT.2100, gamma 1.2).
     2. The EETF of BT.2390 on the largest of R, G and B; all three are scaled by the same factor, so that hue stays.
-    3. BT.2020 to BT.709 primaries in linear light; colors outside of BT.709 are clipped.
+    3. The source's primaries to those of BT.709 in linear light; colors outside of BT.709 are clipped.
     4. BT.1886: ``code = (luminance / 203) ** (1 / 2.4)``.
 
     Args:
         transfer: ``"PQ"`` or ``"HLG"``.
-        bt2020: the source has BT.2020 primaries; otherwise step 3 is left out.
+        primaries: of the source, as numbered in ITU-T H.273: one of :data:`PRIMARIES`.
+
+    Raises:
+        VideoError: other primaries.
 
     Example:
         >>> gray = np.full((1, 1, 3), round(0.5806888 * 65535), np.uint16)  # reference white
@@ -120,11 +143,21 @@ class ToneMapper:
     """
 
     transfer: str
-    bt2020: bool = True
+    primaries: int = 9
     _light: np.ndarray = field(init=False, repr=False, compare=False)
     _factor: np.ndarray = field(init=False, repr=False, compare=False)
+    _luma: np.ndarray = field(init=False, repr=False, compare=False)
+    _matrix: np.ndarray = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if self.primaries not in PRIMARIES:
+            raise VideoError(
+                f"HDR with primaries number {self.primaries} of H.273; want {', '.join(map(str, PRIMARIES))}: convert "
+                "it to BT.2020 first, or choose hdr='keep' (--hdr keep)"
+            )
+        xyz = rgb_to_xyz(self.primaries)
+        object.__setattr__(self, "_luma", xyz[1].astype(np.float32))
+        object.__setattr__(self, "_matrix", np.linalg.solve(rgb_to_xyz(1), xyz).T.astype(np.float32))
         code = np.arange(_LEVELS) / (_LEVELS - 1)
         light = pq_eotf(code) if self.transfer == "PQ" else hlg_inverse_oetf(code)
         # The factor of step 2, tabulated over the PQ code value of the largest channel.
@@ -137,11 +170,9 @@ class ToneMapper:
         """Return uint8 RGB ``(H, W, 3)`` of full-range uint16 R'G'B' code values ``(H, W, 3)``."""
         light = self._light[rgb]
         if self.transfer == "HLG":
-            luma = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
-            light *= 1000 * np.power(np.maximum(luma, 1e-9), 0.2)[..., None]
+            light *= 1000 * np.power(np.maximum(light @ self._luma, 1e-9), 0.2)[..., None]
         code = pq_inverse_eotf(light.max(axis=-1))
         light *= self._factor[np.rint(code * (_LEVELS - 1)).astype(np.int64)][..., None]
-        if self.bt2020:
-            light = light @ BT2020_TO_BT709.T
+        light = light @ self._matrix
         coded = np.power(np.clip(light / REFERENCE_WHITE, 0, 1), 1 / 2.4)
         return np.rint(coded * 255).astype(np.uint8)

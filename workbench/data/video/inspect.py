@@ -13,11 +13,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 
 from workbench.data.video.color import display_matrix, has_alpha, is_full_range, matrix_of, transfer_of
-from workbench.data.video.container import open_container, reason, video_of
+from workbench.data.video.container import open_container, reason, stores_timestamps, video_of
 from workbench.data.video.decode import Decoding
 from workbench.data.video.timeline import Timeline, scan
 from workbench.data.video.tracks import Track, list_tracks
@@ -42,6 +43,10 @@ EMBEDDED = {
     SideData.SPHERICAL: "the mark of spherical (360 degree) video",
     SideData.GOP_TIMECODE: "time codes",
     SideData.S12M_TIMECODE: "time codes",
+    SideData.MASTERING_DISPLAY_METADATA: "HDR metadata (mastering display)",
+    SideData.CONTENT_LIGHT_LEVEL: "HDR metadata (content light level)",
+    SideData.DYNAMIC_HDR_PLUS: "HDR metadata (HDR10+)",
+    SideData.DOVI_METADATA: "HDR metadata (Dolby Vision)",
 }
 """Data that FFmpeg attaches to decoded frames and that are lost when they are coded again."""
 
@@ -197,7 +202,7 @@ def _described(path: Path, container: Any, found: Timeline, pixels: int | None) 
         width=first.height if lying else first.width,
         height=first.width if lying else first.height,
         frames=len(found),
-        undecodable=found.undecodable,
+        undecodable=found.undecodable + _lost_at_start(first, found, container),
         fps=found.fps,
         seconds=_length(found),
         constant_rate=found.constant,
@@ -244,9 +249,16 @@ def _length(found: Timeline) -> float:
     return float(found.times_seconds[-1]) + 1 / found.fps
 
 
+def _lost_at_start(first: Any, found: Timeline, container: Any) -> int:
+    """Return how many frames a decoder leaves out at the start although they follow a key frame (open GOP)."""
+    if not stores_timestamps(container) or first.pts is None:
+        return 0
+    return int(np.searchsorted(found.ticks, first.pts))
+
+
 def _first_frames(path: Path, container: Any, count: int, pixels: int | None) -> list[Any]:
     if pixels is None:  # one's own file: what can be decoded before damage counts
-        frames = list(islice(Decoding(path).frames(), count))
+        frames = list(islice(Decoding(path, skip=True).frames(), count))
         if not frames:
             raise VideoError(f"{path}: no frame in this file can be decoded; export it again")
         return frames

@@ -155,8 +155,10 @@ class VideoFile:
         path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
         on_damage: for a file that is cut off or damaged, see :data:`OnDamage`.
         conversion: choices on the way to 8-bit RGB.
+        origin: seconds of the file from which times are counted; the beginning that the file states where left out.
 
     Attributes:
+        interlaced: frames so far that are marked as interlaced.
         fps: frames per second as the file states them on average; known from the first frame on, as the others.
         pixel_aspect: width of a pixel over its height, upright.
         time_base: seconds of one tick of the file.
@@ -171,11 +173,13 @@ class VideoFile:
         *,
         on_damage: OnDamage = "raise",
         conversion: Conversion | None = None,
+        origin: Fraction | None = None,
     ) -> None:
         if on_damage not in ("raise", "keep", "skip"):
             raise VideoError(f"on_damage: want 'raise', 'keep' or 'skip', got {on_damage!r}")
         self.path, self.on_damage, self.conversion = Path(path), on_damage, conversion or Conversion()
         self._decoding = Decoding(self.path, skip=on_damage == "skip")
+        self._origin, self.interlaced = origin, 0
         self._convert = Converter(self.conversion)
         self._size: str | None = None
         self._step, self._last_ticks = 1, 0
@@ -192,6 +196,11 @@ class VideoFile:
         return self._decoding.time_base
 
     @property
+    def origin(self) -> Fraction:
+        """See the class."""
+        return self._decoding.origin if self._origin is None else self._origin
+
+    @property
     def fault(self) -> str | None:
         """See the class."""
         return self._decoding.fault
@@ -199,14 +208,17 @@ class VideoFile:
     @property
     def missing_seconds(self) -> list[tuple[float | None, float | None]]:
         """See the class."""
-        return [(self._seconds(start), self._seconds(end)) for start, end in self._decoding.gaps]
+        return [
+            (None if start is None else self._seconds(start + self._step), self._seconds(end))
+            for start, end in self._decoding.gaps
+        ]
 
     def ticks_of(self, start: Fraction) -> int:
         """Return the timestamp of a frame in ticks of the file, from its time."""
-        return round((start + self._decoding.origin) / self.time_base)
+        return round((start + self.origin) / self.time_base)
 
     def _seconds(self, ticks: int | None) -> float | None:
-        return None if ticks is None else float(ticks * self.time_base - self._decoding.origin)
+        return None if ticks is None else float(ticks * self.time_base - self.origin)
 
     def frames(self, first: int = 0, last: int | None = None, index: Timeline | None = None) -> Iterator[TimedFrame]:
         """Yield the frames from number ``first`` up to and without ``last``; arguments as in :func:`read_video`.
@@ -240,13 +252,18 @@ class VideoFile:
             return
 
         def stamped() -> Iterator[tuple[Any, int | None]]:
-            for frame in deinterlace(_chain(first_frame, decoded), self.conversion.deinterlace):
+            for frame in deinterlace(self._counted(_chain(first_frame, decoded)), self.conversion.deinterlace):
                 yield frame, frame.pts
 
         self._step = max(round(1 / (decoding.fps * decoding.time_base)), 1)
         for number, item in enumerate(repair_timestamps(stamped(), step=self._step)):
             if number >= context:
                 yield item
+
+    def _counted(self, frames: Iterator[Any]) -> Iterator[Any]:
+        for frame in frames:
+            self.interlaced += frame.interlaced_frame
+            yield frame
 
     def _timed(self, frame: Any, ticks: int, number: int) -> TimedFrame:
         try:
@@ -259,7 +276,7 @@ class VideoFile:
         stored = self._decoding.pixel_aspect
         self.pixel_aspect = 1 / stored if turned else stored
         self._last_ticks = ticks
-        start = ticks * self.time_base - self._decoding.origin
+        start = ticks * self.time_base - self.origin
         return TimedFrame(image, start, (frame.duration or self._step) * self.time_base)
 
     def _to_the_end(self, frame: TimedFrame) -> TimedFrame:

@@ -21,6 +21,7 @@ from workbench.data.video.container import (
     UNSTATED_FPS,
     missing_end,
     opened,
+    origin_of,
     promised_frames,
     rate_of,
     reason,
@@ -46,6 +47,7 @@ class Timeline:
             or begin between two key frames: there a frame can only be found by decoding from the start.
         complete: the whole file was read.
         fault: why the frames end before the header says, or None.
+        origin: seconds at which the file begins: the earliest timestamp of its streams.
         undecodable: frames before the first key frame, which are not in ``ticks``.
         promised: number of frames by the header, estimated from its length where it states none.
     """
@@ -57,6 +59,7 @@ class Timeline:
     exact: bool = True
     complete: bool = True
     fault: str | None = None
+    origin: Fraction = Fraction(0)
     undecodable: int = 0
     promised: int | None = None
 
@@ -159,6 +162,9 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
     undecodable = leading or 0
     ticks = np.sort(np.array(shown[undecodable:], np.int64))
     exact = exact and not undecodable and bool((np.diff(ticks) > 0).all())
+    origin = origin_of(container)
+    if shown:
+        origin = min(origin, min(shown) * stream.time_base)
     starts = np.array(keys, np.int64).reshape(-1, 2)
     starts[:, 0] = np.searchsorted(ticks, starts[:, 0])
     starts = starts[np.argsort(starts[:, 0], kind="stable")]
@@ -175,6 +181,7 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
         exact=exact,
         complete=complete,
         fault=fault,
+        origin=origin,
         undecodable=undecodable,
         promised=promised_frames(container, stream),
     )

@@ -9,10 +9,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from math import floor
 from typing import TypeVar
+
+from workbench.errors import ConfigError
 
 LOOKAHEAD = 16
 """Frames read ahead to decide which of several contradicting timestamps is wrong; otherwise one is read ahead."""
+
+FAR = 4
+"""Frames' lengths after which a later timestamp is compared with those that follow before it is believed."""
 
 _T = TypeVar("_T")
 
@@ -28,7 +34,7 @@ def repair_timestamps(
     is later than the one before                                 itself
     equals the one before, or is earlier                         one tick after the one before; a step, where all that
                                                                  follow are earlier too
-    is missing, or later than most of those that follow          a place evenly between its neighbors
+    is missing, or out of order with more that follow than not   a place evenly between its neighbors
     ============================================================ ====================================================
 
     Args:
@@ -49,43 +55,63 @@ def repair_timestamps(
         _fill(waiting, source, 2)
         if not waiting:
             return
-        ticks = waiting[0][1]
-        if ticks is None or (len(waiting) == 2 and (waiting[1][1] is None or waiting[1][1] <= ticks)):
+        if _is_doubtful([ticks for _, ticks in waiting], last, step):
             _fill(waiting, source, lookahead + 1)
+        known = [ticks for _, ticks in waiting]
         frame, ticks = waiting.popleft()
-        following = [later for _, later in waiting]
+        trusted = _longest_ascent(known, last)
         if ticks is not None and last is not None and ticks <= last:
-            restarted = bool(following) and all(later is None or later <= last for later in following)
-            ticks = last + (step if restarted else 1)
-        elif ticks is None or _is_outlier(ticks, last, following):
-            ticks = _between(last, following, step)
+            ticks = last + (step if len(known) > 1 and not trusted else 1)
+        elif ticks is None or trusted[0] != 0:
+            ticks = _between(known, trusted, last, step)
         last = ticks
         yield frame, ticks
 
 
 def _fill(waiting: deque[tuple[_T, int | None]], source: Iterator[tuple[_T, int | None]], count: int) -> None:
-    """Read frames ahead; more than one only where timestamps contradict each other, because frames are large."""
+    """Read frames ahead; more than one only where timestamps are doubtful, because frames are large."""
     while len(waiting) < count and (item := next(source, None)) is not None:
         waiting.append(item)
 
 
-def _is_outlier(ticks: int, last: int | None, following: list[int | None]) -> bool:
-    """Return whether most of the timestamps that follow are in order without this one and not with it."""
-    known = [later for later in following if later is not None and (last is None or later > last)]
-    return sum(later < ticks for later in known) > sum(later >= ticks for later in known)
+def _is_doubtful(known: list[int | None], last: int | None, step: int) -> bool:
+    """Return whether a timestamp is missing, out of order, or far behind the one before."""
+    if any(ticks is None for ticks in known):
+        return True
+    ticks = [ticks for ticks in known if ticks is not None]
+    descends = len(ticks) > 1 and ticks[1] <= ticks[0]
+    return descends or (last is not None and not 0 < ticks[0] - last <= FAR * step)
 
 
-def _between(last: int | None, following: list[int | None], step: int) -> int:
-    """Return the place of a frame whose own timestamp is unknown."""
-    for distance, later in enumerate(following, 2):
-        if later is None or (last is not None and later <= last):
+def _longest_ascent(known: list[int | None], last: int | None) -> list[int]:
+    """Return the positions of the longest sequence of ascending timestamps; of several, the earliest."""
+    lengths, following = [0] * len(known), [-1] * len(known)
+    for at in range(len(known) - 1, -1, -1):
+        ticks = known[at]
+        if ticks is None or (last is not None and ticks <= last):
             continue
-        if _is_outlier(later, last, following[distance - 1 :]):
-            continue
-        if last is None:
-            return later - step * (distance - 1)
-        return max(last + 1, last + (later - last) // distance)
-    return 0 if last is None else last + step
+        lengths[at] = 1
+        for later in range(len(known) - 1, at, -1):
+            if lengths[later] and (known[later] or 0) > ticks and lengths[later] + 1 >= lengths[at]:
+                lengths[at], following[at] = lengths[later] + 1, later
+    positions, at = [], max(range(len(known)), key=lambda place: (lengths[place], -(known[place] or 0), -place))
+    while lengths[at] and at >= 0:
+        positions.append(at)
+        if following[at] < 0:
+            break
+        at = following[at]
+    return positions
+
+
+def _between(known: list[int | None], trusted: list[int], last: int | None, step: int) -> int:
+    """Return the place of the first frame, whose own timestamp is not known: evenly between its neighbors."""
+    if not trusted:
+        return 0 if last is None else last + step
+    ahead = trusted[0]
+    later = known[ahead] or 0
+    if last is None:
+        return later - step * ahead
+    return max(last + 1, last + (later - last) // (ahead + 1))
 
 
 def as_ticks(seconds: Fraction, time_base: Fraction) -> int:
@@ -101,8 +127,8 @@ def as_ticks(seconds: Fraction, time_base: Fraction) -> int:
 def resample(frames: Iterable[tuple[_T, Fraction, Fraction]], fps: Fraction) -> Iterator[tuple[_T, Fraction, Fraction]]:
     """Repeat and leave out frames so that they follow one another at a constant rate.
 
-    A frame takes the slots from ``round(start * fps)`` up to the slot at which the next frame begins, so that none is
-    shown more than half a slot from its own time.
+    A frame takes the slots from ``start * fps``, rounded with halves up, to the slot at which the next frame begins, so
+    that none is shown more than half a slot from its own time.
 
     Args:
         frames: frames with the times at which they begin and for how long they are shown, in seconds.
@@ -117,19 +143,42 @@ def resample(frames: Iterable[tuple[_T, Fraction, Fraction]], fps: Fraction) -> 
         [('a', '0'), ('a', '1/10'), ('a', '1/5'), ('b', '3/10')]
     """
     held: tuple[_T, Fraction, Fraction] | None = None
-    slot = 0
+    slot, started = 0, False
     for item in frames:
-        begin = round(item[1] * fps)
+        begin = _nearest(item[1] * fps)
         if held is None:
             slot = begin
         else:
             while slot < begin:
+                started = True
                 yield held[0], slot / fps, 1 / fps
                 slot += 1
         held = item
     if held is None:
         return
-    end = max(round((held[1] + held[2]) * fps), slot + 1)
-    while slot < end:
+    end = _nearest((held[1] + held[2]) * fps)
+    while slot < end or not started:
+        started = True
         yield held[0], slot / fps, 1 / fps
         slot += 1
+
+
+def _nearest(number: Fraction) -> int:
+    """Round with halves up: rounding halves to even would take two of four slots twice and leave two out."""
+    return floor(number + Fraction(1, 2))
+
+
+def parse_rate(fps: float) -> Fraction:
+    """Return a frame rate as a fraction; rates of NTSC, such as 23.976 or 29.97, as ``n * 1000 / 1001``.
+
+    Raises:
+        ConfigError: not from 0.01 to 1000.
+
+    Example:
+        >>> parse_rate(25), parse_rate(23.976), parse_rate(59.94), parse_rate(12.5)
+        (Fraction(25, 1), Fraction(24000, 1001), Fraction(60000, 1001), Fraction(25, 2))
+    """
+    if not 0.01 <= fps <= 1000:
+        raise ConfigError(f"fps: want a number from 0.01 to 1000, got {fps}")
+    ntsc = Fraction(round(fps * 1.001) * 1000, 1001)
+    return ntsc if abs(float(ntsc) - fps) < 0.005 and fps >= 1 else Fraction(fps).limit_denominator(1000)

@@ -6,7 +6,7 @@ Packets are copied as they are, never decoded and never coded again, on their ow
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -64,12 +64,16 @@ def list_tracks(container: Any, video: Any) -> tuple[Track, ...]:
             kind=stream.type,
             codec=_codec_of(stream),
             language=stream.metadata.get("language", "").replace("und", ""),
-            title=stream.metadata.get("title", ""),
+            title=stream.metadata.get("title", "") or stream.metadata.get("name", ""),
             disposition=tuple(flag.name or "" for flag in stream.disposition),
         )
         for stream in container.streams
-        if stream.index != video.index and not (chapters and stream.type == "data")
+        if stream.index != video.index and not (chapters and _is_chapter_text(stream))
     )
+
+
+def _is_chapter_text(stream: Any) -> bool:
+    return stream.type == "data" and "timecode" not in stream.metadata
 
 
 def _codec_of(stream: Any) -> str:
@@ -115,31 +119,44 @@ class TrackCopier:
     Args:
         source: the open file.
         indices: the streams to copy.
+        video: the stream whose language, title and disposition the new video gets, or None.
+        origin: seconds of the source that become 0; the beginning that the file states where left out.
 
     Attributes:
         fault: reason why packets ended early, or None.
     """
 
-    def __init__(self, source: Any, indices: Sequence[int] | frozenset[int]) -> None:
-        self._source = source
+    def __init__(
+        self,
+        source: Any,
+        indices: Sequence[int] | frozenset[int],
+        *,
+        video: Any = None,
+        origin: Fraction | None = None,
+    ) -> None:
+        self._source, self._video = source, video
         self._streams = [stream for stream in source.streams if stream.index in indices]
-        self._origin = origin_of(source)
+        self._origin = origin_of(source) if origin is None else origin
         self._copies: dict[int, Any] = {}
         self._last: dict[int, int] = {}
         self._packets: Iterator[tuple[Fraction, Any]] = iter(())
         self._waiting: tuple[Fraction, Any] | None = None
         self.fault: str | None = None
 
-    def add_to(self, target: Any) -> None:
-        """Add streams, chapters and metadata to a new file of which nothing is written yet."""
-        self._target = target
+    def add_to(self, target: Any, video: Any) -> None:
+        """Add streams, chapters and metadata to a new file of which nothing but its video stream is set up."""
+        self._target, self._edit_list = target, target.format.name == "mp4"
         target.metadata.update(_described(self._source.metadata))
+        if self._video is not None:
+            video.metadata.update(_described(self._video.metadata))
+            video.disposition = self._video.disposition
         for stream in self._streams:
             copy = target.add_stream_from_template(stream)
             copy.metadata.update(_described(stream.metadata))
             copy.disposition = stream.disposition
             self._copies[stream.index] = copy
-        target.set_chapters([self._shifted(chapter) for chapter in self._source.chapters()])
+        chapters = (self._shifted(chapter) for chapter in self._source.chapters())
+        target.set_chapters([chapter for chapter in chapters if chapter["end"] > chapter["start"]])
         self._packets = self._read()
         self._waiting = next(self._packets, None)
 
@@ -152,7 +169,8 @@ class TrackCopier:
     def _shifted(self, chapter: Any) -> Any:
         base = chapter["time_base"] or Fraction(1, 1000)
         shift = round(self._origin / base)
-        return chapter | {"start": chapter["start"] - shift, "end": chapter["end"] - shift, "time_base": base}
+        start, end = (max(chapter[name] - shift, 0) for name in ("start", "end"))
+        return chapter | {"start": start, "end": end, "time_base": base}
 
     def _read(self) -> Iterator[tuple[Fraction, Any]]:
         """Yield packets and their times in the new file."""
@@ -161,7 +179,10 @@ class TrackCopier:
             return
         try:
             for packet in self._source.demux(*streams):
-                if not packet.size or packet.is_corrupt:  # an empty one comes last
+                if not packet.size or (packet.is_discard and not self._edit_list):  # an empty one comes last
+                    continue  # only an edit list can hide a packet again
+                if packet.is_corrupt:
+                    self.fault = f"a damaged packet of the {packet.stream.type} is left out"
                     continue
                 index, shift = packet.stream.index, round(self._origin / packet.time_base)
                 known = [stamp for stamp in (packet.dts, packet.pts) if stamp is not None]
@@ -176,5 +197,29 @@ class TrackCopier:
             self.fault = reason(error)
 
 
-def _described(metadata: dict[str, str]) -> dict[str, str]:
-    return {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in _TECHNICAL}
+MP4_KEYS = {
+    "title", "artist", "album_artist", "composer", "album", "date", "comment", "genre", "copyright", "grouping",
+    "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track", "disc", "location",
+    "creation_time", "language", "name", "rating", "performer", "publisher", "make", "model",
+}  # fmt: skip
+"""Metadata that an MP4 stores under names of its own; FFmpeg leaves out all other."""
+
+
+def lost_metadata(metadata: Mapping[str, str], container_format: str) -> list[str]:
+    """Return the names of the metadata that a kind of container cannot store.
+
+    Example:
+        >>> lost_metadata({"title": "one", "DIRECTOR": "two"}, "mp4"), lost_metadata({"DIRECTOR": "two"}, "matroska")
+        (['DIRECTOR'], [])
+    """
+    if container_format != "mp4":
+        return []
+    return [key for key in _described(metadata) if key.lower().split("-")[0] not in MP4_KEYS]
+
+
+def _described(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that describes content; FFmpeg reads the title of an MP4's stream as its name."""
+    kept = {key: value for key, value in metadata.items() if key.lower().split("-")[0] not in _TECHNICAL}
+    if "name" in kept:
+        kept.setdefault("title", kept.pop("name"))
+    return kept

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import color_profile, first_transparent, frame_names
+from workbench.data.video.frame_folder import check_sizes, color_profile, first_transparent, frame_names
 from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.inspect import VideoInfo
-from workbench.data.video.tracks import COPIED, Track, storable_tracks
+from workbench.data.video.tracks import COPIED, Track, lost_metadata, storable_tracks
 from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
 from workbench.errors import VideoError
 
@@ -26,6 +26,10 @@ UNSPECIFIED = 2
 PRIMARIES = {1: "BT.709", 4: "BT.470M", 5: "BT.470BG", 6: "SMPTE 170M", 7: "SMPTE 240M", 9: "BT.2020", 11: "DCI-P3",
              12: "Display P3"}  # fmt: skip
 """Names of color primaries by their number in ITU-T H.273, table 2."""
+
+TRANSFERS = {1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "SMPTE 170M", 7: "SMPTE 240M", 8: "linear", 11: "xvYCC",
+             13: "sRGB", 14: "BT.2020", 15: "BT.2020 (12 bits)"}  # fmt: skip
+"""Names of transfer characteristics by their number in ITU-T H.273, table 3."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +110,7 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
         VideoError: no such folder, two images of one frame, or transparent images and no background.
     """
     names, background = frame_names(path), conversion.background
+    check_sizes(path)
     transparent = first_transparent(path)
     if transparent is not None and background is None:
         raise VideoError(
@@ -155,8 +160,9 @@ def _tracks(path: Path, info: VideoInfo, target: Path | None, *, audio: bool) ->
     if audio and info.audio and not any(track.index in storable for track in info.audio):
         codecs = ", ".join(sorted({track.codec for track in info.audio}))
         raise VideoError(
-            f"{target}: a {target.suffix} file cannot store the audio of {path} ({codecs}); write {target.stem}.mkv, "
-            "which stores every kind, or leave the audio out (--audio none)"
+            f"{target}: a {target.suffix} file cannot store the audio of {path} ({codecs}); "
+            + (f"write {target.stem}.mkv, or " if target.suffix.lower() != ".mkv" else "")
+            + "leave the audio out (--audio none)"
         )
     return [track for track in wanted if track.index in storable], lost
 
@@ -199,13 +205,14 @@ def _colors(info: VideoInfo, conversion: Conversion, target: Path | None) -> Ite
     elif info.hdr:
         marks = "in 8 bits with their marks" if target and not is_folder_name(target) else "in 8 bits, without marks"
         yield Treatment(outcome="kept", text=f"HDR ({info.hdr}) code values are kept {marks} (--hdr keep)")
-    elif info.primaries not in (0, 1, UNSPECIFIED):
-        name = PRIMARIES.get(info.primaries, f"number {info.primaries} of H.273")
-        marked = target is not None and not is_folder_name(target)
-        yield Treatment(
-            outcome="kept" if marked else "lost",
-            text=f"color primaries {name}" + ("" if marked else ": values are kept, their mark is not"),
-        )
+    for kind, number, names in (("primaries", info.primaries, PRIMARIES), ("transfer", info.transfer, TRANSFERS)):
+        if not info.hdr and number not in (0, 1, UNSPECIFIED):
+            marked = target is not None and not is_folder_name(target)
+            name = names.get(number, f"number {number} of H.273")
+            yield Treatment(
+                outcome="kept" if marked else "lost",
+                text=f"color {kind} {name}" + ("" if marked else ": values are kept, their mark is not"),
+            )
     if info.bits > 8:
         yield Treatment(outcome="converted", text=f"{info.bits} bits a sample are rounded to 8")
 
@@ -240,9 +247,11 @@ def _copied(info: VideoInfo, target: Path, tracks: list[Track], lost: list[Track
     if info.chapters:
         text = f"{info.chapters} chapter{'s' * (info.chapters > 1)}"
         yield Treatment(outcome="lost" if folder else "kept", text=text)
-    title = dict(info.metadata).get("title")
-    if title and not folder:
-        yield Treatment(outcome="kept", text=f'title "{title}"')
+    metadata = dict(info.metadata)
+    if title := metadata.get("title"):
+        yield Treatment(outcome="lost" if folder else "kept", text=f'title "{title}"')
+    if not folder and (names := lost_metadata(metadata, coding_of(target).container)):
+        yield Treatment(outcome="lost", text=f"metadata {', '.join(names)}: a {target.suffix} file cannot store it")
     for name in dict.fromkeys(info.embedded):
         yield Treatment(outcome="lost", text=f"{name} inside of the frames")
     for track in lost:

@@ -70,7 +70,13 @@ class _Coding:
     """Not so in WebM: VP9 has no pixel aspect ratio, and PyAV cannot write that of the container."""
 
 
-_H264 = {"codec": "libx264", "options": {"crf": "18"}, "pixels": "yuv420p", "largest_side": 16384, "rgb": False}
+_H264 = {
+    "codec": "libx264",
+    "options": {"crf": "18", "x264-params": "chromaloc=1"},
+    "pixels": "yuv420p",
+    "largest_side": 16384,
+    "rgb": False,
+}
 _CODINGS = {
     ".mp4": _Coding(container="mp4", muxing={"movflags": "+faststart"}, time_base=None, **_H264),
     ".mkv": _Coding(container="matroska", muxing={}, time_base=Fraction(1, 1000), **_H264),
@@ -119,6 +125,9 @@ class VideoWriter(Writer):
         tracks_from: a file whose audio, subtitles, attachments, chapters and metadata are copied, packets as they are.
         tracks: indices of the streams that are copied; where left out, all that the file can store, which must be one
             audio track at least where there is audio.
+        tracks_origin: seconds of that file that become 0; the beginning that it states where left out.
+        variable: frames do not follow one another evenly. H.264 is then coded without B-frames, because an MP4 derives
+            its length from the order of decoding.
         time_base: seconds of a tick of the source, so that its times are stored exactly.
         pixel_aspect: width of a pixel over its height.
         color: description of the colors that the frames have.
@@ -140,6 +149,8 @@ class VideoWriter(Writer):
         fps: float | Fraction,
         tracks_from: str | os.PathLike[str] | None = None,
         tracks: Iterable[int] | None = None,
+        tracks_origin: Fraction | None = None,
+        variable: bool = False,
         time_base: Fraction | None = None,
         pixel_aspect: Fraction = Fraction(1),
         color: ColorMarks | None = None,
@@ -148,10 +159,16 @@ class VideoWriter(Writer):
         self._coding = coding_of(self.path)
         if not fps > 0:
             raise VideoError(f"{path}: want a positive number of frames per second, got {fps}")
+        if self._coding.time_base and fps > 1 / self._coding.time_base:
+            raise VideoError(
+                f"{path}: {float(fps):.6g} frames/s, but a {self.path.suffix} file stores times in milliseconds; write "
+                "a .mp4"
+            )
         self._rate = Fraction(fps).limit_denominator(100_000)
         self._time_base = self._coding.time_base or time_base or TIME_BASE
         if self._time_base.denominator > FINEST:
             self._time_base = TIME_BASE
+        self._options = self._coding.options | ({"bf": "0"} if variable and not self._coding.rgb else {})
         self._pixel_aspect, self._color = pixel_aspect, color or ColorMarks()
         self._reformatter = VideoReformatter()
         self._first: np.ndarray | None = None
@@ -174,7 +191,8 @@ class VideoWriter(Writer):
                 source = stack.enter_context(open_container(Path(tracks_from)))
                 if tracks is None:
                     tracks = self._storable(source, Path(tracks_from))
-                self._tracks = TrackCopier(source, frozenset(tracks))
+                video = source.streams.best("video")
+                self._tracks = TrackCopier(source, frozenset(tracks), video=video, origin=tracks_origin)
             self._stack = stack.pop_all()
 
     def _storable(self, source: Any, path: Path) -> frozenset[int]:
@@ -279,7 +297,7 @@ class VideoWriter(Writer):
     def _begin(self, height: int, width: int) -> None:
         coding, even = self._coding, not self._coding.rgb
         check_size(self.path, height, width)
-        self._stream = self._container.add_stream(coding.codec, rate=self._rate, options=coding.options)
+        self._stream = self._container.add_stream(coding.codec, rate=self._rate, options=self._options)
         self._stream.width, self._stream.height = (width + width % 2, height + height % 2) if even else (width, height)
         self._stream.pix_fmt = coding.pixels
         context = self._stream.codec_context
@@ -288,7 +306,7 @@ class VideoWriter(Writer):
         context.colorspace, context.color_range = (0, 2) if coding.rgb else (self._color.matrix, 1)
         context.color_primaries, context.color_trc = self._color.primaries, self._color.transfer
         if self._tracks:
-            self._tracks.add_to(self._container)
+            self._tracks.add_to(self._container, self._stream)
 
     def _mux(self, packets: Iterable[Any]) -> None:
         """Write packets, all but the last one so far."""
@@ -310,7 +328,8 @@ class VideoWriter(Writer):
         self._mux(self._stream.encode(None))
         if self._held is not None:
             if self._coding.container == "mp4" and self._held.dts is not None:
-                self._held.duration = max(self._end + self._lead - self._held.dts, 1)
+                left = self._end + self._lead - self._held.dts
+                self._held.duration = max(min(left, self._end - self._held.pts), 1)
             self._container.mux(self._held)
 
     def _converted(self, frame: np.ndarray) -> Any:

@@ -72,7 +72,8 @@ def routes(desk: Desk) -> list[Route]:
             elif what == "frames.zip":
                 _zip(scene, path)
             elif ending == "mp4" and stem in [method.key for method in scene.methods]:
-                with VideoWriter(path, fps=scene.fps, pixel_aspect=scene.pixel_aspect) as writer:
+                aspect, variable = scene.pixel_aspect, bool(scene.times_seconds)
+                with VideoWriter(path, fps=scene.fps, pixel_aspect=aspect, variable=variable) as writer:
                     for index in range(scene.frames):
                         writer.write(scene.frame(stem, index), *scene.timing(index))
             else:
