@@ -48,25 +48,25 @@ from workbench.precision import DTYPES, ComputePrecision
 from workbench.process import peak_bytes
 
 CONTEXT = 8
-"""Frames on either side of a stretch for networks that depend on the whole clip, see ``inference.upscale_stream``."""
+"""Frames on either side of a chunk for networks that depend on the whole clip, see ``inference.upscale_stream``."""
 
-STRETCHES = (16, 8, 4, 2, 1)
-"""Frames a stretch, tried from the longest; networks that need :data:`CONTEXT` get the first two only."""
+CHUNKS = (16, 8, 4, 2, 1)
+"""Frames a chunk, tried from the longest; networks that need :data:`CONTEXT` get the first two only."""
 
 TILES = (512, 384, 256, 192, 128, 96, 64, 32)
 """Sides of tiles, in low-resolution pixels, tried from the largest."""
 
 OPERATIONS = 1.5
-"""Convolutions reorder what they read and allocators keep what was freed: what tensors hold, times this."""
+"""Factor on the memory of tensors: convolutions reorder their input and allocators keep freed memory."""
 
 STARTING_BYTES = 250_000_000
-"""What comes once something runs: kernels made for the sizes at hand, codecs, arenas of three threads."""
+"""Memory of the first run: kernels compiled for the sizes at hand, codecs, arenas of three threads."""
 
 CODEC_BYTES = 250
-"""What an encoder holds for each pixel of the result: some sixty frames in 4:2:0, and what it knows of them."""
+"""Memory of an encoder for each pixel of the output: about sixty frames in 4:2:0, and their statistics."""
 
-PICTURE_BYTES = 3 * (4 + 4 + 1 + 1)
-"""What a frame of the result holds for each pixel on its way to 8 bits: float32 twice, 8 bits twice."""
+FRAME_BYTES = 3 * (4 + 4 + 1 + 1)
+"""Memory of an output frame for each pixel on its way to 8 bits: float32 twice, 8 bits twice."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of frames that are done and the number of all."""
@@ -77,10 +77,10 @@ class Plan:
     """Division of a video for a network.
 
     Attributes:
-        chunk_frames: frames a stretch; None leaves it to the stream.
-        tile: side of a tile in low-resolution pixels; None works on whole pictures.
+        chunk_frames: frames a chunk; chosen by ``inference.upscale_stream`` if None.
+        tile: side of a tile in low-resolution pixels; whole frames if None.
         overlap: around a tile.
-        exact: tiles make what whole pictures would make, to rounding, as far as that could be measured.
+        exact: tiles give the same as whole frames, to rounding, as far as that can be measured.
         bytes: what the process is expected to need at most; None where nothing was measured.
     """
 
@@ -103,7 +103,7 @@ class Outcome:
         height: of the output.
         seconds: time it took, planning not included.
         fault: reason why frames are missing, or None.
-        missing_seconds: start and end of each stretch that is missing; None is the source's beginning or end.
+        missing_seconds: start and end of each gap; None is the source's beginning or end.
         repeated: frames that a constant rate (``fps``) added.
         omitted: frames that a constant rate left out.
         interlaced: frames of the source that are marked as interlaced.
@@ -181,7 +181,7 @@ def upscale_file(
         progress: called with every frame that is written.
 
     Returns:
-        What was written. A damaged video has a ``fault``.
+        The result. A damaged video has a ``fault``.
 
     Raises:
         VideoError: nothing can be read at all, or nothing written, or the source needs a choice.
@@ -190,10 +190,10 @@ def upscale_file(
     """
     source, target = Path(source), Path(target)
     _check_target(source, target, replace=replace)
-    footage = _Source(source, target, conversion or Conversion(), audio=audio, fps=fps, on_damage=on_damage)
+    clip = _Source(source, target, conversion or Conversion(), audio=audio, fps=fps, on_damage=on_damage)
     if announce is not None:
-        announce(footage.transfer)
-    frames = footage.images()
+        announce(clip.transfer)
+    frames = clip.images()
     first = next(frames)
     height, width = first.shape[:2]
     check_size(target, height * network.scale, width * network.scale)
@@ -207,7 +207,7 @@ def upscale_file(
         network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def made() -> Generator[np.ndarray]:
-        torch.get_num_threads()  # a thread of Python's does not know how many it may use until it has been asked
+        torch.get_num_threads()  # sets the number of threads of this Python thread
         with (
             closing(ahead(chain([first], frames))) as read,
             torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"),
@@ -215,33 +215,33 @@ def upscale_file(
             yield from upscale_stream(runner, read, device=place, chunk_frames=plan.chunk_frames, context=CONTEXT)
 
     began = time.perf_counter()
-    with footage.open_writer() as writer, closing(ahead(made())) as results:
-        counted = _Counted(footage.timed(results))
+    with clip.open_writer() as writer, closing(ahead(made())) as results:
+        counted = _Counted(clip.timed(results))
         written = distinct = 0
         last: np.ndarray | None = None
-        for image, start, duration in footage.resampled(counted):
+        for image, start, duration in clip.resampled(counted):
             writer.write(image, start, duration)
             written, distinct, last = written + 1, distinct + (image is not last), image
             if progress is not None:
-                progress(counted.number, max(len(footage.index), counted.number))
-        if footage.ends_early and on_damage == "stop" and isinstance(writer, VideoWriter):
+                progress(counted.number, max(len(clip.index), counted.number))
+        if clip.ends_early and on_damage == "stop" and isinstance(writer, VideoWriter):
             writer.end_tracks(counted.end)
     return Outcome(
         path=target,
         frames=written,
-        expected=footage.promised,
+        expected=clip.promised,
         width=width * network.scale,
         height=height * network.scale,
         seconds=time.perf_counter() - began,
-        fault=footage.fault,
-        missing_seconds=footage.missing_seconds,
+        fault=clip.fault,
+        missing_seconds=clip.missing_seconds,
         repeated=written - distinct,
         omitted=counted.number - distinct,
-        interlaced=footage.interlaced,
+        interlaced=clip.interlaced,
         track_fault=writer.track_fault if isinstance(writer, VideoWriter) else None,
         peak_bytes=peak_bytes(),
         plan=plan,
-        transfer=footage.transfer,
+        transfer=clip.transfer,
     )
 
 
@@ -387,54 +387,54 @@ class _Source:
 
 
 def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overlap: int | None = None) -> Plan:
-    """The longest stretch of whole pictures that fits into so much memory; else the largest tiles.
+    """Return the longest chunk of whole frames that fits into an amount of memory; else the largest tiles.
 
-    What the network needs is measured on three small stretches (:func:`workbench.models.held.appetite`); to it come
-    what the process has taken already, frames on their way, and an encoder. On CUDA the device's memory is meant.
+    The memory of the network is measured on three small chunks (:func:`workbench.models.held.appetite`); the memory
+    that the process uses already, frames on their way and an encoder are added. On CUDA it is the device's memory.
 
     Args:
         network: any, where it shall compute.
-        height: of a low-resolution picture.
-        width: likewise.
+        height: of a low-resolution frame.
+        width: of a low-resolution frame.
         memory: bytes.
-        overlap: around tiles, if it comes to that; measured where left out.
+        overlap: around tiles, where tiles are needed; measured where left out.
 
     Raises:
-        ConfigError: not even small tiles fit; says how much they need. Or nothing tells what the network holds: on
-            some devices, and under ONNX Runtime.
+        ConfigError: not even small tiles fit; the message contains the amount that they need. Or the memory of the
+            network cannot be measured: on some devices, and under ONNX Runtime.
     """
     if isinstance(network, (ExportedWindows, ExportedClips)):
         raise ConfigError(
-            "memory: what ONNX Runtime holds cannot be measured; choose stretch and tile yourself, or name the weights "
-            "that the file was made from"
+            "memory: that of ONNX Runtime cannot be measured; choose chunk_frames and tile, or name the "
+            "weights that the file was made from"
         )
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     measured = appetite(network, context=CONTEXT)
     if measured is None:
-        raise ConfigError(f"memory: {device.type} does not tell what tensors hold; choose stretch and tile yourself")
+        raise ConfigError(f"memory: that of tensors cannot be measured on {device.type}; choose chunk_frames and tile")
     taken = 0 if device.type == "cuda" else psutil.Process().memory_info().rss - round(measured.weights)
 
     def needed(frames: int, tile: int | None, around: int) -> int:
         return max(taken, 0) + _needed(measured, network.scale, (height, width), frames, tile, around, device)
 
-    stretches = STRETCHES[:2] if network.reach is None else STRETCHES
-    for frames in stretches:
+    chunks = CHUNKS[:2] if network.reach is None else CHUNKS
+    for frames in chunks:
         if (bytes_ := needed(frames, None, 0)) <= memory:
             return Plan(chunk_frames=frames, bytes=bytes_)
     around, exact = enough(network) if overlap is None else (overlap, False)
     useful = [tile for tile in TILES if tile < max(height, width)] or [TILES[-1]]
     for tile in useful:
-        for frames in stretches:
+        for frames in chunks:
             if (bytes_ := needed(frames, tile, around)) <= memory:
                 return Plan(
                     chunk_frames=frames, tile=tile, overlap=around, exact=exact,
                     bytes=bytes_,
                 )  # fmt: skip
-    least = min(needed(stretches[-1], None, 0), needed(stretches[-1], useful[-1], around))
+    least = min(needed(chunks[-1], None, 0), needed(chunks[-1], useful[-1], around))
     raise ConfigError(
         f"memory: {width}x{height} to {width * network.scale}x{height * network.scale} needs {in_bytes(least)} at "
-        f"least with this network, {in_bytes(max(taken, 0))} of them for the process itself; asked for at most "
-        f"{in_bytes(memory)}. Give it more, or shrink the film first"
+        f"least with this network, {in_bytes(max(taken, 0))} of them for the process itself; got "
+        f"{in_bytes(memory)}; allow more, or downscale the video first"
     )
 
 
@@ -447,7 +447,7 @@ def _needed(
     around: int,
     device: torch.device,
 ) -> int:
-    """Bytes beyond what the process had taken before it began."""
+    """Return the bytes that are needed beyond those that the process uses already."""
     pixels = size[0] * size[1] * scale**2
     part = (
         size if tile is None else (min(size[0], tile + 2 * (around + FADE)), min(size[1], tile + 2 * (around + FADE)))
@@ -455,4 +455,4 @@ def _needed(
     on_device = OPERATIONS * measured.bytes(frames, *part) + (0 if tile is None else 3 * 4 * frames * pixels)
     if device.type == "cuda":
         return round(on_device)
-    return round(STARTING_BYTES + on_device + pixels * (PICTURE_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES))
+    return round(STARTING_BYTES + on_device + pixels * (FRAME_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES))

@@ -181,7 +181,7 @@ def upscale(args: Sequence[str]) -> int:
                 f"not kept: the end of the copied tracks, which is damaged ({made.track_fault})", style="yellow"
             )
         if made.fault:
-            missing = "; ".join(map(_stretch, made.missing_seconds))
+            missing = "; ".join(map(_describe_gap, made.missing_seconds))
             notes.print(
                 f"damaged: {made.fault}\nwritten: {made.frames} frames, of {made.expected} promised"
                 + (f"\nmissing: {missing}" if missing else ""),
@@ -216,6 +216,6 @@ def parse_color(text: str) -> tuple[int, int, int] | None:
     return values[0], values[1], values[2]
 
 
-def _stretch(missing: tuple[float | None, float | None]) -> str:
+def _describe_gap(missing: tuple[float | None, float | None]) -> str:
     start, end = (None if seconds is None else f"{seconds:.2f} s" for seconds in missing)
     return f"from {start or 'the beginning'} to {end or 'the end'}"
