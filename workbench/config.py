@@ -42,6 +42,11 @@ class Data:
 
     clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes")
     """What is trained on; also a folder that `workbench prepare` made, or one in Vimeo-90K's layout."""
+    stills: str = ""
+    """A folder of still images, or one that `workbench prepare --stills` made; empty: none. Training clips are also
+    rendered from them with a moving camera, endlessly, and their optical flow is known exactly."""
+    stills_share: float = 0.5
+    """Share of a batch's clips that come from `data.stills`; at 1 no footage is read. Ignored where there are none."""
     probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"
     """What snapshots show and score: never trained on."""
     degradation: str = "bi"
@@ -66,6 +71,16 @@ class Data:
     """Processes that cut crops beside the training; 0: none. The crops are the same."""
     pin_memory: bool = False
     """Copy batches into page-locked memory first: faster onto a GPU, of no use elsewhere."""
+
+    @property
+    def uses_stills(self) -> bool:
+        """Whether any clips come from still images."""
+        return bool(self.stills and self.stills_share)
+
+    @property
+    def uses_footage(self) -> bool:
+        """Whether any clips come from footage."""
+        return not self.stills or self.stills_share < 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,8 +266,13 @@ class RunConfig:
             raise ConfigError(f"data.scale: want 2, 3 or 4, got {self.data.scale}")
         if not self.student.name:
             raise ConfigError("student.name: a run needs a student; see `workbench networks`")
-        if not self.data.clips:
-            raise ConfigError("data.clips: name at least one clip; see `workbench samples`")
+        if not 0 <= self.data.stills_share <= 1:
+            raise ConfigError(f"data.stills_share: want 0 to 1, got {self.data.stills_share}")
+        if not self.data.clips and self.data.uses_footage:
+            raise ConfigError(
+                "data.clips: name at least one clip, see `workbench samples`; or train on still images alone: "
+                "data.stills, and data.stills_share 1"
+            )
         if self.optimiser.learning_rate <= 0:
             raise ConfigError(f"optimiser.learning_rate: want a positive number, got {self.optimiser.learning_rate}")
         weights = {name: getattr(self.distillation, name) for name in ("spatial_weight", "temporal_weight")}
@@ -275,6 +295,11 @@ class RunConfig:
 
     def _check_cache(self) -> None:
         wanted = self.distillation
+        if self.data.uses_stills:
+            raise ConfigError(
+                f"cache_teacher: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "
+                "outputs cannot be kept; leave the cache out (--cache-teacher ''), or the still images"
+            )
         if not self.data.fixed:
             raise ConfigError("cache_teacher: only fixed crops can be kept; set data.fixed to their number")
         if wanted.temporal_weight and wanted.memory != "frozen":

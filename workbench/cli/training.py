@@ -23,8 +23,8 @@ from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_n
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 
-FREE_ON_RESUME = frozenset({"data.clips", "data.probe", "data.workers"})
-"""Settings that may be given with ``--resume``: the first two as long as they name the same content."""
+FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.probe", "data.workers"})
+"""Settings that may be given with ``--resume``: the first three as long as they name the same content."""
 
 
 def train(args: Sequence[str]) -> int:
@@ -60,7 +60,8 @@ def train(args: Sequence[str]) -> int:
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused, but for --data.workers, and for --data.clips and --data.probe where data was moved.
+                are refused, but for --data.workers, and for --data.clips, --data.stills and --data.probe where data
+                was moved.
             other_data: with --resume: go on although the training data or the validation clip has other content than
                 at the beginning; the run records both.
             detach: start it in the background and return.

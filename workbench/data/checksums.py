@@ -5,6 +5,7 @@ data                   files that count, in this order
 =====================  ==============================================================================
 sample, video file     the file
 folder of frames       its images in natural order
+folder of stills       its images and those in the folders below, in natural order of their paths
 prepared set           the files of one split, as the manifest lists them, and their listed checksums
 Vimeo-90K layout       the images of the septuplets in the list of one split
 =====================  ==============================================================================
@@ -31,6 +32,7 @@ from workbench.data.clip_set import Pictures
 from workbench.data.clips import split_spec
 from workbench.data.prepared import MANIFEST, Split, read_manifest
 from workbench.data.samples import locate_sample, samples
+from workbench.data.sampling.stills import still_files
 from workbench.data.video.read import picture_files
 from workbench.data.vimeo import septuplets
 from workbench.data.vimeo_layout import LISTS
@@ -50,7 +52,7 @@ class DataChecksum:
 
     Attributes:
         clip: its name or path; does not count when two are compared.
-        kind: sample, video, frames, arrays, folders, shards or vimeo90k: how its files are read.
+        kind: sample, video, frames, stills, arrays, folders, shards or vimeo90k: how its files are read.
         part: the crop in brackets behind its name.
         files: their number.
         bytes: of all files that were looked at.
@@ -118,6 +120,20 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
             kind, files = "frames", picture_files(path)
         else:
             kind, files = "video", [path]
+    return _of_files(spec, kind, files, part=part, listed=listed)
+
+
+def checksum_stills(folder: str) -> DataChecksum:
+    """Return the checksum of the still images of a training: of all images in a folder and below.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+        VideoError: a file that cannot be read.
+    """
+    return _of_files(folder, "stills", still_files(folder))
+
+
+def _of_files(spec: str, kind: str, files: Sequence[Path], *, part: str = "", listed: str = "") -> DataChecksum:
     try:
         count, looked_at, whole, digest = len(files), *_digest(_spread(files, MANY_FILES), f"{len(files)} {listed}")
     except OSError as error:

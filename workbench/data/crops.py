@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from torch.utils.data import DataLoader, Dataset
 from workbench.data.degrade import degrade
 from workbench.errors import DataError, ShapeError
 from workbench.tensors import check_frames
+
+B_co = TypeVar("B_co", covariant=True)
+"""A batch, of whatever parts."""
 
 
 class Footage(Protocol):
@@ -155,9 +158,14 @@ class CropSampler:
             step: from 1.
             share: which of its crops; all where left out.
         """
+        return to_batch(self.crops(step, range(self.batch)[share]))
+
+    def crops(self, step: int, indices: Iterable[int]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return some crops of the batch of a step: uint8 ``(T, H, W, 3)`` in both resolutions."""
         if self.fixed:
-            return to_batch([self.view(number) for number in self.views_at(step)[share]])
-        return to_batch([self._draw(self._dice(step, index)) for index in range(self.batch)[share]])
+            views = self.views_at(step)
+            return [self.view(views[index]) for index in indices]
+        return [self._draw(self._dice(step, index)) for index in indices]
 
     def after(
         self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
@@ -171,11 +179,7 @@ class CropSampler:
                 batches are the same.
             share: see :meth:`at`.
         """
-        batches = (self.at(number, share) for number in range(step + 1, steps + 1))
-        loaded = (
-            DataLoader(Steps(self, step, steps, share), batch_size=None, num_workers=workers) if workers else batches
-        )
-        yield from loaded
+        yield from batches_after(self, step, steps, workers=workers, share=share)
 
     def views_at(self, step: int) -> list[int]:
         """Which views of which fixed crops make the batch of a step: ``crop * views + view``."""
@@ -200,20 +204,39 @@ class CropSampler:
         return random_crop(pair, dice, self.crop, self.frames, augment=self.augment)
 
 
-class Steps(Dataset[tuple[Tensor, Tensor]]):
+class StepSampler(Protocol[B_co]):
+    """A source of batches of which each is a function of its step."""
+
+    def at(self, step: int, share: slice = ..., /) -> B_co:
+        """Return the batch of a step, or some of its clips."""
+        ...
+
+
+def batches_after(
+    sampler: StepSampler[B_co], step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
+) -> Iterator[B_co]:
+    """Yield the batches of the steps after ``step``; arguments as in :meth:`CropSampler.after`."""
+    if workers:
+        yield from DataLoader(Steps(sampler, step, steps, share), batch_size=None, num_workers=workers)
+        return
+    for number in range(step + 1, steps + 1):
+        yield sampler.at(number, share)
+
+
+class Steps(Dataset[Any]):
     """The batches of the steps after ``done`` as a torch data set: item ``i`` is the batch of step ``done + 1 + i``.
 
     For a DataLoader with ``batch_size=None``. An item is a whole batch, so the batches are the same in the same order
     whatever the number of workers.
     """
 
-    def __init__(self, sampler: CropSampler, done: int, steps: int, share: slice = slice(None)) -> None:
+    def __init__(self, sampler: StepSampler[Any], done: int, steps: int, share: slice = slice(None)) -> None:
         self.sampler, self.done, self.steps, self.share = sampler, done, steps, share
 
     def __len__(self) -> int:
         return max(self.steps - self.done, 0)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> Any:
         return self.sampler.at(self.done + 1 + index, self.share)
 
 

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from workbench.config import RunConfig
-from workbench.data.checksums import DataChecksum, checksum_clip
+from workbench.data.checksums import DataChecksum, checksum_clip, checksum_stills
 from workbench.errors import DataError, FolderError
 from workbench.runs import Run, update_record
 
@@ -16,8 +16,11 @@ Checksums = dict[str, DataChecksum]
 
 
 def data_checksums(config: RunConfig) -> Checksums:
-    """Return the checksums of the training clips and the validation clip, by the setting that names each."""
-    named = {f"data.clips[{number}]": checksum_clip(spec) for number, spec in enumerate(config.data.clips)}
+    """Return the checksums of the training data and the validation clip, by the setting that names each."""
+    clips = config.data.clips if config.data.uses_footage else ()
+    named = {f"data.clips[{number}]": checksum_clip(spec) for number, spec in enumerate(clips)}
+    if config.data.uses_stills:
+        named["data.stills"] = checksum_stills(config.data.stills)
     return named | {"data.probe": checksum_clip(config.data.probe)}
 
 
@@ -71,7 +74,8 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
 
     Args:
         run: no worker may be at it.
-        config: the settings of the run but for ``data.clips``, ``data.probe`` and what may change at any time.
+        config: the settings of the run but for ``data.clips``, ``data.stills``, ``data.probe`` and what may change at
+            any time.
         other: accept other content. Its checksums replace the recorded ones, which are kept as ``earlier_data``.
 
     Raises:
@@ -86,11 +90,12 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
             changes["earlier_data"] = [*record.get("earlier_data", []), record["data"]]
         update_record(run, {"config": config.to_dict(), **changes})
         return
-    renamed = (config.data.clips, config.data.probe) != (run.config().data.clips, run.config().data.probe)
+    now, then = config.data, run.config().data
+    renamed = (now.clips, now.stills, now.probe) != (then.clips, then.stills, then.probe)
     if before is None and renamed:
         raise DataError(
-            f"{run.name}: run.json has no checksums of its data, so whether {', '.join(config.data.clips)} is the same "
-            "cannot be checked; to go on with it all the same: --other-data"
+            f"{run.name}: run.json has no checksums of its data, so whether {', '.join(now.clips) or now.stills} is "
+            "the same cannot be checked; to go on with it all the same: --other-data"
         )
     if renamed:
         check_data(run, config)

@@ -126,15 +126,14 @@ def measure(config: RunConfig) -> Estimate:
     free = free_memory_mib(engine.device)
     cached = bool(config.cache_teacher) and config.distils
     trainer = Trainer(replace(config, cache_teacher="", watch_every=0), engine)
-    low, high = next(trainer.sampler.after(0, 1))
-    piece = slice(0, len(low) // config.optimiser.accumulate)
-    batch: Batch = (low[piece], high[piece])
+    low, high, *flow = next(trainer.sampler.after(0, 1))
+    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimiser.accumulate)[0]
     if cached and trainer.teacher is not None:
         with torch.no_grad(), engine.autocast():
             keep = config.distillation.tap if trainer.objective.needs_features else None
-            given = trainer.teacher.given(low, high)
-            said = trainer.objective.taught(trainer.teacher(given[piece].to(engine.device), keep=keep))
-        batch = (low[piece], high[piece], said)
+            given = trainer.teacher.given(batch.low, batch.high)
+            said = trainer.objective.taught(trainer.teacher(given.to(engine.device), keep=keep))
+        batch = batch._replace(taught=said)
     times = []
     for step in islice(trainer.steps(0, repeat(batch)), STEPS + 1):
         times.append(step.seconds)

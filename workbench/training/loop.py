@@ -7,18 +7,51 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective, Taught, Terms, weigh
 from workbench.models.video_sr import Tap, Upscaled, VideoSR
 from workbench.training.engine import Engine
 from workbench.training.watch import gradients
 
-Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Taught]
-"""Low, high and, where it was computed before, what is asked of the teacher."""
+
+class Batch(NamedTuple):
+    """Clips of a step, or of one of its pieces; a plain tuple of the first parts will do as well.
+
+    Attributes:
+        low: ``(B, T, 3, H, W)``.
+        high: ``(B, T, 3, s*H, s*W)``.
+        taught: what is asked of the teacher, where it was computed before.
+        flow: true flow of the low-resolution frames, where the data has it; its ``valid`` marks the clips that do.
+    """
+
+    low: Tensor
+    high: Tensor
+    taught: Taught | None = None
+    flow: TrueFlow | None = None
+
+    def to(self, device: torch.device) -> Batch:
+        """Return it on a device."""
+        low, high = self.low.to(device, non_blocking=True), self.high.to(device, non_blocking=True)
+        taught = self.taught.to(device) if self.taught is not None else None
+        return Batch(low, high, taught, self.flow.to(device) if self.flow is not None else None)
+
+    def pin_memory(self) -> Batch:
+        """Return it in page-locked memory; what the teacher was asked stays where it is."""
+        flow = self.flow.pin_memory() if self.flow is not None else None
+        return Batch(self.low.pin_memory(), self.high.pin_memory(), self.taught, flow)
+
+    def chunk(self, chunks: int) -> list[Batch]:
+        """Split it along the batch, as ``Tensor.chunk`` does; not where the teacher was asked already."""
+        assert self.taught is None
+        lows, highs = self.low.chunk(chunks), self.high.chunk(chunks)
+        flows = self.flow.chunk(chunks) if self.flow is not None else [None] * len(lows)
+        return [Batch(low, high, None, flow) for low, high, flow in zip(lows, highs, flows, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -78,7 +111,7 @@ class Pupil(nn.Module):
 
 def train(
     student: VideoSR,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch | tuple[Tensor, Tensor]],
     objective: Objective,
     optimiser: torch.optim.Optimizer,
     *,
@@ -99,8 +132,8 @@ def train(
 
     Args:
         student: trained in place.
-        batches: those after step ``done``: ``(low, high)``, or ``(low, high, taught)`` from a teacher cache. With
-            ``engine.accumulate`` above 1 each is a piece, and so many make a step.
+        batches: those after step ``done``, see :class:`Batch`. With ``engine.accumulate`` above 1 each is a piece, and
+            so many make a step.
         objective: terms and weights.
         optimiser: of the student's and the objective's parameters; a group may have a ``rate`` relative to the others.
         steps: the whole length, which the learning rate's cosine spans.
@@ -131,9 +164,9 @@ def train(
         student.train()
         seen: dict[str, float] = {}
         measures: dict[str, float] = {}
-        for low, high, *kept in pieces:
-            low, high = low.to(engine.device, non_blocking=True), high.to(engine.device, non_blocking=True)
-            theirs = kept[0].to(engine.device) if kept else None
+        for piece in pieces:
+            batch = (piece if isinstance(piece, Batch) else Batch(*piece)).to(engine.device)
+            low, high, theirs = batch.low, batch.high, batch.taught
             if theirs is None and teacher is not None and objective.distils:
                 with torch.no_grad(), engine.autocast():
                     theirs = teacher(teacher.given(low, high), keep=keep)

@@ -16,6 +16,9 @@ from workbench.config import Data, Network, RunConfig, differences, flat
 from workbench.data.clips import load_clip
 from workbench.data.crops import CropSampler, Footage, check_footage
 from workbench.data.pairs import open_pairs
+from workbench.data.sampling.mixed import ClipSource, MixedSampler
+from workbench.data.sampling.motion import MotionSampler, MotionSettings
+from workbench.data.sampling.stills import open_stills
 from workbench.data.shards import ShardSampler, holds_shards, open_shards
 from workbench.distill.baselines import make_term
 from workbench.distill.objective import Objective
@@ -74,7 +77,7 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(
                     f"student.name: {choice.name} learns from the truth alone; leave its teacher out: --teacher.name ''"
                 )
-    open_crops(config.data, config.seed)
+    open_data(config.data, config.seed)
     load_clip(config.data.probe)
 
 
@@ -85,6 +88,36 @@ FREE = frozenset(
     }
 )  # fmt: skip
 """Settings that may change between two halves of a run: they do not decide what a step does."""
+
+
+def open_data(data: Data, seed: int) -> CropSampler | ShardSampler | MixedSampler:
+    """Open the training data of a run: footage, still images in motion, or both.
+
+    Raises:
+        DataError: data that is missing, too short or too small, or shards with anything else.
+    """
+    if not data.uses_stills:
+        return open_crops(data, seed)
+    motion = open_motion(data, seed)
+    footage = open_crops(data, seed) if data.uses_footage else None
+    if isinstance(footage, ShardSampler):
+        raise DataError(
+            f"data.stills_share: {', '.join(data.clips)} holds shards, which are read from one end to the other and "
+            "cannot be mixed with clips from stills; prepare the footage with --form arrays, or set it to 0 or 1"
+        )
+    return MixedSampler(motion, footage, batch=data.batch, share=data.stills_share)
+
+
+def open_motion(data: Data, seed: int) -> ClipSource:
+    """Open the still images of a run.
+
+    Raises:
+        DataError: no such folder, or no usable image in it.
+    """
+    settings = MotionSettings(
+        crop=data.crop, frames=data.frames, scale=data.scale, degradation=data.degradation, augment=data.augment
+    )
+    return MotionSampler(open_stills(data.stills, min_side=settings.min_still_side), settings, seed=seed)
 
 
 def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
@@ -148,7 +181,7 @@ class Trainer:
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
         decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
         self.optimiser = kind(groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
-        self.sampler = open_crops(config.data, config.seed)
+        self.sampler = open_data(config.data, config.seed)
         self.cache: TeacherCache | None = None
 
     def _objective(self) -> Objective:
@@ -196,8 +229,8 @@ class Trainer:
         step = load_state(folder, self.student, self.objective, self.optimiser, self.average)
         before = conditions(folder, step) if step else {}
         changed = differences(before.get("config", {}), self._matters())
-        if "data.clips" in changed and recorded(Run(folder)) is not None:
-            del changed["data.clips"]  # the content was compared, its name does not matter: data_check
+        if recorded(Run(folder)) is not None:  # the content was compared, its name does not matter: data_check
+            changed = {name: values for name, values in changed.items() if name not in ("data.clips", "data.stills")}
         if changed:
             told = "; ".join(f"{name}: {old!r} then, {new!r} now" for name, (old, new) in changed.items())
             raise ConfigError(
@@ -271,19 +304,21 @@ class Trainer:
         share = slice(engine.rank, None, engine.processes)
         steps = range(done + 1, self.config.steps + 1)
         batches = self.sampler.after(done, self.config.steps, workers=self.config.data.workers, share=share)
-        for step, (low, high) in zip(steps, batches, strict=True):
+        for step, (low, high, *flow) in zip(steps, batches, strict=True):
             torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, engine.rank)).generate_state(1)[0]))
+            batch = Batch(low, high, flow=flow[0] if flow else None)
             if self.config.data.pin_memory and engine.device.type == "cuda":
-                low, high = low.pin_memory(), high.pin_memory()
-            lows, highs = low.chunk(engine.accumulate), high.chunk(engine.accumulate)
+                batch = batch.pin_memory()
+            pieces = batch.chunk(engine.accumulate)
             if cache is None:
-                yield from zip(lows, highs, strict=True)
+                yield from pieces
                 continue
             assert isinstance(self.sampler, CropSampler)
             numbers, first = self.sampler.views_at(step)[share], 0
-            for one, other in zip(lows, highs, strict=True):
-                yield one, other, cache.taught(numbers[first : first + len(one)], one)
-                first += len(one)
+            for piece in pieces:
+                taught = cache.taught(numbers[first : first + len(piece.low)], piece.low)
+                yield piece._replace(taught=taught)
+                first += len(piece.low)
 
 
 def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:

@@ -1,0 +1,315 @@
+"""Synthetic camera motion: the flow is exact, and the clips contain what single frames do not."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from workbench.data.degrade import degrade
+from workbench.data.sampling.motion import (
+    MIN_SHRINK,
+    CameraPath,
+    Layer,
+    MotionSampler,
+    MotionSettings,
+    compose,
+    draw_path,
+    make_clip,
+    place,
+)
+from workbench.data.sampling.stills import StillFile, Stills
+from workbench.data.sampling.true_flow import affine_flow, hidden_pixels
+from workbench.imaging import resize_bicubic, warp
+
+SETTINGS = MotionSettings(crop=16, frames=5, layer_share=0, text_share=0)
+
+
+def texture(height=400, width=480, seed=0, finest=3.0):
+    """A sum of waves of many directions; the finest has a wavelength of ``finest`` pixels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    image = np.zeros((height, width, 3), np.float32)
+    for _ in range(40):
+        wavelength, angle = finest * 40 ** rng.random(), rng.uniform(0, 2 * np.pi)
+        wave = 2 * np.pi / wavelength * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6)
+        image += np.sin(wave)[..., None] * rng.uniform(0.2, 1, 3).astype(np.float32)
+    return (128 + 110 * image / np.abs(image).max()).round().astype(np.uint8)
+
+
+def clips(settings, count=20, seed=0, finest=3.0):
+    stills = [texture(seed=number, finest=finest) for number in range(3)]
+    return [
+        make_clip(lambda rng: stills[rng.integers(3)], np.random.default_rng((seed, number)), settings)
+        for number in range(count)
+    ]
+
+
+def floats(frames):
+    return torch.from_numpy(frames).permute(0, 3, 1, 2).double() / 255
+
+
+def layer_of(patch, matrices, center=(200.0, 200.0), shrink=2.0):
+    return Layer(patch, np.asarray(matrices, float), np.array(center), shrink)
+
+
+def shifts(*offsets):
+    """``[A | t]`` of a camera that does not turn, at these places."""
+    return [[[1, 0, x], [0, 1, y]] for x, y in offsets]
+
+
+def errors(made):
+    """Mean absolute difference of neighbors as they are and warped by the true flow, both directions, visible pixels."""
+    plain, warped = [], []
+    for clip in made:
+        low = floats(clip.low)
+        for here, there, flow, hidden in (
+            (low[:-1], low[1:], clip.flow.to_next, clip.flow.hidden_next),
+            (low[1:], low[:-1], clip.flow.to_previous, clip.flow.hidden_previous),
+        ):
+            seen = torch.from_numpy(~hidden)[:, None].expand_as(here)
+            plain.append((there - here).abs()[seen])
+            warped.append((warp(there, torch.from_numpy(flow).double()) - here).abs()[seen])
+    return torch.cat(plain).mean().item(), torch.cat(warped).mean().item()
+
+
+@pytest.mark.parametrize(
+    ("speeds", "factor"), [((0.03, 0.3), 4.0), ((0.3, 1.0), 6.0), ((1.0, 3.0), 10.0)], ids=["subpixel", "one", "three"]
+)
+def test_warping_by_the_true_flow_explains_the_neighbor(speeds, factor):
+    """Images without detail beyond the low resolution, where bilinear warping has nothing to lose but 8 bits."""
+    settings = MotionSettings(
+        crop=16, frames=5, min_speed=speeds[0], max_speed=speeds[1], layer_share=0, text_share=0
+    )  # fmt: skip
+    plain, warped = errors(clips(settings, finest=60.0))
+    assert warped < plain / factor
+
+
+def test_it_does_with_layers_and_text_and_with_detail_too():
+    settings = MotionSettings(crop=16, frames=5, min_speed=0.5, layer_share=1, text_share=1)
+    plain, warped = errors(clips(settings, finest=20.0))
+    assert warped < plain / 3
+
+
+def test_warping_the_wrong_way_does_not():
+    """The direction of the flow is that of ``imaging.warp``."""
+    (clip,) = clips(MotionSettings(crop=16, frames=2, min_speed=1.0, layer_share=0, text_share=0), count=1, finest=60.0)
+    low, flow = floats(clip.low), torch.from_numpy(clip.flow.to_next).double()
+    right, wrong = ((warp(low[1:], way) - low[:1]).abs()[..., 4:-4, 4:-4].mean() for way in (flow, -flow))
+    assert right < wrong / 5
+
+
+def test_flow_of_a_turn_by_hand():
+    """The camera turns by 90 degrees: what was right of the center (x, y = 1, 0) is then above it, at (0, -1)."""
+    still, turned = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[0.0, -1, 0], [1, 0, 0]])
+    assert affine_flow(still, turned, np.array([[1.0], [0.0]])).ravel().tolist() == [-1.0, -1.0]
+
+
+def test_flow_of_an_affine_motion_by_hand():
+    """Zoom 1.02 (a frame shows more), then a shift of (3, -2): q = (p - (3, -2)) / 1.02, in low-resolution pixels."""
+    settings = MotionSettings(crop=8, frames=2)
+    matrices = [[[1, 0, 0], [0, 1, 0]], [[1.02, 0, 3], [0, 1.02, -2]]]
+    clip = compose(layer_of(texture(), matrices), None, settings)
+    p = 4 * (np.arange(8) - 3.5)  # low-resolution pixels are centered on the frame with BI
+    assert clip.flow.to_next[0, 0] == pytest.approx(np.tile(((p - 3) / 1.02 - p) / 4, (8, 1)), abs=1e-6)
+    assert clip.flow.to_next[0, 1] == pytest.approx(np.tile(((p + 2) / 1.02 - p) / 4, (8, 1)).T, abs=1e-6)
+    assert clip.flow.to_previous[0, 0] == pytest.approx(np.tile((1.02 * p + 3 - p) / 4, (8, 1)), abs=1e-6)
+
+
+def test_the_positions_are_those_of_the_degradation():
+    """A zoom about the center of the frame; pixel i of bd_duf is 1.5 high-resolution pixels left of that of bi."""
+    matrices = [[[1, 0, 0], [0, 1, 0]], [[0.98, 0, 0], [0, 0.98, 0]]]
+    made = {
+        family: compose(layer_of(texture(), matrices), None, MotionSettings(crop=8, frames=2, degradation=family))
+        for family in ("bi", "bd_duf")
+    }
+    difference = made["bd_duf"].flow.to_next - made["bi"].flow.to_next
+    assert difference == pytest.approx(np.full((1, 2, 8, 8), -1.5 * (1 / 0.98 - 1) / 4), abs=1e-6)
+
+
+@pytest.mark.parametrize("x", [8.0, 2.0, 1.0, 0.5, 0.125])
+def test_rendered_shifts_are_those_of_the_flow(x):
+    """A linear ramp of 0.8 levels a pixel of the image, shrunk twice: a shift by x brightens every pixel by 1.6 x."""
+    ramp = np.broadcast_to((20 + 0.8 * np.arange(280))[None, :, None], (280, 280, 3))
+    fine = np.random.default_rng(0).random((280, 280, 3))  # dithered, so that rounding averages out
+    still = np.floor(ramp + fine).astype(np.uint8)
+    layer = layer_of(still, shifts((0, 0), (x, 0)), center=(130.0, 130.0))
+    clip = compose(layer, None, MotionSettings(crop=16, frames=2))
+    difference = clip.high[1].astype(float) - clip.high[0]
+    assert difference.mean() == pytest.approx(1.6 * x, abs=0.1)
+    assert clip.flow.to_next[0, 0] == pytest.approx(np.full((16, 16), -x / 4))
+
+
+@pytest.mark.parametrize(("family", "scale"), [("bi", 4), ("bi", 3), ("bd_basicvsr", 2), ("bd_duf", 4)])
+def test_the_low_resolution_is_that_of_the_whole_frame(family, scale):
+    """Apart from a margin it does not depend on what is outside of the clip."""
+    settings = MotionSettings(crop=16, frames=2, scale=scale, degradation=family, layer_share=0.5)
+    for clip in clips(settings, count=4):
+        assert (clip.low.shape, clip.low.dtype) == ((2, 16, 16, 3), np.uint8)
+        assert (clip.high.shape, clip.high.dtype) == ((2, 16 * scale, 16 * scale, 3), np.uint8)
+        assert np.array_equal(degrade(clip.high, family, scale)[:, 4:-4, 4:-4], clip.low[:, 4:-4, 4:-4])
+
+
+def shift_and_add(clip, frame):
+    """Put the pixels of all frames where the true flow says that they belong, and average: the classic method.
+
+    Every high-resolution pixel is the mean of the low-resolution samples of all frames, weighted by a Gaussian of their
+    distance. Flow along the clip is added up from neighbor to neighbor (shifts, so it is the same for all pixels).
+    """
+    frames, height, width = clip.low.shape[:3]
+    steps = clip.flow.to_next.mean((2, 3))  # (T - 1, 2)
+    along = np.concatenate(([[0.0, 0.0]], np.cumsum(steps, 0)))
+    along -= along[frame]
+    total = weights = 0
+    fine_x, fine_y = ((np.arange(4 * size) - 1.5) / 4 for size in (width, height))
+    for number in range(frames):
+        x, y = np.arange(width) - along[number, 0], np.arange(height) - along[number, 1]
+        wx, wy = (
+            np.exp(-(((fine[:, None] - at) / 0.3) ** 2) / 2) for fine, at in ((fine_x, x), (fine_y, y))
+        )  # fmt: skip
+        total = total + np.einsum("Yy,yxc,Xx->YXc", wy, clip.low[number].astype(float), wx)
+        weights = weights + wy.sum(1)[:, None, None] * wx.sum(1)[None, :, None]
+    return total / weights
+
+
+def psnr(image, truth):
+    inner = slice(16, -16)
+    return 10 * math.log10(255**2 / np.mean((image[inner, inner] - truth[inner, inner].astype(float)) ** 2))
+
+
+def test_shift_and_add_of_the_true_alignment_beats_bicubic_of_one_frame():
+    """By 1 dB and more: sixteen frames of different sub-pixel shifts, aliased by the degradation."""
+    rng = np.random.default_rng(3)
+    gains = []
+    for number in range(3):
+        places = np.vstack(([[0, 0]], rng.uniform(-6, 6, (15, 2))))
+        still = texture(seed=number, finest=10.0)  # 5 high-resolution pixels: finer than the low resolution can show
+        clip = compose(layer_of(still, shifts(*places)), None, MotionSettings(crop=24, frames=16))
+        bicubic = resize_bicubic(floats(clip.low[:1]), scale=4)[0].permute(1, 2, 0).numpy() * 255
+        gains.append(psnr(shift_and_add(clip, 0), clip.high[0]) - psnr(bicubic, clip.high[0]))
+    assert min(gains) > 1.0, gains
+
+
+def test_what_is_hidden_by_hand():
+    """A front layer covers columns 2 and 3, then 3 and 4; the back layer stands still, the frame has six columns."""
+    first, second = (np.tile(np.array(row, np.float32), (2, 1)) for row in ([0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 0]))
+    flow = np.zeros((2, 2, 6), np.float32)
+    flow[0] = first  # the front layer moves one pixel to the right
+    assert hidden_pixels(flow, first, second).tolist() == [[False, False, False, False, True, False]] * 2
+    back = np.zeros((2, 2, 6), np.float32)
+    back[0] = -second
+    assert hidden_pixels(back, second, first).tolist() == [[False, False, True, False, False, False]] * 2
+
+
+def test_what_is_outside_by_hand():
+    """Everything moves 1.5 pixels to the left and half a pixel down."""
+    flow = np.stack((np.full((3, 5), -1.5), np.full((3, 5), 0.5)))
+    wanted = [[True, True, False, False, False]] * 2 + [[True] * 5]
+    assert hidden_pixels(flow, None, None).tolist() == wanted
+
+
+def test_pixels_that_show_both_layers_have_no_correspondence():
+    coverage = np.array([[0, 0.05, 0.5, 0.95, 1]], np.float32)
+    assert hidden_pixels(np.zeros((2, 1, 5)), coverage, coverage).tolist() == [[False, False, True, False, False]]
+
+
+def test_two_rendered_layers_by_hand():
+    """A square of 8x8 low-resolution pixels moves two to the right over an image that stands still."""
+    square = np.zeros((400, 400), np.uint8)
+    square[168:232, 168:232] = 255  # 8 low-resolution pixels of 8 pixels of the image, around (200, 200) - 1/2
+    front = layer_of(
+        np.dstack((texture(400, 400, seed=1), square)), shifts((0, 0), (-8, 0)), center=(199.5, 199.5)
+    )  # fmt: skip
+    clip = compose(layer_of(texture(), shifts((0, 0), (0, 0))), front, MotionSettings(crop=24, frames=2))
+    rows, columns = np.mgrid[:24, :24]
+    in_front = (abs(rows - 11.5) < 4) & (abs(columns - 11.5) < 4)
+    assert np.array_equal(clip.flow.to_next[0, 0], np.where(in_front, 2, 0).astype(np.float32))
+    assert np.array_equal(clip.flow.to_next[0, 1], np.zeros((24, 24), np.float32))
+    hidden = (abs(rows - 11.5) < 4) & ((columns == 16) | (columns == 17))
+    near = (
+        (abs(abs(rows - 11.5) - 4) < 1.1) | (abs(abs(columns - 11.5) - 4) < 1.1) | (abs(abs(columns - 13.5) - 4) < 1.1)
+    )
+    assert np.array_equal(clip.flow.hidden_next[0][~near], hidden[~near])
+    assert clip.flow.hidden_next[0][(abs(rows - 11.5) < 3) & hidden].all()
+    assert clip.flow.hidden_next[0][~near].sum() == 0
+    appears = (abs(rows - 11.5) < 3) & ((columns == 8) | (columns == 9))
+    assert clip.flow.hidden_previous[0][appears].all()
+
+
+def test_speed_is_what_was_drawn():
+    """The fastest pixel of a clip moves by 0.03 to 3 pixels; the logarithm is uniform: the median is near 0.3."""
+    paths = [draw_path(np.random.default_rng(seed), SETTINGS) for seed in range(400)]
+    peaks = np.array([path.peak(64) for path in paths]) / 4
+    assert peaks.min() >= 0.0299
+    assert peaks.max() <= 3.01
+    assert 0.24 < np.median(peaks) < 0.38
+    assert abs((peaks > 1).mean() - math.log(3) / math.log(100)) < 0.08
+    assert any(np.abs(path.angle).max() > 0.005 for path in paths)
+    assert any(np.abs(path.log_zoom).max() > 0.005 for path in paths)
+
+
+def test_one_frame_has_no_flow():
+    (clip,) = clips(MotionSettings(crop=8, frames=1, layer_share=1, text_share=1), count=1)
+    assert clip.low.shape == (1, 8, 8, 3)
+    assert clip.flow.to_next.shape == clip.flow.to_previous.shape == (0, 2, 8, 8)
+    assert clip.flow.hidden_next.shape == (0, 8, 8)
+
+
+@pytest.mark.parametrize("extra", [0, 3, 60])
+def test_no_frame_sees_beyond_the_image(extra):
+    """Also where the image is hardly larger than a frame: the motion is made smaller."""
+    settings = MotionSettings(crop=16, frames=9, min_speed=2.9)
+    still = texture(settings.min_still_side + extra, settings.min_still_side)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        layer = place(still, draw_path(rng, settings), rng, settings)
+        corners = np.array([[-1, 1, -1, 1], [-1, -1, 1, 1]]) * (settings.side / 2)
+        seen = layer.center[:, None] + layer.shrink * (layer.matrices[:, :, :2] @ corners + layer.matrices[:, :, 2:])
+        height, width = layer.patch.shape[:2]
+        assert seen.min() >= -0.5
+        assert (seen <= np.array([[width - 0.5], [height - 0.5]])).all()
+        assert layer.shrink >= MIN_SHRINK - 1e-9
+
+
+def test_images_are_turned_only_where_wanted():
+    settings = MotionSettings(crop=8, frames=1, augment=False)
+    path = CameraPath(np.zeros((1, 2)), np.zeros(1), np.zeros(1))
+    for augment, kinds in ((False, 1), (True, 8)):
+        turned = MotionSettings(crop=8, frames=1, augment=augment)
+        rngs = [np.random.default_rng(seed) for seed in range(100)]
+        seen = {tuple(place(texture(), path, rng, turned).matrices[0, :, :2].ravel() + 0.0) for rng in rngs}
+        assert len(seen) == kinds
+    assert settings.augment is False
+
+
+def test_detail_is_preferred():
+    """Half of the image is gray; about one part in sixteen is still taken from there."""
+    half = texture(600, 1200)
+    half[:, :600] = 90
+    settings = MotionSettings(crop=8, frames=2)
+    grays = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        grays += place(half, draw_path(rng, settings), rng, settings).patch.std() < 1
+    assert grays < 20
+
+
+def test_a_clip_is_a_function_of_seed_step_and_index(tmp_path):
+    from PIL import Image
+
+    Image.fromarray(texture()).save(tmp_path / "a.png")
+    stat = (tmp_path / "a.png").stat()
+    stills = Stills([StillFile(tmp_path / "a.png", stat.st_size, stat.st_mtime_ns, (480, 400))])
+    settings = MotionSettings(crop=8, frames=3, layer_share=0.5)
+
+    def clip(seed, step, index):
+        return MotionSampler(stills, settings, seed=seed).clip(step, index)
+
+    first = clip(1, 2, 3)
+    np.random.seed(7)
+    again = clip(1, 2, 3)
+    assert np.array_equal(first.low, again.low)
+    assert np.array_equal(first.high, again.high)
+    assert all(np.array_equal(one, other) for one, other in zip(first.flow, again.flow, strict=True))
+    for other in ((0, 2, 3), (1, 1, 3), (1, 2, 0)):
+        assert not np.array_equal(first.low, clip(*other).low)

@@ -1,0 +1,339 @@
+"""Synthetic camera motion: clips that are rendered from still images, with their exact flow.
+
+A camera moves over a still image: shift, rotation, zoom and jitter, together between 0 and 3 low-resolution pixels a
+frame. Each frame is rendered at twice the high resolution, averaged down by area, and degraded like any other clip. In
+some clips a second layer with a motion of its own covers a part of the first, or text is drawn into the image.
+
+A frame sees the plane of an image through an affine map: the pixel ``p`` (in high-resolution pixels from the center of
+the frame) shows the point :math:`A p + t`, in the same unit from the place in the image that the camera is above.
+OpenCV interpolates at steps of 1/32 pixel of the image, which is below 0.005 low-resolution pixels at scale 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+import torch
+
+from workbench.data.degrade import degrade, find_degradation
+from workbench.data.pairs import MARGIN
+from workbench.data.sampling.stills import Stills
+from workbench.data.sampling.true_flow import ClipFlow, affine_flow, clip_flow
+
+OVERSAMPLING = 2
+"""Frames are rendered so many times larger than the high resolution, and averaged down by area."""
+
+MIN_SHRINK, MAX_SHRINK = 1.6, 2.4
+"""Pixels of the image in a high-resolution pixel: noise and coding artifacts of the image are averaged away."""
+
+MIN_DETAIL = 4.0
+"""Mean gray level difference to the neighboring high-resolution pixels, right and below together, of 255. A part of an
+image with less of it is drawn again, up to three times: out-of-focus areas and sky teach nothing about alignment."""
+
+FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MotionSettings:
+    """What clips of synthetic motion are like.
+
+    Attributes:
+        crop: side of a clip in low-resolution pixels.
+        frames: of a clip.
+        scale: how many times larger the high resolution is.
+        degradation: family of the low resolution.
+        augment: flip and transpose the image.
+        min_speed: of the fastest pixel between two frames, in low-resolution pixels; drawn log-uniformly.
+        max_speed: the upper limit of it.
+        layer_share: share of the clips with a second layer.
+        text_share: share of the clips with text in the image.
+    """
+
+    crop: int
+    frames: int
+    scale: int = 4
+    degradation: str = "bi"
+    augment: bool = True
+    min_speed: float = 0.03
+    max_speed: float = 3.0
+    layer_share: float = 0.3
+    text_share: float = 0.25
+
+    @property
+    def side(self) -> int:
+        """Side of a rendered frame in high-resolution pixels: the crop, and what the degradation reads around it."""
+        return (self.crop + 2 * MARGIN) * self.scale
+
+    @property
+    def min_still_side(self) -> int:
+        """The smallest side of a still image that a frame fits in."""
+        return math.ceil(MIN_SHRINK * self.side) + 4
+
+
+@dataclass(frozen=True)
+class MotionClip:
+    """A clip in both resolutions, uint8 ``(T, H, W, 3)`` and ``(T, s*H, s*W, 3)``, and its true flow."""
+
+    low: np.ndarray
+    high: np.ndarray
+    flow: ClipFlow
+
+
+@dataclass(frozen=True)
+class CameraPath:
+    """The motion of a camera: one entry a frame.
+
+    Attributes:
+        shift: ``(T, 2)`` in high-resolution pixels, x first.
+        angle: ``(T,)`` in radians.
+        log_zoom: ``(T,)``.
+    """
+
+    shift: np.ndarray
+    angle: np.ndarray
+    log_zoom: np.ndarray
+
+    def times(self, factor: float) -> CameraPath:
+        """Return the same motion, larger or smaller."""
+        return CameraPath(self.shift * factor, self.angle * factor, self.log_zoom * factor)
+
+    def matrices(self) -> np.ndarray:
+        """Return ``[A | t]`` of each frame, ``(T, 2, 3)``."""
+        zoom = np.exp(self.log_zoom)
+        cos, sin = zoom * np.cos(self.angle), zoom * np.sin(self.angle)
+        return np.stack(
+            (np.stack((cos, -sin, self.shift[:, 0]), -1), np.stack((sin, cos, self.shift[:, 1]), -1)), axis=1
+        )
+
+    def peak(self, side: float) -> float:
+        """Return the largest displacement of a pixel of a square of this side between two neighboring frames."""
+        matrices, corners = self.matrices(), _corners(side)
+        pairs = [(k, k + 1) for k in range(len(matrices) - 1)]
+        moved = [affine_flow(matrices[i], matrices[j], corners) for k, n in pairs for i, j in ((k, n), (n, k))]
+        return max((float(np.hypot(*field).max()) for field in moved), default=0.0)
+
+
+def _corners(side: float) -> np.ndarray:
+    return np.array([[-1, 1, -1, 1], [-1, -1, 1, 1]]) * (side / 2)
+
+
+def draw_path(rng: np.random.Generator, settings: MotionSettings) -> CameraPath:
+    """Draw a smooth motion whose fastest pixel moves by a log-uniform speed.
+
+    The camera pans along a curve at a varying pace and turns and zooms a little; jitter shifts each frame by itself.
+    The middle frame is where the camera is placed.
+    """
+    frames, side = settings.frames, settings.crop * settings.scale
+    speed = settings.scale * math.exp(rng.uniform(math.log(settings.min_speed), math.log(settings.max_speed)))
+    k = np.arange(frames - 1)
+    pace = 1 - rng.uniform(0, 0.7) * (0.5 + 0.5 * np.cos(2 * np.pi * (k / rng.uniform(4, 16) + rng.random())))
+    heading = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.15) * k
+    pan = speed * rng.uniform(0.3, 1) * pace[:, None] * np.stack((np.cos(heading), np.sin(heading)), -1)
+    limit = speed / side  # beyond it rotation or zoom alone would exceed the speed
+    turn = np.clip(rng.normal(0, math.radians(0.25)), -limit, limit) * pace
+    zoom = np.clip(rng.normal(0, 0.003), -limit, limit) * pace
+    jitter = rng.uniform(-1, 1, (frames, 2)) * (speed * rng.uniform(0, 0.25))
+    path = CameraPath(_from_middle(pan) + jitter, _from_middle(turn), _from_middle(zoom))
+    for _ in range(2):  # the peak is linear in the motion but for a percent
+        peak = path.peak(side)
+        path = path.times(speed / peak) if peak else path
+    return path
+
+
+def _from_middle(steps: np.ndarray) -> np.ndarray:
+    along = np.concatenate((np.zeros_like(steps[:1]) if len(steps) else np.zeros((1, *steps.shape[1:])), steps))
+    along = np.cumsum(along, axis=0)
+    return along - along[len(along) // 2]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A part of an image, and how each frame sees it.
+
+    Attributes:
+        patch: uint8 ``(h, w, C)``.
+        matrices: ``[A | t]`` of each frame, ``(T, 2, 3)``.
+        center: the place in the patch that the camera is above, x first.
+        shrink: pixels of the image in a high-resolution pixel.
+    """
+
+    patch: np.ndarray
+    matrices: np.ndarray
+    center: np.ndarray
+    shrink: float
+
+    def render(self, side: int) -> np.ndarray:
+        """Render the frames ``(T, side, side, C)``."""
+        large = OVERSAMPLING * side
+        offset = np.full(2, -(large - 1) / 2 / OVERSAMPLING)  # of the first rendered pixel from the center
+        frames = np.empty((len(self.matrices), side, side, self.patch.shape[2]), np.uint8)
+        for frame, matrix in zip(frames, self.matrices, strict=True):
+            linear = self.shrink * matrix[:, :2]
+            start = self.center + self.shrink * matrix[:, 2] + linear @ offset
+            cv2.resize(
+                cv2.warpAffine(
+                    self.patch, np.column_stack((linear / OVERSAMPLING, start)), (large, large),
+                    flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE,
+                ),
+                (side, side), dst=frame, interpolation=cv2.INTER_AREA,
+            )  # fmt: skip
+        return frames
+
+
+def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, settings: MotionSettings) -> Layer:
+    """Place a camera above an image so that no frame sees beyond its borders.
+
+    The motion is halved until it fits, which happens where the image is hardly larger than a frame.
+    """
+    height, width = still.shape[:2]
+    room = np.array([width, height]) - 2.0
+    turned = _orientation(rng) if settings.augment else np.eye(2)
+    matrices, (low, high) = turned @ path.matrices(), _seen(turned @ path.matrices(), settings.side)
+    for halving in range(12):
+        if (MIN_SHRINK * (high - low) <= room).all():
+            break
+        path = path.times(0.5 if halving < 11 else 0)
+        matrices, (low, high) = turned @ path.matrices(), _seen(turned @ path.matrices(), settings.side)
+    shrink = min(math.exp(rng.uniform(math.log(MIN_SHRINK), math.log(MAX_SHRINK))), *(room / (high - low)))
+    first, last = 0.5 - shrink * low, room + 0.5 - shrink * high
+
+    def above(center: np.ndarray) -> Layer:
+        start = np.maximum(np.floor(center + shrink * low).astype(int), 0)
+        end = np.ceil(center + shrink * high).astype(int) + 1
+        return Layer(still[start[1] : end[1], start[0] : end[0]], matrices, center - start, shrink)
+
+    layer = above(first + rng.random(2) * (last - first))
+    for _ in range(3):
+        if _detail(layer.patch) < MIN_DETAIL:
+            layer = above(first + rng.random(2) * (last - first))
+    return layer
+
+
+def _seen(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounding box of what frames of this side see, as two corners, x first."""
+    corners = np.tensordot(matrices[:, :, :2], _corners(side), 1) + matrices[:, :, 2:]
+    return corners.min((0, 2)), corners.max((0, 2))
+
+
+def _detail(patch: np.ndarray) -> float:
+    green = patch[::2, ::2, 1].astype(np.int16)
+    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+
+
+def _orientation(rng: np.random.Generator) -> np.ndarray:
+    flips = np.diag(rng.choice((-1.0, 1.0), 2))
+    return flips[::-1] if rng.random() < 0.5 else flips
+
+
+def make_clip(
+    draw: Callable[[np.random.Generator], np.ndarray], rng: np.random.Generator, settings: MotionSettings
+) -> MotionClip:
+    """Render a clip of a still image in motion.
+
+    Args:
+        draw: returns a still image, uint8 ``(H, W, 3)``.
+        rng: decides everything.
+        settings: size, motion and degradation.
+    """
+    back = place(draw(rng), draw_path(rng, settings), rng, settings)
+    if rng.random() < settings.text_share:
+        back = replace(back, patch=_with_text(back.patch, back.shrink, rng))
+    front = None
+    if rng.random() < settings.layer_share:
+        front = place(draw(rng), draw_path(rng, settings), rng, settings)
+        front = replace(front, patch=np.dstack((front.patch, _shape(front, settings, rng))))
+    return compose(back, front, settings)
+
+
+def compose(back: Layer, front: Layer | None, settings: MotionSettings) -> MotionClip:
+    """Render one or two layers in both resolutions, and compute their true flow.
+
+    Args:
+        back: what fills the frame.
+        front: what covers a part of it: its patch has a fourth channel, the coverage; None for none.
+        settings: size and degradation.
+    """
+    scale, crop, family = settings.scale, settings.crop, find_degradation(settings.degradation, settings.scale)
+    high, coverage, layers = back.render(settings.side), None, [back.matrices]
+    inner = slice(MARGIN, MARGIN + crop)
+    if front is not None:
+        rgba = front.render(settings.side)
+        alpha = rgba[..., 3:].astype(np.float32) / 255
+        high = np.rint(high + (rgba[..., :3] - high.astype(np.float32)) * alpha).astype(np.uint8)
+        covered = family.shrink(torch.from_numpy(np.ascontiguousarray(alpha[..., 0]))[None], scale)
+        coverage, layers = covered[0].clamp(0, 1).numpy()[:, inner, inner], [back.matrices, front.matrices]
+    low = degrade(high, settings.degradation, scale)[:, inner, inner]
+    along = scale * np.arange(MARGIN, MARGIN + crop) + family.phase(scale) - (settings.side - 1) / 2
+    points = np.stack(np.broadcast_arrays(along, along[:, None]))
+    inner_high = slice(scale * MARGIN, scale * (MARGIN + crop))
+    return MotionClip(
+        np.ascontiguousarray(low),
+        np.ascontiguousarray(high[:, inner_high, inner_high]),
+        clip_flow(layers, points, scale, coverage),
+    )
+
+
+def _with_text(patch: np.ndarray, shrink: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw a few words into a copy of an image, in letters of 8 to 40 high-resolution pixels."""
+    patch = patch.copy()
+    height, width = patch.shape[:2]
+    for _ in range(rng.integers(1, 5)):
+        color = tuple(int(level) for level in rng.integers(0, 256, 3))
+        at = (int(rng.integers(-width // 4, width // 2)), int(rng.integers(height)))
+        _put_text(patch, _word(rng), at, shrink * rng.uniform(0.4, 2.0), color, rng)
+    return patch
+
+
+def _put_text(
+    image: np.ndarray, word: str, at: tuple[int, int], size: float, color: tuple[int, ...], rng: np.random.Generator
+) -> None:
+    font, thickness = FONTS[rng.integers(len(FONTS))], int(rng.integers(1, 4))
+    cv2.putText(image, word, at, font, size, color, thickness, cv2.LINE_AA)
+
+
+def _word(rng: np.random.Generator) -> str:
+    first = rng.choice((ord("A"), ord("a")))
+    return "".join(chr(first + letter) for letter in rng.integers(0, 26, rng.integers(2, 10)))
+
+
+def _shape(layer: Layer, settings: MotionSettings, rng: np.random.Generator) -> np.ndarray:
+    """Draw the coverage of a front layer ``(h, w)``: an ellipse, a polygon or a word."""
+    coverage = np.zeros(layer.patch.shape[:2], np.uint8)
+    size = layer.shrink * settings.crop * settings.scale
+    x, y = layer.center + rng.uniform(-0.4, 0.4, 2) * size
+    radius = rng.uniform(0.08, 0.35) * size
+    kind = rng.integers(3)
+    if kind == 0:
+        axes = (int(radius), int(radius * rng.uniform(0.4, 1)))
+        cv2.ellipse(coverage, (int(x), int(y)), axes, rng.uniform(0, 180), 0, 360, 255, -1, cv2.LINE_AA)
+    elif kind == 1:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 10)))
+        radii = radius * rng.uniform(0.5, 1.3, len(angles))
+        corners = np.stack((x + radii * np.cos(angles), y + radii * np.sin(angles)), -1)
+        cv2.fillPoly(coverage, [np.rint(corners).astype(np.int32)], 255, cv2.LINE_AA)
+    else:
+        _put_text(coverage, _word(rng), (int(x - 2 * radius), int(y)), layer.shrink * rng.uniform(1, 4), (255,), rng)
+    return coverage
+
+
+class MotionSampler:
+    """Endless clips of still images in motion, each a function of (seed, step, index).
+
+    Args:
+        stills: see :func:`workbench.data.sampling.stills.open_stills`, with ``settings.min_still_side``.
+        settings: size, motion and degradation.
+        seed: with step and index, decides every draw.
+    """
+
+    def __init__(self, stills: Stills, settings: MotionSettings, *, seed: int = 0) -> None:
+        find_degradation(settings.degradation, settings.scale)
+        self.stills, self.settings, self.seed = stills, settings, seed
+
+    def clip(self, step: int, index: int) -> MotionClip:
+        """Return clip ``index`` of the batch of a step."""
+        rng = np.random.default_rng((self.seed, step, index, 1))
+        return make_clip(lambda rng: self.stills.draw(rng, seed=self.seed, step=step), rng, self.settings)

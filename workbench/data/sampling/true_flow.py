@@ -1,0 +1,158 @@
+"""Exact optical flow between the frames of a rendered clip.
+
+Convention, as in ``imaging.warp`` and ``SPyNet.along``: flow is in low-resolution pixels, x first, and leads from a
+pixel of a frame to the same point of the scene in its neighbor, so that ``warp(next_frame, to_next)`` is the frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+MIXED = 0.1
+"""A pixel of which a layer covers more than this and less than all but this belongs to no single layer."""
+
+ROUNDING = 1e-3
+"""Low-resolution pixels by which a correspondence may be outside of the frame; rounding of still clips."""
+
+
+class TrueFlow(NamedTuple):
+    """True flow of a batch of clips; zero, all hidden and not valid for clips of which it is not known.
+
+    Attributes:
+        to_next: ``(B, T - 1, 2, H, W)``, from each frame but the last to the next one.
+        to_previous: ``(B, T - 1, 2, H, W)``, from each frame but the first to the one before.
+        hidden_next: bool ``(B, T - 1, H, W)``, pixels whose correspondence in the next frame is hidden or outside.
+        hidden_previous: the same for the frame before.
+        valid: bool ``(B,)``, whether the flow of the clip is known.
+    """
+
+    to_next: Tensor
+    to_previous: Tensor
+    hidden_next: Tensor
+    hidden_previous: Tensor
+    valid: Tensor
+
+    def to(self, device: torch.device) -> TrueFlow:
+        """Return it on a device."""
+        return TrueFlow(*(part.to(device, non_blocking=True) for part in self))
+
+    def pin_memory(self) -> TrueFlow:
+        """Return it in page-locked memory."""
+        return TrueFlow(*(part.pin_memory() for part in self))
+
+    def chunk(self, chunks: int) -> list[TrueFlow]:
+        """Split it along the batch, as ``Tensor.chunk`` does."""
+        return [TrueFlow(*parts) for parts in zip(*(part.chunk(chunks) for part in self), strict=True)]
+
+
+class ClipFlow(NamedTuple):
+    """True flow of one clip: :class:`TrueFlow` without its batch axis, as arrays (float32 and bool)."""
+
+    to_next: np.ndarray
+    to_previous: np.ndarray
+    hidden_next: np.ndarray
+    hidden_previous: np.ndarray
+
+
+def unknown_flow(frames: int, height: int, width: int) -> ClipFlow:
+    """Return the place holder for a clip whose true flow is not known."""
+    flow = np.zeros((frames - 1, 2, height, width), np.float32)
+    hidden = np.ones((frames - 1, height, width), bool)
+    return ClipFlow(flow, flow, hidden, hidden)
+
+
+def stack_flows(flows: Sequence[ClipFlow | None], *, frames: int, height: int, width: int) -> TrueFlow:
+    """Stack the flow of clips to a batch; None for a clip whose flow is not known."""
+    known = [unknown_flow(frames, height, width) if flow is None else flow for flow in flows]
+    parts = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*known, strict=True))
+    return TrueFlow(*parts, valid=torch.tensor([flow is not None for flow in flows]))
+
+
+def affine_flow(source: np.ndarray, target: np.ndarray, points: np.ndarray) -> np.ndarray:
+    r"""Return the displacement between two frames that see one plane through affine maps.
+
+    A point ``p`` of the source frame shows the point :math:`A_s p + t_s` of the plane, so in the target frame it is at
+
+    .. math:: q = A_t^{-1} (A_s p + t_s - t_t), \qquad \text{flow} = q - p
+
+    Args:
+        source: ``[A | t]`` of the source frame, ``(2, 3)``.
+        target: the same of the target frame.
+        points: ``(2, ...)``, x first.
+
+    Returns:
+        ``(2, ...)``, in the unit of the points.
+
+    Example:
+        >>> still, moved = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[1.0, 0, 3], [0, 1, 0]])
+        >>> affine_flow(still, moved, np.zeros((2, 1))).ravel().tolist()
+        [-3.0, 0.0]
+    """
+    inverse = np.linalg.inv(target[:, :2])
+    matrix = inverse @ source[:, :2] - np.eye(2)
+    offset = inverse @ (source[:, 2] - target[:, 2])
+    return np.tensordot(matrix, points, 1) + offset.reshape(2, *[1] * (points.ndim - 1))
+
+
+def hidden_pixels(flow: np.ndarray, coverage: np.ndarray | None, neighbor_coverage: np.ndarray | None) -> np.ndarray:
+    """Return which pixels have no visible correspondence in the neighbor.
+
+    Args:
+        flow: ``(2, H, W)`` to the neighbor, in pixels.
+        coverage: share of each pixel that the front layer covers, ``(H, W)`` in [0, 1]; None without such a layer.
+        neighbor_coverage: the same of the neighbor.
+
+    Returns:
+        bool ``(H, W)``: the correspondence is outside of the neighbor or covered there by the other layer, or the pixel
+        shows both layers, so that no single correspondence exists.
+    """
+    _, height, width = flow.shape
+    x, y = flow[0] + np.arange(width), flow[1] + np.arange(height)[:, None]
+    inside = (x > -ROUNDING) & (x < width - 1 + ROUNDING) & (y > -ROUNDING) & (y < height - 1 + ROUNDING)
+    if coverage is None or neighbor_coverage is None:
+        return ~inside
+    there = cv2.remap(
+        neighbor_coverage.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    in_front = (coverage > 1 - MIXED) & (there > 1 - MIXED)
+    behind = (coverage < MIXED) & (there < MIXED)
+    return ~(inside & (in_front | behind))
+
+
+def clip_flow(layers: Sequence[np.ndarray], points: np.ndarray, scale: int, coverage: np.ndarray | None) -> ClipFlow:
+    """Return the true flow of a clip of one or two layers.
+
+    Args:
+        layers: ``[A | t]`` of each frame ``(T, 2, 3)`` of the back layer and, where there is one, the front layer; in
+            high-resolution pixels.
+        points: positions of the low-resolution pixels ``(2, H, W)``, in high-resolution pixels.
+        scale: high-resolution pixels in a low-resolution one.
+        coverage: of the front layer in each frame ``(T, H, W)``, in [0, 1]; None where there is none.
+    """
+    frames = len(layers[0])
+    shape = points.shape[1:]
+
+    def along(sources: range, step: int) -> tuple[np.ndarray, np.ndarray]:
+        flows = np.empty((len(sources), 2, *shape), np.float32)
+        hidden = np.empty((len(sources), *shape), bool)
+        for number, source in enumerate(sources):
+            fields = [affine_flow(layer[source], layer[source + step], points) / scale for layer in layers]
+            if coverage is None:
+                flows[number] = fields[0]
+                hidden[number] = hidden_pixels(fields[0], None, None)
+                continue
+            here, there = coverage[source], coverage[source + step]
+            flows[number] = np.where(here >= 0.5, fields[1], fields[0])
+            hidden[number] = hidden_pixels(flows[number], here, there)
+        return flows, hidden
+
+    to_next, hidden_next = along(range(frames - 1), 1)
+    to_previous, hidden_previous = along(range(1, frames), -1)
+    return ClipFlow(to_next, to_previous, hidden_next, hidden_previous)
