@@ -1,6 +1,7 @@
 """Synthetic camera motion: the flow is exact, and the clips contain what single frames do not."""
 
 import math
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from workbench.imaging import resize_bicubic, warp
 SETTINGS = MotionSettings(crop=16, frames=5, layer_share=0, text_share=0)
 
 
+@lru_cache
 def texture(height=400, width=480, seed=0, finest=3.0):
     """A sum of waves of many directions; the finest has a wavelength of ``finest`` pixels."""
     rng = np.random.default_rng(seed)
@@ -34,7 +36,7 @@ def texture(height=400, width=480, seed=0, finest=3.0):
         wavelength, angle = finest * 40 ** rng.random(), rng.uniform(0, 2 * np.pi)
         wave = 2 * np.pi / wavelength * (x * np.cos(angle) + y * np.sin(angle)) + rng.uniform(0, 6)
         image += np.sin(wave)[..., None] * rng.uniform(0.2, 1, 3).astype(np.float32)
-    return (128 + 110 * image / np.abs(image).max()).round().astype(np.uint8)
+    return (128 + 45 * image / image.std()).clip(0, 255).round().astype(np.uint8)
 
 
 def clips(settings, count=20, seed=0, finest=3.0):
@@ -59,7 +61,7 @@ def shifts(*offsets):
 
 
 def errors(made):
-    """Mean absolute difference of neighbors as they are and warped by the true flow, both directions, visible pixels."""
+    """Mean absolute difference of neighbors, as they are and warped by the true flow, over visible pixels."""
     plain, warped = [], []
     for clip in made:
         low = floats(clip.low)
@@ -74,10 +76,10 @@ def errors(made):
 
 
 @pytest.mark.parametrize(
-    ("speeds", "factor"), [((0.03, 0.3), 4.0), ((0.3, 1.0), 6.0), ((1.0, 3.0), 10.0)], ids=["subpixel", "one", "three"]
+    ("speeds", "factor"), [((0.1, 0.3), 2.0), ((0.3, 1.0), 5.0), ((1.0, 3.0), 12.0)], ids=["subpixel", "one", "three"]
 )
 def test_warping_by_the_true_flow_explains_the_neighbor(speeds, factor):
-    """Images without detail beyond the low resolution, where bilinear warping has nothing to lose but 8 bits."""
+    """Images without detail beyond the low resolution, where 8 bits are all that warping loses: 0.4 levels."""
     settings = MotionSettings(
         crop=16, frames=5, min_speed=speeds[0], max_speed=speeds[1], layer_share=0, text_share=0
     )  # fmt: skip
@@ -177,17 +179,31 @@ def psnr(image, truth):
     return 10 * math.log10(255**2 / np.mean((image[inner, inner] - truth[inner, inner].astype(float)) ** 2))
 
 
-def test_shift_and_add_of_the_true_alignment_beats_bicubic_of_one_frame():
-    """By 1 dB and more: sixteen frames of different sub-pixel shifts, aliased by the degradation."""
-    rng = np.random.default_rng(3)
-    gains = []
-    for number in range(3):
-        places = np.vstack(([[0, 0]], rng.uniform(-6, 6, (15, 2))))
-        still = texture(seed=number, finest=10.0)  # 5 high-resolution pixels: finer than the low resolution can show
-        clip = compose(layer_of(still, shifts(*places)), None, MotionSettings(crop=24, frames=16))
-        bicubic = resize_bicubic(floats(clip.low[:1]), scale=4)[0].permute(1, 2, 0).numpy() * 255
-        gains.append(psnr(shift_and_add(clip, 0), clip.high[0]) - psnr(bicubic, clip.high[0]))
-    assert min(gains) > 1.0, gains
+def back_project(clip, places, image, rounds=10):
+    """Correct an image until it explains all frames (Irani and Peleg 1991); the shifts are whole pixels of it."""
+    for _ in range(rounds):
+        total = 0
+        for low, (x, y) in zip(clip.low, places.astype(int), strict=True):
+            moved = torch.from_numpy(np.roll(image, (-y, -x), (0, 1))).permute(2, 0, 1)[None]
+            error = torch.from_numpy(low).permute(2, 0, 1)[None] - resize_bicubic(moved, scale=4, down=True)
+            total = total + np.roll(resize_bicubic(error, scale=4)[0].permute(1, 2, 0).numpy(), (y, x), (0, 1))
+        image = image + total / len(places)
+    return image
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_true_alignment_recovers_what_one_frame_does_not_contain(seed):
+    """Sixteen frames against bicubic of one: shift-and-add 0.3 dB and more, corrected for its blur 2 dB and more."""
+    places = np.stack(np.mgrid[-2:2, -2:2], -1).reshape(16, 2)[:, ::-1]
+    places = np.vstack(([[0, 0]], places[(places != 0).any(1)]))  # every phase of the low-resolution grid once
+    still = texture(seed=seed, finest=10.0)  # 5 high-resolution pixels: finer than the low resolution can show
+    clip = compose(layer_of(still, shifts(*places)), None, MotionSettings(crop=24, frames=16))
+    assert np.allclose(clip.flow.to_next.mean((2, 3)), -np.diff(places, axis=0) / 4)
+    bicubic = resize_bicubic(floats(clip.low[:1]), scale=4)[0].permute(1, 2, 0).numpy() * 255
+    added = shift_and_add(clip, 0)
+    one, many, sharp = (psnr(image, clip.high[0]) for image in (bicubic, added, back_project(clip, places, added)))
+    assert many - one > 0.3, (one, many, sharp)
+    assert sharp - one > 2.0, (one, many, sharp)
 
 
 def test_what_is_hidden_by_hand():
@@ -231,19 +247,18 @@ def test_two_rendered_layers_by_hand():
     )
     assert np.array_equal(clip.flow.hidden_next[0][~near], hidden[~near])
     assert clip.flow.hidden_next[0][(abs(rows - 11.5) < 3) & hidden].all()
-    assert clip.flow.hidden_next[0][~near].sum() == 0
     appears = (abs(rows - 11.5) < 3) & ((columns == 8) | (columns == 9))
     assert clip.flow.hidden_previous[0][appears].all()
 
 
 def test_speed_is_what_was_drawn():
     """The fastest pixel of a clip moves by 0.03 to 3 pixels; the logarithm is uniform: the median is near 0.3."""
-    paths = [draw_path(np.random.default_rng(seed), SETTINGS) for seed in range(400)]
+    paths = [draw_path(np.random.default_rng((1, seed)), SETTINGS) for seed in range(1000)]
     peaks = np.array([path.peak(64) for path in paths]) / 4
     assert peaks.min() >= 0.0299
     assert peaks.max() <= 3.01
-    assert 0.24 < np.median(peaks) < 0.38
-    assert abs((peaks > 1).mean() - math.log(3) / math.log(100)) < 0.08
+    assert 0.25 < np.median(peaks) < 0.36
+    assert abs((peaks > 1).mean() - math.log(3) / math.log(100)) < 0.05
     assert any(np.abs(path.angle).max() > 0.005 for path in paths)
     assert any(np.abs(path.log_zoom).max() > 0.005 for path in paths)
 
@@ -272,14 +287,12 @@ def test_no_frame_sees_beyond_the_image(extra):
 
 
 def test_images_are_turned_only_where_wanted():
-    settings = MotionSettings(crop=8, frames=1, augment=False)
     path = CameraPath(np.zeros((1, 2)), np.zeros(1), np.zeros(1))
     for augment, kinds in ((False, 1), (True, 8)):
         turned = MotionSettings(crop=8, frames=1, augment=augment)
         rngs = [np.random.default_rng(seed) for seed in range(100)]
         seen = {tuple(place(texture(), path, rng, turned).matrices[0, :, :2].ravel() + 0.0) for rng in rngs}
         assert len(seen) == kinds
-    assert settings.augment is False
 
 
 def test_detail_is_preferred():

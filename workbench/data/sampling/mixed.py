@@ -49,12 +49,7 @@ class MixedSampler:
         self.motion, self.footage, self.batch, self.share = motion, footage, batch, share
 
     def stills_at(self, step: int) -> int:
-        """Return how many clips of a step's batch come from stills.
-
-        Example:
-            >>> [MixedSampler(source, None, batch=2, share=1.0).stills_at(step) for step in (1, 2)]  # doctest: +SKIP
-            [2, 2]
-        """
+        """Return how many clips of a step's batch come from stills."""
         wanted = self.share * self.batch
         return math.floor(step * wanted + 1e-9) - math.floor((step - 1) * wanted + 1e-9)
 

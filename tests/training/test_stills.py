@@ -1,0 +1,185 @@
+"""Trainings on clips from still images."""
+
+import shutil
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.footage import write_shots
+from workbench.cli import main
+from workbench.config import Data, Network, RunConfig
+from workbench.data.prepare import prepare
+from workbench.data.prepared import Settings
+from workbench.errors import ConfigError, DataError
+from workbench.runs import Run, request_stop
+from workbench.training.engine import Engine
+from workbench.training.estimate import estimate
+from workbench.training.loop import Batch
+from workbench.training.trainer import Trainer, open_data
+from workbench.training.worker import prepare_run, work
+
+
+@pytest.fixture(scope="module")
+def stills(tmp_path_factory):
+    """Three images, just large enough for crops of 8."""
+    folder = tmp_path_factory.mktemp("stills")
+    y, x = np.mgrid[:200, :220].astype(float)
+    for number in range(3):
+        waves = [np.sin(x / (2 + number)) + np.cos(y / 3), np.sin((x + y) / 4), np.cos(x * y / 300)]
+        Image.fromarray((np.stack(waves, -1) * 60 + 128).clip(0, 255).astype(np.uint8)).save(folder / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def config(small, stills):
+    """EDVR teaches VESPCN, one clip from stills and one of footage a step."""
+    data = replace(small.data, stills=str(stills), stills_share=0.5, batch=2)
+    return replace(small, steps=6, snapshot_every=6, data=data)
+
+
+def losses(run):
+    return [row["terms"] for row in run.metrics()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+    config = replace(config, data=replace(config.data, workers=workers))
+    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
+    assert work(whole) == "finished"
+    assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+    assert len(losses(run)) == 6
+
+
+def test_the_number_of_workers_does_not_matter(config, tmp_path):
+    runs = [
+        prepare_run(tmp_path / f"with{workers}", replace(config, data=replace(config.data, workers=workers)))
+        for workers in (0, 1)
+    ]
+    assert [work(run) for run in runs] == ["finished"] * 2
+    assert losses(runs[0]) == losses(runs[1])
+
+
+def test_stills_alone_need_no_footage(config, tmp_path):
+    data = replace(config.data, clips=(), stills_share=1.0)
+    run = prepare_run(tmp_path / "alone", replace(config, steps=2, data=data))
+    assert work(run) == "finished"
+    assert run.record()["data"].keys() == {"data.stills", "data.probe"}
+
+
+def test_the_flow_travels_to_the_step(config, monkeypatch):
+    """In pieces too, on the device of the step, and only where it is known."""
+    settings = replace(config, data=replace(config.data, batch=4), optimiser=replace(config.optimiser, accumulate=2))
+    trainer = Trainer(settings, Engine(device="cpu", accumulate=2))
+    first, second = islice(trainer._batches(0), 2)
+    assert isinstance(first, Batch)
+    assert first.flow is not None
+    assert first.flow.to_next.shape == (2, 1, 2, 8, 8)
+    assert first.flow.valid.tolist() == [True, True]
+    assert second.flow is not None
+    assert second.flow.valid.tolist() == [False, False]
+    whole = trainer.sampler.at(1)
+    assert torch.equal(torch.cat((first.low, second.low)), whole[0])
+    arrived = []
+    real = Batch.to
+    monkeypatch.setattr(Batch, "to", lambda batch, device: arrived.append(real(batch, device)) or arrived[-1])
+    next(trainer.steps(0))
+    assert [batch.flow.valid.all().item() for batch in arrived] == [True, False]
+    assert all(batch.flow.to_next.device == batch.low.device for batch in arrived)
+
+
+def test_footage_alone_has_no_flow(small):
+    trainer = Trainer(small, Engine(device="cpu"))
+    assert next(trainer._batches(0)).flow is None
+
+
+@pytest.fixture
+def stopped(config, stills, tmp_path):
+    """A run on stills of its own that stopped at step 2."""
+    shutil.copytree(stills, tmp_path / "stills")
+    data = replace(config.data, stills=str(tmp_path / "stills"))
+    run = prepare_run(tmp_path / "runs" / "run", replace(config, steps=4, data=data))
+    assert work(run, lambda step, _: request_stop(run) if step.number == 2 else None) == "stopped"
+    return tmp_path
+
+
+def resume(place, *args):
+    return main(["train", "--resume", "run", "--runs", str(place / "runs"), *args])
+
+
+def test_moved_stills_go_on_under_their_new_name(stopped):
+    run = Run(stopped / "runs" / "run")
+    assert run.record()["data"]["data.stills"]["files"] == 3
+    (stopped / "stills").rename(stopped / "moved")
+    assert resume(stopped) == 2
+    assert resume(stopped, "--data.stills", str(stopped / "moved")) == 0
+    assert run.status().state == "finished"
+    assert run.config().data.stills == str(stopped / "moved")
+
+
+@pytest.mark.parametrize("change", ["added", "changed"])
+def test_other_stills_are_refused(stopped, change):
+    path = stopped / "stills" / ("new.png" if change == "added" else "1.png")
+    Image.fromarray(np.zeros((200, 220, 3), np.uint8)).save(path)
+    run = Run(stopped / "runs" / "run")
+    with pytest.raises(DataError, match=r"data\.stills: .*want stills of 3 .*got stills of .*--data\.stills"):
+        work(run)
+    assert resume(stopped, "--other-data") == 0
+    assert run.status().state == "finished"
+
+
+def test_other_shares_are_another_training(stopped, capsys):
+    assert resume(stopped, "--data.stills-share", "0.25") == 2
+    assert "data.stills_share" in capsys.readouterr().err
+
+
+def test_a_folder_without_usable_images_is_refused_before_anything_is_made(config, tmp_path):
+    (tmp_path / "empty").mkdir()
+    Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "empty" / "small.png")
+    config = replace(config, data=replace(config.data, stills=str(tmp_path / "empty")))
+    with pytest.raises(DataError, match=r"small\.png: 90x90, want 107"):
+        prepare_run(tmp_path / "run", config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_shards_cannot_be_mixed(config, tmp_path):
+    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
+    data = replace(config.data, clips=(str(tmp_path / "set"),))
+    with pytest.raises(DataError, match=r"data\.stills_share: .*shards.*--form arrays"):
+        open_data(data, 0)
+    assert open_data(replace(data, stills_share=0.0), 0).batch == 2
+    assert open_data(replace(data, stills_share=1.0), 0).at(1)[2].valid.all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"data": {"stills_share": 1.5}}, r"data\.stills_share: want 0 to 1, got 1\.5"),
+        ({"data": {"stills_share": -0.1}}, r"data\.stills_share: want 0 to 1"),
+        ({"data": {"clips": ()}}, r"data\.clips: .*data\.stills"),
+        ({"data": {"clips": (), "stills": "photos"}}, r"data\.clips: .*stills_share 1"),
+        (
+            {"data": {"stills": "photos", "fixed": 4}, "cache_teacher": "kept"},
+            r"cache_teacher: .*photos.*--cache-teacher",
+        ),
+    ],
+)
+def test_settings_that_cannot_work(settings, says):
+    with pytest.raises(ConfigError, match=says):
+        RunConfig(student=Network(name="vespcn"), **settings | {"data": Data(**settings["data"])})
+
+
+def test_a_cache_is_allowed_where_no_clips_come_from_stills():
+    data = Data(stills="photos", stills_share=0.0, fixed=4)
+    assert not RunConfig(data=data, cache_teacher="kept").data.uses_stills
+
+
+def test_estimate(config):
+    settings = replace(config, optimiser=replace(config.optimiser, accumulate=2))
+    assert 0 < estimate(settings).seconds_per_step < 60
