@@ -142,7 +142,7 @@ def test_a_folder_without_usable_images_is_refused_before_anything_is_made(confi
     (tmp_path / "empty").mkdir()
     Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "empty" / "small.png")
     config = replace(config, data=replace(config.data, stills=str(tmp_path / "empty")))
-    with pytest.raises(DataError, match=r"small\.png: 90x90, want 107"):
+    with pytest.raises(DataError, match=r"small\.png: 90x90, want 94"):
         prepare_run(tmp_path / "run", config)
     assert not (tmp_path / "run").exists()
 

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 
+import cv2
 import torch
 
 from workbench.models.video_sr import VideoSR
@@ -14,7 +15,8 @@ from workbench.models.video_sr import VideoSR
 def set_up_process(threads: int) -> None:
     """Settings of the process.
 
-    - Threads: as many as wanted, or as there are cores. Anything else that is busy makes more threads slower.
+    - Threads, of torch and of OpenCV: as many as wanted, or as there are cores. Anything else that is busy makes more
+      threads slower.
     - Numbers below 1e-38 are taken for 0. Gradients of a network that learns little are full of them, and a CPU takes a
       hundred times as long for each: steps of ``edvr_s`` went from 2.6 s to 7 and more within its first hundred.
       ``WORKBENCH_FLUSH_DENORMAL=0`` switches that off. Threads that exist already are not reached.
@@ -23,6 +25,7 @@ def set_up_process(threads: int) -> None:
     """
     torch.set_flush_denormal(os.environ.get("WORKBENCH_FLUSH_DENORMAL", "1") != "0")
     torch.set_num_threads(threads or os.cpu_count() or 1)
+    cv2.setNumThreads(threads or os.cpu_count() or 1)
     if platform.libc_ver()[0] == "glibc" and os.environ.get("WORKBENCH_KEEP_MEMORY", "1") != "0":
         m_trim_threshold, m_mmap_max = -1, -4
         libc = ctypes.CDLL("libc.so.6")

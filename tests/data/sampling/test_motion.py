@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.degrade import degrade
+from workbench.data.degrade import DEGRADATIONS, degrade
+from workbench.data.sampling import motion
 from workbench.data.sampling.motion import (
     MIN_SHRINK,
     CameraPath,
@@ -104,7 +105,7 @@ def test_warping_the_wrong_way_does_not():
 def test_flow_of_a_turn_by_hand():
     """The camera turns by 90 degrees: what was right of the center (x, y = 1, 0) is then above it, at (0, -1)."""
     still, turned = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[0.0, -1, 0], [1, 0, 0]])
-    assert affine_flow(still, turned, np.array([[1.0], [0.0]])).ravel().tolist() == [-1.0, -1.0]
+    assert affine_flow(still, turned, np.array([[[1.0]], [[0.0]]])).ravel().tolist() == [-1.0, -1.0]
 
 
 def test_flow_of_an_affine_motion_by_hand():
@@ -142,14 +143,20 @@ def test_rendered_shifts_are_those_of_the_flow(x):
     assert clip.flow.to_next[0, 0] == pytest.approx(np.full((16, 16), -x / 4))
 
 
-@pytest.mark.parametrize(("family", "scale"), [("bi", 4), ("bi", 3), ("bd_basicvsr", 2), ("bd_duf", 4)])
-def test_the_low_resolution_is_that_of_the_whole_frame(family, scale):
-    """Apart from a margin it does not depend on what is outside of the clip."""
-    settings = MotionSettings(crop=16, frames=2, scale=scale, degradation=family, layer_share=0.5)
-    for clip in clips(settings, count=4):
-        assert (clip.low.shape, clip.low.dtype) == ((2, 16, 16, 3), np.uint8)
-        assert (clip.high.shape, clip.high.dtype) == ((2, 16 * scale, 16 * scale, 3), np.uint8)
-        assert np.array_equal(degrade(clip.high, family, scale)[:, 4:-4, 4:-4], clip.low[:, 4:-4, 4:-4])
+@pytest.mark.parametrize(
+    ("family", "scale"),
+    [(family, scale) for family in DEGRADATIONS for scale in DEGRADATIONS[family].scales or (2, 3, 4)],
+)
+def test_the_low_resolution_is_that_of_a_larger_frame(family, scale, monkeypatch):
+    """The margin that is rendered around a clip is wide enough, and low lies under high."""
+    settings = MotionSettings(crop=16, frames=2, scale=scale, degradation=family)
+    layer = layer_of(texture(), shifts((0, 0), (3.3, -1.7)))
+    clip = compose(layer, None, settings)
+    assert (clip.low.shape, clip.low.dtype) == ((2, 16, 16, 3), np.uint8)
+    assert (clip.high.shape, clip.high.dtype) == ((2, 16 * scale, 16 * scale, 3), np.uint8)
+    assert np.array_equal(degrade(clip.high, family, scale)[:, 4:-4, 4:-4], clip.low[:, 4:-4, 4:-4])
+    monkeypatch.setattr(motion, "MARGIN", 8)
+    assert np.array_equal(compose(layer, None, settings).low, clip.low)
 
 
 def shift_and_add(clip, frame):

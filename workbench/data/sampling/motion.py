@@ -20,9 +20,11 @@ import numpy as np
 import torch
 
 from workbench.data.degrade import degrade, find_degradation
-from workbench.data.pairs import MARGIN
 from workbench.data.sampling.stills import Stills
 from workbench.data.sampling.true_flow import ClipFlow, affine_flow, clip_flow
+
+MARGIN = 3
+"""Low-resolution pixels rendered around a clip, which its own depend on: no kernel of a degradation reaches further."""
 
 OVERSAMPLING = 2
 """Frames are rendered so many times larger than the high resolution, and averaged down by area."""
@@ -111,10 +113,10 @@ class CameraPath:
 
     def peak(self, side: float) -> float:
         """Return the largest displacement of a pixel of a square of this side between two neighboring frames."""
-        matrices, corners = self.matrices(), _corners(side)
-        pairs = [(k, k + 1) for k in range(len(matrices) - 1)]
-        moved = [affine_flow(matrices[i], matrices[j], corners) for k, n in pairs for i, j in ((k, n), (n, k))]
-        return max((float(np.hypot(*field).max()) for field in moved), default=0.0)
+        matrices = self.matrices()
+        here = np.concatenate((matrices[:-1], matrices[1:]))
+        there = np.concatenate((matrices[1:], matrices[:-1]))
+        return float(np.linalg.norm(affine_flow(here, there, _corners(side)), axis=1).max(initial=0.0))
 
 
 def _corners(side: float) -> np.ndarray:
@@ -215,7 +217,7 @@ def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, setting
 
 def _seen(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the bounding box of what frames of this side see, as two corners, x first."""
-    corners = np.tensordot(matrices[:, :, :2], _corners(side), 1) + matrices[:, :, 2:]
+    corners = matrices[:, :, :2] @ _corners(side) + matrices[:, :, 2:]
     return corners.min((0, 2)), corners.max((0, 2))
 
 

@@ -82,22 +82,23 @@ def affine_flow(source: np.ndarray, target: np.ndarray, points: np.ndarray) -> n
     .. math:: q = A_t^{-1} (A_s p + t_s - t_t), \qquad \text{flow} = q - p
 
     Args:
-        source: ``[A | t]`` of the source frame, ``(2, 3)``.
+        source: ``[A | t]`` of the source frame, ``(..., 2, 3)``: of one, or of several.
         target: the same of the target frame.
-        points: ``(2, ...)``, x first.
+        points: ``(2, H, W)``, x first.
 
     Returns:
-        ``(2, ...)``, in the unit of the points.
+        ``(..., 2, H, W)``, in the unit of the points.
 
     Example:
         >>> still, moved = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[1.0, 0, 3], [0, 1, 0]])
-        >>> affine_flow(still, moved, np.zeros((2, 1))).ravel().tolist()
+        >>> affine_flow(still, moved, np.zeros((2, 1, 1))).ravel().tolist()
         [-3.0, 0.0]
     """
-    inverse = np.linalg.inv(target[:, :2])
-    matrix = inverse @ source[:, :2] - np.eye(2)
-    offset = inverse @ (source[:, 2] - target[:, 2])
-    return np.tensordot(matrix, points, 1) + offset.reshape(2, *[1] * (points.ndim - 1))
+    inverse = np.linalg.inv(target[..., :2])
+    matrix = inverse @ source[..., :2] - np.eye(2)
+    offset = inverse @ (source[..., 2:] - target[..., 2:])
+    moved = matrix @ points.reshape(2, -1) + offset
+    return moved.reshape(*moved.shape[:-1], *points.shape[1:])
 
 
 def hidden_pixels(flow: np.ndarray, coverage: np.ndarray | None, neighbor_coverage: np.ndarray | None) -> np.ndarray:
@@ -136,23 +137,18 @@ def clip_flow(layers: Sequence[np.ndarray], points: np.ndarray, scale: int, cove
         scale: high-resolution pixels in a low-resolution one.
         coverage: of the front layer in each frame ``(T, H, W)``, in [0, 1]; None where there is none.
     """
-    frames = len(layers[0])
-    shape = points.shape[1:]
 
-    def along(sources: range, step: int) -> tuple[np.ndarray, np.ndarray]:
-        flows = np.empty((len(sources), 2, *shape), np.float32)
-        hidden = np.empty((len(sources), *shape), bool)
-        for number, source in enumerate(sources):
-            fields = [affine_flow(layer[source], layer[source + step], points) / scale for layer in layers]
-            if coverage is None:
-                flows[number] = fields[0]
-                hidden[number] = hidden_pixels(fields[0], None, None)
-                continue
-            here, there = coverage[source], coverage[source + step]
-            flows[number] = np.where(here >= 0.5, fields[1], fields[0])
-            hidden[number] = hidden_pixels(flows[number], here, there)
-        return flows, hidden
+    def along(source: slice, target: slice) -> tuple[np.ndarray, np.ndarray]:
+        fields = [affine_flow(layer[source], layer[target], points) / scale for layer in layers]
+        if coverage is None:
+            flows = fields[0].astype(np.float32)
+            return flows, np.stack([hidden_pixels(flow, None, None) for flow in fields[0]])
+        here, there = coverage[source], coverage[target]
+        flows = np.where(here[:, None] >= 0.5, fields[1], fields[0]).astype(np.float32)
+        return flows, np.stack([hidden_pixels(*parts) for parts in zip(flows, here, there, strict=True)])
 
-    to_next, hidden_next = along(range(frames - 1), 1)
-    to_previous, hidden_previous = along(range(1, frames), -1)
+    if len(layers[0]) == 1:
+        return unknown_flow(1, *points.shape[1:])
+    to_next, hidden_next = along(slice(None, -1), slice(1, None))
+    to_previous, hidden_previous = along(slice(1, None), slice(None, -1))
     return ClipFlow(to_next, to_previous, hidden_next, hidden_previous)
