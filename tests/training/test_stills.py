@@ -14,6 +14,7 @@ from workbench.cli import main
 from workbench.config import Data, Network, RunConfig
 from workbench.data.prepare import prepare
 from workbench.data.prepared import Settings
+from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
 from workbench.runs import Run, request_stop
 from workbench.training.engine import Engine
@@ -96,6 +97,18 @@ def test_the_flow_travels_to_the_step(config, monkeypatch):
 def test_footage_alone_has_no_flow(small):
     trainer = Trainer(small, Engine(device="cpu"))
     assert next(trainer._batches(0)).flow is None
+
+
+def test_a_prepared_pool(config, stills, tmp_path):
+    """Resumed exactly, its content recorded."""
+    prepare_pool(stills, tmp_path / "pool", PoolSettings(sequences=4, crop=10, frames=3))
+    config = replace(config, steps=4, data=replace(config.data, stills=str(tmp_path / "pool")))
+    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
+    assert work(whole) == "finished"
+    assert work(run, lambda step, _: request_stop(run) if step.number == 2 else None) == "stopped"
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+    assert run.record()["data"]["data.stills"]["kind"] == "pool"
 
 
 @pytest.fixture

@@ -75,6 +75,10 @@ def degrade(args: Sequence[str]) -> int:
 
 def prepare(args: Sequence[str]) -> int:
     """Make a training set of your own footage."""
+    if any(arg.partition("=")[0] == "--stills" for arg in args):
+        from workbench.cli.stills import prepare_stills
+
+        return prepare_stills(args)
 
     def command(
         footage: tyro.conf.Positional[tuple[Path, ...]],
@@ -102,6 +106,9 @@ def prepare(args: Sequence[str]) -> int:
 
         Start it again after it was stopped: sources that are done are looked over and kept. Then train on it with
         `workbench train --data.clips OUT`, and look at OUT/contact_sheet.png first.
+
+        With --stills FOLDER, a folder of images, it prepares clips of still images in motion instead; the options are
+        then others: `workbench prepare --stills FOLDER --help`.
 
         Args:
             footage: video files, folders of pictures, or folders that hold either.

@@ -6,6 +6,7 @@ data                   files that count, in this order
 sample, video file     the file
 folder of frames       its images in natural order
 folder of stills       its images and those in the folders below, in natural order of their paths
+pool of stills         its arrays, and the listed checksums of its files
 prepared set           the files of one split, as the manifest lists them, and their listed checksums
 Vimeo-90K layout       the images of the septuplets in the list of one split
 =====================  ==============================================================================
@@ -32,6 +33,7 @@ from workbench.data.clip_set import Pictures
 from workbench.data.clips import split_spec
 from workbench.data.prepared import MANIFEST, Split, read_manifest
 from workbench.data.samples import locate_sample, samples
+from workbench.data.sampling.pool import holds_pool, read_pool
 from workbench.data.sampling.stills import still_files
 from workbench.data.video.read import picture_files
 from workbench.data.vimeo import septuplets
@@ -52,7 +54,7 @@ class DataChecksum:
 
     Attributes:
         clip: its name or path; does not count when two are compared.
-        kind: sample, video, frames, stills, arrays, folders, shards or vimeo90k: how its files are read.
+        kind: sample, video, frames, stills, pool, arrays, folders, shards or vimeo90k: how its files are read.
         part: the crop in brackets behind its name.
         files: their number.
         bytes: of all files that were looked at.
@@ -124,12 +126,16 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
 
 
 def checksum_stills(folder: str) -> DataChecksum:
-    """Return the checksum of the still images of a training: of all images in a folder and below.
+    """Return the checksum of the still images of a training: of all images in a folder and below, or of a pool.
 
     Raises:
-        DataError: no such folder, or no image in it.
+        DataError: no such folder, no image in it, or a pool that is not finished.
         VideoError: a file that cannot be read.
     """
+    if holds_pool(folder):
+        table = read_pool(folder).files
+        files = [Path(folder) / name for name in table if name.endswith(".npy")]
+        return _of_files(folder, "pool", files, listed=json.dumps(list(table.values())))
     return _of_files(folder, "stills", still_files(folder))
 
 

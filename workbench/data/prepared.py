@@ -215,6 +215,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(f"{folder}: not a prepared folder: no {MANIFEST} there; see `workbench prepare --help`")
     try:
         said = json.loads(path.read_text(encoding="utf-8"))
+        if said.get("kind") == "stills":
+            raise DataError(f"{folder}: was prepared from still images, not from footage; name it with --data.stills")
         version = said.pop("format")
         if version != FORMAT:
             raise DataError(f"{path}: format {version}, and this version reads {FORMAT}; prepare the footage again")

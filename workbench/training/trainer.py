@@ -18,6 +18,7 @@ from workbench.data.crops import CropSampler, Footage, check_footage
 from workbench.data.pairs import open_pairs
 from workbench.data.sampling.mixed import ClipSource, MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
+from workbench.data.sampling.pool import PoolSampler, holds_pool
 from workbench.data.sampling.stills import open_stills
 from workbench.data.shards import ShardSampler, holds_shards, open_shards
 from workbench.distill.baselines import make_term
@@ -109,14 +110,16 @@ def open_data(data: Data, seed: int) -> CropSampler | ShardSampler | MixedSample
 
 
 def open_motion(data: Data, seed: int) -> ClipSource:
-    """Open the still images of a run.
+    """Open the still images of a run, or the pool that was prepared from some.
 
     Raises:
-        DataError: no such folder, or no usable image in it.
+        DataError: no such folder, no usable image in it, or a pool that does not fit.
     """
     settings = MotionSettings(
         crop=data.crop, frames=data.frames, scale=data.scale, degradation=data.degradation, augment=data.augment
     )
+    if holds_pool(data.stills):
+        return PoolSampler(data.stills, settings, seed=seed)
     return MotionSampler(open_stills(data.stills, min_side=settings.min_still_side), settings, seed=seed)
 
 
