@@ -1,4 +1,4 @@
-"""Does a training wait for clips from still images? ``python bench/stills.py``, two minutes; ``--rounds 3`` for a look.
+"""Cost of clips from still images against a training step: ``python bench/stills.py``, a minute (``--rounds 3``: less).
 
 On one thread, in turn: a training step of ``vespcn_s`` with its batch at hand, and a batch of clips that are rendered
 from still images, for 5 and for 7 frames. The folder has more images than are kept decoded, so that decoding counts:

@@ -26,7 +26,7 @@ class Batch(NamedTuple):
     Attributes:
         low: ``(B, T, 3, H, W)``.
         high: ``(B, T, 3, s*H, s*W)``.
-        taught: what is asked of the teacher, where it was computed before.
+        taught: outputs of the teacher that the losses need, where a cache has them.
         flow: true flow of the low-resolution frames, where the data has it; its ``valid`` marks the clips that do.
     """
 
@@ -42,12 +42,12 @@ class Batch(NamedTuple):
         return Batch(low, high, taught, self.flow.to(device) if self.flow is not None else None)
 
     def pin_memory(self) -> Batch:
-        """Return it in page-locked memory; what the teacher was asked stays where it is."""
+        """Return it in page-locked memory, but for outputs of the teacher."""
         flow = self.flow.pin_memory() if self.flow is not None else None
         return Batch(self.low.pin_memory(), self.high.pin_memory(), self.taught, flow)
 
     def chunk(self, chunks: int) -> list[Batch]:
-        """Split it along the batch, as ``Tensor.chunk`` does; not where the teacher was asked already."""
+        """Split it along the batch, as ``Tensor.chunk`` does; only without outputs of the teacher."""
         assert self.taught is None
         lows, highs = self.low.chunk(chunks), self.high.chunk(chunks)
         flows = self.flow.chunk(chunks) if self.flow is not None else [None] * len(lows)

@@ -1,5 +1,7 @@
 """Batches of clips from still images, alone or mixed with footage."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -108,3 +110,8 @@ def test_pieces_of_a_flow(motion):
     assert (first.valid.item(), second.valid.item()) == (True, False)
     assert torch.equal(torch.cat((first.to_next, second.to_next)), flow.to_next)
     assert flow.to(torch.device("cpu")).hidden_next.dtype == torch.bool
+
+
+def test_decoded_images_are_not_sent_to_loader_processes(motion):
+    motion.clip(1, 0)
+    assert len(pickle.dumps(MixedSampler(motion, None, batch=2, share=1.0))) < 10_000

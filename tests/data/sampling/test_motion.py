@@ -293,6 +293,24 @@ def test_no_frame_sees_beyond_the_image(extra):
         assert layer.shrink >= MIN_SHRINK - 1e-9
 
 
+def test_text_moves_with_the_image():
+    """The same clips with and without text: other frames, the same flow."""
+    plain, written = (
+        clips(MotionSettings(crop=16, frames=2, layer_share=0, text_share=share), count=12) for share in (0, 1)
+    )
+    same = [np.array_equal(one.low, other.low) for one, other in zip(plain, written, strict=True)]
+    assert sum(same) <= 4  # some words are outside of the crop
+    for one, other in zip(plain, written, strict=True):
+        assert np.array_equal(one.flow.to_next, other.flow.to_next)
+
+
+def test_the_share_of_clips_with_a_second_layer():
+    """Still cameras: without a second layer every pixel keeps its correspondence."""
+    settings = MotionSettings(crop=16, frames=2, min_speed=1e-6, max_speed=2e-6, layer_share=0.4)
+    covered = [clip.flow.hidden_next.any() for clip in clips(settings, count=60)]
+    assert 8 <= sum(covered) <= 30  # 24 expected, fewer as some shapes are outside of the crop
+
+
 def test_images_are_turned_only_where_wanted():
     path = CameraPath(np.zeros((1, 2)), np.zeros(1), np.zeros(1))
     for augment, kinds in ((False, 1), (True, 8)):

@@ -27,7 +27,7 @@ MARGIN = 3
 """Low-resolution pixels rendered around a clip, which its own depend on: no kernel of a degradation reaches further."""
 
 OVERSAMPLING = 2
-"""Frames are rendered so many times larger than the high resolution, and averaged down by area."""
+"""Size at which frames are rendered, in multiples of the high resolution, before they are averaged down by area."""
 
 MIN_SHRINK, MAX_SHRINK = 1.6, 2.4
 """Pixels of the image in a high-resolution pixel: noise and coding artifacts of the image are averaged away."""
@@ -41,7 +41,7 @@ FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TR
 
 @dataclass(frozen=True, kw_only=True)
 class MotionSettings:
-    """What clips of synthetic motion are like.
+    """Settings of clips of synthetic motion.
 
     Attributes:
         crop: side of a clip in low-resolution pixels.
@@ -67,7 +67,7 @@ class MotionSettings:
 
     @property
     def side(self) -> int:
-        """Side of a rendered frame in high-resolution pixels: the crop, and what the degradation reads around it."""
+        """Side of a rendered frame in high-resolution pixels: the crop with its margin."""
         return (self.crop + 2 * MARGIN) * self.scale
 
     @property
@@ -127,7 +127,7 @@ def draw_path(rng: np.random.Generator, settings: MotionSettings) -> CameraPath:
     """Draw a smooth motion whose fastest pixel moves by a log-uniform speed.
 
     The camera pans along a curve at a varying pace and turns and zooms a little; jitter shifts each frame by itself.
-    The middle frame is where the camera is placed.
+    The motion is relative to the middle frame.
     """
     frames, side = settings.frames, settings.crop * settings.scale
     speed = settings.scale * math.exp(rng.uniform(math.log(settings.min_speed), math.log(settings.max_speed)))
@@ -154,7 +154,7 @@ def _from_middle(steps: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layer:
-    """A part of an image, and how each frame sees it.
+    """A part of an image, and the map through which each frame sees it.
 
     Attributes:
         patch: uint8 ``(h, w, C)``.
@@ -216,7 +216,7 @@ def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, setting
 
 
 def _seen(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounding box of what frames of this side see, as two corners, x first."""
+    """Return the bounding box of the points that frames of this side see, as two corners, x first."""
     corners = matrices[:, :, :2] @ _corners(side) + matrices[:, :, 2:]
     return corners.min((0, 2)), corners.max((0, 2))
 
@@ -255,8 +255,8 @@ def compose(back: Layer, front: Layer | None, settings: MotionSettings) -> Motio
     """Render one or two layers in both resolutions, and compute their true flow.
 
     Args:
-        back: what fills the frame.
-        front: what covers a part of it: its patch has a fourth channel, the coverage; None for none.
+        back: fills the frame.
+        front: covers a part of it; its patch has a fourth channel, the coverage. None for no such layer.
         settings: size and degradation.
     """
     scale, crop, family = settings.scale, settings.crop, find_degradation(settings.degradation, settings.scale)

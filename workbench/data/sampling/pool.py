@@ -50,7 +50,7 @@ Observer = Callable[[int], None]
 
 @dataclass(frozen=True, kw_only=True)
 class PoolSettings:
-    """What is in a pool.
+    """Settings of a pool of clips.
 
     Attributes:
         sequences: number of clips.
@@ -138,16 +138,16 @@ def read_pool(folder: str | os.PathLike[str]) -> PoolManifest:
         DataError: it is missing, damaged or of another format.
     """
     path = Path(folder) / MANIFEST
-    said = _read_json(path)
+    saved = _read_json(path)
     try:
-        kind = said.get("kind", "footage")
-        if (kind, said["format"]) != (KIND, FORMAT):
-            raise DataError(f"{path}: want {KIND} in format {FORMAT}, got {kind} in format {said['format']}")
-        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in said["files"].items()}
+        kind = saved.get("kind", "footage")
+        if (kind, saved["format"]) != (KIND, FORMAT):
+            raise DataError(f"{path}: want {KIND} in format {FORMAT}, got {kind} in format {saved['format']}")
+        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in saved["files"].items()}
         if files.keys() != {f"{name}.npy" for name in ARRAYS} | {CONTACT_SHEET}:
             raise DataError(f"{path}: files: want {', '.join(ARRAYS)}, got {', '.join(files)}; prepare it again")
         return PoolManifest(
-            settings=PoolSettings(**said["settings"]), images=said["images"], files=files, versions=said["versions"]
+            settings=PoolSettings(**saved["settings"]), images=saved["images"], files=files, versions=saved["versions"]
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -157,12 +157,12 @@ def read_pool(folder: str | os.PathLike[str]) -> PoolManifest:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}); prepare it again") from error
-    if not isinstance(said, dict):
-        raise DataError(f"{path}: want an object, got {type(said).__name__}; prepare it again")
-    return said
+    if not isinstance(saved, dict):
+        raise DataError(f"{path}: want an object, got {type(saved).__name__}; prepare it again")
+    return saved
 
 
 def prepare_pool(
@@ -221,8 +221,8 @@ def prepare_pool(
             manifest = PoolManifest(
                 settings=settings, images=images, files=files, versions={name: version(name) for name in names}
             )
-            said = {"kind": KIND, "format": FORMAT, **asdict(manifest)}
-            write_atomic(out / MANIFEST, json.dumps(said, indent=1, ensure_ascii=False) + "\n")
+            saved = {"kind": KIND, "format": FORMAT, **asdict(manifest)}
+            write_atomic(out / MANIFEST, json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
         shutil.rmtree(work)
     except Timeout as error:
         raise BusyError(f"{out}: another job is preparing it; wait for it or stop it") from error
@@ -242,10 +242,10 @@ def _before(out: Path, wanted: dict[str, Any]) -> tuple[int, PoolManifest | None
         _check_same(out, {"settings": asdict(manifest.settings), "images": dict(manifest.images)}, wanted)
         return 0, manifest
     if note.is_file():
-        said = _read_json(note)
-        _check_same(out, said, wanted)
+        saved = _read_json(note)
+        _check_same(out, saved, wanted)
         arrays = PoolSettings(**wanted["settings"]).arrays()
-        return (int(said["done"]) if _are_there(out / WORK, arrays) else 0), None
+        return (int(saved["done"]) if _are_there(out / WORK, arrays) else 0), None
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: a file; want a folder to write to")
     if out.is_dir() and any(out.iterdir()) and not (out / WORK).is_dir():

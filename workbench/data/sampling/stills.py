@@ -177,12 +177,12 @@ def open_stills(folder: str | os.PathLike[str], *, min_side: int) -> Stills:
     files = list(_usable(paths, min_side, refused))
     if len(files) <= MAX_DECODED:
         files = [file for file in files if _decodes(file, refused)]
-    told = "; ".join(f"{path.relative_to(folder)}: {why}" for path, why in list(refused.items())[:MAX_NAMED])
-    told += f"; and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+    reasons = "; ".join(f"{path.relative_to(folder)}: {why}" for path, why in list(refused.items())[:MAX_NAMED])
+    reasons += f"; and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
     if not files:
-        raise DataError(f"data.stills: none of {len(paths)} images in {folder} is usable ({told})")
+        raise DataError(f"data.stills: none of {len(paths)} images in {folder} is usable ({reasons})")
     if refused:
-        logger.warning("data.stills: %s of %s images in %s are skipped (%s)", len(refused), len(paths), folder, told)
+        logger.warning("data.stills: %s of %s images in %s are skipped (%s)", len(refused), len(paths), folder, reasons)
     return Stills(files)
 
 
