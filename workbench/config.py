@@ -207,6 +207,7 @@ LEAST: dict[str, int] = {
     "optimiser.accumulate": 1,
     "imitation_weight": 0,
     "motion_weight": 0,
+    "flow_weight": 0,
 }
 """Numbers that cannot be smaller; forms say so beforehand."""
 
@@ -231,6 +232,9 @@ class RunConfig:
     motion_weight: float = 0.0
     """Of the student's own loss for its alignment (VESPCN: its neighbours, warped, look like the reference; EDVR:
     likewise its features). The same with and without a teacher; 0 switches it off."""
+    flow_weight: float = 0.0
+    """Weight of the end-point error of the student's flow in low-resolution pixels (VESPCN), on clips from
+    `data.stills`, whose true flow is known; 0 switches it off."""
     cache_teacher: str = ""
     """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
     steps: int = 2000
@@ -295,6 +299,11 @@ class RunConfig:
 
     def _check_cache(self) -> None:
         wanted = self.distillation
+        if self.flow_weight and not self.data.uses_stills:
+            raise ConfigError(
+                f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got footage alone; name "
+                "still images (data.stills), or set it to 0"
+            )
         if self.data.uses_stills:
             raise ConfigError(
                 f"cache_teacher: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "

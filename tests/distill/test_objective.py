@@ -1,13 +1,15 @@
 """The objective: Charbonnier by hand, terms and weights by name, gradients where they belong."""
 
+import numpy as np
 import pytest
 import torch
 
+from workbench.data.sampling.true_flow import ClipFlow, stack_flows
 from workbench.distill.objective import Objective, charbonnier, weigh
 from workbench.distill.spatial import spatial_distillation
 from workbench.distill.temporal import TemporalMemory, temporal_distillation
 from workbench.errors import ConfigError
-from workbench.models.video_sr import Upscaled
+from workbench.models.video_sr import EstimatedFlow, Upscaled
 from workbench.models.zoo import build
 
 
@@ -171,3 +173,73 @@ def test_distillation_without_features_is_explained(networks, clips):
         objective.terms(student(low), high, teacher(low, keep="hr"))
     with pytest.raises(ConfigError, match="needs the features of both networks"):
         objective.terms(student(low, keep="hr"), high, None)
+
+
+# Supervised flow
+
+
+def true_flow(batch=2, frames=3, size=8, *, valid=(True, True)):
+    rng = np.random.default_rng(0)
+    clips = []
+    for known in valid:
+        parts = [rng.normal(size=(frames - 1, 2, size, size)).astype(np.float32) for _ in range(2)]
+        hidden = [rng.random((frames - 1, size, size)) < 0.2 for _ in range(2)]
+        clips.append(ClipFlow(*parts, *hidden) if known else None)
+    return stack_flows(clips, frames=frames, height=size, width=size)
+
+
+def upscaled_with(flow, batch=2, frames=3, size=8):
+    return Upscaled(torch.zeros(batch, frames, 3, 4 * size, 4 * size), flow=flow)
+
+
+def test_the_flow_term_is_the_end_point_error_over_visible_pixels():
+    true = true_flow(valid=(True, False))
+    wrong = EstimatedFlow(true.to_next + torch.tensor([3.0, 4.0]).view(2, 1, 1), true.to_previous.clone())
+    objective = Objective(flow_weight=0.5)
+    high = torch.zeros(2, 3, 3, 32, 32)
+    terms, _ = objective.terms(upscaled_with(wrong), high, flow=true)
+    assert terms["flow"].item() == pytest.approx((5.0 + 0.001) / 2, abs=1e-4)  # one direction is right
+    assert objective.weights(1)["flow"] == 0.5
+
+
+def test_the_flow_term_without_known_flow_is_zero():
+    estimated = EstimatedFlow(*(torch.randn(2, 2, 2, 8, 8, requires_grad=True) for _ in range(2)))
+    for flow in (None, true_flow(valid=(False, False))):
+        terms, _ = Objective(flow_weight=1.0).terms(upscaled_with(estimated), torch.zeros(2, 3, 3, 32, 32), flow=flow)
+        terms["flow"].backward()
+        assert terms["flow"].item() == 0
+    assert estimated.to_next.grad is not None
+    assert not estimated.to_next.grad.any()
+
+
+def test_the_flow_term_wants_a_network_with_flow():
+    with pytest.raises(ConfigError, match="flow_weight"):
+        Objective(flow_weight=1.0).terms(upscaled_with(None), torch.zeros(2, 3, 3, 32, 32), flow=true_flow())
+
+
+def test_the_gradient_of_the_flow_term_reaches_the_flow_network_only():
+    network = build("vespcn_s").train()
+    upscaled = network(torch.rand(1, 3, 3, 8, 8))
+    terms, _ = Objective(flow_weight=1.0).terms(
+        upscaled, torch.zeros_like(upscaled.frames), flow=true_flow(valid=(True,))
+    )
+    terms["flow"].backward()
+    touched = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
+    assert touched == {"motion"}
+    assert network.eval()(torch.rand(1, 3, 3, 8, 8)).flow is None
+
+
+def test_flow_leads_to_the_neighbor():
+    """A flow network that answers with a known flow: the right one for each direction, cropped to the clip's size."""
+    network = build("vespcn_s").train()
+    clip = torch.rand(1, 4, 3, 10, 9)  # padded to 12x12 inside
+
+    def flow(reference, neighbor):
+        return (neighbor - reference).mean(dim=1, keepdim=True).repeat(1, 2, 1, 1)
+
+    network.motion.flow = flow
+    estimated = network(clip).flow
+    assert estimated is not None
+    difference = clip.mean(dim=2)
+    assert torch.allclose(estimated.to_next[:, :, 0], difference[:, 1:] - difference[:, :-1], atol=1e-6)
+    assert torch.allclose(estimated.to_previous[:, :, 1], difference[:, :-1] - difference[:, 1:], atol=1e-6)

@@ -9,10 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.baselines import Lesson, Term
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
+from workbench.models.parts.flow import end_point_error
 from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled
 
@@ -92,6 +94,7 @@ class Objective(nn.Module):
             ``decay`` lets them fall to 0 over as many.
         schedule_steps: see ``schedule``; 0: constant.
         motion_weight: of the network's own loss for its alignment, see ``Upscaled.motion``; no schedule.
+        flow_weight: of the end-point error of the student's flow, where the data has the true flow; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
@@ -113,6 +116,7 @@ class Objective(nn.Module):
         schedule_steps: int = 0,
         imitation_weight: float = 0.0,
         motion_weight: float = 0.0,
+        flow_weight: float = 0.0,
     ) -> None:
         super().__init__()
         if temporal_weight and memory is None:
@@ -130,6 +134,7 @@ class Objective(nn.Module):
         self.schedule_steps = schedule_steps
         self.imitation_weight = imitation_weight
         self.motion_weight = motion_weight
+        self.flow_weight = flow_weight
 
     @property
     def distils(self) -> bool:
@@ -160,6 +165,8 @@ class Objective(nn.Module):
         weights = {"reconstruction": 1.0}
         if self.motion_weight:
             weights["motion"] = self.motion_weight
+        if self.flow_weight:
+            weights["flow"] = self.flow_weight
         if self.imitation_weight:
             weights["imitation"] = self.imitation_weight
         if self.spatial_weight:
@@ -185,7 +192,12 @@ class Objective(nn.Module):
         return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
 
     def terms(
-        self, student: Upscaled, high: Tensor, teacher: Upscaled | Taught | None = None, low: Tensor | None = None
+        self,
+        student: Upscaled,
+        high: Tensor,
+        teacher: Upscaled | Taught | None = None,
+        low: Tensor | None = None,
+        flow: TrueFlow | None = None,
     ) -> tuple[Terms, dict[str, float]]:
         """Compute every term, unweighted, and measures that go into the log beside them.
 
@@ -194,6 +206,7 @@ class Objective(nn.Module):
             high: ground truth ``(B, T, 3, s*H, s*W)``.
             teacher: what the teacher made of it, or what is asked of it; None for a plain run.
             low: the low resolution ``(B, T, 3, H, W)``; a privileged student imitates it.
+            flow: true flow of the low resolution, where the data has it.
 
         Returns:
             Terms by name, and measures by name (``collapse_index``).
@@ -206,6 +219,8 @@ class Objective(nn.Module):
                     "motion_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
                 )
             terms["motion"] = student.motion
+        if self.flow_weight:
+            terms["flow"] = _flow_error(student, flow)
         if self.imitation_weight:
             if student.encoded is None or low is None:
                 raise ConfigError("imitation_weight: want a privileged student, and the low resolution it imitates")
@@ -235,6 +250,23 @@ class Objective(nn.Module):
                 raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
             features = upscaled.aligned.float()
         return attention_map(features, mapping=self.mapping, normalisation=self.normalisation)
+
+
+def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
+    """Return the mean end-point error in both directions, over the visible pixels of the clips whose flow is known."""
+    if student.flow is None:
+        raise ConfigError("flow_weight: want a student in training that returns its flow (VESPCN), got one without")
+    if flow is None:
+        return 0 * (student.flow.to_next.sum() + student.flow.to_previous.sum())
+    known = flow.valid.view(-1, 1, 1, 1)
+    next_, previous = (
+        end_point_error(estimated, true, known & ~hidden)
+        for estimated, true, hidden in (
+            (student.flow.to_next, flow.to_next, flow.hidden_next),
+            (student.flow.to_previous, flow.to_previous, flow.hidden_previous),
+        )
+    )
+    return (next_ + previous) / 2
 
 
 def _features(upscaled: Upscaled) -> Tensor:

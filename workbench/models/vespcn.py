@@ -111,7 +111,7 @@ class VESPCN(SlidingWindow):
         (878787, 108232)
     """
 
-    tells_motion = True
+    tells_motion = has_flow = True
     about = About(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
@@ -168,16 +168,17 @@ class VESPCN(SlidingWindow):
         both = reference.repeat(2, 1, 1, 1)
         warped, flow = self.motion(both, torch.cat((before, after)))
         motion = motion_loss(warped, both, flow) if self.training else None
+        both_ways = torch.stack(flow.chunk(2), dim=1) if self.training else None
         early_fusion = torch.cat((*warped.chunk(2), reference), dim=1)
         if not self.wide:
-            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale), motion=motion)
+            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale), motion=motion, flow=both_ways)
 
         entry = features = self.entry(early_fusion)
         for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
             features = features + second(F.relu(first(F.relu(features))))
         aligned = F.relu(features) + entry
         shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)  # no activation around it: all three taps are one
-        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None, motion)
+        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None, motion, both_ways)
 
 
 def vespcn(*, scale: int = 4, skip: Skip = "none", channels: int = 64, hr_channels: int = 64) -> VESPCN:

@@ -26,6 +26,19 @@ SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
 TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
 
 
+class EstimatedFlow(NamedTuple):
+    """Optical flow that a network estimates between neighboring low-resolution frames.
+
+    Attributes:
+        to_next: ``(B, T - 1, 2, H, W)`` in pixels, x first, from each frame but the last to the next one, so that
+            ``warp(next_frame, to_next)`` is the frame.
+        to_previous: the same from each frame but the first to the one before.
+    """
+
+    to_next: Tensor
+    to_previous: Tensor
+
+
 @dataclass(frozen=True)
 class Upscaled:
     """What a network makes of a clip.
@@ -37,6 +50,8 @@ class Upscaled:
         encoded: ``(B, T, 3, H, W)``: what a privileged network makes of the truth before it enlarges it; else None.
         motion: how far the aligned neighbours are from their reference, one number, for networks that can say; None
             outside of training, and where there is no such number.
+        flow: estimated flow between neighboring frames, for supervision by the true flow; None outside of training, and
+            for networks that estimate none.
     """
 
     frames: Tensor
@@ -44,6 +59,7 @@ class Upscaled:
     aligned: Tensor | None = None
     encoded: Tensor | None = None
     motion: Tensor | None = None
+    flow: EstimatedFlow | None = None
 
     def part(self, first: int, last: int) -> Upscaled:
         """Frames ``first`` to ``last`` (excluded) of the clip."""
@@ -101,6 +117,7 @@ class VideoSR(nn.Module):
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
         tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
+        has_flow: whether it returns its flow in training, see ``Upscaled.flow``.
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
@@ -118,6 +135,7 @@ class VideoSR(nn.Module):
     feature_channels: int = 0
     aligned_channels: int = 0
     tells_motion: bool = False
+    has_flow: bool = False
     slow: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
     sees_truth: bool = False
@@ -238,12 +256,16 @@ def _check_values(clip: Tensor) -> None:
 
 
 class Seen(NamedTuple):
-    """What a sliding window sees: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR; the last as ``Upscaled.motion``."""
+    """Output of a window: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR, the loss ``Upscaled.motion``, and the flow.
+
+    The flow ``(N, 2, 2, H, W)`` leads from the middle frame to the frame before and to the frame after.
+    """
 
     residual: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
     motion: Tensor | None = None
+    flow: Tensor | None = None
 
 
 FRAMES_PER_PASS = 4
@@ -368,12 +390,14 @@ class SlidingWindow(VideoSR):
 
         residual = whole([part.residual for part in seen], self.scale)
         assert residual is not None
+        flow = whole([part.flow for part in seen], 1)  # (B, T, 2, 2, H, W); at the borders it leads to a copy
         motions = [part.motion * len(part.residual) for part in seen if part.motion is not None]
         return Upscaled(
             frames=self._add_skip(residual, clip[:, windows[:, self.num_frames // 2]]),
             features=whole([part.features for part in seen], self.scale),
             aligned=whole([part.aligned for part in seen], 1),
             motion=torch.stack(motions).sum() / len(residual.flatten(0, 1)) if motions else None,
+            flow=None if flow is None else EstimatedFlow(to_next=flow[:, :-1, 1], to_previous=flow[:, 1:, 0]),
         )
 
     def _all_frames(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:

@@ -102,11 +102,13 @@ class Pupil(nn.Module):
         self.student, self.objective = student, objective
         self.keep: Tap | None = tap if objective.needs_features else None
 
-    def forward(self, low: Tensor, high: Tensor, teacher: Upscaled | Taught | None) -> tuple[Terms, dict[str, float]]:
-        """The terms of a batch, in float32, and measures beside them."""
+    def forward(
+        self, low: Tensor, high: Tensor, teacher: Upscaled | Taught | None, flow: TrueFlow | None = None
+    ) -> tuple[Terms, dict[str, float]]:
+        """Return the terms of a batch, in float32, and diagnostics."""
         ours = self.student(self.student.given(low, high), keep=self.keep)
         with torch.autocast(low.device.type, enabled=False):
-            return self.objective.terms(ours, high, teacher, low)
+            return self.objective.terms(ours, high, teacher, low, flow)
 
 
 def train(
@@ -171,7 +173,7 @@ def train(
                 with torch.no_grad(), engine.autocast():
                     theirs = teacher(teacher.given(low, high), keep=keep)
             with engine.piece(pupil):
-                terms, measured = pupil(low, high, theirs)
+                terms, measured = pupil(low, high, theirs, batch.flow)
                 for name, value in (terms | measured).items():
                     into = seen if name in terms else measures
                     into[name] = into.get(name, 0.0) + float(torch.as_tensor(value).detach()) / len(pieces)

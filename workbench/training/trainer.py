@@ -63,6 +63,10 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(
                     f"motion_weight: {choice.name} does not say how well it aligns (VESPCN and EDVR do); set it to 0"
                 )
+            if config.flow_weight and choice is config.student and not network.has_flow:
+                raise ConfigError(
+                    f"flow_weight: want a student that returns its flow (VESPCN), got {choice.name}; set it to 0"
+                )
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
@@ -195,6 +199,7 @@ class Trainer:
                 eps=config.optimiser.charbonnier_eps,
                 imitation_weight=imitation_weight,
                 motion_weight=config.motion_weight,
+                flow_weight=config.flow_weight,
             )
         wanted = config.distillation
         ours, theirs = self.student.feature_channels, self.teacher.feature_channels
@@ -212,6 +217,7 @@ class Trainer:
         return Objective(
             eps=config.optimiser.charbonnier_eps,
             motion_weight=config.motion_weight,
+            flow_weight=config.flow_weight,
             spatial_weight=wanted.spatial_weight,
             temporal_weight=wanted.temporal_weight,
             spatial_features=wanted.spatial_features,

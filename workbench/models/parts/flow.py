@@ -26,6 +26,26 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 LEVELS = 6
 
 
+def end_point_error(flow: Tensor, true: Tensor, visible: Tensor, *, eps: float = 1e-3) -> Tensor:
+    r"""Return the mean end-point error of a flow where its truth is known, rounded at 0 as Charbonnier's loss.
+
+    .. math:: \frac{1}{|V|} \sum_{p \in V} \sqrt{\lVert f_p - f^*_p \rVert_2^2 + \epsilon^2}
+
+    Args:
+        flow: estimated, ``(..., 2, H, W)`` in pixels.
+        true: the same shape.
+        visible: bool ``(..., H, W)``, the pixels V that count; without any the result is 0, with a gradient of 0.
+        eps: rounds the error at 0, in pixels.
+
+    Example:
+        >>> flow, true = torch.zeros(1, 2, 4, 4), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+        >>> round(end_point_error(flow, true, torch.ones(1, 4, 4, dtype=torch.bool)).item(), 3)
+        5.0
+    """
+    error = ((flow.float() - true.float()).square().sum(dim=-3) + eps**2).sqrt()
+    return (error * visible).sum() / visible.sum().clamp(min=1)
+
+
 class SPyNet(nn.Module):
     """Flow between two pictures; 1,440,300 parameters.
 
