@@ -155,7 +155,7 @@ def test_what_decides_by_the_size_goes_for_one_size(tmp_path):
 
 
 def test_memory_that_nobody_can_measure_is_not_promised(student):
-    with pytest.raises(ConfigError, match="ONNX Runtime holds cannot be measured; choose stretch and tile yourself"):
+    with pytest.raises(ConfigError, match=r"memory: .*ONNX Runtime.*chunk_frames and tile"):
         plan_memory(open_exported(student[1].path), 8, 8, 2**33)
 
 

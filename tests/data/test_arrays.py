@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,7 +184,8 @@ def test_more_clips_than_a_process_may_have_open_files(tmp_path):
             """
         )
     )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    root = str(Path(__file__).parents[2])  # of the package and of the tests
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path]), "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr[-2000:]
     drawn, tiles = (int(line.split()[0]) for line in ended.stdout.splitlines())

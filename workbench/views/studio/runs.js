@@ -39,8 +39,19 @@ function rows() {
 function choose(key, on) {
   known.chosen = known.chosen.filter(k => k !== key);
   if (on) known.chosen = [...known.chosen.slice(-1), key];
-  if (!known.chosen.length) { known.compared = null; draw(); } else trigger('choose', { keys: known.chosen });
+  if (!known.chosen.length) { known.compared = null; draw(); } else requestDetails();
   rows();
+}
+
+// Of two answers that arrive at once, one of them from the timer, Gradio delivers the last: request again until it came.
+let waiting = 0;
+function requestDetails() {
+  clearTimeout(waiting);
+  trigger('choose', { keys: known.chosen });
+  waiting = setTimeout(() => {
+    const shown = (known.compared || []).map(r => r.key).join();
+    if (known.chosen.length && shown !== known.chosen.join()) requestDetails();
+  }, 2000);
 }
 
 // -- one or two runs in detail; a click on a curve opens its run in the viewer, at the snapshot nearest to that step
