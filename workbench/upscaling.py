@@ -31,13 +31,13 @@ from workbench.data.video.timeline import timeline
 from workbench.data.video.timestamps import parse_rate, resample
 from workbench.data.video.transfer import TransferPlan, plan_folder_transfer, plan_transfer
 from workbench.data.video.write import (
-    FrameFolderWriter,
     VideoWriter,
     check_size,
     coding_of,
     is_folder_name,
     open_writer,
 )
+from workbench.data.video.write_frames import FrameFolderWriter
 from workbench.errors import ConfigError, VideoError
 from workbench.inference import upscale_stream
 from workbench.models.exported import ExportedClips, ExportedWindows

@@ -13,7 +13,7 @@ from PIL import Image, ImageCms
 from tests.films import encode, numbered, numbers, picture, sound_packets
 from workbench.data.video.read import Conversion, read_video
 from workbench.data.video.timeline import timeline
-from workbench.data.video.write import TIMESTAMPS
+from workbench.data.video.write_frames import TIMESTAMPS
 from workbench.errors import ConfigError, VideoError
 from workbench.models.bicubic import Bicubic
 from workbench.upscaling import upscale_file

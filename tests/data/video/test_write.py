@@ -14,7 +14,8 @@ from workbench.data.video import write as writing
 from workbench.data.video.frame_folder import read_frames
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
-from workbench.data.video.write import FrameFolderWriter, VideoWriter, open_writer, write_video
+from workbench.data.video.write import VideoWriter, open_writer, write_video
+from workbench.data.video.write_frames import FrameFolderWriter
 from workbench.errors import ShapeError, VideoError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (5, 35, 61, 3), dtype=np.uint8)

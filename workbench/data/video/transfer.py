@@ -18,7 +18,8 @@ from workbench.data.video.frame_folder import check_sizes, color_profile, first_
 from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.inspect import VideoInfo
 from workbench.data.video.tracks import COPIED, Track, lost_metadata, storable_tracks
-from workbench.data.video.write import TIMESTAMPS, ColorMarks, coding_of, is_folder_name
+from workbench.data.video.write import ColorMarks, coding_of, is_folder_name
+from workbench.data.video.write_frames import TIMESTAMPS
 from workbench.errors import VideoError
 
 UNSPECIFIED = 2

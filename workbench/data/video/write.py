@@ -15,36 +15,29 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
-from PIL import Image
 
-from workbench.data.video.container import open_container, reason
-from workbench.data.video.frame_folder import size_of
+from workbench.data.video.container import open_container
 from workbench.data.video.timestamps import as_ticks
 from workbench.data.video.tracks import TrackCopier, list_tracks, storable_tracks
-from workbench.errors import ShapeError, VideoError
+from workbench.data.video.write_frames import FrameFolderWriter, Writer, check_frame, explained
+from workbench.errors import VideoError
 
 TIME_BASE = Fraction(1, 90_000)
 """Seconds of a tick where frames have times and the source tells no better one; MPEG's usual clock."""
 
 FINEST = 1_000_000
 """Ticks a second that are stored at most."""
-
-TIMESTAMPS = "timestamps.txt"
-"""Name of the file in a folder of frames that contains the time of each: milliseconds, one a line, after a header line
-(the "timestamp format v2" of mkvmerge, which can make a video of frames and times)."""
 
 
 class ColorMarks(NamedTuple):
@@ -86,31 +79,6 @@ _CODINGS = {
     ),
 }  # fmt: skip
 """Name ending -> coding of such a file."""
-
-
-class Writer:
-    """Base of both writers: a context at whose end the output has its name, or nothing is there."""
-
-    path: Path
-
-    def close(self) -> None:
-        """Finish the output and give it its name."""
-        raise NotImplementedError
-
-    def abandon(self) -> None:
-        """Stop, and leave nothing behind."""
-        raise NotImplementedError
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abandon()
 
 
 class VideoWriter(Writer):
@@ -181,7 +149,7 @@ class VideoWriter(Writer):
         self._tracks: TrackCopier | None = None
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         with ExitStack() as stack:
-            with _explained(self.path):
+            with explained(self.path):
                 self._partial.touch()
                 stack.callback(self._partial.unlink, missing_ok=True)
                 self._container: Any = stack.enter_context(
@@ -230,7 +198,7 @@ class VideoWriter(Writer):
         self._check(frame, start)
         if self._first is None:
             self._first, self._timed = frame, start is not None
-            with _explained(self.path):
+            with explained(self.path):
                 self._begin(*frame.shape[:2])
         base = self._stream.codec_context.time_base
         if start is None:
@@ -240,7 +208,7 @@ class VideoWriter(Writer):
         if duration is not None:
             self._durations[self._ticks] = max(as_ticks(Fraction(duration), base), 1)
         self._end = self._ticks + self._durations.get(self._ticks, 1)
-        with _explained(self.path):
+        with explained(self.path):
             coded = self._converted(frame)
             coded.pts, coded.time_base = self._ticks, base
             self._mux(self._stream.encode(coded))
@@ -255,7 +223,7 @@ class VideoWriter(Writer):
             VideoError: a disk that is full.
         """
         if self._tracks and self._first is not None:
-            with _explained(self.path):
+            with explained(self.path):
                 self._tracks.copy(Fraction(seconds))
             self._tracks = None
 
@@ -268,7 +236,7 @@ class VideoWriter(Writer):
         try:
             if self._first is None:
                 raise VideoError(f"{self.path}: there are no frames to write")
-            with _explained(self.path):
+            with explained(self.path):
                 self._mux_last()
                 if self._tracks:
                     self._tracks.copy(None)
@@ -346,77 +314,6 @@ class VideoWriter(Writer):
         return self._reformatter.reformat(coded, format=self._coding.pixels, interpolation=exact, threads=1, **settings)
 
 
-class FrameFolderWriter(Writer):
-    """Writes a folder of PNG files, one a frame; it appears whole, when the block ends well, or not at all.
-
-    Args:
-        folder: a name that is free, or an empty folder; the folder above it must exist.
-        names: names of the files without ending, in order; eight digits that count from 0 where left out or used up.
-        timestamps: write the times of the frames, where they have some, to :data:`TIMESTAMPS`.
-
-    Raises:
-        VideoError: something is there already, or nothing can be written there.
-    """
-
-    def __init__(self, folder: str | os.PathLike[str], *, names: Iterable[str] = (), timestamps: bool = False) -> None:
-        self.path = Path(folder)
-        self._first: np.ndarray | None = None
-        self._number, self._names = 0, iter(names)
-        self._times: list[float] | None = [] if timestamps else None
-        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
-        with _explained(self.path):
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise VideoError(f"{self.path}: there is something already; choose another name or move it away")
-            shutil.rmtree(self._partial, ignore_errors=True)
-            self._partial.mkdir()
-
-    def write(
-        self, frame: np.ndarray, start: Fraction | float | None = None, duration: Fraction | float | None = None
-    ) -> None:
-        """Add a frame, uint8 RGB ``(H, W, 3)``, as large as the first.
-
-        Args:
-            frame: the image.
-            start: its time in seconds.
-            duration: not stored.
-
-        Raises:
-            ShapeError: a frame of another form or size.
-            VideoError: a disk that is full.
-        """
-        check_frame(frame, frame if self._first is None else self._first, self._number)
-        self._first = frame if self._first is None else self._first
-        name = next(self._names, f"{self._number:08d}")
-        with _explained(self.path):
-            Image.fromarray(frame).save(self._partial / f"{name}.png", compress_level=1)
-        if self._times is not None and start is not None:
-            self._times.append(float(start))
-        self._number += 1
-
-    def close(self) -> None:
-        """Give the folder its name.
-
-        Raises:
-            VideoError: there was no frame; nothing is left behind.
-        """
-        try:
-            if self._first is None:
-                raise VideoError(f"{self.path}: there are no frames to write")
-            with _explained(self.path):
-                if self._times:
-                    lines = ["# timestamp format v2", *(f"{1000 * seconds:.6f}" for seconds in self._times)]
-                    (self._partial / TIMESTAMPS).write_text("\n".join(lines) + "\n", encoding="ascii")
-                if self.path.is_dir():
-                    self.path.rmdir()  # it is empty; only some systems rename onto an empty folder
-                os.replace(self._partial, self.path)
-        finally:
-            self.abandon()
-
-    def abandon(self) -> None:
-        """Stop, and leave nothing behind."""
-        shutil.rmtree(self._partial, ignore_errors=True)
-
-
 def open_writer(
     path: str | os.PathLike[str],
     *,
@@ -489,27 +386,3 @@ def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps:
     with VideoWriter(path, fps=fps) as writer:
         for frame in frames:
             writer.write(frame)
-
-
-def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
-    """Check that a frame can be written after the first one.
-
-    Raises:
-        ShapeError: it is not uint8 RGB ``(H, W, 3)``, or of another size.
-    """
-    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or not frame.size:
-        raise ShapeError(f"frame {number}: want uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
-    if frame.shape != first.shape:
-        raise ShapeError(f"frame {number}: want {size_of(first)} like the first frame, got {size_of(frame)}")
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turn an error of the system or the encoder into a :class:`VideoError`."""
-    try:
-        yield
-    except (OSError, FFmpegError) as error:
-        raise VideoError(
-            f"{path}: cannot be written ({reason(error)}); nothing half-written is left behind. See that its folder is "
-            "there, that you may write to it and that the disk is not full, or choose another name"
-        ) from error

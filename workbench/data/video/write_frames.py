@@ -1,0 +1,144 @@
+"""Folders of frames as output: PNG files, one a frame, and the base of all writers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from av.error import FFmpegError
+from PIL import Image
+
+from workbench.data.video.container import reason
+from workbench.data.video.frame_folder import size_of
+from workbench.errors import ShapeError, VideoError
+
+TIMESTAMPS = "timestamps.txt"
+"""Name of the file in a folder of frames that contains the time of each: milliseconds, one a line, after a header line
+(the "timestamp format v2" of mkvmerge, which can make a video of frames and times)."""
+
+
+class Writer:
+    """Base of both writers: a context at whose end the output has its name, or nothing is there."""
+
+    path: Path
+
+    def close(self) -> None:
+        """Finish the output and give it its name."""
+        raise NotImplementedError
+
+    def abandon(self) -> None:
+        """Stop, and leave nothing behind."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+
+class FrameFolderWriter(Writer):
+    """Writes a folder of PNG files, one a frame; it appears whole, when the block ends well, or not at all.
+
+    Args:
+        folder: a name that is free, or an empty folder; the folder above it must exist.
+        names: names of the files without ending, in order; eight digits that count from 0 where left out or used up.
+        timestamps: write the times of the frames, where they have some, to :data:`TIMESTAMPS`.
+
+    Raises:
+        VideoError: something is there already, or nothing can be written there.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, names: Iterable[str] = (), timestamps: bool = False) -> None:
+        self.path = Path(folder)
+        self._first: np.ndarray | None = None
+        self._number, self._names = 0, iter(names)
+        self._times: list[float] | None = [] if timestamps else None
+        self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
+        with explained(self.path):
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise VideoError(f"{self.path}: there is something already; choose another name or move it away")
+            shutil.rmtree(self._partial, ignore_errors=True)
+            self._partial.mkdir()
+
+    def write(
+        self, frame: np.ndarray, start: Fraction | float | None = None, duration: Fraction | float | None = None
+    ) -> None:
+        """Add a frame, uint8 RGB ``(H, W, 3)``, as large as the first.
+
+        Args:
+            frame: the image.
+            start: its time in seconds.
+            duration: not stored.
+
+        Raises:
+            ShapeError: a frame of another form or size.
+            VideoError: a disk that is full.
+        """
+        check_frame(frame, frame if self._first is None else self._first, self._number)
+        self._first = frame if self._first is None else self._first
+        name = next(self._names, f"{self._number:08d}")
+        with explained(self.path):
+            Image.fromarray(frame).save(self._partial / f"{name}.png", compress_level=1)
+        if self._times is not None and start is not None:
+            self._times.append(float(start))
+        self._number += 1
+
+    def close(self) -> None:
+        """Give the folder its name.
+
+        Raises:
+            VideoError: there was no frame; nothing is left behind.
+        """
+        try:
+            if self._first is None:
+                raise VideoError(f"{self.path}: there are no frames to write")
+            with explained(self.path):
+                if self._times:
+                    lines = ["# timestamp format v2", *(f"{1000 * seconds:.6f}" for seconds in self._times)]
+                    (self._partial / TIMESTAMPS).write_text("\n".join(lines) + "\n", encoding="ascii")
+                if self.path.is_dir():
+                    self.path.rmdir()  # it is empty; only some systems rename onto an empty folder
+                os.replace(self._partial, self.path)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Stop, and leave nothing behind."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+
+def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
+    """Check that a frame can be written after the first one.
+
+    Raises:
+        ShapeError: it is not uint8 RGB ``(H, W, 3)``, or of another size.
+    """
+    if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or not frame.size:
+        raise ShapeError(f"frame {number}: want uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
+    if frame.shape != first.shape:
+        raise ShapeError(f"frame {number}: want {size_of(first)} like the first frame, got {size_of(frame)}")
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn an error of the system or the encoder into a :class:`VideoError`."""
+    try:
+        yield
+    except (OSError, FFmpegError) as error:
+        raise VideoError(
+            f"{path}: cannot be written ({reason(error)}); nothing half-written is left behind. See that its folder is "
+            "there, that you may write to it and that the disk is not full, or choose another name"
+        ) from error
