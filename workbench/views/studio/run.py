@@ -103,7 +103,8 @@ def follow(app: gr.Blocks, studio: Studio, prefix: str, *, begin: str = "") -> F
         choices, step = studio.run_choices(), request.query_params.get("step", "")
         wish = {"step": int(step), "follow": False} if step.isdecimal() and len(step) < 16 else _newest()
         named = request.query_params.get("run")
-        return pick(choices, asked(choices, named), wish | {"auto": not named})
+        value = asked(choices, named)
+        return pick(choices, value, wish | {"auto": not named or value is None})
 
     def again(known: str | None, wish: dict[str, Any]) -> list[Any]:
         choices = studio.run_choices()
@@ -117,7 +118,8 @@ def follow(app: gr.Blocks, studio: Studio, prefix: str, *, begin: str = "") -> F
         return [wish, *look(name, wish, seen)]
 
     def tick(name: str | None, wish: dict[str, Any], seen: dict[str, Any]) -> list[Any]:
-        if not seen:  # the page is still loading, and what its address asks for comes first
+        late = not name and wish.get("auto") is False  # sent before the page had the run that its address names
+        if not seen or late:  # the page is still loading, and what its address asks for comes first
             return [gr.skip()] * (1 + len(shown))
         if name and seen.get("live"):
             return [gr.skip(), *look(name, wish, seen)]
