@@ -26,7 +26,7 @@ class Sums(Recurrent):
         super().__init__(scale=2, skip=skip)
         self.passes, self.walks = [], 0
 
-    def propagate(self, clip):
+    def propagate(self, clip, flow=None):
         self.walks += 1
         return self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]).cumsum(dim=1)
 

@@ -26,7 +26,7 @@ from workbench.models.parts.deformable import modulated_deform_conv
 from workbench.models.parts.flow import SPyNet
 from workbench.models.parts.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, Seen, Skip, Tap
+from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 
 PASSES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
@@ -148,6 +148,7 @@ class BasicVSRPlusPlus(Recurrent):
         differs="the flow network starts untrained, at all but zero flow, and learns with the rest",
     )
 
+    has_flow = True
     slow = ("flow.", "conv_offset")
 
     def __init__(
@@ -175,9 +176,13 @@ class BasicVSRPlusPlus(Recurrent):
         self.reconstruction = Trunk([channels] * (1 + len(PASSES)), channels, 5)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
 
-    def propagate(self, clip: Tensor) -> Tensor:
-        """The fused features of all frames, ``(B, T, channels, H, W)``."""
-        to_next, to_previous = self.flow.along(clip)
+    def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow between neighboring frames, in both directions."""
+        return self.flow.along(clip)
+
+    def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
+        """Return the fused features of all frames, ``(B, T, channels, H, W)``."""
+        to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
         streams = [[self.feat_extract(frame) for frame in clip.unbind(dim=1)]]
         for name, branch in self.branches.items():
             backwards = name.startswith("backward")

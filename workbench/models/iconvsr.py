@@ -26,7 +26,7 @@ from workbench.models.parts.blocks import conv3x3, keep_signal, leaky, residual_
 from workbench.models.parts.flow import SPyNet
 from workbench.models.parts.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, Seen, Skip, Tap
+from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 
 
 class Keyframes(nn.Module):
@@ -114,6 +114,7 @@ class IconVSR(Recurrent):
         differs="the flow network and the EDVR start untrained; unconfirmed: no public output was at hand to compare",
     )
 
+    has_flow = True
     slow = ("flow.", "conv_offset")
     size_multiple = 4
 
@@ -145,12 +146,16 @@ class IconVSR(Recurrent):
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         keep_signal(self.backward_fusion, self.forward_fusion, slope=1.0)
 
-    def propagate(self, clip: Tensor) -> Tensor:
-        """The states of the forward direction, ``(B, T, channels, H', W')``."""
+    def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow between neighboring frames, in both directions, in the size that the layers need."""
+        return self.flow.along(self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]))
+
+    def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
+        """Return the states of the forward direction, ``(B, T, channels, H', W')``."""
+        to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
         clip = self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
-        to_next, to_previous = self.flow.along(clip)
         refills = self.refills(frames)
         nothing = clip.new_zeros(batch, self.aligned_channels, height, width)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import SKIPS, Seen, Skip, Tap, Upscaled, VideoSR, add_skip
+from workbench.models.video_sr import SKIPS, EstimatedFlow, Seen, Skip, Tap, Upscaled, VideoSR, add_skip
 
 
 class Recurrent(VideoSR):
@@ -34,11 +35,20 @@ class Recurrent(VideoSR):
             raise ConfigError(f"skip: want one of {', '.join(SKIPS)}, got {skip!r}")
         self.skip: Skip = skip
 
-    def propagate(self, clip: Tensor) -> Tensor:
-        """What the network knows of each frame after it has seen the whole clip.
+    def estimate_flow(self, clip: Tensor) -> EstimatedFlow | None:
+        """Return the flow along the clip that :meth:`propagate` needs; None for networks that need none.
 
         Args:
             clip: ``(B, T, 3, H, W)``, any size.
+        """
+        return None
+
+    def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
+        """Return features of each frame that depend on the whole clip.
+
+        Args:
+            clip: ``(B, T, 3, H, W)``, any size.
+            flow: result of :meth:`estimate_flow` for this clip; computed here where it is None and needed.
 
         Returns:
             ``(B, T, C, H', W')``: low-resolution features; ``H'`` and ``W'`` are ``H`` and ``W``, or the next larger
@@ -83,7 +93,12 @@ class Recurrent(VideoSR):
     def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
         self.check_input(clip, keep)
-        return self.reconstruct(self.propagate(clip), clip, keep)
+        flow = self.estimate_flow(clip) if self.training else None
+        upscaled = self.reconstruct(self.propagate(clip, flow), clip, keep)
+        if flow is None:
+            return upscaled
+        height, width = clip.shape[-2:]
+        return replace(upscaled, flow=EstimatedFlow(*(part[..., :height, :width] for part in flow)))
 
     def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
         """Propagate along the whole clip once, then reconstruct a stretch at a time; see :meth:`VideoSR.stretches`."""

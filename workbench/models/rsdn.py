@@ -21,7 +21,7 @@ from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple
 from workbench.models.parts.blocks import conv3x3, keep_signal, leaky
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, Seen, Skip, Tap
+from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 
 
 def decompose(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -128,7 +128,7 @@ class RSDN(Recurrent):
         self.merge = conv3x3(2 * said, said)
         self._start()
 
-    def propagate(self, clip: Tensor) -> Tensor:
+    def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
         """What the streams say of every frame, ``(B, T, 6 * scale**2, H, W)``: detail first, then structure."""
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)

@@ -20,13 +20,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.imaging import warp
+from workbench.imaging import pad_to_multiple, warp
 from workbench.models.parts.blocks import conv3x3, keep_signal, see_edges
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
 
 
 class MotionCompensation(nn.Module):
-    """Estimate the flow from the reference to a neighbour, coarse (quarter size) then fine (half size), and warp.
+    """Estimate the flow from the reference to a neighbor, coarse (quarter size) then fine (half size), and warp.
+
+    The initial weights preserve the variance of the signal, the first layer of each step is blind to brightness, and
+    the last one is weak, so that the flow starts near zero. From PyTorch's initial weights the same network learned no
+    flow within two minutes of supervision by the true flow; from these it does within one.
 
     Args:
         flow_gain: low-resolution pixels that a tanh of 1 means; the total flow is at most twice this.
@@ -48,6 +52,11 @@ class MotionCompensation(nn.Module):
             conv(5, 3 * colours + 2, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
             conv(3, 24, 24), nn.ReLU(), conv(3, 24, 8), nn.Tanh(), nn.PixelShuffle(2),
         )  # fmt: skip
+        for step in (self.coarse, self.fine):
+            *convs, last = (layer for layer in step if isinstance(layer, nn.Conv2d))
+            keep_signal(*convs, slope=0.0)
+            see_edges(convs[0])
+            keep_signal(last, slope=1.0, gain=0.1)
 
     def forward(self, reference: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
         """Warp a neighbour onto the reference.
@@ -63,11 +72,22 @@ class MotionCompensation(nn.Module):
         return warp(neighbour, flow), flow
 
     def flow(self, reference: Tensor, neighbour: Tensor) -> Tensor:
-        """Where each pixel of the reference is in the neighbour, ``(N, 2, H, W)`` in pixels, x first."""
+        """Return the flow from the reference to the neighbor, ``(N, 2, H, W)`` in pixels, x first."""
         coarse = self.coarse(torch.cat((reference, neighbour), 1)).float()
         roughly = warp(neighbour, coarse * self.flow_gain)
         fine = self.fine(torch.cat((reference, neighbour, coarse, roughly), 1)).float()
         return (coarse + fine) * self.flow_gain
+
+    def along(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow between neighboring frames of clips ``(B, T, 3, H, W)`` of any size, in both directions."""
+        batch, frames, _, height, width = clip.shape
+        if frames == 1:
+            nothing = clip.new_zeros(batch, 0, 2, height, width)
+            return EstimatedFlow(nothing, nothing)
+        padded = pad_to_multiple(clip.flatten(0, 1), 4).unflatten(0, (batch, frames))
+        earlier, later = padded[:, :-1].flatten(0, 1), padded[:, 1:].flatten(0, 1)
+        flow = self.flow(torch.cat((earlier, later)), torch.cat((later, earlier)))[..., :height, :width]
+        return EstimatedFlow(*flow.unflatten(0, (2, batch, frames - 1)).unbind())
 
 
 def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, roughness: float = 0.003) -> Tensor:

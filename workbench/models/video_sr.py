@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.imaging import pad_to_multiple, resize_bicubic
+from workbench.models.parts.flow import EstimatedFlow as EstimatedFlow
 from workbench.models.windows import BORDERS as BORDERS
 from workbench.models.windows import Border, window_indices
 from workbench.tensors import check_clip
@@ -24,19 +25,6 @@ Clip = TypeVar("Clip")
 
 SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
 TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
-
-
-class EstimatedFlow(NamedTuple):
-    """Optical flow that a network estimates between neighboring low-resolution frames.
-
-    Attributes:
-        to_next: ``(B, T - 1, 2, H, W)`` in pixels, x first, from each frame but the last to the next one, so that
-            ``warp(next_frame, to_next)`` is the frame.
-        to_previous: the same from each frame but the first to the one before.
-    """
-
-    to_next: Tensor
-    to_previous: Tensor
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from workbench.errors import ConfigError, unknown_name
-from workbench.models.basicvsr import basicvsr
+from workbench.models.basicvsr import basicvsr, basicvsr_s
 from workbench.models.basicvsrpp import basicvsrpp
 from workbench.models.bicubic import Bicubic
 from workbench.models.catalog import Catalog
@@ -31,6 +31,7 @@ from workbench.models.vsrnet import vsrnet, vsrnet_y
 
 NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "basicvsr": basicvsr,
+    "basicvsr_s": basicvsr_s,
     "basicvsrpp": basicvsrpp,
     "bicubic": Bicubic,
     "duf_16l": duf_16l,

@@ -76,12 +76,16 @@ def align_phases(conv: nn.Conv2d, scale: int = 2) -> None:
                 parameter.copy_(parameter[:: scale**2].repeat_interleave(scale**2, dim=0))
 
 
-def see_edges(conv: nn.Conv2d) -> None:
+def see_edges(conv: nn.Conv2d, inputs: int | None = None) -> None:
     """Start a convolution that reads pictures blind to brightness, and twice as strong instead.
 
     For networks that add to an enlarged frame: flat regions then give next to no features. The skip has them right
     already, and what a young last layer makes of their brightness is noise only. EDVR was seen to silence it by closing
     its masks, and with it all else; VESPCN to lose its first hundred steps.
+
+    Args:
+        conv: the first convolution of a network.
+        inputs: number of its first input channels that are images; None: all.
 
     Example:
         >>> conv = nn.Conv2d(3, 2, 3, bias=False)
@@ -90,7 +94,8 @@ def see_edges(conv: nn.Conv2d) -> None:
         True
     """
     with torch.no_grad():
-        conv.weight.sub_(conv.weight.mean((2, 3), keepdim=True)).mul_(2)
+        weight = conv.weight[:, :inputs]
+        weight.sub_(weight.mean((2, 3), keepdim=True)).mul_(2)
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:

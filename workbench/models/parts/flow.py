@@ -12,6 +12,7 @@ work.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,19 @@ from workbench.models.parts.blocks import keep_signal
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 LEVELS = 6
+
+
+class EstimatedFlow(NamedTuple):
+    """Optical flow that a network estimates between neighboring low-resolution frames.
+
+    Attributes:
+        to_next: ``(B, T - 1, 2, H, W)`` in pixels, x first, from each frame but the last to the next one, so that
+            ``warp(next_frame, to_next)`` is the frame.
+        to_previous: the same from each frame but the first to the one before.
+    """
+
+    to_next: Tensor
+    to_previous: Tensor
 
 
 def end_point_error(flow: Tensor, true: Tensor, visible: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -89,15 +103,10 @@ class SPyNet(nn.Module):
         flow = self._between(self.pyramid(reference), self.pyramid(neighbour))
         return _resize_flow(flow, *reference.shape[-2:])
 
-    def along(self, clip: Tensor) -> tuple[Tensor, Tensor]:
-        """Flow between the neighbouring frames of clips, in both directions; pyramids are made once per frame.
+    def along(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow between neighboring frames of clips ``(B, T, 3, H, W)``, in both directions.
 
-        Args:
-            clip: ``(B, T, 3, H, W)``.
-
-        Returns:
-            From each frame but the last to the next one, and from each frame but the first to the one before, both
-            ``(B, T - 1, 2, H, W)``.
+        Image pyramids are computed once per frame.
         """
         batch, frames, _, height, width = clip.shape
         pairs = torch.arange(batch * frames, device=clip.device).view(batch, frames)
@@ -105,7 +114,7 @@ class SPyNet(nn.Module):
         from_, to = torch.cat((earlier, later)), torch.cat((later, earlier))
         if not len(from_):
             nothing = clip.new_zeros(batch, 0, 2, height, width, dtype=self.mean.dtype)
-            return nothing, nothing
+            return EstimatedFlow(nothing, nothing)
         pyramid = self.pyramid(clip.flatten(0, 1))
         at_once = self._pairs_at_once(len(from_), clip.device)
         flow = torch.cat(
@@ -114,8 +123,7 @@ class SPyNet(nn.Module):
                 for some, others in zip(from_.split(at_once), to.split(at_once), strict=True)
             ]
         )
-        to_next, to_previous = _resize_flow(flow, height, width).unflatten(0, (2, batch, frames - 1)).unbind()
-        return to_next, to_previous
+        return EstimatedFlow(*_resize_flow(flow, height, width).unflatten(0, (2, batch, frames - 1)).unbind())
 
     def pyramid(self, pictures: Tensor) -> list[Tensor]:
         """Normalised pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
