@@ -34,6 +34,8 @@ class Network:
     """What is added to the network's output: the upscaled reference frame, or nothing."""
     weights: str = ""
     """A safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher), or empty for a fresh start."""
+    flow_weights: str = ""
+    """Weights of the flow network alone: a safetensors file or `pretrained:flow` (VESPCN, basicvsr_s); empty: none."""
 
 
 @dataclass(frozen=True, kw_only=True)

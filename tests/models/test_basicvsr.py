@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tests.models.golden import assert_reproduced, read_golden
+from tests.models.tiny import TINY
 from workbench.data.degrade import degrade
 from workbench.data.samples import sample
 from workbench.errors import ConfigError, WeightsError
@@ -15,7 +16,7 @@ from workbench.models.iconvsr import IconVSR, keyframe_windows
 from workbench.models.keys import basicvsr as keys
 from workbench.models.keys.spynet import from_spynet
 from workbench.models.keys.spynet import recognises as recognises_spynet
-from workbench.models.video_sr import count_parameters
+from workbench.models.video_sr import EstimatedFlow, count_parameters
 from workbench.models.zoo import build
 from workbench.tensors import to_float
 
@@ -311,3 +312,20 @@ def descend(network, low, high, *, learning_rate, steps=50):
         optimiser.step()
         losses.append(loss.item())
     return losses
+
+
+@pytest.mark.parametrize("name", ["basicvsr", "basicvsr_s", "basicvsrpp", "iconvsr"])
+def test_the_flow_is_returned_in_training_alone_and_is_the_one_that_aligns(name):
+    torch.manual_seed(0)
+    network, clip = build(name, **TINY[name]), torch.rand(2, 3, 3, 18, 14)
+    flow = network.train()(clip).flow
+    assert flow.to_next.shape == flow.to_previous.shape == (2, 2, 2, 18, 14)
+    flow.to_previous.sum().backward()
+    assert all(weight.grad is not None for part, weight in network.flow.named_parameters())
+    assert network.tail.conv_last.weight.grad is None
+    assert network.eval()(clip).flow is None
+
+    shifted = EstimatedFlow(*(part.detach() + 1 for part in network.estimate_flow(clip)))
+    with torch.no_grad():
+        assert torch.equal(network.propagate(clip), network.propagate(clip, network.estimate_flow(clip)))
+        assert not torch.allclose(network.propagate(clip), network.propagate(clip, shifted))

@@ -8,11 +8,22 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.models.tiny import TINY
 from workbench import scenes
 from workbench.errors import UnknownNameError, WeightsError
 from workbench.models import weights
 from workbench.models.vespcn import VESPCN
-from workbench.models.weights import load, load_into, locate, pretrained_names, read_card, read_tensors, save
+from workbench.models.weights import (
+    load,
+    load_flow_into,
+    load_into,
+    locate,
+    pretrained_names,
+    read_card,
+    read_tensors,
+    save,
+    save_tensors,
+)
 from workbench.models.zoo import build
 
 
@@ -216,3 +227,25 @@ def test_a_write_that_fails_leaves_the_old_file(network, file, monkeypatch, brok
         save(network, file)
     assert file.read_bytes() == before
     assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+@pytest.mark.parametrize("name", ["vespcn_s", "basicvsr_s"])
+def test_flow_weights_fill_the_flow_network_alone(name, tmp_path):
+    source, target = build("vespcn_paper"), build(name, **TINY[name])
+    before = {key: value.clone() for key, value in target.state_dict().items()}
+    save_tensors(tmp_path / "flow.safetensors", source.motion.state_dict())
+    load_flow_into(target, tmp_path / "flow.safetensors")
+    clip = torch.rand(1, 3, 3, 12, 16)
+    assert torch.equal(target.estimate_flow(clip).to_next, source.estimate_flow(clip).to_next)
+    inside = {id(part) for part in target.flow_network.parameters()}
+    others = [key for key, part in target.named_parameters() if id(part) not in inside]
+    assert others
+    assert all(torch.equal(target.state_dict()[key], before[key]) for key in others)
+
+
+def test_flow_weights_that_cannot_be_used_are_refused(tmp_path):
+    save_tensors(tmp_path / "flow.safetensors", build("vespcn_paper").motion.state_dict())
+    with pytest.raises(WeightsError, match="pfnl"):
+        load_flow_into(build("pfnl", **TINY["pfnl"]), tmp_path / "flow.safetensors")
+    with pytest.raises(WeightsError, match=r"flow\.safetensors"):
+        load_flow_into(build("basicvsr", **TINY["basicvsr"]), tmp_path / "flow.safetensors")

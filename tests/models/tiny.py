@@ -9,6 +9,7 @@ from typing import Any
 
 TINY: dict[str, dict[str, Any]] = {
     "basicvsr": {"channels": 8, "blocks": 1, "tail_channels": 8},
+    "basicvsr_s": {"channels": 8, "blocks": 1, "tail_channels": 8},
     "basicvsrpp": {"channels": 8, "blocks": 1, "groups": 4, "tail_channels": 8},
     "bicubic": {},
     "duf_16l": {"blocks": 1, "growth": 4, "channels": 4, "head_channels": 8},

@@ -14,6 +14,7 @@ from workbench.cli.benching import bench
 from workbench.cli.experimenting import experiment, reproduce
 from workbench.cli.exporting import export
 from workbench.cli.figures import walk
+from workbench.cli.flow import flow
 from workbench.cli.footage import degrade, prepare, samples
 from workbench.cli.networks import convert, networks
 from workbench.cli.reporting import report
@@ -37,6 +38,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compare": compare,
     "report": report,
     "evaluate": evaluate,
+    "flow": flow,
     "networks": networks,
     "walk": walk,
     "experiment": experiment,

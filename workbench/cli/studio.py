@@ -141,9 +141,10 @@ def _names() -> dict[str, list[str]]:
     from workbench.models.weights import pretrained_names
     from workbench.models.zoo import NETWORKS
 
-    weights = [f"pretrained:{name}" for name in pretrained_names() if not name.endswith("memory")]
+    weights = [f"pretrained:{name}" for name in pretrained_names() if not name.endswith(("memory", "flow"))]
     chosen = {f"{role}.name": sorted(NETWORKS) for role in ("student", "teacher", "plain")}
     chosen |= {f"{role}.weights": weights for role in ("student", "teacher", "plain")}
+    chosen |= {f"{role}.flow_weights": ["pretrained:flow"] for role in ("student", "teacher", "plain")}
     clips = [sample.name for sample in samples()]
     return chosen | {"data.degradation": list(DEGRADATIONS), "data.probe": clips}
 

@@ -90,6 +90,11 @@ class BasicVSR(Recurrent):
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         keep_signal(self.fusion)
 
+    @property
+    def flow_network(self) -> SPyNet | MotionCompensation:
+        """The flow network."""
+        return self.flow
+
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""
         return self.flow.along(clip)

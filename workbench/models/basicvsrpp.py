@@ -176,6 +176,11 @@ class BasicVSRPlusPlus(Recurrent):
         self.reconstruction = Trunk([channels] * (1 + len(PASSES)), channels, 5)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
 
+    @property
+    def flow_network(self) -> SPyNet:
+        """The flow network."""
+        return self.flow
+
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""
         return self.flow.along(clip)

@@ -146,6 +146,11 @@ class IconVSR(Recurrent):
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         keep_signal(self.backward_fusion, self.forward_fusion, slope=1.0)
 
+    @property
+    def flow_network(self) -> SPyNet:
+        """The flow network."""
+        return self.flow
+
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions, in the size that the layers need."""
         return self.flow.along(self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]))

@@ -35,14 +35,6 @@ class Recurrent(VideoSR):
             raise ConfigError(f"skip: want one of {', '.join(SKIPS)}, got {skip!r}")
         self.skip: Skip = skip
 
-    def estimate_flow(self, clip: Tensor) -> EstimatedFlow | None:
-        """Return the flow along the clip that :meth:`propagate` needs; None for networks that need none.
-
-        Args:
-            clip: ``(B, T, 3, H, W)``, any size.
-        """
-        return None
-
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
         """Return features of each frame that depend on the whole clip.
 

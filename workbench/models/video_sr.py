@@ -105,7 +105,7 @@ class VideoSR(nn.Module):
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
         tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
-        has_flow: whether it returns its flow in training, see ``Upscaled.flow``.
+        has_flow: whether it estimates optical flow (:meth:`estimate_flow`, in training ``Upscaled.flow``).
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
@@ -150,6 +150,22 @@ class VideoSR(nn.Module):
             ConfigError: ``keep`` asks for features that this network does not have.
         """
         raise NotImplementedError
+
+    @property
+    def flow_network(self) -> nn.Module | None:
+        """The part that estimates optical flow, whose weights can come from elsewhere; None where there is none."""
+        return None
+
+    def estimate_flow(self, clip: Tensor) -> EstimatedFlow | None:
+        """Return the flow along a clip that the network aligns by; None for networks without (``has_flow``).
+
+        Args:
+            clip: ``(B, T, 3, H, W)``, any size.
+
+        Returns:
+            In low-resolution pixels, ``H`` and ``W`` as the layers need them, which may be more than those of the clip.
+        """
+        return None
 
     def check_input(self, clip: Tensor, keep: Tap | None = None) -> tuple[int, int, int, int, int]:
         """Return ``(B, T, C, H, W)`` of what came in at the door, or say what is wrong with it.

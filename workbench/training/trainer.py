@@ -26,7 +26,7 @@ from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, DataError
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import load_into
+from workbench.models.weights import load_flow_into, load_into
 from workbench.models.zoo import build, takes_skip
 from workbench.runs import Run
 from workbench.training.data_check import recorded
@@ -47,6 +47,8 @@ def make_network(choice: Network, scale: int) -> VideoSR:
     network = build(choice.name, **settings)
     if choice.weights:
         load_into(network, choice.weights)
+    if choice.flow_weights:
+        load_flow_into(network, choice.flow_weights)
     return network
 
 

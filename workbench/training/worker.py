@@ -59,6 +59,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     """Return what is needed to trust or repeat a run: versions, commit, checksums of weights and data."""
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
     weights = {role: n.weights for role, n in chosen.items() if n.name and n.weights}
+    weights |= {f"{role}.flow": n.flow_weights for role, n in chosen.items() if n.name and n.flow_weights}
     return {
         "versions": {name: version(name) for name in ("workbench", "torch", "numpy", "opencv-python-headless", "av")},
         "python": platform.python_version(),

@@ -1,0 +1,152 @@
+"""Accuracy of the optical flow that a network estimates on real clips.
+
+The true flow of real footage is not known. The reference is Farneback's flow between the high-resolution frames,
+averaged down to the low resolution; the networks get the low resolution alone. The comparison is a diagnosis and not a
+score: Farneback's flow is smooth, and wrong at occlusions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from workbench.data.clip_set import ClipEntry, ClipSet
+from workbench.data.degrade import degrade
+from workbench.errors import ConfigError, DataError
+from workbench.models.video_sr import VideoSR
+from workbench.tensors import to_float
+
+BORDER = 8
+"""Low-resolution pixels left out at every border, where the reference is least reliable."""
+
+FARNEBACK = {"pyr_scale": 0.5, "levels": 5, "winsize": 21, "iterations": 5, "poly_n": 7, "poly_sigma": 1.5, "flags": 0}
+"""Settings of OpenCV's Farneback flow between high-resolution frames."""
+
+DISTANCES = (-2, -1, 1, 2)
+"""Frames from the reference to its neighbors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowAccuracy:
+    r"""Agreement of estimated flow :math:`f` with the reference flow :math:`f^*`, over all pixels of all pairs.
+
+    Attributes:
+        clip: name of the clip.
+        pairs: number of frame pairs.
+        motion: mean of :math:`\lVert f^* \rVert`, in low-resolution pixels: the end-point error of zero flow.
+        end_point_error: mean of :math:`\lVert f - f^* \rVert`, in low-resolution pixels.
+        slope: :math:`\sum f \cdot f^* / \sum f^* \cdot f^*`, mean over the pairs; 1 for the reference, 0 for no flow.
+    """
+
+    clip: str
+    pairs: int
+    motion: float
+    end_point_error: float
+    slope: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values as plain JSON."""
+        return asdict(self)
+
+
+def flow_accuracy(
+    network: VideoSR, clips: ClipSet, *, degradation: str = "bi", frames_per_clip: int = 2
+) -> Iterator[FlowAccuracy]:
+    """Compare the flow of a network with that of the ground truth; yields one result per clip.
+
+    Args:
+        network: one that estimates flow (``has_flow``), on its device.
+        clips: of the network's scale.
+        degradation: family of the low resolution.
+        frames_per_clip: reference frames, evenly spaced; each is compared with its neighbors at :data:`DISTANCES`.
+
+    Raises:
+        ConfigError: the network estimates no flow, or enlarges by another factor.
+        DataError: a clip of fewer than 5 frames, or of fewer than 32 low-resolution pixels a side.
+    """
+    if not network.has_flow:
+        name = network.recipe.get("name", type(network).__name__)
+        raise ConfigError(f"network: want one that estimates optical flow (`workbench networks`), got {name}")
+    if network.scale != clips.scale:
+        raise ConfigError(f"scale: want {clips.scale} as in {clips.name}, got a network for x{network.scale}")
+    for clip in clips:
+        yield _of_clip(network, clip, degradation, frames_per_clip)
+
+
+def mean_accuracy(results: Sequence[FlowAccuracy]) -> FlowAccuracy:
+    """Return the mean over clips, each with the same weight."""
+    return FlowAccuracy(
+        clip="mean",
+        pairs=sum(one.pairs for one in results),
+        **{
+            name: float(np.mean([getattr(one, name) for one in results]))
+            for name in ("motion", "end_point_error", "slope")
+        },
+    )
+
+
+def reference_flow(reference: np.ndarray, neighbor: np.ndarray, scale: int) -> np.ndarray:
+    """Return Farneback's flow between two high-resolution frames, averaged down to low-resolution pixels.
+
+    Args:
+        reference: uint8 RGB ``(s*H, s*W, 3)``.
+        neighbor: the same shape.
+        scale: s.
+
+    Returns:
+        float32 ``(H, W, 2)`` in low-resolution pixels, x first.
+    """
+    gray = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (reference, neighbor)]
+    flow = cv2.calcOpticalFlowFarneback(*gray, None, **FARNEBACK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    height, width = gray[0].shape
+    return cv2.resize(flow, (width // scale, height // scale), interpolation=cv2.INTER_AREA) / scale
+
+
+def reference_frames(frames: int, count: int) -> list[int]:
+    """Return evenly spaced frame numbers whose neighbors at :data:`DISTANCES` are all in the clip.
+
+    Example:
+        >>> reference_frames(41, 2), reference_frames(5, 2)
+        ([11, 29], [2])
+    """
+    first, last = -min(DISTANCES), frames - 1 - max(DISTANCES)
+    return sorted({round(first + (last - first) * (2 * number + 1) / (2 * count)) for number in range(count)})
+
+
+def _of_clip(network: VideoSR, clip: ClipEntry, degradation: str, count: int) -> FlowAccuracy:
+    width, height = (side // clip.scale for side in clip.size)
+    if clip.frames < 5 or min(width, height) < 4 * BORDER:
+        raise DataError(
+            f"{clip.name}: want 5 frames of {4 * BORDER}x{4 * BORDER} low-resolution pixels or more, got {clip.frames} "
+            f"of {width}x{height}"
+        )
+    device = next(network.parameters()).device
+    inner = slice(BORDER, -BORDER)
+    motion, errors, slopes = [], [], []
+    network.eval()
+    for number in reference_frames(clip.frames, count):
+        high = clip.high(number + min(DISTANCES), number + max(DISTANCES) + 1)
+        high = high[:, : height * clip.scale, : width * clip.scale]
+        low = to_float(degrade(high, degradation, clip.scale), device=device)
+        middle = -min(DISTANCES)
+        for distance in DISTANCES:
+            true = reference_flow(high[middle], high[middle + distance], clip.scale)[inner, inner]
+            with torch.inference_mode():
+                estimated = network.estimate_flow(low[:, [middle, middle + distance]])
+            assert estimated is not None
+            flow = estimated.to_next[0, 0].permute(1, 2, 0).cpu().numpy()[:height, :width][inner, inner]
+            motion.append(float(np.linalg.norm(true, axis=-1).mean()))
+            errors.append(float(np.linalg.norm(flow - true, axis=-1).mean()))
+            slopes.append(float((flow * true).sum() / max(float((true * true).sum()), 1e-12)))
+    return FlowAccuracy(
+        clip=clip.name,
+        pairs=len(motion),
+        motion=float(np.mean(motion)),
+        end_point_error=float(np.mean(errors)),
+        slope=float(np.mean(slopes)),
+    )
