@@ -2,12 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from workbench.errors import ShapeError
-from workbench.models.parts.deformable import ModulatedDeformConv, modulated_deform_conv
+from workbench.imaging import warp
+from workbench.models.parts.deformable import ModulatedDeformConv, add_offsets, modulated_deform_conv, offset_error
 
 
 def point_by_point(features, offset, mask, weight, bias, groups):
@@ -103,11 +105,12 @@ def test_the_bias_is_not_modulated():
     assert torch.equal(got, bias.view(1, 3, 1, 1).expand_as(got))
 
 
-def test_the_layer_begins_as_half_a_convolution_plus_its_bias():
+def test_the_layer_begins_as_a_convolution_with_open_masks():
+    """Masks of 1/2, as published, halve the signal in each of five layers in a row."""
     layer = ModulatedDeformConv(8, groups=4)
     torch.nn.init.normal_(layer.bias)
     features, others = torch.randn(2, 2, 8, 6, 7)
-    wanted = 0.5 * F.conv2d(features, layer.weight, padding=1) + layer.bias.view(1, -1, 1, 1)
+    wanted = 0.95 * F.conv2d(features, layer.weight, padding=1) + layer.bias.view(1, -1, 1, 1)
     assert torch.allclose(layer(features, others), wanted, atol=1e-5)
 
 
@@ -127,6 +130,58 @@ def test_under_bf16_the_places_are_still_exact():
     assert got.dtype == halved.dtype == torch.bfloat16
     assert torch.allclose(got[..., :-1].float(), torch.tensor(0.5), atol=2e-3)
     assert torch.allclose(halved[..., :-1].float(), torch.tensor(0.5), atol=2e-3)
+
+
+def test_the_flow_moves_all_taps_of_the_layer():
+    """A flow of one pixel to the right and two down samples the shifted features."""
+    layer, features = ModulatedDeformConv(4, groups=2), torch.randn(1, 4, 8, 8)
+    flow = torch.tensor([1.0, 2.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    offsets = []
+    got = layer(features, torch.randn(1, 4, 8, 8), flow, offsets=offsets)
+    wanted = layer(features.roll((-2, -1), dims=(2, 3)), torch.randn(1, 4, 8, 8))
+    assert torch.allclose(got[..., 1:5, 1:6], wanted[..., 1:5, 1:6], atol=1e-5)
+    assert offsets[0].shape == (1, 36, 8, 8)
+    assert (offsets[0][:, ::2] == 2).all()
+    assert (offsets[0][:, 1::2] == 1).all()
+
+
+# Offsets against the true flow
+
+
+def test_the_offset_error_is_its_formula_in_float64():
+    rng = np.random.default_rng(0)
+    offset, true = rng.normal(size=(2, 3, 8, 2, 3)), rng.normal(size=(2, 3, 2, 4, 5))
+    visible = rng.random((2, 3, 4, 5)) < 0.6
+    errors = []
+    for image, frame, row, column in np.ndindex(2, 3, 2, 3):
+        if visible[image, frame, 2 * row, 2 * column]:
+            x, y = true[image, frame, :, 2 * row, 2 * column]
+            taps = offset[image, frame, :, row, column].reshape(4, 2)
+            errors += [math.sqrt((2 * dy - y) ** 2 + (2 * dx - x) ** 2 + 1e-6) for dy, dx in taps]
+    got = offset_error(*(torch.from_numpy(part) for part in (offset, true, visible)), stride=2)
+    assert got.item() == pytest.approx(sum(errors) / len(errors), rel=1e-5)
+
+
+def test_exact_offsets_cost_nothing():
+    true, visible = torch.randn(2, 2, 6, 6), torch.ones(2, 6, 6, dtype=torch.bool)
+    offset = true.flip(1).repeat(1, 9, 1, 1)
+    assert offset_error(offset, true, visible).item() == pytest.approx(1e-3)  # what rounds the error at 0
+    assert offset_error(offset, true, ~visible).item() == 0
+
+
+def test_offsets_follow_the_sign_of_the_flow():
+    """The layer with the flow as its offsets does what warping the features by the flow does."""
+    features, flow = torch.randn(1, 2, 7, 9), 2 * torch.rand(1, 2, 7, 9) - 1
+    weight = torch.zeros(2, 2, 3, 3)
+    weight[range(2), range(2), 1, 1] = 1.0
+    got = modulated_deform_conv(features, flow.flip(1).repeat(1, 9, 1, 1), None, weight)
+    assert torch.allclose(got, warp(features, flow, beyond="zeros"), atol=1e-5)
+
+
+def test_offsets_of_two_layers_in_a_row_add_up():
+    first = torch.tensor([1.0, 5.0, 3.0, 7.0]).view(1, 4, 1, 1)  # two taps: (1, 5), (3, 7)
+    second = torch.tensor([0.5, 0.0, -0.5, 1.0]).view(1, 4, 1, 1)
+    assert add_offsets(first, second).flatten().tolist() == [2.5, 6.0, 1.5, 7.0]
 
 
 def test_the_order_in_memory_does_not_matter():

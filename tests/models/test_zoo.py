@@ -47,7 +47,7 @@ COUNTS = [
     ("basicvsrpp", {"channels": 128, "blocks": 25}, 43_780_463),
 ]
 
-OURS = {"basicvsr_s", "edvr_s", "edvr_tiny", "vespcn_s"}
+OURS = {"basicvsr_s", "edvr_s", "edvr_tiny", "edvr_xs", "vespcn_s"}
 """Narrow ones of our own, whose numbers nobody published."""
 
 

@@ -14,9 +14,10 @@ from workbench.distill.baselines import Lesson, Term
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
+from workbench.models.parts.deformable import offset_error
 from workbench.models.parts.flow import end_point_error
 from workbench.models.privileged import imitation
-from workbench.models.video_sr import Upscaled
+from workbench.models.video_sr import Upscaled, WindowOffsets
 
 Terms = dict[str, Tensor]
 Schedule = Literal["constant", "warm_up", "decay"]
@@ -94,7 +95,8 @@ class Objective(nn.Module):
             ``decay`` lets them fall to 0 over as many.
         schedule_steps: see ``schedule``; 0: constant.
         motion_weight: of the network's own loss for its alignment, see ``Upscaled.motion``; no schedule.
-        flow_weight: of the end-point error of the student's flow, where the data has the true flow; no schedule.
+        flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
+            true flow; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
@@ -254,8 +256,12 @@ class Objective(nn.Module):
 
 def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
     """Return the mean end-point error in both directions, over the visible pixels of the clips whose flow is known."""
+    if student.offsets is not None:
+        return _offsets_error(student.offsets, flow)
     if student.flow is None:
-        raise ConfigError("flow_weight: want a student in training that returns its flow (VESPCN), got one without")
+        raise ConfigError(
+            "flow_weight: want a student in training that returns flow or offsets (VESPCN, EDVR, TDAN), got one without"
+        )
     if flow is None:
         return 0 * (student.flow.to_next.sum() + student.flow.to_previous.sum())
     known = flow.valid.view(-1, 1, 1, 1)
@@ -267,6 +273,19 @@ def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
         )
     )
     return (next_ + previous) / 2
+
+
+def _offsets_error(sampled: WindowOffsets, flow: TrueFlow | None) -> Tensor:
+    """Return the mean error of all layers' offsets, over the visible pixels of the clips whose flow is known."""
+    if flow is None:
+        return 0 * torch.stack([offset.sum() for offset in sampled.offsets]).sum()
+    true, hidden = flow.between(sampled.references, sampled.neighbors)
+    visible = flow.valid.view(-1, 1, 1, 1, 1) & ~hidden
+    errors = [
+        offset_error(offset, true, visible, stride=stride)
+        for offset, stride in zip(sampled.offsets, sampled.strides, strict=True)
+    ]
+    return torch.stack(errors).mean()
 
 
 def _features(upscaled: Upscaled) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.parts.blocks import conv3x3, keep_signal
-from workbench.models.parts.deformable import modulated_deform_conv
+from workbench.models.parts.deformable import modulated_deform_conv, open_masks
 from workbench.models.parts.flow import SPyNet
 from workbench.models.parts.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
@@ -40,7 +40,7 @@ class SecondOrderAlignment(nn.Module):
     with ``f`` the states, ``s`` the flow to them, bars what is warped by it, ``g`` the frame's features and ``r`` the
     largest correction, 10 pixels. Half of the deformable groups move the first state, half the second.
 
-    At the start the corrections are 0 and the masks 1/2.
+    At the start the corrections are 0 and the masks almost 1.
 
     Args:
         channels: of a state, and of what comes out.
@@ -58,6 +58,7 @@ class SecondOrderAlignment(nn.Module):
         keep_signal(*reading)
         correcting = conv3x3(channels, groups * 27)
         keep_signal(correcting, gain=0.0)
+        open_masks(correcting, groups * 9)
         self.conv_offset = nn.Sequential(*(x for conv in reading for x in (conv, nn.LeakyReLU(0.1))), correcting)
 
     def forward(self, frame: Tensor, states: tuple[Tensor, Tensor], flows: tuple[Tensor, Tensor]) -> Tensor:

@@ -15,12 +15,14 @@ Where we differ: ``scale``, the width of the tail and the skip connection are se
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ConfigError
+from workbench.imaging import warp
 from workbench.models.parts.blocks import (
     ResidualBlock,
     align_phases,
@@ -31,7 +33,8 @@ from workbench.models.parts.blocks import (
     residual_blocks,
     see_edges,
 )
-from workbench.models.parts.deformable import ModulatedDeformConv
+from workbench.models.parts.deformable import OPEN, ModulatedDeformConv, add_offsets
+from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 
@@ -68,7 +71,7 @@ class Predeblur(nn.Module):
 
 
 class PCDAlignment(nn.Module):
-    """Align a neighbour to the reference, from coarse to fine, with deformable convolutions (section 3.2)."""
+    """Align a neighbor to the reference, from coarse to fine, with deformable convolutions (section 3.2)."""
 
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
@@ -93,34 +96,54 @@ class PCDAlignment(nn.Module):
         self.cas_offset_conv2 = conv3x3(channels, channels)
         self.cas_dcnpack = ModulatedDeformConv(channels, groups=groups)
 
-    def forward(self, neighbour: tuple[Tensor, ...], reference: tuple[Tensor, ...]) -> Tensor:
+    def forward(
+        self,
+        neighbor: tuple[Tensor, ...],
+        reference: tuple[Tensor, ...],
+        flow: Tensor | None = None,
+        *,
+        offsets: list[Tensor] | None = None,
+    ) -> Tensor:
         """Align.
 
         Args:
-            neighbour: its pyramid, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``, ``(N, C, H/4, W/4)``.
+            neighbor: its pyramid, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``, ``(N, C, H/4, W/4)``.
             reference: the same of the frame to align to.
+            flow: from the reference to the neighbor, ``(N, 2, H, W)``, x first: the levels' offsets are this and a
+                correction, which is computed from the warped neighbor. The cascade at the end has no flow to add.
+            offsets: a list that sampling offsets are appended to, each ``(N, groups * 18, h, w)``: of the levels,
+                coarse to fine, and the total of the full resolution, the level's mean offset and the cascade's own.
 
         Returns:
             ``(N, C, H, W)``.
         """
-        offset = features = None
-        for level, moving, fixed in zip(("l3", "l2", "l1"), neighbour[::-1], reference[::-1], strict=True):
-            own_offset = leaky(self.offset_conv1[level](torch.cat((moving, fixed), 1)))
+        offset = features = level_flow = None
+        for number, level in enumerate(("l3", "l2", "l1")):
+            moving, fixed, stride = neighbor[2 - number], reference[2 - number], 4 >> number
+            compared = moving
+            if flow is not None:
+                level_flow = flow[..., ::stride, ::stride] / stride
+                compared = warp(moving, level_flow).to(moving.dtype)
+            own_offset = leaky(self.offset_conv1[level](torch.cat((compared, fixed), 1)))
+            deform = partial(self.dcn_pack[level], moving, flow=level_flow, offsets=offsets)
             if offset is None or features is None:  # the coarsest level has nothing to build on
                 offset = leaky(self.offset_conv2[level](own_offset))
-                features = leaky(self.dcn_pack[level](moving, offset))
+                features = leaky(deform(offset))
                 continue
             coarser = double(offset) * 2  # twice the size, so twice the pixels of motion
             offset = leaky(self.offset_conv2[level](torch.cat((own_offset, coarser), 1)))
             offset = leaky(self.offset_conv3[level](offset))
-            moved = self.dcn_pack[level](moving, offset)
+            moved = deform(offset)
             features = self.feat_conv[level](torch.cat((moved, double(features)), 1))
             if level != "l1":
                 features = leaky(features)
         assert features is not None
         offset = leaky(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
         offset = leaky(self.cas_offset_conv2(offset))
-        return leaky(self.cas_dcnpack(features, offset))
+        aligned = leaky(self.cas_dcnpack(features, offset, offsets=offsets))
+        if offsets is not None:
+            offsets[-1] = add_offsets(*offsets[-2:])
+        return aligned
 
 
 class TSAFusion(nn.Module):
@@ -186,6 +209,8 @@ class EDVR(SlidingWindow):
         scale: 4 as published (two shuffles of 2); 2 and 3 have one.
         skip: see :class:`SlidingWindow`.
         border: EDVR's own rule for Vid4 is ``reflection_circle``; STD completes borders by ``replicate``.
+        flow_guided: VESPCN's flow network estimates the flow to each neighbor, and the alignment corrects it, as in
+            BasicVSR++; its offsets are then free, and the flow is supervised. Not published.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -193,7 +218,7 @@ class EDVR(SlidingWindow):
         3300131
     """
 
-    tells_motion = True
+    tells_motion = has_flow = True
     about = About(
         paper="Wang et al., Video restoration with enhanced deformable convolutional networks, CVPR workshops 2019",
         year=2019,
@@ -219,6 +244,7 @@ class EDVR(SlidingWindow):
         scale: int = 4,
         skip: Skip = "bilinear",
         border: Border = "replicate",
+        flow_guided: bool = False,
     ) -> None:
         multiple = 16 if hr_in else 4
         super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip, size_multiple=multiple)
@@ -226,6 +252,8 @@ class EDVR(SlidingWindow):
         self.hr_in, self.enlarges = hr_in, scale
         if hr_in and scale != 4:
             raise ConfigError(f"hr_in: the layers shrink by 4 and enlarge by 4, so scale must be 4, got {scale}")
+        if hr_in and flow_guided:
+            raise ConfigError("flow_guided: want input at low resolution, got hr_in; set one of the two to False")
         if hr_in:
             self.scale, self.aligned_channels = 1, 0
             self.about = replace(self.about, upscaled_input=True, aligned="")
@@ -251,13 +279,16 @@ class EDVR(SlidingWindow):
         self.upconv2 = conv3x3(channels, tail_channels * (4 if scale == 4 else scale**2))
         self.conv_hr = conv3x3(tail_channels, tail_channels)
         self.conv_last = conv3x3(tail_channels, 3)
+        self.flow_guided = flow_guided
+        if flow_guided:
+            self.flow_network = MotionCompensation(flow_gain=8.0)
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """The pyramid of each frame: full, half and quarter resolution."""
+        """Compute each frame's pyramid: full, half and quarter resolution; and return the frame, for the flow."""
         level1 = self.feature_extraction(self._enter(frames_NCHW))
         level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
         level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
-        return level1, level2, level3
+        return (level1, level2, level3, frames_NCHW) if self.flow_guided else (level1, level2, level3)
 
     def _enter(self, frames_NCHW: Tensor) -> Tensor:
         """From RGB to features, at the size that the layers work at."""
@@ -271,9 +302,14 @@ class EDVR(SlidingWindow):
     def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
         """Align every frame to the middle one (itself included), fuse, reconstruct, enlarge."""
         n, frames = pieces[0].shape[:2]
-        neighbour = tuple(level.flatten(0, 1) for level in pieces)
-        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pieces)
-        aligned_NTCHW = self.pcd_align(neighbour, reference).unflatten(0, (n, frames))
+        neighbor = tuple(level.flatten(0, 1) for level in pieces[:3])
+        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pieces[:3])
+        flow = self._flow(pieces[3]) if self.flow_guided else None
+        offsets: list[Tensor] = [] if flow is None else [flow.flip(1)]
+        aligned_NTCHW = self.pcd_align(
+            neighbor, reference, flow, offsets=offsets if self.training and flow is None else None
+        ).unflatten(0, (n, frames))
+        sampled = tuple(offset.unflatten(0, (n, frames)) for offset in offsets) if self.training else ()
         motion = _misaligned(aligned_NTCHW, pieces[0][:, frames // 2]) if self.training else None
         fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
 
@@ -285,9 +321,19 @@ class EDVR(SlidingWindow):
         after = leaky(before)
         residual = self.conv_last(after)
         if keep is None:
-            return Seen(residual, motion=motion)
+            return Seen(residual, motion=motion, offsets=sampled)
         features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep]
-        return Seen(residual, features, None if self.hr_in else fused, motion)
+        return Seen(residual, features, None if self.hr_in else fused, motion, offsets=sampled)
+
+    def _flow(self, frames_NTCHW: Tensor) -> Tensor:
+        """Estimate the flow from the middle frame to every frame, ``(N * T, 2, H, W)``; to itself it is 0."""
+        n, frames, _, height, width = frames_NTCHW.shape
+        middle = frames // 2
+        others = torch.cat((frames_NTCHW[:, :middle], frames_NTCHW[:, middle + 1 :]), dim=1).flatten(0, 1)
+        reference = frames_NTCHW[:, middle].repeat_interleave(frames - 1, dim=0)
+        flow = self.flow_network.flow(reference, others).unflatten(0, (n, frames - 1))
+        still = flow.new_zeros(n, 1, 2, height, width)
+        return torch.cat((flow[:, :middle], still, flow[:, middle:]), dim=1).flatten(0, 1)
 
 
 def _misaligned(aligned_NTCHW: Tensor, reference_NCHW: Tensor) -> Tensor:
@@ -312,6 +358,7 @@ def edvr_l(
     tail_channels: int = 64,
     predeblur: bool = False,
     hr_in: bool = False,
+    flow_guided: bool = False,
 ) -> EDVR:
     """EDVR-L as published for Vimeo-90K: 128 channels, 40 blocks, 7 frames; 20,699,363 parameters."""
     return EDVR(
@@ -326,6 +373,7 @@ def edvr_l(
         tail_channels=tail_channels,
         predeblur=predeblur,
         hr_in=hr_in,
+        flow_guided=flow_guided,
     )
 
 
@@ -342,6 +390,7 @@ def edvr_m(
     tail_channels: int = 64,
     predeblur: bool = False,
     hr_in: bool = False,
+    flow_guided: bool = False,
 ) -> EDVR:
     """EDVR-M as published: 64 channels, 10 blocks, 5 frames; 3,300,131 parameters."""
     return edvr_l(
@@ -356,29 +405,65 @@ def edvr_m(
         tail_channels=tail_channels,
         predeblur=predeblur,
         hr_in=hr_in,
+        flow_guided=flow_guided,
     )
 
 
-def edvr_s(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
+def edvr_s(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
     """Ours, for hours on a CPU: 32 channels throughout, 2 + 8 blocks, 5 frames, no TSA. Not a published model."""
-    narrow = EDVR(
-        channels=32, groups=4, front_blocks=2, back_blocks=8, with_tsa=False, tail_channels=32, scale=scale, skip=skip
+    return _quick_start(
+        EDVR(
+            channels=32,
+            groups=4,
+            front_blocks=2,
+            back_blocks=8,
+            with_tsa=False,
+            tail_channels=32,
+            scale=scale,
+            skip=skip,
+            flow_guided=flow_guided,
+        )
     )
-    return _quick_start(narrow)
 
 
-def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear") -> EDVR:
+def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
     """Ours, for minutes on a CPU: 16 channels throughout, 2 + 4 blocks, 5 frames, no TSA. Not a published model."""
-    narrow = EDVR(
-        channels=16, groups=4, front_blocks=2, back_blocks=4, with_tsa=False, tail_channels=16, scale=scale, skip=skip
+    return _quick_start(
+        EDVR(
+            channels=16,
+            groups=4,
+            front_blocks=2,
+            back_blocks=4,
+            with_tsa=False,
+            tail_channels=16,
+            scale=scale,
+            skip=skip,
+            flow_guided=flow_guided,
+        )
     )
-    return _quick_start(narrow)
+
+
+def edvr_xs(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
+    """Ours, for hours on a CPU, with the 16 features of `vespcn_s`: 24 channels, 1 + 4 blocks, 5 frames, no TSA."""
+    return _quick_start(
+        EDVR(
+            channels=24,
+            groups=1,
+            front_blocks=1,
+            back_blocks=4,
+            with_tsa=False,
+            tail_channels=16,
+            scale=scale,
+            skip=skip,
+            flow_guided=flow_guided,
+        )
+    )
 
 
 def _quick_start(network: EDVR) -> EDVR:
     """Start as a network for single images, alignment and fusion passing the reference on: ours, for short trainings.
 
-    The published start (PyTorch's, with masks of 1/2 in five deformable layers) leaves next to nothing of the input at
+    The published start (PyTorch's) leaves next to nothing of the input at
     the end of the network, which 600,000 steps forgive; and the attention of TSA was seen to close on all frames, the
     reference included, within its first hundred steps (the published recipe trains without TSA first). Here every layer
     of the main path keeps the signal's size, neighbours enter faintly, both pixel-shuffles start as enlargements, the
@@ -398,7 +483,7 @@ def _quick_start(network: EDVR) -> EDVR:
     for parameter in network.conv_last.parameters():
         nn.init.zeros_(parameter)  # begin at the skip: a random residual makes every layer shrink first
     for deformable in (*align.dcn_pack.values(), align.cas_dcnpack):
-        _pass_on(deformable, first=0, gain=2.0)  # twice: masks begin at 1/2
+        _pass_on(deformable, first=0, gain=1 / OPEN)
     for joining in align.feat_conv.values():
         _pass_on(joining, first=0)  # its own level, not the coarser one
     _pass_on(network.fusion, first=channels * (network.num_frames // 2))

@@ -11,7 +11,10 @@ Where we differ: offsets start at zero (mmagic; the authors start them like any 
 fresh network repeats each pixel of the middle frame (the authors' start is noise). The joined features are a
 convolution of two halves; each half is computed once per frame and not once per pair, which is the same to rounding.
 The authors add 0.25 times (mmagic: 0.01 times) the squared error of the aligned pictures against the middle frame to
-the loss; here :meth:`TDAN.align` gives these pictures, and no loss reads them. ``scale`` 2 and 3 have one shuffle.
+the loss; here :meth:`TDAN.align` returns these, and no loss reads them. Instead, the offsets at which the neighbors'
+own features are sampled can be supervised by the true flow: those of the first of the two layers, and the total of
+both. The layers before them sample the joined features, which belong to no single frame. ``scale`` 2 and 3 have one
+shuffle.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.models.parts.blocks import conv3x3, keep_signal, pass_channel, residual_blocks
-from workbench.models.parts.deformable import modulated_deform_conv
+from workbench.models.parts.deformable import add_offsets, modulated_deform_conv
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 MIDDLE_GREY = 0.5
@@ -48,9 +51,14 @@ class DeformConv(nn.Module):
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)  # pyright: ignore[reportArgumentType]
 
-    def forward(self, features: Tensor, offset_features: Tensor) -> Tensor:
-        """Bend ``features (N, C, H, W)`` by what a convolution reads in ``offset_features (N, C, H, W)``."""
+    def forward(self, features: Tensor, offset_features: Tensor, *, offsets: list[Tensor] | None = None) -> Tensor:
+        """Deform ``features`` by offsets that a convolution computes from ``offset_features``; both ``(N, C, H, W)``.
+
+        The offsets ``(N, groups * 18, H, W)`` are appended to ``offsets``.
+        """
         offset = self.conv_offset(offset_features)
+        if offsets is not None:
+            offsets.append(offset)
         return modulated_deform_conv(features, offset, None, self.weight, groups=self.groups)
 
 
@@ -73,6 +81,7 @@ class TDAN(SlidingWindow):
         1970819
     """
 
+    has_flow = True
     about = About(
         paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
         year=2020,
@@ -81,7 +90,8 @@ class TDAN(SlidingWindow):
         features="right behind the last pixel-shuffle, what the last convolution reads; there is no activation, all "
         "three taps are one",
         aligned="the middle frame and its aligned neighbours, joined by a convolution, before the residual blocks",
-        differs="offsets start at zero, the picture at the middle frame; no loss reads the aligned pictures",
+        differs="offsets start at zero, the picture at the middle frame; no loss reads the aligned pictures, the true "
+        "flow can supervise the offsets",
     )
 
     def __init__(
@@ -151,11 +161,13 @@ class TDAN(SlidingWindow):
             F.conv2d(features, as_neighbour, padding=1),
         )
 
-    def align(self, *pieces: Tensor) -> Tensor:
-        """Low-resolution pictures of the neighbours as the middle frame sees them; the middle frame as it is.
+    def align(self, *pieces: Tensor, offsets: list[Tensor] | None = None) -> Tensor:
+        """Return low-resolution images of the neighbors, aligned to the middle frame; the middle frame as it is.
 
         Args:
             pieces: of :meth:`per_frame`, each ``(N, num_frames, ...)``.
+            offsets: a list that sampling offsets are appended to, each ``(N * (num_frames - 1), groups * 18, H, W)``:
+                of the first layer that deforms the neighbors' own features, and the total of both.
 
         Returns:
             ``(N, num_frames, 3, H, W)`` in [-0.5, 0.5].
@@ -170,19 +182,23 @@ class TDAN(SlidingWindow):
         joined = (neighbours(as_neighbour_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
         joined = self.bend_joined1(joined, joined)
         joined = self.bend_joined2(joined, joined)
-        moved = self.bend_neighbour1(neighbours(features_NTCHW).flatten(0, 1), joined)
-        moved = self.bend_neighbour2(moved, moved)
+        moved = self.bend_neighbour1(neighbours(features_NTCHW).flatten(0, 1), joined, offsets=offsets)
+        moved = self.bend_neighbour2(moved, moved, offsets=offsets)
+        if offsets is not None:
+            offsets[-1] = add_offsets(*offsets[-2:])
         before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
         return torch.cat((before, pictures_NTCHW[:, middle, None], after), dim=1)
 
     def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
         """Align the neighbours to the middle frame, fuse, reconstruct, enlarge."""
-        fused = F.relu(self.fuse(self.align(*pieces).flatten(1, 2)))
+        offsets: list[Tensor] | None = [] if self.training else None
+        fused = F.relu(self.fuse(self.align(*pieces, offsets=offsets).flatten(1, 2)))
         shuffled = self.upscale(self.reconstruction(fused))
         residual = self.exit(shuffled)
         if self.skip == "none":
             residual = residual.to(torch.promote_types(residual.dtype, torch.float32)) + MIDDLE_GREY
-        return Seen(residual, shuffled if keep else None, fused if keep else None)
+        sampled = tuple(offset.unflatten(0, (len(residual), -1)) for offset in offsets or ())
+        return Seen(residual, shuffled if keep else None, fused if keep else None, offsets=sampled)
 
 
 def tdan(

@@ -27,6 +27,24 @@ SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
 TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
 
 
+class WindowOffsets(NamedTuple):
+    """Offsets at which the frames of windows are sampled, to be compared with the true flow.
+
+    Attributes:
+        offsets: of several layers, each ``(B, T, M, 2 * K, H', W')``: ``(dy, dx)`` of K taps, in pixels of the layer,
+            from each reference frame to M frames of its window. A positive ``dx`` samples the neighbor to the right of
+            the reference pixel, as a positive flow does.
+        strides: low-resolution pixels in a pixel of each layer.
+        references: index of each reference frame, ``(T,)``.
+        neighbors: index of each frame that is sampled, ``(T, M)``; beyond the ends of the clip as the border rule says.
+    """
+
+    offsets: tuple[Tensor, ...]
+    strides: tuple[int, ...]
+    references: Tensor
+    neighbors: Tensor
+
+
 @dataclass(frozen=True)
 class Upscaled:
     """What a network makes of a clip.
@@ -40,6 +58,7 @@ class Upscaled:
             outside of training, and where there is no such number.
         flow: estimated flow between neighboring frames, for supervision by the true flow; None outside of training, and
             for networks that estimate none.
+        offsets: sampling offsets of deformable convolutions, for the same purpose; else None.
     """
 
     frames: Tensor
@@ -48,6 +67,7 @@ class Upscaled:
     encoded: Tensor | None = None
     motion: Tensor | None = None
     flow: EstimatedFlow | None = None
+    offsets: WindowOffsets | None = None
 
     def part(self, first: int, last: int) -> Upscaled:
         """Frames ``first`` to ``last`` (excluded) of the clip."""
@@ -105,7 +125,11 @@ class VideoSR(nn.Module):
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
         tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
+<<<<<<< HEAD
         has_flow: whether it estimates optical flow (:meth:`estimate_flow`, in training ``Upscaled.flow``).
+=======
+        has_flow: whether it returns flow or offsets in training, see ``Upscaled.flow`` and ``Upscaled.offsets``.
+>>>>>>> 29acff8 (Supervise the offsets of deformable alignment by the true flow)
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
@@ -260,9 +284,10 @@ def _check_values(clip: Tensor) -> None:
 
 
 class Seen(NamedTuple):
-    """Output of a window: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR, the loss ``Upscaled.motion``, and the flow.
+    """Output of a window: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR, the loss ``Upscaled.motion``, flow and offsets.
 
-    The flow ``(N, 2, 2, H, W)`` leads from the middle frame to the frame before and to the frame after.
+    The flow ``(N, 2, 2, H, W)`` leads from the middle frame to the frame before and to the frame after. Offsets
+    ``(N, M, 2 * K, H', W')`` lead from the middle frame to all frames of the window, or to all but itself.
     """
 
     residual: Tensor
@@ -270,6 +295,7 @@ class Seen(NamedTuple):
     aligned: Tensor | None = None
     motion: Tensor | None = None
     flow: Tensor | None = None
+    offsets: tuple[Tensor, ...] = ()
 
 
 FRAMES_PER_PASS = 4
@@ -378,7 +404,8 @@ class SlidingWindow(VideoSR):
         batch, frames, _, height, width = clip.shape
         windows = windows.to(clip.device)
         start = torch.arange(batch, device=clip.device).repeat_interleave(len(windows)) * frames
-        units, chosen = self.units(self.fit(clip.flatten(0, 1)), start[:, None] + windows.repeat(batch, 1))
+        fitting = self.fit(clip.flatten(0, 1))
+        units, chosen = self.units(fitting, start[:, None] + windows.repeat(batch, 1))
         pieces = self._all_frames(units)
         seen = [
             self.per_window(*(piece[some] for piece in pieces), keep=keep)
@@ -402,6 +429,7 @@ class SlidingWindow(VideoSR):
             aligned=whole([part.aligned for part in seen], 1),
             motion=torch.stack(motions).sum() / len(residual.flatten(0, 1)) if motions else None,
             flow=None if flow is None else EstimatedFlow(to_next=flow[:, :-1, 1], to_previous=flow[:, 1:, 0]),
+            offsets=_join_offsets(seen, windows, batch, fitting.shape[-2]) if seen[0].offsets else None,
         )
 
     def _all_frames(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
@@ -422,6 +450,18 @@ class SlidingWindow(VideoSR):
 
     def _add_skip(self, residual: Tensor, clip: Tensor) -> Tensor:
         return add_skip(residual, clip, skip=self.skip, scale=self.scale)
+
+
+def _join_offsets(seen: list[Seen], windows: Tensor, batch: int, height: int) -> WindowOffsets:
+    """Join the offsets of all windows; ``height`` is that of the padded frames."""
+    layers = zip(*(part.offsets for part in seen), strict=True)
+    offsets = tuple(torch.cat(same).unflatten(0, (batch, len(windows))) for same in layers)
+    middle = windows.shape[1] // 2
+    neighbors = windows
+    if offsets[0].shape[2] < windows.shape[1]:  # the middle frame is not aligned to itself
+        neighbors = torch.cat((windows[:, :middle], windows[:, middle + 1 :]), dim=1)
+    strides = tuple(height // offset.shape[-2] for offset in offsets)
+    return WindowOffsets(offsets, strides, windows[:, middle], neighbors)
 
 
 def add_skip(residual: Tensor, clip: Tensor, *, skip: Skip, scale: int) -> Tensor:

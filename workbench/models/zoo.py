@@ -15,7 +15,7 @@ from workbench.models.bicubic import Bicubic
 from workbench.models.catalog import Catalog
 from workbench.models.cost import HEIGHT, WIDTH, cost
 from workbench.models.duf import duf_16l, duf_28l, duf_52l
-from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny
+from workbench.models.edvr import edvr_l, edvr_m, edvr_s, edvr_tiny, edvr_xs
 from workbench.models.fastdvdnet import fastdvdnet, fastdvdnet_vsr
 from workbench.models.iconvsr import iconvsr
 from workbench.models.ltd import ltd
@@ -41,6 +41,7 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "edvr_m": edvr_m,
     "edvr_s": edvr_s,
     "edvr_tiny": edvr_tiny,
+    "edvr_xs": edvr_xs,
     "fastdvdnet": fastdvdnet,
     "fastdvdnet_vsr": fastdvdnet_vsr,
     "iconvsr": iconvsr,

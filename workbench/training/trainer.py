@@ -67,7 +67,8 @@ def check(config: RunConfig) -> None:
                 )
             if config.flow_weight and choice is config.student and not network.has_flow:
                 raise ConfigError(
-                    f"flow_weight: want a student that returns its flow (VESPCN), got {choice.name}; set it to 0"
+                    "flow_weight: want a student that returns flow or offsets (VESPCN, EDVR, TDAN), got "
+                    f"{choice.name}; set it to 0"
                 )
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")

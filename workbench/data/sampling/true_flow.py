@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.imaging import warp
+
 MIXED = 0.1
 """A pixel of which a layer covers more than this and less than all but this belongs to no single layer."""
 
@@ -49,6 +51,49 @@ class TrueFlow(NamedTuple):
     def chunk(self, chunks: int) -> list[TrueFlow]:
         """Split it along the batch, as ``Tensor.chunk`` does."""
         return [TrueFlow(*parts) for parts in zip(*(part.chunk(chunks) for part in self), strict=True)]
+
+    def between(self, references: Tensor, neighbors: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the flow from reference frames to frames at any distance, composed from frame to frame.
+
+        .. math:: f_{0 \to 2}(p) = f_{0 \to 1}(p) + f_{1 \to 2}(p + f_{0 \to 1}(p))
+
+        Between pixels the second flow is bilinear: exact for affine motion. At the edge of a front layer the result can
+        contain a share of the other layer's flow, at most :data:`MIXED`; pixels that see more of it are hidden.
+
+        Args:
+            references: frame indices ``(N,)``.
+            neighbors: frame indices ``(N, M)``. The flow from a frame to itself is 0, and nothing is hidden.
+
+        Returns:
+            The flow ``(B, N, M, 2, H, W)``, and bool ``(B, N, M, H, W)``: pixels whose correspondence is hidden or
+            outside in the neighbor, or in a frame between the two.
+        """
+        batch, steps, _, height, width = self.to_next.shape
+        flow = self.to_next.new_zeros(batch, *neighbors.shape, 2, height, width)
+        hidden = self.hidden_next.new_zeros(batch, *neighbors.shape, height, width)
+        distances = neighbors - references[:, None]
+        for forward in (True, False):
+            step, step_hidden = (
+                (self.to_next, self.hidden_next) if forward else (self.to_previous, self.hidden_previous)
+            )
+            total, total_hidden = step, step_hidden  # from each frame that has a frame at this distance
+            for distance in range(1, int(distances.abs().max()) + 1):
+                if distance > 1:
+                    left = steps + 1 - distance  # frames that have one
+                    kept, onward = (slice(left), slice(-left, None)) if forward else (slice(1, None), slice(left))
+                    total, more_hidden = _add_step(total[:, kept], step[:, onward], step_hidden[:, onward])
+                    total_hidden = total_hidden[:, kept] | more_hidden
+                rows, places = (distances == (distance if forward else -distance)).nonzero(as_tuple=True)
+                sources = references[rows] - (0 if forward else distance)
+                flow[:, rows, places], hidden[:, rows, places] = total[:, sources], total_hidden[:, sources]
+        return flow, hidden
+
+
+def _add_step(flow: Tensor, step: Tensor, step_hidden: Tensor) -> tuple[Tensor, Tensor]:
+    """Continue a flow ``(B, N, 2, H, W)`` by the flow of the frames that it leads to; also which pixels that hides."""
+    fields = torch.cat((step, step_hidden[:, :, None].to(step.dtype)), dim=2).flatten(0, 1)
+    there = warp(fields, flow.flatten(0, 1)).to(step.dtype).unflatten(0, flow.shape[:2])
+    return flow + there[:, :, :2], there[:, :, 2] > MIXED
 
 
 class ClipFlow(NamedTuple):

@@ -9,6 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError
+from workbench.models.parts.flow import end_point_error
+
+OPEN = 0.95
+"""Masks of a fresh layer. Closed halfway, as published, five layers in a row leave little of a neighbor."""
 
 
 def modulated_deform_conv(
@@ -72,11 +76,51 @@ def modulated_deform_conv(
     return F.conv2d(columns_NCHW, weight.flatten(1)[:, :, None, None], bias)
 
 
+def offset_error(offset: Tensor, true: Tensor, visible: Tensor, *, stride: int = 1) -> Tensor:
+    r"""Return the mean distance of sampling offsets from the true flow, in low-resolution pixels.
+
+    .. math:: \frac{1}{|V| K} \sum_{p \in V} \sum_k \sqrt{\lVert s \, \Delta_k(p) - f^*(s p) \rVert_2^2 + \epsilon^2}
+
+    Every tap of every group is drawn to the flow from the reference to the neighbor, so the layer becomes a
+    convolution of the warped neighbor. This is the offset fidelity of Chan et al. (Understanding deformable alignment
+    in video super-resolution, AAAI 2021), who let offsets deviate by up to 10 pixels at no cost; motion here is of a
+    pixel or less, so no deviation is free: the error is rounded at 0 only.
+
+    Args:
+        offset: ``(..., 2 * K, H', W')`` in pixels of the layer, ``(dy, dx)`` for each of K taps, as
+            :func:`modulated_deform_conv` takes it; ``H'`` is ``H / stride``, rounded up or larger.
+        true: flow from the reference to the neighbor, ``(..., 2, H, W)`` in low-resolution pixels, x first.
+        visible: bool ``(..., H, W)``, the pixels V that count; without any the result is 0, with a gradient of 0.
+        stride: low-resolution pixels in a pixel of the layer; its pixel ``i`` is centered on pixel ``stride * i``.
+
+    Example:
+        >>> offset, true = torch.zeros(1, 18, 4, 4), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+        >>> round(offset_error(offset, true, torch.ones(1, 4, 4, dtype=torch.bool)).item(), 3)
+        5.0
+    """
+    y_and_x = true.flip(-3)[..., ::stride, ::stride].unsqueeze(-4)
+    seen = visible[..., ::stride, ::stride].unsqueeze(-3)
+    by_tap = offset[..., : y_and_x.shape[-2], : y_and_x.shape[-1]].unflatten(-3, (-1, 2)) * stride
+    return end_point_error(by_tap, y_and_x, seen.expand(*by_tap.shape[:-3], *by_tap.shape[-2:]))
+
+
+def add_offsets(first: Tensor, second: Tensor) -> Tensor:
+    """Return total offsets of two layers in a row: the mean of all taps of the first, added to every tap of the second.
+
+    Exact where the offsets of the first are constant over an image.
+
+    Args:
+        first: ``(N, 2 * K, H, W)``.
+        second: the same shape.
+    """
+    taps = first.unflatten(1, (-1, 2))
+    return (second.unflatten(1, (-1, 2)) + taps.mean(dim=1, keepdim=True)).flatten(1, 2)
+
+
 class ModulatedDeformConv(nn.Module):
     """A 3x3 deformable convolution that reads its offsets and masks from a second tensor.
 
-    At the start the offsets are 0 and the masks 1/2 everywhere (their convolution is zero, the mask goes through a
-    sigmoid), so the layer begins as half a plain convolution plus its bias.
+    At the start the offsets are 0 and the masks :data:`OPEN` everywhere, so the layer begins as a plain convolution.
 
     Args:
         channels: in and out.
@@ -93,10 +137,34 @@ class ModulatedDeformConv(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)  # pyright: ignore[reportArgumentType]
+        open_masks(self.conv_offset, groups * 9)
 
-    def forward(self, features: Tensor, offset_features: Tensor) -> Tensor:
-        """Deform ``features (N, C, H, W)`` by what a convolution reads in ``offset_features (N, C, H, W)``."""
-        y_and_x_of_all_taps, mask = self.conv_offset(offset_features).split([self.groups * 18, self.groups * 9], dim=1)
-        return modulated_deform_conv(
-            features, y_and_x_of_all_taps, mask.sigmoid(), self.weight, self.bias, groups=self.groups
-        )
+    def forward(
+        self,
+        features: Tensor,
+        offset_features: Tensor,
+        flow: Tensor | None = None,
+        *,
+        offsets: list[Tensor] | None = None,
+    ) -> Tensor:
+        """Deform ``features`` by offsets and masks that a convolution computes from ``offset_features``.
+
+        Args:
+            features: ``(N, C, H, W)``.
+            offset_features: the same shape.
+            flow: added to the offsets of all taps, ``(N, 2, H, W)`` in pixels, x first; None adds nothing.
+            offsets: a list that the offsets are appended to, ``(N, groups * 18, H, W)``.
+        """
+        offset, mask = self.conv_offset(offset_features).split([self.groups * 18, self.groups * 9], dim=1)
+        if flow is not None:
+            offset = offset.to(flow.dtype) + flow.flip(1).repeat(1, self.groups * 9, 1, 1)
+        if offsets is not None:
+            offsets.append(offset)
+        return modulated_deform_conv(features, offset, mask.sigmoid(), self.weight, self.bias, groups=self.groups)
+
+
+def open_masks(conv: nn.Conv2d, masks: int) -> None:
+    """Set the bias of the last ``masks`` channels of a convolution so that their sigmoid is :data:`OPEN`."""
+    assert conv.bias is not None
+    with torch.no_grad():
+        conv.bias[-masks:] = math.log(OPEN / (1 - OPEN))
