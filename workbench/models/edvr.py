@@ -95,6 +95,10 @@ class PCDAlignment(nn.Module):
         self.cas_offset_conv1 = conv3x3(2 * channels, channels)
         self.cas_offset_conv2 = conv3x3(channels, channels)
         self.cas_dcnpack = ModulatedDeformConv(channels, groups=groups)
+        # PyTorch's start, as published, leaves so little of the frames that offsets do not begin to learn
+        for layers in (self.offset_conv1, self.offset_conv2, self.offset_conv3):
+            keep_signal(*(conv for conv in layers.values() if isinstance(conv, nn.Conv2d)))
+        keep_signal(self.cas_offset_conv1, self.cas_offset_conv2)
 
     def forward(
         self,
@@ -473,9 +477,7 @@ def _quick_start(network: EDVR) -> EDVR:
     align, channels = network.pcd_align, network.aligned_channels
     plain = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
     plain += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]
-    for levels in (align.offset_conv1, align.offset_conv2, align.offset_conv3):
-        plain += [conv for conv in levels.values() if isinstance(conv, nn.Conv2d)]
-    keep_signal(*plain, align.cas_offset_conv1, align.cas_offset_conv2)
+    keep_signal(*plain)
     see_edges(network.conv_first)
     align_phases(network.upconv2, 2 if network.scale == 4 else network.scale)
     if network.scale == 4:
