@@ -4,12 +4,15 @@ import errno
 import json
 import os
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import TINY
 from workbench import scenes
+from workbench.data.degrade import degrade
+from workbench.data.samples import sample
 from workbench.errors import UnknownNameError, WeightsError
 from workbench.models import weights
 from workbench.models.vespcn import VESPCN
@@ -25,6 +28,7 @@ from workbench.models.weights import (
     save_tensors,
 )
 from workbench.models.zoo import build
+from workbench.tensors import to_float
 
 
 @pytest.fixture
@@ -199,9 +203,19 @@ def test_pretrained_misspelt(monkeypatch):
 
 def test_what_ships():
     demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
-    assert pretrained_names() == [*demo, "edvr_s", "memory", "vespcn_distilled", "vespcn_plain"]
+    assert pretrained_names() == [*demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
     with pytest.raises(WeightsError, match="not weights of this workbench"):
         load("pretrained:memory")  # the ConvLSTM of the distillation is no network
+
+
+@torch.inference_mode()
+def test_the_shipped_flow_network_finds_a_shift():
+    network = build("vespcn_s")
+    load_flow_into(network, "pretrained:flow")
+    high = sample("bigbuckbunny", frames=1).frames  # moves 6 pixels right and 2 up, 1.5 and 0.5 at low resolution
+    moving = np.concatenate((high[:, 8:264, 16:528], high[:, 10:266, 10:522]))
+    flow = network.estimate_flow(to_float(degrade(moving, "bi", 4))).to_next[0, 0, :, 8:-8, 8:-8]
+    assert flow.mean(dim=(1, 2)).tolist() == pytest.approx([1.5, -0.5], abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +251,7 @@ def test_flow_weights_fill_the_flow_network_alone(name, tmp_path):
     load_flow_into(target, tmp_path / "flow.safetensors")
     clip = torch.rand(1, 3, 3, 12, 16)
     assert torch.equal(target.estimate_flow(clip).to_next, source.estimate_flow(clip).to_next)
-    inside = {id(part) for part in target.flow_network.parameters()}
+    inside = {id(part) for part in target.get_submodule(target.flow_part).parameters()}
     others = [key for key, part in target.named_parameters() if id(part) not in inside]
     assert others
     assert all(torch.equal(target.state_dict()[key], before[key]) for key in others)

@@ -67,6 +67,7 @@ class BasicVSR(Recurrent):
     )
 
     has_flow = True
+    flow_part = "flow"
     slow = ("flow.",)
 
     def __init__(
@@ -89,11 +90,6 @@ class BasicVSR(Recurrent):
         self.fusion = nn.Conv2d(2 * channels, channels, 1)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         keep_signal(self.fusion)
-
-    @property
-    def flow_network(self) -> SPyNet | MotionCompensation:
-        """The flow network."""
-        return self.flow
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""

@@ -150,6 +150,7 @@ class BasicVSRPlusPlus(Recurrent):
     )
 
     has_flow = True
+    flow_part = "flow"
     slow = ("flow.", "conv_offset")
 
     def __init__(
@@ -176,11 +177,6 @@ class BasicVSRPlusPlus(Recurrent):
         )
         self.reconstruction = Trunk([channels] * (1 + len(PASSES)), channels, 5)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
-
-    @property
-    def flow_network(self) -> SPyNet:
-        """The flow network."""
-        return self.flow
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""

@@ -35,7 +35,7 @@ from workbench.models.parts.blocks import (
 )
 from workbench.models.parts.deformable import OPEN, ModulatedDeformConv, add_offsets
 from workbench.models.vespcn import MotionCompensation
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
 
 
 class Predeblur(nn.Module):
@@ -286,6 +286,7 @@ class EDVR(SlidingWindow):
         self.flow_guided = flow_guided
         if flow_guided:
             self.flow_network = MotionCompensation(flow_gain=8.0)
+            self.flow_part = "flow_network"
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Compute each frame's pyramid: full, half and quarter resolution; and return the frame, for the flow."""
@@ -328,6 +329,25 @@ class EDVR(SlidingWindow):
             return Seen(residual, motion=motion, offsets=sampled)
         features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep]
         return Seen(residual, features, None if self.hr_in else fused, motion, offsets=sampled)
+
+    def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow that guides the alignment or, without, the mean displacement of all taps and groups."""
+        batch, frames, _, height, width = clip.shape
+        fitting = self.fit(clip.flatten(0, 1)).unflatten(0, (batch, frames))
+        if self.flow_guided:
+            return self.flow_network.along(fitting)
+        pyramid = [level.unflatten(0, (batch, frames)) for level in self.per_frame(fitting.flatten(0, 1))]
+        both: list[Tensor] = []
+        for reference, neighbor in ((slice(-1), slice(1, None)), (slice(1, None), slice(-1))):
+            offsets: list[Tensor] = []
+            self.pcd_align(
+                tuple(level[:, neighbor].flatten(0, 1) for level in pyramid),
+                tuple(level[:, reference].flatten(0, 1) for level in pyramid),
+                offsets=offsets,
+            )
+            mean = offsets[-1].unflatten(1, (-1, 2)).mean(dim=1).flip(1)
+            both.append(mean.unflatten(0, (batch, frames - 1))[..., :height, :width])
+        return EstimatedFlow(*both)
 
     def _flow(self, frames_NTCHW: Tensor) -> Tensor:
         """Estimate the flow from the middle frame to every frame, ``(N * T, 2, H, W)``; to itself it is 0."""

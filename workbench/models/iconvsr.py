@@ -115,6 +115,7 @@ class IconVSR(Recurrent):
     )
 
     has_flow = True
+    flow_part = "flow"
     slow = ("flow.", "conv_offset")
     size_multiple = 4
 
@@ -145,11 +146,6 @@ class IconVSR(Recurrent):
         self.forward_trunk = Trunk((3, channels, channels), channels, blocks)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         keep_signal(self.backward_fusion, self.forward_fusion, slope=1.0)
-
-    @property
-    def flow_network(self) -> SPyNet:
-        """The flow network."""
-        return self.flow
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions, in the size that the layers need."""

@@ -141,6 +141,7 @@ class VESPCN(SlidingWindow):
     """
 
     tells_motion = has_flow = True
+    flow_part = "motion"
     about = About(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
@@ -189,11 +190,6 @@ class VESPCN(SlidingWindow):
         else:
             middle = [layer for _ in range(7) for layer in (nn.ReLU(), conv3x3(24, 24))]
             self.layers = nn.Sequential(conv3x3(9, 24), *middle, nn.ReLU(), conv3x3(24, 3 * scale**2))
-
-    @property
-    def flow_network(self) -> MotionCompensation:
-        """The flow network."""
-        return self.motion
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""

@@ -125,11 +125,9 @@ class VideoSR(nn.Module):
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
         tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
-<<<<<<< HEAD
-        has_flow: whether it estimates optical flow (:meth:`estimate_flow`, in training ``Upscaled.flow``).
-=======
-        has_flow: whether it returns flow or offsets in training, see ``Upscaled.flow`` and ``Upscaled.offsets``.
->>>>>>> 29acff8 (Supervise the offsets of deformable alignment by the true flow)
+        has_flow: whether it can be supervised by the true flow: in training it returns ``Upscaled.flow`` or, where it
+            aligns by deformable convolutions, ``Upscaled.offsets``. See also :meth:`estimate_flow`.
+        flow_part: name of the module that estimates optical flow, whose weights can come from elsewhere; empty: none.
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
         sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
@@ -148,6 +146,7 @@ class VideoSR(nn.Module):
     aligned_channels: int = 0
     tells_motion: bool = False
     has_flow: bool = False
+    flow_part: str = ""
     slow: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
     sees_truth: bool = False
@@ -174,11 +173,6 @@ class VideoSR(nn.Module):
             ConfigError: ``keep`` asks for features that this network does not have.
         """
         raise NotImplementedError
-
-    @property
-    def flow_network(self) -> nn.Module | None:
-        """The part that estimates optical flow, whose weights can come from elsewhere; None where there is none."""
-        return None
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow | None:
         """Return the flow along a clip that the network aligns by; None for networks without (``has_flow``).

@@ -190,11 +190,11 @@ def load_flow_into(network: VideoSR, where: str | Path) -> None:
     Raises:
         WeightsError: the network contains no flow network, or another one.
     """
-    if network.flow_network is None:
+    if not network.flow_part:
         name = network.recipe.get("name", type(network).__name__)
         raise WeightsError(f"{where}: {name} contains no flow network; leave its flow weights out")
     path = locate(where)
-    fill(network.flow_network, read_tensors(path)[0], path.name)
+    fill(network.get_submodule(network.flow_part), read_tensors(path)[0], path.name)
 
 
 def read_card(where: str | Path) -> dict[str, Any]:
