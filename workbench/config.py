@@ -235,8 +235,9 @@ class RunConfig:
     """Of the student's own loss for its alignment (VESPCN: its neighbours, warped, look like the reference; EDVR:
     likewise its features). The same with and without a teacher; 0 switches it off."""
     flow_weight: float = 0.0
-    """Weight of the end-point error, in low-resolution pixels, of the student's flow (VESPCN) or of the offsets of its
-    deformable convolutions (EDVR, TDAN), on clips from `data.stills`, whose true flow is known; 0 switches it off."""
+    """Weight of the end-point error, in low-resolution pixels, of the student's flow (VESPCN, BasicVSR, IconVSR,
+    BasicVSR++) or of the offsets of its deformable convolutions (EDVR, TDAN; rounded at half a pixel), on clips from
+    `data.stills`, whose true flow is known; 0 switches it off. EDVR learns its offsets with `offset_rate` 1."""
     cache_teacher: str = ""
     """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
     steps: int = 2000

@@ -260,7 +260,7 @@ def test_ours_start_at_their_skip_and_see_nothing_in_a_flat_picture(name):
     assert (made - resize_bicubic(moving.flatten(0, 1), scale=4).view_as(made)).abs().max() < 0.2
 
 
-@pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny"])
+@pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "edvr_xs"])
 def test_ours_start_without_a_checkerboard(name):
     """The last pixel-shuffle of a fresh network gives squares of four equal pixels."""
     torch.manual_seed(0)

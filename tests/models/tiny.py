@@ -19,6 +19,7 @@ TINY: dict[str, dict[str, Any]] = {
     "edvr_m": {"channels": 8, "groups": 2, "front_blocks": 1, "back_blocks": 1, "tail_channels": 8},
     "edvr_s": {},
     "edvr_tiny": {},
+    "edvr_xs": {},
     "fastdvdnet": {"channels": 4, "entry_channels": 3},
     "fastdvdnet_vsr": {"channels": 4, "entry_channels": 3, "tail_channels": 4},
     "iconvsr": {"channels": 8, "blocks": 1, "groups": 2, "tail_channels": 8},

@@ -260,7 +260,8 @@ def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
         return _offsets_error(student.offsets, flow)
     if student.flow is None:
         raise ConfigError(
-            "flow_weight: want a student in training that returns flow or offsets (VESPCN, EDVR, TDAN), got one without"
+            "flow_weight: want a student in training that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
+            "one without"
         )
     if flow is None:
         return 0 * (student.flow.to_next.sum() + student.flow.to_previous.sum())

@@ -67,7 +67,7 @@ def check(config: RunConfig) -> None:
                 )
             if config.flow_weight and choice is config.student and not network.has_flow:
                 raise ConfigError(
-                    "flow_weight: want a student that returns flow or offsets (VESPCN, EDVR, TDAN), got "
+                    "flow_weight: want a student that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
                     f"{choice.name}; set it to 0"
                 )
             if not list(network.parameters()) and choice is config.student:
