@@ -21,7 +21,7 @@ from workbench.data.sampling.motion import (
     place,
 )
 from workbench.data.sampling.stills import StillFile, Stills
-from workbench.data.sampling.true_flow import affine_flow, hidden_pixels
+from workbench.data.sampling.true_flow import affine_flow, hidden_pixels, stack_flows
 from workbench.imaging import resize_bicubic, warp
 
 SETTINGS = MotionSettings(crop=16, frames=5, layer_share=0, text_share=0)
@@ -92,6 +92,20 @@ def test_it_does_with_layers_and_text_and_with_detail_too():
     settings = MotionSettings(crop=16, frames=5, min_speed=0.5, layer_share=1, text_share=1)
     plain, warped = errors(clips(settings, finest=20.0))
     assert warped < plain / 3
+
+
+def test_the_composed_flow_explains_frames_at_a_distance():
+    """Two frames away, with a second layer, in both directions."""
+    made = clips(MotionSettings(crop=32, frames=5, min_speed=0.3, layer_share=1, text_share=0), count=8, finest=20.0)
+    flow = stack_flows([clip.flow for clip in made], frames=5, height=32, width=32)
+    references, neighbors = torch.tensor([0, 1, 4]), torch.tensor([[2], [3], [2]])
+    composed, hidden = flow.between(references, neighbors)
+    low = torch.stack([floats(clip.low) for clip in made])
+    here, there = low[:, references].flatten(0, 1), low[:, neighbors[:, 0]].flatten(0, 1)
+    seen = ~hidden[:, :, 0].flatten(0, 1)[:, None].expand_as(here)
+    assert 0.3 < seen.double().mean() < 0.95
+    warped = warp(there, composed[:, :, 0].flatten(0, 1).double())
+    assert (warped - here).abs()[seen].mean() < (there - here).abs()[seen].mean() / 3
 
 
 def test_warping_the_wrong_way_does_not():
