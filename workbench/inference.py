@@ -164,6 +164,41 @@ def upscale(
     return np.concatenate(parts)
 
 
+def upscale_window(
+    network: VideoSR, low: np.ndarray, window: Sequence[int], *, device: str | torch.device | None = None
+) -> np.ndarray:
+    """Upscale the middle frame of one window: uint8 ``(T, H, W, 3)`` -> uint8 ``(s*H, s*W, 3)``.
+
+    Args:
+        network: a sliding window, for which the window has as many frames as its own; any other network gets the
+            window as a clip.
+        low: frames, each of which may occur in the window several times or not at all.
+        window: indices into ``low``, an odd number of them.
+        device: where to compute; the network's own device where it is left out.
+
+    Raises:
+        ShapeError: the window does not have the length of the network's own.
+        ResultError: NaN or infinity in the result.
+
+    Example:
+        >>> from workbench.models.bicubic import Bicubic
+        >>> upscale_window(Bicubic(), np.zeros((2, 4, 4, 3), np.uint8), [0, 1, 1]).shape
+        (16, 16, 3)
+    """
+    device = device or _own_device(network)
+    was_training = network.training
+    network.to(device).eval()
+    try:
+        with torch.inference_mode():
+            if isinstance(network, SlidingWindow):
+                made = network.upscale_windows(to_float(low, device=device), torch.tensor([list(window)])).frames[0]
+            else:
+                made = network(to_float(low[list(window)], device=device)).frames[0, len(window) // 2, None]
+            return to_uint8(made)[0]
+    finally:
+        network.train(was_training)
+
+
 def _own_device(network: VideoSR) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 

@@ -48,6 +48,19 @@ def test_a_table_on_stdout_and_a_file_of_scores(data, capsys):
     assert held == [json.loads(json.dumps(wanted.to_dict() | {"provenance": held[0]["provenance"]}))]
 
 
+def test_the_temporal_share(data, capsys):
+    """Bicubic has none: its gain over itself is 0 with any neighbors."""
+    status, out, _ = run(
+        capsys, "--protocol", "folders", "--data", "set", "--neighbors", "true,copies,other", "--neighbor-frames", 1
+    )  # fmt: skip
+    assert status == 0
+    assert "Temporal share of bicubic on set" in out
+    (held,) = read_scores(data.parent / "scores" / "scores.json")
+    assert held["temporal_share"]["gain_db"] == {"true": 0, "copies": 0, "other": 0}
+    assert held["temporal_share"]["other_clips"] == {"city": "walk", "walk": "city"}
+    assert [len(clip["number"]) for clip in held["temporal_share"]["per_frame"].values()] == [1, 1]
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "md", "latex"])
 def test_stdout_holds_nothing_else(data, capsys, form):
     status, out, _ = run(capsys, "--protocol", "folders", "--data", "set", "--format", form, "--clips", "walk")
@@ -115,6 +128,13 @@ def test_pictures_of_another_program(data, capsys):
         (["--protocol", "folders", "--data", "set", "--low", "BIx4"], "no folder BIx4"),
         (["--protocol", "vid4"], "Say where its data is"),
         (["--network", "plain", "--protocol", "folders", "--data", "set", "--scale", "2"], "scores x2"),
+        (["--protocol", "folders", "--data", "set", "--neighbors", "copy"], "copies, far, other, reversed, true"),
+        (
+            ["--protocol", "folders", "--data", "set", "--neighbors", "true", "--neighbor-frames", "0"],
+            "neighbor_frames",
+        ),
+        (["--frames-from", "set", "--protocol", "folders", "--data", "set", "--neighbors", "true"], "--frames-from"),
+        (["--protocol", "held_out", "--neighbors", "other"], "neighbors other"),
     ],
 )
 def test_what_is_wrong_is_said_on_stderr(data, capsys, args, says):

@@ -11,6 +11,7 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench.cli.terminal import RUNS, SCENES, OutputConsole, notes, score_table
+from workbench.errors import ConfigError
 from workbench.scenes import check_name
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ def evaluate(args: Sequence[str]) -> int:
         crop: int | None = None,
         temporal: bool = False,
         perceptual: bool = False,
+        neighbors: str = "",
+        neighbor_frames: int = 2,
+        neighbor_window: int = 7,
         table: bool = False,
         format: Literal["text", "md", "latex", "csv", "json", "markdown"] = "text",
         out: Path = SCORES,
@@ -63,6 +67,10 @@ def evaluate(args: Sequence[str]) -> int:
             crop: leave so many pixels out at every border instead.
             temporal: also T-diff, tOF, warping error and profile distance, which takes longer than the rest.
             perceptual: also LPIPS and tLP; needs weights that are not shipped, and says which.
+            neighbors: also the gain over bicubic with other neighbor frames in place of the true ones, some of
+                true,copies,reversed,far,other (docs/networks.md): what a network gains by its neighbors.
+            neighbor_frames: with `neighbors`: how many frames of each clip are scored.
+            neighbor_window: with `neighbors`: frames that a network of the whole clip is given at once.
             table: instead of a table for each method, one that compares them: best and second marked, with parameters,
                 MACs and, measured here, time of a 180x120 frame.
             format: text for people; md, latex, csv or json for everything else.
@@ -74,6 +82,7 @@ def evaluate(args: Sequence[str]) -> int:
 
         from workbench.evaluation.compare import find_method
         from workbench.evaluation.evaluate import evaluate, score_pictures
+        from workbench.evaluation.neighbors import NeighborSettings
         from workbench.evaluation.protocols import find_protocol
         from workbench.evaluation.scores import check_scores, write_scores
         from workbench.evaluation.speed import measure
@@ -86,6 +95,13 @@ def evaluate(args: Sequence[str]) -> int:
             torch.set_num_threads(os.cpu_count() or 1)
         changes = {"degradation": degradation, "scale": scale, "crop": crop}
         chosen = find_protocol(protocol).change(**{key: value for key, value in changes.items() if value is not None})
+        share = None
+        if neighbors:
+            share = NeighborSettings(
+                names=_split(neighbors), frames_per_clip=neighbor_frames, window=neighbor_window
+            )  # fmt: skip
+            if frames_from is not None:
+                raise ConfigError("neighbors: got --frames-from; want a network to render with (--network)")
         names = _split(network) or ([] if frames_from else ["bicubic"])
         contenders = [find_method(name, scale=chosen.scale, runs=[runs]) for name in names]
         place = choose_device(device)
@@ -113,7 +129,7 @@ def evaluate(args: Sequence[str]) -> int:
                     label = contender.method.key
                     yield evaluate(
                         contender.network, data, chosen, name=label, note=contender.method.note, low=low, device=place,
-                        progress=watched(label), **settings,
+                        neighbors=share, progress=watched(label), **settings,
                     )  # fmt: skip
 
             for report in scored():

@@ -22,13 +22,14 @@ from workbench.data.degrade import degrade
 from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
 from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
+from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import Protocol, find_protocol, middle
-from workbench.evaluation.scores import Report, metrics_of
-from workbench.inference import chunks, upscale_stream
+from workbench.evaluation.scores import Report, TemporalShare, metrics_of
+from workbench.inference import chunks, upscale_stream, upscale_window
 from workbench.metrics.perceptual import LPIPS
 from workbench.metrics.scorer import TEMPORAL, Scorer
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
-from workbench.tensors import to_float, to_uint8
+from workbench.tensors import to_uint8
 
 Restore = Callable[[ClipEntry, Sequence[int]], Iterator[np.ndarray]]
 """A clip and the numbers of its frames that count -> these frames, restored, one after the other."""
@@ -58,6 +59,7 @@ def evaluate(
     perceptual: LPIPS | None = None,
     clips: Sequence[str] = (),
     low: str | None = None,
+    neighbors: NeighborSettings | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Give a network the low resolution of every clip of a set, and score what comes out, as 8-bit pictures.
@@ -77,6 +79,7 @@ def evaluate(
         perceptual: also LPIPS and tLP by this network.
         clips: only these; all where empty.
         low: where the low resolution lies on disk, see ``data.datasets.open_set``; made here where left out.
+        neighbors: also the temporal share, see ``evaluation.neighbors``, measured first.
         progress: told how far it is.
 
     Returns:
@@ -96,8 +99,14 @@ def evaluate(
         raise ConfigError(
             f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{network.scale}"
         )
-    opened = _open(chosen, data, clips, low)
+    whole = _open(chosen, data, low)
+    opened = whole.only(clips) if clips else whole
     opened.check_degradation(chosen.degradation)
+    share = None
+    if neighbors is not None:
+        share = measure_temporal_share(
+            network, opened, chosen, neighbors, others=whole, device=device, progress=progress
+        )  # fmt: skip
 
     def restore(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         return _upscaled(network, clip, numbers, chosen.degradation, device)
@@ -114,6 +123,7 @@ def evaluate(
             temporal=temporal,
             perceptual=perceptual,
             selected=bool(clips),
+            share=share,
             progress=progress,
         )
 
@@ -154,7 +164,8 @@ def score_pictures(
     root = Path(folder)
     if not root.is_dir():
         raise DataError(f"{root}: no such folder; want one folder of images per clip, {root}/<clip>/*.png")
-    opened = _open(chosen, data, clips, None)
+    whole = _open(chosen, data, None)
+    opened = whole.only(clips) if clips else whole
     matches = {clip.name: _match(root / clip.name, clip, chosen) for clip in opened}
     faults = [fault for _, fault in matches.values() if fault]
     if faults:
@@ -205,7 +216,7 @@ def _match(folder: Path, clip: ClipEntry, protocol: Protocol) -> tuple[dict[int,
     return found, f"{clip.name}: {fault}" if fault else ""
 
 
-def _open(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, clips: Sequence[str], low: str | None) -> ClipSet:
+def _open(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, low: str | None) -> ClipSet:
     if isinstance(data, ClipSet):
         opened = data
         if data.scale != protocol.scale:
@@ -222,7 +233,7 @@ def _open(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, clips: Seq
         if protocol.data_set == "clip":  # called by what was typed, which may be a path
             short = Path(where).name
             opened = replace(opened, name=short, clips=tuple(replace(clip, name=short) for clip in opened))
-    return opened.only(clips) if clips else opened
+    return opened
 
 
 @contextmanager
@@ -278,14 +289,7 @@ def _one_frame(
     """One frame of a clip from the window that it is made of, and no other."""
     window = window_indices(clip.frames, network.num_frames, network.border, first=number, last=number + 1)
     first, last = int(window.min()), int(window.max()) + 1
-    low = _low(clip, first, last, family)
-    was_training = network.training
-    network.to(device).eval()
-    try:
-        with torch.inference_mode():
-            return to_uint8(network.upscale_windows(to_float(low, device=device), window - first).frames)[0]
-    finally:
-        network.train(was_training)
+    return upscale_window(network, _low(clip, first, last, family), (window[0] - first).tolist(), device=device)
 
 
 def _low(clip: ClipEntry, first: int, last: int, family: str) -> np.ndarray:
@@ -334,6 +338,7 @@ def _score(
     perceptual: LPIPS | None,
     selected: bool,
     progress: Progress | None,
+    share: TemporalShare | None = None,
 ) -> Report:
     if temporal and protocol.frames != "all":
         raise ConfigError(
@@ -374,6 +379,7 @@ def _score(
             **{library: version(library) for library in libraries},
             **(FLOW if temporal else {}),
         },
+        temporal_share=share,
     )
 
 

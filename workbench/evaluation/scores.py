@@ -98,6 +98,78 @@ def mean_score(curve: Iterable[float]) -> float:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TemporalShare:
+    """PSNR-Y of a few frames, rendered with the same weights from different neighbors; see ``evaluation.neighbors``.
+
+    Attributes:
+        averaging: that of the protocol.
+        window: frames of a window, the scored frame in the middle.
+        displacement: distance in frames of the neighbors ``far``.
+        numbers: clip -> numbers of the frames that were scored.
+        other_clips: clip -> the clip that the neighbors ``other`` come from; empty where these were not measured.
+        bicubic: clip -> PSNR-Y of bicubic, one number a frame.
+        psnr_y: neighbors -> clip -> PSNR-Y of the network, one number a frame.
+    """
+
+    averaging: Averaging
+    window: int
+    displacement: int
+    numbers: Mapping[str, Sequence[int]]
+    other_clips: Mapping[str, str]
+    bicubic: Mapping[str, Sequence[float]]
+    psnr_y: Mapping[str, Mapping[str, Sequence[float]]]
+
+    def gains(self, neighbors: str) -> dict[str, list[float]]:
+        """Return the gain over bicubic in dB, for one kind of neighbors: clip -> one number a frame."""
+        psnr_y = self.psnr_y[neighbors]
+        return {clip: [a - b for a, b in zip(psnr_y[clip], floor, strict=True)] for clip, floor in self.bicubic.items()}
+
+    def mean(self, curves: Mapping[str, Sequence[float]]) -> float:
+        """Return the mean of numbers of frames, by clips, as the protocol averages."""
+        if self.averaging == "frames":
+            return mean_score(value for curve in curves.values() for value in curve)
+        return mean_score(map(mean_score, curves.values()))
+
+    def mean_gain(self) -> dict[str, float]:
+        """Return the mean gain over bicubic in dB for each kind of neighbors."""
+        return {name: self.mean(self.gains(name)) for name in self.psnr_y}
+
+    def clip_gain(self, clip: str) -> dict[str, float]:
+        """Return the mean gain over bicubic in dB on one clip for each kind of neighbors."""
+        return {name: mean_score(self.gains(name)[clip]) for name in self.psnr_y}
+
+    def true_minus_copies(self) -> float | None:
+        """Return the gain by the true neighbors over copies of the scored frame, in dB; None where not measured."""
+        gain = self.mean_gain()
+        return gain["true"] - gain["copies"] if {"true", "copies"} <= gain.keys() else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data for JSON; PSNR of frames equal to the truth and what follows from it become None."""
+        return plain(
+            {
+                "window": self.window,
+                "displacement": self.displacement,
+                "other_clips": self.other_clips,
+                "bicubic_db": self.mean(self.bicubic),
+                "gain_db": self.mean_gain(),
+                "true_minus_copies_db": self.true_minus_copies(),
+                "per_clip": {
+                    clip: {"bicubic_db": mean_score(floor), "gain_db": self.clip_gain(clip)}
+                    for clip, floor in self.bicubic.items()
+                },
+                "per_frame": {
+                    clip: {
+                        "number": list(numbers),
+                        "bicubic_db": self.bicubic[clip],
+                        "psnr_y_db": {name: psnr[clip] for name, psnr in self.psnr_y.items()},
+                    }
+                    for clip, numbers in self.numbers.items()
+                },
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Report:
     """Scores of one method on one set.
 
@@ -117,6 +189,7 @@ class Report:
         equal: clip -> which of these frames are equal to the true ones.
         groups: clip -> the part of the set that it belongs to; empty where the set has none.
         provenance: versions of what computed it.
+        temporal_share: what the network gains by its neighbors, where that was measured.
     """
 
     protocol: Protocol
@@ -131,6 +204,7 @@ class Report:
     equal: Mapping[str, Sequence[bool]]
     groups: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    temporal_share: TemporalShare | None = None
 
     @property
     def metrics(self) -> list[str]:
@@ -207,6 +281,7 @@ class Report:
                 for clip, curves in self.per_frame.items()
             },
             "provenance": plain(self.provenance),
+            **({"temporal_share": self.temporal_share.to_dict()} if self.temporal_share else {}),
         }
 
 

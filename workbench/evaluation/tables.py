@@ -17,6 +17,7 @@ from rich.table import Table
 from workbench.amounts import in_units
 from workbench.errors import ConfigError, unknown_name
 from workbench.evaluation import scores
+from workbench.evaluation.neighbors import NEIGHBORS, describe_share, share_table, signed_db
 from workbench.evaluation.scores import METRICS, Report
 from workbench.evaluation.speed import Speed, in_milliseconds
 from workbench.models.cost import Cost
@@ -29,18 +30,18 @@ def to_text(reports: Sequence[Report], *, width: int = 120) -> str:
     """Tables for the terminal, without colours: one row a clip and one for the mean; what it means is below."""
     page = io.StringIO()
     console = Console(file=page, width=width, color_system=None, force_terminal=False, legacy_windows=False)
-    for number, report in enumerate(reports):
-        table = Table(title=escape(_title(report)), title_justify="left")
-        for column in _header(report):
+    for number, block in enumerate(block for report in reports for block in _blocks(report)):
+        table = Table(title=escape(block.title), title_justify="left")
+        for column in block.header:
             table.add_column(escape(column), justify="left" if column == "clip" else "right")
-        for rows in _rows(report):
+        for rows in (block.clips, block.means):
             for row in rows:
                 table.add_row(*map(escape, row))
             table.add_section()
         if number:
             console.print()
         console.print(table)
-        console.print(_words(report), markup=False, highlight=False)
+        console.print(block.words, markup=False, highlight=False)
     return page.getvalue()
 
 
@@ -51,31 +52,28 @@ def to_json(reports: Sequence[Report]) -> str:
 
 def to_markdown(reports: Sequence[Report]) -> str:
     """Markdown tables, each with a heading line before it and the protocol in words."""
-    return "\n".join(map(_markdown, reports))
+    return "\n".join(_markdown(block) for report in reports for block in _blocks(report))
 
 
-def _markdown(report: Report) -> str:
-    header = _header(report)
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    clips, means = _rows(report)
-    bold = [[f"**{cell}**" for cell in row] for row in means]
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (header, rule, *clips, *bold)]
+def _markdown(block: _Block) -> str:
+    rule = ["---"] + ["---:"] * (len(block.header) - 1)
+    bold = [[f"**{cell}**" for cell in row] for row in block.means]
+    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (block.header, rule, *block.clips, *bold)]
     lines = ["| " + " | ".join(row) + " |" for row in escaped]
-    return f"**{_title(report)}**: {_words(report)}\n\n" + "\n".join(lines) + "\n"
+    return f"**{block.title}**: {block.words}\n\n" + "\n".join(lines) + "\n"
 
 
 def to_latex(reports: Sequence[Report]) -> str:
     """LaTeX tables; they need the package ``booktabs``. The protocol in words is the caption."""
-    return "\n".join(map(_latex, reports))
+    return "\n".join(_latex(block) for report in reports for block in _blocks(report))
 
 
-def _latex(report: Report) -> str:
-    clips, means = _rows(report)
-    header, *body = [[_tex(cell) for cell in row] for row in (_header(report), *clips)]
-    bold = [[f"\\textbf{{{_tex(cell)}}}" for cell in row] for row in means]
+def _latex(block: _Block) -> str:
+    header, *body = [[_tex(cell) for cell in row] for row in (block.header, *block.clips)]
+    bold = [[f"\\textbf{{{_tex(cell)}}}" for cell in row] for row in block.means]
     lines = [
         "\\begin{table}",
-        f"\\caption{{{_tex(_title(report))}: {_tex(_words(report))}}}",
+        f"\\caption{{{_tex(block.title)}: {_tex(block.words)}}}",
         f"\\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
         "\\toprule",
         " & ".join(header) + " \\\\",
@@ -102,15 +100,23 @@ def _tex(text: str) -> str:
 def to_csv(reports: Sequence[Report]) -> str:
     """One row a clip and one for the mean of each report, under one header; all decimals, empty where there is none."""
     metrics = [name for name in METRICS if any(name in report.metrics for report in reports)]
+    shares = [report.temporal_share for report in reports if report.temporal_share is not None]
+    kinds = [name for name in NEIGHBORS if any(name in share.psnr_y for share in shares)]
     page = io.StringIO()
     table = csv.writer(page, lineterminator="\n")
-    table.writerow(["method", "data", "protocol", "low", "clip", "frames", "equal_frames", *metrics])
+    gains = [f"gain_{name}_db" for name in kinds]
+    table.writerow(["method", "data", "protocol", "low", "clip", "frames", "equal_frames", *metrics, *gains])
     for report in reports:
         first = [report.network, report.data, report.protocol.name, report.low]
-        rows = [(clip, report.frames[clip], sum(report.equal[clip]), means) for clip, means in report.per_clip.items()]
-        rows.append(("mean", sum(report.frames.values()), report.equal_frames, report.mean))
-        for clip, frames, equal, means in rows:
-            numbers = (means.get(name, math.nan) for name in metrics)
+        share = report.temporal_share
+        rows = [
+            (clip, report.frames[clip], sum(report.equal[clip]), means, share.clip_gain(clip) if share else {})
+            for clip, means in report.per_clip.items()
+        ]
+        whole = share.mean_gain() if share else {}
+        rows.append(("mean", sum(report.frames.values()), report.equal_frames, report.mean, whole))
+        for clip, frames, equal, means, gain in rows:
+            numbers = [means.get(name, math.nan) for name in metrics] + [gain.get(name, math.nan) for name in kinds]
             cells = ["" if math.isnan(number) else repr(number) for number in numbers]
             table.writerow([*first, clip, frames, equal, *cells])
     return page.getvalue()
@@ -136,6 +142,30 @@ def render(reports: Report | Sequence[Report], form: str) -> str:
     if form not in FORMATS:
         raise unknown_name("table format", form, FORMATS)
     return FORMATS[form]([reports] if isinstance(reports, Report) else reports)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Block:
+    """One table with its title and the sentence that belongs to it."""
+
+    title: str
+    words: str
+    header: list[str]
+    clips: list[list[str]]
+    means: list[list[str]]
+
+
+def _blocks(report: Report) -> list[_Block]:
+    """Return the tables of a report: its scores, and the temporal share where that was measured."""
+    clips, means = _rows(report)
+    blocks = [_Block(title=_title(report), words=_words(report), header=_header(report), clips=clips, means=means)]
+    if report.temporal_share is not None:
+        header, *clips, mean = share_table(report.temporal_share)
+        title, words = f"Temporal share of {_title(report)}", describe_share(report.temporal_share)
+        blocks.append(
+            _Block(title=title, words=words, header=header, clips=clips if len(clips) <= MANY else [], means=[mean])
+        )
+    return blocks
 
 
 def _title(report: Report) -> str:
@@ -258,9 +288,16 @@ def comparison(
     rows = {clip: cells([clips[clip] for clips in per_clip], own) for clip in names}
     rows["mean"] = cells(means, own)
     rows |= {_heading(name): cells(means, [name]) for name in others}
+    shares = {report.network: share.mean_gain() for report in reports if (share := report.temporal_share)}
+    for kind in NEIGHBORS:
+        known = {name: gain[kind] for name, gain in shares.items() if kind in gain}
+        if known:
+            rows[f"gain, {kind} [dB]"] = _plain_cells(methods, known, signed_db)
     costs, speeds = costs or {}, speeds or {}
     words = [_words(first) if len(reports) == 1 else f"{first.protocol.description} Low resolution: {first.low}."]
     words.append(f"Each clip: {' / '.join(map(_heading, own))}.")
+    if shares:
+        words += dict.fromkeys(describe_share(share) for report in reports if (share := report.temporal_share))
     if costs:
         one = next(iter(costs.values()))
         rows["parameters"] = _plain_cells(methods, costs, lambda cost: f"{cost.parameters:,}")
@@ -278,6 +315,7 @@ def comparison(
             "parameters": costs[report.network].parameters if report.network in costs else None,
             "macs": costs[report.network].macs if report.network in costs else None,
             "speed": speeds[report.network].to_dict() if report.network in speeds else None,
+            **({"temporal_share": report.temporal_share.to_dict()} if report.temporal_share else {}),
         }
         for report in reports
     )
