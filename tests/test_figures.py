@@ -27,6 +27,7 @@ def test_the_places_that_are_promised_are_there():
     named = {path.relative_to(ROOT).as_posix(): found for path, found in places.items()}
     assert {"shipped on vid4", "experiment on vid4"} <= named["README.md"]
     assert {"experiment", "pulls", "ablation", "pulls of the ablation"} <= named["docs/experiment.md"]
+    assert named["docs/networks.md"] == {"temporal share"}
     assert all(named[f"workbench/pretrained/{card}.md"] == {f"card of {card}"} for card in figures.CARDS)
 
 

@@ -7,6 +7,7 @@ cards of the shipped weights have a place for each table between two comment lin
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import matplotlib.pyplot as plt
 import tyro
 from matplotlib.figure import Figure
 
-from workbench.evaluation.scores import METRICS
+from workbench.evaluation.neighbors import NEIGHBORS, signed_db
+from workbench.evaluation.scores import METRICS, read_scores
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
 from workbench.experiment.rows import PLAIN, ROWS
@@ -25,6 +27,8 @@ from workbench.views.colours import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"
+SHARES = ROOT / "workbench" / "pretrained" / "temporal_share.json"
+"""Temporal share of what ships; the studio reads it, too."""
 LABELS = {
     "bicubic": "bicubic",
     "plain": "plain student, `vespcn_s`",
@@ -66,13 +70,28 @@ def shipped_table(name: str) -> str:
     return "\n".join(lines)
 
 
-def card_lines(method: str) -> str:
-    """What a card says of its network's scores."""
+def share_table(*names: str) -> str:
+    """Return the temporal share of some shipped networks on Vid4; a dash where it was not measured."""
+    measured = {one["network"]: one["temporal_share"] for one in read_scores(SHARES)}
+    lines = [f"| gain over bicubic [dB] | {' | '.join(NEIGHBORS)} | true - copies |"]
+    lines.append(f"| --- |{' ---: |' * (len(NEIGHBORS) + 1)}")
+    for name in names:
+        share = measured.get(name)
+        gains = [*(share["gain_db"][kind] for kind in NEIGHBORS), share["true_minus_copies_db"]] if share else []
+        cells = map(signed_db, gains or [math.nan] * (len(NEIGHBORS) + 1))
+        lines.append(f"| `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def card_lines(name: str) -> str:
+    """What a card says of its network's scores, and its temporal share."""
+    method = CARDS[name]
     lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"]
-    for name, title in (DEMO_SETS if method.startswith("demo_") else SETS).items():
-        ours, floor = (shipped(name)[one]["mean"] for one in (method, "bicubic"))
+    for data, title in (DEMO_SETS if method.startswith("demo_") else SETS).items():
+        ours, floor = (shipped(data)[one]["mean"] for one in (method, "bicubic"))
         told = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
         lines.append(f"| {title} | {told[0]} | {told[1]} |")
+    lines += ["", "Temporal share on Vid4, with these neighbor frames (`docs/networks.md`):", "", share_table(name)]
     return "\n".join(lines)
 
 
@@ -129,7 +148,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "pulls": lambda: pulls_table("pulls"),
     "ablation": lambda: page(results("ablation")),
     "pulls of the ablation": lambda: pulls_table("ablation_pulls"),
-    **{f"card of {name}": lambda method=method: card_lines(method) for name, method in CARDS.items()},
+    "temporal share": lambda: share_table(*CARDS),
+    **{f"card of {name}": lambda name=name: card_lines(name) for name in CARDS},
 }
 """Every table by the name that the comment lines in the texts call it by."""
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 import textwrap
@@ -82,6 +83,7 @@ def test_compare_shows_scores_and_where_they_come_from(watched):
     page.wait_for_selector(".lens[data-frame]")
     wait_text(page, "#scene-facts", "Gap closed")
     facts = page.locator("#scene-facts").inner_text()
+    assert "Temporal share" in facts
     assert "Y of BT.601" in facts
     assert "licence" in facts
     assert "<b>not bold</b> ${7*7} {{8*8}}" in facts  # shown as it is written, neither run nor rendered
@@ -661,6 +663,8 @@ class TestNetworks:
         page.locator("#networks-measure").click()
         wait_text(page, "#networks-measured", "here and now")
         assert "250.0 ms" in page.locator("#networks-measured").inner_text()
+        row = page.locator("#networks-shares tr", has_text="vespcn_plain").inner_text()
+        assert len(re.findall(r"[+−]\d\.\d{3}", row)) == 4  # noqa: RUF001
 
     def test_on_a_phone_a_row_is_a_card(self, whole):
         page = whole[0].open("networks", width=390, height=844)

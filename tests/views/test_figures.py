@@ -134,6 +134,16 @@ def test_an_arrow_leads_from_plain_to_distilled(after, beside):
     assert (arrow.xy[0] > 0.2 * 1.001) == beside
 
 
+def test_bars_of_the_temporal_share():
+    gains = {"teacher": {"true": 0.8, "copies": 0.75}, "plain": {"true": 0.5, "copies": -0.25}}
+    figure = figures.temporal_share(gains, labels={"true": "true neighbors"})
+    (axis,) = figure.axes
+    assert [[bar.get_height() for bar in bars] for bars in axis.containers] == [[0.8, 0.5], [0.75, -0.25]]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["teacher", "plain"]
+    assert [label.get_text() for label in axis.get_legend().get_texts()] == ["true neighbors", "copies"]
+    assert "dB" in axis.get_ylabel()
+
+
 @pytest.mark.parametrize(
     "draw",
     [
@@ -141,6 +151,8 @@ def test_an_arrow_leads_from_plain_to_distilled(after, beside):
         lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((3, 3, 3))),
         lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((2, 3, 3)), channels=[2]),
         lambda: figures.side_by_side({}),
+        lambda: figures.temporal_share({}),
+        lambda: figures.temporal_share({"a": {"true": 1.0}, "b": {"copies": 1.0}}),
         lambda: figures.quality_over_time({}, {}),
         lambda: figures.quality_over_time({"a": 1.0}, {"b": 1.0}),
         lambda: figures.quality_over_time({"a": 1.0}, {"a": 1.0}, pairs=[("a", "b")]),

@@ -104,12 +104,18 @@ def key_values(values: Mapping[str, Any]) -> str:
     return _listed(_flat(values)) or "<p>Nothing is recorded.</p>"
 
 
-def scene_facts(scene: Scene) -> str:
-    """Scores, protocol and provenance of a scene."""
+def scene_facts(scene: Scene, tables: Mapping[str, str] | None = None) -> str:
+    """Scores, protocol and provenance of a scene.
+
+    Args:
+        scene: the scene.
+        tables: title -> HTML of further tables.
+    """
     size = f"{scene.frames} frame{'s' * (scene.frames != 1)} of {scene.width} by {scene.height}, {scene.fps:g} a second"
     notes = {method.label: method.note for method in scene.methods if method.note}
     blocks = [
         ("Scores", scores_table(scene)),
+        *(tables or {}).items(),
         ("Where it comes from", key_values({**scene.provenance, "pictures": size})),
         ("How it was measured", key_values(scene.protocol)),
         ("Methods", _listed(notes.items()) or "<p>Nothing is noted of them.</p>"),

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from workbench.errors import ShapeError
-from workbench.views.colours import DIVERGING, INK, SEQUENTIAL, method_colours, term_colours
+from workbench.views.colours import DIVERGING, INK, OTHERS, SEQUENTIAL, method_colours, term_colours
 
 BAD = "#ff2fd6"
 """Where a map has no number; in neither scale."""
@@ -134,6 +134,38 @@ def curves(
     axis.set_xlabel("frame")
     axis.set_ylabel(" ".join(part for part in (label, f"({unit})" if unit else "", f"\n{better} is better") if part))
     return _finished(figure, "", legend=axis)
+
+
+def temporal_share(
+    gain_db: Mapping[str, Mapping[str, float]], *, labels: Mapping[str, str] | None = None, title: str = ""
+) -> Figure:
+    """Gain over bicubic of each network with different neighbor frames, as bars side by side.
+
+    Args:
+        gain_db: network -> neighbors -> PSNR-Y gain in dB; the same neighbors for every network.
+        labels: neighbors -> text of the legend.
+        title: above.
+
+    Raises:
+        ShapeError: no network, or networks with different neighbors.
+    """
+    kinds = list(next(iter(gain_db.values()), {}))
+    if not kinds or any(list(gains) != kinds for gains in gain_db.values()):
+        raise ShapeError(
+            f"gain_db: got { ({name: list(g) for name, g in gain_db.items()}) }; want the same kinds in all"
+        )
+    figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
+    width = 0.8 / len(kinds)
+    for place, kind in enumerate(kinds):
+        heights = [gains[kind] for gains in gain_db.values()]
+        at = np.arange(len(heights)) + (place - (len(kinds) - 1) / 2) * width
+        bars = axis.bar(at, heights, 0.92 * width, label=(labels or {}).get(kind, kind), color=OTHERS[place])
+        axis.bar_label(bars, fmt="%+.2f", fontsize=7)
+    axis.axhline(0, color=plt.rcParams["text.color"], linewidth=0.8)
+    axis.margins(y=0.2)
+    axis.set_xticks(range(len(gain_db)), list(gain_db))
+    axis.set_ylabel("PSNR-Y gain over bicubic (dB)")
+    return _finished(figure, title, legend=axis)
 
 
 def quality_over_time(

@@ -16,7 +16,7 @@ from workbench import runs as run_folders
 from workbench.errors import BusyError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
 from workbench.scenes import list_scenes, read_scene
-from workbench.views import facts, memory
+from workbench.views import facts, memory, temporal_share
 from workbench.views.lens.payload import payload
 from workbench.views.progress import Tail, progress, settings
 from workbench.views.serving import Gallery, token
@@ -119,7 +119,8 @@ class Studio:
             if name not in self._scenes(index, user):
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
-            return payload(scene, self.gallery.address, link={"scene": name}), facts.scene_facts(scene)
+            tables = {"Temporal share": temporal_share.scene_table(scene)}
+            return payload(scene, self.gallery.address, link={"scene": name}), facts.scene_facts(scene, tables)
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 

@@ -1,4 +1,5 @@
-// All networks in a table, and two of them measured. Python sends parts of { rows, size, measured, problem }.
+// All networks in a table, two of them measured, and the temporal share of the shipped ones.
+// Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, conditions, numbers }], absent }, problem }.
 
 let known = { rows: [] }, chosen = [], filter = '', order = ['name', 1], start = true;
 const lines = {};
@@ -33,6 +34,19 @@ function build() {
     button(text, () => { order = [key, order[0] === key ? -order[1] : 1]; rows(); }, { className: 'sort', title: `${words ? `${words}. ` : ''}Click: sort` })));
   home.append(node('div', { className: 'acts plainly' }, lines.act, lines.which), lines.problem, lines.measured, box, lines.said,
     node('div', { className: 'scroll' }, node('table', { className: 'wide networks' }, node('thead', {}, node('tr', {}, node('th', { scope: 'col' }), ...heads)), lines.body)));
+  lines.shares = node('section', { id: 'networks-shares' });
+  home.append(lines.shares);
+}
+
+function shares() {
+  const { heads, rows: shipped, absent } = known.shares;
+  const signed = v => `${v < 0 ? '−' : '+'}${Math.abs(v).toFixed(3)}`;
+  lines.shares.replaceChildren(
+    node('h3', { textContent: 'Temporal share' }),
+    node('p', { className: 'soft', textContent: 'PSNR-Y gain over bicubic in dB of the shipped networks, with the same weights and these neighbor frames. Where copies of the scored frame give as much as the true neighbors, a network works on single images.' }),
+    table(['network', ...heads, 'measured on'], shipped.map(row => node('tr', {}, ...cells([row.name]),
+      ...(row.numbers ? [...row.numbers.map(v => node('td', { className: 'number', textContent: signed(v) })), ...cells([row.conditions])]
+        : [node('td', { colSpan: heads.length + 1, className: 'soft', textContent: absent })])))));
 }
 
 function rows() {
@@ -87,6 +101,7 @@ function take() {
   lines.problem.hidden = !known.problem;
   rows();
   measured();
+  shares();
 }
 
 watch('value', take);

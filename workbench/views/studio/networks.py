@@ -1,4 +1,4 @@
-"""Networks page: a table of all networks, and measurements of one or two of them on this machine."""
+"""Networks page: all networks in a table, measurements of one or two here, temporal share of the shipped ones."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from workbench.models.catalog import read_catalog
 from workbench.views.studio.jobs import Job, Jobs
 from workbench.views.studio.page import LIVE_SECONDS, QUIET, data_of, head, part
 from workbench.views.studio.services import Services
+from workbench.views.temporal_share import COLUMNS, DIFFERENCE, NOT_MEASURED, shipped_shares
 
 MEASURED = 2
 ONLY_LOOKING = "This studio is only for looking; open it with `workbench app` to measure networks."
 
 
 class Networks:
-    """Content of the page: the stored catalog, and the last measurement.
+    """Content of the page: the stored catalog, the stored temporal shares, and the last measurement.
 
     Args:
         jobs: queue of the measurements.
@@ -27,11 +28,14 @@ class Networks:
     def __init__(self, jobs: Jobs, services: Services | None) -> None:
         self.jobs, self.services = jobs, services
         self.catalog = read_catalog()
+        self.shares = {"heads": [*COLUMNS.values(), DIFFERENCE], "rows": shipped_shares(), "absent": NOT_MEASURED}
         self._measuring: Job | None = None
 
     def now(self) -> dict[str, Any]:
-        """Return the table and the last measurement."""
-        return {"rows": self.catalog.rows, "size": self.catalog.size, "measured": self._measured()}
+        """Return the table, the temporal share of the shipped networks, and the last measurement."""
+        return {
+            "rows": self.catalog.rows, "size": self.catalog.size, "measured": self._measured(), "shares": self.shares,
+        }  # fmt: skip
 
     def _measured(self) -> dict[str, Any] | None:
         job = self._measuring
@@ -82,7 +86,7 @@ def networks_page(app: gr.Blocks, networks: Networks) -> None:
     head(
         "Networks",
         "Every network of the workbench with its size, what one more frame costs, and where it comes from. Choose two "
-        "to measure how long they take on this machine.",
+        "to measure how long they take on this machine. Below: what the shipped networks gain by neighbor frames.",
     )
     board = part("networks", networks.now(), elem_id="networks-board")
     seen, timer = gr.State({}), gr.Timer(LIVE_SECONDS)

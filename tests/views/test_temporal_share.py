@@ -1,0 +1,95 @@
+"""Stored temporal share: what the pages read, and that it belongs to the weights that ship."""
+
+import hashlib
+import json
+from dataclasses import replace
+
+import pytest
+
+from workbench.scenes import read_scene
+from workbench.views import temporal_share
+from workbench.views.studio import Studio
+from workbench.views.studio.jobs import Jobs
+from workbench.views.studio.networks import Networks
+
+
+def stored(name, checksum, **gains):
+    return {
+        "network": name,
+        "data": "Vid4",
+        "protocol": {"degradation": "bi", "scale": 4},
+        "provenance": {"method": f"{name}.safetensors (sha256 {checksum})"},
+        "temporal_share": {
+            "per_frame": {"city": {"number": [8, 25]}, "walk": {"number": [9]}},
+            "gain_db": gains,
+            "true_minus_copies_db": gains["true"] - gains["copies"],
+        },
+    }
+
+
+@pytest.fixture
+def shares(tmp_path, monkeypatch):
+    """One network whose weights begin with 0123."""
+    path = tmp_path / "temporal_share.json"
+    report = stored("edvr_s", "0123456789ab", true=0.75, copies=0.5, far=0.7, other=-0.25)
+    path.write_text(json.dumps({"format": 2, "scores": [report]}))
+    monkeypatch.setattr(temporal_share, "STORED", path)
+    return path
+
+
+def test_the_stored_measurement_is_of_the_weights_that_ship():
+    shares = temporal_share.read_shares()
+    assert set(shares) == set(temporal_share.shipped_networks())
+    for name, share in shares.items():
+        weights = (temporal_share.PRETRAINED / f"{name}.safetensors").read_bytes()
+        assert share.checksum == hashlib.sha256(weights).hexdigest()[:12], f"{name}: measure it again, docs/networks.md"
+        assert share.conditions == "8 frames of Vid4, BI x4"
+
+
+def test_numbers_of_the_pages(shares):
+    (row,) = [row for row in temporal_share.shipped_shares() if row["name"] == "edvr_s"]
+    assert row == {"name": "edvr_s", "conditions": "3 frames of Vid4, BI x4", "numbers": [0.75, 0.5, -0.25, 0.25]}
+
+
+def test_networks_that_were_not_measured_stay_in_the_list(shares):
+    rows = {row["name"]: row["numbers"] for row in Networks(Jobs(), None).now()["shares"]["rows"]}
+    assert set(rows) == set(temporal_share.shipped_networks())
+    assert [name for name, numbers in rows.items() if numbers is not None] == ["edvr_s"]
+
+
+def test_without_a_file_nothing_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(temporal_share, "STORED", tmp_path / "none.json")
+    assert temporal_share.read_shares() == {}
+    assert {row["numbers"] for row in temporal_share.shipped_shares()} == {None}
+
+
+class TestScene:
+    @pytest.fixture
+    def scene(self, scene_folder):
+        return read_scene(scene_folder)
+
+    def test_networks_are_recognized_by_their_weights(self, scene, shares):
+        methods = tuple(
+            replace(method, note="pretrained:edvr_s (sha256 0123456789ab)") if method.key == "teacher" else method
+            for method in scene.methods
+        )
+        table = temporal_share.scene_table(replace(scene, methods=methods))
+        assert "<th scope='row'>Teacher</th><td>+0.750</td><td>+0.500</td><td>-0.250</td><td>+0.250</td>" in table
+        assert table.count(temporal_share.NOT_MEASURED) == 2  # plain and distilled
+        assert "3 frames of Vid4" in table
+        assert "Bicubic" not in table
+
+    def test_other_weights_are_not_measured(self, scene, shares):
+        assert temporal_share.scene_table(scene).count(temporal_share.NOT_MEASURED) == 1
+
+    def test_a_scene_without_networks(self, scene, shares):
+        kept = tuple(method for method in scene.methods if method.key in ("low", "high", "bicubic"))
+        assert temporal_share.scene_table(replace(scene, methods=kept)) == "<p>No network in this scene.</p>"
+
+    def test_labels_are_escaped(self, scene, specimens, shares):
+        method = replace(scene.methods[-1], label=specimens.HOSTILE, note="(sha256 0123456789ab)")
+        assert specimens.HOSTILE not in temporal_share.scene_table(replace(scene, methods=(method,)))
+
+    def test_the_page_has_the_section(self, scene_folder, shares, tmp_path):
+        _, about = Studio(runs=[tmp_path], scenes=[scene_folder.parent]).scene(f"0/{scene_folder.name}")
+        assert "<h3>Temporal share</h3><p>Of the networks of this scene: not measured" in about
