@@ -86,15 +86,14 @@ def measure_temporal_share(
 ) -> TemporalShare:
     """Score the same frames with the same weights from different neighbors.
 
-    Let ``t`` be the number of a scored frame and ``r`` the half of the window. In the window stand, for
-    ``d = -r ... r`` without 0:
+    With ``t`` the number of a scored frame, the window has at distance ``d`` from its middle, for ``d`` other than 0:
 
     ============  ===================================================================================
     ``true``      frame ``t + d``
     ``copies``    frame ``t``
     ``reversed``  frame ``t - d``
     ``far``       frame ``t + d + k``, or ``t + d - k`` where the clip ends before; ``k`` is the displacement
-    ``other``     frame ``u + d`` of the next clip of the set (of the first for the last), ``u`` being ``t``, or the
+    ``other``     frame ``u + d`` of the next clip of the set (of the first for the last); ``u`` is ``t``, or the
                   nearest frame there with a complete window
     ============  ===================================================================================
 

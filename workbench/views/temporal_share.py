@@ -16,11 +16,12 @@ PRETRAINED = Path(__file__).parents[1] / "pretrained"
 STORED = PRETRAINED / "temporal_share.json"
 """Written by ``workbench evaluate --neighbors``; the command is in ``docs/networks.md``."""
 
-COLUMNS = {"true": "true neighbors", "copies": "copies", "other": "another clip"}
+COLUMNS = {"true": "true", "copies": "copies", "other": "other clip"}
 """Kinds of neighbors that the pages show, of those that are stored."""
 
 DIFFERENCE = "true − copies"  # noqa: RUF001
-NOT_MEASURED = "not measured; `workbench evaluate --neighbors true,copies,other` measures it"
+NOT_MEASURED = "not measured"
+COMMAND = "workbench evaluate --neighbors true,copies,other"
 WITHOUT_NETWORK = ("low", "high", "bicubic")
 
 
@@ -101,11 +102,11 @@ def scene_table(scene: Scene) -> str:
     found = {method.key: stored.get(_checksum(method.note) or "none") for method in methods}
     known = [share for share in found.values() if share is not None]
     if not known:
-        return f"<p>Of the networks of this scene: {escape(NOT_MEASURED)}.</p>"
+        return f"<p>Not measured for the networks of this scene; <code>{COMMAND}</code> measures it.</p>"
     heads = "".join(f"<th scope='col'>{escape(head)}</th>" for head in (*COLUMNS.values(), DIFFERENCE))
     rows = "".join(_row(method, found[method.key]) for method in methods)
     conditions = "; ".join(dict.fromkeys(share.conditions for share in known))
-    caption = f"PSNR-Y gain over bicubic in dB with these neighbors: {conditions}, not this clip"
+    caption = f"PSNR-Y gain over bicubic in dB with these neighbor frames; {conditions}, not this clip"
     return (
         f"<table><caption>{escape(caption)}</caption><thead><tr><td></td>{heads}</tr></thead>"
         f"<tbody>{rows}</tbody></table>"

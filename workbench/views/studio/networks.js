@@ -1,5 +1,5 @@
 // All networks in a table, two of them measured, and the temporal share of the shipped ones.
-// Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, conditions, numbers }], absent }, problem }.
+// Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, conditions, numbers }], absent, command }, problem }.
 
 let known = { rows: [] }, chosen = [], filter = '', order = ['name', 1], start = true;
 const lines = {};
@@ -39,14 +39,15 @@ function build() {
 }
 
 function shares() {
-  const { heads, rows: shipped, absent } = known.shares;
+  const { heads, rows: shipped, absent, command } = known.shares;
   const signed = v => `${v < 0 ? '−' : '+'}${Math.abs(v).toFixed(3)}`;
   lines.shares.replaceChildren(
     node('h3', { textContent: 'Temporal share' }),
     node('p', { className: 'soft', textContent: 'PSNR-Y gain over bicubic in dB of the shipped networks, with the same weights and these neighbor frames. Where copies of the scored frame give as much as the true neighbors, a network works on single images.' }),
     table(['network', ...heads, 'measured on'], shipped.map(row => node('tr', {}, ...cells([row.name]),
       ...(row.numbers ? [...row.numbers.map(v => node('td', { className: 'number', textContent: signed(v) })), ...cells([row.conditions])]
-        : [node('td', { colSpan: heads.length + 1, className: 'soft', textContent: absent })])))));
+        : [node('td', { colSpan: heads.length + 1, className: 'soft', textContent: absent })])))),
+    node('p', { className: 'soft', hidden: shipped.every(row => row.numbers), textContent: `${command} measures it.` }));
 }
 
 function rows() {

@@ -11,7 +11,7 @@ from workbench.models.catalog import read_catalog
 from workbench.views.studio.jobs import Job, Jobs
 from workbench.views.studio.page import LIVE_SECONDS, QUIET, data_of, head, part
 from workbench.views.studio.services import Services
-from workbench.views.temporal_share import COLUMNS, DIFFERENCE, NOT_MEASURED, shipped_shares
+from workbench.views.temporal_share import COLUMNS, COMMAND, DIFFERENCE, NOT_MEASURED, shipped_shares
 
 MEASURED = 2
 ONLY_LOOKING = "This studio is only for looking; open it with `workbench app` to measure networks."
@@ -28,7 +28,12 @@ class Networks:
     def __init__(self, jobs: Jobs, services: Services | None) -> None:
         self.jobs, self.services = jobs, services
         self.catalog = read_catalog()
-        self.shares = {"heads": [*COLUMNS.values(), DIFFERENCE], "rows": shipped_shares(), "absent": NOT_MEASURED}
+        self.shares = {
+            "heads": [*COLUMNS.values(), DIFFERENCE],
+            "rows": shipped_shares(),
+            "absent": NOT_MEASURED,
+            "command": COMMAND,
+        }
         self._measuring: Job | None = None
 
     def now(self) -> dict[str, Any]:
