@@ -64,13 +64,16 @@ def lay_out(root: Path, frames: int) -> None:
 
 
 def loader(root: Path, form: str, workers: int) -> Batches:
-    """Batches without end."""
-    data = Data()
+    """Batches without end; of ``moving`` half of the crops of the arrays move."""
+    data = Data(moving_share=0.5 if form == "moving" else 0.0)
     if form == "shards":
         crops = ShardCrops(open_shards(root / form), crop=data.crop, frames=data.frames, batch=data.batch)
         return iter(DataLoader(crops, batch_size=None, num_workers=workers))
-    pairs = open_pairs(str(root / form), scale=data.scale, degradation=data.degradation)
-    sampler = CropSampler(pairs, crop=data.crop, frames=data.frames, batch=data.batch)
+    folder = root / ("arrays" if form == "moving" else form)
+    pairs = open_pairs(str(folder), scale=data.scale, degradation=data.degradation)
+    sampler = CropSampler(
+        pairs, crop=data.crop, frames=data.frames, batch=data.batch, moving_share=data.moving_share
+    )  # fmt: skip
     return sampler.after(0, ENDLESS, workers=workers)
 
 
@@ -105,7 +108,13 @@ def main() -> None:
     options.add_argument("--threads", type=int, default=1)
     chosen = options.parse_args()
     set_up_process(chosen.threads)
-    labels = {"vimeo": "PNG, low made", "folders": "PNG, low on disk", "arrays": "arrays", "shards": "shards"}
+    labels = {
+        "vimeo": "PNG, low made",
+        "folders": "PNG, low on disk",
+        "arrays": "arrays",
+        "moving": "arrays, moving",
+        "shards": "shards",
+    }
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         lay_out(root, chosen.frames)

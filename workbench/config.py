@@ -63,6 +63,11 @@ class Data:
     """Clips a step."""
     augment: bool = True
     """Flip, transpose and time-reverse the crops."""
+    moving_share: float = 0.0
+    """Share of the crops of footage, at least, that move more than `data.moving_above`; 0: crops come from anywhere.
+    Ignored for clips of one frame."""
+    moving_above: float = 0.25
+    """Mean motion of a crop that counts as moving, in low-resolution pixels a frame."""
     fixed: int = 0
     """Draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones."""
     views: int = 8
@@ -275,6 +280,10 @@ class RunConfig:
             raise ConfigError("student.name: a run needs a student; see `workbench networks`")
         if not 0 <= self.data.stills_share <= 1:
             raise ConfigError(f"data.stills_share: want 0 to 1, got {self.data.stills_share}")
+        if not 0 <= self.data.moving_share <= 1:
+            raise ConfigError(f"data.moving_share: want 0 to 1, got {self.data.moving_share}")
+        if self.data.moving_above < 0:
+            raise ConfigError(f"data.moving_above: want 0 or more, got {self.data.moving_above}")
         if not self.data.clips and self.data.uses_footage:
             raise ConfigError(
                 "data.clips: name at least one clip, see `workbench samples`; or train on still images alone: "
@@ -477,7 +486,7 @@ def demo() -> RunConfig:
         stop_after_seconds=120,
         snapshot_every=50,
         save_every=100,
-        data=Data(crop=24, batch=1),
+        data=Data(crop=24, batch=1, moving_share=0.5),
         optimiser=Optimiser(learning_rate=1e-3),
     )
 
@@ -490,7 +499,7 @@ def cpu() -> RunConfig:
         plain=PLAIN,
         steps=1000,
         snapshot_every=200,
-        data=Data(crop=24, batch=2),
+        data=Data(crop=24, batch=2, moving_share=0.5),
         optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=5e-6),
     )
 

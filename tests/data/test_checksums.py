@@ -21,7 +21,7 @@ def root(tmp_path_factory):
     write_shots(root / "frames")
     for form in ("arrays", "folders", "shards"):
         prepare([root / "frames"], root / form, Settings(form=form, shrink="1", crop="48x48", validation=("cliff",)))
-    shutil.copytree(root / "folders", root / "vimeo90k", ignore=shutil.ignore_patterns("manifest.json"))
+    shutil.copytree(root / "folders", root / "vimeo90k", ignore=shutil.ignore_patterns("manifest.json", "motion"))
     return root
 
 

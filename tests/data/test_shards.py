@@ -243,7 +243,7 @@ def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
 
 
 def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp_path):
-    for path in folder.iterdir():
+    for path in folder.glob("*.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     target = tmp_path / "train-beach-000.tar"
     whole = target.read_bytes()

@@ -6,8 +6,8 @@ import pytest
 
 from workbench.data.samples import sample
 from workbench.errors import ConfigError, ShapeError
+from workbench.imaging import grey
 from workbench.metrics import warping
-from workbench.metrics.temporal import grey
 from workbench.metrics.warping import Motion, dis_flow, motion, motions, occluded, step_warping_error, warping_error
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from workbench.cli.terminal import OutputConsole, notes
+
+if TYPE_CHECKING:
+    from workbench.data.sampling.footage_motion import MotionSummary
 
 
 def samples(args: Sequence[str]) -> int:
@@ -71,6 +75,23 @@ def degrade(args: Sequence[str]) -> int:
         return 0
 
     return tyro.cli(command, args=list(args), prog="workbench degrade")
+
+
+def print_motion(motion: MotionSummary | None) -> None:
+    """Print how much the training footage moves, as a histogram and in words; nothing where there is none."""
+    from workbench.data.sampling.footage_motion import CELL, EDGES
+
+    if motion is None:
+        return
+    print(f"motion of the training footage, in low-resolution pixels a frame (squares of {CELL}x{CELL}):")
+    names = [f"{low:g} to {high:g}" for low, high in pairwise((0, *EDGES))] + [f"{EDGES[-1]:g} or more"]
+    for name, share in zip(names, motion.shares, strict=True):
+        print(f"  {name:>12} {share:>5.0%} {'#' * round(share * 50)}".rstrip())
+    low, middle, high = motion.quartiles
+    print(
+        f"  a quarter moves less than {low:.2f}, half less than {middle:.2f}, a quarter more than {high:.2f}; "
+        f"{motion.moving:.0%} move more than 0.25"
+    )
 
 
 def prepare(args: Sequence[str]) -> int:
@@ -170,6 +191,7 @@ def prepare(args: Sequence[str]) -> int:
             if source.damage:
                 notes.print(f"{source.file}: {source.damage}")
         OutputConsole().print(table)
+        print_motion(manifest.motion)
         print(
             f"{out}: {manifest.septuplets('train')} septuplets to train on, {manifest.septuplets('validation')} held "
             f"out, {manifest.num_bytes / 1e6:,.1f} MB"

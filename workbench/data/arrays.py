@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -18,6 +18,7 @@ import numpy as np
 from workbench.data.crops import Pair
 from workbench.data.degrade import degrade
 from workbench.data.prepared import Manifest, Piece, Settings, Split, read_manifest
+from workbench.data.sampling.footage_motion import StoredMotion, motion_map
 from workbench.data.scene_cuts import SEPTUPLET, Window
 from workbench.errors import DataError
 
@@ -80,17 +81,18 @@ class ArrayWriter:
         for resolution in ("high", "low"):
             (folder / resolution).mkdir(parents=True, exist_ok=True)
 
-    def add(self, window: Window, tile: int) -> None:
-        """Add the frames of a tile, given its number, to the array of their stretch."""
+    def add(self, window: Window, tile: int) -> np.ndarray:
+        """Add the frames of a tile, given its number, to the array of their stretch; returns their low resolution."""
         if window.stretch != self._stretch:
             self.close()
             self._stretch = window.stretch
         if tile not in self._open:
             name = f"{self.source}-{window.stretch:03d}" + (f"-{tile}" if tile else "")
             self._open[tile] = _Stretch(self.folder, name, window, self.settings.scale)
-        stretch = self._open[tile]
-        stretch.high.add(window.frames)
-        stretch.low.add(degrade(window.frames, self.settings.degradation, self.settings.scale))
+        low = degrade(window.frames, self.settings.degradation, self.settings.scale)
+        self._open[tile].high.add(window.frames)
+        self._open[tile].low.add(low)
+        return low
 
     def close(self) -> tuple[Piece, ...]:
         """Finish the arrays that are open, and say what was written so far."""
@@ -197,6 +199,7 @@ class MappedPair:
 
     low_file: ArrayFile
     high_file: ArrayFile
+    stored_motion: StoredMotion | None = None
 
     @property
     def low(self) -> np.ndarray:
@@ -222,6 +225,10 @@ class MappedPair:
         """See :class:`workbench.data.crops.Footage`."""
         return Pair(self.low, self.high).cut(frames, rows, columns)
 
+    def motion(self) -> np.ndarray:
+        """See :class:`workbench.data.crops.Footage`."""
+        return self.stored_motion.read() if self.stored_motion else motion_map(self.low)
+
 
 def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[MappedPair]:
     """The stretches of a folder that ``workbench prepare --form arrays`` made, memory-mapped.
@@ -240,7 +247,10 @@ def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[
     manifest = read_manifest(folder)
     if manifest.settings.form != "arrays":
         raise DataError(f"{folder}: holds {manifest.settings.form}, not arrays; prepare it with --form arrays")
-    return [_open_piece(folder, piece, manifest.settings.scale) for piece in some_pieces(manifest, folder, split)]
+    return [
+        replace(_open_piece(folder, piece, manifest.settings.scale), stored_motion=motion)
+        for piece, motion in zip(some_pieces(manifest, folder, split), manifest.motions(folder, split), strict=True)
+    ]
 
 
 def some_pieces(manifest: Manifest, folder: Path, split: Split) -> list[Piece]:

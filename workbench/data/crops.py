@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -12,8 +14,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from workbench.data.degrade import degrade
+from workbench.data.sampling.footage_motion import crop_motion, motion_map
 from workbench.errors import DataError, ShapeError
 from workbench.tensors import check_frames
+
+logger = logging.getLogger(__name__)
+
+MEASURED = 1024
+"""Places of a crop of which the motion is looked up when footage is opened."""
+
+TRIES = 128
+"""Places that are drawn for one crop that must move."""
+
+FEW = 4 / TRIES
+"""Share of moving places below which more than 2 % of the crops that must move find none."""
+
+SECONDS_BETWEEN_NOTES = 10.0
+
+Place = tuple[slice, slice, slice]
+"""Frames, rows and columns of a crop, in low-resolution pixels."""
 
 B_co = TypeVar("B_co", covariant=True)
 """A batch, of whatever parts."""
@@ -29,6 +48,10 @@ class Footage(Protocol):
 
     def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
         """A part, given in low-resolution pixels: uint8 ``(T, h, w, 3)`` and ``(T, s*h, s*w, 3)``."""
+        ...
+
+    def motion(self) -> np.ndarray:
+        """Return the motion map of the clip (``sampling.footage_motion.motion_map``), stored or measured now."""
         ...
 
 
@@ -65,6 +88,10 @@ class Pair:
         """See :class:`Footage`."""
         scale = self.scale
         return self.low[frames, rows, columns], self.high[frames, times(rows, scale), times(columns, scale)]
+
+    def motion(self) -> np.ndarray:
+        """See :class:`Footage`."""
+        return motion_map(self.low)
 
 
 def times(part: slice, scale: int) -> slice:
@@ -109,7 +136,9 @@ def check_size(low_shape: tuple[int, int, int], name: str, crop: int, frames: in
 class CropSampler:
     """Batches of crops ``(low, high)``; the batch of a step is the same whenever and wherever it is asked for.
 
-    Clips are drawn in proportion to the number of places that a crop can lie in.
+    Clips are drawn in proportion to the number of places that a crop can lie in. With ``moving_share``, some crops must
+    move: a place is drawn again until it does. Since crops that may be anywhere move too, fewer than that share must;
+    how many is decided by the share of :data:`MEASURED` places that move.
 
     Args:
         pairs: the footage.
@@ -121,6 +150,10 @@ class CropSampler:
         fixed: draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones.
         views: of every fixed crop so many augmentations, drawn once.
         fixed_seed: decides which fixed crops there are.
+        moving_share: share of the crops, at least, that move more than ``moving_above``; where too little footage
+            moves, a warning says so, and the most moving of :data:`TRIES` places is taken. 0, or crops of one frame: no
+            motion is measured.
+        moving_above: mean motion in the crop, in low-resolution pixels a frame.
 
     Raises:
         DataError: no footage, or a clip that is too short or too small for the crops.
@@ -138,6 +171,8 @@ class CropSampler:
         fixed: int = 0,
         views: int = 1,
         fixed_seed: int = 0,
+        moving_share: float = 0.0,
+        moving_above: float = 0.25,
     ) -> None:
         if not pairs:
             raise DataError("there is no footage to cut crops from")
@@ -150,6 +185,9 @@ class CropSampler:
         share = (counts - frames + 1) * (heights - crop + 1) * (widths - crop + 1)
         self._up_to = np.cumsum(share / share.sum())
         self._up_to /= self._up_to[-1]
+        self.moving_share, self.moving_above = moving_share if frames > 1 else 0.0, moving_above
+        self._motion: dict[int, np.ndarray] = {}
+        self._must_move = self._measure() if self.moving_share else 0.0
 
     def at(self, step: int, share: slice = slice(None)) -> tuple[Tensor, Tensor]:
         """The batch of a step: ``(B, T, 3, crop, crop)`` and ``(B, T, 3, s*crop, s*crop)`` in [0, 1].
@@ -189,19 +227,63 @@ class CropSampler:
         """One view of one fixed crop, whenever it is asked for: uint8 ``(T, H, W, 3)`` of both resolutions."""
         crop, _ = divmod(number, self.views)
         dice = np.random.default_rng((self.fixed_seed, 0, 0, crop))
-        pair = self.pairs[int(np.searchsorted(self._up_to, dice.random(), side="right"))]
-        low, high = random_crop(pair, dice, self.crop, self.frames, augment=False)
-        if self.augment:
-            turns = np.random.default_rng((self.fixed_seed, 0, 1, number)).integers(2, size=4).astype(bool)
-            low, high = _turn(low, turns), _turn(high, turns)
-        return np.ascontiguousarray(low), np.ascontiguousarray(high)
+        turns = np.random.default_rng((self.fixed_seed, 0, 1, number)) if self.augment else None
+        return cut_crop(*self._place(dice), turns)
 
     def _dice(self, step: int, index: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, step, index))
 
     def _draw(self, dice: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        pair = self.pairs[int(np.searchsorted(self._up_to, dice.random(), side="right"))]
-        return random_crop(pair, dice, self.crop, self.frames, augment=self.augment)
+        return cut_crop(*self._place(dice), dice if self.augment else None)
+
+    def _place(self, rng: np.random.Generator) -> tuple[Footage, Place]:
+        """Draw the place of a crop, of one that must move with the probability that ``moving_share`` needs."""
+        if not self.moving_share or rng.random() >= self._must_move:
+            index, place = self._anywhere(rng)
+            return self.pairs[index], place
+        most, best = -1.0, None
+        for _ in range(TRIES):
+            index, place = self._anywhere(rng)
+            motion = self._motion_at(index, place)
+            if motion > most:
+                most, best = motion, (self.pairs[index], place)
+            if motion > self.moving_above:
+                break
+        assert best is not None
+        return best
+
+    def _anywhere(self, rng: np.random.Generator) -> tuple[int, Place]:
+        index = int(np.searchsorted(self._up_to, rng.random(), side="right"))
+        return index, draw_place(self.pairs[index].low_shape, rng, self.crop, self.frames)
+
+    def _motion_at(self, index: int, place: Place) -> float:
+        if index not in self._motion:
+            self._motion[index] = self.pairs[index].motion()
+        return crop_motion(self._motion[index], *place)
+
+    def _measure(self) -> float:
+        """Return the share of crops that must move, so that with the others ``moving_share`` of all crops do."""
+        began = told = time.monotonic()
+        rng, moving = np.random.default_rng(0), 0
+        for number in range(MEASURED):
+            moving += self._motion_at(*self._anywhere(rng)) > self.moving_above
+            if time.monotonic() - told > SECONDS_BETWEEN_NOTES:
+                told = time.monotonic()
+                logger.info("measuring the motion of the footage: %d of %d places", number + 1, MEASURED)
+        share = moving / MEASURED
+        logger.info(
+            "%.1f %% of the places of a crop of %dx%d low-resolution pixels and %d frames move more than %g pixels a "
+            "frame; measured in %.1f s", 100 * share, self.crop, self.crop, self.frames, self.moving_above,
+            time.monotonic() - began,
+        )  # fmt: skip
+        if share < FEW:
+            logger.warning(
+                "data.moving_share: want %g of the crops to move more than %g low-resolution pixels a frame, got "
+                "footage of which %.1f %% does; the most moving of %d places is taken instead. Add footage that moves, "
+                "or still images (data.stills), lower data.moving_above, or set data.moving_share to 0",
+                self.moving_share, self.moving_above, 100 * share, TRIES,
+            )  # fmt: skip
+        return max(self.moving_share - share, 0.0) / (1 - share) if share < 1 else 0.0
 
 
 class StepSampler(Protocol[B_co]):
@@ -252,12 +334,22 @@ def random_crop(
         frames: consecutive frames.
         augment: flip, transpose and reverse in time, each with probability 1/2.
     """
-    count, height, width = footage.low_shape
-    t, y, x = (int(dice.integers(size + 1)) for size in (count - frames, height - crop, width - crop))
-    low, high = footage.cut(slice(t, t + frames), slice(y, y + crop), slice(x, x + crop))
-    if augment:
-        turns = dice.integers(2, size=4).astype(bool)
-        low, high = _turn(low, turns), _turn(high, turns)
+    return cut_crop(footage, draw_place(footage.low_shape, dice, crop, frames), dice if augment else None)
+
+
+def draw_place(low_shape: tuple[int, int, int], rng: np.random.Generator, crop: int, frames: int) -> Place:
+    """Draw the place of a crop in footage of so many frames, rows and columns."""
+    count, height, width = low_shape
+    t, y, x = (int(rng.integers(size + 1)) for size in (count - frames, height - crop, width - crop))
+    return slice(t, t + frames), slice(y, y + crop), slice(x, x + crop)
+
+
+def cut_crop(footage: Footage, place: Place, turns: np.random.Generator | None) -> tuple[np.ndarray, np.ndarray]:
+    """Cut a crop, and flip, transpose and reverse it as ``turns`` decides; None: as it is."""
+    low, high = footage.cut(*place)
+    if turns is not None:
+        flags = turns.integers(2, size=4).astype(bool)
+        low, high = _turn(low, flags), _turn(high, flags)
     return np.ascontiguousarray(low), np.ascontiguousarray(high)
 
 

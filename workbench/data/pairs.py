@@ -13,6 +13,7 @@ from workbench.data.clips import load_clip
 from workbench.data.crops import Footage, make_pair, times
 from workbench.data.degrade import degrade, find_degradation
 from workbench.data.prepared import MANIFEST, WORK, Piece, Settings, Split, read_manifest
+from workbench.data.sampling.footage_motion import StoredMotion, motion_map
 from workbench.data.vimeo import STEMS, septuplets
 from workbench.data.vimeo_layout import LISTS
 from workbench.errors import DataError
@@ -31,10 +32,12 @@ class OnDisk:
     Args:
         clip: where its frames are, and its scale.
         degradation: family of the low resolution.
+        stored_motion: where its motion is; it is measured where there is none.
     """
 
     clip: ClipEntry
     degradation: str
+    stored_motion: StoredMotion | None = None
 
     @property
     def low_shape(self) -> tuple[int, int, int]:
@@ -57,6 +60,13 @@ class OnDisk:
         low = degrade(whole[:, times(wider[0], scale), times(wider[1], scale)], self.degradation, scale)
         y, x = (part.start - wide.start for part, wide in zip((rows, columns), wider, strict=True))
         return low[:, y : y + rows.stop - rows.start, x : x + columns.stop - columns.start], high
+
+    def motion(self) -> np.ndarray:
+        """See :class:`workbench.data.crops.Footage`."""
+        if self.stored_motion:
+            return self.stored_motion.read()
+        frames, height, width = self.low_shape
+        return motion_map(self.cut(slice(0, frames), slice(0, height), slice(0, width))[0])
 
 
 def open_pairs(
@@ -105,10 +115,11 @@ def open_pairs(
         )
     if settings.form == "arrays":
         return [pair for pair in open_arrays(folder, split) if pair.low_shape[0] >= frames]
-    return [_septuplet(folder, piece, settings) for piece in manifest.pieces(split)]
+    motions = zip(manifest.pieces(split), manifest.motions(folder, split), strict=True)
+    return [_septuplet(folder, piece, settings, motion) for piece, motion in motions]
 
 
-def _septuplet(folder: Path, piece: Piece, settings: Settings) -> OnDisk:
+def _septuplet(folder: Path, piece: Piece, settings: Settings, motion: StoredMotion | None) -> OnDisk:
     clip = ClipEntry(
         name=piece.name,
         frames=piece.frames,
@@ -118,4 +129,4 @@ def _septuplet(folder: Path, piece: Piece, settings: Settings) -> OnDisk:
         source=Pictures(folder / piece.high, STEMS),
         low_source=Pictures(folder / piece.low, STEMS),
     )
-    return OnDisk(clip, settings.degradation)
+    return OnDisk(clip, settings.degradation, motion)

@@ -37,6 +37,7 @@ from workbench.data.prepared import (
     parse_source,
     read_manifest,
 )
+from workbench.data.sampling.footage_motion import MotionRecorder, summarize_motion
 from workbench.data.scene_cuts import SEPTUPLET, movement, septuplets, usable
 from workbench.data.shards import ShardWriter
 from workbench.data.vimeo_layout import SeptupletWriter, first_group, groups_of, write_lists, write_note
@@ -48,7 +49,7 @@ COUNTS = ("frames", "cuts", "gaps", "black", "repeated", "still", "rest", "still
 """What is counted of a source, see :class:`workbench.data.prepared.Source`."""
 
 OURS = re.compile(
-    r"(high|low)/[^/]+\.npy|(low/)?sequences/\d+/\d+/im\d\.png|low/degradation\.json|(train|validation)-[^/]+\.tar"
+    r"(high|low|motion)/[^/]+\.npy|(low/)?sequences/\d+/\d+/im\d\.png|low/degradation\.json|(train|validation)-[^/]+\.tar"
     r"|sep_(train|test)list\.txt|contact_sheet\.png"
 )
 """Files that may be removed from a folder that is prepared anew."""
@@ -261,7 +262,9 @@ def _work(
     files = [write_contact_sheet(out, manifest)]
     if settings.form == "folders":
         files += [*write_lists(out, manifest), write_note(out, settings, manifest.versions)]
-    manifest = replace(manifest, files=describe_files(out, files))
+    moved = [source for source in sources if source.split == "train" and source.motion]
+    motion = summarize_motion([np.load(out / source.motion_file, allow_pickle=False) for source in moved])
+    manifest = replace(manifest, files=describe_files(out, files), motion=motion)
     write_atomic(out / MANIFEST, manifest.to_json())
     return manifest
 
@@ -286,7 +289,7 @@ def _prepare_one(
                 raise
             damage = str(error).removeprefix(f"{clip.path}: ")
 
-    writer = _writer(now, clip, settings, groups)
+    writer, recorder = _writer(now, clip, settings, groups), MotionRecorder(joined=settings.form == "arrays")
     try:
         for window in septuplets(usable(frames(), settings, counts, gaps=clip.gaps), settings.stride):
             for number, tile in enumerate(clip.tiles):
@@ -294,22 +297,25 @@ def _prepare_one(
                 if settings.tile and settings.form != "arrays" and movement(part.luma) < settings.still_below:
                     counts["still_tiles"] += 1
                     continue
-                writer.add(part, number)
+                recorder.add(writer.add(part, number), window.stretch, number)
                 written += 1
             progress = replace(progress, septuplets=written)
         pieces = writer.close()
     finally:
         writer.abandon()
-    paths = [path for path in now.rglob("*") if path.is_file()]
-    files = describe_files(now, paths)
-    for path in files:
-        (out / path).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(now / path, out / path)
+    motion = recorder.motion()
     source = Source(
         name=clip.name, file=clip.path.name, sha256=clip.sha256, split=clip.split, size=clip.size, shrink=clip.shrink,
         counts={name: counts[name] for name in COUNTS}, damage=damage, gaps=clip.missing,
-        pieces=pieces, files=files,
+        pieces=pieces, files={}, motion=None if motion is None else summarize_motion([motion]),
     )  # fmt: skip
+    if motion is not None:
+        (now / source.motion_file).parent.mkdir()
+        np.save(now / source.motion_file, motion)
+    source = replace(source, files=describe_files(now, [path for path in now.rglob("*") if path.is_file()]))
+    for path in source.files:
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(now / path, out / path)
     return source, replace(progress, frames=begun + clip.frames)
 
 
@@ -340,7 +346,7 @@ def _sweep(out: Path, keep: set[str]) -> None:
         relative = path.relative_to(out).as_posix()
         if path.is_file() and OURS.fullmatch(relative) and relative not in keep:
             path.unlink()
-        elif path.is_dir() and re.match(r"(high|low|sequences)(/|$)", relative) and not any(path.iterdir()):
+        elif path.is_dir() and re.match(r"(high|low|motion|sequences)(/|$)", relative) and not any(path.iterdir()):
             path.rmdir()
 
 

@@ -4,6 +4,7 @@
 
     manifest.json       settings, sources, every file with its checksum; written last: without it the folder is not done
     contact_sheet.png   one frame of each septuplet
+    motion/<source>.npy motion of its clips one behind the other: data.sampling.footage_motion
     arrays:             high/<source>-000.npy  low/<source>-000.npy      uint8 (T, H, W, 3), one file a stretch
     folders:            sequences/00001/0001/im1.png ... im7.png, low/sequences/..., sep_trainlist.txt, sep_testlist.txt
     shards:             train-<source>-000.tar, validation-<source>-000.tar
@@ -21,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from workbench.data.degrade import find_degradation
+from workbench.data.sampling.footage_motion import MotionSummary, StoredMotion, stored_motion
 from workbench.data.scene_cuts import SEPTUPLET, Rules
 from workbench.errors import ConfigError, DataError
 
@@ -148,6 +150,7 @@ class Source:
         gaps: frames that are missing by the numbers in the file names of a folder; mostly empty.
         pieces: what lies in the set.
         files: path -> number of bytes and sha256.
+        motion: how much its clips move; None of a source without clips, and in sets of earlier versions.
     """
 
     name: str
@@ -161,6 +164,12 @@ class Source:
     pieces: tuple[Piece, ...]
     files: Mapping[str, tuple[int, str]]
     gaps: str = ""
+    motion: MotionSummary | None = None
+
+    @property
+    def motion_file(self) -> str:
+        """Where its motion is, relative to the set."""
+        return f"motion/{self.name}.npy"
 
     @property
     def septuplets(self) -> int:
@@ -177,12 +186,24 @@ class Manifest:
         sources: in natural order of their names.
         files: those that belong to no single source; as in :class:`Source`.
         versions: of what decoded and shrunk the footage.
+        motion: how much the clips of the training split move.
     """
 
     settings: Settings
     sources: tuple[Source, ...]
     files: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    motion: MotionSummary | None = None
+
+    def motions(self, folder: Path, split: Split) -> list[StoredMotion | None]:
+        """Where the motion of each of the :meth:`pieces` is; None where an earlier version stored none."""
+        scale, found = self.settings.scale, list[StoredMotion | None]()
+        for source in self.sources:
+            if source.split == split:
+                sizes = [(piece.frames, piece.size[1] // scale, piece.size[0] // scale) for piece in source.pieces]
+                stored = stored_motion(folder / source.motion_file, sizes)
+                found += stored if source.motion else [None] * len(stored)
+        return found
 
     def pieces(self, split: Split) -> list[Piece]:
         """The pieces of one split."""
@@ -225,6 +246,7 @@ def read_manifest(folder: Path) -> Manifest:
             sources=tuple(parse_source(source) for source in said["sources"]),
             files=_files(said["files"]),
             versions=said["versions"],
+            motion=_motion(said.get("motion")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -245,13 +267,21 @@ def parse_source(said: Mapping[str, Any]) -> Source:
     for piece in pieces:
         inside(piece.high)
         inside(piece.low)
-    changed = {"size": _pair(said["size"]), "pieces": tuple(pieces), "files": _files(said["files"])}
+    changed: dict[str, Any] = {"size": _pair(said["size"]), "pieces": tuple(pieces), "files": _files(said["files"])}
+    changed["motion"] = _motion(said.get("motion"))
     return Source(**{**{one.name: said[one.name] for one in fields(Source) if one.name in said}, **changed})
 
 
 def _pair(said: Iterable[Any]) -> tuple[int, int]:
     width, height = said
     return int(width), int(height)
+
+
+def _motion(said: Mapping[str, Any] | None) -> MotionSummary | None:
+    if said is None:
+        return None
+    low, middle, high = said["quartiles"]
+    return MotionSummary(quartiles=(low, middle, high), shares=tuple(said["shares"]))
 
 
 def _files(said: Mapping[str, Any]) -> dict[str, tuple[int, str]]:

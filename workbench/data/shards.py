@@ -79,8 +79,8 @@ class ShardWriter:
         self._samples, self._first, self._size = 0, 0, (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, window: Window, tile: int) -> None:
-        """Write a tile of seven frames; every one is a sample of its own."""
+    def add(self, window: Window, tile: int) -> np.ndarray:
+        """Write a tile of seven frames, a sample of its own; returns its low resolution."""
         _, height, width, _ = window.frames.shape
         if self._file is None:
             self._file = (self.folder / self._name()).open("wb")
@@ -92,6 +92,7 @@ class ShardWriter:
         self._samples += 1
         if self._samples == SAMPLES:
             self.close()
+        return low
 
     def close(self) -> tuple[Piece, ...]:
         """Finish the file that is open, and say what was written so far."""

@@ -41,8 +41,8 @@ class SeptupletWriter:
         self.folder, self.settings, self.groups = folder, settings, groups
         self._pieces: list[Piece] = []
 
-    def add(self, window: Window, tile: int) -> None:
-        """Write a tile of seven frames; every one is a septuplet of its own."""
+    def add(self, window: Window, tile: int) -> np.ndarray:
+        """Write a tile of seven frames, a septuplet of its own; returns its low resolution."""
         group, number = divmod(len(self._pieces), GROUP)
         name = f"{self.groups + group + 1:05d}/{number + 1:04d}"
         _, height, width, _ = window.frames.shape
@@ -60,6 +60,7 @@ class SeptupletWriter:
                 septuplets=1,
             )
         )
+        return low
 
     def close(self) -> tuple[Piece, ...]:
         """Say what was written."""

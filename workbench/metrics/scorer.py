@@ -10,9 +10,10 @@ import numpy as np
 from torch import Tensor
 
 from workbench.errors import ConfigError, ResultError, ShapeError, unknown_name
+from workbench.imaging import farneback, grey
 from workbench.metrics.fidelity import frame_psnr_db, frame_ssim, luma, without_border
 from workbench.metrics.perceptual import LPIPS, frame_lpips
-from workbench.metrics.temporal import farneback, flow_distance, grey, mean_distance, step_t_diff
+from workbench.metrics.temporal import flow_distance, mean_distance, step_t_diff
 from workbench.metrics.warping import Preset, motion, step_warping_error
 from workbench.tensors import to_uint8
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from workbench.errors import ConfigError, ShapeError
+from workbench.imaging import farneback, grey
 from workbench.metrics.fidelity import luma
 from workbench.tensors import check_frames
 
@@ -55,8 +56,7 @@ def step_t_diff(error_before: np.ndarray, error: np.ndarray) -> float:
 def flow(frames: np.ndarray) -> np.ndarray:
     """Optical flow from every frame to the next: Farneback's, on grey 8-bit pictures.
 
-    Deterministic, needs no weights. Settings as in the tOF of Chu et al. (TecoGAN, 2020): pyramid scale 0.5, 3 levels,
-    window 15, 3 iterations, neighbourhood 5 with sigma 1.2.
+    Settings: see :func:`workbench.imaging.farneback`.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
@@ -98,16 +98,6 @@ def tof(frames: np.ndarray, reference: np.ndarray, *, reference_flow: np.ndarray
         raise ShapeError(f"reference_flow: want {(t - 1, height, width, 2)}, got {reference_flow.shape}")
     steps = zip(_flow_steps(frames), true_steps, strict=True)
     return np.array([np.nan] + [flow_distance(ours, true) for ours, true in steps])
-
-
-def grey(frame: np.ndarray) -> np.ndarray:
-    """One 8-bit RGB frame ``(H, W, 3)`` as OpenCV's 8-bit grey ``(H, W)``: what optical flow is computed on."""
-    return cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY)
-
-
-def farneback(grey_before: np.ndarray, grey_after: np.ndarray) -> np.ndarray:
-    """Flow of one step, float32 ``(H, W, 2)``; see :func:`flow` for the settings."""
-    return cv2.calcOpticalFlowFarneback(grey_before, grey_after, None, 0.5, 3, 15, 3, 5, 1.2, 0)  # pyright: ignore
 
 
 def flow_distance(ours: np.ndarray, true: np.ndarray) -> float:

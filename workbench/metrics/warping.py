@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.imaging import warp
-from workbench.metrics.temporal import check_alike, grey
+from workbench.imaging import grey, warp
+from workbench.metrics.temporal import check_alike
 from workbench.tensors import check_frames
 
 Preset = Literal["ultrafast", "fast", "medium"]

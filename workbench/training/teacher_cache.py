@@ -60,6 +60,7 @@ def fingerprint(
         "views": sampler.views,
         "augment": sampler.augment,
         "fixed_seed": sampler.fixed_seed,
+        "moving crops": [sampler.moving_share, sampler.moving_above] if sampler.moving_share else None,
     }
 
 

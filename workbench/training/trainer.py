@@ -146,6 +146,11 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
                 f"data.fixed: {', '.join(shards)} holds shards, which are read from one end to the other; for fixed "
                 "crops prepare the footage with --form arrays"
             )
+        if data.moving_share:
+            raise DataError(
+                f"data.moving_share: want 0 for shards, which are read from one end to the other, got "
+                f"{data.moving_share}; set it to 0, or prepare {', '.join(shards)} with --form arrays"
+            )
         opened = [open_shards(spec, scale=data.scale, degradation=data.degradation) for spec in shards]
         return ShardSampler(
             list(chain.from_iterable(opened)), crop=data.crop, frames=data.frames, batch=data.batch,
@@ -159,7 +164,8 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
         pairs += footage
     return CropSampler(
         pairs, crop=data.crop, frames=data.frames, batch=data.batch, augment=data.augment, seed=seed,
-        fixed=data.fixed, views=data.views, fixed_seed=data.fixed_seed,
+        fixed=data.fixed, views=data.views, fixed_seed=data.fixed_seed, moving_share=data.moving_share,
+        moving_above=data.moving_above,
     )  # fmt: skip
 
 

@@ -1,0 +1,61 @@
+"""Trainings on crops of footage that moves."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.footage import write_shots
+from workbench.data.crops import CropSampler
+from workbench.data.prepare import prepare
+from workbench.data.prepared import Settings
+from workbench.errors import ConfigError, DataError
+from workbench.runs import request_stop
+from workbench.training.trainer import open_data
+from workbench.training.worker import prepare_run, work
+
+
+@pytest.fixture
+def config(small):
+    """Crops that move, one a step; the waves of the footage move everywhere, some more than others."""
+    return replace(small, steps=6, data=replace(small.data, moving_share=0.5, moving_above=0.5))
+
+
+def losses(run):
+    return [row["terms"] for row in run.metrics()]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+    config = replace(config, data=replace(config.data, workers=workers))
+    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
+    assert work(whole) == "finished"
+    assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+    assert len(losses(run)) == 6
+
+
+def test_the_settings_arrive(config):
+    sampler = open_data(config.data, 0)
+    assert isinstance(sampler, CropSampler)
+    assert (sampler.moving_share, sampler.moving_above) == (0.5, 0.5)
+
+
+def test_shards_are_refused(config, tmp_path):
+    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
+    data = replace(config.data, clips=(str(tmp_path / "set"),))
+    with pytest.raises(DataError, match=r"data\.moving_share: want 0 for shards, .*got 0\.5; .*--form arrays"):
+        open_data(data, 0)
+    assert open_data(replace(data, moving_share=0.0), 0).batch == 1
+
+
+def test_a_teacher_cache_of_other_crops_is_refused(config, tmp_path):
+    fixed = replace(config.data, fixed=2, views=1)
+    memory = replace(config.distillation, memory="frozen")
+    config = replace(config, steps=1, data=fixed, distillation=memory, cache_teacher=str(tmp_path / "cache"))
+    assert work(prepare_run(tmp_path / "one", config)) == "finished"
+    other = replace(config, data=replace(fixed, moving_above=0.6))
+    with pytest.raises(ConfigError, match=r"moving crops: \[0\.5, 0\.5\], wanted \[0\.5, 0\.6\]"):
+        work(prepare_run(tmp_path / "other", other))
+    assert work(prepare_run(tmp_path / "again", config)) == "finished"
