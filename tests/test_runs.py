@@ -24,6 +24,7 @@ from workbench.runs import (
     is_locked,
     list_runs,
     request_stop,
+    shipped,
     start_worker,
 )
 from workbench.scenes import Method, write_scene
@@ -355,3 +356,9 @@ def test_settings_of_a_newer_version_are_named(run):
 def test_what_can_be_done_in_each_state(state, live, resumable):
     status = Status(state=state)
     assert (status.live, status.resumable) == (live, resumable)
+
+
+@pytest.mark.parametrize("name", list_runs(shipped("runs")))
+def test_shipped_runs_can_be_read(name):
+    """Their configs load under today's settings."""
+    assert Run(shipped("runs") / name).config().student.name == "vespcn_s"
