@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass
 
 import pytest
 
-from workbench.config import PRESETS, Data, Distillation, Network, Optimiser, RunConfig, replace
+from workbench.config import FRAMES_FOR_MEMORY, PRESETS, Data, Distillation, Network, Optimiser, RunConfig, replace
 from workbench.errors import ConfigError
 
 
@@ -39,6 +39,41 @@ def test_what_the_paper_states_is_what_the_paper_preset_does():
     wanted = PRESETS["paper"]().distillation
     assert (wanted.mapping, wanted.normalisation) == ("sum_squares", "none")
     assert (wanted.memory, wanted.freeze_below, wanted.memory_stride) == ("trained_then_frozen", 1e-8, 1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_with_a_temporal_term_use_it_as_it_is_meant(preset):
+    """Seven frames or more, and less than the scale averaged away."""
+    config = PRESETS[preset]()
+    if config.distillation.uses_temporal:
+        assert config.data.frames >= FRAMES_FOR_MEMORY
+        assert config.distillation.memory_stride <= 2
+
+
+@pytest.mark.parametrize("weight", [0.0, Distillation().temporal_weight])
+def test_a_ratio_takes_the_place_of_a_weight(weight):
+    config = RunConfig(
+        teacher=Network(name="edvr_s", weights="w.safetensors"),
+        data=Data(frames=7),
+        distillation=Distillation(spatial_weight=0.0, temporal_weight=weight, temporal_ratio=0.1),
+    )
+    assert config.distils
+    assert config.needs_features
+    assert config.distillation.uses_temporal
+    assert not config.distillation.uses_spatial
+    assert config.distillation.ratios == {"temporal": 0.1}
+    output = Distillation(spatial_weight=0.0, temporal_weight=0.0, output_ratio=0.3)
+    assert replace(config, distillation=output).distils
+    assert not replace(config, distillation=output).needs_features
+    assert output.chosen_others == {"output": 0.0}
+
+
+def test_a_run_of_an_older_version_does_what_it_did():
+    """Settings that it could not record are not today's defaults; those that it recorded stay."""
+    held = RunConfig.from_run({"distillation": {"memory_stride": 4}}).distillation
+    assert (held.standardize, held.cells, held.border_frames, held.memory_stride) == (False, "last", 0, 4)
+    today = RunConfig()
+    assert RunConfig.from_run(today.to_dict()) == today
 
 
 def test_settings_cannot_be_changed():
@@ -82,11 +117,28 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
         ({"distillation": {"temporal_weight": -1}}, "distillation.temporal_weight: want 0 or more, got -1"),
         ({"distillation": {"memory_channels": 0}}, "distillation.memory_channels: want 1 or more"),
         ({"distillation": {"memory_stride": 0}}, "distillation.memory_stride: want 1 or more"),
+        ({"distillation": {"border_frames": -1}}, "distillation.border_frames: want 0 or more, got -1"),
+        ({"distillation": {"ratio_every": 0}}, "distillation.ratio_every: want 1 or more, got 0"),
+        ({"distillation": {"temporal_ratio": -0.1}}, "distillation.temporal_ratio: want 0 or more, got -0.1"),
+        ({"student": {"name": "vespcn", "hr_channels": -1}}, "student.hr_channels: want 0 or more, got -1"),
+        (
+            {"distillation": {"temporal_ratio": 0.1, "temporal_weight": 0.5}},
+            "distillation.temporal_ratio: want 0 next to a temporal_weight of 0.5, got 0.1",
+        ),
+        (
+            {"distillation": {"spatial_ratio": 0.1, "spatial_weight": 0.5}},
+            "distillation.spatial_ratio: want 0 next to a spatial_weight of 0.5, got 0.1",
+        ),
+        (
+            {"distillation": {"output_ratio": 0.1, "others": {"output": 2.0}}},
+            "distillation.output_ratio: want 0 next to others.output 2, got 0.1",
+        ),
         # words that are not in the list
         ({"precision": "bf61"}, "precision: want one of auto, fp32, bf16, fp16, got 'bf61'"),
         ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip: want one of bicubic, bilinear, none"),
         ({"distillation": {"mapping": "mean"}}, "distillation.mapping: want one of sum_squares, sum_abs, max_squares"),
         ({"distillation": {"memory": "freezed"}}, "distillation.memory: want one of frozen, trained"),
+        ({"distillation": {"cells": "first"}}, "distillation.cells: want one of last, all, got 'first'"),
         ({"distillation": {"tap": "lr"}}, "distillation.tap: want one of hr, hr_pre, shuffle"),
         ({"distillation": {"schedule": "late"}}, "distillation.schedule: want one of constant, warm_up"),
         ({"optimiser": {"name": "sgd"}}, "optimiser.name: want one of adam, adamw"),

@@ -110,7 +110,8 @@ def _memory_of(run: Run) -> TemporalMemory:
     held, teacher = config.distillation, load(config.teacher.weights)
     return TemporalMemory(
         load(run.weights()).feature_channels, teacher.feature_channels, hidden_channels=held.memory_channels,
-        stride=held.memory_stride, seed=held.memory_seed,
+        stride=held.memory_stride, standardize=held.standardize, cells=held.cells, border_frames=held.border_frames,
+        seed=held.memory_seed,
     )  # fmt: skip
 
 
@@ -161,13 +162,20 @@ def _lessons(config: RunConfig) -> str:
         return "none"
     held = config.distillation
     told = [f"teacher {config.teacher.name}"]
-    if held.spatial_weight:
-        told.append(f"spatial {held.spatial_weight:g} ({held.mapping}, {held.normalisation} maps)")
-    if held.temporal_weight:
+    ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in held.ratios.items()}
+    if held.uses_spatial:
+        weight = ratios.get("spatial", f"{held.spatial_weight:g}")
+        told.append(f"spatial {weight} ({held.mapping}, {held.normalisation} maps)")
+    if held.uses_temporal:
+        weight = ratios.get("temporal", f"{held.temporal_weight:g}")
         told.append(
-            f"temporal {held.temporal_weight:g} ({held.memory} ConvLSTM, {held.memory_channels} channels, stride "
-            f"{held.memory_stride})"
+            f"temporal {weight} ({held.memory} ConvLSTM, {held.memory_channels} channels, stride {held.memory_stride}"
+            + (", standardized features" if held.standardize else "")
+            + (", all cells" if held.cells == "all" else "")
+            + (f", {held.border_frames} border frames left out" if held.border_frames else "")
+            + ")"
         )
+    told += [f"output {ratios['output']}"] if "output" in ratios else []
     told += [f"{name} {weight:g}" for name, weight in held.others.chosen.items()]
     return f"{'; '.join(told)}; tap {held.tap}, {held.schedule} over {held.schedule_steps} steps"
 

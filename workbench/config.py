@@ -20,6 +20,7 @@ Normalisation = Literal["none", "unit"]
 Tap = Literal["hr", "hr_pre", "shuffle"]
 SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
+Cells = Literal["last", "all"]
 Schedule = Literal["constant", "warm_up", "decay"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -36,6 +37,9 @@ class Network:
     """A safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher), or empty for a fresh start."""
     flow_weights: str = ""
     """Weights of the flow network alone: a safetensors file or `pretrained:flow` (VESPCN, basicvsr_s); empty: none."""
+    hr_channels: int = 0
+    """Channels of F^SR, for networks that can vary them (`vespcn`, `vespcn_s`); 0: the network's own number. Temporal
+    distillation needs no adapter where student and teacher have as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,9 +145,19 @@ class Distillation:
     """lambda 1: weight of the distance of the attention maps; 0 switches it off. At this weight it pulls with a seventh
     to a quarter of the reconstruction's gradient and helped; a tenth of it did nothing measurable, ten times it hurt
     (docs/experiment.md)."""
-    temporal_weight: float = 0.03
-    """lambda 2: weight of the distance of the memory cells; 0 switches it off. A first guess that did no harm:
-    neither it nor ten times as much gained anything measurable at full length (docs/experiment.md)."""
+    temporal_weight: float = 0.002
+    """lambda 2: weight of the distance of the memory cells; 0 switches it off. On the shipped networks its gradient
+    norm is then 0.08 to 0.17 times the reconstruction's (docs/teaching.md); not tuned. Features that are not
+    standardized, at stride 4, need about fifty times as much for the same."""
+    spatial_ratio: float = 0.0
+    """Set lambda 1 so that the term's gradient norm is this ratio of the reconstruction's; 0: `spatial_weight` holds.
+    Above 0 that weight must be 0 or its default, and is not used."""
+    temporal_ratio: float = 0.0
+    """The same for lambda 2, in place of `temporal_weight`."""
+    output_ratio: float = 0.0
+    """The same for the L1 distance of the frames, in place of `others.output`."""
+    ratio_every: int = 20
+    """Steps between two measurements of gradient norms for the ratios; each takes a backward pass a term."""
     tap: Tap = "hr"
     """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
     spatial_features: SpatialFeatures = "sr"
@@ -156,8 +170,15 @@ class Distillation:
     """How the shared ConvLSTM is kept: trained jointly it can lower its loss by ignoring the input."""
     memory_channels: int = 8
     """Hidden channels of the ConvLSTM."""
-    memory_stride: int = 4
-    """Features are averaged over squares of this side before the ConvLSTM reads them."""
+    memory_stride: int = 2
+    """Features are averaged over squares of this side before the ConvLSTM reads them. At the scale or above, the term
+    asks for no detail between low-resolution pixels; 1 keeps all of it, at three times the cost of 2."""
+    standardize: bool = True
+    """Give each channel of a clip zero mean and unit variance before the ConvLSTM; else biases alone lower the loss."""
+    cells: Cells = "last"
+    """Which memory cells are compared: the `last` of the clip, as in the paper, or `all`."""
+    border_frames: int = 1
+    """Frames at either end of the clip whose cells are not compared: networks complete their neighbors by copies."""
     memory_seed: int = 0
     """Of the ConvLSTM's first weights; not the run's own seed, so that several runs share one teacher cache."""
     freeze_below: float = 1e-8
@@ -168,6 +189,27 @@ class Distillation:
     """Length of that rise or fall."""
     others: Others = field(default_factory=Others)
     """Other ways to teach, by weight."""
+
+    @property
+    def ratios(self) -> dict[str, float]:
+        """Gradient-norm ratios above 0, by term."""
+        named = {"spatial": self.spatial_ratio, "temporal": self.temporal_ratio, "output": self.output_ratio}
+        return {name: ratio for name, ratio in named.items() if ratio}
+
+    @property
+    def uses_spatial(self) -> bool:
+        """Whether attention maps are compared."""
+        return bool(self.spatial_weight or self.spatial_ratio)
+
+    @property
+    def uses_temporal(self) -> bool:
+        """Whether memory cells are compared."""
+        return bool(self.temporal_weight or self.temporal_ratio)
+
+    @property
+    def chosen_others(self) -> dict[str, float]:
+        """Weights of the other terms that are computed; 0 for one whose ratio is set."""
+        return self.others.chosen | ({"output": 0.0} if self.output_ratio else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,6 +248,14 @@ LEAST: dict[str, int] = {
     "save_every": 1,
     "distillation.memory_channels": 1,
     "distillation.memory_stride": 1,
+    "distillation.border_frames": 0,
+    "distillation.ratio_every": 1,
+    "distillation.spatial_ratio": 0,
+    "distillation.temporal_ratio": 0,
+    "distillation.output_ratio": 0,
+    "student.hr_channels": 0,
+    "teacher.hr_channels": 0,
+    "plain.hr_channels": 0,
     "threads": 0,
     "watch_every": 0,
     "data.fixed": 0,
@@ -217,6 +267,13 @@ LEAST: dict[str, int] = {
     "flow_weight": 0,
 }
 """Numbers that cannot be smaller; forms say so beforehand."""
+
+BEFORE: dict[str, Any] = {"standardize": False, "cells": "last", "border_frames": 0}
+"""Settings of the distillation that runs of older versions do not record, and what those runs did."""
+
+FRAMES_FOR_MEMORY = 7
+"""Frames of a clip from which the temporal term is meant to be used; with fewer, most of what it compares has seen one
+or two whole windows only."""
 
 SCALES = (2, 3, 4)
 
@@ -296,6 +353,7 @@ class RunConfig:
         for name, weight in weights.items():
             if weight < 0:
                 raise ConfigError(f"distillation.{name}: want 0 or more, got {weight}")
+        self._check_ratios()
         if not 0 <= self.optimiser.ema < 1:
             raise ConfigError(f"optimiser.ema: want 0 or more and less than 1, got {self.optimiser.ema}")
         if self.cache_teacher:
@@ -307,6 +365,20 @@ class RunConfig:
         if self.teacher.name and not self.teacher.weights:
             raise ConfigError(
                 f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
+            )
+
+    def _check_ratios(self) -> None:
+        wanted, default = self.distillation, Distillation.__dataclass_fields__
+        for ratio, weight in (("spatial_ratio", "spatial_weight"), ("temporal_ratio", "temporal_weight")):
+            if getattr(wanted, ratio) and getattr(wanted, weight) not in (0, default[weight].default):
+                raise ConfigError(
+                    f"distillation.{ratio}: want 0 next to a {weight} of {getattr(wanted, weight):g}, got "
+                    f"{getattr(wanted, ratio):g}; set one of the two to 0"
+                )
+        if wanted.output_ratio and wanted.others.output:
+            raise ConfigError(
+                f"distillation.output_ratio: want 0 next to others.output {wanted.others.output:g}, got "
+                f"{wanted.output_ratio:g}; set one of the two to 0"
             )
 
     def _check_cache(self) -> None:
@@ -323,7 +395,7 @@ class RunConfig:
             )
         if not self.data.fixed:
             raise ConfigError("cache_teacher: only fixed crops can be kept; set data.fixed to their number")
-        if wanted.temporal_weight and wanted.memory != "frozen":
+        if wanted.uses_temporal and wanted.memory != "frozen":
             raise ConfigError(
                 f"cache_teacher: cells of a memory that learns cannot be kept; distillation.memory is {wanted.memory}"
             )
@@ -334,14 +406,14 @@ class RunConfig:
     def distils(self) -> bool:
         """Whether there is a teacher and something to learn from it."""
         wanted = self.distillation
-        return bool(self.teacher.name and (wanted.spatial_weight or wanted.temporal_weight or wanted.others.chosen))
+        return bool(self.teacher.name and (wanted.uses_spatial or wanted.uses_temporal or wanted.chosen_others))
 
     @property
     def needs_features(self) -> bool:
         """Whether both networks must have high-resolution features."""
         wanted = self.distillation
         read_whole = wanted.others.chosen.keys() - READ_PICTURES
-        return self.distils and bool(wanted.spatial_weight or wanted.temporal_weight or read_whole)
+        return self.distils and bool(wanted.uses_spatial or wanted.uses_temporal or read_whole)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as plain JSON."""
@@ -360,6 +432,19 @@ class RunConfig:
             workbench.errors.ConfigError: no setting 'stepz'; did you mean 'steps'?
         """
         return _build(cls, saved, "")
+
+    @classmethod
+    def from_run(cls, saved: Mapping[str, Any]) -> RunConfig:
+        """Settings that a run recorded; those that its version did not have yet are as it did without them.
+
+        Example:
+            >>> RunConfig.from_run({"distillation": {"temporal_weight": 0.03}}).distillation.standardize
+            False
+        """
+        taught = saved.get("distillation")
+        if isinstance(taught, Mapping):
+            saved = {**saved, "distillation": {**BEFORE, **taught}}
+        return cls.from_dict(saved)
 
 
 def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -472,7 +557,7 @@ def smoke() -> RunConfig:
         precision="fp32",
         snapshot_every=1,
         save_every=1,
-        data=Data(clips=("carphone[0:12]",), probe="bigbuckbunny[100:104, 64:128, 96:160]", crop=16, frames=3, batch=1),
+        data=Data(clips=("carphone[0:12]",), probe="bigbuckbunny[100:104, 64:128, 96:160]", crop=16, frames=7, batch=1),
     )
 
 
@@ -486,7 +571,7 @@ def demo() -> RunConfig:
         stop_after_seconds=120,
         snapshot_every=50,
         save_every=100,
-        data=Data(crop=24, batch=1, moving_share=0.5),
+        data=Data(crop=24, frames=7, batch=1, moving_share=0.5),
         optimiser=Optimiser(learning_rate=1e-3),
     )
 
@@ -499,7 +584,7 @@ def cpu() -> RunConfig:
         plain=PLAIN,
         steps=1000,
         snapshot_every=200,
-        data=Data(crop=24, batch=2, moving_share=0.5),
+        data=Data(crop=24, frames=7, batch=2, moving_share=0.5),
         optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=5e-6),
     )
 
@@ -532,7 +617,8 @@ def cpu_long() -> RunConfig:
 def paper() -> RunConfig:
     """EDVR-L teaches VESPCN as the STD paper describes it; what it leaves open is ours. For a GPU and your own data.
 
-    As written: sum of squares without normalisation, one shared ConvLSTM trained until its loss is below 1e-8.
+    As written: sum of squares without normalisation, one shared ConvLSTM trained until its loss is below 1e-8, which
+    reads every pixel of features that are not standardized; both networks have 64 of them.
     Not stated in the paper: both weights, eps, the ConvLSTM's size, data, crop, batch, steps.
     """
     return RunConfig(
@@ -542,7 +628,14 @@ def paper() -> RunConfig:
         save_every=1000,
         data=Data(crop=64, frames=7, batch=8),
         distillation=Distillation(
-            normalisation="none", memory="trained_then_frozen", memory_channels=32, memory_stride=1, schedule="constant"
+            normalisation="none",
+            memory="trained_then_frozen",
+            memory_channels=32,
+            memory_stride=1,
+            schedule="constant",
+            temporal_weight=0.03,
+            standardize=False,
+            border_frames=0,
         ),
     )
 

@@ -103,7 +103,7 @@ class Run:
         record = self.record()
         if not isinstance(record.get("config"), dict):
             raise FolderError(f"{self.folder / 'run.json'}: no config inside; it is not a whole run")
-        return RunConfig.from_dict(record["config"])
+        return RunConfig.from_run(record["config"])
 
     def status(self) -> Status:
         """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""

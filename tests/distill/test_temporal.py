@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.distill.temporal import ConvLSTM, TemporalMemory, collapse_index, temporal_distillation
-from workbench.errors import ShapeError
+from workbench.distill.temporal import (
+    ConvLSTM,
+    TemporalMemory,
+    collapse_index,
+    compared_cells,
+    load_memory,
+    save_memory,
+    standardize,
+    temporal_distillation,
+)
+from workbench.errors import ShapeError, WeightsError
+from workbench.models.weights import locate, read_tensors, save_tensors
 
 MODES = ["frozen", "trained", "trained_then_frozen"]
 
@@ -113,7 +123,7 @@ def test_the_trained_memory_learns_from_the_teacher_s_branch_too():
 
 def test_an_adapter_only_where_channels_differ():
     assert isinstance(TemporalMemory(4, 4).adapter, torch.nn.Identity)
-    memory = TemporalMemory(3, 5, stride=1)
+    memory = TemporalMemory(3, 5, stride=1, standardize=False, border_frames=0)
     assert memory.adapter.weight.shape == (5, 3, 1, 1)
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
     loss_of(memory, student, teacher).backward()
@@ -134,6 +144,141 @@ def test_features_are_averaged_over_squares():
             assert torch.allclose(thin[..., row, column], clip[..., rows, columns].mean((-2, -1)), atol=1e-6)
     assert torch.equal(TemporalMemory(2, 2, stride=1).thin(clip), clip)
     assert memory.teacher_cells(clip).shape == (1, 2, 8, 2, 2)
+
+
+def test_equal_channels_leave_nothing_to_train_but_the_convlstm():
+    """And nothing at all where that is frozen: the distance can then fall by the student alone."""
+    assert {name.partition(".")[0] for name, _ in TemporalMemory(4, 4, mode="trained").named_parameters()} == {"lstm"}
+    assert not [p for p in TemporalMemory(4, 4, mode="frozen").parameters() if p.requires_grad]
+    assert [n for n, p in TemporalMemory(3, 4, mode="frozen").named_parameters() if p.requires_grad] == [
+        "adapter.weight"  # a bias would be standardized away
+    ]
+
+
+# Standardization
+
+
+def test_standardized_channels_against_numpy():
+    clips = features(2, 3, 4, 5, 6) * torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1) + 7
+    wanted = clips.double().numpy()
+    mean, deviation = wanted.mean((1, 3, 4), keepdims=True), wanted.std((1, 3, 4), keepdims=True)
+    assert np.allclose(standardize(clips).numpy(), (wanted - mean) / deviation, atol=2e-3)
+
+
+def test_a_clip_is_standardized_whatever_the_rest_of_the_batch():
+    """Or the loss would depend on the pieces of a batch, and a cache would hold cells of other neighbors."""
+    clips = features(3, 2, 4, 5, 6)
+    assert torch.equal(standardize(clips)[1:2], standardize(clips[1:2]))
+
+
+def test_changes_of_the_mean_over_time_stay():
+    """A flicker is temporal content: frame means 1 and 3 become -1 and 1."""
+    clip = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1).expand(1, 2, 1, 4, 4)
+    assert torch.allclose(standardize(clip)[0, :, 0, 0, 0], torch.tensor([-1.0, 1.0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_offsets_and_gains_of_the_student_change_nothing(mode):
+    """So no bias lowers the loss, and the gradient asks for neither offset nor gain."""
+    memory = TemporalMemory(4, 4, stride=1, mode=mode)
+    student, teacher = features(1, 4, 4, 6, 6), features(1, 4, 4, 6, 6, seed=1)
+    gain, offset = torch.tensor([0.5, 1, 2, 3]).view(4, 1, 1), torch.tensor([-2.0, 0, 1, 5]).view(4, 1, 1)
+    changed = (gain * student + offset).requires_grad_()
+    assert torch.allclose(loss_of(memory, student, teacher), loss_of(memory, changed, teacher), rtol=1e-3)
+    (gradient,) = torch.autograd.grad(loss_of(memory, changed, teacher), changed)
+    size = gradient.square().sum().sqrt()
+    assert size > 0
+    assert gradient.sum(dim=(1, 3, 4)).abs().max() < 1e-4 * size
+    centered = changed - changed.mean(dim=(1, 3, 4), keepdim=True)
+    along = (gradient * centered).sum(dim=(1, 3, 4)) / centered.square().sum(dim=(1, 3, 4)).sqrt()
+    assert along.abs().max() < 1e-3 * size
+
+
+def test_without_standardization_an_offset_counts():
+    memory = TemporalMemory(4, 4, stride=1, standardize=False)
+    clip = features(1, 4, 4, 6, 6)
+    assert loss_of(memory, clip + 1, clip) > 1e-3
+
+
+def test_channels_that_hardly_vary_are_not_amplified():
+    clip = features(1, 2, 3, 8, 8) * torch.tensor([1.0, 1.0, 1e-5]).view(3, 1, 1)
+    made = standardize(clip)
+    assert made[:, :, :2].std() == pytest.approx(1.0, rel=0.01)
+    assert made[:, :, 2].std() < 0.01
+    flat = torch.full((1, 2, 3, 4, 4), 0.3, requires_grad=True)
+    standardize(flat).square().sum().backward()
+    assert torch.isfinite(flat.grad).all()
+
+
+# Which cells
+
+
+def test_which_cells_are_compared_by_hand():
+    cells = torch.arange(7.0).view(1, 7, 1, 1, 1)
+    for which, border, wanted in (
+        ("last", 0, [6]), ("last", 1, [5]), ("last", 2, [4]), ("all", 0, [0, 1, 2, 3, 4, 5, 6]), ("all", 2, [2, 3, 4]),
+    ):  # fmt: skip
+        assert compared_cells(cells, which, border).flatten().tolist() == wanted
+        memory = TemporalMemory(2, 2, cells=which, border_frames=border)
+        assert memory.compared(cells).flatten().tolist() == wanted
+
+
+@pytest.mark.parametrize("which", ["last", "all"])
+def test_a_clip_of_border_frames_alone_is_refused(which):
+    with pytest.raises(ShapeError, match=r"border_frames: .* 4 frames, got 2"):
+        compared_cells(torch.zeros(1, 4, 1, 2, 2), which, 2)
+
+
+def test_the_loss_over_all_cells_by_hand():
+    """Differences 1, 2 and 3 of three frames: (1 + 4 + 9) / 3; without the first and the last frame 4."""
+    ours, theirs = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1, 1), torch.zeros(1, 3, 1, 1, 1)
+    assert temporal_distillation(ours, theirs, cells="all").item() == pytest.approx(14 / 3)
+    assert temporal_distillation(ours, theirs, cells="all", border_frames=1).item() == 4.0
+    assert temporal_distillation(ours, theirs, border_frames=1).item() == 4.0
+    assert temporal_distillation(ours, theirs).item() == 9.0
+
+
+@pytest.mark.parametrize(
+    ("which", "reached"), [("last", [True, True, True, False]), ("all", [True, True, True, False])]
+)
+def test_a_border_frame_at_the_end_gets_no_gradient(which, reached):
+    memory = TemporalMemory(2, 2, stride=1, standardize=False, cells=which, border_frames=1)
+    student = features(1, 4, 2, 5, 5).requires_grad_()
+    ours, theirs = memory.student_cells(student), memory.teacher_cells(features(1, 4, 2, 5, 5, seed=1))
+    temporal_distillation(ours, theirs, cells=memory.cells, border_frames=memory.border_frames).backward()
+    assert (student.grad.abs().amax((0, 2, 3, 4)) > 0).tolist() == reached
+
+
+# Files
+
+
+@pytest.mark.parametrize("settings", [{}, {"cells": "all", "stride": 1, "border_frames": 2, "mode": "trained"}])
+def test_a_file_brings_back_the_same_cells(tmp_path, settings):
+    memory = TemporalMemory(3, 4, hidden_channels=2, seed=4, **settings)
+    save_memory(memory, tmp_path / "memory.safetensors")
+    again = load_memory(tmp_path / "memory.safetensors")
+    assert again.settings == memory.settings
+    clip = features(1, 5, 3, 8, 8)
+    assert torch.equal(again.student_cells(clip), memory.student_cells(clip))
+
+
+def test_a_file_of_format_1_computes_what_it_did():
+    """A shipped one: averages over 4x4, raw features, the last cell of the whole clip."""
+    memory = load_memory(locate("pretrained:demo_memory"))
+    assert read_tensors(locate("pretrained:demo_memory"))[1]["format"] == "1"
+    clip = features(1, 3, 16, 8, 8)
+    pooled = clip.unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).mean((-3, -1))
+    with torch.no_grad():
+        cells = memory.lstm(pooled)
+        assert torch.allclose(memory.teacher_cells(clip), cells, atol=1e-6)
+    assert torch.equal(memory.compared(cells), cells[:, -1:])
+
+
+def test_a_file_of_a_later_format_is_refused(tmp_path):
+    tensors, metadata = read_tensors(locate("pretrained:demo_memory"))
+    save_tensors(tmp_path / "later.safetensors", tensors, metadata | {"format": "3"})
+    with pytest.raises(WeightsError, match=r"want 1 or 2, got 3"):
+        load_memory(tmp_path / "later.safetensors")
 
 
 def test_only_the_last_cell_is_compared():

@@ -292,7 +292,9 @@ def test_two_steps_of_distillation(name, role):
     student, teacher = (network, partner) if role == "student" else (partner, network)
     settings = {}
     if network.feature_channels:
-        memory = TemporalMemory(student.feature_channels, teacher.feature_channels, hidden_channels=2, mode="trained")
+        memory = TemporalMemory(
+            student.feature_channels, teacher.feature_channels, hidden_channels=2, border_frames=0, mode="trained"
+        )
         settings = {"spatial_weight": 0.1, "temporal_weight": 0.1, "memory": memory}
     objective = Objective(**settings)
     before = [copy.deepcopy(part.state_dict()) for part in (student, teacher)]

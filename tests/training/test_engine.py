@@ -132,7 +132,8 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
         save_every=10,
         device="cpu",
         data=replace(small.data, batch=2),
-        distillation=replace(small.distillation, others=others),
+        distillation=replace(small.distillation, others=others, temporal_ratio=0.3, ratio_every=3, cells="all"),
+        watch_every=5,
     )
     one, two = (prepare_run(tmp_path / name, config) for name in ("one", "two"))
     work(one)
@@ -147,6 +148,11 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
     for ours, theirs in zip(two.metrics(), one.metrics(), strict=True):
         assert ours["terms"] == pytest.approx(theirs["terms"], rel=1e-4)
         assert ours["total"] == pytest.approx(theirs["total"], abs=1e-5)
+        assert ours["weights"] == pytest.approx(theirs["weights"], rel=1e-3)
+    for number in (1, 3, 6, 9):  # each process measures its half; the mean of the gradients is the whole batch's
+        ours, theirs = two.metrics()[number - 1]["ratio.temporal"], one.metrics()[number - 1]["ratio.temporal"]
+        assert ours == pytest.approx(theirs, rel=1e-3)
+    assert one.metrics()[9]["weights"]["temporal"] > 0
     for name in ("student", "memory"):
         mine, wanted = read_tensors(two.weights(name))[0], read_tensors(one.weights(name))[0]
         assert max(float((mine[key].float() - wanted[key].float()).abs().max()) for key in wanted) < 1e-5

@@ -21,6 +21,9 @@ from workbench.models.video_sr import Seen, SlidingWindow
 from workbench.training.engine import Engine
 from workbench.training.loop import cosine, train
 
+OLD = {"stride": 4, "standardize": False, "cells": "last", "border_frames": 0}
+"""Settings of the temporal term before format 2, which the golden losses are of."""
+
 GOLDEN = Path(__file__).parents[1] / "golden" / "smoke_losses.json"
 
 
@@ -51,7 +54,7 @@ def lesson(mode="trained", seed=0, **settings):
     """A student with everything that teaches it, all from one seed; and the steps."""
     torch.manual_seed(seed)
     student, teacher = Pupil(), Pupil()
-    memory = TemporalMemory(4, 4, hidden_channels=2, stride=2, mode=mode, seed=seed)
+    memory = TemporalMemory(4, 4, hidden_channels=2, stride=2, standardize=False, border_frames=0, mode=mode, seed=seed)
     objective = Objective(spatial_weight=0.1, temporal_weight=0.1, memory=memory)
     optimiser = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3)
     wanted = {"steps": 10, "learning_rate": (1e-2, 1e-4), "teacher": teacher} | settings
@@ -330,7 +333,7 @@ def golden_losses():
     sampler = CropSampler([make_pair(frames, scale=4)], crop=8, frames=3, batch=2, seed=0)
     student = drawn_from_names(VESPCN(skip="bicubic"), 0.03)
     teacher = drawn_from_names(EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, skip="bicubic"), 0.05)
-    memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained"), 0.2)
+    memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained", **OLD), 0.2)
     objective = Objective(
         spatial_weight=0.001, temporal_weight=0.03, normalisation="unit", memory=memory,
         schedule="warm_up", schedule_steps=4,

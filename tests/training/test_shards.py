@@ -71,14 +71,14 @@ def test_two_processes_share_the_batch(config, monkeypatch):
     for rank in (0, 1):
         monkeypatch.setenv("RANK", str(rank))
         halves.append(list(islice(sampler.after(0, 5, share=slice(rank, None, 2)), 5)))
-    assert all(low.shape == (2, 2, 3, 8, 8) for half in halves for low, _ in half)
+    assert all(low.shape == (2, 3, 3, 8, 8) for half in halves for low, _ in half)
     assert not any(torch.equal(one[0], other[0]) for one, other in zip(*halves, strict=True))
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"crop": 9}, "too few for training clips of 2 frames of 9x9"),
+        ({"crop": 9}, "too few for training clips of 3 frames of 9x9"),
         ({"frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
         ({"fixed": 4}, "holds shards, which are read from one end .* --form arrays"),
         ({"scale": 2}, "its low resolution is bi x4, and bi x2 is wanted"),

@@ -80,7 +80,7 @@ def test_the_flow_travels_to_the_step(config, monkeypatch):
     first, second = islice(trainer._batches(0), 2)
     assert isinstance(first, Batch)
     assert first.flow is not None
-    assert first.flow.to_next.shape == (2, 1, 2, 8, 8)
+    assert first.flow.to_next.shape == (2, 2, 2, 8, 8)
     assert first.flow.valid.tolist() == [True, True]
     assert second.flow is not None
     assert second.flow.valid.tolist() == [False, False]

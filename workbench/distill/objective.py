@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.baselines import Lesson, Term
+from workbench.distill.ratio import GradientRatio
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
@@ -57,7 +58,7 @@ class Taught:
     Attributes:
         frames: its pictures ``(B, T, 3, s*H, s*W)``.
         maps: its attention maps ``(B, T, s*H, s*W)``; None where there is no spatial term.
-        cells: its last memory cells ``(B, K, h, w)``; None where there is no temporal term.
+        cells: its memory cells that are compared, ``(B, T', K, h, w)``; None where there is no temporal term.
         features: F^SR, for terms that read it whole; None otherwise.
     """
 
@@ -79,8 +80,8 @@ class Objective(nn.Module):
 
     .. math:: L = L_{rec} + \lambda_1 L_{SD} + \lambda_2 L_{TD} + \sum_k w_k L_k
 
-    A term whose weight is 0 is not computed. A plain run has the reconstruction only. What learns beside the student
-    (the ConvLSTM, an adapter, a regressor) belongs to this module: its parameters are trained and saved with it.
+    A term whose weight and ratio are 0 is not computed. A plain run has the reconstruction only. What is trained with
+    the student (the ConvLSTM, an adapter, a regressor) belongs to this module, which is saved with the run.
 
     Args:
         eps: of the reconstruction.
@@ -89,18 +90,21 @@ class Objective(nn.Module):
         spatial_features: maps of F^SR (``sr``), or of F^LR, ``s`` times smaller (``lr``; ours, for comparison).
         mapping: how channels become a map.
         normalisation: of the maps.
-        memory: the shared ConvLSTM; needed where ``temporal_weight`` is not 0.
+        memory: the shared ConvLSTM; needed where ``temporal_weight`` or its ratio is not 0.
         others: other ways to teach: name -> (weight, term); see ``distill.baselines``.
         schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
             ``decay`` lets them fall to 0 over as many.
         schedule_steps: see ``schedule``; 0: constant.
+        ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``others``), in place of weights; see
+            :class:`~workbench.distill.ratio.GradientRatio`.
+        ratio_every: steps between two measurements of them.
         motion_weight: of the network's own loss for its alignment, see ``Upscaled.motion``; no schedule.
         flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
             true flow; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
-        ConfigError: a temporal term without a memory.
+        ConfigError: a temporal term without a memory, or a ratio of a term that there is not.
     """
 
     def __init__(
@@ -116,20 +120,28 @@ class Objective(nn.Module):
         others: Dictionary[str, tuple[float, Term]] | None = None,
         schedule: Schedule = "constant",
         schedule_steps: int = 0,
+        ratios: Dictionary[str, float] | None = None,
+        ratio_every: int = 20,
         imitation_weight: float = 0.0,
         motion_weight: float = 0.0,
         flow_weight: float = 0.0,
     ) -> None:
         super().__init__()
-        if temporal_weight and memory is None:
-            raise ConfigError("temporal_weight is not 0, so a TemporalMemory is needed")
+        ratios = {name: ratio for name, ratio in (ratios or {}).items() if ratio}
+        self.uses_spatial = bool(spatial_weight or "spatial" in ratios)
+        self.uses_temporal = bool(temporal_weight or "temporal" in ratios)
+        if self.uses_temporal and memory is None:
+            raise ConfigError("temporal_weight or its ratio is not 0, so a TemporalMemory is needed")
         self.eps = eps
         self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
         self.spatial_features: SpatialFeatures = spatial_features
         self.mapping: Mapping = mapping
         self.normalisation: Normalisation = normalisation
-        self.memory = memory if temporal_weight else None
-        chosen = {name: pair for name, pair in (others or {}).items() if pair[0]}
+        self.memory = memory if self.uses_temporal else None
+        chosen = {name: pair for name, pair in (others or {}).items() if pair[0] or name in ratios}
+        if unknown := ratios.keys() - {"spatial", "temporal", *chosen}:
+            raise ConfigError(f"ratios: want names of terms, got {', '.join(sorted(unknown))}, which this run has not")
+        self.ratio = GradientRatio(ratios, every=ratio_every) if ratios else None
         self.other_weights = {name: weight for name, (weight, _) in chosen.items()}
         self.others = nn.ModuleDict({name: term for name, (_, term) in chosen.items()})
         self.schedule: Schedule = schedule
@@ -141,12 +153,12 @@ class Objective(nn.Module):
     @property
     def distils(self) -> bool:
         """Whether a teacher is needed."""
-        return bool(self.spatial_weight or self.temporal_weight or self.other_weights)
+        return self.uses_spatial or self.uses_temporal or bool(self.others)
 
     @property
     def needs_features(self) -> bool:
         """Whether F^SR of both networks is needed, or their pictures do."""
-        return bool(self.spatial_weight or self.temporal_weight or self._reads_features_whole)
+        return self.uses_spatial or self.uses_temporal or self._reads_features_whole
 
     @property
     def _reads_features_whole(self) -> bool:
@@ -171,11 +183,12 @@ class Objective(nn.Module):
             weights["flow"] = self.flow_weight
         if self.imitation_weight:
             weights["imitation"] = self.imitation_weight
-        if self.spatial_weight:
-            weights["spatial"] = share * self.spatial_weight
-        if self.temporal_weight:
-            weights["temporal"] = share * self.temporal_weight
-        return weights | {name: share * weight for name, weight in self.other_weights.items()}
+        taught = {"spatial": self.spatial_weight} if self.uses_spatial else {}
+        taught |= {"temporal": self.temporal_weight} if self.uses_temporal else {}
+        taught |= self.other_weights
+        if self.ratio is not None:
+            taught |= self.ratio.weights()
+        return weights | {name: share * weight for name, weight in taught.items()}
 
     def taught(self, teacher: Upscaled) -> Taught:
         """What the terms ask of a teacher: everything of it that does not depend on the student.
@@ -187,10 +200,10 @@ class Objective(nn.Module):
             return Taught(teacher.frames.detach())
         features = _features(teacher).detach()
         maps = cells = None
-        if self.spatial_weight:
+        if self.uses_spatial:
             maps = self._maps(teacher).detach()
         if self.memory is not None:
-            cells = self.memory.teacher_cells(features)[:, -1]
+            cells = self.memory.compared(self.memory.teacher_cells(features))
         return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
 
     def terms(
@@ -211,7 +224,8 @@ class Objective(nn.Module):
             flow: true flow of the low resolution, where the data has it.
 
         Returns:
-            Terms by name, and measures by name (``collapse_index``).
+            Terms by name, and measures by name (``collapse_index``, and ``memory_frozen``: 1 while the ConvLSTM is not
+            trained).
         """
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
@@ -234,14 +248,15 @@ class Objective(nn.Module):
                 "distillation needs the features of both networks, or their pictures: there is no teacher"
             )
         taught = self.taught(teacher) if isinstance(teacher, Upscaled) else teacher
-        if self.spatial_weight:
+        if self.uses_spatial:
             ours, theirs = self._maps(student), _asked(taught.maps, "maps")
             terms["spatial"] = map_distance(ours, theirs, normalisation=self.normalisation)
         if self.memory is not None:
             theirs = _asked(taught.cells, "memory cells").float()
-            cells = self.memory.student_cells(_features(student))[:, -1]
-            terms["temporal"] = temporal_distillation(cells[:, None], theirs[:, None])
+            cells = self.memory.compared(self.memory.student_cells(_features(student)))
+            terms["temporal"] = temporal_distillation(cells, theirs, cells="all")
             measures["collapse_index"] = collapse_index(theirs)
+            measures["memory_frozen"] = float(self.memory.is_frozen)
         lesson = Lesson(student, Upscaled(taught.frames, taught.features), high)
         return terms | {name: term(lesson) for name, term in self.others.items()}, measures
 

@@ -35,7 +35,8 @@ class Look:
         frames: uint8 ``(T, s*H, s*W, 3)``: what is scored, written and shown.
         maps: mapping -> attention maps ``(T, H, W)`` at low-resolution size, unit root mean square per frame; empty
             where the network has no high-resolution features.
-        cells: memory cells after every frame, ``(T, K, h, w)``; None without features or memory.
+        cells: memory cells after every frame, ``(T, K, h, w)``, averaged to low-resolution size where they are larger;
+            None without features or memory.
     """
 
     frames: np.ndarray
@@ -82,7 +83,8 @@ def look(
     cells = None
     if memory is not None and thin:
         with torch.inference_mode():
-            cells = memory.remember(torch.cat(thin, dim=1), student=is_student)[0].cpu().numpy()
+            remembered = memory.remember(torch.cat(thin, dim=1), student=is_student)[0]
+        cells = F.avg_pool2d(remembered, max(network.scale // memory.stride, 1)).cpu().numpy()
     whole: dict[Mapping, np.ndarray] = {
         mapping: _unit_rms(torch.cat(parts)) for mapping, parts in maps.items() if parts
     }
@@ -148,7 +150,8 @@ def add_look(writer: SceneWriter, method: Method, seen: Look, scales: Scales, *,
             low=-scales.cells,
             high=scales.cells,
             diverging=True,
-            explain="Cell state of the shared ConvLSTM after reading the clip up to this frame; one hidden channel.",
+            explain="Cell state of the shared ConvLSTM after reading the clip up to this frame, averaged to low "
+            "resolution where it is finer; one hidden channel.",
         )
         writer.add_overlay(overlay, seen.cells)
 

@@ -1,9 +1,14 @@
-"""Temporal distillation: the student shall remember what the teacher remembers (STD, section 3.2).
+"""Temporal distillation: distance of ConvLSTM memory cells (STD, section 3.2).
 
-One ConvLSTM, shared by both, reads the high-resolution features of the clip in order; the memory cells it ends with
-are compared. Trained jointly, it can lower that distance without the student learning anything: by making the cell
-independent of what it reads. So it can be kept frozen, and how much the teacher's cell still varies over the picture
-is measured beside the loss (:func:`collapse_index`).
+One ConvLSTM, shared by teacher and student, reads the high-resolution features of the clip in order, and its memory
+cells are compared. The distance can fall without any change of the student in three ways, and each has a remedy:
+
+- A ConvLSTM that is trained jointly can make its cell independent of the features. ``mode="frozen"`` keeps it fixed,
+  and :func:`collapse_index` measures how much the teacher's cell still varies over the image.
+- An adapter between different numbers of channels can be trained to match. With equal numbers there is none.
+- The means of the features can be matched by biases. :func:`standardize` removes them.
+
+``workbench.distill.diagnostics`` measures how much of the loss and of its gradient is left for detail.
 """
 
 from __future__ import annotations
@@ -20,6 +25,14 @@ from workbench.errors import ShapeError, WeightsError
 from workbench.models.weights import read_tensors, save_tensors
 
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
+Cells = Literal["last", "all"]
+
+FORMAT = "2"
+ADDED_IN_FORMAT_2 = {"standardize": False, "cells": "last", "border_frames": 0}
+"""Settings that files of format 1 lack, with the values that these files were made under."""
+
+SMALLEST_DEVIATION = 1e-2
+"""Standard deviation below which :func:`standardize` no longer amplifies a channel, as a share of the mean one."""
 
 
 class ConvLSTM(nn.Module):
@@ -65,16 +78,72 @@ class ConvLSTM(nn.Module):
         return torch.stack(cells, dim=1)
 
 
+def standardize(features: Tensor) -> Tensor:
+    r"""Give every channel of every clip zero mean and unit variance, over its frames and pixels.
+
+    .. math:: \hat F_c = (F_c - \mu_c) / \sqrt{\sigma_c^2 + \epsilon}, \quad
+        \mu_c, \sigma_c^2 \text{ over all frames and pixels of the clip}
+
+    Each network is standardized by its own statistics. With the teacher's statistics for both, a difference of the
+    channel means would stay in the loss, and the student could remove it by biases alone, which the last convolution
+    undoes: more than half of the loss carried no information on detail. By its own statistics the loss does not
+    change with any offset or positive gain of a student's channel, and its gradient, which passes through the
+    statistics, asks for neither: what is left to compare is the pattern of each channel over space and time.
+
+    The statistics are those of one clip, not of the batch, so that the loss is the same in one piece or several, in
+    one process or many, and from a cache; and not of one frame, so that changes of the mean over time stay.
+
+    Channels that hardly vary (:data:`SMALLEST_DEVIATION`) are not amplified to unit variance.
+
+    Args:
+        features: ``(B, T, C, H, W)``.
+
+    Example:
+        >>> standardize(torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1)).round(decimals=2).flatten().tolist()
+        [-1.0, 1.0]
+    """
+    centered = features - features.mean(dim=(1, 3, 4), keepdim=True)
+    variance = centered.square().mean(dim=(1, 3, 4), keepdim=True)
+    floor = SMALLEST_DEVIATION**2 * variance.mean(dim=2, keepdim=True) + 1e-12
+    return centered * (variance + floor).rsqrt()
+
+
+def compared_cells(cells: Tensor, which: Cells, border_frames: int) -> Tensor:
+    """Select the memory cells that the loss compares: ``(B, T, K, H, W)`` -> ``(B, T', K, H, W)``.
+
+    Args:
+        cells: after every frame of a clip.
+        which: ``all`` without ``border_frames`` at either end, or the ``last`` of these alone.
+        border_frames: frames at each end whose neighbors are missing: networks complete them by copies.
+
+    Raises:
+        ShapeError: the clip has no other frames.
+    """
+    inner = cells[:, border_frames : cells.shape[1] - border_frames]
+    if not inner.shape[1]:
+        raise ShapeError(
+            f"border_frames: want less than half of the clip's {cells.shape[1]} frames, got {border_frames}; take "
+            "longer clips, or set it to 0"
+        )
+    return inner if which == "all" else inner[:, -1:]
+
+
 class TemporalMemory(nn.Module):
-    """The shared ConvLSTM, and what is needed to let it read both networks.
+    """The shared ConvLSTM, and how it reads the features of both networks.
+
+    With equal numbers of channels, the ConvLSTM is all that has parameters, and in mode ``frozen`` none is trained.
 
     Args:
         student_channels: channels of the student's F^SR.
-        teacher_channels: channels of the teacher's; where they differ, a 1x1 adapter (training only) turns the
-            student's into the teacher's number. The paper shares the ConvLSTM and so implies equal numbers.
+        teacher_channels: channels of the teacher's; where they differ, a 1x1 adapter (training only) converts the
+            student's to the teacher's number. The paper shares the ConvLSTM and so implies equal numbers; an adapter
+            can lower the loss by itself. It has biases only where features are not standardized.
         hidden_channels: K of the ConvLSTM; not stated in the paper.
-        stride: features are averaged over squares of this side first; 1 reads every pixel, as the paper's figure
-            suggests, at many times the cost.
+        stride: features are averaged over squares of this side first. 1 reads every pixel, as the paper's figure
+            suggests; at the scale of the network or above, no detail between low-resolution pixels is compared.
+        standardize: see :func:`standardize`; not in the paper.
+        cells: compare the ``last`` cell of the clip, as in the paper, or ``all``.
+        border_frames: see :func:`compared_cells`.
         mode: ``trained`` with the student as in the paper; ``trained_then_frozen`` until the loss falls below
             ``freeze_below``, which is the paper's rule (1e-8); ``frozen`` from the start.
         freeze_below: see ``mode``.
@@ -87,7 +156,10 @@ class TemporalMemory(nn.Module):
         teacher_channels: int,
         *,
         hidden_channels: int = 8,
-        stride: int = 4,
+        stride: int = 2,
+        standardize: bool = True,
+        cells: Cells = "last",
+        border_frames: int = 1,
         mode: MemoryMode = "frozen",
         freeze_below: float = 1e-8,
         seed: int = 0,
@@ -98,10 +170,16 @@ class TemporalMemory(nn.Module):
             "teacher_channels": teacher_channels,
             "hidden_channels": hidden_channels,
             "stride": stride,
+            "standardize": standardize,
+            "cells": cells,
+            "border_frames": border_frames,
             "mode": mode,
             "freeze_below": freeze_below,
         }
         self.stride = stride
+        self.standardize = standardize
+        self.cells: Cells = cells
+        self.border_frames = border_frames
         self.mode: MemoryMode = mode
         self.freeze_below = freeze_below
         self.lstm = ConvLSTM(teacher_channels, hidden_channels, seed=seed)
@@ -109,7 +187,7 @@ class TemporalMemory(nn.Module):
         if student_channels != teacher_channels:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.adapter = nn.Conv2d(student_channels, teacher_channels, 1)
+                self.adapter = nn.Conv2d(student_channels, teacher_channels, 1, bias=not standardize)
         self.register_buffer("frozen", torch.tensor(mode == "frozen"))
         self._obey()
 
@@ -139,10 +217,14 @@ class TemporalMemory(nn.Module):
         return thin.unflatten(0, features.shape[:2])
 
     def remember(self, thin: Tensor, *, student: bool) -> Tensor:
-        """Memory cells from features that are thin already; the student's go through the adapter."""
+        """Return the memory cells of pooled features of a whole clip; the student's pass through the adapter."""
         if student and not isinstance(self.adapter, nn.Identity):
             thin = self.adapter(thin.flatten(0, 1)).unflatten(0, thin.shape[:2])
-        return self.lstm(thin)
+        return self.lstm(standardize(thin.float()) if self.standardize else thin)
+
+    def compared(self, cells: Tensor) -> Tensor:
+        """Select the cells that the loss compares: ``(B, T, K, H, W)`` -> ``(B, T', K, H, W)``."""
+        return compared_cells(cells, self.cells, self.border_frames)
 
     def after_step(self, loss: float) -> bool:
         """Freeze for good where the mode says so; returns whether that happened just now."""
@@ -159,20 +241,25 @@ class TemporalMemory(nn.Module):
         return result
 
 
-def temporal_distillation(student_cells: Tensor, teacher_cells: Tensor) -> Tensor:
-    r"""How differently the two remember the clip: L2 distance of the last memory cells.
+def temporal_distillation(
+    student_cells: Tensor, teacher_cells: Tensor, *, cells: Cells = "last", border_frames: int = 0
+) -> Tensor:
+    r"""Return the squared L2 distance of the memory cells of two networks, a mean over all elements.
 
-    .. math:: L_{TD} = \frac{1}{KHW} \lVert C^S - C^T \rVert_2^2
+    .. math:: L_{TD} = \frac{1}{T'KHW} \sum_{t} \lVert C^S_t - C^T_t \rVert_2^2
 
     The teacher's *features* carry no gradient; its cell passes one to the ConvLSTM while that is trained.
 
     Args:
-        student_cells: ``(B, T, K, H, W)``; only the last of the ``T`` is compared, as in the paper.
+        student_cells: ``(B, T, K, H, W)``, after every frame.
         teacher_cells: the same shape.
+        cells: which are compared; by default the last alone, as in the paper.
+        border_frames: see :func:`compared_cells`.
     """
     if student_cells.shape != teacher_cells.shape:
         raise ShapeError(f"cells: want equal shapes, got {tuple(student_cells.shape)}, {tuple(teacher_cells.shape)}")
-    return F.mse_loss(student_cells[:, -1], teacher_cells[:, -1])
+    ours, theirs = (compared_cells(part, cells, border_frames) for part in (student_cells, teacher_cells))
+    return F.mse_loss(ours, theirs)
 
 
 def collapse_index(cells: Tensor) -> float:
@@ -182,7 +269,7 @@ def collapse_index(cells: Tensor) -> float:
     temporal loss.
 
     Args:
-        cells: ``(B, K, H, W)``: the last cells.
+        cells: ``(..., K, H, W)``: those that are compared.
 
     Example:
         >>> collapse_index(torch.ones(1, 2, 4, 4))
@@ -195,18 +282,21 @@ def collapse_index(cells: Tensor) -> float:
 
 def save_memory(memory: TemporalMemory, path: Path) -> None:
     """Write the ConvLSTM and its adapter with the settings that build them again."""
-    save_tensors(path, memory.state_dict(), {"format": "1", "memory": json.dumps(memory.settings)})
+    save_tensors(path, memory.state_dict(), {"format": FORMAT, "memory": json.dumps(memory.settings)})
 
 
 def load_memory(path: Path) -> TemporalMemory:
-    """Read what :func:`save_memory` wrote.
+    """Read a file of :func:`save_memory`, also one of format 1, whose cells stay as they were.
 
     Raises:
-        WeightsError: not a memory, or damaged.
+        WeightsError: no ConvLSTM in it, another format, or damaged.
     """
     tensors, metadata = read_tensors(path)
     if "memory" not in metadata:
         raise WeightsError(f"{path}: not a memory (ConvLSTM) of this workbench")
-    memory = TemporalMemory(**json.loads(metadata["memory"]))
+    settings, format_ = json.loads(metadata["memory"]), metadata.get("format")
+    if format_ not in ("1", FORMAT):
+        raise WeightsError(f"{path}: format of the memory: want 1 or {FORMAT}, got {format_}; update the workbench")
+    memory = TemporalMemory(**((ADDED_IN_FORMAT_2 if format_ == "1" else {}) | settings))
     memory.load_state_dict(tensors)
     return memory.eval()

@@ -105,7 +105,10 @@ def find_row(name: str) -> Row:
 def base(
     *, data: str, teacher: str, teacher_weights: str, student: str, steps: int, cache: str, crops: int = 600
 ) -> RunConfig:
-    """What all rows share: the student learns on fixed crops, so that the teacher speaks once for all of them."""
+    """Return the settings that all rows share: fixed crops, so that the teacher's outputs are computed once for all.
+
+    The temporal term is the one that the stored scores were made with, not today's default.
+    """
     settled = cpu_long()
     return replace(
         settled,
@@ -113,7 +116,9 @@ def base(
         teacher=Network(name=teacher, weights=teacher_weights),
         plain=Network(),
         data=replace(settled.data, clips=(data,), fixed=crops),
-        distillation=Distillation(schedule_steps=max(steps // 20, 1)),
+        distillation=Distillation(
+            schedule_steps=max(steps // 20, 1), memory_stride=4, standardize=False, border_frames=0
+        ),
         cache_teacher=cache,
         steps=steps,
         snapshot_every=steps,
@@ -136,16 +141,19 @@ def config_of(row: Row, shared: RunConfig, seed: int) -> RunConfig:
     held = config.distillation
     asked = [held.tap, held.spatial_features, held.mapping, held.normalisation]
     asked += [str(number) for number in (held.memory_channels, held.memory_stride, held.memory_seed)]
+    if (held.standardize, held.cells, held.border_frames) != (False, "last", 0):
+        asked += [str(held.standardize), held.cells, str(held.border_frames)]
     return changed(config, {"cache_teacher": f"{shared.cache_teacher}/{'-'.join(asked)}"})
 
 
 def filling(config: RunConfig) -> RunConfig:
     """The run that fills the cache of ``config``: it asks for maps and cells, whatever ``config`` makes of them."""
     whole = {"distillation.spatial_weight": 1.0, "distillation.temporal_weight": 1.0, "distillation.memory": "frozen"}
+    whole |= {f"distillation.{name}_ratio": 0.0 for name in ("spatial", "temporal", "output")}
     return changed(replace(config, distillation=replace(config.distillation, others=Others())), whole)
 
 
 def _cacheable(config: RunConfig) -> bool:
     held = config.distillation
-    learns = held.temporal_weight and held.memory != "frozen"
+    learns = held.uses_temporal and held.memory != "frozen"
     return not learns and all(name in READ_PICTURES for name in held.others.chosen)

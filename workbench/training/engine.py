@@ -105,9 +105,21 @@ class Engine:
         if self.processes == 1 or not values:
             return values
         mine = torch.tensor(list(values.values()), dtype=torch.float64 if self.device.type != "mps" else torch.float32)
-        whole = self._accelerator.reduce(mine.to(self.device), "mean")
+        return dict(zip(values, self.mean_tensor(mine.to(self.device)).tolist(), strict=True))
+
+    def mean_tensor(self, values: Tensor) -> Tensor:
+        """Return the mean of a tensor over the processes."""
+        if self.processes == 1:
+            return values
+        whole = self._accelerator.reduce(values, "mean")
         assert isinstance(whole, Tensor)
-        return dict(zip(values, whole.tolist(), strict=True))
+        return whole
+
+    @property
+    def loss_scale(self) -> float:
+        """Factor of the loss on the way back: above 1 in fp16 only."""
+        scaler = self._accelerator.scaler
+        return 1.0 if scaler is None else float(scaler.get_scale())
 
     def any(self, flag: bool) -> bool:
         """Whether it is so in any process."""

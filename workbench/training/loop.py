@@ -15,9 +15,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective, Taught, Terms, weigh
+from workbench.distill.ratio import GradientRatio
 from workbench.models.video_sr import Tap, Upscaled, VideoSR
 from workbench.training.engine import Engine
-from workbench.training.watch import gradients
+from workbench.training.watch import gradients, parameter_gradient
 
 
 class Batch(NamedTuple):
@@ -163,6 +164,8 @@ def train(
         number += 1
         waited = time.perf_counter() - started
         weights, watching = objective.weights(number), watch_every > 0 and number % watch_every == 0
+        ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
+        vectors: dict[str, Tensor] = {}
         student.train()
         seen: dict[str, float] = {}
         measures: dict[str, float] = {}
@@ -178,10 +181,15 @@ def train(
                     into = seen if name in terms else measures
                     into[name] = into.get(name, 0.0) + float(torch.as_tensor(value).detach()) / len(pieces)
                 _refuse_infinite(number, seen, learning_rate[0])
+                for name in ("reconstruction", *ratio.ratios) if ratio is not None else ():
+                    vector = parameter_gradient(terms[name], student, loss_scale=engine.loss_scale) / len(pieces)
+                    vectors[name] = vectors[name] + vector if name in vectors else vector
                 if watching and engine.batch_is_whole:
                     measures |= gradients(terms, student)
                 engine.backward(weigh(terms, weights))
         seen, measures = engine.mean(seen), engine.mean(measures)
+        if ratio is not None:
+            measures |= _update_ratio(ratio, vectors, weights, engine)
 
         norm = engine.clip((p for p in learns.parameters() if p.grad is not None), clip_gradient or math.inf)
         if not math.isfinite(norm) and engine.precision != "fp16":  # fp16 skips the step and scales less
@@ -206,6 +214,16 @@ def train(
         now, total = time.perf_counter(), sum(weights[name] * value for name, value in seen.items())
         yield Step(number, seen, weights, total, rate, norm, now - started, waited, measures, notes)
         started = time.perf_counter()
+
+
+def _update_ratio(
+    ratio: GradientRatio, vectors: dict[str, Tensor], weights: dict[str, float], engine: Engine
+) -> dict[str, float]:
+    """Take in the gradients of a whole batch over all processes; returns the ratios under the weights of this step."""
+    norms = {name: engine.mean_tensor(vector).norm().item() for name, vector in vectors.items()}
+    ratio.update(norms)
+    whole = norms["reconstruction"]
+    return {f"ratio.{name}": weights[name] * norms[name] / whole if whole else 0.0 for name in ratio.ratios}
 
 
 def lower_rate(rate: float) -> str:

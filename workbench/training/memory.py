@@ -31,7 +31,7 @@ def out_of_memory(config: RunConfig) -> str:
     if data.batch > 1:
         cures.append(f"data.batch {data.batch // 2}")
     cures.append(f"data.crop {data.crop // 2}")
-    if config.distils and wanted.temporal_weight and wanted.memory_stride < 4:
+    if config.distils and wanted.uses_temporal and wanted.memory_stride < 4:
         cures.append("distillation.memory_stride 4")
     if config.precision == "fp32":
         cures.append("precision bf16")

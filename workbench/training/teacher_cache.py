@@ -1,8 +1,8 @@
 """What a teacher says of fixed crops, computed once and read from disk ever after.
 
 With ``data.fixed`` crops, each in ``data.views`` augmentations drawn once, the teacher always sees the same clips. Its
-pictures (8 bits), attention maps and, with a frozen memory, last cells (half precision) are laid into memory-mapped
-arrays. Nothing is augmented after the cache: networks and a random memory do not turn with their input.
+pictures (8 bits), attention maps and, with a frozen memory, the cells that are compared (half precision) are laid into
+memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory do not turn with their input.
 
 A cache knows what it was made from, and is refused where teacher, crops or objective differ; one that holds more than
 is asked (maps, for a training that wants pictures) serves. Every clip is recognised by its pixels when it is used.
@@ -49,9 +49,9 @@ def fingerprint(
         "teacher weights": _digest(teacher),
         "tap": tap if objective.needs_features else None,
         "precision": precision,
-        "maps of": objective.spatial_features if objective.spatial_weight else None,
-        "mapping": objective.mapping if objective.spatial_weight else None,
-        "normalisation": objective.normalisation if objective.spatial_weight else None,
+        "maps of": objective.spatial_features if objective.uses_spatial else None,
+        "mapping": objective.mapping if objective.uses_spatial else None,
+        "normalisation": objective.normalisation if objective.uses_spatial else None,
         "memory": memory.settings if memory is not None else None,
         "memory weights": _digest(memory.lstm) if memory is not None else None,
         "crop": sampler.crop,

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import Data, Network, RunConfig, differences, flat
+from workbench.config import FRAMES_FOR_MEMORY, Data, Network, RunConfig, differences, flat
 from workbench.data.clips import load_clip
 from workbench.data.crops import CropSampler, Footage, check_footage
 from workbench.data.pairs import open_pairs
@@ -44,6 +44,8 @@ def make_network(choice: Network, scale: int) -> VideoSR:
     settings: dict[str, Any] = {"scale": scale}
     if takes_skip(choice.name):
         settings["skip"] = choice.skip
+    if choice.hr_channels:
+        settings["hr_channels"] = choice.hr_channels
     network = build(choice.name, **settings)
     if choice.weights:
         load_into(network, choice.weights)
@@ -85,8 +87,36 @@ def check(config: RunConfig) -> None:
                 raise ConfigError(
                     f"student.name: {choice.name} learns from the truth alone; leave its teacher out: --teacher.name ''"
                 )
+    if config.distils and config.distillation.uses_temporal:
+        _check_memory(config)
     open_data(config.data, config.seed)
     load_clip(config.data.probe)
+
+
+def _check_memory(config: RunConfig) -> None:
+    """Refuse a temporal term without cells to compare, and warn of settings under which it hardly teaches.
+
+    A warning only: the published scores were made with five frames and an adapter, and such runs must go on.
+    """
+    if 2 * config.distillation.border_frames >= config.data.frames:
+        raise ConfigError(
+            f"distillation.border_frames: want less than half of data.frames ({config.data.frames}), got "
+            f"{config.distillation.border_frames}; set it to 0, or take clips of {FRAMES_FOR_MEMORY} frames"
+        )
+    if config.data.frames < FRAMES_FOR_MEMORY:
+        logger.warning(
+            "data.frames: want %d or more with the temporal term, got %d: few of its cells have seen whole windows; "
+            "set data.frames to %d", FRAMES_FOR_MEMORY, config.data.frames, FRAMES_FOR_MEMORY,
+        )  # fmt: skip
+    ours, theirs = (
+        make_network(choice, config.data.scale).feature_channels for choice in (config.student, config.teacher)
+    )
+    if ours != theirs:
+        logger.warning(
+            "student.hr_channels: want the %d channels of F^SR that %s has, got %d: the adapter between them can lower "
+            "the temporal loss without the student; set student.hr_channels to %d, or choose another pair",
+            theirs, config.teacher.name, ours, theirs,
+        )  # fmt: skip
 
 
 FREE = frozenset(
@@ -213,12 +243,15 @@ class Trainer:
         wanted = config.distillation
         ours, theirs = self.student.feature_channels, self.teacher.feature_channels
         memory = None
-        if wanted.temporal_weight:
+        if wanted.uses_temporal:
             memory = TemporalMemory(
                 ours,
                 theirs,
                 hidden_channels=wanted.memory_channels,
                 stride=wanted.memory_stride,
+                standardize=wanted.standardize,
+                cells=wanted.cells,
+                border_frames=wanted.border_frames,
                 mode=wanted.memory,
                 freeze_below=wanted.freeze_below,
                 seed=wanted.memory_seed,
@@ -233,7 +266,9 @@ class Trainer:
             mapping=wanted.mapping,
             normalisation=wanted.normalisation,
             memory=memory,
-            others={name: (weight, make_term(name, ours, theirs)) for name, weight in wanted.others.chosen.items()},
+            others={name: (weight, make_term(name, ours, theirs)) for name, weight in wanted.chosen_others.items()},
+            ratios=wanted.ratios,
+            ratio_every=wanted.ratio_every,
             schedule=wanted.schedule,
             schedule_steps=wanted.schedule_steps,
         )

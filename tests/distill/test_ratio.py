@@ -1,0 +1,94 @@
+"""Weights by gradient-norm ratio: the mean by hand, its bounds, and the objective that uses it."""
+
+import math
+
+import pytest
+
+from workbench.distill.baselines import make_term
+from workbench.distill.objective import Objective
+from workbench.distill.ratio import LARGEST_CHANGE, GradientRatio
+from workbench.distill.temporal import TemporalMemory
+from workbench.errors import ConfigError
+
+
+def test_the_first_measurement_sets_the_weight():
+    """Norms 2 and 8, ratio 0.1: the weight that makes 0.8 w = 0.1 * 2."""
+    ratio = GradientRatio({"spatial": 0.1, "temporal": 0.3})
+    assert ratio.weights() == {"spatial": 0.0, "temporal": 0.0}
+    ratio.update({"reconstruction": 2.0, "spatial": 8.0, "temporal": 0.5})
+    assert ratio.weights() == pytest.approx({"spatial": 0.025, "temporal": 1.2})
+
+
+def test_the_mean_of_logarithms_by_hand():
+    """A weight of 1, then one of 32 asked for: 32 to the power 0.2 is 2."""
+    ratio = GradientRatio({"temporal": 0.5})
+    ratio.update({"reconstruction": 2.0, "temporal": 1.0})
+    ratio.update({"reconstruction": 64.0, "temporal": 1.0})
+    assert ratio.weights()["temporal"] == pytest.approx(2.0)
+
+
+def test_when_it_is_due():
+    ratio = GradientRatio({"temporal": 0.5}, every=4)
+    assert [ratio.is_due(step) for step in (1, 2, 3, 4)] == [True] * 4, "until it was measured"
+    ratio.update({"reconstruction": 1.0, "temporal": 1.0})
+    assert [step for step in range(1, 13) if ratio.is_due(step)] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("norm", [0.0, math.inf, math.nan])
+def test_a_norm_that_says_nothing_changes_nothing(norm):
+    ratio = GradientRatio({"temporal": 0.5, "spatial": 0.5})
+    ratio.update({"reconstruction": 1.0, "temporal": norm, "spatial": 1.0})
+    assert ratio.weights() == pytest.approx({"temporal": 0.0, "spatial": 0.5})
+    assert ratio.is_due(2)
+    ratio.update({"reconstruction": 1.0, "temporal": 1.0, "spatial": norm})
+    ratio.update({"reconstruction": norm, "temporal": 4.0, "spatial": 4.0})
+    assert ratio.weights() == pytest.approx({"temporal": 0.5, "spatial": 0.5})
+
+
+@pytest.mark.parametrize(("shrinks", "limit"), [(0.1, LARGEST_CHANGE), (10.0, 1 / LARGEST_CHANGE)])
+def test_a_gradient_that_vanishes_is_not_amplified_without_bound(shrinks, limit):
+    """A ConvLSTM that is trained can stop reading its input: its gradient on the student then goes to 0."""
+    ratio = GradientRatio({"temporal": 0.5})
+    for measurement in range(40):
+        ratio.update({"reconstruction": 1.0, "temporal": shrinks**measurement})
+    assert ratio.weights()["temporal"] == pytest.approx(0.5 * limit, rel=1e-4)
+
+
+def test_a_loaded_state_goes_on_exactly():
+    ratio, again = (GradientRatio({"temporal": 0.3}) for _ in range(2))
+    for norm in (1.0, 3.0, 0.7):
+        ratio.update({"reconstruction": 1.3, "temporal": norm})
+    again.load_state_dict(ratio.state_dict())
+    for one in (ratio, again):
+        one.update({"reconstruction": 1.1, "temporal": 0.9})
+    assert again.weights() == ratio.weights()
+
+
+def test_the_schedule_multiplies_the_weight():
+    objective = Objective(
+        ratios={"temporal": 0.5}, spatial_weight=0.2, memory=TemporalMemory(4, 4), schedule="warm_up", schedule_steps=4
+    )
+    objective.ratio.update({"reconstruction": 2.0, "temporal": 1.0})
+    assert [objective.weights(step)["temporal"] for step in (1, 2, 4, 9)] == pytest.approx([0.25, 0.5, 1.0, 1.0])
+    assert objective.weights(9)["spatial"] == 0.2
+    assert objective.ratio.weights()["temporal"] == pytest.approx(1.0), "the mean does not see the schedule"
+
+
+def test_a_ratio_switches_its_term_on():
+    objective = Objective(ratios={"spatial": 0.1, "output": 0.2}, others={"output": (0.0, make_term("output", 4, 4))})
+    assert objective.distils
+    assert objective.uses_spatial
+    assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output": 0.0}
+    assert Objective(ratios={"spatial": 0.0}).ratio is None
+    assert list(Objective().state_dict()) == [], "nothing to save without ratios"
+
+
+@pytest.mark.parametrize(("ratios", "names"), [({"output": 0.1}, "output"), ({"temporl": 0.1}, "temporl")])
+def test_a_ratio_of_a_term_that_is_not_there_is_refused(ratios, names):
+    with pytest.raises(ConfigError, match=f"ratios: .*{names}"):
+        Objective(ratios=ratios)
+
+
+def test_a_temporal_ratio_needs_a_memory():
+    with pytest.raises(ConfigError, match="TemporalMemory"):
+        Objective(ratios={"temporal": 0.1})

@@ -1,0 +1,76 @@
+"""Settings of the temporal term from the config to the networks, the log and the run folder."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+
+from workbench.config import Distillation
+from workbench.distill.temporal import load_memory
+from workbench.errors import ConfigError
+from workbench.models.weights import load
+from workbench.training.engine import Engine
+from workbench.training.trainer import Trainer, check
+from workbench.training.worker import prepare_run, work
+
+
+@pytest.fixture(scope="module")
+def matched(small):
+    """A student with as many channels as its teacher: 16."""
+    taught = Distillation(memory_channels=2, cells="all", border_frames=1)
+    return replace(small, steps=2, student=replace(small.student, hr_channels=16), distillation=taught)
+
+
+def test_a_student_of_a_width_is_saved_and_loaded(matched, tmp_path):
+    run = prepare_run(tmp_path / "run", matched)
+    assert work(run) == "finished"
+    assert run.config() == matched
+    assert load(run.weights()).feature_channels == 16
+    memory = load_memory(run.weights("memory"))
+    assert (memory.settings["student_channels"], memory.settings["teacher_channels"]) == (16, 16)
+    assert (memory.settings["cells"], memory.settings["standardize"]) == ("all", True)
+    assert {row["memory_frozen"] for row in run.metrics()} == {1.0}
+
+
+def test_equal_channels_train_the_student_alone(matched):
+    trainer = Trainer(matched, Engine(device="cpu"))
+    assert [p for p in trainer.objective.parameters() if p.requires_grad] == []
+    other = Trainer(replace(matched, student=replace(matched.student, hr_channels=0)), Engine(device="cpu"))
+    assert [name for name, p in other.objective.named_parameters() if p.requires_grad] == ["memory.adapter.weight"]
+
+
+def test_the_log_tells_a_trained_convlstm_from_a_frozen_one(small, tmp_path):
+    run = prepare_run(tmp_path / "run", replace(small, steps=1))
+    work(run)
+    assert small.distillation.memory == "trained"
+    assert run.metrics()[0]["memory_frozen"] == 0.0
+
+
+def test_a_width_that_a_network_cannot_have_is_refused(matched):
+    with pytest.raises(ConfigError, match="hr_channels"):
+        check(replace(matched, teacher=replace(matched.teacher, hr_channels=16)))
+
+
+def test_a_clip_of_border_frames_alone_is_refused(matched):
+    with pytest.raises(ConfigError, match=r"distillation.border_frames: .*data.frames \(2\), got 1"):
+        check(replace(matched, data=replace(matched.data, frames=2)))
+
+
+@pytest.mark.parametrize(
+    ("frames", "channels", "named"),
+    [(3, 16, ["data.frames"]), (7, 0, ["student.hr_channels"]), (7, 16, []), (6, 32, ["data.frames", "student.hr_"])],
+)
+def test_settings_that_hardly_teach_are_warned_of(matched, caplog, frames, channels, named):
+    config = replace(
+        matched,
+        data=replace(matched.data, clips=(matched.data.clips[0].replace("[0:6]", "[0:8]"),), frames=frames),
+        student=replace(matched.student, hr_channels=channels),
+    )
+    with caplog.at_level(logging.WARNING):
+        check(config)
+    told = [record.getMessage() for record in caplog.records if record.name == "workbench.training.trainer"]
+    assert len(told) == len(named)
+    assert all(message.startswith(field) for message, field in zip(told, named, strict=True))
+    caplog.clear()
+    check(replace(config, distillation=replace(config.distillation, temporal_weight=0.0)))
+    assert not caplog.records

@@ -1,0 +1,77 @@
+"""Weights set by gradient-norm ratio instead of by value."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+DECAY = 0.8
+"""Of the running mean of the logarithm of a weight: one measurement counts a fifth."""
+
+LARGEST_CHANGE = 100.0
+"""Factor by which a weight may leave its first measurement: a term whose gradient vanishes, because the ConvLSTM
+ignores its input or because the student has reached the teacher, must not be amplified without bound."""
+
+
+class GradientRatio(nn.Module):
+    r"""Weights at which the gradient norm of each term is a fixed ratio of the reconstruction's.
+
+    .. math:: \log w_k \leftarrow 0.8 \log w_k + 0.2 \log
+        \frac{r_k \lVert \nabla L_{rec} \rVert}{\lVert \nabla L_k \rVert}
+
+    The norms are those of the gradient with respect to all trained parameters of the student, on the whole batch: the
+    number that ``gradient.TERM`` in the log shows, for terms of features and of frames alike. They take one backward
+    pass for the reconstruction and one for each term, every ``every`` steps, and hold for the steps that follow; in the
+    very first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
+
+    The mean is kept in buffers, which are saved and loaded with the objective: a resumed run has the same weights.
+
+    Args:
+        ratios: by term.
+        every: steps between two measurements.
+    """
+
+    log_weights: Tensor
+    first_log_weights: Tensor
+    measured: Tensor
+
+    def __init__(self, ratios: Mapping[str, float], *, every: int = 20) -> None:
+        super().__init__()
+        self.ratios = dict(ratios)
+        self.every = every
+        for name in ("log_weights", "first_log_weights"):
+            self.register_buffer(name, torch.zeros(len(self.ratios)))
+        self.register_buffer("measured", torch.zeros(len(self.ratios), dtype=torch.bool))
+
+    def is_due(self, step: int) -> bool:
+        """Whether to measure at this step (the first is 1): every so many steps, and until each term was measured."""
+        return step % self.every == 0 or not bool(self.measured.all())
+
+    def weights(self) -> dict[str, float]:
+        """Weight of each term; 0 for those not measured yet."""
+        known = zip(self.ratios, self.log_weights.tolist(), self.measured.tolist(), strict=True)
+        return {name: math.exp(log_weight) if measured else 0.0 for name, log_weight, measured in known}
+
+    def update(self, norms: Mapping[str, float]) -> None:
+        """Take in a measurement; a norm that is 0 or not finite changes nothing.
+
+        Args:
+            norms: of the gradients of ``reconstruction`` and of each term, unweighted.
+        """
+        limit = math.log(LARGEST_CHANGE)
+        for index, (name, ratio) in enumerate(self.ratios.items()):
+            wanted = norms["reconstruction"] * ratio
+            if not (0 < wanted < math.inf and 0 < norms[name] < math.inf):
+                continue
+            log_weight = math.log(wanted) - math.log(norms[name])
+            if self.measured[index]:
+                log_weight = DECAY * self.log_weights[index].item() + (1 - DECAY) * log_weight
+                first = self.first_log_weights[index].item()
+                log_weight = min(max(log_weight, first - limit), first + limit)
+            else:
+                self.first_log_weights[index] = log_weight
+                self.measured[index] = True
+            self.log_weights[index] = log_weight
