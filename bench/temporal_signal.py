@@ -1,0 +1,74 @@
+"""Measure how much of temporal distillation can teach detail: ``python bench/temporal_signal.py``, a minute on a core.
+
+Two shipped pairs of networks on one clip, under the old settings and today's. Columns are the measures of
+``workbench.distill.diagnostics``; the last is the CPU time that the term adds to a step with cached teacher outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import fields
+from typing import Any
+
+import torch
+
+from workbench.data.clips import load_clip
+from workbench.data.crops import make_pair, to_batch
+from workbench.distill.diagnostics import TemporalSignal, temporal_signal
+from workbench.distill.objective import Objective, weigh
+from workbench.distill.temporal import TemporalMemory
+from workbench.models.vespcn import VESPCN
+from workbench.models.video_sr import VideoSR
+from workbench.models.weights import load
+
+PAIRS = {"16 to 16": ("demo_teacher", "demo_plain"), "32 to 16": ("edvr_s", "vespcn_plain")}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "old": {"stride": 4, "standardize": False, "border_frames": 0},
+    "new": {},
+    "new, all cells": {"cells": "all"},
+    "new, stride 1": {"stride": 1},
+}
+
+
+def milliseconds(
+    student: VideoSR, teacher: VideoSR, memory: TemporalMemory | None, low: torch.Tensor, high: torch.Tensor
+) -> float:
+    """Return the CPU time of the shortest of several steps without update; the teacher's outputs are there before."""
+    objective = Objective(temporal_weight=1.0 if memory is not None else 0.0, memory=memory)
+    with torch.no_grad():
+        taught = objective.taught(teacher(low, keep="hr"))
+    best = float("inf")
+    for _ in range(9):
+        start = time.process_time()
+        terms, _ = objective.terms(student(low, keep="hr"), high, taught)
+        weigh(terms, objective.weights(1)).backward()
+        best = min(best, time.process_time() - start)
+    return 1000 * best
+
+
+def main() -> None:
+    """Print one table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--clip", default="bigbuckbunny[100:107, 116:244, 256:384]")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    pair = make_pair(load_clip(asked.clip).frames, scale=4)
+    low, high = to_batch([(pair.low, pair.high)])
+    names = [one.name for one in fields(TemporalSignal)]
+    print("| channels | settings |", " | ".join(name.replace("_", " ") for name in names), "| added time |")
+    print("| --- |" + " --- |" * (len(names) + 2))
+    for channels, (teacher_name, student_name) in PAIRS.items():
+        teacher, student = load(f"pretrained:{teacher_name}"), load(f"pretrained:{student_name}")
+        assert isinstance(student, VESPCN)
+        for name, settings in SETTINGS.items():
+            memory = TemporalMemory(student.feature_channels, teacher.feature_channels, **settings)
+            signal = temporal_signal(student, teacher, memory, low, high)
+            plain, taught = (milliseconds(student, teacher, one, low, high) for one in (None, memory))
+            values = [f"{getattr(signal, name):.3g}" for name in names]
+            print(f"| {channels} | {name} |", " | ".join(values), f"| {taught / plain - 1:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
