@@ -204,3 +204,9 @@ def test_replace_checks_again():
         replace(RunConfig(), steps=0)
     assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimiser"}
     assert (Data().scale, Optimiser().name) == (4, "adam")
+
+
+def test_flow_weight_needs_data_with_true_flow():
+    with pytest.raises(ConfigError, match=r"flow_weight.*0\.1.*stills"):
+        RunConfig(flow_weight=0.1)
+    assert RunConfig(flow_weight=0.1, data=Data(stills="photos")).flow_weight == 0.1

@@ -356,6 +356,11 @@ class RunConfig:
         self._check_ratios()
         if not 0 <= self.optimiser.ema < 1:
             raise ConfigError(f"optimiser.ema: want 0 or more and less than 1, got {self.optimiser.ema}")
+        if self.flow_weight and not self.data.uses_stills:
+            raise ConfigError(
+                f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got footage alone; name "
+                "still images (data.stills), or set it to 0"
+            )
         if self.cache_teacher:
             self._check_cache()
         if self.data.batch % self.optimiser.accumulate:
@@ -383,11 +388,6 @@ class RunConfig:
 
     def _check_cache(self) -> None:
         wanted = self.distillation
-        if self.flow_weight and not self.data.uses_stills:
-            raise ConfigError(
-                f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got footage alone; name "
-                "still images (data.stills), or set it to 0"
-            )
         if self.data.uses_stills:
             raise ConfigError(
                 f"cache_teacher: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "
