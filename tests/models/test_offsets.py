@@ -213,3 +213,24 @@ def test_the_guided_form_is_saved_and_loaded(tmp_path):
 def test_guidance_wants_low_resolution():
     with pytest.raises(ConfigError, match="flow_guided"):
         EDVR(hr_in=True, flow_guided=True)
+
+
+# -- flow on enlarged frames ---------------------------------------------------------------------------------------
+
+
+def test_the_flow_of_toflow_is_supervised_in_low_resolution_pixels():
+    """TOFlow estimates flow between enlarged frames: a constant of 4 and -2 pixels there is 1 and -0.5 at scale 4."""
+    network = build("toflow", channels=4, num_frames=3).train()
+    for level in network.flow.levels:
+        torch.nn.init.zeros_(level[-1].weight)
+        torch.nn.init.zeros_(level[-1].bias)
+    with torch.no_grad():
+        network.flow.levels[-1][-1].bias.copy_(torch.tensor([4.0, -2.0]))
+    upscaled = network(torch.rand(1, 3, 3, 8, 8))
+    assert upscaled.offsets.offsets[0].shape == (1, 3, 2, 2, 8, 8)
+    assert torch.allclose(upscaled.offsets.offsets[0][..., 0, :, :], torch.tensor(-0.5))
+    assert torch.allclose(upscaled.offsets.offsets[0][..., 1, :, :], torch.tensor(1.0))
+    flow_term(upscaled, flow_of(torch.zeros(1, 2), frames=3, size=8)).backward()
+    assert network.flow.levels[-1][-1].bias.grad.abs().min() > 0
+    assert network.conv4.weight.grad is None
+    assert network.eval()(torch.rand(1, 3, 3, 8, 8)).offsets is None

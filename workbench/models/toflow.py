@@ -115,6 +115,7 @@ class TOFlow(SlidingWindow):
         differs="flow and residual begin at next to nothing, the flow network is not trained first; unconfirmed "
         "beyond re-implementations",
     )
+    has_flow = True
     mean: Tensor
     std: Tensor
 
@@ -173,7 +174,8 @@ class TOFlow(SlidingWindow):
         others = [number for number in range(frames) if number != middle]
         neighbour = [size[:, others].flatten(0, 1) for size in pieces]
         reference = [size[:, middle].repeat_interleave(len(others), dim=0) for size in pieces]
-        moved = warp(neighbour[-1], self.flow(reference, neighbour), beyond="zeros").to(neighbour[-1].dtype)
+        flow = self.flow(reference, neighbour)
+        moved = warp(neighbour[-1], flow, beyond="zeros").to(neighbour[-1].dtype)
         before, after = moved.unflatten(0, (n, len(others))).split(middle, dim=1)
         fixed = pieces[-1][:, middle, None]
         order = (fixed, before, after) if self.reference_first else (before, fixed, after)
@@ -182,9 +184,12 @@ class TOFlow(SlidingWindow):
         pre = self.conv3(F.relu(self.conv2(F.relu(self.conv1(aligned)))))
         after_relu = F.relu(pre)
         residual = self.conv4(after_relu) * self.std
+        sampled = ()
+        if self.training:  # at low resolution, y first
+            sampled = ((F.avg_pool2d(flow, self.scale) / self.scale).flip(1).unflatten(0, (n, len(others))),)
         if keep is None:
-            return Seen(residual)
-        return Seen(residual, pre if keep == "hr_pre" else after_relu)
+            return Seen(residual, offsets=sampled)
+        return Seen(residual, pre if keep == "hr_pre" else after_relu, offsets=sampled)
 
 
 def toflow(
