@@ -36,7 +36,8 @@ class Network:
     weights: str = ""
     """A safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher), or empty for a fresh start."""
     flow_weights: str = ""
-    """Weights of the flow network alone: a safetensors file or `pretrained:flow` (VESPCN, basicvsr_s); empty: none."""
+    """Weights of the flow network alone: `pretrained:flow` (VESPCN, basicvsr_s), or a file, also of a public SPyNet
+    (for the BasicVSR family); empty: none."""
     hr_channels: int = 0
     """Channels of F^SR, for networks that can vary them (`vespcn`, `vespcn_s`); 0: the network's own number. Temporal
     distillation needs no adapter where student and teacher have as many."""

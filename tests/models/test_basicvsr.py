@@ -11,10 +11,9 @@ from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
 from workbench.models.edvr import EDVR
-from workbench.models.foreign import load_foreign
+from workbench.models.foreign import load_flow_into, load_foreign
 from workbench.models.iconvsr import IconVSR, keyframe_windows
 from workbench.models.keys import basicvsr as keys
-from workbench.models.keys.spynet import from_spynet
 from workbench.models.keys.spynet import recognises as recognises_spynet
 from workbench.models.video_sr import EstimatedFlow, count_parameters
 from workbench.models.zoo import build
@@ -87,13 +86,16 @@ def test_mmagic_calls_the_same_layers_differently(reference_weights):
 
 
 @torch.inference_mode()
-def test_the_flow_alone(reference_weights):
-    """The same tensors as a SPyNet of its own go into a network that is there."""
+def test_the_flow_alone(reference_weights, tmp_path):
+    """A checkpoint of a public SPyNet fills the flow network of a network, and nothing else."""
     theirs = {k.removeprefix("spynet."): v for k, v in reference_weights.items() if k.startswith("spynet.")}
     assert recognises_spynet(theirs)
     assert not recognises_spynet(reference_weights)
     network = BasicVSR(**SMALL)
-    network.flow.load_state_dict(from_spynet(theirs)[1], strict=True)
+    before = network.tail.conv_last.weight.clone()
+    torch.save({"params": theirs}, tmp_path / "spynet.pth")
+    load_flow_into(network, tmp_path / "spynet.pth")
+    assert torch.equal(network.tail.conv_last.weight, before)
     assert torch.equal(network.flow.levels[5][8].bias, theirs["basic_module.5.basic_module.8.bias"])
 
 

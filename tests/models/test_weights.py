@@ -15,10 +15,10 @@ from workbench.data.degrade import degrade
 from workbench.data.samples import sample
 from workbench.errors import UnknownNameError, WeightsError
 from workbench.models import weights
+from workbench.models.foreign import load_flow_into
 from workbench.models.vespcn import VESPCN
 from workbench.models.weights import (
     load,
-    load_flow_into,
     load_into,
     locate,
     pretrained_names,

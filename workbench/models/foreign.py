@@ -27,9 +27,9 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WeightsError
-from workbench.models.keys import basicvsr, basicvsrpp, duf, edvr, fastdvdnet, rsdn, tdan, toflow
+from workbench.models.keys import basicvsr, basicvsrpp, duf, edvr, fastdvdnet, rsdn, spynet, tdan, toflow
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import fill, read_tensors
+from workbench.models.weights import fill, locate, read_tensors
 from workbench.models.zoo import build
 from workbench.weight_files import DOWNLOAD, check_weight_file
 
@@ -128,6 +128,26 @@ def read_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> Fo
     fill(network, tensors, f"{name} ({layout.label})")
     log.info("%s: %s, %s", name, layout.label, network.recipe)
     return Foreign(network.eval(), layout.label)
+
+
+def load_flow_into(network: VideoSR, where: str | Path) -> None:
+    """Load weights of a flow network alone into the flow network of ``network``; its other weights stay.
+
+    Args:
+        network: one that contains a flow network (``flow_part``).
+        where: ``pretrained:flow`` (for VESPCN and ``basicvsr_s``), a safetensors file of the flow network, or weights
+            of a public SPyNet (``.pth`` of BasicSR or mmagic), for the BasicVSR family.
+
+    Raises:
+        WeightsError: the network contains no flow network, or another one; or the file is damaged.
+    """
+    if not network.flow_part:
+        name = network.recipe.get("name", type(network).__name__)
+        raise WeightsError(f"{where}: {name} contains no flow network; leave its flow weights out")
+    path = locate(where)
+    state = _network_state(_read(path), path.name)
+    tensors = spynet.from_spynet(state)[1] if spynet.recognises(state.keys()) else state
+    fill(network.get_submodule(network.flow_part), tensors, path.name)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

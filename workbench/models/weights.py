@@ -180,23 +180,6 @@ def load_into(network: VideoSR, where: str | Path) -> None:
     fill(network, tensors, path.name)
 
 
-def load_flow_into(network: VideoSR, where: str | Path) -> None:
-    """Load weights of a flow network alone into the flow network of ``network``.
-
-    Args:
-        network: one that contains a flow network; its other weights stay.
-        where: a safetensors file of the flow network, or ``pretrained:flow`` (of VESPCN and ``basicvsr_s``).
-
-    Raises:
-        WeightsError: the network contains no flow network, or another one.
-    """
-    if not network.flow_part:
-        name = network.recipe.get("name", type(network).__name__)
-        raise WeightsError(f"{where}: {name} contains no flow network; leave its flow weights out")
-    path = locate(where)
-    fill(network.get_submodule(network.flow_part), read_tensors(path)[0], path.name)
-
-
 def read_card(where: str | Path) -> dict[str, Any]:
     """What the file says of itself: recipe, data, steps, seed, scores."""
     path = locate(where)

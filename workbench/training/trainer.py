@@ -25,8 +25,9 @@ from workbench.distill.baselines import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, DataError
+from workbench.models.foreign import load_flow_into
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import load_flow_into, load_into
+from workbench.models.weights import load_into
 from workbench.models.zoo import build, takes_skip
 from workbench.runs import Run
 from workbench.training.data_check import recorded

@@ -69,8 +69,7 @@ def recognises(keys: Collection[str]) -> bool:
 def from_spynet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """No settings, and the tensors of :class:`workbench.models.parts.flow.SPyNet`.
 
-    A flow network that was trained elsewhere goes into a network by
-    ``network.flow.load_state_dict(from_spynet(state)[1])``.
+    A flow network that was trained elsewhere goes into a network by :func:`workbench.models.foreign.load_flow_into`.
 
     Raises:
         WeightsError: keys that belong to no layer.
