@@ -38,6 +38,8 @@ class Network:
     flow_weights: str = ""
     """Weights of the flow network alone: `pretrained:flow` (VESPCN, basicvsr_s), or a file, also of a public SPyNet
     (for the BasicVSR family); empty: none."""
+    flow_guided: bool = False
+    """Offsets are estimated flow and a correction, as in BasicVSR++ (EDVR); `flow_weights` can then fill the flow."""
     hr_channels: int = 0
     """Channels of F^SR, for networks that can vary them (`vespcn`, `vespcn_s`); 0: the network's own number. Temporal
     distillation needs no adapter where student and teacher have as many."""

@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from workbench.config import Network
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
@@ -12,6 +13,7 @@ from workbench.models.video_sr import Upscaled, WindowOffsets
 from workbench.models.weights import load, save
 from workbench.models.windows import window_indices
 from workbench.models.zoo import build
+from workbench.training.trainer import make_network
 
 SMALL_TDAN = {"channels": 8, "groups": 1, "front_blocks": 1, "back_blocks": 1, "num_frames": 3}
 
@@ -234,3 +236,11 @@ def test_the_flow_of_toflow_is_supervised_in_low_resolution_pixels():
     assert network.flow.levels[-1][-1].bias.grad.abs().min() > 0
     assert network.conv4.weight.grad is None
     assert network.eval()(torch.rand(1, 3, 3, 8, 8)).offsets is None
+
+
+def test_a_run_can_guide_its_edvr_by_flow():
+    network = make_network(Network(name="edvr_tiny", flow_guided=True, flow_weights="pretrained:flow"), 4)
+    assert network.flow_guided
+    assert network.recipe["flow_guided"] is True
+    with pytest.raises(ConfigError, match="flow_guided"):
+        make_network(Network(name="vespcn_s", flow_guided=True), 4)

@@ -47,6 +47,8 @@ def make_network(choice: Network, scale: int) -> VideoSR:
         settings["skip"] = choice.skip
     if choice.hr_channels:
         settings["hr_channels"] = choice.hr_channels
+    if choice.flow_guided:
+        settings["flow_guided"] = True
     network = build(choice.name, **settings)
     if choice.weights:
         load_into(network, choice.weights)
