@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.parts.blocks import keep_signal, leaky, see_edges
+from workbench.models.parts.blocks import ResidualBlock, keep_signal, leaky, see_edges
 from workbench.models.parts.flow import SPyNet
 from workbench.models.parts.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
@@ -46,6 +46,8 @@ class BasicVSR(Recurrent):
         skip: see :class:`Recurrent`.
         flow: the flow network: ``spynet`` as published, or ``compact``, that of VESPCN (ours: it costs a
             thirtieth of SPyNet, and has two levels instead of six, so it follows motions of a few pixels).
+        coupled: the forward direction reads the backward state of its frame, and its states alone are enlarged, as in
+            IconVSR; else the states of both directions are fused at the end.
 
     Raises:
         ConfigError: there is no such flow network.
@@ -79,6 +81,7 @@ class BasicVSR(Recurrent):
         scale: int = 4,
         skip: Skip = "bilinear",
         flow: FlowNetwork = "spynet",
+        coupled: bool = False,
     ) -> None:
         super().__init__(scale=scale, skip=skip)
         if flow not in get_args(FlowNetwork):
@@ -86,17 +89,18 @@ class BasicVSR(Recurrent):
         self.feature_channels, self.aligned_channels = tail_channels, channels
         self.flow = SPyNet() if flow == "spynet" else MotionCompensation(flow_gain=8.0)
         self.backward_trunk = Trunk((3, channels), channels, blocks)
-        self.forward_trunk = Trunk((3, channels), channels, blocks)
-        self.fusion = nn.Conv2d(2 * channels, channels, 1)
+        self.forward_trunk = Trunk((3, channels, channels) if coupled else (3, channels), channels, blocks)
+        self.fusion = None if coupled else nn.Conv2d(2 * channels, channels, 1)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
-        keep_signal(self.fusion)
+        if self.fusion is not None:
+            keep_signal(self.fusion)
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""
         return self.flow.along(clip)
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
-        """Return the fused states of all frames, ``(B, T, channels, H, W)``."""
+        """Return the fused states of all frames, or the forward ones if coupled, ``(B, T, channels, H, W)``."""
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
         to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
@@ -115,8 +119,12 @@ class BasicVSR(Recurrent):
         for number, frame in enumerate(frames):
             if fused:
                 state = warp(state, to_previous[:, number - 1], beyond="zeros")
-            state = self.forward_trunk(torch.cat((frame, state), dim=1))
-            fused.append(leaky(self.fusion(torch.cat((states.pop(), state), dim=1))))
+            if self.fusion is None:
+                state = self.forward_trunk(torch.cat((frame, states.pop(), state), dim=1))
+                fused.append(state)
+            else:
+                state = self.forward_trunk(torch.cat((frame, state), dim=1))
+                fused.append(leaky(self.fusion(torch.cat((states.pop(), state), dim=1))))
         return torch.stack(fused, dim=1)
 
     def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
@@ -133,16 +141,26 @@ def basicvsr(
 
 
 def basicvsr_s(
-    *, scale: int = 4, skip: Skip = "bicubic", channels: int = 48, blocks: int = 5, tail_channels: int = 16
+    *, scale: int = 4, skip: Skip = "bicubic", channels: int = 32, blocks: int = 6, tail_channels: int = 16
 ) -> BasicVSR:
-    """Ours, for hours on a CPU: 48 channels, 5 blocks a direction, VESPCN's flow network. Not a published model."""
+    """Ours, for hours on a CPU: 32 channels, 6 blocks a direction, VESPCN's flow network. Not a published model.
+
+    Coupled propagation as in IconVSR. The residual blocks start stronger than published, and the frames enter blind to
+    brightness, so that a short training learns to use the states.
+    """
     narrow = BasicVSR(
-        scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels, flow="compact"
-    )
+        scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels, flow="compact",
+        coupled=True,
+    )  # fmt: skip
     narrow.about = replace(
-        narrow.about, differs="ours, narrow, for a CPU: the flow network of VESPCN instead of SPyNet, 16 channels at HR"
+        narrow.about,
+        aligned="the states of the forward direction, which has read those of the backward one",
+        differs="ours, narrow, for a CPU: coupled propagation, and the flow network of VESPCN instead of SPyNet",
     )
-    if skip != "none":
-        for trunk in (narrow.backward_trunk, narrow.forward_trunk):
+    for trunk in (narrow.backward_trunk, narrow.forward_trunk):
+        for block in trunk.blocks:
+            assert isinstance(block, ResidualBlock)
+            keep_signal(block.conv1, block.conv2, slope=0.0, gain=0.5)
+        if skip != "none":
             see_edges(trunk.entry, inputs=3)
     return narrow

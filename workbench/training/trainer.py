@@ -156,7 +156,12 @@ def open_motion(data: Data, seed: int) -> ClipSource:
         DataError: no such folder, no usable image in it, or a pool that does not fit.
     """
     settings = MotionSettings(
-        crop=data.crop, frames=data.frames, scale=data.scale, degradation=data.degradation, augment=data.augment
+        crop=data.crop,
+        frames=data.frames,
+        scale=data.scale,
+        degradation=data.degradation,
+        augment=data.augment,
+        min_speed=data.stills_min_speed,
     )
     if holds_pool(data.stills):
         return PoolSampler(data.stills, settings, seed=seed)
