@@ -340,6 +340,10 @@ class RunConfig:
             raise ConfigError(f"data.scale: want 2, 3 or 4, got {self.data.scale}")
         if not self.student.name:
             raise ConfigError("student.name: a run needs a student; see `workbench networks`")
+        if not 0 < self.data.stills_min_speed <= 3:
+            raise ConfigError(
+                f"data.stills_min_speed: want more than 0 and at most 3, got {self.data.stills_min_speed}"
+            )
         if not 0 <= self.data.stills_share <= 1:
             raise ConfigError(f"data.stills_share: want 0 to 1, got {self.data.stills_share}")
         if not 0 <= self.data.moving_share <= 1:

@@ -331,3 +331,15 @@ def test_the_flow_is_returned_in_training_alone_and_is_the_one_that_aligns(name)
     with torch.no_grad():
         assert torch.equal(network.propagate(clip), network.propagate(clip, network.estimate_flow(clip)))
         assert not torch.allclose(network.propagate(clip), network.propagate(clip, shifted))
+
+
+@torch.inference_mode()
+def test_coupled_propagation_is_the_one_of_iconvsr_without_keyframes():
+    """Same weights, no refill: the states are equal."""
+    torch.manual_seed(0)
+    basic, icon = BasicVSR(**SMALL, coupled=True), IconVSR(**ICON)
+    for part in ("flow", "backward_trunk", "forward_trunk"):
+        icon.get_submodule(part).load_state_dict(basic.get_submodule(part).state_dict())
+    icon.refills = lambda frames: {}
+    clip = torch.rand(1, 4, 3, 12, 16)
+    assert torch.allclose(basic.propagate(clip), icon.propagate(clip), atol=1e-6)

@@ -20,7 +20,7 @@ from workbench.runs import Run, request_stop
 from workbench.training.engine import Engine
 from workbench.training.estimate import estimate
 from workbench.training.loop import Batch
-from workbench.training.trainer import Trainer, open_data
+from workbench.training.trainer import Trainer, open_data, open_motion
 from workbench.training.worker import prepare_run, work
 
 
@@ -196,3 +196,18 @@ def test_a_cache_is_allowed_where_no_clips_come_from_stills():
 def test_estimate(config):
     settings = replace(config, optimiser=replace(config.optimiser, accumulate=2))
     assert 0 < estimate(settings).seconds_per_step < 60
+
+
+def test_the_slowest_speed_is_a_setting(config, tmp_path):
+    def speeds(slowest):
+        source = open_motion(replace(config.data, stills_min_speed=slowest), seed=0)
+        flows = [source.clip(1, index).flow.to_next for index in range(12)]
+        return [np.linalg.norm(flow, axis=1).max() for flow in flows]
+
+    assert min(speeds(2.9)) > 2.5
+    assert min(speeds(0.03)) < 1
+    prepare_pool(config.data.stills, tmp_path / "pool", PoolSettings(sequences=2, crop=10, frames=3))
+    with pytest.raises(DataError, match=r"stills_min_speed.*0\.03.*2\.9"):
+        open_motion(replace(config.data, stills=str(tmp_path / "pool"), stills_min_speed=2.9), seed=0)
+    with pytest.raises(ConfigError, match=r"stills_min_speed.*3.*4"):
+        replace(config, data=replace(config.data, stills_min_speed=4.0))

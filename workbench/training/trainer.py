@@ -164,6 +164,11 @@ def open_motion(data: Data, seed: int) -> ClipSource:
         min_speed=data.stills_min_speed,
     )
     if holds_pool(data.stills):
+        if settings.min_speed != Data.stills_min_speed:
+            raise DataError(
+                f"data.stills_min_speed: {data.stills} was rendered beforehand, want {Data.stills_min_speed}, got "
+                f"{data.stills_min_speed}; name a folder of still images, or leave the speed out"
+            )
         return PoolSampler(data.stills, settings, seed=seed)
     return MotionSampler(open_stills(data.stills, min_side=settings.min_still_side), settings, seed=seed)
 
