@@ -35,7 +35,7 @@ def networks(asked):
 
 def test_the_whole_table_is_there_at_once(networks, asked):
     rows = {row["name"]: row for row in networks.now()["rows"]}
-    assert (networks.now()["size"], len(rows)) == ("180x120", 24)
+    assert (networks.now()["size"], len(rows)) == ("180x120", 26)
     assert rows["vespcn_paper"]["macs"] == 1_474_070_400  # by hand in tests/models/test_cost.py
     assert asked == []
     assert not networks.busy
@@ -63,7 +63,7 @@ def test_one_measurement_at_a_time(networks):
 
 def test_only_looking():
     without = Networks(Jobs(), None)
-    assert len(without.now()["rows"]) == 24
+    assert len(without.now()["rows"]) == 26
     with pytest.raises(FolderError, match="workbench app"):
         without.measure(["vespcn"])
 

@@ -46,6 +46,12 @@ def test_the_stored_measurement_is_of_the_weights_that_ship():
         assert share.conditions == "8 frames of Vid4, BI x4"
 
 
+def test_the_networks_that_ship():
+    """Neither the flow network nor the ConvLSTMs, whose weights are in the same folder: they enlarge nothing."""
+    two_sets = {"edvr_s", "vespcn_plain", "vespcn_distilled", "demo_teacher", "demo_plain", "demo_distilled"}
+    assert set(temporal_share.shipped_networks()) == two_sets
+
+
 def test_numbers_of_the_pages(shares):
     (row,) = [row for row in temporal_share.shipped_shares() if row["name"] == "edvr_s"]
     assert row == {"name": "edvr_s", "conditions": "3 frames of Vid4, BI x4", "numbers": [0.75, 0.5, -0.25, 0.25]}

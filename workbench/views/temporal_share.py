@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+
 from workbench.scenes import Method, Scene
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
@@ -73,8 +75,13 @@ def _checksum(note: str) -> str:
 
 
 def shipped_networks() -> list[str]:
-    """Return the names of the networks that come with the package: those with a card."""
-    return sorted(card.stem for card in PRETRAINED.glob("*.md") if card.stem != "README")
+    """Return the names of the networks that come with the package: weights with the recipe of a network inside."""
+    return [path.stem for path in sorted(PRETRAINED.glob("*.safetensors")) if "recipe" in _metadata(path)]
+
+
+def _metadata(path: Path) -> Mapping[str, str]:
+    with safe_open(path, framework="np") as opened:
+        return opened.metadata() or {}
 
 
 def shipped_shares() -> list[dict[str, Any]]:
