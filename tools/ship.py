@@ -21,6 +21,7 @@ from PIL import Image
 from workbench.config import Data, RunConfig
 from workbench.data.prepared import MANIFEST
 from workbench.data.samples import find_sample
+from workbench.data.sampling.stills import still_files
 from workbench.distill.temporal import TemporalMemory, load_memory, save_memory
 from workbench.evaluation.compare import compare
 from workbench.models.video_sr import VideoSR, count_parameters
@@ -141,9 +142,15 @@ def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
 
 
 def _footage(data: Data) -> str:
-    """What a card says of the clips: of prepared footage its sources, of samples their credits."""
+    """Describe the training data: sources of prepared footage, credits of samples, number of still images."""
     told = []
-    for clip in data.clips:
+    if data.uses_stills:
+        count = len(still_files(data.stills))
+        told.append(
+            f"{data.stills_share:.0%} of the clips: {count} still photographs in motion, at {data.stills_min_speed:g} to "
+            "3 low-resolution pixels a frame (names and licences: `docs/data.md`)"
+        )
+    for clip in data.clips if data.uses_footage else ():
         manifest = Path(clip) / MANIFEST
         if manifest.is_file():
             names = [
