@@ -7,6 +7,7 @@ import torch
 from workbench.distill.temporal import (
     ConvLSTM,
     TemporalMemory,
+    cell_deviation,
     collapse_index,
     compared_cells,
     load_memory,
@@ -337,6 +338,20 @@ def test_the_collapse_index_by_hand():
     assert collapse_index(torch.tensor([-1.0, 1.0]).view(1, 1, 1, 2)) == pytest.approx(1.0)
     assert collapse_index(torch.full((2, 3, 4, 4), 0.7)) == pytest.approx(0.0, abs=1e-6)
     assert collapse_index(torch.zeros(1, 1, 2, 2)) == 0.0
+
+
+def test_a_trained_memory_over_standardized_features_shrinks_its_cells():
+    """Which the collapse index does not see, and the deviation does; a frozen memory keeps its own."""
+    student, teacher = features(1, 3, 4, 8, 8), features(1, 3, 4, 8, 8, seed=1)
+    memory = TemporalMemory(4, 4, hidden_channels=4, stride=1, mode="trained")
+    optimizer = torch.optim.Adam(memory.parameters(), lr=0.02)
+    before, loss_before = cell_deviation(memory.teacher_cells(teacher)), loss_of(memory, student, teacher).item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss_of(memory, student, teacher).backward()
+        optimizer.step()
+    assert loss_of(memory, student, teacher) < 0.2 * loss_before
+    assert cell_deviation(memory.teacher_cells(teacher)[:, -1]) < 0.6 * before
 
 
 def test_channels_that_differ_but_do_not_vary_are_collapsed():

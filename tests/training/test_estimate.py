@@ -72,4 +72,4 @@ def test_the_cures_fit_the_training(small):
     assert "accumulate 2" not in told
     assert "data.batch 0" not in told
     assert "bf16" not in told
-    assert "distillation.memory_stride 4" in told
+    assert "distillation.memory_stride 2" in told

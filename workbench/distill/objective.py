@@ -13,7 +13,7 @@ from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.baselines import Lesson, Term
 from workbench.distill.ratio import GradientRatio
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
-from workbench.distill.temporal import TemporalMemory, collapse_index, temporal_distillation
+from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
 from workbench.models.parts.deformable import offset_error
 from workbench.models.parts.flow import end_point_error
@@ -224,8 +224,8 @@ class Objective(nn.Module):
             flow: true flow of the low resolution, where the data has it.
 
         Returns:
-            Terms by name, and measures by name (``collapse_index``, and ``memory_frozen``: 1 while the ConvLSTM is not
-            trained).
+            Terms by name, and measures by name (``collapse_index``, ``cell_deviation``, and ``memory_frozen``: 1 while
+            the ConvLSTM is not trained).
         """
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
@@ -256,6 +256,7 @@ class Objective(nn.Module):
             cells = self.memory.compared(self.memory.student_cells(_features(student)))
             terms["temporal"] = temporal_distillation(cells, theirs, cells="all")
             measures["collapse_index"] = collapse_index(theirs)
+            measures["cell_deviation"] = cell_deviation(theirs)
             measures["memory_frozen"] = float(self.memory.is_frozen)
         lesson = Lesson(student, Upscaled(taught.frames, taught.features), high)
         return terms | {name: term(lesson) for name, term in self.others.items()}, measures

@@ -4,7 +4,7 @@ One ConvLSTM, shared by teacher and student, reads the high-resolution features 
 cells are compared. The distance can fall without any change of the student in three ways, and each has a remedy:
 
 - A ConvLSTM that is trained jointly can make its cell independent of the features. ``mode="frozen"`` keeps it fixed,
-  and :func:`collapse_index` measures how much the teacher's cell still varies over the image.
+  and :func:`collapse_index` and :func:`cell_deviation` measure how much the teacher's cell still varies over the image.
 - An adapter between different numbers of channels can be trained to match. With equal numbers there is none.
 - The means of the features can be matched by biases. :func:`standardize` removes them.
 
@@ -14,6 +14,7 @@ cells are compared. The distance can fall without any change of the student in t
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Literal
 
@@ -265,8 +266,9 @@ def temporal_distillation(
 def collapse_index(cells: Tensor) -> float:
     """How much a memory still depends on what it sees: spatial standard deviation over root mean square.
 
-    Near 1 the cell varies over the picture; near 0 it says the same everywhere and teaches nothing, however small the
-    temporal loss.
+    Near 1 the cell varies over the image; near 0 it is the same everywhere and teaches nothing, however small the
+    temporal loss. It does not depend on the size of the cell: one that shrinks as a whole, as that of a trained
+    ConvLSTM over standardized features does, is seen in :func:`cell_deviation`.
 
     Args:
         cells: ``(..., K, H, W)``: those that are compared.
@@ -275,9 +277,23 @@ def collapse_index(cells: Tensor) -> float:
         >>> collapse_index(torch.ones(1, 2, 4, 4))
         0.0
     """
-    cells = cells.detach().float()
-    spread = cells.var(dim=(-2, -1), correction=0).mean().sqrt()
-    return (spread / cells.square().mean().sqrt().clamp_min(1e-12)).item()
+    power = cells.detach().float().square().mean().item()
+    return cell_deviation(cells) / max(math.sqrt(power), 1e-12)
+
+
+def cell_deviation(cells: Tensor) -> float:
+    """Return the spatial standard deviation of memory cells, as a root mean square over channels and frames.
+
+    Under a frozen ConvLSTM it follows the teacher's features alone. Where it falls, the ConvLSTM lowers the loss.
+
+    Args:
+        cells: ``(..., K, H, W)``.
+
+    Example:
+        >>> cell_deviation(torch.tensor([1.0, 3.0]).view(1, 1, 2))
+        1.0
+    """
+    return math.sqrt(cells.detach().float().var(dim=(-2, -1), correction=0).mean().item())
 
 
 def save_memory(memory: TemporalMemory, path: Path) -> None:

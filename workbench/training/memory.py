@@ -31,8 +31,8 @@ def out_of_memory(config: RunConfig) -> str:
     if data.batch > 1:
         cures.append(f"data.batch {data.batch // 2}")
     cures.append(f"data.crop {data.crop // 2}")
-    if config.distils and wanted.uses_temporal and wanted.memory_stride < 4:
-        cures.append("distillation.memory_stride 4")
+    if config.distils and wanted.uses_temporal and wanted.memory_stride < 2:
+        cures.append("distillation.memory_stride 2")
     if config.precision == "fp32":
         cures.append("precision bf16")
     return (
