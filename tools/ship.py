@@ -147,8 +147,8 @@ def _footage(data: Data) -> str:
     if data.uses_stills:
         count = len(still_files(data.stills))
         told.append(
-            f"{data.stills_share:.0%} of the clips: {count} still photographs in motion, at {data.stills_min_speed:g} to "
-            "3 low-resolution pixels a frame (names and licences: `docs/data.md`)"
+            f"{data.stills_share:.0%} of the clips: {count} still photographs in motion at "
+            f"{data.stills_min_speed:g} to 3 low-resolution pixels a frame (names and licences: `docs/data.md`)"
         )
     for clip in data.clips if data.uses_footage else ():
         manifest = Path(clip) / MANIFEST
