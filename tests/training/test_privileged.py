@@ -317,12 +317,13 @@ def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
 
 
 def test_the_commands_of_the_page_say_what_the_page_says(settings_of):
-    beside, instead, alone, first, second = map(settings_of, commands())
+    beside, instead, alone, ratio, first, second = map(settings_of, commands())
     assert beside.distils
     assert beside.distillation.spatial_weight
     assert beside.distillation.others.chosen == instead.distillation.others.chosen == {"output": 1.0}
     assert not instead.needs_features
     assert not alone.distils
+    assert ratio.distillation.ratios == {"spatial": 0.1, "temporal": 0.1}
     assert not first.distils
     assert first.student.name == second.teacher.name == "privileged:vespcn_s"
     assert second.student.weights == f"decoder:{second.teacher.weights}"

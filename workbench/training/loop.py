@@ -64,7 +64,7 @@ class Step:
         terms: by name, unweighted.
         weights: of the terms at this step.
         total: their weighted sum.
-        measures: what is watched beside the loss (``collapse_index``).
+        measures: diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
         gradient_norm: before clipping.
         learning_rate: of this update.
         seconds: it took, with the wait for data.
