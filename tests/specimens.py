@@ -133,16 +133,19 @@ def make_run(
     teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distils else Network()
     run = runs.create_run(folder, RunConfig(teacher=teacher, steps=steps))
     with write_scene(folder / "probe") as writer:
-        keys = ("low", "high", "bicubic", "plain", "teacher") if distils else ("low", "high", "bicubic")
+        keys = ("low", "high", "bicubic", "teacher") if distils else ("low", "high", "bicubic")
         add(writer, keys, moving_clip(*size))
         writer.finish(name="probe", title="Probe clip", fps=12, protocol={}, provenance={"licence": "CC0"})
     return run
 
 
-def add_snapshot(run: runs.Run, step: int, *, softness: float = 1.0, size: tuple[int, int, int] = (6, 48, 64)) -> None:
-    """The student at a step."""
+def add_snapshot(
+    run: runs.Run, step: int, *, softness: float = 1.0, size: tuple[int, int, int] = (6, 48, 64), plain: bool = True
+) -> None:
+    """The student at a step, and where it has a teacher the plain student at the same step."""
     with write_scene(run.folder / "snapshots" / f"{step:07d}") as writer:
-        add(writer, ("student",), moving_clip(*size), softness=softness)
+        keys = ("plain", "student") if plain and run.config().teacher.name else ("student",)
+        add(writer, keys, moving_clip(*size), softness=softness)
         writer.finish(name=f"step-{step}", title=f"Step {step}", fps=12, protocol={}, provenance={"step": step})
 
 

@@ -3,6 +3,7 @@
     python tools/ship.py --teacher runs/edvr_s                                       # before the students: they name it
     python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
     python tools/ship.py --demo --teacher runs/teacher --plain runs/plain --distilled runs/demo
+    python tools/ship.py --live-plain     # trains and ships what the live demo is compared with, step by step
 
 The commands that made the runs are in ``docs/experiment.md``; those of the demo set are in
 ``workbench/pretrained/README.md``. ``python tools/figures.py`` puts the scores into the cards.
@@ -12,13 +13,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 import tyro
 from PIL import Image
 
-from workbench.config import Data, RunConfig
+from workbench.config import PRESETS, Data, Network, RunConfig
 from workbench.data.prepared import MANIFEST
 from workbench.data.samples import find_sample
 from workbench.data.sampling.stills import still_files
@@ -27,6 +31,8 @@ from workbench.evaluation.compare import compare
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.runs import Run
+from workbench.scenes import write_atomic
+from workbench.training.worker import prepare_run, work
 
 HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"
 SET = {"teacher": "edvr_s", "plain": "vespcn_plain", "distilled": "vespcn_distilled"}
@@ -35,6 +41,8 @@ TOLD = (
     ("The student, trained on the ground truth alone.", "ten minutes"),
     ("The same student, taught by `{teacher}`.", "ten minutes"),
 )
+LIVE_PLAIN = "live_demo_plain"
+KEPT_MAP = "attention_sum_squares"
 SCENES = {
     "bunny": ("bigbuckbunny[98:110, 0:288, 32:352]", "Big Buck Bunny, unseen by all networks"),
     "stretch": ("bigbuckbunny[40:52, 0:144, 96:352]", "Big Buck Bunny stretches, unseen by all networks"),
@@ -67,7 +75,11 @@ or VESPCN reach with their own training, and nothing about the paper's results.
 
 
 def main(
-    teacher: Path | None = None, plain: Path | None = None, distilled: Path | None = None, demo: bool = False
+    teacher: Path | None = None,
+    plain: Path | None = None,
+    distilled: Path | None = None,
+    demo: bool = False,
+    live_plain: bool = False,
 ) -> None:
     """Write weights, cards, the run and the scenes into the package.
 
@@ -76,8 +88,14 @@ def main(
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
         demo: it is the demo set, of the preset `cpu`; it has no scenes.
+        live_plain: train the plain student of the preset `demo`, and ship its run for the snapshots of the live demo.
     """
     torch.set_num_threads(1)
+    if live_plain:
+        with tempfile.TemporaryDirectory() as home:
+            run = prepare_run(Path(home) / LIVE_PLAIN, plain_twin(PRESETS["demo"]()))
+            work(run, lambda step, steps: None if step.number % 100 else print(f"step {step.number} of {steps}"))
+            ship_live_plain(run.folder)
     names = [f"demo_{role}" if demo else name for role, name in SET.items()]
     for folder, name, (what, hours) in zip((teacher, plain, distilled), names, TOLD, strict=True):
         if folder is None:
@@ -200,6 +218,33 @@ def _ship_run(source: Path, target: Path) -> None:
         with Image.open(path) as picture:
             pixels = picture.convert("RGB")
         pixels.save(path, "WEBP", lossless=True, method=6, quality=100)
+
+
+def plain_twin(config: RunConfig) -> RunConfig:
+    """Return the same training without a teacher, on one thread and up to its last step."""
+    return replace(config, teacher=Network(), plain=Network(), plain_run="", stop_after_seconds=0.0, threads=1)
+
+
+def ship_live_plain(source: Path) -> None:
+    """Copy the run of the plain student of the live demo, without what its snapshots are not read for."""
+    _ship_run(source, HOME / "runs" / LIVE_PLAIN)
+    _slim(HOME / "runs" / LIVE_PLAIN)
+
+
+def _slim(folder: Path) -> None:
+    """Keep the frames, the scores and the maps of equation 2 of each snapshot, and every tenth line of the log."""
+    rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "metrics.jsonl").write_text("".join(rows[9::10]), encoding="utf-8")
+    for home in [folder / "probe", *(folder / "snapshots").iterdir()]:
+        record = json.loads((home / "scene.json").read_text(encoding="utf-8"))
+        record["overlays"] = [one for one in record["overlays"] if one["kind"] == KEPT_MAP]
+        write_atomic(home / "scene.json", json.dumps(record, indent=1))
+        for path in (home / "overlays").glob("*"):
+            if path.name != KEPT_MAP:
+                shutil.rmtree(path)
+        with np.load(home / "arrays.npz", allow_pickle=False) as arrays:
+            kept = {name: arrays[name] for name in arrays.files if not name.startswith("attention") or KEPT_MAP in name}
+        np.savez_compressed(home / "arrays.npz", **kept)  # pyright: ignore[reportArgumentType]
 
 
 if __name__ == "__main__":

@@ -292,7 +292,11 @@ class RunConfig:
     teacher: Network = field(default_factory=Network)
     """The network that teaches; without a name the run is plain: the same loop with no distillation."""
     plain: Network = field(default_factory=Network)
-    """The student's architecture trained without a teacher, shown beside it in snapshots; optional."""
+    """The student's architecture trained without a teacher: snapshots show it at the step at which its weights were
+    saved, and at no other. Optional."""
+    plain_run: str = ""
+    """A run of the student without a teacher, finished or live: snapshots show it at the same steps. A run folder, or
+    `pretrained:NAME`; of the same validation clip, scale and network."""
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
     optimiser: Optimiser = field(default_factory=Optimiser)
@@ -355,6 +359,8 @@ class RunConfig:
                 "data.clips: name at least one clip, see `workbench samples`; or train on still images alone: "
                 "data.stills, and data.stills_share 1"
             )
+        if self.plain.name and self.plain_run:
+            raise ConfigError(f"plain_run: want none beside plain.name ({self.plain.name}), got {self.plain_run!r}")
         if self.optimiser.learning_rate <= 0:
             raise ConfigError(f"optimiser.learning_rate: want a positive number, got {self.optimiser.learning_rate}")
         weights = {name: getattr(self.distillation, name) for name in ("spatial_weight", "temporal_weight")}
@@ -571,16 +577,20 @@ def smoke() -> RunConfig:
 
 
 def demo() -> RunConfig:
-    """Two minutes of live distillation on a CPU, from the shipped teacher: for looking on."""
+    """Two minutes of live distillation on a CPU, beside the plain student at the same steps.
+
+    A fast machine takes all steps in less. In fp32 on every machine, as the shipped run of the plain student.
+    """
     return RunConfig(
         student=STUDENT,
         teacher=TEACHER,
-        plain=PLAIN,
-        steps=100_000,
+        plain_run="pretrained:live_demo_plain",
+        steps=1200,
+        precision="fp32",
         stop_after_seconds=120,
-        snapshot_every=50,
+        snapshot_every=100,
         save_every=100,
-        data=Data(crop=24, frames=7, batch=1, moving_share=0.5),
+        data=Data(crop=24, frames=7, batch=1, moving_share=0.5, probe="bigbuckbunny[100:108, 16:144, 128:304]"),
         optimiser=Optimiser(learning_rate=1e-3),
     )
 

@@ -7,8 +7,8 @@
     status.json       state (queued, running, stopped, failed with the reason, finished), step, steps, time left
     lock              held while a worker lives
     reserve           a little disk space, freed to write the reason when the disk is full
-    probe/            a scene: what does not change on the probe clip (low, high, bicubic, teacher, plain)
-    snapshots/<step>/ a scene: the student at that step
+    probe/            a scene: what does not change on the probe clip (low, high, bicubic, teacher)
+    snapshots/<step>/ a scene: the student at that step, and the plain student where there is one at the same step
     weights/          student.safetensors, memory.safetensors
     state/<step>/     all that an exact resume needs; the last two are kept
 """
@@ -36,6 +36,7 @@ from workbench.process import detached
 from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, write_atomic
 
 FORMAT = 1
+PRETRAINED = "pretrained:"
 RESERVE_BYTES = 256 * 1024
 SECONDS_TO_BEGIN = 60.0
 """A worker that has not said a word for so long after its run was laid out will not."""
@@ -149,10 +150,23 @@ class Run:
             return []
         return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
 
+    def probe(self) -> Scene:
+        """Read what does not change on the validation clip.
+
+        Earlier versions put a finished plain student there; it is left out, since it has no step to compare with.
+        """
+        return read_scene(self.folder / "probe").without("plain")
+
     def snapshot(self, step: int) -> Scene:
-        """The probe clip at a step: what does not change, and the student, as one scene."""
-        fixed, student = read_scene(self.folder / "probe"), read_scene(self.folder / "snapshots" / f"{step:07d}")
-        return merge_scenes(f"{self.name}-{step}", f"{self.name}, step {step}", fixed, student)
+        """Read the validation clip at a step: what does not change, and the student, as one scene.
+
+        The plain student is in it where there is one at this very step.
+        """
+        students = read_scene(self.folder / "snapshots" / f"{step:07d}")
+        title = f"{self.name}, step {step:,}"
+        if any(method.key == "plain" for method in students.methods):
+            title += ": distilled and plain student, both at this step"
+        return merge_scenes(f"{self.name}-{step}", title, self.probe(), students)
 
     def weights(self, name: str = "student") -> Path:
         """Where the weights called ``name`` lie."""
@@ -310,6 +324,19 @@ def find_run(roots: Iterable[Path], name: str) -> Run:
             return Run(root / name)
         known += names
     raise FolderError(f"no run {name!r}; there are: {', '.join(known) or 'none yet'}")
+
+
+def locate_run(where: str) -> Run:
+    """Return the run that a folder, or ``pretrained:NAME`` (one that ships), stands for.
+
+    Raises:
+        FolderError: there is none; names the ones that ship.
+    """
+    if where.startswith(PRETRAINED):
+        return find_run([shipped("runs")], where.removeprefix(PRETRAINED))
+    run = Run(Path(where))
+    run.record()
+    return run
 
 
 def shipped(kind: str) -> Path:

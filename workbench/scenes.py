@@ -169,6 +169,18 @@ class Scene:
     pixel_aspect: Fraction = Fraction(1)
     homes: Mapping[str, Path] = field(default_factory=dict)
 
+    def without(self, key: str) -> Scene:
+        """Return the scene without one of its methods, or as it is where it has no such method."""
+        return replace(
+            self,
+            methods=tuple(method for method in self.methods if method.key != key),
+            overlays=tuple(overlay for overlay in self.overlays if overlay.method != key),
+            curves=tuple(
+                replace(curve, series={name: values for name, values in curve.series.items() if name != key})
+                for curve in self.curves
+            ),
+        )
+
     def timing(self, index: int) -> tuple[float, float]:
         """Return start and duration of a frame in seconds."""
         if not self.times_seconds:

@@ -102,7 +102,8 @@ def test_a_finished_run(watched):
     assert "Finished" in page.locator("#run-progress").inner_text()
     assert "step 400 of 400" in page.locator("#run-progress").inner_text()
     said = page.locator("#run-lead").inner_text()
-    assert said.startswith("At step 400 the student reaches ")
+    assert said.startswith("At step 400: distilled student ")
+    assert " dB (same step), teacher " in said
     assert "The shared memory is healthy on the training crops and on the clip shown: " in said
     assert "healthy on the clip shown" in page.locator("#run-lens [data-part=verdict]").inner_text()
     lines = page.locator("#run-progress .chart-line")
@@ -167,6 +168,27 @@ def test_follows_a_live_run(live, specimens):
     wait_text(page, "#run-progress", "snapshot 2 of 4")
     assert lens(page)["scene"] == "live-40"
     assert lens(page)["frame"] == 2
+
+
+def test_the_students_are_compared_as_soon_as_they_come(runs_page, specimens):
+    """Before the first snapshot the lens has nothing but bicubic and the teacher to compare."""
+    watched, folder = runs_page
+    run = specimens.make_run(folder / "young")
+    page = watched.open("run")
+    wait_scene(page, "probe")
+    assert [lens(page)[side] for side in ("left", "right")] == ["bicubic", "teacher"]
+    specimens.add_snapshot(run, 0)
+    wait_scene(page, "young-0")
+    assert [lens(page)[side] for side in ("left", "right")] == ["plain", "student"]
+    specimens.add_snapshot(run, 20, plain=False)
+    wait_scene(page, "young-20")
+    assert [lens(page)[side] for side in ("left", "right")] == ["bicubic", "student"]
+    wait_text(page, "#run-lead", "no plain twin at this step")
+    page.locator(f"{RUN_LENS} [data-part=right]").select_option("teacher")
+    specimens.add_snapshot(run, 40)
+    wait_scene(page, "young-40")
+    assert [lens(page)[side] for side in ("left", "right")] == ["plain", "teacher"]  # what was chosen stays
+    wait_text(page, "#run-lead", "(same step)")
 
 
 def test_survives_a_reload(live):

@@ -211,15 +211,6 @@ def test_a_plain_run_is_the_same_loop_without_a_teacher(small, tmp_path, whole):
     assert not plain.weights("memory").exists()
 
 
-def test_a_plain_student_beside_the_distilled_one(small, tmp_path, whole):
-    config = replace(small, plain=Network(name="vespcn", weights=str(whole.weights())), steps=1)
-    run = prepare_run(tmp_path / "beside", config)
-    work(run)
-    scene = run.snapshot(1)
-    assert [m.key for m in scene.methods] == ["low", "high", "bicubic", "teacher", "plain", "student"]
-    assert {o.method for o in scene.overlays if o.kind == "memory"} == {"teacher", "plain", "student"}
-
-
 @pytest.mark.parametrize(
     "change",
     [

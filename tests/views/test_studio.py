@@ -11,7 +11,7 @@ import pytest
 from workbench import runs as run_folders
 from workbench.errors import BusyError, ConfigError, FolderError
 from workbench.runs import RunWriter
-from workbench.scenes import read_scene
+from workbench.scenes import read_scene, write_scene
 from workbench.views import facts, progress
 from workbench.views.progress import Tail
 from workbench.views.serving import Gallery, StaleError
@@ -97,7 +97,7 @@ class TestRun:
         assert view.progress["terms"].keys() == {"reconstruction", "spatial", "temporal"}
         assert view.scene["id"] == "mine-40"
         assert [m["key"] for m in view.scene["methods"]][-1] == "student"
-        assert view.lead.startswith("<div class='lead'><p><b>At step 40 the student reaches ")
+        assert view.lead.startswith("<div class='lead'><p><b>At step 40: distilled student ")
         assert "The shared memory is healthy on the training crops and on the clip shown: " in view.lead
         assert "spatial weight" in view.config
         assert (view.live, view.can_stop, view.can_resume) == (False, False, True)
@@ -238,22 +238,45 @@ class TestRun:
         assert (again.scene, again.lead) == (None, None)
         assert again.seen["lead"] == view.lead
 
-    def test_the_student_is_scored_on_the_clip_of_the_lens(self, studio, run):
-        view = studio.look("0/mine", {"step": 0, "follow": False}, {})
-        psnr = next(c for c in run.snapshot(0).curves if c.key == "psnr_y_db").series
-        student, plain, teacher = (sum(psnr[key]) / len(psnr[key]) for key in ("student", "plain", "teacher"))
-        lead = f"{abs(student - plain):.2f} dB {'above' if student > plain else 'below'} the plain student"
-        assert f"At step 0 the student reaches {student:.2f} dB on the clip shown, {lead}" in view.lead
-        assert ("of the way to the teacher" in view.lead) == (student > plain)
-        assert teacher > plain
+    def test_the_students_are_scored_on_the_clip_of_the_lens_at_the_same_step(self, studio, run):
+        leads = []
+        for step in (0, 40):
+            view = studio.look("0/mine", {"step": step, "follow": False}, {})
+            psnr = next(c for c in run.snapshot(step).curves if c.key == "psnr_y_db").series
+            student, plain, teacher = (sum(psnr[key]) / len(psnr[key]) for key in ("student", "plain", "teacher"))
+            assert (
+                f"At step {step}: distilled student {student:.2f} dB, plain student {plain:.2f} dB (same step), "
+                f"teacher {teacher:.2f} dB.</b>"
+            ) in view.lead
+            assert view.scene["title"] == f"mine, step {step}: distilled and plain student, both at this step"
+            leads.append(plain)
+        assert leads[0] < leads[1]  # the plain student is another one at another step
+
+    def test_where_the_plain_student_has_no_snapshot_none_is_shown(self, studio, run, specimens):
+        specimens.add_snapshot(run, 60, plain=False)
+        view = studio.look("0/mine", NEWEST, {})
+        assert "; no plain twin at this step.</b>" in view.lead
+        assert "plain student" not in view.lead
+        assert "plain" not in [method["key"] for method in view.scene["methods"]]
+        assert view.scene["title"] == "mine, step 60"
+
+    def test_a_finished_plain_student_of_an_earlier_version_is_left_out(self, studio, run, specimens):
+        shutil.rmtree(run.folder / "probe")
+        with write_scene(run.folder / "probe") as writer:
+            specimens.add(writer, ("low", "high", "bicubic", "plain", "teacher"), specimens.moving_clip(6, 48, 64))
+            writer.finish(name="probe", title="Probe clip", fps=12, protocol={}, provenance={})
+        specimens.add_snapshot(run, 60, plain=False)
+        scene = run.snapshot(60)
+        assert [method.key for method in scene.methods] == ["low", "high", "bicubic", "teacher", "student"]
+        assert all("plain" not in curve.series for curve in scene.curves)
+        assert {overlay.method for overlay in scene.overlays} == {"teacher", "student"}
+        assert [method.key for method in run.snapshot(40).methods].count("plain") == 1
 
     def test_standings(self):
-        assert facts.standing(1, {"teacher": 30.0}) == ""
-        assert (
-            facts.standing(1000, {"student": 30.0}) == "At step 1,000 the student reaches 30.00 dB on the clip shown."
-        )
-        level = facts.standing(1, {"student": 30.001, "plain": 30.0, "teacher": 30.04})
-        assert level.endswith("on the clip shown, as the plain student does.")  # and the teacher leads by nothing
+        assert facts.standing(1, {"teacher": 30.0}, taught=True) == ""
+        assert facts.standing(1000, {"student": 30.0}, taught=False) == "At step 1,000: student 30.00 dB."
+        alone = facts.standing(3, {"student": 30.0, "bicubic": 29.0, "plain": 31.0}, taught=False)
+        assert alone == "At step 3: student 30.00 dB, bicubic 29.00 dB."
 
     def test_no_memory_no_words(self, specimens, tmp_path):
         plain = specimens.make_run(tmp_path / "plain" / "alone", distils=False)

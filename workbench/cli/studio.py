@@ -17,7 +17,7 @@ import tyro
 from workbench.cli.terminal import RUNS, SCENES, notes
 from workbench.config import PRESETS, RunConfig
 from workbench.errors import ConfigError
-from workbench.runs import Run, shipped, start_worker
+from workbench.runs import Run, list_runs, shipped, start_worker
 
 
 def launch_app(args: Sequence[str] | None = None, *, demo: bool = False) -> int:
@@ -146,6 +146,8 @@ def _names() -> dict[str, list[str]]:
     chosen |= {f"{role}.weights": weights for role in ("student", "teacher", "plain")}
     chosen |= {f"{role}.flow_weights": ["pretrained:flow"] for role in ("student", "teacher", "plain")}
     clips = [sample.name for sample in samples()]
+    plain = [name for name in list_runs(shipped("runs")) if not Run(shipped("runs") / name).config().teacher.name]
+    chosen["plain_run"] = [f"pretrained:{name}" for name in plain]
     return chosen | {"data.degradation": list(DEGRADATIONS), "data.probe": clips}
 
 

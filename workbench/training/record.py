@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from workbench.models.video_sr import Tap, VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
-from workbench.scenes import Method, read_scene, write_atomic, write_scene
+from workbench.scenes import Method, SceneWriter, read_scene, write_atomic, write_scene
 from workbench.training.loop import Step
 
 KEPT_STATES = 2
@@ -50,19 +51,37 @@ def log_row(step: Step) -> dict[str, Any]:
 # -- looks at the probe clip ----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Inputs of a snapshot: the validation clip, the run's memory and layer, its color scales, and its device."""
+
+    pair: Pair
+    memory: TemporalMemory | None
+    tap: Tap
+    scales: Scales
+    device: torch.device
+
+
+class PlainTwin(Protocol):
+    """A source of the plain student at some steps; see :mod:`workbench.training.plain_twin`."""
+
+    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+        """Add the plain student at a step to a snapshot; returns whether there is one at this step."""
+        ...
+
+
 def write_probe(
     writer: RunWriter,
     pair: Pair,
     video: Video,
     *,
     teacher: VideoSR | None,
-    plain: VideoSR | None,
     student: VideoSR,
     memory: TemporalMemory | None,
     tap: Tap,
     provenance: dict[str, Any],
 ) -> None:
-    """Write what does not change on the probe clip: low, high, bicubic and, where there are any, teacher and plain.
+    """Write what does not change on the probe clip: low, high, bicubic and, where there is one, the teacher.
 
     Without a teacher the colour scales are those of the student as it begins. A teacher that was given the truth is
     shown as such, for its maps and cells, and not scored: its pictures are no restoration.
@@ -91,12 +110,6 @@ def write_probe(
             add_look(scene, Method(key="teacher", label=label, note=note), reference, scales)
             if not teacher.sees_truth:
                 scores.add(scene, "teacher", reference.frames)
-        if plain is not None:
-            fits = plain.feature_channels == student.feature_channels
-            seen = look(plain, pair.low, memory=memory if fits else None, tap=tap, device=device)
-            note = "the student's architecture, trained without a teacher; read with this run's memory"
-            add_look(scene, Method(key="plain", label="Plain student", note=note), seen, scales)
-            scores.add(scene, "plain", seen.frames)
         scene.add_array("scale.memory", np.array(scales.cells))
         for mapping, top in scales.maps.items():
             scene.add_array(f"scale.{mapping}", np.array(top))
@@ -120,18 +133,22 @@ def write_snapshot(
     student: VideoSR,
     memory: TemporalMemory | None,
     tap: Tap,
+    plain: PlainTwin | None = None,
 ) -> None:
-    """Write what the student makes of the probe clip at a step."""
+    """Write what the student makes of the probe clip at a step, beside the plain student at the same step."""
     folder = writer.folder / "snapshots" / f"{step:07d}"
     with np.load(writer.folder / "probe" / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
+    view = View(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
     given = student.given(pair.low, pair.high)
-    seen = look(student, given, memory=memory, tap=tap, device=next(student.parameters()).device)
+    seen = look(student, given, memory=memory, tap=tap, device=view.device)
     label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
     if student.sees_truth:
         label, note = "Privileged teacher: given the ground truth", f"{note}; {GIVEN_TRUTH}"
     with write_scene(folder, replace=True) as scene:
+        if plain is not None:
+            plain.add(scene, step, view)
         add_look(scene, Method(key="student", label=label, note=note), seen, scales)
         Scores(pair.high).add(scene, "student", seen.frames)
         probe = read_scene(writer.folder / "probe")

@@ -124,8 +124,8 @@ def _check_memory(config: RunConfig) -> None:
 
 FREE = frozenset(
     {
-        "plain", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard", "cache_teacher",
-        "stop_after_seconds", "data.probe", "data.workers", "data.pin_memory",
+        "plain", "plain_run", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard",
+        "cache_teacher", "stop_after_seconds", "data.probe", "data.workers", "data.pin_memory",
     }
 )  # fmt: skip
 """Settings that may change between two halves of a run: they do not decide what a step does."""
@@ -225,11 +225,9 @@ class Trainer:
         device = engine.device
         torch.manual_seed(config.seed)
         self.student = _place(config.student, config, device)
-        self.teacher = self.plain = None
+        self.teacher = None
         if config.teacher.name:
             self.teacher = _place(config.teacher, config, device).eval()
-        if config.plain.name and engine.writes:
-            self.plain = _place(config.plain, config, device).eval()
         self.objective = self._objective().to(device)
         self.average = AveragedModel(self.student, avg_fn=_ema(config.optimiser.ema)) if config.optimiser.ema else None
         named = dict(self.student.named_parameters())

@@ -22,6 +22,7 @@ from typing import Any
 from workbench.config import RunConfig
 from workbench.data.clips import load_clip
 from workbench.data.crops import Pair, make_pair
+from workbench.data.video.read import Video
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
 from workbench.inference import choose_device
 from workbench.models.weights import checksum, locate
@@ -33,6 +34,7 @@ from workbench.training.engine import Engine
 from workbench.training.loop import Step, lower_rate
 from workbench.training.machine import set_up_process
 from workbench.training.memory import is_out_of_memory, out_of_memory, peak_memory_mib
+from workbench.training.plain_twin import open_plain
 from workbench.training.record import (
     averaged,
     log_row,
@@ -83,8 +85,15 @@ def _commit() -> str | None:
 def prepare_run(folder: Path, config: RunConfig) -> Run:
     """Check a config and lay out its run folder; ``precision`` auto is decided here, so that a resume repeats it."""
     check(config)
+    open_plain(config, validation_clip(config)[0])
     config, choice = settle_precision(config)
     return create_run(folder, config, provenance(config) | {"precision": asdict(choice)})
+
+
+def validation_clip(config: RunConfig) -> tuple[Pair, Video]:
+    """Return the validation clip in both resolutions, and as it was read."""
+    video = load_clip(config.data.probe)
+    return make_pair(video.frames, scale=config.data.scale, degradation=config.data.degradation), video
 
 
 def settle_precision(config: RunConfig) -> tuple[RunConfig, PrecisionChoice]:
@@ -220,9 +229,8 @@ class _Recorder:
     def __init__(self, writer: RunWriter, trainer: Trainer) -> None:
         self.writer, self.trainer = writer, trainer
         config = trainer.config
-        probe = load_clip(config.data.probe)
-        self.probe: Pair = make_pair(probe.frames, scale=config.data.scale, degradation=config.data.degradation)
-        self.video = probe
+        self.probe, self.video = validation_clip(config)
+        self.plain = open_plain(config, self.probe)
         self.seconds_per_step: float | None = None
         self.board = open_board(writer.folder) if config.tensorboard else None
 
@@ -236,7 +244,6 @@ class _Recorder:
             self.probe,
             self.video,
             teacher=trainer.teacher,
-            plain=trainer.plain,
             student=trainer.student,
             memory=trainer.objective.memory,
             tap=trainer.config.distillation.tap,
@@ -274,6 +281,7 @@ class _Recorder:
                 student=trainer.student if trainer.average is None else averaged(trainer.average),
                 memory=trainer.objective.memory,
                 tap=trainer.config.distillation.tap,
+                plain=self.plain,
             )
         except ResultError as error:
             if not step:

@@ -48,32 +48,33 @@ def gap_closed(scores: Mapping[str, float]) -> float | None:
     return 100 * (distilled - plain) / (teacher - plain)
 
 
-def standing(step: int, psnr_db: Mapping[str, float]) -> str:
-    """Where the student of a run stands on the clip shown, in one sentence; empty where it was not scored.
+def standing(step: int, psnr_db: Mapping[str, float], *, taught: bool) -> str:
+    """Return the scores of a run at a step in one sentence; empty where the student was not scored.
 
     Args:
         step: of the training.
-        psnr_db: method -> mean PSNR-Y.
+        psnr_db: method -> mean PSNR-Y; of the plain student at the same step.
+        taught: whether the student has a teacher.
 
     Example:
-        >>> standing(400, {"student": 30.5, "plain": 30.25, "teacher": 31.25})
-        'At step 400 the student reaches 30.50 dB on the clip shown, 0.25 dB above the plain student: 25 % of the way to the teacher.'
-        >>> standing(0, {"student": 24.0, "bicubic": 25.0})
-        'At step 0 the student reaches 24.00 dB on the clip shown, 1.00 dB below bicubic.'
-    """  # noqa: E501
-    student = psnr_db.get("student")
-    if student is None:
+        >>> standing(400, {"student": 30.5, "plain": 30.25, "teacher": 31.25}, taught=True)
+        'At step 400: distilled student 30.50 dB, plain student 30.25 dB (same step), teacher 31.25 dB.'
+        >>> standing(450, {"student": 30.5, "teacher": 31.25}, taught=True)
+        'At step 450: distilled student 30.50 dB, teacher 31.25 dB; no plain twin at this step.'
+        >>> standing(0, {"student": 24.0, "bicubic": 25.0}, taught=False)
+        'At step 0: student 24.00 dB, bicubic 25.00 dB.'
+    """
+    if "student" not in psnr_db:
         return ""
-    said = f"At step {step:,} the student reaches {student:.2f} dB on the clip shown"
-    key, label = ("plain", "the plain student") if "plain" in psnr_db else ("bicubic", "bicubic")
-    if key not in psnr_db:
-        return f"{said}."
-    lead = round(student - psnr_db[key], 2)
-    said += f", {abs(lead):.2f} dB {'above' if lead > 0 else 'below'} {label}" if lead else f", as {label} does"
-    share = gap_closed(psnr_db)
-    if share is not None and share > 0 and psnr_db["teacher"] - psnr_db["plain"] >= LEAST_LEAD:
-        said += f": {share:.0f} % of the way to the teacher"
-    return f"{said}."
+    named = {"student": "distilled student" if taught else "student"}
+    named |= {"plain": "plain student", "teacher": "teacher"} if taught else {"bicubic": "bicubic"}
+    parts = [
+        f"{label} {psnr_db[key]:.2f} dB{' (same step)' if key == 'plain' else ''}"
+        for key, label in named.items()
+        if key in psnr_db
+    ]
+    missing = "; no plain twin at this step" if taught and "plain" not in psnr_db else ""
+    return f"At step {step:,}: {', '.join(parts)}{missing}."
 
 
 def scores_table(scene: Scene) -> str:

@@ -52,6 +52,10 @@ function choose(preferred, present, fallback) {
   return preferred.find(key => present.includes(key)) || fallback;
 }
 
+// The sides as the lens filled them. A person's choice is kept; its own is made again with every scene, since the
+// students of a run come later than the rest of its validation clip.
+const filled = { left: null, right: null };
+
 function setValue(given) {
   const value = given && JSON.parse(JSON.stringify(given));   // out of the reactive wrapping: plain and fast to read
   const kept = scene && value?.frames && ['width', 'height', 'frames'].every(name => scene[name] === value[name]);
@@ -75,8 +79,9 @@ function setValue(given) {
     Object.assign(view, { pinned: false, point: [scene.width >> 1, scene.height >> 1], pan: [0, 0], row: scene.height >> 1 });
   }
   const box = asked ? recall() : null, keys = scene.methods.map(m => m.key);
-  if (!keys.includes(view.left)) view.left = choose(['plain', 'bicubic'], keys, keys[0]);
-  if (!keys.includes(view.right)) view.right = choose(['distilled', 'student', 'teacher'], keys, keys[keys.length - 1]);
+  for (const [side, preferred, fallback] of [['left', ['plain', 'bicubic'], keys[0]], ['right', ['distilled', 'student', 'teacher'], keys.at(-1)]]) {
+    if (!keys.includes(view[side]) || view[side] === filled[side]) view[side] = filled[side] = choose(preferred, keys, fallback);
+  }
   if (!overlay()) view.overlay = '';
   if (!scene.curves.some(c => c.key === view.score)) view.score = scene.curves[0]?.key || '';
   wanted = Math.min(wanted, scene.frames - 1);

@@ -185,7 +185,11 @@ class Studio:
         link = {"run": run.name} if step is None or wish.get("follow") else {"run": run.name, "step": str(step)}
         value, shown = self.snapshot(run, step, link, seen if not fresh else {})
         on_clip = seen.get("on_clip", {}) if value is None else _on_clip(value)
-        lead = _lead(step or 0, on_clip.get("psnr_db", {}), {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
+        teacher = config.get("teacher")
+        standing = facts.standing(
+            step or 0, on_clip.get("psnr_db", {}), taught=isinstance(teacher, Mapping) and bool(teacher.get("name"))
+        )
+        lead = _lead(standing, {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
         own = choice.startswith("0/")
         return RunView(
             state if state != seen.get("progress") else None,
@@ -282,7 +286,7 @@ class Studio:
             if step is None:
                 if not (probe / "scene.json").is_file():
                     return (None if seen.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
-                scene, mark = read_scene(probe), token(probe)
+                scene, mark = run.probe(), token(probe)
             else:
                 home = run.folder / "snapshots" / f"{step:07d}"
                 mark = f"{step} {'step' in link} {token(probe)} {token(home)}"
@@ -306,10 +310,10 @@ def _on_clip(value: Mapping[str, Any]) -> dict[str, Any]:
     return {"psnr_db": means, "index": value.get("memory", {}).get("index")}
 
 
-def _lead(step: int, psnr_db: Mapping[str, float], measured: Mapping[str, float | None]) -> str:
-    """A sentence on the student, one on the memory, and in small the numbers behind it."""
-    standing, said = escape(facts.standing(step, psnr_db)), escape(memory.sentence(measured))
-    lines = [f"<b>{standing}</b>"] if standing else []
+def _lead(standing: str, measured: Mapping[str, float | None]) -> str:
+    """Return a sentence on the student, one on the memory, and in small what was measured."""
+    said = escape(memory.sentence(measured))
+    lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
     lines += [f"{said} <small>{escape(memory.numbers(measured))}</small>"] if said else []
     return "<div class='lead'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div>" if lines else ""
 

@@ -18,8 +18,9 @@ def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) ->
     """Lay out the page."""
     head(
         "Run",
-        "A teacher shows a small student not only its pictures, but where it looks and what it remembers. Choose a "
-        "training step, and see what the student has learnt by then, on a clip kept for that.",
+        "A large network, the teacher, trains a small one, the distilled student. Choose a training step: the page "
+        "compares the distilled student with the plain student, the same network without a teacher, both at that step, "
+        "on the validation clip, which neither is trained on.",
     )
     view = follow(app, studio, "run", begin="Start a short run" if start else "")
 

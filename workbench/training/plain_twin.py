@@ -1,0 +1,128 @@
+"""The plain student, shown beside the student of a run at the same step and at no other."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+
+from workbench.config import RunConfig, differences
+from workbench.data.crops import Pair
+from workbench.distill.observe import Scores, add_look, look
+from workbench.errors import ConfigError, FolderError
+from workbench.models.weights import read_card
+from workbench.runs import locate_run
+from workbench.scenes import Method, SceneWriter, read_scene
+from workbench.training.record import PlainTwin, View
+from workbench.training.trainer import FREE, make_network
+
+logger = logging.getLogger(__name__)
+
+KEY, LABEL = "plain", "Plain student"
+
+OF_THE_TEACHER = frozenset({"teacher", "distillation", "imitation_weight", "precision"})
+"""Settings in which a distillation and its plain twin may differ, next to those that decide nothing."""
+
+
+def open_plain(config: RunConfig, pair: Pair) -> PlainTwin | None:
+    """Open the plain student that the config names; None where it names none.
+
+    Args:
+        config: of the run that shows it.
+        pair: the validation clip of that run.
+
+    Raises:
+        ConfigError: another clip, scale or network, a taught one, or weights that do not record their step.
+        FolderError: no such run, or one that cannot be read.
+        WeightsError: no such weights.
+    """
+    if config.plain_run:
+        return PlainRun(config, pair)
+    return PlainWeights(config) if config.plain.name else None
+
+
+class PlainRun:
+    """The plain student of another run, finished or live: its snapshots at the same steps.
+
+    Its frames, scores and attention maps are copied. Memory cells are not there: that run had no memory to read it.
+    """
+
+    def __init__(self, config: RunConfig, pair: Pair) -> None:
+        try:
+            self.run = locate_run(config.plain_run)
+        except FolderError as error:
+            raise FolderError(f"plain_run: {error}; name a run folder, or leave the plain student out") from error
+        theirs, where = self.run.config(), config.plain_run
+        if theirs.teacher.name:
+            raise ConfigError(f"plain_run: want a run without a teacher, got {where}, taught by {theirs.teacher.name}")
+        for name, ours, other in (
+            ("student.name", config.student.name, theirs.student.name),
+            ("student.skip", config.student.skip, theirs.student.skip),
+            ("data.scale", config.data.scale, theirs.data.scale),
+        ):
+            if other != ours:
+                raise ConfigError(
+                    f"plain_run: want a run with {name} {ours!r}, got {where} with {other!r}; name a run of the same "
+                    "network and scale, or none"
+                )
+        if not (self.run.folder / "probe" / "scene.json").is_file():
+            raise ConfigError(f"plain_run: want a run with snapshots, got {where}, which has none yet; start it first")
+        clip = self.run.probe()
+        if not all(np.array_equal(clip.clip(key), frames) for key, frames in (("low", pair.low), ("high", pair.high))):
+            raise ConfigError(
+                f"plain_run: want snapshots of data.probe {config.data.probe!r}, got {where} with snapshots of another "
+                f"clip ({theirs.data.probe!r}, degradation {theirs.data.degradation}); set data.probe to that clip, or "
+                "name another run"
+            )
+        changed = differences(theirs.to_dict(), config.to_dict())
+        told = [
+            f"{name} {old!r}, here {new!r}"
+            for name, (old, new) in changed.items()
+            if name not in FREE and name.partition(".")[0] not in FREE | OF_THE_TEACHER
+        ]
+        if told:
+            logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(told))
+
+    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+        """See :class:`PlainTwin`."""
+        if step not in self.run.snapshots():
+            return False
+        theirs = read_scene(self.run.folder / "snapshots" / f"{step:07d}")
+        note = f"the same network without a teacher, step {step} of {self.run.name}"
+        scene.add_method(Method(key=KEY, label=LABEL, note=note), theirs.clip("student"))
+        for curve in theirs.curves:
+            values = np.array([np.nan if value is None else value for value in curve.series["student"]])
+            scene.add_curve(curve.key, curve.label, curve.unit, curve.better, KEY, values)
+        for overlay in theirs.overlays:
+            if overlay.method == "student" and (kind := overlay.kind.removeprefix("attention_")) in view.scales.maps:
+                here = replace(overlay, method=KEY, high=view.scales.maps[kind])
+                scene.add_overlay(here, theirs.array(overlay))
+        return True
+
+
+class PlainWeights:
+    """The plain student as its training left it, shown at the step at which that ended."""
+
+    def __init__(self, config: RunConfig) -> None:
+        self.plain, self.scale = config.plain, config.data.scale
+        if self.plain.name != config.student.name:
+            raise ConfigError(f"plain.name: want the student's network, {config.student.name}, got {self.plain.name}")
+        card = read_card(self.plain.weights) if self.plain.weights else {"step": 0}
+        self.step = card.get("step", card.get("steps"))
+        if not isinstance(self.step, int):
+            raise ConfigError(
+                f"plain.weights: want weights that record their training step, got {self.plain.weights} without; name "
+                "the run that made them (plain_run), or leave the plain student out"
+            )
+
+    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+        """See :class:`PlainTwin`."""
+        if step != self.step:
+            return False
+        network = make_network(self.plain, self.scale).to(view.device).eval()
+        seen = look(network, view.pair.low, memory=view.memory, tap=view.tap, device=view.device)
+        note = f"the same network without a teacher, step {step}; its cells are those of this run's memory"
+        add_look(scene, Method(key=KEY, label=LABEL, note=note), seen, view.scales)
+        Scores(view.pair.high).add(scene, KEY, seen.frames)
+        return True
