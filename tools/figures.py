@@ -41,8 +41,9 @@ CARDS = {
     "vespcn_plain": "plain",
     "vespcn_distilled": "distilled",
     **{f"demo_{role}": f"demo_{role}" for role in ("teacher", "plain", "distilled")},
+    "basicvsr_s": "",
 }
-"""Card -> what its network is called in the scores."""
+"""Card -> what its network is called in the scores; empty where its temporal share alone is stored."""
 SETS = {"shipped_vid4": "Vid4, BI x4", "shipped_held_out": "held-out frames of the sample, BI x4"}
 DEMO_SETS = {"demo_held_out": "held-out frames of the sample, BI x4"}
 
@@ -86,13 +87,14 @@ def share_table(*names: str) -> str:
 def card_lines(name: str) -> str:
     """What a card says of its network's scores, and its temporal share."""
     method = CARDS[name]
-    lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"]
-    for data, title in (DEMO_SETS if method.startswith("demo_") else SETS).items():
+    lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"] if method else []
+    sets = (DEMO_SETS if method.startswith("demo_") else SETS) if method else {}
+    for data, title in sets.items():
         ours, floor = (shipped(data)[one]["mean"] for one in (method, "bicubic"))
         told = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
         lines.append(f"| {title} | {told[0]} | {told[1]} |")
     lines += ["", "Temporal share on Vid4, with these neighbor frames (`docs/networks.md`):", "", share_table(name)]
-    return "\n".join(lines)
+    return "\n".join(lines).lstrip("\n")
 
 
 def results(name: str) -> Results:

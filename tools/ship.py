@@ -43,6 +43,13 @@ TOLD = (
 )
 LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"
+RECURRENT = (
+    "basicvsr_s",
+    "A narrow bidirectional recurrent network with supervised flow, after the first leg of the training of a teacher\n"
+    "that uses its neighbor frames.",
+    "three quarters of an hour",
+)
+"""Name, description and training time of the recurrent teacher."""
 SCENES = {
     "bunny": ("bigbuckbunny[98:110, 0:288, 32:352]", "Big Buck Bunny, unseen by all networks"),
     "stretch": ("bigbuckbunny[40:52, 0:144, 96:352]", "Big Buck Bunny stretches, unseen by all networks"),
@@ -69,8 +76,8 @@ Scores, by the commands in `docs/experiment.md`:
 <!-- figures: card of {name} -->
 <!-- end of figures -->
 
-A small network, trained for {hours} on one CPU core. It shows how distillation works; it says nothing about what EDVR
-or VESPCN reach with their own training, and nothing about the paper's results.
+A small network, trained for {hours} on one CPU core. It shows how distillation works; it says
+nothing about what published networks reach with their own training, and nothing about the paper's results.
 """
 
 
@@ -80,6 +87,7 @@ def main(
     distilled: Path | None = None,
     demo: bool = False,
     live_plain: bool = False,
+    recurrent: Path | None = None,
 ) -> None:
     """Write weights, cards, the run and the scenes into the package.
 
@@ -88,6 +96,7 @@ def main(
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
         demo: it is the demo set, of the preset `cpu`; it has no scenes.
+        recurrent: run folder of the recurrent teacher, finished or at the end of a leg of its training.
         live_plain: train the plain student of the preset `demo`, and ship its run for the snapshots of the live demo.
     """
     torch.set_num_threads(1)
@@ -96,17 +105,12 @@ def main(
             run = prepare_run(Path(home) / LIVE_PLAIN, plain_twin(PRESETS["demo"]()))
             work(run, lambda step, steps: None if step.number % 100 else print(f"step {step.number} of {steps}"))
             ship_live_plain(run.folder)
+    if recurrent is not None:
+        _ship_network(recurrent, *RECURRENT)
     names = [f"demo_{role}" if demo else name for role, name in SET.items()]
     for folder, name, (what, hours) in zip((teacher, plain, distilled), names, TOLD, strict=True):
-        if folder is None:
-            continue
-        run = Run(folder)
-        average = run.weights("average")
-        network = load(average if average.is_file() else run.weights())
-        save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
-        (HOME / f"{name}.md").write_text(
-            _card(name, what.format(teacher=names[0]), hours, run, network), encoding="utf-8"
-        )
+        if folder is not None:
+            _ship_network(folder, name, what.format(teacher=names[0]), hours)
     if distilled is None:
         return
     run = Run(distilled)
@@ -118,6 +122,15 @@ def main(
     methods = ("bicubic", "plain", "distilled", "teacher")
     for name, (clip, title) in SCENES.items():
         compare(clip, methods, HOME / "scenes" / name, title=title, effort=6)
+
+
+def _ship_network(folder: Path, name: str, what: str, hours: str) -> None:
+    """Write the weights of a run, the average where there is one, and their card."""
+    run = Run(folder)
+    average = run.weights("average")
+    network = load(average if average.is_file() else run.weights())
+    save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
+    (HOME / f"{name}.md").write_text(_card(name, what, hours, run, network), encoding="utf-8")
 
 
 def _memory_of(run: Run) -> TemporalMemory:

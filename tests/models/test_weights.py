@@ -203,7 +203,7 @@ def test_pretrained_misspelt(monkeypatch):
 
 def test_what_ships():
     demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
-    assert pretrained_names() == [*demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
+    assert pretrained_names() == ["basicvsr_s", *demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
     with pytest.raises(WeightsError, match="not weights of this workbench"):
         load("pretrained:memory")  # the ConvLSTM of the distillation is no network
 
@@ -219,7 +219,7 @@ def test_the_shipped_flow_network_finds_a_shift():
 
 
 @pytest.mark.parametrize(
-    "name", ["demo_distilled", "demo_plain", "demo_teacher", "edvr_s", "vespcn_distilled", "vespcn_plain"]
+    "name", ["basicvsr_s", "demo_distilled", "demo_plain", "demo_teacher", "edvr_s", "vespcn_distilled", "vespcn_plain"]
 )
 def test_what_ships_loads(name):
     network = load(f"pretrained:{name}")

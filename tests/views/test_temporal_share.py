@@ -48,8 +48,9 @@ def test_the_stored_measurement_is_of_the_weights_that_ship():
 
 def test_the_networks_that_ship():
     """Neither the flow network nor the ConvLSTMs, whose weights are in the same folder: they enlarge nothing."""
-    two_sets = {"edvr_s", "vespcn_plain", "vespcn_distilled", "demo_teacher", "demo_plain", "demo_distilled"}
-    assert set(temporal_share.shipped_networks()) == two_sets
+    upscaling = {"edvr_s", "vespcn_plain", "vespcn_distilled", "demo_teacher", "demo_plain", "demo_distilled"}
+    upscaling |= {"basicvsr_s"}
+    assert set(temporal_share.shipped_networks()) == upscaling
 
 
 def test_numbers_of_the_pages(shares):
