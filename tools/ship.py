@@ -240,8 +240,11 @@ def plain_twin(config: RunConfig) -> RunConfig:
 
 def ship_live_plain(source: Path) -> None:
     """Copy the run of the plain student of the live demo, without what its snapshots are not read for."""
-    _ship_run(source, HOME / "runs" / LIVE_PLAIN)
-    _slim(HOME / "runs" / LIVE_PLAIN)
+    with tempfile.TemporaryDirectory() as home:
+        slim = Path(home) / LIVE_PLAIN
+        shutil.copytree(source, slim)
+        _slim(slim)  # before the frames are compressed, which takes minutes: what is in the package is never the whole
+        _ship_run(slim, HOME / "runs" / LIVE_PLAIN)
 
 
 def _slim(folder: Path) -> None:
