@@ -360,7 +360,11 @@ def test_what_can_be_done_in_each_state(state, live, resumable):
 
 @pytest.mark.parametrize("name", list_runs(shipped("runs")))
 def test_shipped_runs_can_be_read(name):
-    """With the temporal term that they were trained with, not today's."""
+    assert Run(shipped("runs") / name).config().student.name == "vespcn_s"
+
+
+@pytest.mark.parametrize("name", ["demo", "vespcn_distilled"])
+def test_shipped_distillations_keep_the_temporal_term_that_they_were_trained_with(name):
     held = Run(shipped("runs") / name).config().distillation
     assert (held.memory_stride, held.standardize, held.cells, held.border_frames) == (4, False, "last", 0)
     assert held.ratios == {}
