@@ -55,7 +55,7 @@ class Data:
     """A folder of still images, or one that `workbench prepare --stills` made; empty: none. Training clips are also
     rendered from them with a moving camera, endlessly, and their optical flow is known exactly."""
     stills_min_speed: float = 0.03
-    """Of the camera over still images, in low-resolution pixels a frame; speeds are drawn log-uniformly up to 3."""
+    """Lowest speed of the camera over still images, in low-resolution pixels a frame; drawn log-uniformly up to 3."""
     stills_share: float = 0.5
     """Share of a batch's clips that come from `data.stills`; at 1 no footage is read. Ignored where there are none."""
     probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"

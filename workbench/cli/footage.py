@@ -78,7 +78,7 @@ def degrade(args: Sequence[str]) -> int:
 
 
 def print_motion(motion: MotionSummary | None) -> None:
-    """Print how much the training footage moves, as a histogram and in words; nothing where there is none."""
+    """Print a histogram of the motion of the training footage and its description; nothing where there is none."""
     from workbench.data.sampling.footage_motion import CELL, EDGES
 
     if motion is None:

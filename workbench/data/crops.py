@@ -338,7 +338,7 @@ def random_crop(
 
 
 def draw_place(low_shape: tuple[int, int, int], rng: np.random.Generator, crop: int, frames: int) -> Place:
-    """Draw the place of a crop in footage of so many frames, rows and columns."""
+    """Draw the place of a crop in footage of this many frames, rows and columns."""
     count, height, width = low_shape
     t, y, x = (int(rng.integers(size + 1)) for size in (count - frames, height - crop, width - crop))
     return slice(t, t + frames), slice(y, y + crop), slice(x, x + crop)

@@ -168,7 +168,7 @@ class Source:
 
     @property
     def motion_file(self) -> str:
-        """Where its motion is, relative to the set."""
+        """Path of the file of its motion, relative to the set."""
         return f"motion/{self.name}.npy"
 
     @property
@@ -196,7 +196,7 @@ class Manifest:
     motion: MotionSummary | None = None
 
     def motions(self, folder: Path, split: Split) -> list[StoredMotion | None]:
-        """Where the motion of each of the :meth:`pieces` is; None where an earlier version stored none."""
+        """Path of the motion of each of the :meth:`pieces`; None where an earlier version stored none."""
         scale, found = self.settings.scale, list[StoredMotion | None]()
         for source in self.sources:
             if source.split == split:

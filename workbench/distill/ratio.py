@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 DECAY = 0.8
-"""Of the running mean of the logarithm of a weight: one measurement counts a fifth."""
+"""Decay of the running mean of the logarithm of a weight: one measurement counts a fifth."""
 
 LARGEST_CHANGE = 100.0
 """Factor by which a weight may leave its first measurement: a term whose gradient vanishes, because the ConvLSTM
@@ -47,7 +47,7 @@ class GradientRatio(nn.Module):
         self.register_buffer("measured", torch.zeros(len(self.ratios), dtype=torch.bool))
 
     def is_due(self, step: int) -> bool:
-        """Whether to measure at this step (the first is 1): every so many steps, and until each term was measured."""
+        """Return whether to measure at this step (from 1): every ``every`` steps, and until each term was measured."""
         return step % self.every == 0 or not bool(self.measured.all())
 
     def weights(self) -> dict[str, float]:

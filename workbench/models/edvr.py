@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -436,63 +437,55 @@ def edvr_m(
 def edvr_s(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
     """Ours, for hours on a CPU: 32 channels throughout, 2 + 8 blocks, 5 frames, no TSA. Not a published model."""
     return _quick_start(
-        EDVR(
-            channels=32,
-            groups=4,
-            front_blocks=2,
-            back_blocks=8,
-            with_tsa=False,
-            tail_channels=32,
-            scale=scale,
-            skip=skip,
-            flow_guided=flow_guided,
-        )
+        channels=32,
+        groups=4,
+        front_blocks=2,
+        back_blocks=8,
+        tail_channels=32,
+        scale=scale,
+        skip=skip,
+        flow_guided=flow_guided,
     )
 
 
 def edvr_tiny(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
     """Ours, for minutes on a CPU: 16 channels throughout, 2 + 4 blocks, 5 frames, no TSA. Not a published model."""
     return _quick_start(
-        EDVR(
-            channels=16,
-            groups=4,
-            front_blocks=2,
-            back_blocks=4,
-            with_tsa=False,
-            tail_channels=16,
-            scale=scale,
-            skip=skip,
-            flow_guided=flow_guided,
-        )
+        channels=16,
+        groups=4,
+        front_blocks=2,
+        back_blocks=4,
+        tail_channels=16,
+        scale=scale,
+        skip=skip,
+        flow_guided=flow_guided,
     )
 
 
 def edvr_xs(*, scale: int = 4, skip: Skip = "bilinear", flow_guided: bool = False) -> EDVR:
     """Ours, for hours on a CPU, with the 16 features of `vespcn_s`: 24 channels, 1 + 4 blocks, 5 frames, no TSA."""
     return _quick_start(
-        EDVR(
-            channels=24,
-            groups=1,
-            front_blocks=1,
-            back_blocks=4,
-            with_tsa=False,
-            tail_channels=16,
-            scale=scale,
-            skip=skip,
-            flow_guided=flow_guided,
-        )
+        channels=24,
+        groups=1,
+        front_blocks=1,
+        back_blocks=4,
+        tail_channels=16,
+        scale=scale,
+        skip=skip,
+        flow_guided=flow_guided,
     )
 
 
-def _quick_start(network: EDVR) -> EDVR:
-    """Start as a network for single images, alignment and fusion passing the reference on: ours, for short trainings.
+def _quick_start(**settings: Any) -> EDVR:
+    """Build an EDVR without TSA that starts as a network for single images: ours, for short trainings.
 
-    The published start (PyTorch's) leaves next to nothing of the input at
+    Alignment and fusion pass the reference on. The published start (PyTorch's) leaves next to nothing of the input at
     the end of the network, which 600,000 steps forgive; and the attention of TSA was seen to close on all frames, the
     reference included, within its first hundred steps (the published recipe trains without TSA first). Here every layer
     of the main path keeps the signal's size, neighbours enter faintly, both pixel-shuffles start as enlargements, the
     first layer sees edges only, and there is no TSA.
     """
+    network = EDVR(with_tsa=False, **settings)
     network.about = replace(network.about, differs="ours, narrow, for a CPU; starts at its skip, unaligned and unfused")
     align, channels = network.pcd_align, network.aligned_channels
     plain = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]

@@ -52,7 +52,7 @@ def crop_motion(motion: np.ndarray, frames: slice, rows: slice, columns: slice) 
         motion: :func:`motion_map` of the whole clip.
         frames: of the crop, two or more.
         rows: in low-resolution pixels.
-        columns: likewise.
+        columns: in low-resolution pixels.
 
     Example:
         >>> motion = np.array([[[0.0, 1.0]], [[0.0, 3.0]]])
