@@ -6,8 +6,9 @@ READY := .venv/.installed
 # No AVX, AVX2, AVX-512 or fused multiply-add, for torch, oneDNN, MKL, OpenBLAS, NumPy and OpenCV in this order.
 SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem \
 	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" OPENCV_CPU_DISABLE=AVX512-SKX,AVX2,FP16,AVX
-NUMERIC := models metrics distill data/test_degrade.py data/test_degraded.py test_imaging.py test_inference.py test_tensors.py
-NUMERIC_DOCTESTS := models metrics distill data/degrade.py imaging.py inference.py tensors.py
+NUMERIC := models metrics distill data/degradation/test_families.py data/degradation/test_identify.py inference/test_chunks.py \
+	inference/test_tiles.py inference/test_memory_estimate.py test_imaging.py test_tensors.py
+NUMERIC_DOCTESTS := models metrics distill data/degradation/families.py imaging.py inference/chunks.py inference/tiles.py tensors.py
 
 .PHONY: help setup demo test test-portable check notebooks html lab experiment clean
 .NOTPARALLEL:

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.models.parts.deformable import modulated_deform_conv
+from workbench.models.layers.deformable import modulated_deform_conv
 from workbench.training.machine import set_up_process
 
 CHANNELS, GROUPS = 64, 8

@@ -28,14 +28,14 @@ from typing import Any
 
 import torch
 
-from workbench.data.crops import Pair
+from workbench.data.sampling.crops import Pair
 from workbench.errors import WorkbenchError
 from workbench.evaluation.speed import in_milliseconds, measure
-from workbench.export import Export, Format, calibration_clip, export, real_clip
-from workbench.models.exported import open_exported
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load, pretrained_names
 from workbench.models.zoo import NETWORKS, build
+from workbench.onnx.export import Export, Format, calibration_clip, export, real_clip
+from workbench.onnx.run import open_exported
 from workbench.scenes import write_atomic
 from workbench.training.machine import set_up_process
 

@@ -27,12 +27,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from workbench.config import Data
-from workbench.data.crops import CropSampler
-from workbench.data.pairs import open_pairs
-from workbench.data.prepare import prepare
-from workbench.data.prepared import MANIFEST, Settings
-from workbench.data.samples import sample
-from workbench.data.shards import ShardCrops, open_shards
+from workbench.data.datasets.samples import sample
+from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling.crops import CropSampler
+from workbench.data.sampling.pairs import open_pairs
+from workbench.data.sampling.shards import ShardCrops, open_shards
 from workbench.models.zoo import build
 from workbench.training.machine import set_up_process
 

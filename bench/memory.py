@@ -23,9 +23,9 @@ import cv2
 import numpy as np
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.evaluation.evaluate import evaluate
-from workbench.inference import upscale_stream
+from workbench.inference.chunks import upscale_stream
 from workbench.metrics.scorer import Scorer
 from workbench.models.bicubic import Bicubic
 from workbench.process import peak_bytes

@@ -35,9 +35,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.evaluation.speed import in_milliseconds
-from workbench.inference import chunks
-from workbench.models.parts import deformable
-from workbench.models.parts.flow import SPyNet
+from workbench.inference.chunks import chunks
+from workbench.models.layers import deformable
+from workbench.models.layers.flow import SPyNet
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
 from workbench.models.zoo import NETWORKS, build

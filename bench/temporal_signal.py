@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from workbench.data.clips import load_clip
-from workbench.data.crops import make_pair, to_batch
+from workbench.data.datasets.clips import load_clip
+from workbench.data.sampling.crops import make_pair, to_batch
 from workbench.distill.diagnostics import TemporalSignal, temporal_signal
 from workbench.distill.objective import Objective, weigh
 from workbench.distill.temporal import TemporalMemory

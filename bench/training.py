@@ -37,7 +37,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.config import Data, Network, RunConfig
-from workbench.models.parts import deformable
+from workbench.models.layers import deformable
 from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, window_indices
 from workbench.models.weights import save
 from workbench.models.zoo import build
@@ -265,8 +265,8 @@ def under(operator: Callable[..., Tensor], work: Callable[[], object]) -> Callab
 
 def batch_of(frames: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     """The crops that ours gets as well."""
-    from workbench.data.crops import CropSampler
-    from workbench.data.pairs import open_pairs
+    from workbench.data.sampling.crops import CropSampler
+    from workbench.data.sampling.pairs import open_pairs
 
     sampler = CropSampler(list(open_pairs(CLIP[0], scale=4)), crop=32, frames=frames, batch=batch)
     return sampler.at(1)

@@ -263,7 +263,7 @@ print(json.dumps([[w.filename, str(w.message)] for w in seen]))
 
 def test_viewers_import_no_torch():
     light = modules("workbench.views", "workbench.runs", "workbench.scenes", "workbench.config", "workbench.errors",
-                    "workbench.data.video", "workbench.data.samples", "workbench.cli")  # fmt: skip
+                    "workbench.data.video", "workbench.data.datasets.samples", "workbench.cli")  # fmt: skip
     assert "workbench.views.studio" in light
     found = python(f"""
 import importlib, sys

@@ -12,8 +12,8 @@ import pytest
 
 from tests.films import encode, numbered, numbers
 from workbench.data.video.read import read_video
+from workbench.inference.video import upscale_file
 from workbench.models.bicubic import Bicubic
-from workbench.upscaling import upscale_file
 
 SECONDS = 6
 TICK = Fraction(1, 1000)

@@ -11,7 +11,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from workbench.errors import WeightsError
 from workbench.evaluation.compare import find_method
-from workbench.models.foreign import load_foreign
+from workbench.models.conversion import load_foreign
 from workbench.models.weights import read_tensors
 from workbench.weight_files import check_weight_file
 

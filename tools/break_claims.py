@@ -43,7 +43,7 @@ FAULTS = (
     Fault(
         "a phase that is measured",
         "01_a_clip_gets_small",
-        "workbench/data/degrade.py",
+        "workbench/data/degradation/families.py",
         "phase=lambda scale: 0.0",
         "phase=lambda scale: 0.5",
     ),

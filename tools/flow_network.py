@@ -18,7 +18,7 @@ import tyro
 
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills
-from workbench.models.parts.flow import end_point_error
+from workbench.models.layers.flow import end_point_error
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.weights import save_tensors
 from workbench.tensors import to_float

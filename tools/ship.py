@@ -23,8 +23,8 @@ import tyro
 from PIL import Image
 
 from workbench.config import PRESETS, Data, Network, RunConfig
-from workbench.data.prepared import MANIFEST
-from workbench.data.samples import find_sample
+from workbench.data.datasets.samples import find_sample
+from workbench.data.preparation.manifest import MANIFEST
 from workbench.data.sampling.stills import still_files
 from workbench.distill.temporal import TemporalMemory, load_memory, save_memory
 from workbench.evaluation.compare import compare

@@ -59,7 +59,7 @@ def test_onnx_beside_it_and_what_cannot_be_is_left_out(capsys):
 def test_walk_takes_its_times_from_there(capsys, tmp_path, monkeypatch):
     from PIL import Image
 
-    from workbench.data.samples import sample
+    from workbench.data.datasets.samples import sample
 
     (tmp_path / "set" / "walk").mkdir(parents=True)
     Image.fromarray(sample("carphone", frames=1).frames[0, :48, :64]).save(tmp_path / "set" / "walk" / "0.png")

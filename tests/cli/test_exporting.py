@@ -3,8 +3,8 @@ import pytest
 
 from tests.footage import save
 from workbench.cli import main
-from workbench.data.crops import make_pair
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
+from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import read_frames
 
 pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
@@ -23,8 +23,8 @@ def small(tmp_path, monkeypatch):
     """Beside an empty folder, and checked on a small clip."""
     monkeypatch.chdir(tmp_path)
     frames = sample("carphone", frames=3).frames
-    monkeypatch.setattr("workbench.export.real_clip", lambda scale: make_pair(frames, scale=scale))
-    monkeypatch.setattr("workbench.export.calibration_clip", lambda scale: make_pair(frames, scale=scale).low)
+    monkeypatch.setattr("workbench.onnx.export.real_clip", lambda scale: make_pair(frames, scale=scale))
+    monkeypatch.setattr("workbench.onnx.export.calibration_clip", lambda scale: make_pair(frames, scale=scale).low)
     return tmp_path
 
 

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from workbench.cli import main
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.models.zoo import NETWORKS
 
 

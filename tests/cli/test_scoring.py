@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from workbench.cli import main
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.scores import read_scores
 from workbench.models.zoo import build

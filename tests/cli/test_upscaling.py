@@ -6,7 +6,7 @@ from tests.footage import save
 from workbench.cli import main
 from workbench.data.video.read import read_frames
 from workbench.data.video.timeline import timeline
-from workbench.inference import upscale
+from workbench.inference.chunks import upscale
 from workbench.models.bicubic import Bicubic
 from workbench.models.weights import load
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.data.clips import load_clip
-from workbench.data.crops import make_pair, to_batch
+from workbench.data.datasets.clips import load_clip
+from workbench.data.sampling.crops import make_pair, to_batch
 from workbench.distill.diagnostics import (
     block_share,
     history_share,

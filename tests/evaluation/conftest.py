@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from workbench.data.clip_set import ClipEntry, ClipSet, Held
-from workbench.data.samples import sample
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.datasets.samples import sample
 
 
 def save_frames(folder, frames):

@@ -9,14 +9,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from workbench.data.degrade import degrade, downscale_bi
-from workbench.data.samples import sample
-from workbench.data.vimeo import Lists
+from workbench.data.datasets.samples import sample
+from workbench.data.datasets.vimeo import Lists
+from workbench.data.degradation.families import degrade, downscale_bi
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError, UnknownNameError
 from workbench.evaluation import evaluate as module
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
-from workbench.inference import upscale
+from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db, ssim
 from workbench.metrics.temporal import profile_distance, t_diff, tof
 from workbench.metrics.warping import warping_error

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet, Held
-from workbench.data.degrade import degrade
-from workbench.data.samples import sample
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.datasets.samples import sample
+from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, ResultError, UnknownNameError
 from workbench.evaluation import tables
 from workbench.evaluation.evaluate import evaluate
@@ -19,7 +19,7 @@ from workbench.evaluation.neighbors import NEIGHBORS, NeighborSettings, measure_
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.evaluation.scores import mean_score, read_scores, write_scores
 from workbench.imaging import resize_bicubic
-from workbench.inference import upscale
+from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.bicubic import Bicubic
 from workbench.models.video_sr import Seen, SlidingWindow, Upscaled, VideoSR

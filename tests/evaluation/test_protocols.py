@@ -4,8 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.data.clip_set import ClipEntry, Held
-from workbench.data.datasets import SETS
+from workbench.data.datasets.clip_set import ClipEntry, Held
+from workbench.data.datasets.registry import SETS
 from workbench.errors import ConfigError, UnknownNameError
 from workbench.evaluation.protocols import PROTOCOLS, Protocol, find_protocol, middle
 

@@ -2,7 +2,7 @@ import cv2
 import numpy as np
 import pytest
 
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError
 from workbench.metrics import temporal
 from workbench.metrics.temporal import flow, flow_distance, profile_distance, t_diff, temporal_profile, tof

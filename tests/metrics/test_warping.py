@@ -4,7 +4,7 @@ import sys
 import numpy as np
 import pytest
 
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError
 from workbench.imaging import grey
 from workbench.metrics import warping

@@ -10,7 +10,7 @@ from torch import nn
 from workbench.distill.objective import Objective, weigh
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, ShapeError, WeightsError
-from workbench.inference import upscale
+from workbench.inference.chunks import upscale
 from workbench.models import weights
 from workbench.models.adapter import adapt
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices

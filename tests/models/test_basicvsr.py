@@ -5,16 +5,16 @@ import torch
 
 from tests.models.golden import assert_reproduced, read_golden
 from tests.models.tiny import TINY
-from workbench.data.degrade import degrade
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
+from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
+from workbench.models.conversion import load_flow_into, load_foreign
 from workbench.models.edvr import EDVR
-from workbench.models.foreign import load_flow_into, load_foreign
 from workbench.models.iconvsr import IconVSR, keyframe_windows
-from workbench.models.keys import basicvsr as keys
-from workbench.models.keys.spynet import recognises as recognises_spynet
+from workbench.models.key_maps import basicvsr as keys
+from workbench.models.key_maps.spynet import recognises as recognises_spynet
 from workbench.models.video_sr import EstimatedFlow, count_parameters
 from workbench.models.zoo import build
 from workbench.tensors import to_float

@@ -5,13 +5,13 @@ import torch
 
 from tests.models.golden import assert_reproduced, read_golden
 from tests.models.test_basicvsr import charbonnier, descend
-from workbench.data.degrade import degrade
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
+from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic, warp
 from workbench.models.basicvsrpp import BasicVSRPlusPlus, SecondOrderAlignment
-from workbench.models.foreign import load_foreign
-from workbench.models.keys import basicvsrpp as keys
+from workbench.models.conversion import load_foreign
+from workbench.models.key_maps import basicvsrpp as keys
 from workbench.models.video_sr import count_parameters
 from workbench.tensors import to_float
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from workbench.errors import ShapeError
 from workbench.imaging import warp
-from workbench.models.parts.deformable import ModulatedDeformConv, add_offsets, modulated_deform_conv, offset_error
+from workbench.models.layers.deformable import ModulatedDeformConv, add_offsets, modulated_deform_conv, offset_error
 
 
 def point_by_point(features, offset, mask, weight, bias, groups):

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 
 from tests.models.golden import assert_reproduced, read_golden
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.imaging import resize_bicubic
+from workbench.models.conversion import load_foreign, read_foreign
 from workbench.models.duf import DUF, DenseBlock, bilinear_filters, filter_dynamically
-from workbench.models.foreign import load_foreign, read_foreign
-from workbench.models.keys.duf import from_duf
+from workbench.models.key_maps.duf import from_duf
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
 from workbench.tensors import to_float

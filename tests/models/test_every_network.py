@@ -20,7 +20,7 @@ from tests.models.tiny import TINY
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, ShapeError
-from workbench.inference import chunks, upscale, upscale_stream
+from workbench.inference.chunks import chunks, upscale, upscale_stream
 from workbench.models.video_sr import BORDERS, SlidingWindow, count_parameters, require_same_scale, window_indices
 from workbench.models.weights import load, save
 from workbench.models.zoo import NETWORKS, build

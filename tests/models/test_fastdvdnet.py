@@ -11,9 +11,9 @@ from torch import nn
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
+from workbench.models.conversion import load_foreign
 from workbench.models.fastdvdnet import FastDVDnet, FastDVDnetVSR
-from workbench.models.foreign import load_foreign
-from workbench.models.keys.fastdvdnet import from_fastdvdnet, recognises
+from workbench.models.key_maps.fastdvdnet import from_fastdvdnet, recognises
 from workbench.models.video_sr import BORDERS, count_parameters, window_indices
 from workbench.models.zoo import build
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from workbench.errors import ShapeError
 from workbench.imaging import pad_to_multiple, warp
-from workbench.models.parts.flow import IMAGENET_MEAN, IMAGENET_STD, SPyNet, end_point_error
+from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD, SPyNet, end_point_error
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import count_parameters
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from workbench.imaging import resize_bicubic, rgb_to_y, rgb_to_ycbcr
-from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.zoo import build
 
 SMALL = {"vsrnet_y": {"channels": 4, "hr_channels": 4}, "spmc": {"channels": 4}, "ltd": {"channels": 4}}

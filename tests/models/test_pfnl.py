@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.imaging import resize_bicubic
 from workbench.models import pfnl
 from workbench.models.pfnl import NonLocalBlock, ProgressiveFusionBlock, gaussian_attention

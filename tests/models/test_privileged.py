@@ -11,7 +11,7 @@ from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
 from workbench.evaluation.compare import find_method
 from workbench.evaluation.evaluate import evaluate
-from workbench.inference import upscale, upscale_stream
+from workbench.inference.chunks import upscale, upscale_stream
 from workbench.models.cost import layers
 from workbench.models.privileged import Encoder, Privileged, imitation
 from workbench.models.video_sr import Upscaled, count_parameters

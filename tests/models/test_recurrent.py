@@ -9,8 +9,8 @@ from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
 from workbench.models.basicvsrpp import BasicVSRPlusPlus
 from workbench.models.iconvsr import IconVSR
-from workbench.models.parts.flow import SPyNet
-from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.layers.flow import SPyNet
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.rsdn import RSDN
 from workbench.models.video_sr import Seen

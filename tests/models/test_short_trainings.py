@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.imaging import resize_bicubic
 from workbench.models.zoo import build
 from workbench.tensors import to_float

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import WeightsError
-from workbench.models.foreign import load_foreign, read_foreign
-from workbench.models.keys.tdan import from_mmagic, from_tdan
-from workbench.models.parts.deformable import modulated_deform_conv
+from workbench.models.conversion import load_foreign, read_foreign
+from workbench.models.key_maps.tdan import from_mmagic, from_tdan
+from workbench.models.layers.deformable import modulated_deform_conv
 from workbench.models.tdan import DeformConv
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build

@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
-from workbench.models.foreign import load_foreign, read_foreign
-from workbench.models.keys.toflow import from_toflow
+from workbench.models.conversion import load_foreign, read_foreign
+from workbench.models.key_maps.toflow import from_toflow
 from workbench.models.toflow import TaskFlow
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build

@@ -11,11 +11,11 @@ from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import TINY
 from workbench import scenes
-from workbench.data.degrade import degrade
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
+from workbench.data.degradation.families import degrade
 from workbench.errors import UnknownNameError, WeightsError
 from workbench.models import weights
-from workbench.models.foreign import load_flow_into
+from workbench.models.conversion import load_flow_into
 from workbench.models.vespcn import VESPCN
 from workbench.models.weights import (
     load,

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workbench.data.crops import CropSampler, make_pair
+from workbench.data.sampling.crops import CropSampler, make_pair
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR

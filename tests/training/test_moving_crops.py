@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.footage import write_shots
-from workbench.data.crops import CropSampler
-from workbench.data.prepare import prepare
-from workbench.data.prepared import Settings
+from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling.crops import CropSampler
 from workbench.errors import ConfigError, DataError
 from workbench.runs import request_stop
 from workbench.training.trainer import open_data

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from workbench.config import PRESETS, Network, RunConfig
-from workbench.data.crops import make_pair
+from workbench.data.sampling.crops import make_pair
 from workbench.errors import ConfigError, FolderError
 from workbench.models.weights import save
 from workbench.models.zoo import build

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.clips import load_clip
-from workbench.data.crops import make_pair
+from workbench.data.datasets.clips import load_clip
+from workbench.data.sampling.crops import make_pair
 from workbench.distill.objective import Objective
-from workbench.distill.observe import look
 from workbench.distill.temporal import TemporalMemory
+from workbench.evaluation.rendering import look
 from workbench.models.edvr import EDVR
 from workbench.models.zoo import build
 from workbench.runs import RunWriter, create_run

@@ -10,8 +10,8 @@ import torch
 
 from tests.footage import write_shots
 from workbench.config import Network
-from workbench.data.prepare import prepare
-from workbench.data.prepared import Settings
+from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.prepare import prepare
 from workbench.errors import DataError
 from workbench.runs import request_stop
 from workbench.training.trainer import open_crops

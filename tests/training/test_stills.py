@@ -12,8 +12,8 @@ from PIL import Image
 from tests.footage import write_shots
 from workbench.cli import main
 from workbench.config import Data, Network, RunConfig
-from workbench.data.prepare import prepare
-from workbench.data.prepared import Settings
+from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
 from workbench.runs import Run, request_stop

@@ -17,8 +17,8 @@ import torch
 from workbench import runs, scenes
 from workbench.cli import main
 from workbench.config import Data, Distillation, Network, replace
-from workbench.data.clips import load_clip
-from workbench.data.crops import CropSampler, make_pair
+from workbench.data.datasets.clips import load_clip
+from workbench.data.sampling.crops import CropSampler, make_pair
 from workbench.errors import (
     BusyError,
     ConfigError,
@@ -31,7 +31,7 @@ from workbench.errors import (
     VideoError,
     WeightsError,
 )
-from workbench.inference import upscale
+from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.weights import load, read_tensors
 from workbench.models.zoo import build

@@ -67,7 +67,7 @@ def bench(args: Sequence[str]) -> int:
         import torch
 
         from workbench.evaluation.compare import find_method
-        from workbench.inference import choose_device
+        from workbench.inference.chunks import choose_device
         from workbench.models.zoo import build
         from workbench.precision import SLOWER, choose_precision
 
@@ -143,8 +143,8 @@ def _measured(
         return measure(subject, **settings, device=place, precision=precision).to_dict()
     import psutil
 
-    from workbench.export import export
-    from workbench.models.exported import open_exported
+    from workbench.onnx.export import export
+    from workbench.onnx.run import open_exported
 
     if not subject.exists():
         export(network, subject, precision=precision, frames=frames)

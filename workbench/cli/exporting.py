@@ -14,7 +14,7 @@ from workbench.cli.terminal import RUNS, notes, parse_size
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
-    from workbench.export import Export
+    from workbench.onnx.export import Export
 
 DIFFERENT = 1
 """Exit status where two networks that were compared are not the same work."""
@@ -69,14 +69,14 @@ def export(args: Sequence[str]) -> int:
         """
         import torch
 
-        from workbench.data.clips import load_clip
-        from workbench.data.crops import make_pair
+        from workbench.data.datasets.clips import load_clip
+        from workbench.data.sampling.crops import make_pair
         from workbench.evaluation.compare import find_method
-        from workbench.export import FORMATS, Format
-        from workbench.export import export as write
-        from workbench.models.graphs import compare as compare_exported
         from workbench.models.video_sr import VideoSR
         from workbench.models.zoo import build
+        from workbench.onnx.compare import compare as compare_exported
+        from workbench.onnx.export import FORMATS, Format
+        from workbench.onnx.export import export as write
 
         if bool(network) == (compare is not None):
             raise ConfigError("name one network, or two with --compare A B")

@@ -72,7 +72,7 @@ def walk(args: Sequence[str]) -> int:
         from workbench.evaluation.evaluate import evaluate
         from workbench.evaluation.protocols import find_protocol
         from workbench.evaluation.speed import in_milliseconds, measure
-        from workbench.inference import choose_device
+        from workbench.inference.chunks import choose_device
         from workbench.models.cost import cost
         from workbench.views.figures import quality_over_time
 

@@ -41,11 +41,11 @@ def flow(args: Sequence[str]) -> int:
             device: auto, cpu, cuda, mps.
             runs: folder of the run folders.
         """
-        from workbench.data.datasets import open_set
+        from workbench.data.datasets.registry import open_set
         from workbench.evaluation.compare import find_method
         from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
         from workbench.evaluation.protocols import find_protocol
-        from workbench.inference import choose_device
+        from workbench.inference.chunks import choose_device
         from workbench.scenes import write_atomic
 
         chosen = find_protocol(protocol)

@@ -23,7 +23,7 @@ def samples(args: Sequence[str]) -> int:
 
     def command() -> int:
         """List the sample clips that come with the installation, with credit and licence."""
-        from workbench.data.samples import samples
+        from workbench.data.datasets.samples import samples
 
         table = Table("sample", "size", "frames", "licence", "credit")
         for clip in samples():
@@ -59,7 +59,7 @@ def degrade(args: Sequence[str]) -> int:
         """
         import torch
 
-        from workbench.data.low_pictures import Stage, write_low
+        from workbench.data.degradation.write_lr import Stage, write_low
 
         torch.set_num_threads(os.cpu_count() or 1)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -151,9 +151,9 @@ def prepare(args: Sequence[str]) -> int:
             still_below: septuplets whose frames differ less than this on average are dropped.
             threads: of the CPU; 0: as many as there are cores.
         """
-        from workbench.data.prepare import Progress as Stage
-        from workbench.data.prepare import prepare
-        from workbench.data.prepared import Settings
+        from workbench.data.preparation.manifest import Settings
+        from workbench.data.preparation.prepare import Progress as Stage
+        from workbench.data.preparation.prepare import prepare
         from workbench.training.machine import set_up_process
 
         settings = Settings(

@@ -111,7 +111,7 @@ def _measure(rows: Sequence[dict[str, Any]], frames: int, rounds: int, threads: 
     import torch
 
     from workbench.evaluation.speed import measure
-    from workbench.inference import choose_device
+    from workbench.inference.chunks import choose_device
     from workbench.models.zoo import build
 
     if threads or "OMP_NUM_THREADS" not in os.environ:
@@ -198,7 +198,7 @@ def convert(args: Sequence[str]) -> int:
             half: store in half precision.
         """
         from workbench.errors import WeightsError
-        from workbench.models.foreign import read_foreign
+        from workbench.models.conversion import read_foreign
         from workbench.models.video_sr import count_parameters
         from workbench.models.weights import checksum, save
 

@@ -87,7 +87,7 @@ def evaluate(args: Sequence[str]) -> int:
         from workbench.evaluation.scores import check_scores, write_scores
         from workbench.evaluation.speed import measure
         from workbench.evaluation.tables import comparison, render, render_comparison
-        from workbench.inference import choose_device
+        from workbench.inference.chunks import choose_device
         from workbench.metrics.perceptual import load_lpips
         from workbench.models.cost import cost
 
@@ -190,7 +190,7 @@ def compare(args: Sequence[str]) -> int:
         import torch
 
         from workbench.evaluation.compare import compare
-        from workbench.inference import choose_device
+        from workbench.inference.chunks import choose_device
 
         check_name(out.name, "scene")
         torch.set_num_threads(os.cpu_count() or 1)

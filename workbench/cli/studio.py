@@ -136,8 +136,8 @@ def _methods() -> dict[str, str]:
 @cache
 def _names() -> dict[str, list[str]]:
     """Names that settings can have."""
-    from workbench.data.degrade import DEGRADATIONS
-    from workbench.data.samples import samples
+    from workbench.data.datasets.samples import samples
+    from workbench.data.degradation.families import DEGRADATIONS
     from workbench.models.weights import pretrained_names
     from workbench.models.zoo import NETWORKS
 

@@ -37,7 +37,7 @@ def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """A part of somebody's video, as several methods enlarge it, as a scene."""
     from workbench.data.video.read import read_video
     from workbench.evaluation.compare import compare
-    from workbench.inference import choose_device
+    from workbench.inference.chunks import choose_device
     from workbench.views.studio.desk import CONVERSION
 
     say("reading the clip")
@@ -58,7 +58,7 @@ def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
 def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
     """Size, products and time of some networks, here."""
     from workbench.evaluation.speed import measure
-    from workbench.inference import choose_device
+    from workbench.inference.chunks import choose_device
     from workbench.models.catalog import read_catalog
     from workbench.models.zoo import build
 

@@ -95,10 +95,10 @@ def upscale(args: Sequence[str]) -> int:
         from workbench.data.video.transfer import TransferPlan
         from workbench.data.video.write import coding_of, is_folder_name
         from workbench.evaluation.compare import find_method
-        from workbench.inference import choose_device
-        from workbench.models.tiled import enough
+        from workbench.inference.chunks import choose_device
+        from workbench.inference.tiles import enough
+        from workbench.inference.video import Plan, upscale_file
         from workbench.precision import choose_precision
-        from workbench.upscaling import Plan, upscale_file
 
         for name, value in (
             ("tile", tile), ("chunk_frames", chunk_frames), ("threads", threads), ("overlap", overlap + 1), ("fps", fps)
@@ -135,8 +135,8 @@ def upscale(args: Sequence[str]) -> int:
         with ExitStack() as stack:
             runner = found.network.to(place)
             if runtime == "onnx":
-                from workbench.export import export
-                from workbench.models.exported import open_exported
+                from workbench.onnx.export import export
+                from workbench.onnx.run import open_exported
 
                 home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 with notes.status("exporting"):

@@ -1,1 +1,1 @@
-"""Footage in: decoding, sample clips, degradation."""
+"""Training and test data: video files, degradation, datasets, sampling, preparation."""

@@ -15,8 +15,8 @@ from workbench.distill.ratio import GradientRatio
 from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
-from workbench.models.parts.deformable import offset_error
-from workbench.models.parts.flow import end_point_error
+from workbench.models.layers.deformable import offset_error
+from workbench.models.layers.flow import end_point_error
 from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled, WindowOffsets
 

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from workbench.data.clips import load_clip
-from workbench.data.crops import make_pair
-from workbench.data.samples import samples
+from workbench.data.datasets.clips import load_clip
+from workbench.data.datasets.samples import samples
+from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import Video
-from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
-from workbench.models.exported import open_exported
-from workbench.models.foreign import read_foreign
+from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
+from workbench.models.conversion import read_foreign
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
+from workbench.onnx.run import open_exported
 from workbench.runs import Run, list_runs
 from workbench.scenes import Method, Scene, read_scene, write_scene
 

@@ -16,16 +16,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet, Pictures
-from workbench.data.datasets import open_set
-from workbench.data.degrade import degrade
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Pictures
+from workbench.data.datasets.registry import open_set
+from workbench.data.degradation.families import degrade
 from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
 from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
 from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import Protocol, find_protocol, middle
 from workbench.evaluation.scores import Report, TemporalShare, metrics_of
-from workbench.inference import chunks, upscale_stream, upscale_window
+from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics.perceptual import LPIPS
 from workbench.metrics.scorer import TEMPORAL, Scorer
 from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices

@@ -15,8 +15,8 @@ import cv2
 import numpy as np
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet
-from workbench.data.degrade import degrade
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet
+from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, DataError
 from workbench.models.video_sr import VideoSR
 from workbench.tensors import to_float

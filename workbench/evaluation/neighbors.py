@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 import torch
 
-from workbench.data.clip_set import ClipEntry, ClipSet
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.errors import ConfigError, ResultError, unknown_name
 from workbench.evaluation.protocols import Protocol, middle
 from workbench.evaluation.scores import TemporalShare, mean_score
-from workbench.inference import upscale_window
+from workbench.inference.chunks import upscale_window
 from workbench.metrics.scorer import Scorer
 from workbench.models.bicubic import Bicubic
 from workbench.models.video_sr import VideoSR

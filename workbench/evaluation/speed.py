@@ -13,8 +13,8 @@ from torch import Tensor
 
 from workbench.config import Precision
 from workbench.errors import ConfigError
+from workbench.inference.memory_estimate import most_held
 from workbench.models.cost import HEIGHT, WIDTH
-from workbench.models.held import most_held
 from workbench.models.video_sr import VideoSR
 
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

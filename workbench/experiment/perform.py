@@ -11,10 +11,10 @@ import numpy as np
 from filelock import FileLock
 
 from workbench.config import RunConfig
-from workbench.data.clip_set import ClipEntry, ClipSet, Held
-from workbench.data.pairs import open_pairs
-from workbench.data.prepare import prepare
-from workbench.data.prepared import MANIFEST, Settings, sha256_of
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.preparation.manifest import MANIFEST, Settings, sha256_of
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling.pairs import open_pairs
 from workbench.errors import DataError
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS, Protocol

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.parts.blocks import ResidualBlock, keep_signal, leaky, see_edges
-from workbench.models.parts.flow import SPyNet
-from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.layers.blocks import ResidualBlock, keep_signal, leaky, see_edges
+from workbench.models.layers.flow import SPyNet
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.parts.blocks import conv3x3, keep_signal
-from workbench.models.parts.deformable import modulated_deform_conv, open_masks
-from workbench.models.parts.flow import SPyNet
-from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.layers.blocks import conv3x3, keep_signal
+from workbench.models.layers.deformable import modulated_deform_conv, open_masks
+from workbench.models.layers.flow import SPyNet
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 

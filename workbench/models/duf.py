@@ -27,8 +27,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError
-from workbench.models.parts.blocks import keep_signal
-from workbench.models.parts.norm import Norm, check_norm, freeze_norms
+from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.norm import Norm, check_norm, freeze_norms
 from workbench.models.video_sr import About, Border, Seen, SlidingWindow, Tap
 
 TAPS = 5

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.parts.blocks import (
+from workbench.models.layers.blocks import (
     ResidualBlock,
     align_phases,
     conv3x3,
@@ -34,7 +34,7 @@ from workbench.models.parts.blocks import (
     residual_blocks,
     see_edges,
 )
-from workbench.models.parts.deformable import OPEN, ModulatedDeformConv, add_offsets
+from workbench.models.layers.deformable import OPEN, ModulatedDeformConv, add_offsets
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
 

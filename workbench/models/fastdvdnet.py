@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ConfigError
-from workbench.models.parts.blocks import keep_signal
-from workbench.models.parts.tail import ShuffleTail
+from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.tail import ShuffleTail
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 Norm = Literal["batch", "frozen"]

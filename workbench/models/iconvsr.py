@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.edvr import PCDAlignment, TSAFusion
-from workbench.models.parts.blocks import conv3x3, keep_signal, leaky, residual_blocks
-from workbench.models.parts.flow import SPyNet
-from workbench.models.parts.tail import ShuffleTail, Trunk
+from workbench.models.layers.blocks import conv3x3, keep_signal, leaky, residual_blocks
+from workbench.models.layers.flow import SPyNet
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 

@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
-from workbench.models.parts.blocks import conv3x3, keep_signal, pass_channel
-from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.layers.blocks import conv3x3, keep_signal, pass_channel
+from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.parts.blocks import conv3x3, keep_signal
+from workbench.models.layers.blocks import conv3x3, keep_signal
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 SLOPE = 0.2

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.parts.blocks import conv3x3
+from workbench.models.layers.blocks import conv3x3
 from workbench.models.video_sr import FRAMES_PER_PASS, Tap, Upscaled, VideoSR
 
 

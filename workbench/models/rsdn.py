@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple
-from workbench.models.parts.blocks import conv3x3, keep_signal, leaky
+from workbench.models.layers.blocks import conv3x3, keep_signal, leaky
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
 

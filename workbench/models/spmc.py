@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError
-from workbench.models.parts.blocks import conv3x3, keep_signal
-from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.layers.blocks import conv3x3, keep_signal
+from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 

@@ -23,8 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.parts.blocks import conv3x3, keep_signal, pass_channel, residual_blocks
-from workbench.models.parts.deformable import add_offsets, modulated_deform_conv
+from workbench.models.layers.blocks import conv3x3, keep_signal, pass_channel, residual_blocks
+from workbench.models.layers.deformable import add_offsets, modulated_deform_conv
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 MIDDLE_GREY = 0.5

@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import resize_bicubic, warp
-from workbench.models.parts.blocks import keep_signal
-from workbench.models.parts.flow import IMAGENET_MEAN, IMAGENET_STD
-from workbench.models.parts.norm import Norm, check_norm, freeze_norms
+from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD
+from workbench.models.layers.norm import Norm, check_norm, freeze_norms
 from workbench.models.video_sr import About, Border, Seen, SlidingWindow, Tap
 
 LEVELS = 4

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import pad_to_multiple, warp
-from workbench.models.parts.blocks import conv3x3, keep_signal, see_edges
+from workbench.models.layers.blocks import conv3x3, keep_signal, see_edges
 from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
 
 

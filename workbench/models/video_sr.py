@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.imaging import pad_to_multiple, resize_bicubic
-from workbench.models.parts.flow import EstimatedFlow as EstimatedFlow
+from workbench.models.layers.flow import EstimatedFlow as EstimatedFlow
 from workbench.models.windows import BORDERS as BORDERS
 from workbench.models.windows import Border, window_indices
 from workbench.tensors import check_clip
@@ -219,7 +219,7 @@ class VideoSR(nn.Module):
         """Upscale a clip a stretch at a time: joined along the frames, they equal one pass over the whole.
 
         This one makes one pass and cuts it. Networks that can bound their memory do better: see
-        :func:`workbench.inference.chunks`.
+        :func:`workbench.inference.chunks.chunks`.
 
         Args:
             clip: see :meth:`forward`.

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import resize_bicubic
-from workbench.models.parts.blocks import keep_signal, pass_channel
-from workbench.models.parts.luma import join_luma, split_luma
+from workbench.models.layers.blocks import keep_signal, pass_channel
+from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
 
 

@@ -1,6 +1,6 @@
 """Weights on disk: safetensors with the recipe of their network inside; nothing is unpickled.
 
-Weights of other code bases are read by :mod:`workbench.models.foreign`.
+Weights of other code bases are read by :mod:`workbench.models.conversion`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from workbench.config import RunConfig
-from workbench.data.checksums import DataChecksum, checksum_clip, checksum_stills
+from workbench.data.sampling.checksums import DataChecksum, checksum_clip, checksum_stills
 from workbench.errors import DataError, FolderError
 from workbench.runs import Run, update_record
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from workbench.config import Precision
 from workbench.errors import ConfigError
-from workbench.inference import choose_device
+from workbench.inference.chunks import choose_device
 from workbench.precision import ComputePrecision, choose_precision
 
 PRECISIONS: dict[ComputePrecision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from workbench.config import RunConfig, differences
-from workbench.data.crops import Pair
-from workbench.distill.observe import Scores, add_look, look
+from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
+from workbench.evaluation.rendering import Scores, add_look, look
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.data.crops import Pair
+from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
-from workbench.distill.observe import Look, Scales, Scores, add_look, look
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
+from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
 from workbench.models.video_sr import Tap, VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build

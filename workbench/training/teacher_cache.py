@@ -23,7 +23,7 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
-from workbench.data.crops import CropSampler, to_batch
+from workbench.data.sampling.crops import CropSampler, to_batch
 from workbench.distill.objective import Objective, Taught
 from workbench.errors import ConfigError, FolderError
 from workbench.models.video_sr import Tap, VideoSR

@@ -13,19 +13,19 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.config import FRAMES_FOR_MEMORY, Data, Network, RunConfig, differences, flat
-from workbench.data.clips import load_clip
-from workbench.data.crops import CropSampler, Footage, check_footage
-from workbench.data.pairs import open_pairs
+from workbench.data.datasets.clips import load_clip
+from workbench.data.sampling.crops import CropSampler, Footage, check_footage
 from workbench.data.sampling.mixed import ClipSource, MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
+from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.pool import PoolSampler, holds_pool
+from workbench.data.sampling.shards import ShardSampler, holds_shards, open_shards
 from workbench.data.sampling.stills import open_stills
-from workbench.data.shards import ShardSampler, holds_shards, open_shards
 from workbench.distill.baselines import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, DataError
-from workbench.models.foreign import load_flow_into
+from workbench.models.conversion import load_flow_into
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load_into
 from workbench.models.zoo import build, takes_skip

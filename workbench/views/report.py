@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from workbench.data.samples import samples
+from workbench.data.datasets.samples import samples
 from workbench.errors import ConfigError, FolderError, unknown_name
 from workbench.runs import Run
 from workbench.scenes import Scene, write_atomic

@@ -13,12 +13,12 @@ import torch
 from tests.footage import write_shots
 from workbench.cli import main
 from workbench.config import RunConfig
-from workbench.data.arrays import open_arrays
-from workbench.data.crops import FEW, TRIES, CropSampler, Pair, make_pair
-from workbench.data.pairs import open_pairs
-from workbench.data.prepare import prepare
-from workbench.data.prepared import MANIFEST, Settings, read_manifest
+from workbench.data.preparation.manifest import MANIFEST, Settings, read_manifest
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling.arrays import open_arrays
+from workbench.data.sampling.crops import FEW, TRIES, CropSampler, Pair, make_pair
 from workbench.data.sampling.footage_motion import CELL, crop_motion, motion_map, summarize_motion
+from workbench.data.sampling.pairs import open_pairs
 from workbench.errors import ConfigError, DataError
 
 

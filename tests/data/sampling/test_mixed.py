@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from workbench.data.crops import CropSampler, make_pair
+from workbench.data.sampling.crops import CropSampler, make_pair
 from workbench.data.sampling.mixed import MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills

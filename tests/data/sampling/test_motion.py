@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.degrade import DEGRADATIONS, degrade
+from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.sampling import motion
 from workbench.data.sampling.motion import (
     MIN_SHRINK,

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from workbench.cli import main
-from workbench.data.checksums import checksum_stills
-from workbench.data.pairs import open_pairs
 from workbench.data.sampling import pool as module
+from workbench.data.sampling.checksums import checksum_stills
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
+from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.pool import PoolSampler, PoolSettings, holds_pool, prepare_pool, read_pool
 from workbench.data.sampling.stills import open_stills
 from workbench.data.sampling.true_flow import hidden_pixels

@@ -10,8 +10,8 @@ import pytest
 from tests.films import numbered
 from workbench.data.video.inspect import inspect_video
 from workbench.data.video.read import Conversion, read_video
+from workbench.inference.video import upscale_file
 from workbench.models.bicubic import Bicubic
-from workbench.upscaling import upscale_file
 
 FRAMES = 80
 SPEED = 4

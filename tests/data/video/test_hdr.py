@@ -10,8 +10,8 @@ from tests.films import encode, picture
 from workbench.data.video.hdr import ToneMapper
 from workbench.data.video.read import Conversion, read_video
 from workbench.errors import VideoError
+from workbench.inference.video import upscale_file
 from workbench.models.bicubic import Bicubic
-from workbench.upscaling import upscale_file
 
 PQ, HLG = 16, 18
 """Transfer characteristics in ITU-T H.273."""

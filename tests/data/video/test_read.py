@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.films import encode, number_of, numbered, numbers, repeat
-from workbench.data.samples import sample
+from workbench.data.datasets.samples import sample
 from workbench.data.video.decode import Decoding
 from workbench.data.video.read import (
     FOLDER_FPS,
@@ -233,7 +233,7 @@ def test_a_video_has_frames_and_a_rate():
 
 
 def test_reading_video_needs_no_torch():
-    modules = "workbench.data.video.read, workbench.data.video.inspect, workbench.data.samples"
+    modules = "workbench.data.video.read, workbench.data.video.inspect, workbench.data.datasets.samples"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -15,8 +15,8 @@ from workbench.data.video.read import Conversion, read_video
 from workbench.data.video.timeline import timeline
 from workbench.data.video.write_frames import TIMESTAMPS
 from workbench.errors import ConfigError, VideoError
+from workbench.inference.video import upscale_file
 from workbench.models.bicubic import Bicubic
-from workbench.upscaling import upscale_file
 
 
 def double(source, target, **settings):

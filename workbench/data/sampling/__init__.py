@@ -1,1 +1,1 @@
-"""Training clips that are made while a training runs: still images in motion."""
+"""Training clips: crops of footage, memory-mapped arrays, shards, and still images in motion."""

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from workbench.data.crops import CropSampler, batches_after, to_batch
+from workbench.data.sampling.crops import CropSampler, batches_after, to_batch
 from workbench.data.sampling.motion import MotionClip
 from workbench.data.sampling.true_flow import TrueFlow, stack_flows
 from workbench.errors import DataError

@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 
-from workbench.data.degrade import degrade, find_degradation
+from workbench.data.degradation.families import degrade, find_degradation
 from workbench.data.sampling.stills import Stills
 from workbench.data.sampling.true_flow import ClipFlow, affine_flow, clip_flow
 

@@ -29,7 +29,7 @@ from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from workbench.data.prepared import MANIFEST, WORK, describe_files, is_whole
+from workbench.data.preparation.manifest import MANIFEST, WORK, describe_files, is_whole
 from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels

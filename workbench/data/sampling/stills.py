@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workbench.data.clip_set import header_size
+from workbench.data.datasets.clip_set import header_size
 from workbench.data.video.frame_folder import IMAGE_SUFFIXES, natural_order, read_picture
 from workbench.errors import DataError, VideoError
 

@@ -1,0 +1,209 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.specimens import moving_clip
+from workbench.data.datasets.clip_set import (
+    ClipEntry,
+    ClipSet,
+    Film,
+    Held,
+    Pictures,
+    find_clips,
+    header_size,
+    odd_one_out,
+)
+from workbench.data.degradation.families import degrade
+from workbench.data.video.read import write_video
+from workbench.errors import DataError, UnknownNameError, VideoError
+
+FRAMES = moving_clip(5, 18, 26)
+
+
+def save(folder, frames, start=0):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, start):
+        Image.fromarray(frame).save(folder / f"{number:04d}.png")
+    return folder
+
+
+def entry(source, frames=5, size=(26, 18), **settings):
+    return ClipEntry(
+        name="disc", frames=frames, size=size, scale=4, targets=tuple(range(frames)), source=source, **settings
+    )
+
+
+# Sources
+
+
+def test_every_source_gives_the_same_frames(tmp_path):
+    for source in (Pictures(save(tmp_path / "disc", FRAMES)), Held(FRAMES)):
+        clip = entry(source)
+        assert np.array_equal(clip.high(), FRAMES)
+        assert np.array_equal(clip.high(1, 3), FRAMES[1:3])
+        assert np.array_equal(clip.high(3, 99), FRAMES[3:])
+        assert np.array_equal(np.stack(list(clip.stream())), FRAMES)
+
+
+def test_a_film(tmp_path):
+    write_video(tmp_path / "disc.mp4", FRAMES, 25)
+    clip = entry(Film(tmp_path / "disc.mp4"))
+    whole = clip.high()
+    assert whole.shape == FRAMES.shape
+    assert np.abs(whole.astype(int) - FRAMES).mean() < 15  # a lossy preview
+    assert np.array_equal(clip.high(2, 4), whole[2:4])
+    assert np.array_equal(np.stack(list(clip.stream())), whole)
+
+
+def test_pictures_that_must_have_certain_names(tmp_path):
+    source = Pictures(save(tmp_path / "disc", FRAMES), ("0000", "0001", "0002", "0003", "0004"))
+    assert np.array_equal(entry(source).high(), FRAMES)
+    (tmp_path / "disc" / "0002.png").unlink()
+    for read in (lambda: source.read(0, 1), lambda: list(source.stream())):
+        with pytest.raises(DataError, match=r"disc: 0002 missing; want 0000 to 0004 and nothing else"):
+            read()
+    save(tmp_path / "disc", FRAMES[:1], start=2)
+    save(tmp_path / "disc", FRAMES[:1], start=7)
+    with pytest.raises(DataError, match=r"disc: holds 0000, .*, 0007; want 0000 to 0004"):
+        source.read(0, 1)
+    with pytest.raises(DataError, match="cannot be listed"):
+        Pictures(tmp_path / "nothing").read(0, 1)
+
+
+# What is read is checked against what it should be
+
+
+def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
+    source = Pictures(save(tmp_path / "disc", FRAMES))
+    with pytest.raises(DataError, match=r"disc: ends at frame 5 of 7; .*disc"):
+        entry(source, frames=7).high()
+    with pytest.raises(DataError, match="disc: 5 of 7 frames"):
+        list(entry(source, frames=7).stream())
+    with pytest.raises(DataError, match="disc: 5 of 4 frames"):
+        list(entry(source, frames=4).stream())
+    for read in (lambda clip: clip.high(2, 3), lambda clip: next(clip.stream())):
+        with pytest.raises(DataError, match=r"disc: frame [02] is 26x18, not 26x20 as the set says"):
+            read(entry(source, size=(26, 20)))
+
+
+@pytest.mark.parametrize("part", [(5, None), (-1, 2), (3, 3), (3, 2)])
+def test_frames_that_there_are_not(part):
+    with pytest.raises(DataError, match="disc: has 5 frames, so there is none in"):
+        entry(Held(FRAMES)).high(*part)
+
+
+def test_low_resolution_on_disk(tmp_path):
+    low = degrade(FRAMES, "bd_duf", 4)
+    clip = entry(Held(FRAMES), low_source=Held(low))
+    assert clip.has_low
+    assert clip.low_size == (6, 4)
+    assert np.array_equal(clip.low(1, 3), low[1:3])
+    with pytest.raises(DataError, match="frame 0 is 26x18, not 6x4"):
+        entry(Held(FRAMES), low_source=Held(FRAMES)).low()
+    assert not entry(Held(FRAMES)).has_low
+    with pytest.raises(DataError, match="disc: no low resolution on disk; name its folder when the set is opened"):
+        entry(Held(FRAMES)).low()
+
+
+# Sets
+
+
+def clips(*names, degradation=None, low=None):
+    made = (
+        ClipEntry(
+            name=name,
+            frames=5,
+            size=(26, 18),
+            scale=4,
+            targets=(2,),
+            source=Held(FRAMES),
+            low_source=None if low is None else Held(low),
+        )
+        for name in names
+    )
+    return ClipSet(name="Discs", scale=4, degradation=degradation, clips=tuple(made))
+
+
+def test_a_selection_keeps_the_order_of_the_set():
+    whole = clips("calendar", "city", "walk")
+    assert [clip.name for clip in whole.only(["walk", "calendar"])] == ["calendar", "walk"]
+    assert len(whole.only(["city"])) == 1
+    assert whole["city"].name == "city"
+    with pytest.raises(UnknownNameError, match="no clip of Discs 'wlak'; did you mean 'walk'"):
+        whole.only(["city", "wlak"])
+    with pytest.raises(UnknownNameError, match="no clip of Discs 'wlak'"):
+        whole["wlak"]
+
+
+def test_a_large_set_does_not_list_itself_in_an_error():
+    with pytest.raises(UnknownNameError, match=r"^no clip of Discs 'x'; it has 50, 0 to 49$"):
+        clips(*map(str, range(50))).only(["x"])
+
+
+@pytest.mark.parametrize("family", ["bi", "bd_duf"])
+def test_a_pair_is_made_where_there_is_no_low_resolution(family):
+    low, high = clips("disc").pair(clips("disc").clips[0], family, 1, 3)
+    assert np.array_equal(high, FRAMES[1:3, :16, :24])
+    assert np.array_equal(low, degrade(FRAMES[1:3], family, 4))
+
+
+def test_a_pair_is_read_where_there_is_one():
+    held = clips("disc", degradation="bd_duf", low=degrade(FRAMES, "bd_duf", 4) // 2)
+    low, high = held.pair(held["disc"], "bd_duf", 1, 3)
+    assert np.array_equal(low, degrade(FRAMES, "bd_duf", 4)[1:3] // 2)
+    assert high.shape == (2, 16, 24, 3)
+
+
+def test_the_wrong_family_is_refused_with_the_reason():
+    held = clips("disc", degradation="bd_duf", low=degrade(FRAMES, "bd_duf", 4))
+    held.check_degradation("bd_duf")
+    clips("disc").check_degradation("bi")
+    with pytest.raises(DataError, match=r"Discs: .* on disk is bd_duf, not bi; .* lose 8 dB .* so that bi is made"):
+        held.check_degradation("bi")
+    with pytest.raises(DataError, match="bd_duf, not bd_basicvsr"):
+        held.pair(held["disc"], "bd_basicvsr")
+
+
+# Headers and folders
+
+
+def test_sizes_by_header(tmp_path):
+    picture = Image.new("RGB", (30, 20))
+    picture.save(tmp_path / "0.png")
+    sideways = picture.getexif()
+    sideways[0x0112] = 6
+    picture.save(tmp_path / "1.jpg", exif=sideways)
+    assert header_size(tmp_path / "0.png") == (30, 20)
+    assert header_size(tmp_path / "1.jpg") == (20, 30)  # as it is read
+    assert odd_one_out([tmp_path / "0.png"], (30, 20)) is None
+    assert odd_one_out([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
+    (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(VideoError, match=r"2\.png: not a picture"):
+        header_size(tmp_path / "2.png")
+
+
+def test_clips_below_a_folder(tmp_path):
+    for name in ("a/2", "a/10", "b", ".cache/c", "b/empty"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("a/2", "a/10", ".cache/c"):
+        save(tmp_path / name, FRAMES[:1])
+    (tmp_path / "b" / "holiday.MP4").touch()
+    (tmp_path / "b" / "notes.txt").touch()
+    (tmp_path / "b" / "back").symlink_to(tmp_path)  # a circle
+    found = find_clips(tmp_path)
+    assert list(found) == ["a/2", "a/10", "b/holiday"]
+    assert found["a/10"] == Pictures(tmp_path / "a" / "10")
+    assert found["b/holiday"] == Film(tmp_path / "b" / "holiday.MP4")
+    assert find_clips(tmp_path / "a" / "2") == {"": Pictures(tmp_path / "a" / "2")}
+    assert find_clips(tmp_path / "b" / "holiday.MP4") == {"": Film(tmp_path / "b" / "holiday.MP4")}
+
+
+def test_no_clips_below_a_folder(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder"):
+        find_clips(tmp_path / "nothing")
+    with pytest.raises(DataError, match="no pictures and no video files"):
+        find_clips(tmp_path)
+    save(tmp_path / "a", FRAMES[:1])
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(DataError, match="would both become a; rename one"):
+        find_clips(tmp_path)

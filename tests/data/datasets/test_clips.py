@@ -1,0 +1,105 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from workbench.data.datasets import clips
+from workbench.data.datasets.clips import load_clip
+from workbench.data.datasets.samples import sample
+from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Ten frames of 12x8 pixels; the value of a pixel tells where it is."""
+    frames = np.zeros((10, 8, 12, 3), np.uint8)
+    frames[..., 0], frames[..., 1] = np.arange(10)[:, None, None], np.arange(8)[:, None]
+    frames[..., 2] = np.arange(12)
+    save(tmp_path / "clip", frames)
+    return frames
+
+
+def save(folder, frames):
+    folder.mkdir(parents=True)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+
+
+@pytest.mark.parametrize(
+    ("crop", "part"),
+    [
+        ("", np.s_[:]),
+        ("[]", np.s_[:]),
+        ("[:]", np.s_[:]),
+        ("[2:5]", np.s_[2:5]),
+        ("[-3:]", np.s_[-3:]),
+        ("[:-4]", np.s_[:-4]),
+        ("[8:99]", np.s_[8:99]),
+        ("[:, 1:4]", np.s_[:, 1:4]),
+        ("[, , 3:]", np.s_[:, :, 3:]),
+        (" [ 1 : 3 ,:, -4:-1 ] ", np.s_[1:3, :, -4:-1]),
+        ("[-8:6, 2:, :5]", np.s_[-8:6, 2:, :5]),
+    ],
+)
+def test_a_crop_is_numpys(tmp_path, clip, crop, part):
+    assert np.array_equal(load_clip(f"{tmp_path}/clip{crop}").frames, clip[part])
+
+
+@pytest.mark.parametrize("crop", ["[5]", "[0:8:2]", "[a:b]", "[0:1,0:1,0:1,0:1]", "[0..4]", "[1.5:2]"])
+def test_a_crop_that_cannot_be_read_shows_one_that_can(tmp_path, clip, crop):
+    with pytest.raises(ConfigError, match=r"for example 'bigbuckbunny\[0:96, :, 352:640\]'"):
+        load_clip(f"{tmp_path}/clip{crop}")
+
+
+@pytest.mark.parametrize("crop", ["[10:]", "[3:3]", "[5:2]", "[:, 8:]", "[:, :, 20:30]", "[-2:1]"])
+def test_a_crop_that_leaves_nothing_says_how_large_the_clip_is(tmp_path, clip, crop):
+    with pytest.raises(DataError, match=r"nothing is left; .*clip has 10 frames of 12x8"):
+        load_clip(f"{tmp_path}/clip{crop}")
+
+
+def test_the_size_is_not_overstated_where_only_a_part_was_read(tmp_path, clip):
+    with pytest.raises(DataError, match="has at least 4 frames of 12x8"):
+        load_clip(f"{tmp_path}/clip[0:4, 9:]")
+
+
+def test_brackets_in_a_name(tmp_path, clip):
+    shutil.copytree(tmp_path / "clip", tmp_path / "shot[1]")
+    assert len(load_clip(f"{tmp_path}/shot[1]").frames) == 10
+    assert np.array_equal(load_clip(f"{tmp_path}/shot[1][2:4]").frames, clip[2:4])
+    with pytest.raises(ConfigError, match="not a clip with a crop"):
+        load_clip(f"{tmp_path}/clip[0:3")
+
+
+def test_samples_by_name():
+    assert np.array_equal(load_clip("carphone[3:9, :, 8:40]").frames, sample("carphone").frames[3:9, :, 8:40])
+    assert np.array_equal(load_clip("carphone[-2:]").frames, sample("carphone").frames[-2:])
+    assert load_clip("carphone[110:500]").frames.shape == (10, 72, 88, 3)
+    with pytest.raises(DataError, match="carphone has 120 frames of 88x72"):
+        load_clip("carphone[200:300]")
+
+
+def test_a_sample_wins_over_a_folder_of_its_name(tmp_path, clip, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree("clip", "carphone")
+    assert load_clip("carphone[0:1]").width == 88
+    assert load_clip("./carphone[0:1]").width == 12
+
+
+def test_names_of_nothing(tmp_path):
+    with pytest.raises(UnknownNameError, match="no sample clip, file or folder 'bikse'; did you mean 'bikes'"):
+        load_clip("bikse[0:4]")
+    with pytest.raises(VideoError, match="no such file"):
+        load_clip(f"{tmp_path}/holiday.mp4[0:4]")
+
+
+def test_the_example_in_the_messages_can_be_read():
+    assert clips._parse_crop("0:96, :, 352:640", "")[2] == slice(352, 640)
+    assert "[0:96, :, 352:640]" in clips.CROP_EXAMPLE
+
+
+def test_a_gap_in_a_folder_of_frames_is_named(tmp_path, caplog):
+    for number in (0, 1, 5, 6):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"{number}.png")
+    assert len(load_clip(str(tmp_path))) == 4
+    assert f"{tmp_path}: missing frames 2 to 4 (3)" in caplog.text

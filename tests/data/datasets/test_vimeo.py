@@ -1,0 +1,205 @@
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.specimens import moving_clip
+from workbench.data.datasets.registry import open_set
+from workbench.data.datasets.vimeo import LEFT_OUT, STEMS, VIMEO90K, Lists
+from workbench.data.degradation.families import degrade
+from workbench.data.degradation.identify import note_of, write_note
+from workbench.errors import ConfigError, DataError, UnknownNameError
+
+HIGH = moving_clip(7, 32, 56)
+TRAIN = ("00001/0001", "00001/0002", "00002/0001", "00002/0003")
+TEST = ("00001/0266", "00001/0268", "00003/0001")
+SMALL = Lists(
+    clips={"train": 4, "test": 3}, groups={"slow": 1, "medium": 1, "fast": 0}, size=(56, 32), left_out=("00003/0001",)
+)
+
+
+def save(folder, frames):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, 1):
+        Image.fromarray(frame).save(folder / f"im{number}.png")
+
+
+@pytest.fixture
+def official(tmp_path):
+    """As the authors publish it, and BasicSR's low resolution beside."""
+    root = tmp_path / "vimeo_septuplet"
+    for name in TRAIN + TEST:
+        save(root / "sequences" / name, HIGH)
+        save(tmp_path / "vimeo_septuplet_matlabLRx4" / "sequences" / name, degrade(HIGH, "bi", 4))
+    (root / "sep_trainlist.txt").write_text("\n".join(TRAIN) + "\n")
+    (root / "sep_testlist.txt").write_text("\r\n".join(TEST) + "\r\n\r\n")
+    return root
+
+
+def open_small(folder, **options):
+    return open_set("vimeo90k", folder, whole=SMALL, **options)
+
+
+def test_the_published_numbers():
+    assert sum(VIMEO90K.clips.values()) == 72436
+    assert sum(VIMEO90K.groups.values()) + len(LEFT_OUT) == VIMEO90K.clips["test"]
+    assert STEMS == ("im1", "im2", "im3", "im4", "im5", "im6", "im7")
+
+
+def test_the_lists_decide(official):
+    for split, names in (("train", TRAIN), ("test", TEST)):
+        found = open_small(official, split=split)
+        assert tuple(clip.name for clip in found) == names
+        assert found.name == f"Vimeo-90K {split}"
+        assert {(clip.frames, clip.size, clip.targets, clip.group) for clip in found} == {(7, (56, 32), (3,), "")}
+    clip = open_small(official, split="test")["00003/0001"]
+    assert np.array_equal(clip.high(3, 4), HIGH[3:4])
+    assert np.array_equal(np.stack(list(clip.stream())), HIGH)
+
+
+def test_the_middle_or_every_frame_is_a_target(official):
+    assert open_small(official, split="train", targets="all").clips[0].targets == (0, 1, 2, 3, 4, 5, 6)
+    with pytest.raises(ConfigError, match="targets: want 'middle' or 'all', got 'im4'"):
+        open_small(official, split="train", targets="im4")
+
+
+def test_basicsrs_layout_and_low_resolution(official):
+    found = open_small(official, split="test", low="vimeo_septuplet_matlabLRx4")
+    assert found.degradation == "bi"
+    assert np.array_equal(found["00001/0268"].low(), degrade(HIGH, "bi", 4))
+    (official / "sep_testlist.txt").unlink()
+    meta = "".join(f"{name} 7 (256,448,3)\n" for name in TEST)
+    (official / "meta_info_Vimeo90K_test_GT.txt").write_text(meta)
+    assert tuple(clip.name for clip in open_small(official, split="test")) == TEST
+
+
+def test_mmagics_layout(official, tmp_path):
+    root = tmp_path / "vimeo90k"
+    shutil.copytree(official / "sequences", root / "GT")
+    for name in TRAIN:
+        save(root / "BDx4" / name, degrade(HIGH, "bd_basicvsr", 4))
+    (root / "meta_info_Vimeo90K_train_GT.txt").write_text("".join(f"{name} 7 (256,448,3)\n" for name in TRAIN))
+    found = open_small(root, split="train", low="BDx4")
+    assert found.degradation == "bd_basicvsr"
+    assert np.array_equal(found["00002/0003"].high(), HIGH)
+
+
+def test_a_note_above_the_sequences_counts(official, tmp_path):
+    other = tmp_path / "low"
+    (tmp_path / "vimeo_septuplet_matlabLRx4").rename(other)
+    write_note(other, note_of("bd_duf", 4))
+    with pytest.raises(DataError, match=r"by its name or note bd_duf .* but these pictures are bi "):
+        open_small(official, split="test", low="low")
+    write_note(other, note_of("bi", 4))
+    assert open_small(official, split="test", low="low").degradation == "bi"
+
+
+# Groups by speed
+
+
+def test_groups_are_known_where_their_lists_lie_beside(official):
+    (official / "meta_info_Vimeo90K_test_slow_GT.txt").write_text("00001/0266 7 (256,448,3)\n")
+    (official / "medium_testset.txt").write_text("00001/0268\n")
+    found = open_small(official, split="test")
+    assert [clip.group for clip in found] == ["slow", "medium", ""]  # the last is left out of every group
+    slow = open_small(official, split="test", groups=["slow"])
+    assert (slow.name, [clip.name for clip in slow]) == ("Vimeo-90K test (slow)", ["00001/0266"])
+    assert len(open_small(official, split="test", groups=["medium", "slow"])) == 2
+
+
+def test_groups_that_are_not_at_hand(official):
+    with pytest.raises(
+        DataError,
+        match=r"no list there; want meta_info_Vimeo90K_test_medium_GT\.txt or medium_testset\.txt in the folder",
+    ):
+        open_small(official, split="test", groups=["medium"])
+    with pytest.raises(UnknownNameError, match="no group of Vimeo-90K 'slwo'; did you mean 'slow'"):
+        open_small(official, split="test", groups=["slwo"])
+    with pytest.raises(ConfigError, match="only the test list is divided"):
+        open_small(official, split="train", groups=["slow"])
+
+
+@pytest.mark.parametrize("stranger", ["00003/0001", "00001/0001"])
+def test_a_group_that_names_clips_it_should_not(official, stranger):
+    (official / "slow_testset.txt").write_text(f"{stranger}\n")
+    with pytest.raises(
+        DataError, match=rf"the list of slow clips names {stranger}, which are in another group, not in"
+    ):
+        open_small(official, split="test")
+
+
+def test_a_clip_in_two_groups(official):
+    (official / "slow_testset.txt").write_text("00001/0266\n")
+    (official / "medium_testset.txt").write_text("00001/0266\n")
+    with pytest.raises(DataError, match="the list of medium clips names 00001/0266"):
+        open_small(official, split="test")
+
+
+# Bad input
+
+
+@pytest.mark.parametrize("split", [None, "val"])
+def test_the_split_must_be_said(official, split):
+    with pytest.raises(ConfigError, match=r"say which list, split='train' or split='test', got (None|'val')"):
+        open_small(official, split=split)
+
+
+def test_lists_that_are_missing_short_or_strange(official):
+    path = official / "sep_testlist.txt"
+    path.write_text("00001/0266\n00001/0268\n")
+    with pytest.raises(DataError, match=r"sep_testlist\.txt: names 2 of 3 clips; take the list that came with the set"):
+        open_small(official, split="test")
+    path.write_text("00001/0266\n00001/0268\n00001/0266\n")
+    with pytest.raises(DataError, match="names 00001/0266 twice"):
+        open_small(official, split="test")
+    for line in ("../../../etc/passwd", "00001/0266/im4.png", "00001/0266 5 (256,448,3)", "version https://git-lfs"):
+        path.write_text(f"00001/0266\n{line}\n")
+        with pytest.raises(DataError, match=r"sep_testlist\.txt: line 2 is .*; want 00001/0001, or"):
+            open_small(official, split="test")
+    path.unlink()
+    with pytest.raises(DataError, match=r"no list there; want sep_testlist\.txt or meta_info_Vimeo90K_test_GT\.txt"):
+        open_small(official, split="test")
+    path.write_text("\n".join(TEST))
+    with pytest.raises(DataError, match="names 3 of 7824 clips"):
+        open_set("vimeo90k", official, split="test")
+
+
+def test_clips_of_the_list_that_are_not_there_are_named(official, tmp_path):
+    shutil.rmtree(tmp_path / "vimeo_septuplet_matlabLRx4" / "sequences" / "00002")
+    with pytest.raises(DataError, match=r"LRx4/sequences: 2 of 4 clips are not there: 00002/0001, 00002/0003"):
+        open_small(official, split="train", low="vimeo_septuplet_matlabLRx4")
+    shutil.rmtree(official / "sequences" / "00001" / "0002")
+    with pytest.raises(DataError, match=r"1 of 4 clips of the list are not there: 00001/0002"):
+        open_small(official, split="train")
+
+
+def test_what_is_in_a_clip_is_seen_when_it_is_read(official, tmp_path):
+    (official / "sequences" / "00001" / "0268" / "im5.png").unlink()
+    Image.new("RGB", (56, 30)).save(official / "sequences" / "00003" / "0001" / "im4.png")
+    (tmp_path / "vimeo_septuplet_matlabLRx4" / "sequences" / "00001" / "0268" / "im7.png").unlink()
+    found = open_small(official, split="test")
+    with pytest.raises(DataError, match=r"00001/0268: im5 missing; want im1 to im7 and nothing else"):
+        found["00001/0268"].high()
+    with pytest.raises(DataError, match="00003/0001: frame 3 is 56x30, not 56x32 as the set says"):
+        found["00003/0001"].high(3, 4)
+
+
+def test_only_im4_is_not_enough(official):
+    for number in (1, 2, 3, 5, 6, 7):
+        (official / "sequences" / "00001" / "0266" / f"im{number}.png").unlink()
+    with pytest.raises(DataError, match="im1, im2, im3, im5, im6, im7 missing"):
+        open_small(official, split="test")
+
+
+def test_low_resolution_in_the_place_of_the_high_one(official):
+    with pytest.raises(DataError, match="pictures of 56x32, not 448x256; give the high-resolution septuplets"):
+        open_set("vimeo90k", official, split="test", whole=Lists(clips=SMALL.clips, groups={}, size=(448, 256)))
+
+
+def test_ones_own_septuplets(official):
+    found = open_set("septuplets", official, split="train", targets="all")
+    assert (found.name, len(found), found.clips[0].size) == ("vimeo_septuplet train", 4, (56, 32))
+    (official / "sep_trainlist.txt").write_text("\n")
+    with pytest.raises(DataError, match=r"sep_trainlist\.txt: names no clips"):
+        open_set("septuplets", official, split="train")

@@ -1,0 +1,185 @@
+import json
+import math
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.specimens import moving_clip
+from workbench.data.degradation.families import DEGRADATIONS, degrade
+from workbench.data.degradation.identify import (
+    FITS_DB,
+    NOTE,
+    Note,
+    Timing,
+    claimed,
+    fit_db,
+    note_of,
+    read_note,
+    recognise,
+    write_note,
+)
+from workbench.data.video.frame_folder import read_frames
+from workbench.errors import DataError, FolderError
+from workbench.tensors import to_float
+
+HIGH = moving_clip(2, 96, 128)
+BLURS = frozenset({"bd_basicvsr", "bd_duf", "bd_tecogan"})
+NOTHING: frozenset[str] = frozenset()
+
+
+# Notes
+
+
+def test_a_note_is_read_as_it_was_written(tmp_path):
+    assert read_note(tmp_path) is None
+    write_note(tmp_path, note_of("bd_duf", 4, "GT"))
+    note = read_note(tmp_path)
+    assert note is not None
+    assert (note.family, note.scale, note.source) == ("bd_duf", 4, "GT")
+    assert {"workbench", "torch", "numpy"} <= note.versions.keys()
+    assert json.loads((tmp_path / NOTE).read_text())["format"] == 1
+
+
+def test_a_note_by_hand_needs_family_and_scale_only(tmp_path):
+    (tmp_path / NOTE).write_text('{"format": 1, "family": "camera", "scale": 3}')
+    assert read_note(tmp_path) == Note(family="camera", scale=3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "4", '{"format": 2, "family": "bi", "scale": 4}', '{"format": 1, "family": "bi"}',
+     '{"format": 1, "family": 3, "scale": 4}', '{"format": 1, "family": "bi", "scale": true}', "\x00\udcff",
+     "[" * 100_000],
+)  # fmt: skip
+def test_a_note_that_cannot_be_understood_is_not_passed_over(tmp_path, content):
+    (tmp_path / NOTE).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(FolderError, match=r"degradation\.json: (cannot be read|want \{\"format\": 1)"):
+        read_note(tmp_path)
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    ("place", "families", "scale"),
+    [
+        ("Vid4/BIx4", {"bi"}, 4),
+        ("Vid4/BDx4", BLURS, 4),
+        ("Vid4/BDx2", BLURS, 2),
+        ("REDS/train_sharp_bicubic/X4", {"bi"}, 4),
+        ("vimeo_septuplet_matlabLRx4/sequences", {"bi"}, 4),
+        ("udm10/clap/blur4", BLURS, 4),
+        ("vid4/bd_duf", {"bd_duf"}, None),
+        ("vid4/bd_tecogan_x4", {"bd_tecogan"}, 4),
+        ("vid4/LR", set(), None),
+        ("vid4/X3", set(), 3),
+        ("city2/LR", set(), None),
+        ("bicycles/BIG", set(), None),
+    ],
+)
+def test_what_names_say(place, families, scale):
+    assert claimed(Path(place)) == (families, scale)
+
+
+# Measuring
+
+
+@pytest.mark.parametrize("family", DEGRADATIONS)
+def test_every_family_is_recognised_without_a_name(family):
+    pairs = [(degrade(HIGH[:1], family, 4), HIGH[:1])]
+    assert recognise(pairs, 4, NOTHING, Path("low")) == family
+    assert recognise(pairs, 4, frozenset({family, "bi"}), Path("low")) == family
+    found = fit_db(pairs, 4)
+    assert math.isinf(found.pop(family))
+    assert max(found.values()) < FITS_DB + 12
+
+
+@pytest.mark.parametrize("scale", [2, 3])
+def test_other_scales(scale):
+    for family in ("bi", "bd_basicvsr", "bd_duf"):
+        assert recognise([(degrade(HIGH, family, scale), HIGH)], scale, NOTHING, Path("low")) == family
+    assert "bd_tecogan" not in fit_db([(degrade(HIGH, "bi", scale), HIGH)], scale)
+
+
+def test_the_figures_are_psnr():
+    low = degrade(HIGH, "bi", 4)
+    off = np.where(low < 128, low + 2, low - 2)
+    assert fit_db([(off, HIGH), (off, HIGH)], 4)["bi"] == pytest.approx(20 * math.log10(255 / 2))
+    border = low.copy()
+    border[:, :4], border[:, -4:], border[:, :, :4], border[:, :, -4:] = 0, 0, 0, 0
+    assert math.isinf(fit_db([(border, HIGH)], 4)["bi"])
+
+
+def test_another_family_than_the_name_says_is_refused_and_the_right_one_is_named():
+    pairs = [(degrade(HIGH, "bd_duf", 4), HIGH)]
+    for claim in ("bi", "bd_basicvsr"):
+        with pytest.raises(
+            DataError,
+            match=rf"low: by its name or note {claim} \(pixel i at 4i \+ 1\.5\), but these pictures are bd_duf "
+            r"\(pixel i at 4i\): bd_duf equal, bd_tecogan .* dB, .* lose 8 dB .*`workbench degrade`",
+        ):
+            recognise(pairs, 4, frozenset({claim}), Path("low"))
+
+
+def test_pictures_of_no_family_are_refused():
+    shrunk = np.stack([cv2.resize(frame, (32, 24), interpolation=cv2.INTER_CUBIC) for frame in HIGH])
+    other = degrade(HIGH[::-1], "bi", 4)  # the right family of the wrong frames
+    for low in (shrunk, other):
+        with pytest.raises(DataError, match=r"no family makes these .*want 45 dB.*of another clip or frame.*degrade"):
+            recognise([(low, HIGH)], 4, frozenset({"bi"}), Path("low"))
+
+
+def test_black_frames_leave_the_choice_to_the_others():
+    black = np.zeros_like(HIGH)
+    pairs = [(degrade(black, "bi", 4), black), (degrade(HIGH, "bd_tecogan", 4), HIGH)]
+    assert recognise(pairs, 4, BLURS, Path("low")) == "bd_tecogan"
+
+
+def test_where_pictures_cannot_tell_the_name_does():
+    black = [(degrade(HIGH * 0, "bi", 4), HIGH * 0)]
+    assert recognise(black, 4, frozenset({"bd_duf"}), Path("low")) == "bd_duf"
+    with pytest.raises(
+        DataError, match=r"bd_basicvsr and bd_duf and bd_tecogan cannot be told apart.*degradation.json"
+    ):
+        recognise(black, 4, BLURS, Path("low"))
+
+
+def test_rounding_of_another_program_still_fits():
+    """One level off at some values; Pillow's bicubic, rounded between its passes; levels truncated, not rounded."""
+    off = degrade(HIGH, "bi", 4)
+    off[np.random.default_rng(0).random(off.shape) < 0.01] ^= 1
+    pillow = np.stack([np.asarray(Image.fromarray(frame).resize((32, 24), Image.Resampling.BICUBIC)) for frame in HIGH])
+    for low in (off, pillow):
+        assert recognise([(low, HIGH)], 4, NOTHING, Path("low")) == "bi"
+    exact = degrade(to_float(HIGH), "bd_tecogan", 4)
+    truncated = exact.mul(255).floor().to(torch.uint8)[0].permute(0, 2, 3, 1).numpy()
+    assert recognise([(truncated, HIGH)], 4, BLURS, Path("low")) == "bd_tecogan"
+
+
+def test_the_families_on_real_footage(shared):
+    high = read_frames(shared / "data" / "vid4" / "GT" / "foliage", first=24, last=25)
+    for family in DEGRADATIONS:
+        assert recognise([(degrade(high, family, 4), high)], 4, NOTHING, Path("low")) == family
+
+
+@pytest.mark.parametrize(
+    "timing",
+    [[], {"a": 25}, {"a": {}}, {"a": {"fps": "fast"}}, {"a": {"fps": 0}}, {"a": {"fps": 9, "times_seconds": 1}}],
+)
+def test_a_timing_that_cannot_be_understood(tmp_path, timing):
+    (tmp_path / NOTE).write_text(json.dumps({"format": 1, "family": "bi", "scale": 4, "timing": timing}))
+    with pytest.raises(FolderError, match=r"degradation\.json: timing: want"):
+        read_note(tmp_path)
+
+
+def test_a_timing_comes_back_as_it_was_written(tmp_path):
+    timing = {"a": Timing(fps=25.0), "b/c": Timing(fps=12.5, times_seconds=(0.0, 0.08, 0.2))}
+    write_note(tmp_path, note_of("bi", 4, "films", timing))
+    found = read_note(tmp_path)
+    assert found is not None
+    assert found.timing == timing
+    assert json.loads((tmp_path / NOTE).read_text())["timing"]["a"] == {"fps": 25.0}

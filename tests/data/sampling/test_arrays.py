@@ -1,0 +1,193 @@
+"""Memory-mapped footage: what is in the files, what travels to other processes, what is refused."""
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.footage import write_shots
+from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling.arrays import GrowingArray, open_arrays, read_header
+from workbench.data.sampling.crops import CropSampler, Pair
+from workbench.errors import DataError
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("arrays")
+    prepare([write_shots(root / "shots")], root / "set", Settings(shrink="1", validation_share=0))
+    return root / "set"
+
+
+@pytest.fixture
+def copy(folder, tmp_path):
+    for path in folder.rglob("*"):
+        if path.is_file():
+            (tmp_path / path.relative_to(folder)).parent.mkdir(exist_ok=True)
+            (tmp_path / path.relative_to(folder)).write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("counts", [[], [1], [7, 7, 7], [1] * 12])
+def test_a_file_that_grew_is_the_file_that_numpy_saves(tmp_path, counts):
+    frames = np.random.default_rng(0).integers(0, 256, (sum(counts), 5, 4, 3), np.uint8)
+    growing, at = GrowingArray(tmp_path / "grown.npy", 5, 4), 0
+    for count in counts:
+        growing.add(frames[at : at + count, :, ::-1][:, :, ::-1])  # need not lie in one piece
+        at += count
+    growing.close()
+    np.save(tmp_path / "saved.npy", frames)
+    assert (tmp_path / "grown.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
+
+
+def test_nothing_is_read_until_it_is_asked_for(folder):
+    pairs = open_arrays(folder)
+    assert all(isinstance(array, np.memmap) for pair in pairs for array in (pair.low, pair.high))
+    assert not any(array.flags.writeable for pair in pairs for array in (pair.low, pair.high))
+    assert [pair.scale for pair in pairs] == [4] * 4
+
+
+def test_to_another_process_goes_the_path_and_not_the_content(folder):
+    pairs = open_arrays(folder)
+    sent = pickle.dumps(pairs)
+    assert len(sent) < 500 * len(pairs)
+    for pair, again in zip(pairs, pickle.loads(sent), strict=True):
+        assert isinstance(again.high, np.memmap)
+        assert np.array_equal(pair.high, again.high)
+        assert np.array_equal(pair.low, again.low)
+
+
+def test_crops_are_those_of_the_same_pairs_in_memory(folder):
+    pairs = open_arrays(folder)
+    held = [Pair(low=np.array(pair.low), high=np.array(pair.high)) for pair in pairs]
+    mapped, memory = (CropSampler(some, crop=8, frames=3, batch=3, seed=1) for some in (pairs, held))
+    for step in range(5):
+        for one, other in zip(mapped.at(step), memory.at(step), strict=True):
+            assert (one == other).all()
+
+
+def test_a_split_with_nothing_in_it(folder):
+    with pytest.raises(DataError, match="nothing to take for validation"):
+        open_arrays(folder, "validation")
+
+
+def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
+    path = copy / "high" / "alley-000.npy"
+    whole = path.read_bytes()
+    for damaged, says in (
+        (None, r"alley-000.npy: not an array that can be read .*run `workbench prepare` again"),
+        (whole[:-1], r"alley-000.npy: not an array that can be read"),
+        (whole[:50], r"alley-000.npy: not an array that can be read"),
+        (b"", r"alley-000.npy: not an array that can be read"),
+    ):
+        path.unlink(missing_ok=True)
+        if damaged is not None:
+            path.write_bytes(damaged)
+        with pytest.raises(DataError, match=says):
+            open_arrays(copy)
+    np.save(path, np.zeros((14, 48, 60, 3), np.float32))
+    with pytest.raises(DataError, match=r"alley-000.npy: want uint8 \(T, H, W, 3\), got float32"):
+        open_arrays(copy)
+    np.save(path, np.zeros((7, 48, 60, 3), np.uint8))
+    with pytest.raises(DataError, match=r"\(7, 48, 60, 3\), but the manifest says \(14, 48, 60, 3\)"):
+        open_arrays(copy)
+
+
+class _Trap:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+def test_objects_are_never_unpickled(copy, capsys):
+    np.save(copy / "high" / "alley-000.npy", np.array([_Trap()], object), allow_pickle=True)
+    with pytest.raises(DataError, match=r"alley-000.npy: not an array that can be read"):
+        open_arrays(copy)
+    with pytest.raises(DataError, match=r"alley-000.npy: not an array"):
+        read_header(str(copy / "high" / "alley-000.npy"))
+    assert capsys.readouterr().out == ""
+
+
+def test_another_form_is_refused(copy):
+    manifest = copy / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"form": "arrays"', '"form": "shards"'))
+    with pytest.raises(DataError, match="holds shards, not arrays; prepare it with --form arrays"):
+        open_arrays(copy)
+
+
+def test_a_file_that_was_replaced_while_it_was_in_use_is_refused(copy):
+    path = copy / "high" / "beach-000.npy"
+    before = read_header(str(path))
+    np.save(path, np.zeros((3, 48, 60, 3), np.uint8))
+    with pytest.raises(DataError, match=r"beach-000\.npy"):
+        before.map()
+
+
+def test_more_clips_than_a_process_may_have_open_files(tmp_path):
+    """300 clips in two sets, read here and by two workers, and frames cut into 192 tiles, with 128 descriptors."""
+    pytest.importorskip("resource", reason="this system has no limit of open files to lower")
+    script = tmp_path / "few.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import resource, sys
+            from pathlib import Path
+
+            import numpy as np
+
+            from tests.footage import pan, save
+            from workbench.data.sampling.arrays import open_arrays
+            from workbench.data.sampling.crops import CropSampler
+            from workbench.data.preparation.prepare import prepare
+            from workbench.data.preparation.manifest import MANIFEST, Manifest, Piece, Settings, Source
+
+            CLIPS = 150
+
+
+            def write_set(folder):
+                pieces = []
+                for part, side in (("high", 16), ("low", 4)):
+                    (folder / part).mkdir(parents=True)
+                    for n in range(CLIPS):
+                        np.save(folder / part / f"{n}.npy", np.full((3, side, side, 3), n, np.uint8))
+                for n in range(CLIPS):
+                    pieces.append(Piece(name=str(n), high=f"high/{n}.npy", low=f"low/{n}.npy", first=0, frames=3,
+                                        size=(16, 16), septuplets=0))
+                source = Source(name="a", file="a", sha256="", split="train", size=(16, 16), shrink=1, counts={},
+                                damage="", pieces=tuple(pieces), files={})
+                (folder / MANIFEST).write_text(Manifest(settings=Settings(), sources=(source,)).to_json())
+                return folder
+
+
+            def main(root):
+                resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+                pairs = [pair for name in ("one", "two") for pair in open_arrays(write_set(root / name))]
+                assert [int(pair.low[0, 0, 0, 0]) for pair in pairs] == [*range(CLIPS)] * 2
+                sampler = CropSampler(pairs, crop=4, frames=3, batch=20, augment=False)
+                here, there = (list(sampler.after(0, 10, workers=workers)) for workers in (0, 2))
+                for one, other in zip(here, there, strict=True):
+                    assert all((a == b).all() for a, b in zip(one, other, strict=True))
+                print(len({int(clip[0, 0, 0, 0] * 255 + 0.5) for low, _ in here for clip in low}), "clips drawn")
+                save(root / "shots", pan(14))
+                settings = Settings(crop="4x4", shrink="1", validation_share=0)
+                prepare([root / "shots"], root / "tiles", settings)
+                print(len(open_arrays(root / "tiles")), "tiles")
+
+
+            if __name__ == "__main__":
+                main(Path(sys.argv[1]))
+            """
+        )
+    )
+    root = str(Path(__file__).parents[3])  # of the package and of the tests
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *sys.path]), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    drawn, tiles = (int(line.split()[0]) for line in ended.stdout.splitlines())
+    assert drawn > 64
+    assert tiles == 192

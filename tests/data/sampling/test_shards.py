@@ -1,0 +1,266 @@
+"""Shards: who reads what and in which order, and what a shard may hold."""
+
+import io
+import tarfile
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from tests.footage import write_shots
+from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.prepare import prepare
+from workbench.data.sampling import shards as sharding
+from workbench.data.sampling.shards import Shard, ShardCrops, open_shards, read_sample, samples
+from workbench.errors import DataError
+
+CROP = {"crop": 6, "frames": 3, "batch": 2}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three tar files of 4, 6 and 2 septuplets: two tiles side by side of 2, 3 and 1."""
+    root = tmp_path_factory.mktemp("shards")
+    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    prepare([write_shots(root / "shots")], root / "set", settings)
+    return root / "set"
+
+
+@pytest.fixture
+def shards(folder):
+    return open_shards(folder)
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
+
+
+def tar(path, members, kind=tarfile.REGTYPE):
+    """A tar file of named contents."""
+    with tarfile.open(path, "w") as file:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size, info.type = len(content), kind
+            file.addfile(info, io.BytesIO(content))
+    return path
+
+
+HIGH, LOW = np.full((7, 8, 8, 3), 9, np.uint8), np.full((7, 2, 2, 3), 9, np.uint8)
+GOOD = [("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW))]
+
+
+def read(path):
+    return [read_sample(sample) for sample in samples(path)]
+
+
+# -- order ----------------------------------------------------------------------------------------------------------
+
+
+def keys_of_an_epoch(crops, epoch=0, worker=0, workers=1):
+    """The names that one reader sees in an epoch, in order."""
+    every = islice(crops._septuplets(worker, workers, 0), 100)
+    return [sample["__key__"] for number, sample in every if number == epoch]
+
+
+def as_machine(monkeypatch, rank, machines):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.setenv("WORLD_SIZE", str(machines))
+
+
+def test_every_epoch_has_every_septuplet_once_in_another_order(shards):
+    crops = ShardCrops(shards, **CROP)
+    epochs = [keys_of_an_epoch(crops, epoch) for epoch in range(3)]
+    every = {sample["__key__"] for shard in shards for sample in samples(shard.path)}
+    assert len(every) == 12
+    assert all(Counter(keys) == Counter(every) for keys in epochs)
+    assert len({tuple(keys) for keys in epochs}) == 3
+
+
+def test_the_order_is_a_function_of_seed_and_epoch(shards):
+    one, same, other = (keys_of_an_epoch(ShardCrops(shards, seed=seed, **CROP), 1) for seed in (5, 5, 6))
+    assert one == same != other
+    orders = {tuple(shard.path.name for shard in ShardCrops(shards, seed=5, **CROP).order(n)) for n in range(20)}
+    assert len(orders) == 6  # of three files
+
+
+@pytest.mark.parametrize(("machines", "workers"), [(3, 1), (1, 3)])
+def test_machines_and_readers_share_an_epoch_without_overlap(shards, monkeypatch, machines, workers):
+    for epoch in (0, 1):
+        seen = []
+        for rank in range(machines):
+            for worker in range(workers):
+                as_machine(monkeypatch, rank, machines)
+                seen += [keys_of_an_epoch(ShardCrops(shards, **CROP), epoch, worker, workers)]
+        assert sorted(len(keys) for keys in seen) == [2, 4, 6]
+        assert len({key for keys in seen for key in keys}) == 12
+
+
+def batches(shards, count, workers=0, **options):
+    loader = DataLoader(ShardCrops(shards, **CROP, **options), batch_size=None, num_workers=workers)
+    return [(low.clone(), high.clone()) for low, high in islice(loader, count)]
+
+
+def equal(ours, theirs):
+    return all(
+        torch.equal(a, b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)
+    )
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_come_again_and_a_resumed_run_goes_on_with_the_next(shards, workers):
+    whole = batches(shards, 40, workers)
+    assert equal(whole, batches(shards, 40, workers))
+    assert not equal(whole, batches(shards, 40, workers, seed=1))
+    for done in (4, 5, 6, 35):
+        assert equal(whole[done : done + 4], batches(shards, 4, workers, done=done))
+    low, high = whole[0]
+    assert low.shape == (2, 3, 3, 6, 6)
+    assert high.shape == (2, 3, 3, 24, 24)
+
+
+def test_a_crop_is_a_piece_of_its_septuplet(shards):
+    pairs = [read_sample(sample) for shard in shards for sample in samples(shard.path)]
+    for low, high in batches(shards, 3, augment=False):
+        for small, large in zip(low, high, strict=True):
+            wanted = (small * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            places = [
+                (pair, t, y, x)
+                for pair in pairs
+                for t in range(5)
+                for y in range(7)
+                for x in range(3)
+                if np.array_equal(pair.low[t : t + 3, y : y + 6, x : x + 6], wanted)
+            ]
+            assert len(places) >= 1
+            found = [
+                np.array_equal(
+                    pair.high[t : t + 3, 4 * y : 4 * y + 24, 4 * x : 4 * x + 24],
+                    (large * 255).round().byte().permute(0, 2, 3, 1).numpy(),
+                )
+                for pair, t, y, x in places
+            ]
+            assert any(found)
+
+
+def test_long_sources_fill_several_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(sharding, "SAMPLES", 2)
+    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
+    found = {shard.path.name: shard.samples for shard in open_shards(tmp_path / "set")}
+    assert found == {
+        "train-alley-000.tar": 2, "train-alley-001.tar": 2, "train-beach-000.tar": 2, "train-beach-001.tar": 2,
+        "train-beach-002.tar": 2, "train-cliff-000.tar": 2,
+    }  # fmt: skip
+    assert all(len(read(shard.path)) == 2 for shard in open_shards(tmp_path / "set"))
+
+
+# -- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_fewer_files_than_readers(shards, monkeypatch):
+    as_machine(monkeypatch, 0, 4)
+    with pytest.raises(DataError, match="3 tar files cannot feed 4 machines with 1 readers each"):
+        next(iter(ShardCrops(shards, **CROP)))
+
+
+def test_crops_that_are_too_large(shards):
+    with pytest.raises(DataError, match=r"alley-\d+-\d|beach|cliff.* too few for training clips of 3 frames of 9x9"):
+        next(iter(ShardCrops(shards, crop=9, frames=3, batch=1)))
+
+
+class _Trap:
+    def __reduce__(self):
+        return print, ("unpickled",)
+
+
+@pytest.mark.parametrize(
+    "name", ["a.pkl", "a.pyd", "a.pth", "a.high.npz", "a.high.npy.pkl", "a", "__x__", "a.HIGH.NPY", "d.d/a.high.npy"]
+)
+def test_a_member_of_another_name_is_refused(tmp_path, name, capsys):
+    import pickle
+
+    path = tar(tmp_path / "x.tar", [*GOOD, (name, pickle.dumps(_Trap()))])
+    with pytest.raises(DataError, match=r"x.tar: member '.*' is not a file called \*.high.npy or \*.low.npy"):
+        read(path)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
+def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
+    path = tar(tmp_path / "x.tar", [("a.high.npy", b"")], kind)
+    with pytest.raises(DataError, match=r"member 'a.high.npy/?' is not a file called"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("members", "says"),
+    [
+        ([("a.high.npy", npy(HIGH))], "a: 'low.npy' is missing"),
+        ([("a.high.npy", npy(HIGH)), ("b.low.npy", npy(LOW))], "a: 'low.npy' is missing"),
+        ([*GOOD, GOOD[0]], r"x.tar: a.high.npy: duplicate"),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW[:, :, :1]))], "a: high is .* which is no multiple of low"),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW.astype(np.float32)))], "a: want uint8 in C order"),
+        ([("a.high.npy", npy(HIGH[0])), ("a.low.npy", npy(LOW))], r"a: high: want uint8 \(T, H, W, 3\)"),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW)[:-5])], "a: cannot reshape"),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", b"hello")], "a: "),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", b"")], "a: "),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(np.array([_Trap()], object)))], "a: "),
+    ],
+)
+def test_a_sample_that_is_not_two_clips(tmp_path, members, says, capsys):
+    with pytest.raises(DataError, match=says):
+        read(tar(tmp_path / "x.tar", members))
+    assert capsys.readouterr().out == ""
+
+
+def test_an_array_that_claims_to_be_huge_is_not_made(tmp_path):
+    """A header of 10^15 frames over a few bytes; numpy's own reader would ask for the memory first."""
+    header = io.BytesIO()
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 8, 8, 3)}
+    np.lib.format.write_array_header_1_0(header, shape)
+    path = tar(tmp_path / "x.tar", [("a.high.npy", header.getvalue() + b"x" * 50), GOOD[1]])
+    with pytest.raises(DataError, match="a: cannot reshape"):
+        read(path)
+
+
+def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
+    whole = tar(tmp_path / "whole.tar", GOOD).read_bytes()
+    for content in (whole[:700], whole[:512], b"hello" * 400, b"", b"\x1f\x8b" + whole):
+        (tmp_path / "cut.tar").write_bytes(content)
+        with pytest.raises(DataError, match=r"cut.tar: "):
+            read(tmp_path / "cut.tar")
+    with tarfile.open(tmp_path / "packed.tar", "w:gz") as file:
+        file.addfile(tarfile.TarInfo("a.high.npy"), io.BytesIO(b""))
+    with pytest.raises(DataError, match=r"packed.tar: cut off or not a tar file"):
+        read(tmp_path / "packed.tar")
+    with pytest.raises(DataError, match=r"gone.tar: cut off or not a tar file"):
+        read(tmp_path / "gone.tar")
+
+
+def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp_path):
+    for path in folder.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    target = tmp_path / "train-beach-000.tar"
+    whole = target.read_bytes()
+    target.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match=r"train-beach-000.tar: has [\d,]+ of [\d,]+ bytes; copy it again"):
+        open_shards(tmp_path)
+    target.unlink()
+    with pytest.raises(DataError, match=r"train-beach-000.tar: is missing"):
+        open_shards(tmp_path)
+    manifest = tmp_path / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"form": "shards"', '"form": "folders"'))
+    with pytest.raises(DataError, match="holds folders, not shards"):
+        open_shards(tmp_path)
+
+
+def test_a_name_that_would_run_a_command_is_only_a_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match="cut off or not a tar file"):
+        next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
+    assert not (tmp_path / "ran").exists()

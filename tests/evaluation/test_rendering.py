@@ -1,0 +1,143 @@
+"""Looking at a network: what is seen is what it computes, on scales that can be compared."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from workbench.distill.spatial import MAPPINGS, attention_map
+from workbench.distill.temporal import TemporalMemory
+from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
+from workbench.models.zoo import build
+from workbench.scenes import Method, read_scene, write_scene
+from workbench.tensors import to_float, to_uint8
+
+
+@pytest.fixture(scope="module")
+def low():
+    return np.random.default_rng(0).integers(0, 256, (6, 8, 12, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    torch.manual_seed(0)
+    return build("edvr_tiny").eval()
+
+
+@pytest.fixture(scope="module")
+def memory(teacher):
+    return TemporalMemory(32, teacher.feature_channels, hidden_channels=3)
+
+
+@pytest.fixture(scope="module")
+def seen(teacher, low, memory):
+    """Four frames at a time, so the clip of six is seen in two parts."""
+    return look(teacher, low, memory=memory, is_student=False)
+
+
+@pytest.fixture(scope="module")
+def whole(teacher, low):
+    with torch.inference_mode():
+        return teacher(to_float(low), keep="hr")
+
+
+def test_the_pictures_are_those_of_the_network(seen, whole):
+    assert np.array_equal(seen.frames, to_uint8(whole.frames))
+
+
+@pytest.mark.parametrize("mapping", MAPPINGS)
+def test_the_maps_are_its_attention_at_low_resolution(seen, whole, mapping):
+    wanted = F.avg_pool2d(attention_map(whole.features[0], mapping=mapping), 4).numpy()
+    wanted = wanted / np.sqrt((wanted**2).mean(axis=(1, 2), keepdims=True))
+    assert seen.maps[mapping].shape == (6, 8, 12)
+    assert np.allclose(seen.maps[mapping], wanted, rtol=1e-4)
+
+
+def test_the_cells_are_those_of_the_whole_clip(seen, whole, memory):
+    """A memory read in parts would forget at their borders."""
+    with torch.inference_mode():
+        wanted = F.avg_pool2d(memory.teacher_cells(whole.features)[0], 2).numpy()  # stride 2, scale 4
+    assert seen.cells.shape == (6, 3, 8, 12)
+    assert np.allclose(seen.cells, wanted, atol=1e-5)
+
+
+def test_a_student_is_read_through_its_adapter(low):
+    student = build("vespcn")
+    memory = TemporalMemory(student.feature_channels, 16, hidden_channels=3)
+    cells = look(student, low, memory=memory).cells
+    with torch.inference_mode():
+        wanted = F.avg_pool2d(memory.student_cells(student.eval()(to_float(low), keep="hr").features)[0], 2).numpy()
+    assert np.allclose(cells, wanted, atol=1e-5)
+
+
+def test_looking_leaves_the_network_training(low):
+    student = build("vespcn").train()
+    look(student, low[:1])
+    assert student.training
+    assert all(parameter.grad is None for parameter in student.parameters())
+
+
+@pytest.mark.parametrize("name", ["bicubic", "vespcn_paper"])
+def test_without_features_there_are_only_pictures(name, low, memory):
+    seen = look(build(name), low, memory=memory)
+    assert seen.frames.shape == (6, 32, 48, 3)
+    assert seen.maps == {}
+    assert seen.cells is None
+
+
+def test_scales_by_hand():
+    """The 99.5 % quantile of 0 ... 1000 is 995, and 3.14 the largest cell: both rounded up to two digits."""
+    maps = np.arange(1001, dtype=float).reshape(1, 7, 143)
+    scales = Scales.of(
+        Look(np.zeros((1, 1, 1, 3), np.uint8), {"sum_abs": maps}, np.array([-3.14, 1.0]).reshape(1, 1, 1, 2))
+    )
+    assert scales.maps == {"sum_abs": 1000.0}
+    assert scales.cells == 3.2
+    assert Scales.of(Look(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
+
+
+def test_a_silent_memory_still_has_a_scale():
+    assert Scales.of(Look(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
+
+
+def test_a_look_in_a_scene_and_its_scales_back(seen, tmp_path):
+    scales = Scales.of(seen)
+    with write_scene(tmp_path / "look") as writer:
+        add_look(writer, Method(key="teacher", label="Teacher"), seen, scales)
+        writer.finish(name="look", title="Look", fps=25.0, protocol={}, provenance={})
+    scene = read_scene(tmp_path / "look")
+    assert np.array_equal(scene.clip("teacher"), seen.frames)
+    assert [o.kind for o in scene.overlays] == [*(f"attention_{mapping}" for mapping in MAPPINGS), "memory"]
+    assert Scales.from_overlays(scene.overlays) == scales
+    remembered = scene.overlays[-1]
+    assert (remembered.channels, remembered.diverging, remembered.low) == (3, True, -scales.cells)
+    assert np.allclose(scene.array(remembered), seen.cells, atol=1e-3)
+
+
+def test_scores_of_the_truth_and_of_a_shifted_level(tmp_path):
+    """The truth itself: infinite PSNR has no number, SSIM is 1, nothing flickers. Ten levels more flicker as little."""
+    high = np.random.default_rng(0).integers(20, 200, (3, 16, 16, 3), np.uint8)
+    scores = Scores(high)
+    with write_scene(tmp_path / "scores") as writer:
+        writer.add_method(Method(key="high", label="Truth"), high)
+        scores.add(writer, "high", high)
+        scores.add(writer, "lighter", high + 10)
+        writer.finish(name="scores", title="Scores", fps=25.0, protocol={}, provenance={})
+    curves = {curve.key: curve.series for curve in read_scene(tmp_path / "scores").curves}
+    assert set(curves) == {"psnr_y_db", "ssim_y", "t_diff", "tof"}
+    assert curves["psnr_y_db"]["high"] == [None] * 3
+    assert curves["ssim_y"]["high"] == pytest.approx([1.0] * 3)
+    # ten more levels of R, G and B are (65.481 + 128.553 + 24.966) / 255 * 10 levels of Y
+    assert curves["psnr_y_db"]["lighter"] == pytest.approx([20 * np.log10(255 / (2190 / 255))] * 3, rel=1e-5)
+    assert curves["t_diff"]["lighter"][0] is None
+    assert curves["t_diff"]["lighter"][1:] == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert curves["tof"]["high"] == [None, 0.0, 0.0]
+
+
+def test_a_clip_of_one_frame_has_no_temporal_scores(tmp_path):
+    high = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
+    with write_scene(tmp_path / "one") as writer:
+        writer.add_method(Method(key="high", label="Truth"), high)
+        Scores(high).add(writer, "high", high)
+        writer.finish(name="one", title="One", fps=25.0, protocol={}, provenance={})
+    assert {curve.key for curve in read_scene(tmp_path / "one").curves} == {"psnr_y_db", "ssim_y"}

@@ -1,0 +1,58 @@
+"""What is counted is known: networks that hold so and so much."""
+
+import pytest
+import torch
+from torch import nn
+
+from workbench.inference.memory_estimate import appetite
+from workbench.models.video_sr import Upscaled, VideoSR
+from workbench.models.zoo import build
+
+
+class Holds(VideoSR):
+    """Weights of 4 kB; ten numbers a pixel once, two a frame and pixel, and a number for every pair of pixels if asked.
+
+    Beside them what goes in and comes out: 3 and 12 numbers a frame and pixel.
+    """
+
+    def __init__(self, pairs=0):
+        super().__init__(scale=2)
+        self.weight, self.pairs = nn.Parameter(torch.zeros(1000)), pairs
+
+    def forward(self, clip, keep=None):
+        batch, frames, _, height, width = clip.shape
+        held = torch.zeros(10, height, width), torch.zeros(frames, 2, height, width)
+        if self.pairs:
+            held = (*held, torch.zeros(self.pairs, height * width, height * width))
+        made = Upscaled(torch.zeros(batch, frames, 3, 2 * height, 2 * width))
+        del held
+        return made
+
+
+def test_weights_pixels_and_frames_are_told_apart():
+    found = appetite(Holds())
+    assert found is not None
+    assert found.weights == 4000
+    assert found.per_pixel == pytest.approx(10 * 4)
+    assert found.per_pixel_and_frame == pytest.approx((2 + 3 + 12) * 4)
+    assert found.per_square == 0
+    assert found.bytes(5, 30, 40) == 4000 + 1200 * (40 + 5 * 68)
+
+
+def test_a_network_that_compares_all_with_all_is_seen_through():
+    found = appetite(Holds(pairs=1))
+    assert found is not None
+    assert found.per_square == pytest.approx(4)
+    assert found.bytes(1, 100, 100) == pytest.approx(4 * 100**4, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["vespcn_paper", "bicubic"])
+def test_what_is_foretold_for_a_larger_picture_is_what_it_holds(name):
+    from workbench.evaluation.speed import measure
+
+    network = build(name)
+    found, frames = appetite(network), 2 + 2 * (network.reach or 0)
+    held = measure(network, height=120, width=160, frames=frames, rounds=1).peak_bytes
+    assert found is not None
+    assert held is not None
+    assert held == pytest.approx(found.bytes(frames, 120, 160), rel=0.35)

@@ -1,0 +1,249 @@
+"""What is exported makes the pictures that PyTorch makes, on clips that the exporter never saw."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.models.tiny import TINY
+from workbench.data.datasets.samples import sample
+from workbench.data.sampling.crops import make_pair
+from workbench.errors import ConfigError, ShapeError, WeightsError
+from workbench.inference.chunks import upscale, upscale_stream
+from workbench.inference.video import plan_memory
+from workbench.models.video_sr import Seen, SlidingWindow, Upscaled, VideoSR
+from workbench.models.weights import load
+from workbench.models.zoo import build
+from workbench.onnx.compare import compare
+from workbench.onnx.run import KEY, need, open_exported
+from workbench.tensors import to_float
+
+pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
+
+from workbench.onnx.export import FAITHFUL, export
+
+
+def shaken(name):
+    """A small network all of whose layers have something to say."""
+    torch.manual_seed(0)
+    network = build(name, **TINY[name]).eval()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return network
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Three frames of a photographed clip, 22x18 in low resolution."""
+    return make_pair(sample("carphone", frames=3).frames, scale=4)
+
+
+@pytest.fixture(scope="module")
+def low():
+    return np.random.default_rng(0).integers(0, 256, (5, 21, 26, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory, pair):
+    """The shipped student, exported."""
+    network = load("pretrained:vespcn_distilled")
+    return network, export(network, tmp_path_factory.mktemp("export") / "student.onnx", check=pair)
+
+
+# -- the graph --------------------------------------------------------------------------------------------------------
+
+
+def test_a_student_goes_with_everything_free(student):
+    _, made = student
+    assert made.free == ("batch", "time", "height", "width")
+    assert made.difference < 1e-4
+    assert abs(made.loss_db) < 1e-3
+    assert made.operators["GridSample"] == 2  # the flow is applied twice
+    assert made.operators["Conv"] == 10 + 9
+    assert made.bytes == made.path.stat().st_size
+    assert made.refused == ()
+
+
+def test_it_is_a_network_like_any_other(student, low):
+    network, made = student
+    exported = open_exported(made.path)
+    assert (exported.scale, exported.num_frames, exported.reach, exported.border) == (4, 3, 1, "replicate")
+    whole = upscale(network, low)
+    for got in (upscale(exported, low), np.stack(list(upscale_stream(exported, iter(low), chunk_frames=2)))):
+        assert np.abs(got.astype(int) - whole).max() <= 1
+    batch = torch.cat([to_float(low), to_float(low[::-1])])
+    with torch.inference_mode():
+        assert torch.allclose(exported(batch).frames, network(batch).frames, atol=1e-4)
+
+
+def test_its_own_interface_is_what_the_head_of_the_module_says(student, low):
+    """With ONNX Runtime alone, as somebody does who has never seen this package."""
+    network, made = student
+    session = need("onnxruntime").InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
+    assert [given.name for given in session.get_inputs()] == ["clip", "windows"]
+    clip = low.transpose(0, 3, 1, 2)[None].astype(np.float32) / 255
+    windows = np.array([[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]], np.int64)
+    (frames,) = session.run(["frames"], {"clip": clip, "windows": windows})
+    with torch.inference_mode():
+        wanted = network(to_float(low)).frames.numpy()
+    assert frames.shape == wanted.shape == (1, 5, 3, 84, 104)
+    assert np.abs(frames - wanted).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", ["bicubic", "vespcn_paper", "vsrnet_y", "tdan", "ltd", "fastdvdnet_vsr", "rsdn"])
+def test_small_networks_of_every_kind(name, tmp_path, pair):
+    network = shaken(name)
+    made = export(network, tmp_path / "network.onnx", check=pair, frames=4)
+    assert made.difference <= FAITHFUL
+    assert {"height", "width"} <= set(made.free)
+    assert made.facts.graph == {"fastdvdnet_vsr": "window", "rsdn": "clip", "bicubic": "clip"}.get(name, "windows")
+    if name == "rsdn":
+        with pytest.raises(ShapeError, match="it has 3 frames, this file was made for exactly 4"):
+            open_exported(made.path)(torch.rand(1, 3, 3, 8, 8))
+
+
+class Sorts(SlidingWindow):
+    """Goes through an operator that ONNX does not know."""
+
+    def __init__(self):
+        super().__init__(scale=2, num_frames=3, border="replicate", skip="none")
+        self.weight = nn.Parameter(torch.ones(1))
+
+    def per_window(self, *pieces, keep):
+        enlarged = pieces[0][:, 1].repeat_interleave(2, -1).repeat_interleave(2, -2)
+        return Seen(self.weight * torch.special.bessel_j0(enlarged))
+
+
+class Decides(VideoSR):
+    """Negates pictures that are wide: a graph keeps what it did to the traced one."""
+
+    def __init__(self):
+        super().__init__(scale=2)
+
+    def forward(self, clip, keep=None):
+        enlarged = nn.functional.interpolate(clip.flatten(0, 1), scale_factor=2.0).unflatten(0, clip.shape[:2])
+        return Upscaled(1 - enlarged if clip.shape[-1] > 30 else enlarged)
+
+
+def test_what_cannot_go_says_why(tmp_path):
+    pair = make_pair(sample("carphone", frames=3).frames, scale=2)
+    with pytest.raises(ConfigError, match=r"Sorts cannot be exported to ONNX.*bessel_j0"):
+        export(Sorts(), tmp_path / "a.onnx", check=pair)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_decides_by_the_size_goes_for_one_size(tmp_path):
+    pair = make_pair(sample("carphone", frames=3).frames[:, :, :50], scale=2)
+    made = export(Decides(), tmp_path / "network.onnx", check=pair)
+    assert "wrong by up to" in made.refused[0]
+    assert "decides by what it sees" in made.refused[0]
+    assert made.free == ("batch", "time")
+    assert made.facts.size == (36, 25)
+    exported = open_exported(made.path)
+    clip = torch.rand(2, 4, 3, 36, 25)
+    assert torch.allclose(exported(clip).frames, Decides()(clip).frames, atol=1e-6)
+    with pytest.raises(ShapeError, match=r"it is 40x40, network\.onnx was made for exactly 25x36"):
+        exported(torch.rand(1, 1, 3, 40, 40))
+    smaller = export(Decides(), tmp_path / "smaller.onnx", check=pair, size=(20, 24))
+    assert (smaller.facts.size, smaller.refused) == ((20, 24), ())
+    with pytest.raises(ConfigError, match="size: the clip of the check is 25x36; want that or less"):
+        export(Decides(), tmp_path / "larger.onnx", check=pair, size=(37, 24))
+
+
+def test_memory_that_nobody_can_measure_is_not_promised(student):
+    with pytest.raises(ConfigError, match=r"memory: .*ONNX Runtime.*chunk_frames and tile"):
+        plan_memory(open_exported(student[1].path), 8, 8, 2**33)
+
+
+def test_a_file_that_is_there_stays(tmp_path, pair):
+    (tmp_path / "a.onnx").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="there is something already"):
+        export(build("bicubic"), tmp_path / "a.onnx", check=pair)
+    with pytest.raises(ConfigError, match=r"want a name that ends in \.onnx"):
+        export(build("bicubic"), tmp_path / "a.pt", check=pair)
+    assert (tmp_path / "a.onnx").read_bytes() == b"mine"
+
+
+def test_without_the_modules_it_is_said_what_to_install(tmp_path, monkeypatch):
+    def absent(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr("workbench.onnx.run.import_module", absent)
+    with pytest.raises(ConfigError, match=r"onnx is not installed; .* pip install 'workbench\[export\]'"):
+        export(build("bicubic"), tmp_path / "a.onnx")
+
+
+# -- half and eight bits ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("precision", "most_db"), [("fp16", 0.01), ("int8", 1.0)])
+def test_a_student_in_fewer_bits(student, tmp_path, pair, low, precision, most_db):
+    network, full = student
+    made = export(network, tmp_path / "student.onnx", precision=precision, check=pair, calibration=pair.low)
+    assert made.facts.precision == precision
+    assert 0 < made.difference < 0.5
+    assert made.difference > full.difference
+    assert abs(made.loss_db) < most_db
+    assert made.bytes < 0.75 * full.bytes
+    if precision == "int8":
+        assert made.operators["QuantizeLinear"] >= 9
+    assert upscale(open_exported(made.path), low).shape == (5, 84, 104, 3)
+
+
+@pytest.mark.parametrize(("name", "precision"), [("edvr_tiny", "fp16"), ("edvr_tiny", "int8"), ("tdan", "int8")])
+def test_deformable_convolutions_stay_in_full(tmp_path, name, precision):
+    with pytest.raises(ConfigError, match=f"{precision} is for networks without deformable convolutions"):
+        export(shaken(name), tmp_path / "a.onnx", precision=precision)
+
+
+# -- files of others --------------------------------------------------------------------------------------------------
+
+
+def test_what_is_not_one_of_ours(student, tmp_path):
+    onnx, path = need("onnx"), tmp_path / "other.onnx"
+    with pytest.raises(WeightsError, match="no such file"):
+        open_exported(path)
+    path.write_bytes(b"no graph")
+    with pytest.raises(WeightsError, match=r"other\.onnx: want weights, got a text file"):
+        open_exported(path)
+    model = onnx.load(str(student[1].path))
+    del model.metadata_props[:]
+    onnx.save(model, str(path))
+    with pytest.raises(WeightsError, match="not written by `workbench export`"):
+        open_exported(path)
+    for said in ("", "[]", "{}", '{"format": 1}', json.dumps(json.loads(student[1].facts.to_json()) | {"scale": -1})):
+        onnx.helper.set_model_props(model, {KEY: said})
+        onnx.save(model, str(path))
+        with pytest.raises(WeightsError, match="what it says of itself is damaged"):
+            open_exported(path)
+
+
+# -- two of them ------------------------------------------------------------------------------------------------------
+
+
+def test_distillation_changes_no_operator(student, tmp_path, pair):
+    plain = export(load("pretrained:vespcn_plain"), tmp_path / "plain.onnx", check=pair)
+    found = compare(plain.path, student[1].path, height=12, width=16, rounds=2)
+    assert found.same_work
+    assert found.differences == ()
+    assert found.weight_bytes[0] == found.weight_bytes[1] > 0
+    assert found.file_bytes[0] == found.file_bytes[1]
+    assert plain.path.read_bytes() != student[1].path.read_bytes()
+    assert all(seconds > 0 for seconds in found.seconds)
+
+
+def test_another_width_and_another_setting_are_seen(student, tmp_path, pair):
+    wider = export(build("vespcn_s", channels=48).eval(), tmp_path / "wider.onnx", check=pair)
+    found = compare(student[1].path, wider.path, height=12, width=16, rounds=1)
+    assert not found.same_work
+    assert any("float[48" in difference for difference in found.differences)
+    narrow, flat = (build("vsrnet_y", channels=4, hr_channels=4, num_frames=n).eval() for n in (3, 5))
+    one = export(narrow, tmp_path / "one.onnx", check=pair)
+    other = export(flat, tmp_path / "other.onnx", check=pair)
+    assert "operators /" in compare(one.path, other.path, height=12, width=16, rounds=1).differences[0]
+    with pytest.raises(ConfigError, match="rounds: want 1 or more, got 0"):
+        compare(one.path, one.path, rounds=0)

@@ -1,0 +1,1 @@
+"""Datasets of the field and clips by name or path."""

@@ -1,0 +1,196 @@
+"""Vimeo-90K septuplets: 91,701 clips of seven frames, named by lists (Xue et al., TOFlow, IJCV 2019)."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Pictures, header_size
+from workbench.data.datasets.folders import find_low, list_some, missing_folders, with_low
+from workbench.errors import ConfigError, DataError, unknown_name
+
+STEMS = tuple(f"im{number}" for number in range(1, 8))
+"""The frames of a clip; ``im4`` is the one in the middle."""
+
+LEFT_OUT = (
+    "00014/0030", "00014/0043", "00036/0974", "00046/0113", "00047/0865", "00047/0866", "00048/0034", "00048/0137",
+    "00088/0794",
+)  # fmt: skip
+"""Nine clips of the test list that are in none of the groups by speed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lists:
+    """How many clips the lists name, and how large the pictures are."""
+
+    clips: Mapping[str, int]
+    groups: Mapping[str, int]
+    size: tuple[int, int]
+    left_out: tuple[str, ...] = field(default=LEFT_OUT)
+
+
+VIMEO90K = Lists(
+    clips={"train": 64612, "test": 7824}, groups={"slow": 1613, "medium": 4977, "fast": 1225}, size=(448, 256)
+)
+"""The whole septuplet set; the groups by speed are of the test list, and leave nine clips out."""
+
+
+def vimeo90k(
+    folder: str | os.PathLike[str],
+    *,
+    scale: int = 4,
+    low: str | None = None,
+    split: Literal["train", "test"] | None = None,
+    groups: Sequence[str] = (),
+    targets: Literal["middle", "all"] = "middle",
+    whole: Lists = VIMEO90K,
+) -> ClipSet:
+    """Vimeo-90K in its own layout or in mmagic's.
+
+    ::
+
+        vimeo_septuplet/sequences/00001/0001/im1.png ... im7.png     sep_trainlist.txt  sep_testlist.txt
+        vimeo90k/GT/00001/0001/...   BIx4/...   BDx4/...             meta_info_Vimeo90K_train_GT.txt ...
+
+    Lines of a list are ``00001/0001``, or BasicSR's ``00001/0001 7 (256,448,3)``. Every clip of the list must have its
+    folder. Whether it holds im1 to im7, and of which size, is seen when it is read: listing half a million pictures
+    would take minutes.
+
+    Args:
+        folder: that of the lists.
+        scale: how many times smaller the low resolution is.
+        low: where it lies: ``vimeo_septuplet_matlabLRx4`` beside the folder (BasicSR), ``BIx4`` in it (mmagic).
+        split: ``train`` or ``test``.
+        groups: only clips of these groups by speed: slow, medium, fast. They need BasicSR's lists
+            (``meta_info_Vimeo90K_test_slow_GT.txt`` ...) or RBPN's (``slow_testset.txt`` ...) beside. Where these lie
+            there, every clip of the test split knows its group.
+        targets: ``middle``: only im4 counts, as all published scores have it; ``all``: every frame.
+        whole: what the lists must hold.
+
+    Raises:
+        ConfigError: no split, or groups of the train split.
+        UnknownNameError: no such group.
+        DataError: a list that is missing, short or cannot be read, or clips that it names and that are not there.
+    """
+    folder = Path(folder)
+    if groups and split == "train":
+        raise ConfigError("vimeo90k: only the test list is divided into slow, medium and fast; leave groups away")
+    names = _names(folder, split, whole.clips)
+    group_of = _groups(folder, names, groups, whole) if split == "test" else {}
+    names = [name for name in names if not groups or group_of.get(name) in groups]
+    title = f"Vimeo-90K {split}" + (f" ({', '.join(groups)})" if groups else "")
+    return _open(folder, title, names, scale, low, targets, group_of, whole.size)
+
+
+def septuplets(
+    folder: str | os.PathLike[str],
+    *,
+    scale: int = 4,
+    low: str | None = None,
+    split: Literal["train", "test"] | None = None,
+    targets: Literal["middle", "all"] = "middle",
+) -> ClipSet:
+    """Any set in Vimeo-90K's layout, of any length and size, such as one's own footage made into septuplets.
+
+    Arguments and errors as :func:`vimeo90k`; all clips have the size of the first.
+    """
+    folder = Path(folder)
+    names = _names(folder, split, {})
+    return _open(folder, f"{folder.resolve().name} {split}", names, scale, low, targets, {}, None)
+
+
+def _names(folder: Path, split: str | None, counts: Mapping[str, int]) -> list[str]:
+    if split not in ("train", "test"):
+        raise ConfigError(f"{folder}: say which list, split='train' or split='test', got {split!r}")
+    return _read_list(folder, (f"sep_{split}list.txt", f"meta_info_Vimeo90K_{split}_GT.txt"), counts.get(split))
+
+
+def _open(
+    folder: Path,
+    title: str,
+    names: Sequence[str],
+    scale: int,
+    low: str | None,
+    targets: str,
+    group_of: Mapping[str, str],
+    wanted: tuple[int, int] | None,
+) -> ClipSet:
+    if targets not in ("middle", "all"):
+        raise ConfigError(f"targets: want 'middle' or 'all', got {targets!r}")
+    root = folder / "GT" if (folder / "GT").is_dir() else folder / "sequences"
+    if missing := missing_folders(names, root):
+        raise DataError(f"{root}: {len(missing)} of {len(names)} clips of the list are not there: {list_some(missing)}")
+    size = header_size(Pictures(root / names[0], STEMS).files()[0])
+    if wanted not in (None, size):
+        raise DataError(
+            f"{root / names[0]}: pictures of {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}; "
+            "give the high-resolution septuplets"
+        )
+    counting = tuple(range(len(STEMS))) if targets == "all" else (len(STEMS) // 2,)
+    entries = tuple(
+        ClipEntry(
+            name=name,
+            frames=len(STEMS),
+            size=size,
+            scale=scale,
+            targets=counting,
+            source=Pictures(root / name, STEMS),
+            group=group_of.get(name, ""),
+        )
+        for name in names
+    )
+    found = ClipSet(name=title, scale=scale, degradation=None, clips=entries)
+    if low is None:
+        return found
+    low_root, places = find_low(folder, low, {name: root / name for name in names})
+    if missing := missing_folders(names, low_root):
+        raise DataError(f"{low_root}: {len(missing)} of {len(names)} clips are not there: {list_some(missing)}")
+    return with_low(found, low_root, places, lazily=True)
+
+
+def _read_list(folder: Path, files: Sequence[str], count: int | None) -> list[str]:
+    path = next((folder / file for file in files if (folder / file).is_file()), None)
+    if path is None:
+        raise DataError(f"{folder}: no list there; want {' or '.join(files)} in the folder of the set")
+    names: list[str] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        name = re.fullmatch(r"\s*(\d{5}/\d{4})(?:\s+7\s+\(\d+,\s*\d+,\s*3\))?\s*", line)
+        if name is None:
+            raise DataError(f"{path}: line {number} is {line[:60]!r}; want 00001/0001, or 00001/0001 7 (256,448,3)")
+        names.append(name[1])
+    if len(set(names)) < len(names):
+        seen: set[str] = set()
+        twice = [name for name in names if name in seen or seen.add(name)]
+        raise DataError(f"{path}: names {list_some(twice)} twice")
+    if not names:
+        raise DataError(f"{path}: names no clips")
+    if count not in (None, len(names)):
+        raise DataError(f"{path}: names {len(names)} of {count} clips; take the list that came with the set")
+    return names
+
+
+def _groups(folder: Path, names: Sequence[str], wanted: Sequence[str], whole: Lists) -> dict[str, str]:
+    """Clip to group, for the groups whose lists lie beside; every list that is wanted must."""
+    for group in wanted:
+        if group not in whole.groups:
+            raise unknown_name("group of Vimeo-90K", group, whole.groups)
+    group_of: dict[str, str] = {}
+    for group, count in whole.groups.items():
+        files = (f"meta_info_Vimeo90K_test_{group}_GT.txt", f"{group}_testset.txt")
+        if group not in wanted and not any((folder / file).is_file() for file in files):
+            continue
+        members = _read_list(folder, files, count)
+        strange = set(members) & group_of.keys() | set(members) - set(names) | set(members) & set(whole.left_out)
+        if strange:
+            raise DataError(
+                f"{folder}: the list of {group} clips names {list_some(sorted(strange))}, which are in another group, "
+                "not in the test list, or among the nine that are in none"
+            )
+        group_of |= dict.fromkeys(members, group)
+    return group_of

@@ -1,0 +1,1 @@
+"""Families of degradation: how low resolution is made of high, identified in folders and written to them."""

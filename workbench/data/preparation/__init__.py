@@ -1,0 +1,1 @@
+"""Preparation of training sets: sources, shots, filters, manifest and contact sheet."""

@@ -1,0 +1,1 @@
+"""Inference in bounded memory: chunks of frames, tiles, whole videos."""

@@ -1,0 +1,54 @@
+"""Weights of BasicSR's DUF -> ours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from workbench.models.key_maps.spynet import Renames, rename
+
+LAYERS = {"0": "norm1", "2": "pointwise", "3": "norm2", "5": "grow"}
+HEADS = {"r1": "residual1", "r2": "residual2", "f1": "filter1", "f2": "filter2", "1": "entry", "2": "fuse"}
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Whether these are the keys of a DUF by BasicSR."""
+    return "conv3d_f2.weight" in keys
+
+
+def from_duf(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings of ``duf_16l``, ``duf_28l`` or ``duf_52l``, and their tensors.
+
+    What the weights do not say: the epsilon of the normalisations. BasicSR has 1e-5 for those that it trained, which is
+    what the settings mean, and 1e-3 for those that were converted from the published ones: with these, ask for
+    ``norm_epsilon=1e-3``.
+
+    Raises:
+        WeightsError: keys that belong to no layer.
+    """
+    padded = len({key.split(".")[2] for key in state if key.startswith("dense_block1.dense_blocks.")})
+    shortening = len({key.split(".")[1] for key in state if key.startswith("dense_block2.temporal_reduce")})
+    renames: Renames = (
+        (r"dense_block1\.dense_blocks\.(\d+)\.([0235])\.(\w+)", lambda f: f"blocks.{f[1]}.{LAYERS[f[2]]}.{f[3]}"),
+        (
+            r"dense_block2\.temporal_reduce(\d+)\.([0235])\.(\w+)",
+            lambda f: f"blocks.{padded + int(f[1]) - 1}.{LAYERS[f[2]]}.{f[3]}",
+        ),
+        (r"bn3d2\.(\w+)", r"last_norm.\1"),
+        (r"conv3d(?:_([rf][12])|([12]))\.(weight|bias)", lambda f: f"{HEADS[f[1] or f[2]]}.{f[3]}"),
+    )
+    tensors = rename(state, renames, label="DUF by BasicSR")
+    for name in ("entry", *HEADS.values()):  # ours are two-dimensional where there is one frame at a time
+        tensors[f"{name}.weight"] = tensors[f"{name}.weight"].squeeze(2)
+    growth = tensors["blocks.0.grow.weight"].shape[0]
+    return {
+        "name": "duf_16l" if growth == 32 else "duf_52l" if padded > 9 else "duf_28l",
+        "blocks": padded,
+        "growth": growth,
+        "channels": tensors["entry.weight"].shape[0],
+        "head_channels": tensors["fuse.weight"].shape[0],
+        "num_frames": 1 + 2 * shortening,
+        "scale": round((tensors["residual2.weight"].shape[0] / 3) ** 0.5),
+    }, tensors

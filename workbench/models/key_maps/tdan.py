@@ -1,0 +1,85 @@
+"""Weights of TDAN, by its authors and by mmagic -> ours."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from torch import Tensor
+
+from workbench.models.key_maps.spynet import Renames, rename
+
+OFFICIAL: Renames = (
+    (r"conv_first\.(weight|bias)", r"entry.\1"),
+    (r"residual_layer\.(\d+\.conv[12]\.(?:weight|bias))", r"feature_extraction.\1"),
+    (r"cr\.(weight|bias)", r"join.\1"),
+    (r"off2d_1\.(weight|bias)", r"bend_joined1.conv_offset.\1"),
+    (r"dconv_1\.weight", "bend_joined1.weight"),
+    (r"off2d_2\.(weight|bias)", r"bend_joined2.conv_offset.\1"),
+    (r"deconv_2\.weight", "bend_joined2.weight"),
+    (r"off2d_3\.(weight|bias)", r"bend_neighbour1.conv_offset.\1"),
+    (r"deconv_3\.weight", "bend_neighbour1.weight"),
+    (r"off2d\.(weight|bias)", r"bend_neighbour2.conv_offset.\1"),
+    (r"dconv\.weight", "bend_neighbour2.weight"),
+    (r"recon_lr\.(weight|bias)", r"to_picture.\1"),
+    (r"fea_ex\.0\.(weight|bias)", r"fuse.\1"),
+    (r"recon_layer\.(\d+\.conv[12]\.(?:weight|bias))", r"reconstruction.\1"),
+    (r"up\.0\.(\d+)\.(weight|bias)", r"upscale.\1.\2"),
+    (r"up\.1\.weight", "exit.weight"),
+)
+
+MMAGIC: Renames = (
+    (r"feat_extract\.0\.conv\.(weight|bias)", r"entry.\1"),
+    (r"feat_extract\.1\.(\d+\.conv[12]\.(?:weight|bias))", r"feature_extraction.\1"),
+    (r"feat_aggregate\.0\.(weight|bias)", r"join.\1"),
+    (r"feat_aggregate\.([12])\.((?:conv_offset\.)?(?:weight|bias))", r"bend_joined\1.\2"),
+    (r"align_([12])\.((?:conv_offset\.)?(?:weight|bias))", r"bend_neighbour\1.\2"),
+    (r"to_rgb\.(weight|bias)", r"to_picture.\1"),
+    (r"reconstruct\.0\.conv\.(weight|bias)", r"fuse.\1"),
+    (r"reconstruct\.1\.(\d+\.conv[12]\.(?:weight|bias))", r"reconstruction.\1"),
+    (r"reconstruct\.2\.upsample_conv\.(weight|bias)", r"upscale.0.\1"),
+    (r"reconstruct\.3\.upsample_conv\.(weight|bias)", r"upscale.2.\1"),
+    (r"reconstruct\.4\.weight", "exit.weight"),
+)
+
+
+def recognises(keys: Collection[str]) -> bool:
+    """Whether these are the keys of the authors' TDAN."""
+    return "off2d_1.weight" in keys and "recon_lr.weight" in keys
+
+
+def recognises_mmagic(keys: Collection[str]) -> bool:
+    """Whether these are the keys of mmagic's TDAN."""
+    return "feat_aggregate.1.conv_offset.weight" in keys
+
+
+def from_tdan(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings of ``tdan`` and its tensors.
+
+    Raises:
+        WeightsError: keys that belong to no layer.
+    """
+    return _settled(rename(state, OFFICIAL, label="official TDAN weights"))
+
+
+def from_mmagic(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The same of mmagic's names.
+
+    Raises:
+        WeightsError: keys that belong to no layer.
+    """
+    return _settled(rename(state, MMAGIC, label="TDAN by mmagic"))
+
+
+def _settled(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    fuse, offset = tensors["fuse.weight"], tensors["bend_joined1.conv_offset.weight"]
+    widened = tensors["upscale.0.weight"].shape[0] // fuse.shape[0]
+    return {
+        "channels": fuse.shape[0],
+        "num_frames": fuse.shape[1] // 3,
+        "groups": offset.shape[0] // 18,
+        "front_blocks": sum(name.endswith(".conv1.bias") for name in tensors if name.startswith("feature_extraction.")),
+        "back_blocks": sum(name.endswith(".conv1.bias") for name in tensors if name.startswith("reconstruction.")),
+        "scale": 4 if "upscale.2.weight" in tensors else round(widened**0.5),
+        "skip": "none",
+    }, tensors

@@ -1,0 +1,177 @@
+"""Optical flow inside a network: SPyNet (Ranjan and Black, CVPR 2017), as the BasicVSR family uses it.
+
+Six levels, coarse to fine: each doubles the flow of the level below, warps the neighbour by it, and a network of five
+7x7 convolutions adds what is still missing. Pictures are normalised as for ImageNet and, before the pyramid, resized to
+the next multiple of 32, so any size will do.
+
+Where we differ from the implementations that the published weights come from: at the start the flow is all but zero
+(their networks begin with trained weights, which are not part of this package), and pictures of 32 pixels and fewer
+work.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from workbench.errors import ShapeError
+from workbench.imaging import warp
+from workbench.models.layers.blocks import keep_signal
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+LEVELS = 6
+
+
+class EstimatedFlow(NamedTuple):
+    """Optical flow that a network estimates between neighboring low-resolution frames.
+
+    Attributes:
+        to_next: ``(B, T - 1, 2, H, W)`` in pixels, x first, from each frame but the last to the next one, so that
+            ``warp(next_frame, to_next)`` is the frame.
+        to_previous: the same from each frame but the first to the one before.
+    """
+
+    to_next: Tensor
+    to_previous: Tensor
+
+
+def end_point_error(flow: Tensor, true: Tensor, visible: Tensor, *, eps: float = 1e-3) -> Tensor:
+    r"""Return the mean end-point error of a flow where its truth is known, rounded at 0 as Charbonnier's loss.
+
+    .. math:: \frac{1}{|V|} \sum_{p \in V} \sqrt{\lVert f_p - f^*_p \rVert_2^2 + \epsilon^2}
+
+    Args:
+        flow: estimated, ``(..., 2, H, W)`` in pixels.
+        true: the same shape.
+        visible: bool ``(..., H, W)``, the pixels V that count; without any the result is 0, with a gradient of 0.
+        eps: rounds the error at 0, in pixels.
+
+    Example:
+        >>> flow, true = torch.zeros(1, 2, 4, 4), torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
+        >>> round(end_point_error(flow, true, torch.ones(1, 4, 4, dtype=torch.bool)).item(), 3)
+        5.0
+    """
+    error = ((flow.float() - true.float()).square().sum(dim=-3) + eps**2).sqrt()
+    return (error * visible).sum() / visible.sum().clamp(min=1)
+
+
+class SPyNet(nn.Module):
+    """Flow between two pictures; 1,440,300 parameters.
+
+    Under autocast it computes in float32 all the same: an error of the coarsest level is 32 times as large at the end.
+
+    Example:
+        >>> still = torch.rand(1, 3, 20, 24)
+        >>> SPyNet()(still, still).shape
+        torch.Size([1, 2, 20, 24])
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    pairs_per_pass: int | None = None
+    """How many pairs are worked on at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.levels = nn.ModuleList(_level() for _ in range(LEVELS))
+        for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, reference: Tensor, neighbour: Tensor) -> Tensor:
+        """Where each pixel of the reference is found in the neighbour: ``warp(neighbour, flow)`` is the reference.
+
+        Args:
+            reference: ``(N, 3, H, W)``, RGB in [0, 1].
+            neighbour: the same shape.
+
+        Returns:
+            ``(N, 2, H, W)`` in pixels, x first, float32.
+
+        Raises:
+            ShapeError: the two are not alike.
+        """
+        if reference.ndim != 4 or reference.shape != neighbour.shape:
+            raise ShapeError(
+                f"flow: want two (N, 3, H, W) alike, got {tuple(reference.shape)} and {tuple(neighbour.shape)}"
+            )
+        flow = self._between(self.pyramid(reference), self.pyramid(neighbour))
+        return _resize_flow(flow, *reference.shape[-2:])
+
+    def along(self, clip: Tensor) -> EstimatedFlow:
+        """Return the flow between neighboring frames of clips ``(B, T, 3, H, W)``, in both directions.
+
+        Image pyramids are computed once per frame.
+        """
+        batch, frames, _, height, width = clip.shape
+        pairs = torch.arange(batch * frames, device=clip.device).view(batch, frames)
+        earlier, later = pairs[:, :-1].flatten(), pairs[:, 1:].flatten()
+        from_, to = torch.cat((earlier, later)), torch.cat((later, earlier))
+        if not len(from_):
+            nothing = clip.new_zeros(batch, 0, 2, height, width, dtype=self.mean.dtype)
+            return EstimatedFlow(nothing, nothing)
+        pyramid = self.pyramid(clip.flatten(0, 1))
+        at_once = self._pairs_at_once(len(from_), clip.device)
+        flow = torch.cat(
+            [
+                self._between([level[some] for level in pyramid], [level[others] for level in pyramid])
+                for some, others in zip(from_.split(at_once), to.split(at_once), strict=True)
+            ]
+        )
+        return EstimatedFlow(*_resize_flow(flow, height, width).unflatten(0, (2, batch, frames - 1)).unbind())
+
+    def pyramid(self, pictures: Tensor) -> list[Tensor]:
+        """Normalised pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
+        step = 2 ** (LEVELS - 1)
+        fitting = [(side + step - 1) // step * step for side in pictures.shape[-2:]]
+        pictures = pictures.to(self.mean.dtype)
+        levels = [(_resize(pictures, *fitting) - self.mean) / self.std]
+        for _ in range(LEVELS - 1):
+            levels.append(F.avg_pool2d(levels[-1], 2))
+        return levels[::-1]
+
+    def _between(self, reference: list[Tensor], neighbour: list[Tensor]) -> Tensor:
+        """Flow between two pyramids, in the size of their largest level."""
+        n, _, height, width = reference[0].shape
+        flow = reference[0].new_zeros(n, 2, height, width)
+        with torch.autocast(flow.device.type, enabled=False):
+            for number, (level, fixed, moving) in enumerate(zip(self.levels, reference, neighbour, strict=True)):
+                if number:
+                    flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+                warped = warp(moving, flow).to(fixed.dtype)
+                flow = flow + level(torch.cat((fixed, warped, flow), 1))
+        return flow
+
+    def _pairs_at_once(self, pairs: int, device: torch.device) -> int:
+        if self.pairs_per_pass is not None:
+            return self.pairs_per_pass
+        if torch.is_grad_enabled():
+            return pairs
+        return 1 if device.type == "cpu" else 8
+
+
+def _level() -> nn.Sequential:
+    """8 channels (reference, warped neighbour, flow) -> what the flow lacks."""
+    widths = (8, 32, 64, 32, 16, 2)
+    convs = [nn.Conv2d(into, out, 7, padding=3) for into, out in pairwise(widths)]
+    keep_signal(*convs[:-1], slope=0.0)
+    keep_signal(convs[-1], slope=1.0, gain=1e-3)
+    layers = [layer for conv in convs for layer in (conv, nn.ReLU())]
+    return nn.Sequential(*layers[:-1])
+
+
+def _resize(pictures: Tensor, height: int, width: int) -> Tensor:
+    if pictures.shape[-2:] == (height, width):
+        return pictures
+    return F.interpolate(pictures, size=(height, width), mode="bilinear", align_corners=False)
+
+
+def _resize_flow(flow: Tensor, height: int, width: int) -> Tensor:
+    """Another size of the picture, so other pixels of motion."""
+    change = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(2, 1, 1)
+    return _resize(flow, height, width) * change

@@ -1,1 +1,0 @@
-"""Pieces that several networks share."""

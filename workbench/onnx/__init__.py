@@ -1,0 +1,1 @@
+"""Networks in the ONNX format: export, comparison with PyTorch, execution."""

@@ -1,0 +1,148 @@
+"""Networks as ONNX graphs, by PyTorch's tracing exporter."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from workbench.models.video_sr import SlidingWindow, VideoSR
+from workbench.models.windows import window_indices
+from workbench.onnx.run import Facts
+
+OPSET = 18
+TRACED = (37, 45)
+"""Rows and columns of the clip that is traced: no multiples of anything, so that every padding is seen."""
+
+
+class _Windows(nn.Module):
+    """A sliding window as a graph for any clip and any windows of it; the sums of :meth:`SlidingWindow._upscale`."""
+
+    def __init__(self, network: SlidingWindow) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor, windows: Tensor) -> Tensor:
+        network, (batch, frames, _, height, width) = self.network, clip.shape
+        outputs, middle = windows.shape[0], network.num_frames // 2
+        start = torch.arange(batch)[:, None, None] * frames
+        rows = (start + windows[None]).reshape(-1, network.num_frames)
+        units, chosen = network.units(network.fit(clip.flatten(0, 1)), rows)
+        seen = network.per_window(*(piece[chosen] for piece in network.per_frame(units)), keep=None).residual
+        seen = seen[..., : height * network.scale, : width * network.scale]
+        residual = seen.reshape(batch, outputs, 3, height * network.scale, width * network.scale)
+        return network._add_skip(residual, clip[:, windows[:, middle]])
+
+
+class _Window(nn.Module):
+    """A sliding window as a graph for one window."""
+
+    def __init__(self, network: SlidingWindow) -> None:
+        super().__init__()
+        self.network = _Windows(network)
+        self.frames = network.num_frames
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.network(clip, torch.arange(self.frames)[None])
+
+
+class _Clip(nn.Module):
+    """Any other network: a clip in, a clip out."""
+
+    def __init__(self, network: VideoSR) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, clip: Tensor) -> Tensor:
+        return self.network(clip).frames
+
+
+def axes_of(facts: Facts) -> tuple[str, ...]:
+    """What is free in a graph, where the layers allow it; one window after the other is any time."""
+    size = ("height", "width") if facts.size is None else ()
+    if facts.graph == "window":
+        return ("time", *size)
+    return size if facts.frames is not None else ("batch", "time", *size)
+
+
+def trace(network: VideoSR, facts: Facts, path: Path, *, half: bool = False) -> str | None:
+    """Write the graph; returns why not, in words, where an operator has no counterpart."""
+    height, width = facts.size or TRACED
+    dice = torch.Generator().manual_seed(0)
+    if facts.graph == "windows":
+        assert isinstance(network, SlidingWindow)
+        module, count = _Windows(network), facts.num_frames + 1
+        inputs = (torch.rand(2, count, 3, height, width, generator=dice), window_indices(count, facts.num_frames)[:2])
+    elif facts.graph == "window":
+        assert isinstance(network, SlidingWindow)
+        module, inputs = _Window(network), (torch.rand(1, facts.num_frames, 3, height, width, generator=dice),)
+    else:
+        batch, frames = (2, 3) if facts.frames is None else (1, facts.frames)
+        module, inputs = _Clip(network), (torch.rand(batch, frames, 3, height, width, generator=dice),)
+    free = {"batch": 0, "time": 1, "height": 3, "width": 4}
+    picture = {free[name]: name for name in axes_of(facts)}
+    out = {axis: f"{name}_out" if axis > 2 else name for axis, name in picture.items()}
+    if facts.graph == "windows":
+        out[1] = "outputs"
+    elif facts.graph == "window":
+        picture, out = ({axis: name for axis, name in each.items() if axis > 2} for each in (picture, out))
+    names = ["clip", "windows"][: len(inputs)]
+    axes = {"clip": picture, "windows": {0: "outputs"}, "frames": out}
+    try:
+        with (
+            warnings.catch_warnings(), torch.no_grad(), _enlarging(), _no_dump(),
+            torch.autocast("cpu", torch.float16, enabled=half, cache_enabled=False),
+        ):  # fmt: skip
+            warnings.simplefilter("ignore")  # of everything that the check below looks for
+            torch.onnx.export(
+                module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET, input_names=names,
+                output_names=["frames"], dynamic_axes={key: axes[key] for key in (*names, "frames")},
+            )  # fmt: skip
+    except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, NotImplementedError) as error:
+        return " ".join(str(error).split())[:300] or type(error).__name__
+    return None
+
+
+@contextmanager
+def _enlarging() -> Iterator[None]:
+    """While the block runs, bicubic enlarging has a counterpart; PyTorch's exporter knows none for Keys' a = -0.5."""
+    from torch.onnx import symbolic_helper, utils
+
+    operator = "aten::_upsample_bicubic2d_aa"
+
+    def resize(g: Any, pictures: Any, size: Any, align_corners: Any, *_scales: Any) -> Any:
+        if symbolic_helper._is_packed_list(size):
+            one = torch.tensor([1])
+            sides = [
+                g.op("Reshape", side, g.op("Constant", value_t=one)) for side in symbolic_helper._unpack_list(size)
+            ]
+            size = g.op("Concat", *sides, axis_i=0)
+        size = g.op("Cast", size, to_i=7)  # int64
+        channels = symbolic_helper._slice_helper(g, g.op("Shape", pictures), axes=[0], starts=[0], ends=[2])
+        nothing = symbolic_helper._optional_input_placeholder_tensor(g)
+        return g.op(
+            "Resize", pictures, nothing, nothing, g.op("Concat", channels, size, axis_i=0), mode_s="cubic",
+            coordinate_transformation_mode_s="half_pixel", cubic_coeff_a_f=-0.5, antialias_i=1,
+        )  # fmt: skip
+
+    utils.register_custom_op_symbolic(operator, resize, OPSET)
+    try:
+        yield
+    finally:
+        utils.unregister_custom_op_symbolic(operator, OPSET)
+
+
+@contextmanager
+def _no_dump() -> Iterator[None]:
+    """While the block runs, an exporter that fails does not print its whole graph to stdout, where results belong."""
+    before = torch._C._jit_onnx_log  # pyright: ignore[reportAttributeAccessIssue]
+    torch._C._jit_onnx_log = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        torch._C._jit_onnx_log = before  # pyright: ignore[reportAttributeAccessIssue]
