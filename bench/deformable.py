@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.models.layers.deformable import modulated_deform_conv
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 CHANNELS, GROUPS = 64, 8
 
@@ -98,7 +98,7 @@ def main() -> None:
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--threads", type=int, default=1)
     chosen = options.parse_args()
-    set_up_process(chosen.threads)
+    configure_torch(chosen.threads)
 
     print(
         f"{CHANNELS} channels, {GROUPS} groups, forward and backward, {chosen.threads} thread(s), medians of", end=" "

@@ -37,7 +37,7 @@ from workbench.models.zoo import NETWORKS, build
 from workbench.onnx.export import Export, Format, calibration_clip, export, real_clip
 from workbench.onnx.run import open_exported
 from workbench.scenes import write_atomic
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
 STORE = Path(__file__).parents[1] / "docs" / "exports.json"
@@ -179,7 +179,7 @@ def main() -> None:
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"no network {', '.join(unknown)}; there are: {', '.join(known)}")
     if options.here:
-        set_up_process(options.threads)
+        configure_torch(options.threads)
         print(json.dumps(row(names[0], check, size, options.frames, options.rounds)))
         return
     kept: dict[str, Any] = json.loads(options.store.read_text()) if options.store.exists() else {}

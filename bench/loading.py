@@ -34,7 +34,7 @@ from workbench.data.sampling.crops import CropSampler
 from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.shards import ShardCrops, open_shards
 from workbench.models.zoo import build
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 WORKERS = (0, 1, 2)
 NETWORKS = ("edvr_s", "vespcn")
@@ -46,7 +46,7 @@ ENDLESS = 10**9
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
-def lay_out(root: Path, frames: int) -> None:
+def to_channels_last(root: Path, frames: int) -> None:
     """The first frames of the sample clip, twice, so that two readers of shards have a file each; in every form."""
     for name in ("one", "two"):
         folder = root / "footage" / name
@@ -107,7 +107,7 @@ def main() -> None:
     options.add_argument("--count", type=int, default=6, help="batches in a row in each round (default 6)")
     options.add_argument("--threads", type=int, default=1)
     chosen = options.parse_args()
-    set_up_process(chosen.threads)
+    configure_torch(chosen.threads)
     labels = {
         "vimeo": "PNG, low made",
         "folders": "PNG, low on disk",
@@ -117,7 +117,7 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        lay_out(root, chosen.frames)
+        to_channels_last(root, chosen.frames)
         loaders = {(form, workers): loader(root, form, workers) for form in labels for workers in WORKERS}
         steps = {name: training(name) for name in NETWORKS}
         held = next(loaders["arrays", 0])

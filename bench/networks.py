@@ -43,7 +43,7 @@ from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.process import peak_bytes
 from workbench.scenes import write_atomic
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 BEGIN, END = "<!-- bench/networks.py writes from here -->", "<!-- to here -->"
 MEMORY_LIMIT_GB = 6.0
@@ -266,7 +266,7 @@ def main() -> None:
     if options.memory and not options.here:
         command = [sys.executable, __file__, *sys.argv[1:], "--here"]
         raise SystemExit(subprocess.run(command, check=False).returncode)
-    set_up_process(options.threads)
+    configure_torch(options.threads)
     if options.memory:
         memory(names[0] if options.only else "edvr_l", options.frames if "--frames" in sys.argv else 40, options.size)
         return

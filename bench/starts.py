@@ -1,7 +1,7 @@
 """What do the starts of our small networks save? ``python bench/starts.py``; minutes on one core.
 
 A network learns the sample clips from the same seed and crops: as it starts now, and without one of the two things
-done to its first weights: ``see_edges`` (its first layer begins blind to brightness) and ``align_phases`` (its
+done to its first weights: ``zero_mean_init_`` (its first layer begins blind to brightness) and ``icnr_init_`` (its
 pixel-shuffles begin as enlargements). Printed is its loss on crops that it never sees, as a share of bicubic's: 1 means
 that nothing was learnt. One seed: halves of these numbers mean something, hundredths do not.
 """
@@ -16,13 +16,13 @@ from typing import Any
 
 import torch
 
-from workbench.config import Data, Network, Optimiser, RunConfig
+from workbench.config import Data, Network, Optimizer, RunConfig
 from workbench.distill.objective import charbonnier
 from workbench.models import edvr, vespcn
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import build
 from workbench.training.engine import Engine
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 from workbench.training.trainer import Trainer
 
 UNSEEN = 10**6
@@ -30,9 +30,9 @@ UNSEEN = 10**6
 
 STARTS: dict[str, tuple[str, ...]] = {
     "as it is": (),
-    "sees brightness": ("see_edges",),
-    "phases apart": ("align_phases",),
-    "neither": ("see_edges", "align_phases"),
+    "sees brightness": ("zero_mean_init_",),
+    "phases apart": ("icnr_init_",),
+    "neither": ("zero_mean_init_", "icnr_init_"),
 }
 
 
@@ -62,7 +62,7 @@ def losses(name: str, leave_out: tuple[str, ...], options: argparse.Namespace) -
         steps=options.steps,
         seed=options.seed,
         data=Data(crop=options.crop, batch=options.batch, frames=5),
-        optimiser=Optimiser(learning_rate=options.rate, final_learning_rate=options.rate),
+        optimiser=Optimizer(learning_rate=options.rate, final_learning_rate=options.rate),
     )
     torch.manual_seed(config.seed)
     with without(leave_out):
@@ -90,12 +90,12 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    set_up_process(1)
+    configure_torch(1)
     looks = range(options.every, options.steps + 1, options.every)
     print(f"| | {' | '.join(f'step {look}' for look in looks)} |\n| --- |{' ---: |' * len(looks)}")
     for name in options.networks.split(","):
         for start, leave_out in STARTS.items():
-            if name.startswith("vespcn") and "align_phases" in leave_out:
+            if name.startswith("vespcn") and "icnr_init_" in leave_out:
                 continue  # it has one shuffle only, straight before its last layer, and never aligned its phases
             shares = losses(name, leave_out, options)
             print(f"| {name}, {start} | {' | '.join(f'{share:.3f}' for share in shares)} |", flush=True)

@@ -24,7 +24,7 @@ from workbench.data.sampling.mixed import MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills
 from workbench.models.zoo import build
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 STUDENT = "vespcn_s"
 IMAGES = 40
@@ -95,7 +95,7 @@ def main() -> None:
     options.add_argument("--stills", type=Path)
     options.add_argument("--rounds", type=int, default=20, help="a step and four batches each (default 20)")
     chosen = options.parse_args()
-    set_up_process(1)
+    configure_torch(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = chosen.stills or Path(temporary)
         if chosen.stills is None:

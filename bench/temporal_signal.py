@@ -16,7 +16,7 @@ import torch
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import make_pair, to_batch
 from workbench.distill.diagnostics import TemporalSignal, temporal_signal
-from workbench.distill.objective import Objective, weigh
+from workbench.distill.objective import Objective, weighted_sum
 from workbench.distill.temporal import TemporalMemory
 from workbench.models.vespcn import VESPCN
 from workbench.models.video_sr import VideoSR
@@ -37,12 +37,12 @@ def milliseconds(
     """Return the CPU time of the shortest of several steps without update; the teacher's outputs are there before."""
     objective = Objective(temporal_weight=1.0 if memory is not None else 0.0, memory=memory)
     with torch.no_grad():
-        taught = objective.taught(teacher(low, keep="hr"))
+        taught = objective.teacher_targets(teacher(low, return_features="hr"))
     best = float("inf")
     for _ in range(9):
         start = time.process_time()
-        terms, _ = objective.terms(student(low, keep="hr"), high, taught)
-        weigh(terms, objective.weights(1)).backward()
+        terms, _ = objective.terms(student(low, return_features="hr"), high, taught)
+        weighted_sum(terms, objective.weights(1)).backward()
         best = min(best, time.process_time() - start)
     return 1000 * best
 

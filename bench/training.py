@@ -14,7 +14,7 @@ or with that of torchvision, where it can be imported.
 - ``allocator``: ``distil`` in alternating processes, with freed memory kept and given back;
 - ``processes``: one process, one with two threads, and two with gloo.
 
-All sides of one comparison are under the same allocator: that of a training (``training.worker.set_up_process``).
+All sides of one comparison are under the same allocator: that of a training (``training.worker.configure_torch``).
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from torch import Tensor, nn
 
 from workbench.config import Data, Network, RunConfig
 from workbench.models.layers import deformable
-from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, window_indices
+from workbench.models.video_sr import FeatureLayer, SlidingWindow, Upscaled, window_indices
 from workbench.models.weights import save
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
 from workbench.training.engine import Engine
 from workbench.training.loop import Step
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 from workbench.training.record import log_row
 from workbench.training.trainer import Trainer, check
 from workbench.training.worker import prepare_run
@@ -120,11 +120,11 @@ def deforming_by(operator: Callable[..., Tensor]) -> Iterator[None]:
         deformable.modulated_deform_conv = ours
 
 
-def window_by_window(network: SlidingWindow, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+def window_by_window(network: SlidingWindow, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
     """A clip with nothing shared between its windows."""
     middle = torch.arange(network.num_frames)[None]
     made = [
-        network.upscale_windows(clip[:, window], middle, keep)
+        network.upscale_windows(clip[:, window], middle, return_features)
         for window in window_indices(clip.shape[1], network.num_frames, network.border)
     ]
     features = [part.features for part in made if part.features is not None]
@@ -157,12 +157,12 @@ def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callabl
 
     def step(low: Tensor, high: Tensor) -> None:
         optimiser.zero_grad()
-        keep: Tap | None = "hr" if teacher is not None else None
-        ours = window_by_window(student, low, keep)
+        return_features: FeatureLayer | None = "hr" if teacher is not None else None
+        ours = window_by_window(student, low, return_features)
         loss = ((ours.frames - high).square() + 1e-6).sqrt().mean()
         if teacher is not None and memory is not None:
             with torch.no_grad():
-                theirs = window_by_window(teacher, low, keep)
+                theirs = window_by_window(teacher, low, return_features)
             assert ours.features is not None
             assert theirs.features is not None
             maps = [F.normalize(f.square().sum(2).flatten(2), dim=-1) for f in (ours.features, theirs.features)]
@@ -382,16 +382,16 @@ def watch(lab: Laboratory, rounds: int) -> None:
 
 def gradient_seconds(trainer: Trainer) -> float:
     """How much longer a step takes whose gradients are measured term by term."""
-    from workbench.training.watch import gradients
+    from workbench.training.watch import gradient_stats
 
     low, high = next(trainer.sampler.after(0, 1))
     assert trainer.teacher is not None
     with torch.no_grad():
-        theirs = trainer.teacher(low, keep="hr")
+        theirs = trainer.teacher(low, return_features="hr")
 
     def once() -> float:
-        terms, _ = trainer.objective.terms(trainer.student(low, keep="hr"), high, theirs)
-        return seconds(lambda: gradients(terms, trainer.student))
+        terms, _ = trainer.objective.terms(trainer.student(low, return_features="hr"), high, theirs)
+        return seconds(lambda: gradient_stats(terms, trainer.student))
 
     once()
     return statistics.median(once() for _ in range(3))
@@ -461,7 +461,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--here", choices=("step", "share"), help=argparse.SUPPRESS)
     options = parser.parse_args()
-    set_up_process(options.threads)
+    configure_torch(options.threads)
     if options.here:
         step_here(options.rounds, shared=options.here == "share")
         return

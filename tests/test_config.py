@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass
 
 import pytest
 
-from workbench.config import FRAMES_FOR_MEMORY, PRESETS, Data, Distillation, Network, Optimiser, RunConfig, replace
+from workbench.config import FRAMES_FOR_MEMORY, PRESETS, Data, Distillation, Network, Optimizer, RunConfig, replace
 from workbench.errors import ConfigError
 
 
@@ -203,7 +203,7 @@ def test_replace_checks_again():
     with pytest.raises(ConfigError, match="steps: want 1 or more"):
         replace(RunConfig(), steps=0)
     assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimiser"}
-    assert (Data().scale, Optimiser().name) == (4, "adam")
+    assert (Data().scale, Optimizer().name) == (4, "adam")
 
 
 def test_flow_weight_needs_data_with_true_flow():

@@ -23,7 +23,7 @@ from workbench.models.vespcn import MotionCompensation
 from workbench.models.weights import save_tensors
 from workbench.tensors import to_float
 from workbench.training.loop import cosine
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 
 OUT = Path(__file__).resolve().parents[1] / "workbench" / "pretrained" / "flow.safetensors"
 EARLY, EARLY_EPS, EPS = 0.2, 2.0, 0.01
@@ -54,7 +54,7 @@ def main(
         learning_rate: at the first step; a cosine leads to a hundredth of it.
         seed: decides everything.
     """
-    set_up_process(1)
+    configure_torch(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     before, after, true, visible = render_pairs(stills, clips, seed)

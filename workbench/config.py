@@ -100,7 +100,7 @@ class Data:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Others:
+class OtherLosses:
     """Weights of other ways to teach, beside space-time distillation or instead of it; 0: the term is not computed."""
 
     output: float = 0.0
@@ -192,7 +192,7 @@ class Distillation:
     """Weights of all distillation terms: constant, rising from 0, or falling to 0, over `schedule_steps`."""
     schedule_steps: int = 100
     """Length of that rise or fall."""
-    others: Others = field(default_factory=Others)
+    others: OtherLosses = field(default_factory=OtherLosses)
     """Other ways to teach, by weight."""
 
     @property
@@ -218,7 +218,7 @@ class Distillation:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Optimiser:
+class Optimizer:
     """How the student moves: Adam or AdamW, one cosine from `learning_rate` to `final_learning_rate`."""
 
     name: Literal["adam", "adamw"] = "adam"
@@ -244,7 +244,7 @@ class Optimiser:
     """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
 
 
-LEAST: dict[str, int] = {
+MINIMUMS: dict[str, int] = {
     "steps": 1,
     "data.crop": 8,
     "data.frames": 1,
@@ -299,7 +299,7 @@ class RunConfig:
     `pretrained:NAME`; of the same validation clip, scale and network."""
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
-    optimiser: Optimiser = field(default_factory=Optimiser)
+    optimiser: Optimizer = field(default_factory=Optimizer)
     imitation_weight: float = 1e-4
     """Of a student `privileged:NAME`: how closely its encoder imitates low resolution (PISR: 1e-4); others: ignored."""
     motion_weight: float = 0.0
@@ -336,7 +336,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         """Refuse what cannot work, before anything is computed."""
         _check_kinds(self)
-        for name, least in LEAST.items():
+        for name, least in MINIMUMS.items():
             value = attrgetter(name)(self)
             if value < least:
                 raise ConfigError(f"{name}: want {least} or more, got {value}")
@@ -591,7 +591,7 @@ def demo() -> RunConfig:
         snapshot_every=100,
         save_every=100,
         data=Data(crop=24, frames=7, batch=1, moving_share=0.5, probe="bigbuckbunny[100:108, 16:144, 128:304]"),
-        optimiser=Optimiser(learning_rate=1e-3),
+        optimiser=Optimizer(learning_rate=1e-3),
     )
 
 
@@ -604,7 +604,7 @@ def cpu() -> RunConfig:
         steps=1000,
         snapshot_every=200,
         data=Data(crop=24, frames=7, batch=2, moving_share=0.5),
-        optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=5e-6),
+        optimiser=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
     )
 
 
@@ -626,9 +626,9 @@ def cpu_long() -> RunConfig:
         snapshot_every=steps // 5,
         data=Data(clips=("data/experiment",), crop=32, frames=5, batch=4, fixed=600, views=4),
         distillation=Distillation(
-            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, others=Others(output=2.0)
+            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, others=OtherLosses(output=2.0)
         ),
-        optimiser=Optimiser(learning_rate=1e-3, final_learning_rate=1e-6),
+        optimiser=Optimizer(learning_rate=1e-3, final_learning_rate=1e-6),
         cache_teacher="runs/cache",
     )
 
@@ -667,4 +667,14 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "paper": paper,
 }
 
-__all__ = ["PRESETS", "READ_PICTURES", "Data", "Distillation", "Network", "Optimiser", "Others", "RunConfig", "replace"]
+__all__ = [
+    "PRESETS",
+    "READ_PICTURES",
+    "Data",
+    "Distillation",
+    "Network",
+    "Optimizer",
+    "OtherLosses",
+    "RunConfig",
+    "replace",
+]

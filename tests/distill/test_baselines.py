@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from workbench.distill.baselines import (
-    TERMS,
+    DISTILLATION_LOSSES,
     Affinity,
     AttentionTransfer,
+    DistillationInputs,
     FitNets,
     FrameDifference,
     Frequency,
-    Lesson,
     Output,
     Statistics,
     TemporalConsistency,
@@ -27,7 +27,7 @@ from workbench.models.video_sr import Upscaled
 def lesson(student=None, teacher=None, high=None, *, ours=None, theirs=None):
     """Pictures and features; what is left out is empty."""
     blank = torch.zeros(1, 1, 3, 1, 1)
-    return Lesson(
+    return DistillationInputs(
         Upscaled(blank if student is None else student, ours),
         Upscaled(blank if teacher is None else teacher, theirs),
         blank if high is None else high,
@@ -42,10 +42,10 @@ def random_lesson(ours_channels=3, theirs_channels=5, frames=3, size=8):
 
     student = Upscaled(draw(2, frames, 3, size, size), draw(2, frames, ours_channels, size, size))
     teacher = Upscaled(draw(2, frames, 3, size, size), draw(2, frames, theirs_channels, size, size))
-    return Lesson(student, teacher, draw(2, frames, 3, size, size, grad=False))
+    return DistillationInputs(student, teacher, draw(2, frames, 3, size, size, grad=False))
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_teaches_the_student_and_leaves_the_teacher_alone(name):
     given = random_lesson()
     term = make_term(name, 3, 5)
@@ -61,14 +61,14 @@ def test_teaches_the_student_and_leaves_the_teacher_alone(name):
         assert parameter.grad.abs().sum() > 0, key
 
 
-@pytest.mark.parametrize("name", sorted(TERMS.keys() - {"fitnets", "variational_information"}))
+@pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES.keys() - {"fitnets", "variational_information"}))
 def test_is_zero_where_both_agree(name):
     given = random_lesson(4, 4)
-    same = Lesson(given.student, given.student, given.high)
+    same = DistillationInputs(given.student, given.student, given.high)
     assert make_term(name, 4, 4)(same).item() == pytest.approx(0, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_learning_it_brings_it_down(name):
     torch.manual_seed(0)
     given = random_lesson()
@@ -78,7 +78,7 @@ def test_learning_it_brings_it_down(name):
     optimiser = torch.optim.Adam(learned, lr=1e-2)
     values = []
     for _ in range(30):
-        value = term(Lesson(Upscaled(frames, features), given.teacher, given.high))
+        value = term(DistillationInputs(Upscaled(frames, features), given.teacher, given.high))
         values.append(value.item())
         optimiser.zero_grad()
         value.backward()
@@ -173,7 +173,7 @@ def test_what_cannot_be_is_said():
         make_term("fitnets", 64, 0)
     with pytest.raises(UnknownNameError, match="mean_power"):
         Statistics("mean")
-    with pytest.raises(ConfigError, match="keep='hr'"):
+    with pytest.raises(ConfigError, match="return_features='hr'"):
         Affinity()(lesson())
     with pytest.raises(ShapeError, match="same frames"):
         Affinity()(lesson(ours=torch.zeros(1, 2, 3, 4, 4), theirs=torch.zeros(1, 1, 3, 4, 4)))

@@ -146,6 +146,9 @@ def test_the_last_cell_depends_more_on_the_frames_before(measured):
 def test_an_adapter_alone_removes_most_of_the_old_loss_and_equal_channels_leave_none(clips, measured):
     student, teacher = load("pretrained:vespcn_plain"), load("pretrained:edvr_s")
     with torch.no_grad():
-        ours, theirs = student(clips[0], keep="hr").features, teacher(clips[0], keep="hr").features
+        ours, theirs = (
+            student(clips[0], return_features="hr").features,
+            teacher(clips[0], return_features="hr").features,
+        )
     assert removable_share(TemporalMemory(16, 32, **OLD), ours, theirs, steps=60) > 0.7
     assert all(signal.removable_share == 0 for signal in measured.values())

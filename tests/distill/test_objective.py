@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.data.sampling.true_flow import ClipFlow, stack_flows
-from workbench.distill.objective import Objective, charbonnier, weigh
+from workbench.distill.objective import Objective, charbonnier, weighted_sum
 from workbench.distill.spatial import spatial_distillation
 from workbench.distill.temporal import TemporalMemory, temporal_distillation
 from workbench.errors import ConfigError
@@ -37,13 +37,13 @@ def test_half_precision_pictures_are_compared_in_float32():
 
 def test_weigh_by_hand():
     terms = {"reconstruction": torch.tensor(2.0), "spatial": torch.tensor(10.0)}
-    assert weigh(terms, {"spatial": 0.1, "reconstruction": 1.0}).item() == pytest.approx(3.0)
+    assert weighted_sum(terms, {"spatial": 0.1, "reconstruction": 1.0}).item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("weights", [{}, {"spatial": 1.0}, {"reconstruction": 1.0, "spatial": 1.0}])
 def test_weigh_refuses_names_that_do_not_match(weights):
     with pytest.raises(ConfigError, match=r"terms \['reconstruction'\] but weights"):
-        weigh({"reconstruction": torch.tensor(1.0)}, weights)
+        weighted_sum({"reconstruction": torch.tensor(1.0)}, weights)
 
 
 def test_the_warm_up_by_hand():
@@ -107,8 +107,8 @@ def all_terms(networks, clips, **settings):
     low, high = clips
     memory = TemporalMemory(student.feature_channels, teacher.feature_channels)
     objective = Objective(spatial_weight=1.0, temporal_weight=1.0, memory=memory, **settings)
-    theirs = teacher(low, keep="hr")  # with a graph, so that a gradient could go there
-    ours = student(low, keep="hr")
+    theirs = teacher(low, return_features="hr")  # with a graph, so that a gradient could go there
+    ours = student(low, return_features="hr")
     return objective, ours, theirs, *objective.terms(ours, high, theirs)
 
 
@@ -143,7 +143,7 @@ def test_maps_of_low_resolution_features_by_the_loss_itself(networks, clips):
 
 def test_maps_of_low_resolution_features_need_some(clips):
     with pytest.raises(ConfigError, match="one has none"):
-        Objective(spatial_weight=1.0, spatial_features="lr").taught(Upscaled(clips[1], features=clips[1]))
+        Objective(spatial_weight=1.0, spatial_features="lr").teacher_targets(Upscaled(clips[1], features=clips[1]))
 
 
 def test_terms_are_those_of_the_two_losses(networks, clips):
@@ -158,7 +158,7 @@ def test_terms_are_those_of_the_two_losses(networks, clips):
 def test_a_term_without_weight_is_not_computed(networks, clips):
     student, teacher = networks
     low, high = clips
-    ours, theirs = student(low, keep="hr"), teacher(low, keep="hr")
+    ours, theirs = student(low, return_features="hr"), teacher(low, return_features="hr")
     spatial = Objective(spatial_weight=1.0)
     assert list(spatial.terms(ours, high, theirs)[0]) == ["reconstruction", "spatial"] == list(spatial.weights(1))
     temporal = Objective(temporal_weight=1.0, memory=TemporalMemory(student.feature_channels, teacher.feature_channels))
@@ -170,9 +170,9 @@ def test_distillation_without_features_is_explained(networks, clips):
     low, high = clips
     objective = Objective(spatial_weight=1.0)
     with pytest.raises(ConfigError, match="needs the features of both networks"):
-        objective.terms(student(low), high, teacher(low, keep="hr"))
+        objective.terms(student(low), high, teacher(low, return_features="hr"))
     with pytest.raises(ConfigError, match="needs the features of both networks"):
-        objective.terms(student(low, keep="hr"), high, None)
+        objective.terms(student(low, return_features="hr"), high, None)
 
 
 # Supervised flow

@@ -138,12 +138,12 @@ def test_features_are_averaged_over_squares():
     """5x6 by squares of 4: whole squares where they fit, what is left of them at the border."""
     memory = TemporalMemory(2, 2, stride=4)
     clip = features(1, 2, 2, 5, 6)
-    thin = memory.thin(clip)
+    thin = memory.pool(clip)
     assert thin.shape == (1, 2, 2, 2, 2)
     for row, rows in enumerate((slice(0, 4), slice(4, 5))):
         for column, columns in enumerate((slice(0, 4), slice(4, 6))):
             assert torch.allclose(thin[..., row, column], clip[..., rows, columns].mean((-2, -1)), atol=1e-6)
-    assert torch.equal(TemporalMemory(2, 2, stride=1).thin(clip), clip)
+    assert torch.equal(TemporalMemory(2, 2, stride=1).pool(clip), clip)
     assert memory.teacher_cells(clip).shape == (1, 2, 8, 2, 2)
 
 

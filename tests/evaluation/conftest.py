@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.datasets.samples import sample
 
 
@@ -43,6 +43,6 @@ def held_in_memory(frames, *, targets=None, source=None):
         size=(frames.shape[2], frames.shape[1]),
         scale=4,
         targets=targets or tuple(range(count)),
-        source=source or Held(frames),
+        source=source or InMemoryFrames(frames),
     )
     return ClipSet(name="Held", scale=4, degradation=None, clips=(entry,))

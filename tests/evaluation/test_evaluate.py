@@ -18,7 +18,7 @@ from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db, ssim
-from workbench.metrics.temporal import profile_distance, t_diff, tof
+from workbench.metrics.temporal import mae, t_diff, tof
 from workbench.metrics.warping import warping_error
 from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR
 from workbench.models.zoo import build
@@ -44,7 +44,7 @@ class Nearest(VideoSR):
         super().__init__(scale=scale)
         self.gain = gain
 
-    def forward(self, clip: Tensor, keep: str | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: str | None = None) -> Upscaled:
         times = self.scale * self.gain
         return Upscaled(frames=clip.repeat_interleave(times, dim=-1).repeat_interleave(times, dim=-2))
 
@@ -52,16 +52,16 @@ class Nearest(VideoSR):
 class Average(Nearest):
     """Depends on the whole clip, as a recurrent network does: every frame is a little of the mean of all."""
 
-    reach = None
+    temporal_radius = None
 
-    def forward(self, clip: Tensor, keep: str | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: str | None = None) -> Upscaled:
         return super().forward((clip + clip.mean(dim=1, keepdim=True)) / 2)
 
 
 class Damaged(Nearest):
     """Makes NaN of every frame that is all black in the middle."""
 
-    def forward(self, clip: Tensor, keep: str | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: str | None = None) -> Upscaled:
         frames = super().forward(clip).frames
         black = clip[..., 2:-2, 2:-2].amax(dim=(2, 3, 4)) == 0
         frames[black] = math.nan
@@ -69,7 +69,7 @@ class Damaged(Nearest):
 
 
 class DamagedWhole(Damaged):
-    reach = None
+    temporal_radius = None
 
 
 class Spy(SlidingWindow):
@@ -79,12 +79,12 @@ class Spy(SlidingWindow):
         super().__init__(scale=4, num_frames=frames, border="replicate", skip="none")
         self.seen: list[int] = []
 
-    def upscale_windows(self, clip: Tensor, windows: Tensor, keep: str | None = None) -> Upscaled:
+    def upscale_windows(self, clip: Tensor, windows: Tensor, return_features: str | None = None) -> Upscaled:
         self.seen.append(len(windows))
         mean = clip[:, windows.to(clip.device)].mean(dim=2)
         return Upscaled(frames=mean.repeat_interleave(4, dim=-1).repeat_interleave(4, dim=-2))
 
-    def forward(self, clip: Tensor, keep: str | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: str | None = None) -> Upscaled:
         raise AssertionError("the whole clip at once")
 
 
@@ -110,7 +110,7 @@ def test_a_report_is_the_metrics_on_what_the_network_made(data, report):
         "tof": tof(restored, high),
         "warping_error": warping_error(restored, high),
         "warping_error_floor": warping_error(high, high),
-        "profile_distance": profile_distance(restored, high),
+        "mae": mae(restored, high),
     }
     assert report.per_frame["clip_9"].keys() == wanted.keys()
     for metric, curve in wanted.items():
@@ -209,7 +209,7 @@ def test_frames_left_out_and_the_middle_of_the_picture(held):
     frames = np.random.default_rng(0).integers(0, 256, (7, 64, 96, 3)).astype(np.uint8)
 
     class Partly(Nearest):
-        def forward(self, clip, keep=None):
+        def forward(self, clip, return_features=None):
             made = torch.from_numpy(frames[: clip.shape[1]]).permute(0, 3, 1, 2)[None] / 255
             made[:, [0, 1, 5, 6]] = 0.5
             made[..., :16, :] = made[..., 48:, :] = 0.5
@@ -358,7 +358,7 @@ def test_nan_is_refused_with_clip_and_frame(network, held):
 
 def test_nan_in_the_one_frame_that_counts(held):
     class Broken(Spy):
-        def upscale_windows(self, clip, windows, keep=None):
+        def upscale_windows(self, clip, windows, return_features=None):
             return Upscaled(frames=super().upscale_windows(clip, windows).frames * math.nan)
 
     with pytest.raises(ResultError, match="walk, frame 3: NaN"):
@@ -367,7 +367,7 @@ def test_nan_in_the_one_frame_that_counts(held):
 
 def test_a_network_that_loses_frames(data):
     class Forgets(Nearest):
-        def forward(self, clip, keep=None):
+        def forward(self, clip, return_features=None):
             return Upscaled(frames=super().forward(clip[:, :-1]).frames)
 
     with pytest.raises(ShapeError, match="clip_9: want 3 frames, got 2"):

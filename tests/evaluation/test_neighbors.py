@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.datasets.samples import sample
 from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, ResultError, UnknownNameError
@@ -22,7 +22,7 @@ from workbench.imaging import resize_bicubic
 from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import Seen, SlidingWindow, Upscaled, VideoSR
+from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
 from workbench.models.zoo import build
 
 FOLDERS = PROTOCOLS["folders"]
@@ -37,21 +37,21 @@ class Taps(SlidingWindow):
         super().__init__(scale=4, num_frames=3, border="replicate", skip="none")
         self.weights = weights
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         (frames,) = pieces
-        return Seen(resize_bicubic(sum(w * frames[:, k] for k, w in enumerate(self.weights)), scale=4))
+        return WindowOutput(resize_bicubic(sum(w * frames[:, k] for k, w in enumerate(self.weights)), scale=4))
 
 
 class Recurrent(VideoSR):
     """A running average along the clip, enlarged bicubically; it notes the first pixel of each frame."""
 
-    reach = None
+    temporal_radius = None
 
     def __init__(self):
         super().__init__(scale=4)
         self.seen = []
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         self.seen.append([round(255 * level) for level in clip[0, :, 0, 0, 0].tolist()])
         state, states = clip[:, 0], []
         for frame in clip.unbind(1):
@@ -63,7 +63,7 @@ class Recurrent(VideoSR):
 def entry(name, frames):
     height, width = frames.shape[1:3]
     return ClipEntry(
-        name=name, frames=len(frames), size=(width, height), scale=4, targets=(3,), source=Held(frames)
+        name=name, frames=len(frames), size=(width, height), scale=4, targets=(3,), source=InMemoryFrames(frames)
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def test_a_single_image_inside_of_a_network_that_gains():
     """The same with a network that is not bicubic: sharpened by the difference to its own blur."""
 
     class Sharper(Bicubic):
-        def forward(self, clip, keep=None):
+        def forward(self, clip, return_features=None):
             frames = super().forward(clip).frames
             soft = torch.nn.functional.avg_pool2d(frames[0], 5, 1, 2)[None]
             return Upscaled(frames=frames + 0.2 * (frames - soft))
@@ -358,9 +358,9 @@ def test_no_frame_is_scored_before_a_fault_of_the_settings_is_found(pair):
 
 def test_nan_is_refused_with_clip_frame_and_neighbors(pair):
     class Broken(Taps):
-        def per_window(self, *pieces, keep):
-            made = super().per_window(*pieces, keep=keep).residual
-            return Seen(made * (math.nan if torch.equal(pieces[0][:, 0], pieces[0][:, 1]) else 1))
+        def per_window(self, *pieces, return_features):
+            made = super().per_window(*pieces, return_features=return_features).residual
+            return WindowOutput(made * (math.nan if torch.equal(pieces[0][:, 0], pieces[0][:, 1]) else 1))
 
     with pytest.raises(ResultError, match="clip_0, frame 4, neighbors copies: NaN"):
         measure_temporal_share(Broken(0, 1, 0), pair, FOLDERS, SETTINGS)

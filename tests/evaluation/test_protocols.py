@@ -4,10 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.data.datasets.clip_set import ClipEntry, Held
+from workbench.data.datasets.clip_set import ClipEntry, InMemoryFrames
 from workbench.data.datasets.registry import SETS
 from workbench.errors import ConfigError, UnknownNameError
-from workbench.evaluation.protocols import PROTOCOLS, Protocol, find_protocol, middle
+from workbench.evaluation.protocols import PROTOCOLS, Protocol, center_crop, find_protocol
 
 PUBLISHED = {
     # name: (set, family, channel, border crop, frames, left out at either end, window rule)
@@ -25,7 +25,7 @@ PUBLISHED = {
 
 def entry(frames=7, targets=(3,)):
     pictures = np.zeros((frames, 16, 16, 3), np.uint8)
-    return ClipEntry(name="a", frames=frames, size=(16, 16), scale=4, targets=targets, source=Held(pictures))
+    return ClipEntry(name="a", frames=frames, size=(16, 16), scale=4, targets=targets, source=InMemoryFrames(pictures))
 
 
 def test_the_presets_are_what_the_field_scores():
@@ -92,13 +92,13 @@ def test_which_frames_count():
 def test_the_middle_of_tecogan(size, kept):
     """By its rule: multiples of 32, from the largest down until 8 pixels are left on both sides; laid in the middle."""
     rows, columns = np.mgrid[: size[0], : size[1]]
-    part = middle(np.stack([rows, columns, rows], axis=-1))
+    part = center_crop(np.stack([rows, columns, rows], axis=-1))
     assert part.shape[:2] == kept
     assert part[0, 0, :2].tolist() == [(size[0] - kept[0]) // 2, (size[1] - kept[1]) // 2]
     for whole, left in zip(size, kept, strict=True):
         assert whole - left >= 16 > whole - left - 32
     with pytest.raises(ConfigError, match="a picture of 60x40 has no middle"):
-        middle(np.zeros((40, 60, 3), np.uint8))
+        center_crop(np.zeros((40, 60, 3), np.uint8))
 
 
 def test_a_name_that_is_not_there():

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from workbench.distill.spatial import MAPPINGS, attention_map
 from workbench.distill.temporal import TemporalMemory
-from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
+from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
 from workbench.models.zoo import build
 from workbench.scenes import Method, read_scene, write_scene
 from workbench.tensors import to_float, to_uint8
@@ -32,13 +32,13 @@ def memory(teacher):
 @pytest.fixture(scope="module")
 def seen(teacher, low, memory):
     """Four frames at a time, so the clip of six is seen in two parts."""
-    return look(teacher, low, memory=memory, is_student=False)
+    return render(teacher, low, memory=memory, is_student=False)
 
 
 @pytest.fixture(scope="module")
 def whole(teacher, low):
     with torch.inference_mode():
-        return teacher(to_float(low), keep="hr")
+        return teacher(to_float(low), return_features="hr")
 
 
 def test_the_pictures_are_those_of_the_network(seen, whole):
@@ -64,22 +64,24 @@ def test_the_cells_are_those_of_the_whole_clip(seen, whole, memory):
 def test_a_student_is_read_through_its_adapter(low):
     student = build("vespcn")
     memory = TemporalMemory(student.feature_channels, 16, hidden_channels=3)
-    cells = look(student, low, memory=memory).cells
+    cells = render(student, low, memory=memory).cells
     with torch.inference_mode():
-        wanted = F.avg_pool2d(memory.student_cells(student.eval()(to_float(low), keep="hr").features)[0], 2).numpy()
+        wanted = F.avg_pool2d(
+            memory.student_cells(student.eval()(to_float(low), return_features="hr").features)[0], 2
+        ).numpy()
     assert np.allclose(cells, wanted, atol=1e-5)
 
 
 def test_looking_leaves_the_network_training(low):
     student = build("vespcn").train()
-    look(student, low[:1])
+    render(student, low[:1])
     assert student.training
     assert all(parameter.grad is None for parameter in student.parameters())
 
 
 @pytest.mark.parametrize("name", ["bicubic", "vespcn_paper"])
 def test_without_features_there_are_only_pictures(name, low, memory):
-    seen = look(build(name), low, memory=memory)
+    seen = render(build(name), low, memory=memory)
     assert seen.frames.shape == (6, 32, 48, 3)
     assert seen.maps == {}
     assert seen.cells is None
@@ -89,21 +91,21 @@ def test_scales_by_hand():
     """The 99.5 % quantile of 0 ... 1000 is 995, and 3.14 the largest cell: both rounded up to two digits."""
     maps = np.arange(1001, dtype=float).reshape(1, 7, 143)
     scales = Scales.of(
-        Look(np.zeros((1, 1, 1, 3), np.uint8), {"sum_abs": maps}, np.array([-3.14, 1.0]).reshape(1, 1, 1, 2))
+        Rendering(np.zeros((1, 1, 1, 3), np.uint8), {"sum_abs": maps}, np.array([-3.14, 1.0]).reshape(1, 1, 1, 2))
     )
     assert scales.maps == {"sum_abs": 1000.0}
     assert scales.cells == 3.2
-    assert Scales.of(Look(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
+    assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
 
 
 def test_a_silent_memory_still_has_a_scale():
-    assert Scales.of(Look(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
+    assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
 
 
 def test_a_look_in_a_scene_and_its_scales_back(seen, tmp_path):
     scales = Scales.of(seen)
     with write_scene(tmp_path / "look") as writer:
-        add_look(writer, Method(key="teacher", label="Teacher"), seen, scales)
+        add_rendering(writer, Method(key="teacher", label="Teacher"), seen, scales)
         writer.finish(name="look", title="Look", fps=25.0, protocol={}, provenance={})
     scene = read_scene(tmp_path / "look")
     assert np.array_equal(scene.clip("teacher"), seen.frames)

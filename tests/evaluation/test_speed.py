@@ -8,21 +8,21 @@ from torch import nn
 
 from workbench.errors import ConfigError
 from workbench.evaluation.speed import measure
-from workbench.models.video_sr import About, Upscaled, VideoSR
+from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 from workbench.models.zoo import build
 
 
 class Known(VideoSR):
     """Sleeps for a known time a frame and holds a known amount of memory on the way."""
 
-    about = About(paper="none", year=2000, role="both", features="")
+    info = NetworkInfo(paper="none", year=2000, role="both", features="")
 
     def __init__(self, seconds=0.0):
         super().__init__(scale=2)
         self.weight = nn.Parameter(torch.zeros(1000))
         self.seconds, self.calls, self.dtypes = seconds, [], []
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         self.calls.append((tuple(clip.shape), self.training))
         self.dtypes.append((torch.zeros(1, 1) @ torch.zeros(1, 1)).dtype)
         time.sleep(self.seconds * clip.shape[1])

@@ -7,7 +7,7 @@ import torch
 from workbench.errors import ConfigError, ShapeError
 from workbench.inference.chunks import choose_device, chunks, upscale, upscale_stream
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import BORDERS, Seen, SlidingWindow, Upscaled, VideoSR
+from workbench.models.video_sr import BORDERS, SlidingWindow, Upscaled, VideoSR, WindowOutput
 from workbench.models.zoo import build
 from workbench.tensors import to_float, to_uint8
 
@@ -30,19 +30,19 @@ class Mix(SlidingWindow):
         self.frames_seen += len(frames_NCHW)
         return (frames_NCHW,)
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         self.windows_seen += len(pieces[0])
         mixed = (pieces[0] * torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]).view(1, 5, 1, 1, 1)).sum(dim=1) / 31
         enlarged = mixed.repeat_interleave(2, -1).repeat_interleave(2, -2)
-        return Seen(enlarged, -enlarged if keep else None, mixed if keep else None)
+        return WindowOutput(enlarged, -enlarged if return_features else None, mixed if return_features else None)
 
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("chunk_frames", [1, 2, 4, 16])
 def test_stretches_equal_the_whole_clip(border, chunk_frames, low):
     network = Mix(border)
-    whole = network(to_float(low), keep="hr")
-    parts = list(chunks(network, low, keep="hr", chunk_frames=chunk_frames))
+    whole = network(to_float(low), return_features="hr")
+    parts = list(chunks(network, low, return_features="hr", chunk_frames=chunk_frames))
     assert [part.first for part in parts] == list(range(0, 9, chunk_frames))
     assert [part.last for part in parts] == [*range(chunk_frames, 9, chunk_frames), 9]
     for name in ("frames", "features", "aligned"):
@@ -62,14 +62,14 @@ def test_a_stretch_works_on_what_it_depends_on_and_no_more(low):
 class Echo(VideoSR):
     """The frame plus a tenth of the mean of the clip: every frame depends on all. Counts what it holds at once."""
 
-    reach = None
+    temporal_radius = None
 
     def __init__(self):
         super().__init__(scale=2)
         self.longest = 0
 
-    def forward(self, clip, keep=None):
-        self.check_input(clip, keep)
+    def forward(self, clip, return_features=None):
+        self.check_input(clip, return_features)
         self.longest = max(self.longest, clip.shape[1])
         mixed = 0.9 * clip + 0.1 * clip.mean(dim=1, keepdim=True)
         return Upscaled(mixed.repeat_interleave(2, -1).repeat_interleave(2, -2))
@@ -123,10 +123,10 @@ def test_a_stream_is_read_as_far_as_needed_and_held_no_longer(border, monkeypatc
     longest = 0
     upscale_windows = Mix.upscale_windows
 
-    def counted(self, clip, windows, keep=None):
+    def counted(self, clip, windows, return_features=None):
         nonlocal longest
         longest = max(longest, clip.shape[1])
-        return upscale_windows(self, clip, windows, keep)
+        return upscale_windows(self, clip, windows, return_features)
 
     monkeypatch.setattr(Mix, "upscale_windows", counted)
     for number, _ in enumerate(upscale_stream(Mix(border), source(), chunk_frames=4)):

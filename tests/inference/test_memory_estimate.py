@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from workbench.inference.memory_estimate import appetite
+from workbench.inference.memory_estimate import fit_memory_model
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.models.zoo import build
 
@@ -19,7 +19,7 @@ class Holds(VideoSR):
         super().__init__(scale=2)
         self.weight, self.pairs = nn.Parameter(torch.zeros(1000)), pairs
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         batch, frames, _, height, width = clip.shape
         held = torch.zeros(10, height, width), torch.zeros(frames, 2, height, width)
         if self.pairs:
@@ -30,7 +30,7 @@ class Holds(VideoSR):
 
 
 def test_weights_pixels_and_frames_are_told_apart():
-    found = appetite(Holds())
+    found = fit_memory_model(Holds())
     assert found is not None
     assert found.weights == 4000
     assert found.per_pixel == pytest.approx(10 * 4)
@@ -40,7 +40,7 @@ def test_weights_pixels_and_frames_are_told_apart():
 
 
 def test_a_network_that_compares_all_with_all_is_seen_through():
-    found = appetite(Holds(pairs=1))
+    found = fit_memory_model(Holds(pairs=1))
     assert found is not None
     assert found.per_square == pytest.approx(4)
     assert found.bytes(1, 100, 100) == pytest.approx(4 * 100**4, rel=0.05)
@@ -51,7 +51,7 @@ def test_what_is_foretold_for_a_larger_picture_is_what_it_holds(name):
     from workbench.evaluation.speed import measure
 
     network = build(name)
-    found, frames = appetite(network), 2 + 2 * (network.reach or 0)
+    found, frames = fit_memory_model(network), 2 + 2 * (network.temporal_radius or 0)
     held = measure(network, height=120, width=160, frames=frames, rounds=1).peak_bytes
     assert found is not None
     assert held is not None

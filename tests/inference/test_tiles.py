@@ -8,9 +8,9 @@ from torch import nn
 from tests.models.tiny import TINY
 from workbench.errors import ConfigError
 from workbench.inference.chunks import upscale, upscale_stream
-from workbench.inference.tiles import FADE, FAR, MARGIN, enough, fades, spans, spread, tiled
+from workbench.inference.tiles import FADE, FAR, MARGIN, default_overlap, fades, spans, spatial_radius, tiled
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import Seen, SlidingWindow, Upscaled, VideoSR
+from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
 from workbench.models.zoo import build
 from workbench.tensors import to_float
 
@@ -23,20 +23,20 @@ class Blur(SlidingWindow):
         self.mean = nn.Conv2d(9, 12, 2 * radius + 1, padding=radius)
         nn.init.uniform_(self.mean.weight, 0.1, 1.0)
 
-    def per_window(self, *pieces, keep):
-        return Seen(nn.functional.pixel_shuffle(self.mean(pieces[0].flatten(1, 2)), 2))
+    def per_window(self, *pieces, return_features):
+        return WindowOutput(nn.functional.pixel_shuffle(self.mean(pieces[0].flatten(1, 2)), 2))
 
 
 class Sum(VideoSR):
     """Every pixel plus the mean of the picture: it reaches everywhere; and the mean of the clip so far."""
 
-    reach = None
+    temporal_radius = None
 
     def __init__(self):
         super().__init__(scale=2)
 
-    def forward(self, clip, keep=None):
-        self.check_input(clip, keep)
+    def forward(self, clip, return_features=None):
+        self.check_input(clip, return_features)
         so_far = clip.cumsum(1) / torch.arange(1, clip.shape[1] + 1).view(-1, 1, 1, 1)
         return Upscaled((clip + so_far).repeat_interleave(2, -1).repeat_interleave(2, -2) / 2)
 
@@ -71,14 +71,14 @@ def test_an_axis_cut_by_hand():
 
 @pytest.mark.parametrize("radius", [0, 1, 5])
 def test_the_measured_reach_is_the_reach(radius):
-    assert spread(Blur(radius), size=32) == radius
-    assert enough(Blur(radius)) == (radius + MARGIN, True)
+    assert spatial_radius(Blur(radius), size=32) == radius
+    assert default_overlap(Blur(radius)) == (radius + MARGIN, True)
 
 
 def test_what_reaches_beyond_the_picture_or_along_the_clip_has_no_measure():
-    assert spread(Blur(20), size=32) is None
-    assert spread(Sum()) is None
-    assert enough(Sum()) == (FAR, False)
+    assert spatial_radius(Blur(20), size=32) is None
+    assert spatial_radius(Sum()) is None
+    assert default_overlap(Sum()) == (FAR, False)
 
 
 @pytest.mark.parametrize("tile", [8, 12, 20, 64])
@@ -119,7 +119,7 @@ def test_streams_of_tiles_are_streams(low):
     network = Blur(3).eval()
     nn.init.constant_(network.mean.weight, 1 / 9 / 49)
     in_tiles = tiled(network, 16)
-    assert in_tiles.reach == network.reach
+    assert in_tiles.temporal_radius == network.temporal_radius
     got = np.stack(list(upscale_stream(in_tiles, iter(low), chunk_frames=2)))
     assert np.abs(got.astype(int) - upscale(network, low)).max() <= 1
 
@@ -128,7 +128,7 @@ def test_clips_that_hang_together_go_through_every_tile_at_once(low):
     """Its state is local, so that tiles change nothing; stretch after stretch it must be the state of the same tile."""
     network = Sum()
     whole = network(to_float(low)).frames
-    parts = list(tiled(network, 16, overlap=0).stretches(to_float(low), frames=3))
+    parts = list(tiled(network, 16, overlap=0).chunks(to_float(low), frames=3))
     assert [part.frames.shape[1] for part in parts] == [3, 1]
     assert torch.allclose(torch.cat([part.frames for part in parts], dim=1), whole, atol=1e-6)
     recurrent = build("basicvsr", **TINY["basicvsr"]).eval()

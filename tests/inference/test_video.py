@@ -17,8 +17,8 @@ from workbench.data.video.read import read_clip, read_frames, read_video
 from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, ResultError, VideoError
 from workbench.inference.chunks import chunks, upscale
-from workbench.inference.memory_estimate import appetite
-from workbench.inference.prefetch import ahead
+from workbench.inference.memory_estimate import fit_memory_model
+from workbench.inference.prefetch import prefetch
 from workbench.inference.video import Plan, peak_bytes, plan_memory, upscale_file
 from workbench.models.bicubic import Bicubic
 from workbench.models.video_sr import Upscaled, VideoSR
@@ -35,7 +35,7 @@ class Fails(VideoSR):
         super().__init__(scale=2)
         self.calls = 0
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         self.calls += 1
         frames = clip.repeat_interleave(2, -1).repeat_interleave(2, -2)
         return Upscaled(frames * float("nan") if self.calls > 2 else frames)
@@ -303,7 +303,7 @@ print(made.plan.bytes, made.peak_bytes)
 
 def test_memory_of_what_depends_on_the_clip_counts_its_context():
     network = build("rsdn", channels=8, blocks=1)
-    alone, between = appetite(network), appetite(network, context=8)
+    alone, between = fit_memory_model(network), fit_memory_model(network, context=8)
     assert alone is not None
     assert between is not None
     clip = 2 * 8 * 3 * 4 * 100 * 100  # of the sixteen frames alone, in float32
@@ -321,7 +321,7 @@ def test_work_goes_on_while_nobody_asks_but_not_far():
             made.append(number)
             yield number
 
-    waiting = ahead(items(), waiting=3)
+    waiting = prefetch(items(), waiting=3)
     assert next(waiting) == 0
     until = time.monotonic() + 60
     while len(made) < 5 and time.monotonic() < until:
@@ -336,7 +336,7 @@ def test_an_error_arrives_behind_what_came_before_it():
         yield 1
         raise VideoError("torn")
 
-    waiting = ahead(items())
+    waiting = prefetch(items())
     assert next(waiting) == 1
     with pytest.raises(VideoError, match="torn"):
         next(waiting)
@@ -351,7 +351,7 @@ def test_who_stops_asking_stops_the_work():
         finally:
             closed.set()
 
-    waiting = ahead(items())
+    waiting = prefetch(items())
     next(waiting)
     waiting.close()
     assert closed.is_set()

@@ -9,7 +9,7 @@ from workbench.errors import ConfigError, ResultError, ShapeError, UnknownNameEr
 from workbench.metrics import scorer
 from workbench.metrics.fidelity import psnr_db, ssim
 from workbench.metrics.scorer import FIDELITY, KNOWN, TEMPORAL, Scorer
-from workbench.metrics.temporal import profile_distance, t_diff, tof
+from workbench.metrics.temporal import mae, t_diff, tof
 from workbench.metrics.warping import warping_error
 
 
@@ -42,7 +42,7 @@ def test_frame_by_frame_it_is_what_the_functions_of_whole_clips_say(crop):
         "tof": tof(frames, truth),
         "warping_error": warping_error(frames, truth),
         "warping_error_floor": warping_error(truth, truth),
-        "profile_distance": profile_distance(frames, truth),
+        "mae": mae(frames, truth),
     }
     assert list(curves) == list(wanted)
     for name, curve in wanted.items():

@@ -5,7 +5,7 @@ import pytest
 from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError
 from workbench.metrics import temporal
-from workbench.metrics.temporal import flow, flow_distance, profile_distance, t_diff, temporal_profile, tof
+from workbench.metrics.temporal import flow, flow_distance, mae, t_diff, temporal_profile, tof
 
 
 def blobs(frames=4, shift=0, height=64, width=80):
@@ -160,16 +160,16 @@ def test_profile_distance_by_hand():
     frames = reference.copy()
     frames[0, 1] = 6  # one row of three
     frames[1, 2, 0, 0] = 36  # one number of 36
-    assert profile_distance(frames, reference).tolist() == [2, 1]
-    assert profile_distance(frames, reference, row=1).tolist() == [6, 0]
-    assert profile_distance(frames, reference, row=2).tolist() == [0, 3]
-    assert profile_distance(reference, frames).tolist() == [2, 1]  # 8-bit numbers do not wrap around
+    assert mae(frames, reference).tolist() == [2, 1]
+    assert mae(frames, reference, row=1).tolist() == [6, 0]
+    assert mae(frames, reference, row=2).tolist() == [0, 3]
+    assert mae(reference, frames).tolist() == [2, 1]  # 8-bit numbers do not wrap around
 
 
 def test_over_all_rows_it_is_the_mean_over_the_profiles_of_the_rows():
     frames, reference = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype(np.uint8)
-    rows = [profile_distance(frames, reference, row=row) for row in range(5)]
-    assert profile_distance(frames, reference) == pytest.approx(np.mean(rows, axis=0))
+    rows = [mae(frames, reference, row=row) for row in range(5)]
+    assert mae(frames, reference) == pytest.approx(np.mean(rows, axis=0))
 
 
 def test_a_profile_that_is_not_there():
@@ -181,4 +181,4 @@ def test_a_profile_that_is_not_there():
     with pytest.raises(ConfigError, match="want a row or a column, got row 1 and column 2"):
         temporal_profile(clip, row=1, column=2)
     with pytest.raises(ShapeError, match="want two clips of one size"):
-        profile_distance(clip, clip[1:])
+        mae(clip, clip[1:])

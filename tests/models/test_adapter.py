@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from workbench.distill.objective import Objective, weigh
+from workbench.distill.objective import Objective, weighted_sum
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.inference.chunks import upscale
@@ -81,14 +81,14 @@ def test_windows_are_those_of_the_clip(border):
 def test_images_are_frames():
     module, clip = Image().eval(), torch.rand(2, 3, 3, 7, 9)
     network = adapt(module, takes="image", scale=2).eval()
-    assert (network.num_frames, network.reach) == (1, 0)
+    assert (network.num_frames, network.temporal_radius) == (1, 0)
     assert torch.allclose(network(clip).frames, module(clip.flatten(0, 1)).unflatten(0, (2, 3)), atol=1e-6)
 
 
 def test_clips_are_clips():
     module, clip = Clip().eval(), torch.rand(2, 4, 3, 7, 9)
     network = adapt(module, takes="clip", scale=2).eval()
-    assert network.reach is None
+    assert network.temporal_radius is None
     assert torch.equal(network(clip).frames, module(clip))
     low = (torch.rand(5, 6, 8, 3) * 255).byte().numpy()
     assert (upscale(network, low, chunk_frames=2) == to_uint8(module(to_float(low)))).all()
@@ -102,7 +102,7 @@ def test_any_size_and_length(takes, module, height, width, frames):
     network = adapt(
         module, takes=takes, scale=2, features="tail.1", size_multiple=4, minimum_size=12, **settings
     ).eval()
-    upscaled = network(torch.rand(1, frames, 3, height, width), keep="hr")
+    upscaled = network(torch.rand(1, frames, 3, height, width), return_features="hr")
     assert upscaled.frames.shape == (1, frames, 3, 2 * height, 2 * width)
     assert upscaled.features.shape == (1, frames, 8, 2 * height, 2 * width)
 
@@ -148,7 +148,7 @@ def test_what_a_layer_reads_is_caught_before_anything_in_place_changes_it():
     for layer, wanted in [("tail.0", before), ("tail", before), ("tail.1", F.leaky_relu(before, 0.1))]:
         network = adapt(module, takes="window", num_frames=3, scale=2, features=layer).eval()
         assert network.feature_channels == 8
-        upscaled = network(window, keep="hr")
+        upscaled = network(window, return_features="hr")
         assert torch.allclose(upscaled.features[:, 1], wanted, atol=1e-6)
         assert torch.allclose(upscaled.frames[:, 1], module(window), atol=1e-6)
 
@@ -156,7 +156,7 @@ def test_what_a_layer_reads_is_caught_before_anything_in_place_changes_it():
 def test_aligned_features_come_along():
     network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail", aligned="widen")
     assert network.aligned_channels == 8
-    upscaled = network(torch.rand(1, 2, 3, 6, 7), keep="hr")
+    upscaled = network(torch.rand(1, 2, 3, 6, 7), return_features="hr")
     assert upscaled.aligned.shape == (1, 2, 8, 6, 7)
     assert upscaled.aligned.min() >= 0
 
@@ -165,7 +165,7 @@ def test_aligned_features_come_along():
 def test_features_of_clips_are_in_the_order_of_the_frames(how):
     module, clip = Clip(how).eval(), torch.rand(2, 4, 3, 6, 6)
     network = adapt(module, takes="clip", scale=2, features="tail.1").eval()
-    upscaled = network(clip, keep="hr")
+    upscaled = network(clip, return_features="hr")
     assert upscaled.features.shape == (2, 4, 8, 12, 12)
     for t in range(4):
         assert torch.allclose(module.tail[1](upscaled.features[:, t]), upscaled.frames[:, t], atol=1e-6)
@@ -175,7 +175,7 @@ def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
     module = Theirs()
     network = adapt(module, takes="window", num_frames=3, scale=2, features="tail.1").eval()
     assert network(torch.rand(1, 2, 3, 6, 6)).features is None
-    network(torch.rand(1, 2, 3, 6, 6), keep="hr")
+    network(torch.rand(1, 2, 3, 6, 6), return_features="hr")
     assert [part for part in module.modules() if part._forward_pre_hooks] == []
 
     def breaks(_self, window):
@@ -183,7 +183,7 @@ def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
 
     module.__class__ = type("Broken", (Theirs,), {"forward": breaks})
     with pytest.raises(RuntimeError, match="broken"):
-        network(torch.rand(1, 2, 3, 6, 6), keep="hr")
+        network(torch.rand(1, 2, 3, 6, 6), return_features="hr")
     assert [part for part in module.modules() if part._forward_pre_hooks] == []
 
 
@@ -205,8 +205,8 @@ def test_a_copy_catches_from_the_copy():
     for parameter in other.parameters():
         nn.init.zeros_(parameter)
     clip = torch.rand(1, 2, 3, 6, 6)
-    assert other(clip, keep="hr").features.abs().max() == 0
-    assert network(clip, keep="hr").features.abs().max() > 0
+    assert other(clip, return_features="hr").features.abs().max() == 0
+    assert network(clip, return_features="hr").features.abs().max() > 0
 
 
 @pytest.mark.slow
@@ -215,10 +215,13 @@ def test_compiled_around_the_adapter_it_gives_the_same():
     network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1").eval()
     compiled = torch.compile(network, backend="eager")
     for clip in torch.rand(3, 1, 3, 3, 6, 6):
-        for keep in (None, "hr"):
-            wanted, got = network(clip, keep=keep), compiled(clip, keep=keep)
+        for return_features in (None, "hr"):
+            wanted, got = (
+                network(clip, return_features=return_features),
+                compiled(clip, return_features=return_features),
+            )
             assert torch.allclose(got.frames, wanted.frames, atol=1e-6)
-            assert keep is None or torch.allclose(got.features, wanted.features, atol=1e-6)
+            assert return_features is None or torch.allclose(got.features, wanted.features, atol=1e-6)
 
 
 # -- distillation ---------------------------------------------------------------------------------------------------
@@ -238,11 +241,11 @@ def test_both_roles_of_distillation(role, takes, module):
     optimiser = torch.optim.Adam(student.parameters(), lr=1e-3)
     for step in (1, 2):
         with torch.no_grad():
-            taught = teacher(low, keep="hr")
-        terms, _ = objective.terms(student(low, keep="hr"), high, taught)
+            taught = teacher(low, return_features="hr")
+        terms, _ = objective.terms(student(low, return_features="hr"), high, taught)
         assert set(terms) == {"reconstruction", "spatial", "temporal"}
         optimiser.zero_grad()
-        weigh(terms, objective.weights(step)).backward()
+        weighted_sum(terms, objective.weights(step)).backward()
         gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
         assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
         optimiser.step()
@@ -251,7 +254,7 @@ def test_both_roles_of_distillation(role, takes, module):
 
 def test_features_carry_gradient_through_the_copy():
     network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1")
-    network(torch.rand(1, 2, 3, 6, 6), keep="hr").features.square().sum().backward()
+    network(torch.rand(1, 2, 3, 6, 6), return_features="hr").features.square().sum().backward()
     assert network.module.entry.weight.grad.abs().sum() > 0
     assert network.module.tail[1].weight.grad is None  # behind F^SR
 
@@ -367,9 +370,9 @@ def test_a_layer_that_does_not_run_or_runs_too_often():
 def test_asking_for_what_there_is_not():
     clip = torch.rand(1, 2, 3, 6, 6)
     with pytest.raises(ConfigError, match="no high-resolution features"):
-        adapt(Image(), takes="image", scale=2)(clip, keep="hr")
+        adapt(Image(), takes="image", scale=2)(clip, return_features="hr")
     with pytest.raises(ConfigError, match=r"one tap, 'hr' .*got 'shuffle'"):
-        adapt(Image(), takes="image", scale=2, features="tail")(clip, keep="shuffle")
+        adapt(Image(), takes="image", scale=2, features="tail")(clip, return_features="shuffle")
 
 
 def test_a_module_that_changes_its_mind():

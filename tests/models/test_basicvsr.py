@@ -180,7 +180,7 @@ def test_a_refill_is_what_edvr_fuses(clip):
     edvr = EDVR(channels=8, groups=2, front_blocks=5, back_blocks=1, border="reflection_circle").eval()
     edvr.load_state_dict(edvr.state_dict() | network.keyframes.state_dict(), strict=True)
     refills = network.refills(clip.unbind(dim=1))
-    fused = edvr(clip, keep="hr").aligned
+    fused = edvr(clip, return_features="hr").aligned
     assert refills.keys() == {0, 5}
     for number, refill in refills.items():
         assert refill.std() > 1e-3
@@ -302,8 +302,8 @@ def charbonnier(ours, theirs):
 def descend(network, low, high, *, learning_rate, steps=50):
     """Adam, the flow and the offsets at a twentieth of the rate; the loss before each step."""
     named = dict(network.named_parameters())
-    slow = [value for name, value in named.items() if any(part in name for part in network.slow)]
-    rest = [value for name, value in named.items() if not any(part in name for part in network.slow)]
+    slow = [value for name, value in named.items() if any(part in name for part in network.low_lr_params)]
+    rest = [value for name, value in named.items() if not any(part in name for part in network.low_lr_params)]
     groups = [{"params": rest}, *([{"params": slow, "lr": learning_rate / 20}] if slow else [])]
     optimiser = torch.optim.Adam(groups, lr=learning_rate)
     losses = []

@@ -8,7 +8,7 @@ from workbench.amounts import in_units
 from workbench.errors import ConfigError
 from workbench.models.bicubic import Bicubic
 from workbench.models.cost import _count, cost, layers
-from workbench.models.video_sr import About, Upscaled, VideoSR
+from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 from workbench.models.zoo import build
 
 PIXELS = 180 * 120
@@ -60,14 +60,14 @@ def test_what_indices_decide_is_counted_for_real():
 class Keyframes(VideoSR):
     """Every third frame, and the last, gets one convolution more than the others."""
 
-    about = About(paper="none", year=2000, role="both", features="")
-    reach, period = None, 3
+    info = NetworkInfo(paper="none", year=2000, role="both", features="")
+    temporal_radius, period = None, 3
 
     def __init__(self):
         super().__init__(scale=2)
         self.layer, self.more = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 3, padding=1)
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         frames = [self.layer(frame) for frame in clip.unbind(dim=1)]
         for number in {*range(0, len(frames), 3), len(frames) - 1}:
             frames[number] = self.more(frames[number])
@@ -120,13 +120,13 @@ def test_layers_have_shapes_and_add_up():
 class Stubborn(VideoSR):
     """One convolution, called twice, behind a look at the numbers."""
 
-    about = About(paper="none", year=2000, role="both", features="")
+    info = NetworkInfo(paper="none", year=2000, role="both", features="")
 
     def __init__(self):
         super().__init__(scale=2)
         self.layer = nn.Conv2d(3, 3, 3, padding=1)
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         frames = self.layer(self.layer(clip.flatten(0, 1)))
         assert frames.mean().item() > -1e9
         return Upscaled(frames.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, clip.shape[:2]))

@@ -30,7 +30,7 @@ def test_the_reference_implementation_is_reproduced(file, frames, with_tsa):
     ).eval()
     network.load_state_dict(weights, strict=True)
     with torch.inference_mode():
-        upscaled = network.double()(golden["input"], keep="hr")
+        upscaled = network.double()(golden["input"], return_features="hr")
     assert_reproduced(upscaled.frames[:, frames // 2], f"{file}/output", golden)
     assert_reproduced(upscaled.features[:, frames // 2, :, :16, :16], f"{file}/features", golden)
 
@@ -63,7 +63,7 @@ def clip():
 @torch.inference_mode()
 def test_the_three_taps(tiny, clip):
     """hr is LeakyReLU(hr_pre), and hr_pre is conv_hr of the activated shuffle."""
-    hr, hr_pre, shuffle = (tiny(clip, keep=tap).features for tap in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (tiny(clip, return_features=tap).features for tap in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, torch.where(hr_pre > 0, hr_pre, 0.1 * hr_pre))
     assert torch.allclose(hr_pre[0], tiny.conv_hr(torch.where(shuffle > 0, shuffle, 0.1 * shuffle)[0]), atol=1e-6)
     assert torch.allclose(tiny(clip).frames[0], tiny.conv_last(hr[0]), atol=1e-6)
@@ -97,7 +97,7 @@ def test_sizes_that_do_not_fit_are_padded_as_by_hand(tiny):
     """10x14 and a single frame: as if its last row and column were repeated twice, and the rest cut off again."""
     clip = torch.rand(1, 1, 3, 10, 14)
     by_hand = F.pad(clip[0], (0, 2, 0, 2), mode="replicate")[None]
-    wanted, got = tiny(by_hand, keep="hr"), tiny(clip, keep="hr")
+    wanted, got = tiny(by_hand, return_features="hr"), tiny(clip, return_features="hr")
     assert got.frames.shape == (1, 1, 3, 40, 56)
     assert torch.equal(got.frames, wanted.frames[..., :40, :56])
     assert torch.equal(got.features, wanted.features[..., :40, :56])
@@ -167,12 +167,12 @@ def test_the_keys_of_the_door_are_those_of_the_public_weights(settings, keys):
 def test_input_of_the_output_s_size_comes_out_in_its_size(predeblur, height, width):
     network = EDVR(**NARROW, predeblur=predeblur, hr_in=True).eval()
     clip = torch.rand(1, 2, 3, height, width)
-    upscaled = network(clip, keep="hr")
+    upscaled = network(clip, return_features="hr")
     assert network.scale == 1
     assert upscaled.frames.shape == clip.shape
     assert upscaled.features.shape == (1, 2, 6, height, width)
     assert upscaled.aligned is None
-    assert (network.aligned_channels, network.about.aligned) == (0, "")
+    assert (network.aligned_channels, network.info.aligned) == (0, "")
 
 
 @torch.inference_mode()
@@ -251,10 +251,10 @@ def test_ours_start_at_their_skip_and_see_nothing_in_a_flat_picture(name):
     network = build(name, skip="bicubic").eval()
     flat = torch.full((1, 1, 3, 112, 112), 0.6)
     with torch.no_grad():
-        features = network(flat, keep="hr").features
+        features = network(flat, return_features="hr").features
         moving = torch.rand(1, 3, 3, 16, 16)
         made = network(moving).frames
-        textured = network(moving, keep="hr").features
+        textured = network(moving, return_features="hr").features
     inner = features[..., 208:-208, 208:-208]  # beyond the frame there are zeros, so its border is an edge
     assert inner.abs().mean() < 0.2 * textured.abs().mean()  # two thirds or more without that start
     assert (made - resize_bicubic(moving.flatten(0, 1), scale=4).view_as(made)).abs().max() < 0.2
@@ -266,7 +266,7 @@ def test_ours_start_without_a_checkerboard(name):
     torch.manual_seed(0)
     network = build(name, skip="bicubic").eval()
     with torch.no_grad():
-        shuffled = network(torch.rand(1, 1, 3, 16, 16), keep="shuffle").features[0, 0]
+        shuffled = network(torch.rand(1, 1, 3, 16, 16), return_features="shuffle").features[0, 0]
     torch.testing.assert_close(shuffled[:, ::2, ::2], shuffled[:, 1::2, 1::2])
     assert shuffled[:, ::2, ::2].std() > 1e-3
 
@@ -276,11 +276,11 @@ def test_how_far_the_neighbours_are_is_said_in_training_and_reaches_what_aligns(
     torch.manual_seed(0)
     network = build("edvr_tiny").train()
     frame = torch.rand(1, 1, 3, 16, 16)
-    still = network(frame.expand(1, 5, 3, 16, 16)).motion
-    moving = network(torch.rand(1, 5, 3, 16, 16)).motion
+    still = network(frame.expand(1, 5, 3, 16, 16)).alignment_loss
+    moving = network(torch.rand(1, 5, 3, 16, 16)).alignment_loss
     assert still < 0.5 * moving
     moving.backward()
     reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}
     assert "pcd_align" in reached
     assert not reached & {"fusion", "reconstruction", "upconv1", "upconv2", "conv_hr", "conv_last"}
-    assert network.eval()(torch.rand(1, 1, 3, 16, 16)).motion is None
+    assert network.eval()(torch.rand(1, 1, 3, 16, 16)).alignment_loss is None

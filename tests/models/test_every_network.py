@@ -81,7 +81,7 @@ def test_every_network_has_its_smallest_settings():
 @every_network
 def test_the_facts_are_there_and_fit(name):
     network = tiny(name)
-    about = network.about
+    about = network.info
     assert re.search(r"\w", about.paper)
     assert 1980 <= about.year <= 2030
     assert about.role in ("student", "teacher", "both", "baseline")
@@ -90,10 +90,10 @@ def test_the_facts_are_there_and_fit(name):
     assert about.value_range[0] < about.value_range[1]
     assert bool(about.features) == bool(network.feature_channels), "words and channels of F^SR do not agree"
     assert bool(about.aligned) == bool(network.aligned_channels), "words and channels of F^LR do not agree"
-    assert network.reach is None or network.reach >= 0
+    assert network.temporal_radius is None or network.temporal_radius >= 0
     assert network.size_multiple >= 1
     assert network.minimum_size >= 1
-    assert isinstance(network, SlidingWindow) <= (network.reach == network.num_frames // 2)
+    assert isinstance(network, SlidingWindow) <= (network.temporal_radius == network.num_frames // 2)
 
 
 @every_network
@@ -126,7 +126,7 @@ def test_every_scale(name):
 @torch.inference_mode()
 def test_any_size_and_any_length(name, height, width, frames):
     network, low = tiny(name), clip(frames=frames, height=height, width=width)
-    upscaled = network(low, keep=tap(network))
+    upscaled = network(low, return_features=tap(network))
     require_same_scale(low, upscaled, network.scale)
     assert upscaled.frames.isfinite().all()
     size = (height * network.scale, width * network.scale)
@@ -143,14 +143,14 @@ def test_features_are_kept_when_asked_for_and_change_no_pixel(name):
     plain = network(low)
     assert plain.features is None
     assert plain.aligned is None
-    for keep in ("hr", "hr_pre", "shuffle"):
+    for return_features in ("hr", "hr_pre", "shuffle"):
         if network.feature_channels:
-            kept = network(low, keep=keep)
+            kept = network(low, return_features=return_features)
             assert torch.equal(kept.frames, plain.frames)
             assert kept.features.shape[2] == network.feature_channels
         else:
             with pytest.raises(ConfigError, match=f"{name} has no high-resolution features wider than RGB"):
-                network(low, keep=keep)
+                network(low, return_features=return_features)
 
 
 @every_network
@@ -170,18 +170,18 @@ def test_a_clip_is_its_windows(name):
     Where the whole clip is the window, the last frame depends on the first.
     """
     network, low = tiny(name), clip(frames=4)
-    if network.reach is None:
+    if network.temporal_radius is None:
         other = low.clone()
         other[:, 0] = 1 - other[:, 0]
         assert not torch.equal(network(low).frames[:, -1], network(other).frames[:, -1])
         return
-    whole = network(low, keep=tap(network))
+    whole = network(low, return_features=tap(network))
     border = network.border if isinstance(network, SlidingWindow) else "replicate"
     for centre, window in enumerate(window_indices(4, network.num_frames, border)):
-        alone = network(low[:, window], keep=tap(network))
-        close(alone.frames[:, network.reach], whole.frames[:, centre])
+        alone = network(low[:, window], return_features=tap(network))
+        close(alone.frames[:, network.temporal_radius], whole.frames[:, centre])
         if whole.features is not None:
-            close(alone.features[:, network.reach], whole.features[:, centre])
+            close(alone.features[:, network.temporal_radius], whole.features[:, centre])
 
 
 @every_network
@@ -189,8 +189,8 @@ def test_a_clip_in_stretches_is_the_whole_clip(name):
     network = tiny(name)
     low = to_uint8(clip(frames=5, height=6))
     with torch.inference_mode():
-        whole = network(to_float(low), keep=tap(network))
-    parts = [chunk.upscaled for chunk in chunks(network, low, keep=tap(network), chunk_frames=2)]
+        whole = network(to_float(low), return_features=tap(network))
+    parts = [chunk.upscaled for chunk in chunks(network, low, return_features=tap(network), chunk_frames=2)]
     close(torch.cat([part.frames for part in parts], 1), whole.frames)
     if whole.features is not None:
         close(torch.cat([part.features for part in parts], 1), whole.features)
@@ -206,7 +206,7 @@ def test_a_stream_is_the_whole_clip_where_the_reach_is_bounded(name):
     for chunk_frames in (2, 5):
         streamed = np.stack(list(upscale_stream(network, iter(low), chunk_frames=chunk_frames)))
         assert streamed.shape == whole.shape
-        if network.reach is not None or chunk_frames == 5:
+        if network.temporal_radius is not None or chunk_frames == 5:
             assert np.abs(streamed - whole).max() <= 1  # where rounding falls on the edge
 
 
@@ -223,9 +223,9 @@ def test_with_and_without_gradient_it_makes_the_same(name):
 @torch.inference_mode()
 def test_half_the_digits_make_nearly_the_same(name):
     network, low = tiny(name), clip()
-    exact = network(low, keep=tap(network))
+    exact = network(low, return_features=tap(network))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = network(low, keep=tap(network))
+        rough = network(low, return_features=tap(network))
     assert rough.frames.dtype == torch.float32
     for ours, theirs in ((rough.frames, exact.frames), (rough.features, exact.features)):
         if theirs is not None:
@@ -254,7 +254,7 @@ def test_gradient_reaches_every_parameter_that_should_have_one(name):
     low = clip(batch=2)
     high = ground_truth(low, network)
     (network(low).frames - high).abs().mean().backward()
-    exempt = network.about.without_gradient
+    exempt = network.info.without_gradient
     without = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()}
     said = {key for key, _ in network.named_parameters() if any(re.fullmatch(rule, key) for rule in exempt)}
     assert without - said == set(), "no gradient, and about.without_gradient does not say why"
@@ -279,7 +279,7 @@ def test_from_its_own_start_every_weight_moves(name):
         (network(low).frames - high).abs().mean().backward()
         optimiser.step()
     assert [key for key, value in network.state_dict().items() if not value.isfinite().all()] == []
-    exempt = network.about.without_gradient
+    exempt = network.info.without_gradient
     held = {key for key, value in network.named_parameters() if torch.equal(value, before[key])}
     assert {key for key in held if not any(re.fullmatch(rule, key) for rule in exempt)} == set(), "these did not move"
 
@@ -308,7 +308,7 @@ def test_two_steps_of_distillation(name, role):
     wanted = {"reconstruction", "spatial", "temporal"} if network.feature_channels else {"reconstruction"}
     assert set(steps[-1].terms) == wanted
     assert all(np.isfinite(step.total) for step in steps)
-    exempt = student.about.without_gradient
+    exempt = student.info.without_gradient
     held = {
         key
         for key, value in student.named_parameters()
@@ -352,7 +352,7 @@ def test_compiled_it_makes_the_same(name):
     network, low = tiny(name), clip()
     network.windows_per_pass = 2  # one pass, so that it is written once
     with torch.inference_mode():
-        wanted, got = network(low, keep="hr"), torch.compile(network)(low, keep="hr")
+        wanted, got = network(low, return_features="hr"), torch.compile(network)(low, return_features="hr")
     close(got.frames, wanted.frames)
     close(got.features, wanted.features)
 

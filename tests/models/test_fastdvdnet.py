@@ -181,7 +181,7 @@ def test_the_denoiser_keeps_the_size_and_begins_at_the_clip():
     torch.manual_seed(0)
     network = build("fastdvdnet").eval()
     clip = torch.rand(1, 2, 3, 11, 14)
-    denoised = network(clip, keep="hr")
+    denoised = network(clip, return_features="hr")
     assert network.scale == 1
     assert denoised.frames.shape == clip.shape
     assert denoised.features.shape == (1, 2, 32, 11, 14)
@@ -204,7 +204,7 @@ def test_its_last_convolution_reads_what_is_distilled(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
     network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
-    hr, hr_pre = (network(clip, keep=tap).features[0] for tap in ("hr", "hr_pre"))
+    hr, hr_pre = (network(clip, return_features=tap).features[0] for tap in ("hr", "hr_pre"))
     assert torch.equal(hr, hr_pre.relu())
     # one frame: all three pictures of the first stage are one, the middle one of the window
     first = network.stage1.denoise(network.with_map(clip.expand(-1, 3, -1, -1, -1)))
@@ -236,7 +236,7 @@ def test_the_second_stage_and_the_tail_follow_one_another():
     torch.manual_seed(0)
     network = FastDVDnetVSR(channels=4, entry_channels=3, tail_channels=6, skip="none").eval()
     clip = torch.rand(1, 2, 3, 8, 8)
-    upscaled = network(clip, keep="hr_pre")
+    upscaled = network(clip, return_features="hr_pre")
     frames, features = network.tail(upscaled.aligned[0], "hr_pre")
     assert torch.allclose(frames, upscaled.frames[0], atol=1e-6)
     assert torch.allclose(features, upscaled.features[0], atol=1e-6)

@@ -115,4 +115,4 @@ def test_it_begins_by_repeating_the_middle_pixel(scale, clip):
 def test_the_shuffle_is_the_picture_so_there_is_nothing_to_distil(network, clip):
     assert network.feature_channels == 0
     with pytest.raises(ConfigError, match="LTD has no high-resolution features"):
-        network(clip, keep="hr")
+        network(clip, return_features="hr")

@@ -9,7 +9,7 @@ import torch
 from tests.models.tiny import TINY
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
-from workbench.evaluation.compare import find_method
+from workbench.evaluation.compare import load_method
 from workbench.evaluation.evaluate import evaluate
 from workbench.inference.chunks import upscale, upscale_stream
 from workbench.models.cost import layers
@@ -116,23 +116,23 @@ def test_imitation_by_hand():
 def test_every_student_can_be_the_decoder(name):
     """It enlarges what the encoder makes; every weight of both learns; a clip in stretches is the whole clip."""
     network, high = privileged(name), clip(frames=3)
-    keep = "hr" if network.feature_channels else None
-    upscaled = network(high, keep=keep)
+    return_features = "hr" if network.feature_channels else None
+    upscaled = network(high, return_features=return_features)
     assert upscaled.encoded.shape == (1, 3, 3, 8, 12)
     assert upscaled.frames.shape == high.shape
-    alone = network.decoder(upscaled.encoded.detach(), keep=keep)
+    alone = network.decoder(upscaled.encoded.detach(), return_features=return_features)
     assert torch.equal(upscaled.frames, alone.frames)
-    if keep:
+    if return_features:
         assert torch.equal(upscaled.features, alone.features)
         assert upscaled.features.shape == (1, 3, network.feature_channels, 32, 48)
 
     (upscaled.frames - high).abs().mean().backward()
     silent = {key for key, value in network.named_parameters() if value.grad is None or not value.grad.any()}
-    said = {k for k, _ in network.named_parameters() if any(re.fullmatch(r, k) for r in network.about.without_gradient)}
+    said = {k for k, _ in network.named_parameters() if any(re.fullmatch(r, k) for r in network.info.without_gradient)}
     assert silent == said
 
     with torch.inference_mode():
-        parts = list(network.stretches(high, frames=2, keep=keep))
+        parts = list(network.chunks(high, frames=2, return_features=return_features))
     assert [part.frames.shape[1] for part in parts] == [2, 1]
     assert torch.allclose(torch.cat([part.frames for part in parts], 1), upscaled.frames, atol=1e-4)
     assert torch.allclose(torch.cat([part.encoded for part in parts], 1), upscaled.encoded, atol=1e-6)
@@ -187,11 +187,11 @@ def test_names_and_settings_are_those_of_the_decoder():
     with pytest.raises(ConfigError, match="network vespcn: no setting 'width'"):
         build("privileged:vespcn", width=3)
     with pytest.raises(ConfigError, match="privileged:vespcn_paper has no high-resolution features"):
-        build("privileged:vespcn_paper")(clip(), keep="hr")
+        build("privileged:vespcn_paper")(clip(), return_features="hr")
 
 
 def test_it_says_what_it_is():
-    about = build("privileged:vespcn_s").about
+    about = build("privileged:vespcn_s").info
     assert about.paper.startswith("Lee et al.")
     assert "Caballero" in about.paper
     assert (about.year, about.role) == (2020, "teacher")
@@ -317,10 +317,10 @@ def test_it_upscales_nothing(file):
         evaluate(privileged(), "", "held_out")
     for name in (str(file), "privileged:vespcn_s"):
         with pytest.raises(ConfigError, match=NO_UPSCALER):
-            find_method(name)
+            load_method(name)
 
 
 def test_it_is_in_no_list_of_networks():
     """Lists are of upscalers; the prefix makes a teacher of any of them."""
     assert not [name for name in NETWORKS if "privileged" in name or NETWORKS[name] is Privileged]
-    assert not [name for name in DECODERS if build(name, **TINY[name]).sees_truth]
+    assert not [name for name in DECODERS if build(name, **TINY[name]).privileged]

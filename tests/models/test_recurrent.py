@@ -13,7 +13,7 @@ from workbench.models.layers.flow import SPyNet
 from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.rsdn import RSDN
-from workbench.models.video_sr import Seen
+from workbench.models.video_sr import WindowOutput
 
 
 class Sums(Recurrent):
@@ -28,12 +28,12 @@ class Sums(Recurrent):
 
     def propagate(self, clip, flow=None):
         self.walks += 1
-        return self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]).cumsum(dim=1)
+        return self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]).cumsum(dim=1)
 
-    def enlarge(self, features_NCHW, keep):
+    def enlarge(self, features_NCHW, return_features):
         self.passes.append(len(features_NCHW))
         big = F.interpolate(features_NCHW, scale_factor=2.0)
-        return Seen(big, -big if keep else None, features_NCHW if keep else None)
+        return WindowOutput(big, -big if return_features else None, features_NCHW if return_features else None)
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def clip():
 def test_whole_by_hand(clip):
     """5x6 is padded to 8x8 inside; what comes out is 10x12, and all of it is of the picture itself."""
     sums = Sums()
-    upscaled = sums(clip, keep="hr")
+    upscaled = sums(clip, return_features="hr")
     by_hand = clip.cumsum(dim=1)
     assert torch.equal(upscaled.frames, by_hand.repeat_interleave(2, dim=-1).repeat_interleave(2, dim=-2))
     assert torch.equal(upscaled.features, -upscaled.frames)
@@ -53,16 +53,16 @@ def test_whole_by_hand(clip):
     plain = sums(clip)
     assert plain.features is None
     assert plain.aligned is None
-    assert sums.reach is None
+    assert sums.temporal_radius is None
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 50])
 def test_stretches_are_the_whole_in_pieces(clip, frames):
     sums = Sums(skip="bicubic")
-    whole = sums(clip, keep="hr")
+    whole = sums(clip, return_features="hr")
     sums.walks = 0
-    parts = list(sums.stretches(clip, frames=frames, keep="hr"))
+    parts = list(sums.chunks(clip, frames=frames, return_features="hr"))
     assert sums.walks == 1
     assert [part.frames.shape[1] for part in parts] == [len(some) for some in torch.arange(7).split(frames)]
     for name in ("frames", "features", "aligned"):
@@ -97,10 +97,10 @@ def test_what_cannot_be(clip):
     sums = Sums()
     with pytest.raises(ShapeError, match=r"features: want \(2, 7, C, H, W\) as in the clip, got \(2, 6, 3, 8, 8\)"):
         sums.reconstruct(sums.propagate(clip[:, 1:]), clip)
-    with pytest.raises(ConfigError, match="keep: want one of hr, hr_pre, shuffle, got 'last'"):
-        sums.reconstruct(sums.propagate(clip), clip, keep="last")
-    with pytest.raises(ConfigError, match="keep: want one of"):
-        next(sums.stretches(clip, frames=2, keep="last"))
+    with pytest.raises(ConfigError, match="return_features: want one of hr, hr_pre, shuffle, got 'last'"):
+        sums.reconstruct(sums.propagate(clip), clip, return_features="last")
+    with pytest.raises(ConfigError, match="return_features: want one of"):
+        next(sums.chunks(clip, frames=2, return_features="last"))
 
 
 # -- what the BasicVSR family shares ---------------------------------------------------------------------------------
@@ -115,7 +115,7 @@ def test_the_tail_and_its_taps(scale):
     residual = tail(features)[0]
     assert residual.shape == (2, 3, 5 * scale, 6 * scale)
     assert tail(features)[1] is None
-    hr, hr_pre, shuffle = (tail(features, keep)[1] for keep in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (tail(features, return_features)[1] for return_features in ("hr", "hr_pre", "shuffle"))
     assert hr.shape == (2, 12, 5 * scale, 6 * scale)
     assert torch.equal(hr, torch.where(hr_pre > 0, hr_pre, 0.1 * hr_pre))
     assert torch.allclose(hr_pre, tail.conv_hr(torch.where(shuffle > 0, shuffle, 0.1 * shuffle)), atol=1e-6)
@@ -174,7 +174,7 @@ def test_fresh_networks_say_as_much_at_the_end_of_a_clip(network, settings, monk
 def test_what_training_moves_less(network):
     """The flow, and what makes offsets: all of it and nothing else."""
     named = network(channels=8, blocks=1)
-    slow = {name for name, _ in named.named_parameters() if any(part in name for part in named.slow)}
+    slow = {name for name, _ in named.named_parameters() if any(part in name for part in named.low_lr_params)}
     flow = {f"flow.{name}" for name, _ in named.flow.named_parameters()}
     assert flow < slow or (network is BasicVSR and slow == flow)
     assert all("conv_offset" in name for name in slow - flow)

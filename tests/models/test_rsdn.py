@@ -148,9 +148,9 @@ def test_or_at_its_skip_connection(clip):
 def test_there_is_nothing_to_distil_but_the_pictures(clip):
     network = build("rsdn", channels=8, blocks=1)
     with pytest.raises(ConfigError, match="rsdn has no high-resolution features wider than RGB; distil its output"):
-        network(clip, keep="hr")
+        network(clip, return_features="hr")
     with pytest.raises(ConfigError, match="rsdn has no high-resolution features"):
-        next(network.stretches(clip, frames=2, keep="shuffle"))
+        next(network.chunks(clip, frames=2, return_features="shuffle"))
 
 
 def test_too_narrow():

@@ -48,7 +48,7 @@ def test_the_published_count():
     assert count_parameters(network.bend_joined1) == 9 * 64 * 64 + 9 * 64 * 144 + 144  # no bias but the offsets'
     assert network.num_frames == 5
     assert network.feature_channels == 64
-    assert network.about.value_range == (-0.5, 0.5)
+    assert network.info.value_range == (-0.5, 0.5)
 
 
 def test_the_reference_implementation_is_reproduced(shared):
@@ -146,11 +146,11 @@ def test_a_fresh_network_repeats_each_pixel_of_the_middle_frame(scale):
 @torch.inference_mode()
 def test_the_last_convolution_reads_what_is_distilled():
     network, low = tdan(), clip()
-    upscaled = network(low, keep="hr")
+    upscaled = network(low, return_features="hr")
     assert upscaled.features.shape == (1, 3, 8, 28, 36)
     assert upscaled.aligned.shape == (1, 3, 8, 7, 9)
     assert torch.allclose(network.exit(upscaled.features[0]) + 0.5, upscaled.frames[0], atol=1e-5)
-    assert torch.equal(upscaled.features, network(low, keep="shuffle").features)
+    assert torch.equal(upscaled.features, network(low, return_features="shuffle").features)
     again = network.exit(network.upscale(network.reconstruction(upscaled.aligned[0]))) + 0.5
     assert torch.allclose(again, upscaled.frames[0], atol=1e-5)
 

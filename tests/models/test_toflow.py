@@ -59,7 +59,7 @@ def test_the_published_counts():
     assert count_parameters(network.flow) == 960_776
     assert network.num_frames == 7
     assert network.feature_channels == 64
-    assert network.about.upscaled_input
+    assert network.info.upscaled_input
 
 
 def test_the_reference_implementation_is_reproduced(shared):
@@ -72,7 +72,7 @@ def test_the_reference_implementation_is_reproduced(shared):
     frames = golden["input"][0]
     with torch.inference_mode():
         pieces = (size[None] for size in pyramid((frames - MEAN) / STD))
-        ours = frames[3] + network.per_window(*pieces, keep=None).residual
+        ours = frames[3] + network.per_window(*pieces, return_features=None).residual
     assert_reproduced(ours, "toflow/output", golden)
 
 
@@ -171,10 +171,10 @@ def test_without_its_last_layer_it_is_the_enlargement(scale, multiple):
 @torch.inference_mode()
 def test_the_last_convolution_reads_what_is_distilled():
     network, low = toflow(), clip()
-    after, before = network(low, keep="hr"), network(low, keep="hr_pre")
+    after, before = network(low, return_features="hr"), network(low, return_features="hr_pre")
     assert after.features.shape == (1, 3, 4, 32, 48)
     assert torch.equal(after.features, F.relu(before.features))
-    assert torch.equal(after.features, network(low, keep="shuffle").features)
+    assert torch.equal(after.features, network(low, return_features="shuffle").features)
     wanted = resize_bicubic(low, scale=4)[0] + network.conv4(after.features[0]) * STD
     assert torch.allclose(after.frames[0], wanted, atol=1e-5)
 

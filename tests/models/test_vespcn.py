@@ -93,17 +93,17 @@ def test_both_neighbours_are_warped_alike_and_the_reference_comes_last():
 def test_the_last_convolution_reads_what_is_distilled():
     network = build("vespcn").eval()
     clip = torch.rand(1, 2, 3, 8, 8)
-    upscaled = network(clip, keep="hr")
+    upscaled = network(clip, return_features="hr")
     assert upscaled.features.shape == (1, 2, 64, 32, 32)
     assert torch.allclose(network.exit(upscaled.features[0]), upscaled.frames[0], atol=1e-6)
-    assert torch.equal(upscaled.features, network(clip, keep="shuffle").features)
+    assert torch.equal(upscaled.features, network(clip, return_features="shuffle").features)
 
 
 def test_the_paper_s_variant_has_no_features_wider_than_rgb():
     network = build("vespcn_paper")
     assert network.feature_channels == 0
     with pytest.raises(ConfigError, match="vespcn_paper has no high-resolution features"):
-        network(torch.rand(1, 1, 3, 8, 8), keep="hr")
+        network(torch.rand(1, 1, 3, 8, 8), return_features="hr")
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in VESPCN(wide=False).layers) == 9
 
 
@@ -117,9 +117,9 @@ def test_a_still_clip_is_aligned_where_the_flow_is_none(wide):
         torch.nn.init.zeros_(last.weight)
         torch.nn.init.zeros_(last.bias)
     frame = torch.rand(1, 1, 3, 16, 16)
-    assert network(frame.expand(1, 3, 3, 16, 16)).motion.item() == pytest.approx(0.0, abs=1e-6)
+    assert network(frame.expand(1, 3, 3, 16, 16)).alignment_loss.item() == pytest.approx(0.0, abs=1e-6)
     moved = torch.cat([frame, frame.roll(2, -1), frame], 1)
     wanted = (frame.roll(2, -1) - frame).abs().mean().item()
     # three windows of replicated ends: of their two neighbours one, two and one differ
-    assert network(moved).motion.item() == pytest.approx(wanted * 4 / 6, rel=1e-4)
-    assert network.eval()(moved).motion is None
+    assert network(moved).alignment_loss.item() == pytest.approx(wanted * 4 / 6, rel=1e-4)
+    assert network.eval()(moved).alignment_loss is None

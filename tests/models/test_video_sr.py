@@ -9,11 +9,11 @@ from workbench.errors import ConfigError, ShapeError
 from workbench.models import video_sr
 from workbench.models.video_sr import (
     BORDERS,
-    About,
-    Seen,
+    NetworkInfo,
     SlidingWindow,
     Upscaled,
     VideoSR,
+    WindowOutput,
     require_same_scale,
     window_indices,
 )
@@ -89,13 +89,13 @@ class Weighted(SlidingWindow):
         self.frames_seen += len(frames_NCHW)
         return frames_NCHW, frames_NCHW.mean(dim=(1, 2, 3))
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         frames, means = pieces
         self.windows_seen.append(len(frames))
         weights = 10.0 ** torch.arange(5)
         mixed = (frames * weights.view(1, 5, 1, 1, 1)).sum(dim=1) + (means * weights).sum(dim=1).view(-1, 1, 1, 1)
         enlarged = F.interpolate(mixed, scale_factor=2, mode="nearest")
-        return Seen(enlarged, enlarged + 1 if keep else None, mixed if keep else None)
+        return WindowOutput(enlarged, enlarged + 1 if return_features else None, mixed if return_features else None)
 
 
 @pytest.mark.parametrize("border", BORDERS)
@@ -123,11 +123,11 @@ def test_a_clip_equals_window_by_window(name):
     torch.manual_seed(0)
     network = build(name).eval()
     clip = torch.rand(1, 4, 3, 8, 8)
-    whole = network(clip, keep="hr")
+    whole = network(clip, return_features="hr")
     reach = network.num_frames // 2
     for centre in range(4):
         padded = [min(max(f, 0), 3) for f in range(centre - reach, centre + reach + 1)]
-        alone = network(clip[:, padded], keep="hr")
+        alone = network(clip[:, padded], return_features="hr")
         assert torch.allclose(alone.frames[:, reach], whole.frames[:, centre], atol=1e-6)
         assert torch.allclose(alone.features[:, reach], whole.features[:, centre], atol=1e-6)
 
@@ -140,7 +140,7 @@ def test_how_many_windows_a_pass_changes_nothing(name):
     clip = torch.rand(2, 3, 3, 8, 8)
     seen = []
     for network.windows_per_pass in (None, 1, 4, 100):
-        seen.append(network(clip, keep="hr"))
+        seen.append(network(clip, return_features="hr"))
     for other in seen[1:]:
         assert torch.allclose(other.frames, seen[0].frames, atol=1e-6)
         assert torch.allclose(other.features, seen[0].features, atol=1e-5)
@@ -166,12 +166,12 @@ def test_keeping_features_changes_no_pixel_and_nothing_is_kept_unasked(name):
     assert plain.aligned is None
     if network.feature_channels:
         for tap in ("hr", "hr_pre", "shuffle"):
-            assert torch.equal(network(clip, keep=tap).frames, plain.frames)
+            assert torch.equal(network(clip, return_features=tap).frames, plain.frames)
 
 
 def test_an_unknown_tap_is_refused():
-    with pytest.raises(ConfigError, match="keep: want one of hr, hr_pre, shuffle, got 'hrr'"):
-        build("vespcn")(torch.rand(1, 1, 3, 8, 8), keep="hrr")
+    with pytest.raises(ConfigError, match="return_features: want one of hr, hr_pre, shuffle, got 'hrr'"):
+        build("vespcn")(torch.rand(1, 1, 3, 8, 8), return_features="hrr")
 
 
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn", "vespcn_paper"])
@@ -268,9 +268,9 @@ def test_tensors_that_stand_for_others_have_no_numbers_to_look_at():
 @pytest.mark.parametrize("frames", [1, 2, 5, 9])
 def test_stretches_are_the_whole_and_work_on_no_window_twice(border, frames):
     network, clip = Weighted(border=border), torch.rand(2, 7, 3, 3, 4, dtype=torch.float64)
-    whole = network(clip, keep="hr")
+    whole = network(clip, return_features="hr")
     network.windows_seen.clear()
-    parts = list(network.stretches(clip, frames=frames, keep="hr"))
+    parts = list(network.chunks(clip, frames=frames, return_features="hr"))
     assert sum(network.windows_seen) == 14
     assert [part.frames.shape[1] for part in parts] == [min(frames, 7 - first) for first in range(0, 7, frames)]
     for name in ("frames", "features", "aligned"):
@@ -279,16 +279,16 @@ def test_stretches_are_the_whole_and_work_on_no_window_twice(border, frames):
 
 def test_a_network_that_sees_the_whole_clip_is_cut_afterwards():
     class Mean(VideoSR):
-        reach = None
+        temporal_radius = None
 
-        def forward(self, clip, keep=None):
-            self.check_input(clip, keep)
+        def forward(self, clip, return_features=None):
+            self.check_input(clip, return_features)
             return Upscaled(
                 clip.mean(dim=1, keepdim=True).expand_as(clip).repeat_interleave(2, -1).repeat_interleave(2, -2)
             )
 
     clip = torch.rand(1, 5, 3, 4, 4)
-    parts = list(Mean(scale=2).stretches(clip, frames=2))
+    parts = list(Mean(scale=2).chunks(clip, frames=2))
     assert [part.frames.shape[1] for part in parts] == [2, 2, 1]
     assert torch.equal(torch.cat([part.frames for part in parts], 1), Mean(scale=2)(clip).frames)
 
@@ -306,7 +306,11 @@ def test_windows_by_number():
 
 
 def test_reach_is_half_a_window():
-    assert (build("bicubic").reach, build("vespcn_s").reach, build("edvr_tiny").reach) == (0, 1, 2)
+    assert (
+        build("bicubic").temporal_radius,
+        build("vespcn_s").temporal_radius,
+        build("edvr_tiny").temporal_radius,
+    ) == (0, 1, 2)
 
 
 class Large(SlidingWindow):
@@ -315,11 +319,11 @@ class Large(SlidingWindow):
     def __init__(self):
         super().__init__(scale=2, num_frames=1, border="replicate", skip="none", size_multiple=4, minimum_size=10)
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         frames = pieces[0][:, 0]
         assert min(frames.shape[-2:]) >= 10
         assert frames.shape[-2] % 4 == frames.shape[-1] % 4 == 0
-        return Seen(frames.repeat_interleave(2, -1).repeat_interleave(2, -2))
+        return WindowOutput(frames.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 10), (11, 3), (12, 20), (9, 13)])
@@ -348,11 +352,11 @@ def test_a_gpu_gets_many_small_windows_or_one_large_one():
 
 
 def test_what_there_is_to_know_cannot_be_changed_by_accident():
-    about = build("vespcn").about
-    assert isinstance(about, About)
+    about = build("vespcn").info
+    assert isinstance(about, NetworkInfo)
     with pytest.raises(AttributeError):
         about.year = 1900
-    assert build("vespcn_paper").about.features == ""
+    assert build("vespcn_paper").info.features == ""
     assert about.features != ""
 
 

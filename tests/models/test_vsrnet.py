@@ -26,7 +26,7 @@ def test_the_zoo_has_both():
         assert count_parameters(build("vsrnet")) == 305_283
         assert count_parameters(build("vsrnet_y")) == 272_577
         assert (build("vsrnet").skip, build("vsrnet_y").skip) == ("bicubic", "none")
-        assert (build("vsrnet").about.colour, build("vsrnet_y").about.colour) == ("rgb", "y")
+        assert (build("vsrnet").info.colour, build("vsrnet_y").info.colour) == ("rgb", "y")
 
 
 def small(**settings):
@@ -54,7 +54,7 @@ def test_a_window_is_one_grouped_convolution_and_two_plain_ones(clip):
     features = F.conv2d(enlarged.flatten(1, 2), weight, bias, padding=4, groups=5).relu()
     features = F.conv2d(features, network.conv2.weight, network.conv2.bias, padding=2).relu()
     wanted = enlarged[:, 2] + F.conv2d(features, network.conv3.weight, network.conv3.bias, padding=2)
-    upscaled = network(clip, keep="hr")
+    upscaled = network(clip, return_features="hr")
     assert torch.allclose(upscaled.frames[:, 2], wanted, atol=1e-5)
     assert torch.allclose(upscaled.features[:, 2], features, atol=1e-5)
 
@@ -75,7 +75,7 @@ def test_frames_equally_far_from_the_middle_share_the_first_layer(symmetric, cli
 def test_the_taps(clip):
     """There is no shuffle: that tap is what the last convolution reads, too."""
     network = small()
-    hr, hr_pre, shuffle = (network(clip, keep=tap).features for tap in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (network(clip, return_features=tap).features for tap in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, hr_pre.relu())
     assert torch.equal(hr, shuffle)
     assert hr.shape == (1, 5, 5, 16, 20)

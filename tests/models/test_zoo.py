@@ -93,7 +93,7 @@ def test_bicubic_has_nothing_to_learn_and_nothing_to_distil(tmp_path):
     bicubic = build("bicubic", scale=2)
     assert count_parameters(bicubic) == 0
     with pytest.raises(ConfigError, match="bicubic has no high-resolution features"):
-        bicubic(torch.rand(1, 1, 3, 4, 4), keep="hr")
+        bicubic(torch.rand(1, 1, 3, 4, 4), return_features="hr")
     save(bicubic, tmp_path / "bicubic.safetensors")
     assert load(tmp_path / "bicubic.safetensors").scale == 2
 

@@ -13,7 +13,7 @@ from workbench.data.sampling.crops import make_pair
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.inference.chunks import upscale, upscale_stream
 from workbench.inference.video import plan_memory
-from workbench.models.video_sr import Seen, SlidingWindow, Upscaled, VideoSR
+from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
 from workbench.models.weights import load
 from workbench.models.zoo import build
 from workbench.onnx.compare import compare
@@ -71,7 +71,7 @@ def test_a_student_goes_with_everything_free(student):
 def test_it_is_a_network_like_any_other(student, low):
     network, made = student
     exported = open_exported(made.path)
-    assert (exported.scale, exported.num_frames, exported.reach, exported.border) == (4, 3, 1, "replicate")
+    assert (exported.scale, exported.num_frames, exported.temporal_radius, exported.border) == (4, 3, 1, "replicate")
     whole = upscale(network, low)
     for got in (upscale(exported, low), np.stack(list(upscale_stream(exported, iter(low), chunk_frames=2)))):
         assert np.abs(got.astype(int) - whole).max() <= 1
@@ -113,9 +113,9 @@ class Sorts(SlidingWindow):
         super().__init__(scale=2, num_frames=3, border="replicate", skip="none")
         self.weight = nn.Parameter(torch.ones(1))
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         enlarged = pieces[0][:, 1].repeat_interleave(2, -1).repeat_interleave(2, -2)
-        return Seen(self.weight * torch.special.bessel_j0(enlarged))
+        return WindowOutput(self.weight * torch.special.bessel_j0(enlarged))
 
 
 class Decides(VideoSR):
@@ -124,7 +124,7 @@ class Decides(VideoSR):
     def __init__(self):
         super().__init__(scale=2)
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         enlarged = nn.functional.interpolate(clip.flatten(0, 1), scale_factor=2.0).unflatten(0, clip.shape[:2])
         return Upscaled(1 - enlarged if clip.shape[-1] > 30 else enlarged)
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tests.training.test_loop import Pupil, batches, copies, lesson, numbers
-from workbench.config import READ_PICTURES, Distillation, Optimiser, Others
-from workbench.distill.baselines import TERMS, make_term
+from workbench.config import READ_PICTURES, Distillation, Optimizer, OtherLosses
+from workbench.distill.baselines import DISTILLATION_LOSSES, make_term
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
@@ -59,7 +59,7 @@ def test_what_this_machine_cannot_do_is_said():
 def test_a_running_average_by_hand(small, tmp_path):
     """Decay is (1 + n) / (10 + n) while that is less than asked: after one step 2/11 of the start is left."""
     steps = []
-    config = replace(small, steps=1, optimiser=Optimiser(ema=0.999))
+    config = replace(small, steps=1, optimiser=Optimizer(ema=0.999))
     run = prepare_run(tmp_path / "averaged", config)
     work(run, lambda step, _: steps.append(step))
     before, _ = read_tensors(run.folder / "state" / "0000000" / "student.safetensors")
@@ -71,7 +71,7 @@ def test_a_running_average_by_hand(small, tmp_path):
     assert any(not torch.equal(before[name], after[name]) for name in after)
 
 
-@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_every_way_to_teach_trains(name):
     torch.manual_seed(0)
     student, teacher = Pupil(), Pupil()
@@ -87,13 +87,13 @@ def test_every_way_to_teach_trains(name):
 
 
 def test_the_ways_to_teach_in_the_config_are_those_there_are():
-    names = set(Others.__dataclass_fields__)
-    assert names == set(TERMS)
-    assert {name for name in TERMS if not make_term(name, 1, 1).needs_features} == READ_PICTURES
+    names = set(OtherLosses.__dataclass_fields__)
+    assert names == set(DISTILLATION_LOSSES)
+    assert {name for name in DISTILLATION_LOSSES if not make_term(name, 1, 1).needs_features} == READ_PICTURES
 
 
 def test_a_network_without_features_learns_from_pictures(small, tmp_path):
-    wanted = Distillation(spatial_weight=0, temporal_weight=0, others=Others(output=1.0, frequency=0.1))
+    wanted = Distillation(spatial_weight=0, temporal_weight=0, others=OtherLosses(output=1.0, frequency=0.1))
     config = replace(small, steps=1, student=replace(small.student, name="vespcn_paper"), distillation=wanted)
     run = prepare_run(tmp_path / "pictures", config)
     assert work(run) == "finished"
@@ -103,9 +103,9 @@ def test_a_network_without_features_learns_from_pictures(small, tmp_path):
 def test_every_terms_gradient_is_watched():
     *_, steps = lesson()
     seen = list(steps(watch_every=5))
-    watched = [step.number for step in seen if any(name.startswith("gradient.") for name in step.measures)]
+    watched = [step.number for step in seen if any(name.startswith("gradient.") for name in step.diagnostics)]
     assert watched == [5, 10]
-    measures = seen[4].measures
+    measures = seen[4].diagnostics
     assert {name for name in measures if name.startswith("gradient.")} == {
         "gradient.reconstruction", "gradient.spatial", "gradient.temporal"
     }  # fmt: skip
@@ -124,7 +124,7 @@ def test_watching_changes_nothing():
 
 def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
     """Ten steps under torchrun with gloo: equal losses and weights to float noise."""
-    others = Others(output=0.5, fitnets=0.1)
+    others = OtherLosses(output=0.5, fitnets=0.1)
     config = replace(
         small,
         steps=10,
@@ -161,7 +161,7 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
 def test_numbers_next_to_nothing_are_taken_for_nothing(monkeypatch):
     """In a process that trains; 1e-39 is below the smallest normal float32."""
     code = (
-        "import torch; from workbench.training.machine import set_up_process; set_up_process(1); "
+        "import torch; from workbench.training.machine import configure_torch; configure_torch(1); "
         "print((torch.full((64,), 1e-30) * 1e-9).count_nonzero().item())"
     )
     said = {}

@@ -17,7 +17,7 @@ from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR
 from workbench.models.vespcn import VESPCN
-from workbench.models.video_sr import Seen, SlidingWindow
+from workbench.models.video_sr import SlidingWindow, WindowOutput
 from workbench.training.engine import Engine
 from workbench.training.loop import cosine, train
 
@@ -36,9 +36,9 @@ class Pupil(SlidingWindow):
         super().__init__(scale=2, num_frames=1, border="replicate", skip="bilinear")
         self.widen, self.exit = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)
 
-    def per_window(self, *pieces, keep):
+    def per_window(self, *pieces, return_features):
         features = F.pixel_shuffle(self.widen(pieces[0][:, 0]), 2).tanh()
-        return Seen(self.exit(features), features if keep else None)
+        return WindowOutput(self.exit(features), features if return_features else None)
 
 
 def batches(first=1):
@@ -222,7 +222,7 @@ def test_a_plain_run_has_one_term_and_asks_for_no_features():
     for step in train(student, islice(batches(), 3), Objective(), optimiser, steps=3, learning_rate=(1e-3, 1e-3)):
         assert list(step.terms) == list(step.weights) == ["reconstruction"]
         assert step.total == pytest.approx(step.terms["reconstruction"])
-        assert step.measures == {}
+        assert step.diagnostics == {}
     assert kept == [None] * 3
 
 
@@ -246,7 +246,7 @@ def test_terms_are_logged_unweighted():
             "temporal": pytest.approx(0.1 * step.number / 10),
         }
         assert step.total == pytest.approx(sum(step.weights[name] * step.terms[name] for name in step.terms))
-        assert 0 < step.measures["collapse_index"] < 1
+        assert 0 < step.diagnostics["collapse_index"] < 1
 
 
 def test_half_a_cosine_by_hand():
@@ -351,13 +351,13 @@ def test_golden_losses():
     for step, wanted in zip(golden_losses(), golden, strict=True):
         assert step.terms == pytest.approx(wanted["terms"], rel=1e-4)
         assert step.total == pytest.approx(wanted["total"], rel=1e-4)
-        assert step.measures["collapse_index"] == pytest.approx(wanted["collapse_index"], rel=1e-3)
+        assert step.diagnostics["collapse_index"] == pytest.approx(wanted["collapse_index"], rel=1e-3)
 
 
 def write_golden():
     """``python tests/training/test_loop.py`` writes the file anew; say in the commit why."""
     steps = [
-        {"terms": s.terms, "total": s.total, "collapse_index": s.measures["collapse_index"]} for s in golden_losses()
+        {"terms": s.terms, "total": s.total, "collapse_index": s.diagnostics["collapse_index"]} for s in golden_losses()
     ]
     origin = f"tests/training/test_loop.py, golden_losses, torch {torch.__version__}, one CPU thread, float32"
     GOLDEN.write_text(json.dumps({"origin": origin, "steps": steps}, indent=1) + "\n")

@@ -11,11 +11,11 @@ import torch
 
 from workbench.cli import main
 from workbench.cli.training import train as train_command
-from workbench.config import READ_PICTURES, Data, Distillation, Network, Others, RunConfig
-from workbench.distill.baselines import TERMS, VariationalInformation, make_term
+from workbench.config import READ_PICTURES, Data, Distillation, Network, OtherLosses, RunConfig
+from workbench.distill.baselines import DISTILLATION_LOSSES, VariationalInformation, make_term
 from workbench.distill.objective import Objective, charbonnier
 from workbench.errors import ConfigError, WeightsError
-from workbench.evaluation.compare import find_method
+from workbench.evaluation.compare import load_method
 from workbench.models.privileged import Privileged, imitation
 from workbench.models.weights import load, read_tensors, save
 from workbench.models.zoo import build
@@ -34,9 +34,9 @@ class Watched(Privileged):
         super().__init__(decoder)
         self.given_to_it = []
 
-    def forward(self, clip, keep=None):
+    def forward(self, clip, return_features=None):
         self.given_to_it.append(clip.detach().clone())
-        return super().forward(clip, keep)
+        return super().forward(clip, return_features)
 
 
 def student(scale=2):
@@ -109,8 +109,8 @@ def test_variational_information_alone_reaches_the_student():
     teacher, pupil, (low, high) = Privileged(student()), student(), batches()[0]
     objective = Objective(others={"variational_information": (1.0, VariationalInformation(4, 4))})
     with torch.no_grad():
-        theirs = teacher(high, keep="hr")
-    terms, _ = objective.terms(pupil(low, keep="hr"), high, theirs)
+        theirs = teacher(high, return_features="hr")
+    terms, _ = objective.terms(pupil(low, return_features="hr"), high, theirs)
     terms["variational_information"].backward()
     assert pupil.widen.weight.grad.any()
     assert all(parameter.grad.any() for parameter in objective.parameters())
@@ -144,7 +144,8 @@ def taught(small, stage_1):
         teacher=Network(name="privileged:vespcn_s", weights=str(stage_1.weights())),
         data=small.data,
         distillation=Distillation(
-            spatial_weight=0.0, temporal_weight=0.0, schedule="constant", others=Others(variational_information=1e-6)
+            spatial_weight=0.0, temporal_weight=0.0, schedule="constant",
+            others=OtherLosses(variational_information=1e-6),
         ),
         steps=2, snapshot_every=2, save_every=2, threads=1,
     )  # fmt: skip
@@ -161,7 +162,7 @@ def test_the_run_of_stage_1_logs_both_terms(stage_1):
     rows = stage_1.metrics()
     assert [row["weights"] for row in rows] == [{"reconstruction": 1.0, "imitation": 1e-4}] * 2
     assert all(row["terms"]["imitation"] > 0 for row in rows)
-    assert load(stage_1.weights()).sees_truth
+    assert load(stage_1.weights()).privileged
 
 
 def test_stage_1_is_shown_as_what_it_is(stage_1):
@@ -197,8 +198,8 @@ def test_a_teacher_that_saw_the_truth_is_shown_and_not_scored(stage_2):
 def test_no_run_of_it_is_a_method(stage_1, stage_2):
     for name in ("truth", "truth@2"):
         with pytest.raises(ConfigError, match="privileged:vespcn_s is a privileged teacher: it is given the high"):
-            find_method(name, runs=[stage_1.folder.parent])
-    assert find_method("taught", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
+            load_method(name, runs=[stage_1.folder.parent])
+    assert load_method("taught", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
 
 
 def test_commands_refuse_it_and_write_nothing(stage_1, footage, tmp_path, capsys):
@@ -231,7 +232,7 @@ def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
         taught,
         teacher=Network(name="privileged:vespcn_s", weights=str(tmp_path / "teacher.safetensors")),
         data=replace(taught.data, fixed=1, views=2),
-        distillation=replace(taught.distillation, others=Others(output=1.0)),
+        distillation=replace(taught.distillation, others=OtherLosses(output=1.0)),
     )
     losses = []
     for number, cache in enumerate(("", str(tmp_path / "cache"))):
@@ -309,7 +310,7 @@ def settings_of(monkeypatch):
 
 def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \| `(--[^`]*)` \|$", TEACHING, flags=re.MULTILINE)
-    assert [name for name, _, _ in rows] == list(TERMS) == list(Others.__dataclass_fields__)
+    assert [name for name, _, _ in rows] == list(DISTILLATION_LOSSES) == list(OtherLosses.__dataclass_fields__)
     for name, reads, switch in rows:
         chosen = settings_of(shlex.split(switch)).distillation.others.chosen
         assert list(chosen) == [name]

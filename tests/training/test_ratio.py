@@ -15,7 +15,7 @@ from workbench.distill.temporal import TemporalMemory
 from workbench.runs import request_stop
 from workbench.training.engine import Engine
 from workbench.training.loop import train
-from workbench.training.watch import gradients, parameter_gradient
+from workbench.training.watch import gradient_stats, parameter_gradient
 from workbench.training.worker import prepare_run, work
 
 RATIOS = {"spatial": 0.1, "temporal": 0.3, "output": 0.2}
@@ -43,16 +43,16 @@ def test_the_ratio_asked_for_is_met(mode):
     assert {name: first.weights[name] for name in RATIOS} == dict.fromkeys(RATIOS, 0.0)
     for step in (second, third):
         for name, wanted in RATIOS.items():
-            assert step.measures[f"ratio.{name}"] == pytest.approx(wanted, rel=1e-4)
+            assert step.diagnostics[f"ratio.{name}"] == pytest.approx(wanted, rel=1e-4)
 
 
 def test_the_measured_gradients_are_those_that_the_log_watches():
     student, objective, _ = training(())
     low, high = next(batches())
-    upscaled = student(low, keep="hr")
-    taught = objective.taught(Pupil()(low, keep="hr"))
+    upscaled = student(low, return_features="hr")
+    taught = objective.teacher_targets(Pupil()(low, return_features="hr"))
     terms, _ = objective.terms(upscaled, high, taught)
-    watched = gradients(terms, student)
+    watched = gradient_stats(terms, student)
     for name, term in terms.items():
         assert parameter_gradient(term, student).norm().item() == pytest.approx(watched[f"gradient.{name}"])
         scaled = parameter_gradient(term, student, loss_scale=1024.0)
@@ -64,7 +64,7 @@ def test_the_measured_gradients_are_those_that_the_log_watches():
 
 def test_it_measures_every_so_many_steps():
     *_, steps = training(islice(batches(), 8), every=3)
-    assert [step.number for step in steps if "ratio.temporal" in step.measures] == [1, 3, 6]
+    assert [step.number for step in steps if "ratio.temporal" in step.diagnostics] == [1, 3, 6]
 
 
 def test_weights_hold_between_measurements():

@@ -10,7 +10,7 @@ from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import make_pair
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
-from workbench.evaluation.rendering import look
+from workbench.evaluation.rendering import render
 from workbench.models.edvr import EDVR
 from workbench.models.zoo import build
 from workbench.runs import RunWriter, create_run
@@ -57,7 +57,7 @@ def test_a_teacher_of_other_width_is_read_without_the_adapter(writer, small):
     parts = {"teacher": teacher, "student": student, "memory": memory, "tap": "hr"}
     write_probe(writer, pair, load_clip(small.data.probe), provenance={}, **parts)
     with np.load(writer.folder / "probe" / "arrays.npz") as arrays:
-        wanted = look(teacher, pair.low, memory=memory, is_student=False).cells
+        wanted = render(teacher, pair.low, memory=memory, is_student=False).cells
         assert np.allclose(arrays["memory.teacher"], wanted, atol=1e-3)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.config import Distillation, Others
+from workbench.config import Distillation, OtherLosses
 from workbench.errors import ConfigError, FolderError
 from workbench.training.teacher_cache import TeacherCache
 from workbench.training.worker import prepare_run, work
@@ -22,7 +22,7 @@ def kept(small, tmp_path_factory):
         small,
         steps=4,
         data=replace(small.data, fixed=3, views=2, batch=2),
-        distillation=Distillation(memory_channels=2, schedule="constant", others=Others(output=0.5)),
+        distillation=Distillation(memory_channels=2, schedule="constant", others=OtherLosses(output=0.5)),
         cache_teacher=str(home / "cache"),
     )
     run = prepare_run(home / "first", config)
@@ -54,9 +54,9 @@ def test_the_teacher_is_not_asked_again(kept, tmp_path, monkeypatch):
     asked = []
     real = EDVR.forward
 
-    def note(self, clip, keep=None):
+    def note(self, clip, return_features=None):
         asked.append(clip.shape)
-        return real(self, clip, keep)
+        return real(self, clip, return_features)
 
     monkeypatch.setattr(EDVR, "forward", note)
     again = ran(config, tmp_path / "again")
@@ -78,7 +78,7 @@ def test_a_training_that_asks_for_less_reads_the_same_cache(kept, tmp_path):
     """Pictures alone, or maps alone, from a cache of pictures, maps and cells: as if it had been filled for them."""
     config, _ = kept
     before = (Path(config.cache_teacher) / "cache.json").read_bytes()
-    for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "others": Others()}):
+    for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "others": OtherLosses()}):
         less = replace(config, distillation=replace(config.distillation, **change))
         own = ran(replace(less, cache_teacher=str(tmp_path / f"own{len(change)}{less.distillation.spatial_weight}")),
                   tmp_path / f"own-run-{less.distillation.spatial_weight}")  # fmt: skip
@@ -170,7 +170,10 @@ def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
     [
         (lambda c: replace(c, data=replace(c.data, fixed=0)), "only fixed crops"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory="trained")), "memory that learns"),
-        (lambda c: replace(c, distillation=replace(c.distillation, others=Others(fitnets=1.0))), "fitnets reads them"),
+        (
+            lambda c: replace(c, distillation=replace(c.distillation, others=OtherLosses(fitnets=1.0))),
+            "fitnets reads them",
+        ),
     ],
     ids=["fresh crops", "trained memory", "whole features"],
 )

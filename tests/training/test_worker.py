@@ -38,7 +38,7 @@ from workbench.models.zoo import build
 from workbench.runs import RunWriter, is_locked, request_stop, start_worker
 from workbench.training import record, trainer, worker
 from workbench.training.record import saved_states
-from workbench.training.worker import check, polite_signals, prepare_run, work
+from workbench.training.worker import check, graceful_shutdown, prepare_run, work
 
 
 def losses(run):
@@ -374,21 +374,21 @@ def test_a_polite_signal_finishes_the_step(run, number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_after_the_last_step_is_heard_by_who_does_several_runs(run, small, number):
     before = signal.getsignal(number)
-    with polite_signals() as wants_out:
+    with graceful_shutdown() as stop_requested:
         assert work(run, at(small.steps, lambda: os.kill(os.getpid(), number))) == "finished"
-        assert wants_out()
+        assert stop_requested()
     assert signal.getsignal(number) is before
-    with polite_signals() as wants_out:
-        assert not wants_out(), "it is not heard again"
+    with graceful_shutdown() as stop_requested:
+        assert not stop_requested(), "it is not heard again"
 
 
 @pytest.mark.posix
 def test_a_signal_is_heard_after_an_inner_watch_has_ended():
-    with polite_signals() as wants_out:
-        with polite_signals() as inner:
+    with graceful_shutdown() as stop_requested:
+        with graceful_shutdown() as inner:
             pass
         os.kill(os.getpid(), signal.SIGTERM)
-        assert wants_out()
+        assert stop_requested()
         assert not inner()
 
 

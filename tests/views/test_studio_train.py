@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from workbench import runs as run_folders
-from workbench.config import LEAST, PRESETS, Data, RunConfig, flat
+from workbench.config import MINIMUMS, PRESETS, Data, RunConfig, flat
 from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
 from workbench.runs import RunWriter, create_run
 from workbench.views.studio import Services, Studio, form
@@ -84,11 +84,11 @@ class TestForm:
         assert known["distillation.memory"].choices == ("frozen", "trained", "trained_then_frozen")
         assert known["data.augment"].kind == "yes"
         assert known["data.clips"].help.startswith("What is trained on; also a folder that workbench prepare made")
-        assert {name for name, one in known.items() if one.least is not None} >= set(LEAST)
+        assert {name for name, one in known.items() if one.least is not None} >= set(MINIMUMS)
 
-    @pytest.mark.parametrize("name", LEAST)
+    @pytest.mark.parametrize("name", MINIMUMS)
     def test_a_range_is_the_one_that_is_enforced(self, name):
-        least = LEAST[name]
+        least = MINIMUMS[name]
         if name != "optimiser.accumulate":  # must divide the batch, too
             form.read({name: least})
         with pytest.raises(ConfigError, match=f"^{name}: want {least} or more"):

@@ -66,7 +66,7 @@ def bench(args: Sequence[str]) -> int:
         """
         import torch
 
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.inference.chunks import choose_device
         from workbench.models.zoo import build
         from workbench.precision import SLOWER, choose_precision
@@ -94,7 +94,7 @@ def bench(args: Sequence[str]) -> int:
             )
         )
         measured_sizes = [parse_size(size) for size in _split(sizes)]
-        found = {name: build(name).eval() if fresh else find_method(name, runs=[runs]).network for name in names}
+        found = {name: build(name).eval() if fresh else load_method(name, runs=[runs]).network for name in names}
         rows: list[dict[str, Any]] = []
         with notes.status("measuring") as status, tempfile.TemporaryDirectory() as home:
             for name, network in found.items():

@@ -71,7 +71,7 @@ def export(args: Sequence[str]) -> int:
 
         from workbench.data.datasets.clips import load_clip
         from workbench.data.sampling.crops import make_pair
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.models.video_sr import VideoSR
         from workbench.models.zoo import build
         from workbench.onnx.compare import compare as compare_exported
@@ -92,7 +92,7 @@ def export(args: Sequence[str]) -> int:
         only = (height, width) if size else None
 
         def find(name: str) -> VideoSR:
-            return build(name, scale=scale).eval() if fresh else find_method(name, runs=[runs]).network
+            return build(name, scale=scale).eval() if fresh else load_method(name, runs=[runs]).network
 
         if compare is not None:
             with tempfile.TemporaryDirectory() as home, notes.status("exporting") as status:

@@ -68,7 +68,7 @@ def walk(args: Sequence[str]) -> int:
 
         import torch
 
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.evaluation.evaluate import evaluate
         from workbench.evaluation.protocols import find_protocol
         from workbench.evaluation.speed import in_milliseconds, measure
@@ -88,7 +88,7 @@ def walk(args: Sequence[str]) -> int:
             raise ConfigError("networks: name at least one, for example bicubic,plain,distilled,teacher")
         chosen, place = find_protocol(protocol), choose_device(device)
         wanted = [_pair(given) for given in pairs.split(",") if given.strip()]
-        contenders = {name: find_method(name, scale=chosen.scale, runs=[runs]) for name in names}
+        contenders = {name: load_method(name, scale=chosen.scale, runs=[runs]) for name in names}
         measured = {} if times is None else _times(times)
         known: dict[str, Speed] = {}
         rows: list[dict[str, Any]] = []

@@ -42,7 +42,7 @@ def flow(args: Sequence[str]) -> int:
             runs: folder of the run folders.
         """
         from workbench.data.datasets.registry import open_set
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
         from workbench.evaluation.protocols import find_protocol
         from workbench.inference.chunks import choose_device
@@ -53,7 +53,7 @@ def flow(args: Sequence[str]) -> int:
         table = Table("network", "clip", "motion", "end-point error", "slope")
         stored = []
         for name in (part.strip() for part in network.split(",") if part.strip()):
-            contender = find_method(name, scale=chosen.scale, runs=[runs])
+            contender = load_method(name, scale=chosen.scale, runs=[runs])
             place = choose_device(device)
             with notes.status(f"{name}: flow"):
                 results = list(

@@ -154,14 +154,14 @@ def prepare(args: Sequence[str]) -> int:
         from workbench.data.preparation.manifest import Settings
         from workbench.data.preparation.prepare import Progress as Stage
         from workbench.data.preparation.prepare import prepare
-        from workbench.training.machine import set_up_process
+        from workbench.training.machine import configure_torch
 
         settings = Settings(
             form=form, shrink=shrink, crop=crop, stride=stride, scale=scale, degradation=degradation,
             validation=validation, validation_share=validation_share, cut_above=cut_above, black_below=black_below,
             repeat_below=repeat_below, still_below=still_below,
         )  # fmt: skip
-        set_up_process(threads)
+        configure_torch(threads)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("frames, left"),
                    TimeRemainingColumn(), TextColumn("{task.fields[made]}"))  # fmt: skip
         with Progress(*columns, console=notes) as bar:

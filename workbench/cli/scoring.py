@@ -80,7 +80,7 @@ def evaluate(args: Sequence[str]) -> int:
         """
         import torch
 
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.evaluation.evaluate import evaluate, score_pictures
         from workbench.evaluation.neighbors import NeighborSettings
         from workbench.evaluation.protocols import find_protocol
@@ -103,7 +103,7 @@ def evaluate(args: Sequence[str]) -> int:
             if frames_from is not None:
                 raise ConfigError("neighbors: got --frames-from; want a network to render with (--network)")
         names = _split(network) or ([] if frames_from else ["bicubic"])
-        contenders = [find_method(name, scale=chosen.scale, runs=[runs]) for name in names]
+        contenders = [load_method(name, scale=chosen.scale, runs=[runs]) for name in names]
         place = choose_device(device)
         settings = {
             "clips": _split(clips),

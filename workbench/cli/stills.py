@@ -46,12 +46,12 @@ def prepare_stills(args: Sequence[str]) -> int:
             threads: of the CPU.
         """
         from workbench.data.sampling.pool import PoolSettings, prepare_pool
-        from workbench.training.machine import set_up_process
+        from workbench.training.machine import configure_torch
 
         settings = PoolSettings(
             sequences=sequences, crop=crop, frames=frames, scale=scale, degradation=degradation, seed=seed
         )
-        set_up_process(threads)
+        configure_torch(threads)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("clips, left"),
                    TimeRemainingColumn())  # fmt: skip
         with Progress(*columns, console=notes) as bar:

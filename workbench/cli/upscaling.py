@@ -94,9 +94,9 @@ def upscale(args: Sequence[str]) -> int:
         from workbench.data.video.color import Conversion
         from workbench.data.video.transfer import TransferPlan
         from workbench.data.video.write import coding_of, is_folder_name
-        from workbench.evaluation.compare import find_method
+        from workbench.evaluation.compare import load_method
         from workbench.inference.chunks import choose_device
-        from workbench.inference.tiles import enough
+        from workbench.inference.tiles import default_overlap
         from workbench.inference.video import Plan, upscale_file
         from workbench.precision import choose_precision
 
@@ -111,7 +111,7 @@ def upscale(args: Sequence[str]) -> int:
         limit = parse_bytes(memory) if memory else None
         if threads or "OMP_NUM_THREADS" not in os.environ:
             torch.set_num_threads(threads or os.cpu_count() or 1)
-        found = find_method(network, scale=scale, runs=[runs])
+        found = load_method(network, scale=scale, runs=[runs])
         place = choose_device(device)
         exact_output = is_folder_name(out) or coding_of(out).rgb
         wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
@@ -143,7 +143,7 @@ def upscale(args: Sequence[str]) -> int:
                     runner = open_exported(export(runner, home / "network.onnx").path, threads=torch.get_num_threads())
             plan = None
             if tile:
-                around, exact = enough(found.network) if overlap < 0 else (overlap, False)
+                around, exact = default_overlap(found.network) if overlap < 0 else (overlap, False)
                 plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
             elif chunk_frames:
                 plan = Plan(chunk_frames=chunk_frames)

@@ -25,7 +25,7 @@ STATISTICS: tuple[Statistic, ...] = ("mean_power", "power_mean", "max", "min")
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DistillationInputs:
     """What a term may look at.
 
     Attributes:
@@ -52,14 +52,14 @@ class Lesson:
             ShapeError: they do not show the same frames at the same size.
         """
         if self.student.features is None or self.teacher.features is None:
-            raise ConfigError("this term needs the features of both networks; call them with keep='hr'")
+            raise ConfigError("this term needs the features of both networks; call them with return_features='hr'")
         ours, theirs = self.student.features.float(), self.teacher.features.detach().float()
         if ours.shape[:2] != theirs.shape[:2] or ours.shape[-2:] != theirs.shape[-2:]:
             raise ShapeError(f"features: same frames and size wanted, got {tuple(ours.shape)}, {tuple(theirs.shape)}")
         return ours, theirs
 
 
-class Term(nn.Module):
+class DistillationLoss(nn.Module):
     """One way to teach: a :class:`Lesson` becomes a scalar.
 
     Attributes:
@@ -68,12 +68,12 @@ class Term(nn.Module):
 
     needs_features = False
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """The term, unweighted."""
         raise NotImplementedError
 
 
-class Output(Term):
+class Output(DistillationLoss):
     r"""Imitate the pictures: the plainest distillation, and the control experiment of every other.
 
     .. math:: \operatorname{mean} |SR^S - SR^T|
@@ -81,13 +81,13 @@ class Output(Term):
     The teacher-supervision term of FAKD (He et al., ICIP 2020).
     """
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = lesson.pictures
         return (ours - theirs).abs().mean()
 
 
-class FitNets(Term):
+class FitNets(DistillationLoss):
     r"""Imitate the features through a learned 1x1 regressor (Romero et al., ICLR 2015).
 
     .. math:: \tfrac12 \operatorname{mean} \big(F^T - r(F^S)\big)^2
@@ -102,13 +102,13 @@ class FitNets(Term):
         super().__init__()
         self.regressor = nn.Conv2d(student_channels, teacher_channels, 1)
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = lesson.features
         return 0.5 * F.mse_loss(self.regressor(ours.flatten(0, 1)).float(), theirs.flatten(0, 1))
 
 
-class AttentionTransfer(Term):
+class AttentionTransfer(DistillationLoss):
     r"""Imitate attention maps of unit length (Zagoruyko and Komodakis, ICLR 2017, equation 2).
 
     .. math:: \tfrac12 \big\lVert \hat M^S - \hat M^T \big\rVert_2, \qquad \hat M = M / \lVert M \rVert_2,
@@ -124,7 +124,7 @@ class AttentionTransfer(Term):
         super().__init__()
         self.as_coded = as_coded
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = (attention_map(features, normalisation="unit") for features in lesson.features)
         if self.as_coded:
@@ -133,7 +133,7 @@ class AttentionTransfer(Term):
         return 0.5 * gap.clamp_min(1e-24).sqrt().mean()
 
 
-class Statistics(Term):
+class Statistics(DistillationLoss):
     r"""Imitate one statistic of the channels at every pixel (Gao et al., ACCV 2018), with the squared distance.
 
     .. math::
@@ -151,7 +151,7 @@ class Statistics(Term):
             raise unknown_name("statistic", statistic, STATISTICS)
         self.statistic = statistic
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = (self._of(features) for features in lesson.features)
         return F.mse_loss(ours, theirs)
@@ -164,7 +164,7 @@ class Statistics(Term):
         return features.amax(dim=-3) if self.statistic == "max" else features.amin(dim=-3)
 
 
-class Affinity(Term):
+class Affinity(DistillationLoss):
     r"""Imitate which places look alike: spatial affinity of the features (FAKD: He et al., ICIP 2020).
 
     .. math:: \operatorname{mean} |A^S - A^T|, \qquad A_{xy} = \cos(F_x, F_y)
@@ -179,13 +179,13 @@ class Affinity(Term):
         super().__init__()
         self.places = places
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = (_directions(features, self.places) for features in lesson.features)
         return (ours.transpose(-1, -2) @ ours - theirs.transpose(-1, -2) @ theirs).abs().mean()
 
 
-class TemporalConsistency(Term):
+class TemporalConsistency(DistillationLoss):
     r"""Imitate how a frame's places resemble those of the frame before (after ETC: Liu et al., ECCV 2020).
 
     .. math:: \operatorname{mean} \big(A^S_{t-1,t} - A^T_{t-1,t}\big)^2, \qquad
@@ -201,7 +201,7 @@ class TemporalConsistency(Term):
         super().__init__()
         self.places = places
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = (_directions(features, self.places) for features in lesson.features)
         if ours.shape[1] < 2:
@@ -212,7 +212,7 @@ class TemporalConsistency(Term):
         )
 
 
-class VariationalInformation(Term):
+class VariationalInformation(DistillationLoss):
     r"""Let the student's features predict the teacher's, with a learned certainty (VID, as in PISR: Lee et al., 2020).
 
     .. math:: \operatorname{mean}\Big( \tfrac{C}{2}\log 2\pi + \tfrac12 \log s + \frac{(\mu(F^S) - F^T)^2}{2 s} \Big),
@@ -237,7 +237,7 @@ class VariationalInformation(Term):
 
         self.mean, self.spread = head(), head()
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = (features.flatten(0, 1) for features in lesson.features)
         variance = 0.001 * F.softplus(self.spread(ours).float()) + 1e-8
@@ -246,7 +246,7 @@ class VariationalInformation(Term):
         return (constant + variance.log() / 2 + gap / (2 * variance)).mean()
 
 
-class Frequency(Term):
+class Frequency(DistillationLoss):
     r"""Imitate the pictures, the fine detail more than the coarse (ours).
 
     .. math:: \operatorname{mean}_k \frac{|k|}{\max|k|} \big| \mathcal F(SR^S - SR^T)_k \big|
@@ -255,7 +255,7 @@ class Frequency(Term):
     areas and slow gradients, weighs least.
     """
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = lesson.pictures
         spectrum = torch.fft.rfft2(ours - theirs, norm="ortho")
@@ -265,7 +265,7 @@ class Frequency(Term):
         return (radius / radius.max().clamp_min(1e-12) * spectrum.abs()).mean()
 
 
-class FrameDifference(Term):
+class FrameDifference(DistillationLoss):
     r"""Imitate how the teacher's pictures change from frame to frame (ours): what flickers, not what is shown.
 
     .. math:: \operatorname{mean} \big| (SR^S_t - SR^S_{t-1}) - (SR^T_t - SR^T_{t-1}) \big|
@@ -273,7 +273,7 @@ class FrameDifference(Term):
     A clip of one frame has no change and gives 0.
     """
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = lesson.pictures
         if ours.shape[1] < 2:
@@ -282,13 +282,13 @@ class FrameDifference(Term):
         return (gap[:, 1:] - gap[:, :-1]).abs().mean()
 
 
-class WhereBetter(Term):
+class WhereBetter(DistillationLoss):
     r"""Imitate the pictures only where the teacher is nearer to the truth than the student (ours).
 
     .. math:: \operatorname{mean} \big[\, |SR^T - HR| < |SR^S - HR| \,\big] \cdot |SR^S - SR^T|
     """
 
-    def forward(self, lesson: Lesson) -> Tensor:
+    def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
         ours, theirs = lesson.pictures
         high = lesson.high.float()
@@ -303,7 +303,7 @@ def _directions(features: Tensor, places: int) -> Tensor:
     return F.normalize(thin.flatten(-2), dim=-2, eps=1e-7)
 
 
-TERMS: dict[str, Callable[[int, int], Term]] = {
+DISTILLATION_LOSSES: dict[str, Callable[[int, int], DistillationLoss]] = {
     "output": lambda _ours, _theirs: Output(),
     "fitnets": FitNets,
     "attention_transfer": lambda _ours, _theirs: AttentionTransfer(),
@@ -322,20 +322,20 @@ TERMS: dict[str, Callable[[int, int], Term]] = {
 """Every term by name: called with the channels of F^SR of student and teacher."""
 
 
-def make_term(name: str, student_channels: int, teacher_channels: int) -> Term:
+def make_term(name: str, student_channels: int, teacher_channels: int) -> DistillationLoss:
     """Build a term.
 
     Raises:
         UnknownNameError: no such term; the nearest is suggested.
         ConfigError: it reads F^SR, and one of the networks has none.
     """
-    if name not in TERMS:
-        raise unknown_name("distillation term", name, TERMS)
-    probe = TERMS[name](max(student_channels, 1), max(teacher_channels, 1))
+    if name not in DISTILLATION_LOSSES:
+        raise unknown_name("distillation term", name, DISTILLATION_LOSSES)
+    probe = DISTILLATION_LOSSES[name](max(student_channels, 1), max(teacher_channels, 1))
     if probe.needs_features and not (student_channels and teacher_channels):
         who = "student" if not student_channels else "teacher"
         raise ConfigError(
             f"{name}: reads high-resolution features, and the {who} has none; choose a term that reads pictures: "
-            + ", ".join(other for other in TERMS if not TERMS[other](1, 1).needs_features)
+            + ", ".join(other for other in DISTILLATION_LOSSES if not DISTILLATION_LOSSES[other](1, 1).needs_features)
         )
     return probe

@@ -102,10 +102,10 @@ def removable_share(
         rate: its learning rate.
     """
     learned = [parameter for parameter in memory.parameters() if parameter.requires_grad]
-    ours, theirs = memory.thin(student_features.detach().float()), memory.thin(teacher_features.detach().float())
+    ours, theirs = memory.pool(student_features.detach().float()), memory.pool(teacher_features.detach().float())
 
     def loss() -> Tensor:
-        pair = memory.remember(ours, student=True), memory.remember(theirs, student=False)
+        pair = memory.run_convlstm(ours, student=True), memory.run_convlstm(theirs, student=False)
         return temporal_distillation(*pair, cells=memory.cells, border_frames=memory.border_frames)
 
     before = loss().item()
@@ -166,13 +166,13 @@ def temporal_signal(
 
     hook = student.exit.register_forward_pre_hook(keep_input)
     try:
-        upscaled = student(low, keep="hr")
+        upscaled = student(low, return_features="hr")
     finally:
         hook.remove()
     at = low.shape[1] - 1 - memory.border_frames
     with torch.no_grad():
-        theirs = teacher(low, keep="hr").features
-        of_copies = teacher(low[:, at : at + 1].expand_as(low).contiguous(), keep="hr").features
+        theirs = teacher(low, return_features="hr").features
+        of_copies = teacher(low[:, at : at + 1].expand_as(low).contiguous(), return_features="hr").features
     assert upscaled.features is not None
     assert theirs is not None
     assert of_copies is not None

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.baselines import Lesson, Term
+from workbench.distill.baselines import DistillationInputs, DistillationLoss
 from workbench.distill.ratio import GradientRatio
-from workbench.distill.spatial import Mapping, Normalisation, attention_map, map_distance
+from workbench.distill.spatial import AttentionKind, Normalisation, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
 from workbench.models.layers.deformable import offset_error
@@ -39,7 +39,7 @@ def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
     return ((upscaled.float() - high.float()).square() + eps**2).sqrt().mean()
 
 
-def weigh(terms: Terms, weights: dict[str, float]) -> Tensor:
+def weighted_sum(terms: Terms, weights: dict[str, float]) -> Tensor:
     """Sum of ``weight * term``; every term needs a weight and the reverse.
 
     Example:
@@ -52,7 +52,7 @@ def weigh(terms: Terms, weights: dict[str, float]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherTargets:
     """What the terms ask of a teacher on one batch, made by :meth:`Objective.taught`, or read from a cache.
 
     Attributes:
@@ -67,12 +67,12 @@ class Taught:
     cells: Tensor | None = None
     features: Tensor | None = None
 
-    def to(self, device: torch.device) -> Taught:
+    def to(self, device: torch.device) -> TeacherTargets:
         """The same on another device, in floats: 8-bit pictures become [0, 1]."""
         frames = self.frames.to(device, non_blocking=True)
         frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
         rest = (part if part is None else part.to(device).float() for part in (self.maps, self.cells, self.features))
-        return Taught(frames, *rest)
+        return TeacherTargets(frames, *rest)
 
 
 class Objective(nn.Module):
@@ -98,7 +98,7 @@ class Objective(nn.Module):
         ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``others``), in place of weights; see
             :class:`~workbench.distill.ratio.GradientRatio`.
         ratio_every: steps between two measurements of them.
-        motion_weight: of the network's own loss for its alignment, see ``Upscaled.motion``; no schedule.
+        motion_weight: of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no schedule.
         flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
             true flow; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
@@ -114,10 +114,10 @@ class Objective(nn.Module):
         spatial_weight: float = 0.0,
         temporal_weight: float = 0.0,
         spatial_features: SpatialFeatures = "sr",
-        mapping: Mapping = "sum_squares",
+        mapping: AttentionKind = "sum_squares",
         normalisation: Normalisation = "unit",
         memory: TemporalMemory | None = None,
-        others: Dictionary[str, tuple[float, Term]] | None = None,
+        others: Dictionary[str, tuple[float, DistillationLoss]] | None = None,
         schedule: Schedule = "constant",
         schedule_steps: int = 0,
         ratios: Dictionary[str, float] | None = None,
@@ -135,7 +135,7 @@ class Objective(nn.Module):
         self.eps = eps
         self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
         self.spatial_features: SpatialFeatures = spatial_features
-        self.mapping: Mapping = mapping
+        self.mapping: AttentionKind = mapping
         self.normalisation: Normalisation = normalisation
         self.memory = memory if self.uses_temporal else None
         chosen = {name: pair for name, pair in (others or {}).items() if pair[0] or name in ratios}
@@ -162,7 +162,7 @@ class Objective(nn.Module):
 
     @property
     def _reads_features_whole(self) -> bool:
-        return any(isinstance(term, Term) and term.needs_features for term in self.others.values())
+        return any(isinstance(term, DistillationLoss) and term.needs_features for term in self.others.values())
 
     @property
     def cacheable(self) -> bool:
@@ -190,27 +190,27 @@ class Objective(nn.Module):
             taught |= self.ratio.weights()
         return weights | {name: share * weight for name, weight in taught.items()}
 
-    def taught(self, teacher: Upscaled) -> Taught:
+    def teacher_targets(self, teacher: Upscaled) -> TeacherTargets:
         """What the terms ask of a teacher: everything of it that does not depend on the student.
 
         Raises:
             ConfigError: its features are needed and were not kept.
         """
         if not self.needs_features:
-            return Taught(teacher.frames.detach())
+            return TeacherTargets(teacher.frames.detach())
         features = _features(teacher).detach()
         maps = cells = None
         if self.uses_spatial:
             maps = self._maps(teacher).detach()
         if self.memory is not None:
             cells = self.memory.compared(self.memory.teacher_cells(features))
-        return Taught(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
+        return TeacherTargets(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
 
     def terms(
         self,
         student: Upscaled,
         high: Tensor,
-        teacher: Upscaled | Taught | None = None,
+        teacher: Upscaled | TeacherTargets | None = None,
         low: Tensor | None = None,
         flow: TrueFlow | None = None,
     ) -> tuple[Terms, dict[str, float]]:
@@ -230,11 +230,11 @@ class Objective(nn.Module):
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
         if self.motion_weight:
-            if student.motion is None:
+            if student.alignment_loss is None:
                 raise ConfigError(
                     "motion_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
                 )
-            terms["motion"] = student.motion
+            terms["motion"] = student.alignment_loss
         if self.flow_weight:
             terms["flow"] = _flow_error(student, flow)
         if self.imitation_weight:
@@ -247,18 +247,18 @@ class Objective(nn.Module):
             raise ConfigError(
                 "distillation needs the features of both networks, or their pictures: there is no teacher"
             )
-        taught = self.taught(teacher) if isinstance(teacher, Upscaled) else teacher
+        taught = self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher
         if self.uses_spatial:
-            ours, theirs = self._maps(student), _asked(taught.maps, "maps")
+            ours, theirs = self._maps(student), _require_target(taught.maps, "maps")
             terms["spatial"] = map_distance(ours, theirs, normalisation=self.normalisation)
         if self.memory is not None:
-            theirs = _asked(taught.cells, "memory cells").float()
+            theirs = _require_target(taught.cells, "memory cells").float()
             cells = self.memory.compared(self.memory.student_cells(_features(student)))
             terms["temporal"] = temporal_distillation(cells, theirs, cells="all")
             measures["collapse_index"] = collapse_index(theirs)
             measures["cell_deviation"] = cell_deviation(theirs)
             measures["memory_frozen"] = float(self.memory.is_frozen)
-        lesson = Lesson(student, Upscaled(taught.frames, taught.features), high)
+        lesson = DistillationInputs(student, Upscaled(taught.frames, taught.features), high)
         return terms | {name: term(lesson) for name, term in self.others.items()}, measures
 
     def _maps(self, upscaled: Upscaled) -> Tensor:
@@ -307,11 +307,11 @@ def _offsets_error(sampled: WindowOffsets, flow: TrueFlow | None) -> Tensor:
 
 def _features(upscaled: Upscaled) -> Tensor:
     if upscaled.features is None:
-        raise ConfigError("distillation needs the features of both networks; call them with keep='hr'")
+        raise ConfigError("distillation needs the features of both networks; call them with return_features='hr'")
     return upscaled.features.float()
 
 
-def _asked(value: Tensor | None, what: str) -> Tensor:
+def _require_target(value: Tensor | None, what: str) -> Tensor:
     if value is None:
         raise ConfigError(f"what was kept of the teacher holds no {what}; it was made for another objective")
     return value

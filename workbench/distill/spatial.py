@@ -9,14 +9,14 @@ from torch import Tensor
 
 from workbench.errors import ShapeError
 
-Mapping = Literal["sum_squares", "sum_abs", "max_squares"]
+AttentionKind = Literal["sum_squares", "sum_abs", "max_squares"]
 Normalisation = Literal["none", "unit"]
 
-MAPPINGS: tuple[Mapping, ...] = ("sum_squares", "sum_abs", "max_squares")
+MAPPINGS: tuple[AttentionKind, ...] = ("sum_squares", "sum_abs", "max_squares")
 
 
 def attention_map(
-    features: Tensor, *, mapping: Mapping = "sum_squares", normalisation: Normalisation = "none"
+    features: Tensor, *, mapping: AttentionKind = "sum_squares", normalisation: Normalisation = "none"
 ) -> Tensor:
     r"""Where a network looks: how much its channels say at each pixel.
 
@@ -63,7 +63,7 @@ def spatial_distillation(
     student: Tensor,
     teacher: Tensor,
     *,
-    mapping: Mapping = "sum_squares",
+    mapping: AttentionKind = "sum_squares",
     normalisation: Normalisation = "none",
 ) -> Tensor:
     r"""How differently the two look at a clip: L2 distance of their attention maps.

@@ -202,13 +202,13 @@ class TemporalMemory(nn.Module):
 
     def teacher_cells(self, features: Tensor) -> Tensor:
         """Memory cells of the teacher: ``(B, T, C', H, W)`` -> ``(B, T, K, H/stride, W/stride)``."""
-        return self.remember(self.thin(features), student=False)
+        return self.run_convlstm(self.pool(features), student=False)
 
     def student_cells(self, features: Tensor) -> Tensor:
         """Memory cells of the student: ``(B, T, C, H, W)`` -> ``(B, T, K, H/stride, W/stride)``."""
-        return self.remember(self.thin(features), student=True)
+        return self.run_convlstm(self.pool(features), student=True)
 
-    def thin(self, features: Tensor) -> Tensor:
+    def pool(self, features: Tensor) -> Tensor:
         """Average over squares of ``stride`` pixels: ``(B, T, C, H, W)`` -> ``(B, T, C, H/stride, W/stride)``."""
         if features.ndim != 5:
             raise ShapeError(f"features: want (B, T, C, H, W), got {tuple(features.shape)}")
@@ -217,7 +217,7 @@ class TemporalMemory(nn.Module):
         thin = F.avg_pool2d(features.flatten(0, 1), self.stride, ceil_mode=True, count_include_pad=False)
         return thin.unflatten(0, features.shape[:2])
 
-    def remember(self, thin: Tensor, *, student: bool) -> Tensor:
+    def run_convlstm(self, thin: Tensor, *, student: bool) -> Tensor:
         """Return the memory cells of pooled features of a whole clip; the student's pass through the adapter."""
         if student and not isinstance(self.adapter, nn.Identity):
             thin = self.adapter(thin.flatten(0, 1)).unflatten(0, thin.shape[:2])

@@ -17,7 +17,7 @@ from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import Video
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
-from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
+from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
 from workbench.models.conversion import read_foreign
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
@@ -37,7 +37,7 @@ SHIPPED_MEMORY = "pretrained:memory"
 
 
 @dataclass(frozen=True)
-class Contender:
+class LoadedMethod:
     """A method that can be run: its network, and how it is called."""
 
     method: Method
@@ -49,7 +49,7 @@ class Contender:
         self.network.check_upscales()
 
 
-def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Contender:
+def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> LoadedMethod:
     """The network that a method's name stands for.
 
     Args:
@@ -67,7 +67,7 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
         network = load(where)
         note = f"{where} (sha256 {checksum(locate(where))[:12]})"
         label = f"{label} ({network.recipe['name']})"
-        return Contender(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
+        return LoadedMethod(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
     if name in NETWORKS or name.startswith(PRIVILEGED):
         network = build(name, scale=scale)
         network.check_upscales()
@@ -75,13 +75,13 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
             raise ConfigError(
                 f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
             )
-        return Contender(Method(key=name, label=name.capitalize()), network, is_student=True)
+        return LoadedMethod(Method(key=name, label=name.capitalize()), network, is_student=True)
     if name.startswith("pretrained:") or Path(name).suffix in (".safetensors", *PICKLES):
         return _from_file(locate(name))
     if Path(name).suffix == ".onnx":
         exported = open_exported(name)
-        method = Method(key=_key(Path(name).stem), label=Path(name).stem, note=exported.about.differs)
-        return Contender(method, exported, is_student=True)
+        method = Method(key=_key(Path(name).stem), label=Path(name).stem, note=exported.info.differs)
+        return LoadedMethod(method, exported, is_student=True)
     run_name, _, step = name.partition("@")
     for root in runs:
         if run_name in list_runs(root):
@@ -90,7 +90,7 @@ def find_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Cont
     raise unknown_name("method", name, known)
 
 
-def _from_file(path: Path) -> Contender:
+def _from_file(path: Path) -> LoadedMethod:
     """Weights of ours have a recipe inside; others are recognised by the names of their tensors."""
     note = f"{path.name} (sha256 {checksum(path)[:12]})"
     if path.suffix in PICKLES or "recipe" not in read_tensors(path)[1]:
@@ -98,16 +98,18 @@ def _from_file(path: Path) -> Contender:
         network, note = foreign.network, f"{note}, {foreign.source}"
     else:
         network = load(path)
-    return Contender(Method(key=_key(path.stem), label=path.stem, note=note), network, is_student=True)
+    return LoadedMethod(Method(key=_key(path.stem), label=path.stem, note=note), network, is_student=True)
 
 
-def _from_run(run: Run, step: str) -> Contender:
+def _from_run(run: Run, step: str) -> LoadedMethod:
     config = run.config()
     if not step:
         path = run.weights()
         if not path.is_file():
             raise WeightsError(f"{run.name}: no weights yet; wait for its first save, or resume it")
-        return Contender(Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True)
+        return LoadedMethod(
+            Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True
+        )
     path = run.folder / "state" / f"{int(step):07d}" / "student.safetensors" if step.isdigit() else None
     if path is None or not path.is_file():
         home = run.folder / "state"
@@ -119,7 +121,7 @@ def _from_run(run: Run, step: str) -> Contender:
     network = build(config.student.name, **settings)
     load_into(network, path)
     method = Method(key=_key(f"{run.name}-{step}"), label=f"{run.name}, step {step}", note=f"state of step {step}")
-    return Contender(method, network.eval(), is_student=True)
+    return LoadedMethod(method, network.eval(), is_student=True)
 
 
 def _key(name: str) -> str:
@@ -147,7 +149,7 @@ def compare(
 
     Args:
         clip: a sample's name or a path, with an optional crop ``[frames, rows, columns]``, or frames: the ground truth.
-        methods: names, see :func:`find_method`.
+        methods: names, see :func:`load_method`.
         folder: where the scene shall be; its name is the scene's.
         scale: how much the clip is shrunk.
         degradation: by which family.
@@ -164,7 +166,7 @@ def compare(
     """
     if not methods:
         raise ConfigError("methods: name at least one, for example bicubic,plain,distilled,teacher")
-    contenders = [find_method(name, scale=scale, runs=runs) for name in methods]
+    contenders = [load_method(name, scale=scale, runs=runs) for name in methods]
     keys = [contender.method.key for contender in contenders]
     if doubled := {key for key in keys if keys.count(key) > 1}:
         raise ConfigError(f"methods: named twice: {', '.join(sorted(doubled))}")
@@ -175,11 +177,11 @@ def compare(
     video, clip = (clip, title) if isinstance(clip, Video) else (load_clip(clip), clip)
     pair = make_pair(video.frames, scale=scale, degradation=degradation) if truth else None
     low = video.frames if pair is None else pair.low
-    seen: list[Look] = []
+    seen: list[Rendering] = []
     for contender in contenders:
         progress(contender.method.label)
         fits = memory if memory is not None and _fits(memory, contender) else None
-        seen.append(look(contender.network, low, memory=fits, is_student=contender.is_student, device=device))
+        seen.append(render(contender.network, low, memory=fits, is_student=contender.is_student, device=device))
     progress("scores and pictures" if pair else "pictures")
     protocol = {"degradation": degradation, "scale": scale, "channel": "Y", "crop": 0, "quantised": "8 bit"}
     if pair is None:
@@ -197,8 +199,8 @@ def _write(
     low: np.ndarray,
     high: np.ndarray | None,
     video: Video,
-    contenders: Sequence[Contender],
-    seen: Sequence[Look],
+    contenders: Sequence[LoadedMethod],
+    seen: Sequence[Rendering],
     protocol: dict[str, Any],
     replace: bool,
     effort: int,
@@ -213,7 +215,7 @@ def _write(
         if high is not None:
             scene.add_method(Method(key="high", label="Ground truth"), high, effort=effort)
         for contender, one in zip(contenders, seen, strict=True):
-            add_look(scene, contender.method, one, scales, effort=effort)
+            add_rendering(scene, contender.method, one, scales, effort=effort)
             if scores is not None:
                 scores.add(scene, contender.method.key, one.frames)
         scene.finish(
@@ -245,7 +247,7 @@ def _find_memory(methods: Sequence[str], runs: Sequence[Path]) -> TemporalMemory
     return None
 
 
-def _fits(memory: TemporalMemory, contender: Contender) -> bool:
+def _fits(memory: TemporalMemory, contender: LoadedMethod) -> bool:
     reads = memory.settings["student_channels" if contender.is_student else "teacher_channels"]
     return contender.network.feature_channels == reads
 

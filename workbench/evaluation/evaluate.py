@@ -16,14 +16,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Pictures
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
 from workbench.data.datasets.registry import open_set
 from workbench.data.degradation.families import degrade
 from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
 from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError
 from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
-from workbench.evaluation.protocols import Protocol, find_protocol, middle
+from workbench.evaluation.protocols import Protocol, center_crop, find_protocol
 from workbench.evaluation.scores import Report, TemporalShare, metrics_of
 from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics.perceptual import LPIPS
@@ -201,7 +201,7 @@ def _match(folder: Path, clip: ClipEntry, protocol: Protocol) -> tuple[dict[int,
         return {}, f"{clip.name} is missing"
     files, counted = list_pictures(folder), protocol.counted(clip)
     stems = [file.stem for file in files]
-    if isinstance(clip.source, Pictures):
+    if isinstance(clip.source, FrameFolder):
         namings = [[file.stem for file in clip.source.files()]]
     else:  # the frames have no names: counted from 0, or all of them from 1, as FFmpeg numbers them
         namings = [[f"{number:08d}" for number in range(first, first + clip.frames)] for first in (0, 1)]
@@ -266,7 +266,7 @@ def _upscaled(
                 yield _one_frame(network, clip, number, family, device)
             return
         wanted = frozenset(numbers)
-        if network.reach is None:
+        if network.temporal_radius is None:
             whole = np.stack(list(_low_frames(clip, family)))
             made: Iterable[np.ndarray] = (
                 frame for chunk in chunks(network, whole, device=device) for frame in to_uint8(chunk.upscaled.frames)
@@ -355,7 +355,7 @@ def _score(
         scorer = Scorer(clip.name, metrics=metrics, crop=protocol.crop, network=perceptual)
         for number, (frame, truth) in zip(counted[clip.name], _pairs(restore, clip, counted[clip.name]), strict=True):
             if protocol.centre and frame.shape == truth.shape:
-                frame, truth = middle(frame), middle(truth)
+                frame, truth = center_crop(frame), center_crop(truth)
             scorer.add(frame, truth, number=number)
             done += 1
             if progress is not None:

@@ -16,7 +16,7 @@ import torch
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.errors import ConfigError, ResultError, unknown_name
-from workbench.evaluation.protocols import Protocol, middle
+from workbench.evaluation.protocols import Protocol, center_crop
 from workbench.evaluation.scores import TemporalShare, mean_score
 from workbench.inference.chunks import upscale_window
 from workbench.metrics.scorer import Scorer
@@ -118,7 +118,7 @@ def measure_temporal_share(
         ResultError: NaN or infinity in a result; the message names clip, frame and neighbors.
     """
     network.check_upscales()
-    length = settings.window if network.reach is None else 2 * network.reach + 1
+    length = settings.window if network.temporal_radius is None else 2 * network.temporal_radius + 1
     chosen = {clip.name: _choose_frames(clip, protocol, length, settings) for clip in clips}
     pairs: dict[str, ClipEntry] = {}
     if "other" in settings.names:
@@ -238,7 +238,7 @@ def _scorer(clip: ClipEntry, protocol: Protocol) -> Scorer:
 def _add(scorer: Scorer, frame: np.ndarray, truth: np.ndarray, number: int, protocol: Protocol) -> None:
     """Score a frame on the pixels of the protocol."""
     if protocol.centre and frame.shape == truth.shape:
-        frame, truth = middle(frame), middle(truth)
+        frame, truth = center_crop(frame), center_crop(truth)
     scorer.add(frame, truth, number=number)
 
 

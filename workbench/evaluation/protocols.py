@@ -118,7 +118,7 @@ class Protocol:
         return kept
 
 
-def middle(frame: np.ndarray) -> np.ndarray:
+def center_crop(frame: np.ndarray) -> np.ndarray:
     """The part of a picture that TecoGAN scores: as large as it can be in multiples of 32 with 8 pixels around it.
 
     Raises:

@@ -11,16 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.distill.spatial import MAPPINGS, Mapping, attention_map
+from workbench.distill.spatial import MAPPINGS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory
 from workbench.inference.chunks import chunks
 from workbench.metrics.fidelity import psnr_db, ssim
 from workbench.metrics.temporal import flow, t_diff, tof
-from workbench.models.video_sr import Tap, VideoSR
+from workbench.models.video_sr import FeatureLayer, VideoSR
 from workbench.scenes import Method, Overlay, SceneWriter
 from workbench.tensors import to_uint8
 
-MAP_LABELS: dict[Mapping, str] = {
+MAP_LABELS: dict[AttentionKind, str] = {
     "sum_squares": "Where it looks: sum of squares",
     "sum_abs": "Where it looks: sum of magnitudes",
     "max_squares": "Where it looks: largest square",
@@ -28,7 +28,7 @@ MAP_LABELS: dict[Mapping, str] = {
 
 
 @dataclass(frozen=True)
-class Look:
+class Rendering:
     """What was seen of a network on one clip.
 
     Attributes:
@@ -40,20 +40,20 @@ class Look:
     """
 
     frames: np.ndarray
-    maps: Dictionary[Mapping, np.ndarray]
+    maps: Dictionary[AttentionKind, np.ndarray]
     cells: np.ndarray | None = None
 
 
-def look(
+def render(
     network: VideoSR,
     low: np.ndarray,
     *,
     memory: TemporalMemory | None = None,
     is_student: bool = True,
-    tap: Tap = "hr",
+    tap: FeatureLayer = "hr",
     device: str | torch.device = "cpu",
     chunk_frames: int = 4,
-) -> Look:
+) -> Rendering:
     """Run a network over a clip and keep what distillation compares.
 
     Args:
@@ -65,11 +65,11 @@ def look(
         device: where to compute.
         chunk_frames: frames at a time; features at high resolution are large.
     """
-    keep: Tap | None = tap if network.feature_channels else None
+    return_features: FeatureLayer | None = tap if network.feature_channels else None
     frames: list[np.ndarray] = []
-    maps: dict[Mapping, list[Tensor]] = {mapping: [] for mapping in MAPPINGS}
+    maps: dict[AttentionKind, list[Tensor]] = {mapping: [] for mapping in MAPPINGS}
     thin: list[Tensor] = []
-    for chunk in chunks(network, low, keep=keep, device=device, chunk_frames=chunk_frames):
+    for chunk in chunks(network, low, return_features=return_features, device=device, chunk_frames=chunk_frames):
         frames.append(to_uint8(chunk.upscaled.frames))
         features = chunk.upscaled.features
         if features is None:
@@ -79,16 +79,16 @@ def look(
                 F.avg_pool2d(attention_map(features[0], mapping=mapping)[:, None], network.scale)[:, 0]
             )
         if memory is not None:
-            thin.append(memory.to(device).thin(features.float()))
+            thin.append(memory.to(device).pool(features.float()))
     cells = None
     if memory is not None and thin:
         with torch.inference_mode():
-            remembered = memory.remember(torch.cat(thin, dim=1), student=is_student)[0]
+            remembered = memory.run_convlstm(torch.cat(thin, dim=1), student=is_student)[0]
         cells = F.avg_pool2d(remembered, max(network.scale // memory.stride, 1)).cpu().numpy()
-    whole: dict[Mapping, np.ndarray] = {
+    whole: dict[AttentionKind, np.ndarray] = {
         mapping: _unit_rms(torch.cat(parts)) for mapping, parts in maps.items() if parts
     }
-    return Look(frames=np.concatenate(frames), maps=whole, cells=cells)
+    return Rendering(frames=np.concatenate(frames), maps=whole, cells=cells)
 
 
 def _unit_rms(maps: Tensor) -> np.ndarray:
@@ -104,7 +104,7 @@ class Scales:
     cells: float
 
     @classmethod
-    def of(cls, seen: Look) -> Scales:
+    def of(cls, seen: Rendering) -> Scales:
         """Scales that fit one look: nearly all values lie inside, a few bright ones are cut."""
         return cls(
             maps={str(mapping): _round_up(float(np.quantile(values, 0.995))) for mapping, values in seen.maps.items()},
@@ -128,7 +128,7 @@ def _round_up(value: float) -> float:
     return float(f"{math.ceil(value / unit) * unit:.6g}")
 
 
-def add_look(writer: SceneWriter, method: Method, seen: Look, scales: Scales, *, effort: int = 0) -> None:
+def add_rendering(writer: SceneWriter, method: Method, seen: Rendering, scales: Scales, *, effort: int = 0) -> None:
     """Lay a look into a scene: pictures, one overlay a mapping, one for the memory."""
     writer.add_method(method, seen.frames, effort=effort)
     for mapping, values in seen.maps.items():

@@ -43,7 +43,7 @@ METRICS: dict[str, Metric] = {
     "tof": Metric(title="tOF", unit="px", higher_is_better=False, digits=3),
     "warping_error": Metric(title="E-warp", unit="", higher_is_better=False, digits=6),
     "warping_error_floor": Metric(title="E-warp of truth", unit="", higher_is_better=False, digits=6),
-    "profile_distance": Metric(title="profile", unit="levels", higher_is_better=False, digits=3),
+    "mae": Metric(title="profile", unit="levels", higher_is_better=False, digits=3),
     "lpips": Metric(title="LPIPS", unit="", higher_is_better=False, digits=4),
     "tlp": Metric(title="tLPx100", unit="", higher_is_better=False, digits=3),
 }

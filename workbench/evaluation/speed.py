@@ -13,7 +13,7 @@ from torch import Tensor
 
 from workbench.config import Precision
 from workbench.errors import ConfigError
-from workbench.inference.memory_estimate import most_held
+from workbench.inference.memory_estimate import peak_tensor_bytes
 from workbench.models.cost import HEIGHT, WIDTH
 from workbench.models.video_sr import VideoSR
 
@@ -119,7 +119,9 @@ def measure(
     try:
         with torch.inference_mode(), torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"):
             seconds = [_seconds(network, clip) / frames for _ in range(rounds + 1)][1:]
-            peak = most_held(lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=place)
+            peak = peak_tensor_bytes(
+                lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=place
+            )
     finally:
         network.train(was_training)
     return Speed(

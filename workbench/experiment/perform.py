@@ -11,7 +11,7 @@ import numpy as np
 from filelock import FileLock
 
 from workbench.config import RunConfig
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Held
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.preparation.manifest import MANIFEST, Settings, sha256_of
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.pairs import open_pairs
@@ -25,9 +25,9 @@ from workbench.models.weights import checksum, load, locate
 from workbench.models.zoo import build
 from workbench.runs import Run
 from workbench.training.engine import Engine
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 from workbench.training.trainer import Trainer
-from workbench.training.worker import polite_signals, prepare_run, work
+from workbench.training.worker import graceful_shutdown, prepare_run, work
 
 VALIDATION = "validation"
 VID4 = "vid4"
@@ -64,7 +64,7 @@ def sets_of(data: str, vid4: Path | None, scale: int = 4) -> dict[str, tuple[Cli
         size = (width * scale, height * scale)
         entries.append(
             ClipEntry(name=name, frames=frames, size=size, scale=scale, targets=tuple(range(frames)),
-                      source=Held(np.ascontiguousarray(high)))
+                      source=InMemoryFrames(np.ascontiguousarray(high)))
         )  # fmt: skip
     if not entries:
         raise DataError(f"{data}: no validation sources; prepare it with --validation")
@@ -139,7 +139,7 @@ def perform(
     Raises:
         ConfigError: the folder holds another experiment.
     """
-    set_up_process(shared.threads)
+    configure_torch(shared.threads)
     path = folder / "results.json"
     wanted = conditions(shared)
     results = _kept(path, wanted)
@@ -206,10 +206,10 @@ def _trained(folder: Path, config: RunConfig, told: Told) -> Run:
     run = Run(folder) if (folder / "run.json").is_file() else prepare_run(folder, config)
     if run.status().state != "finished":
         told(f"training {run.name}")
-        with polite_signals() as wants_out:
+        with graceful_shutdown() as stop_requested:
             state = work(run, lambda step, steps: told(f"training {run.name}: {step.number} of {steps}"))
         if state == "finished":
             shutil.rmtree(run.folder / "state")
-        if state != "finished" or wants_out():
+        if state != "finished" or stop_requested():
             raise KeyboardInterrupt
     return run

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from workbench.config import READ_PICTURES, Distillation, Network, Others, RunConfig, changed, cpu_long
+from workbench.config import READ_PICTURES, Distillation, Network, OtherLosses, RunConfig, changed, cpu_long
 from workbench.errors import unknown_name
 
 NO_TERMS: Mapping[str, Any] = {"distillation.spatial_weight": 0.0, "distillation.temporal_weight": 0.0}
@@ -150,7 +150,7 @@ def filling(config: RunConfig) -> RunConfig:
     """The run that fills the cache of ``config``: it asks for maps and cells, whatever ``config`` makes of them."""
     whole = {"distillation.spatial_weight": 1.0, "distillation.temporal_weight": 1.0, "distillation.memory": "frozen"}
     whole |= {f"distillation.{name}_ratio": 0.0 for name in ("spatial", "temporal", "output")}
-    return changed(replace(config, distillation=replace(config.distillation, others=Others())), whole)
+    return changed(replace(config, distillation=replace(config.distillation, others=OtherLosses())), whole)
 
 
 def _cacheable(config: RunConfig) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FeatureLayer, SlidingWindow, Upscaled, VideoSR
 from workbench.models.windows import window_indices
 from workbench.tensors import check_frames, to_float, to_uint8
 
@@ -49,7 +49,7 @@ def chunks(
     network: VideoSR,
     low: np.ndarray,
     *,
-    keep: Tap | None = None,
+    return_features: FeatureLayer | None = None,
     device: str | torch.device = "cpu",
     chunk_frames: int | None = None,
 ) -> Iterator[Chunk]:
@@ -62,7 +62,7 @@ def chunks(
     Args:
         network: any :class:`VideoSR`.
         low: uint8 ``(T, H, W, 3)``.
-        keep: features to keep, see :meth:`VideoSR.forward`.
+        return_features: see :meth:`VideoSR.forward`.
         device: where to compute.
         chunk_frames: output frames a stretch; left out, up to 16, and such as take 128 MB as pictures in float32.
 
@@ -75,11 +75,13 @@ def chunks(
     was_training = network.training
     network.to(device).eval()
     try:
-        if network.reach is None:
-            stretches = network.stretches(to_float(low, device=device), frames=chunk_frames, keep=keep)
+        if network.temporal_radius is None:
+            stretches = network.chunks(
+                to_float(low, device=device), frames=chunk_frames, return_features=return_features
+            )
         else:
             stretches = (
-                _stretch(network, low.__getitem__, frames, first, first + chunk_frames, keep, device)
+                _stretch(network, low.__getitem__, frames, first, first + chunk_frames, return_features, device)
                 for first in range(0, frames, chunk_frames)
             )
         first = 0
@@ -112,7 +114,7 @@ def _stretch(
     frames: int,
     first: int,
     last: int,
-    keep: Tap | None,
+    return_features: FeatureLayer | None,
     device: str | torch.device | None,
 ) -> Upscaled:
     """Output frames ``first`` to ``last`` of a clip of so many ``frames``, from those that they depend on.
@@ -123,10 +125,10 @@ def _stretch(
     if isinstance(network, SlidingWindow):
         windows = window_indices(frames, network.num_frames, network.border, first=first, last=last)
         needed, places = windows.unique(return_inverse=True)
-        return network.upscale_windows(to_float(fetch(needed.tolist()), device=device), places, keep)
-    context = network.reach or 0
+        return network.upscale_windows(to_float(fetch(needed.tolist()), device=device), places, return_features)
+    context = network.temporal_radius or 0
     start, stop = max(first - context, 0), min(last + context, frames)
-    seen = network(to_float(fetch(list(range(start, stop))), device=device), keep=keep)
+    seen = network(to_float(fetch(list(range(start, stop))), device=device), return_features=return_features)
     return seen.part(first - start, last - start)
 
 
@@ -246,13 +248,17 @@ def upscale_stream(
     if context < 0:
         raise ConfigError(f"context: want 0 or more frames, got {context}")
     device = device or _own_device(network)
-    ahead = context if network.reach is None else 2 * network.reach  # border rules look so far to the other side
+    ahead = (
+        context if network.temporal_radius is None else 2 * network.temporal_radius
+    )  # border rules look so far to the other side
     source = _checked(frames)
     held: list[np.ndarray] = list(islice(source, 1))
     if not held:
         return
     if chunk_frames is None:
-        chunk_frames = LONGEST_STRETCH if network.reach is None else _stretch_length(network, *held[0].shape[:2])
+        chunk_frames = (
+            LONGEST_STRETCH if network.temporal_radius is None else _stretch_length(network, *held[0].shape[:2])
+        )
     origin = first = 0  # the numbers of the frame that is held longest, and of the next one to be yielded
     ended = False
     was_training = network.training
@@ -289,7 +295,7 @@ def _streamed(
 ) -> list[np.ndarray]:
     """The wanted stretch of a stream, from the frames that are held; the first of these has the number ``origin``."""
     first, last = wanted
-    if network.reach is not None:
+    if network.temporal_radius is not None:
 
         def fetch(numbers: list[int]) -> np.ndarray:
             return np.stack([held[number - origin] for number in numbers])
@@ -297,7 +303,7 @@ def _streamed(
         return [to_uint8(_stretch(network, fetch, origin + len(held), first, last, None, device).frames)]
     parts: list[np.ndarray] = []
     at = origin
-    for part in network.stretches(to_float(np.stack(held), device=device), frames=chunk_frames):
+    for part in network.chunks(to_float(np.stack(held), device=device), frames=chunk_frames):
         rows = slice(max(first - at, 0), max(last - at, 0))
         parts.append(to_uint8(part.part(rows.start, rows.stop).frames))
         at += part.frames.shape[1]

@@ -18,7 +18,7 @@ SMALL, LARGER = 32, 64
 """Sides of the pictures on which :func:`appetite` looks."""
 
 
-class Held(TorchDispatchMode):
+class PeakMemoryMode(TorchDispatchMode):
     """While the block runs, counts the bytes of all blocks of memory that tensors hold.
 
     What one operation needs for itself, the interpreter and libraries are not in it.
@@ -60,7 +60,7 @@ class Held(TorchDispatchMode):
         self.most = max(self.most, self._now)
 
 
-def most_held(run: Callable[[], object], *before: Tensor, device: torch.device) -> int | None:
+def peak_tensor_bytes(run: Callable[[], object], *before: Tensor, device: torch.device) -> int | None:
     """Most bytes that tensors hold at once while something runs; None on devices that do not tell.
 
     On CUDA what operations need for themselves is in it.
@@ -71,13 +71,13 @@ def most_held(run: Callable[[], object], *before: Tensor, device: torch.device) 
         return torch.cuda.max_memory_allocated(device)
     if device.type != "cpu":
         return None
-    with Held(*before) as held:
+    with PeakMemoryMode(*before) as held:
         run()
     return held.most
 
 
 @dataclass(frozen=True, kw_only=True)
-class Appetite:
+class MemoryModel:
     r"""What a network holds to make a stretch of frames of a picture of so many pixels.
 
     .. math:: bytes = weights + P (b + c F) + q P^2
@@ -98,7 +98,7 @@ class Appetite:
         return round(self.weights + linear + self.per_square * pixels**2)
 
 
-def appetite(network: VideoSR, *, context: int = 0) -> Appetite | None:
+def fit_memory_model(network: VideoSR, *, context: int = 0) -> MemoryModel | None:
     """What a network holds, by measuring three small stretches.
 
     Small pictures pad relatively more, so that it rather says too much.
@@ -120,27 +120,27 @@ def appetite(network: VideoSR, *, context: int = 0) -> Appetite | None:
     square = max(larger - weights - more / pixels * (one - weights), 0) / (more**2 - more * pixels)
     per_frame = max(four - one, 0) / 3 / pixels
     per_pixel = max((one - weights - square * pixels**2) / pixels - per_frame, 0)
-    return Appetite(weights=weights, per_pixel=per_pixel, per_pixel_and_frame=per_frame, per_square=square)
+    return MemoryModel(weights=weights, per_pixel=per_pixel, per_pixel_and_frame=per_frame, per_square=square)
 
 
 def _stretch_bytes(network: VideoSR, frames: int, side: int, context: int) -> int | None:
     """What is held to make ``frames`` frames of a picture that is ``side`` wide and high."""
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    beyond = context if network.reach is None else network.reach
+    beyond = context if network.temporal_radius is None else network.temporal_radius
     clip = torch.rand(1, frames + 2 * beyond, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
     def run() -> object:
         if isinstance(network, SlidingWindow):
             windows = window_indices(clip.shape[1], network.num_frames, first=beyond, last=beyond + frames)
             return network.upscale_windows(clip, windows)
-        if network.reach is None:
-            return next(network.stretches(clip, frames=frames))
+        if network.temporal_radius is None:
+            return next(network.chunks(clip, frames=frames))
         return network(clip)
 
     was_training = network.training
     network.eval()
     try:
         with torch.inference_mode():
-            return most_held(run, clip, *network.parameters(), *network.buffers(), device=device)
+            return peak_tensor_bytes(run, clip, *network.parameters(), *network.buffers(), device=device)
     finally:
         network.train(was_training)

@@ -14,7 +14,7 @@ _T = TypeVar("_T")
 _END = object()
 
 
-def ahead(items: Iterable[_T], *, waiting: int = WAITING) -> Generator[_T]:
+def prefetch(items: Iterable[_T], *, waiting: int = WAITING) -> Generator[_T]:
     """The same items, made by a thread of its own; at most ``waiting`` of them wait.
 
     An error there is raised here. When this is closed the thread stops after the item that it is at, and closes what it

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.errors import ConfigError
-from workbench.models.video_sr import SlidingWindow, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FeatureLayer, SlidingWindow, Upscaled, VideoSR
 
 FADE = 4
 """Low-resolution pixels to either side of an edge in which a tile fades into the next."""
@@ -135,10 +135,10 @@ class TiledWindows(SlidingWindow):
 
     def __init__(self, network: SlidingWindow, tile: int, overlap: int) -> None:
         super().__init__(scale=network.scale, num_frames=network.num_frames, border=network.border, skip=network.skip)
-        self.about = replace(network.about, features="", aligned="")
+        self.info = replace(network.info, features="", aligned="")
         self.network, self.tile, self.overlap = network, tile, overlap
 
-    def _upscale(self, clip: Tensor, windows: Tensor, keep: Tap | None) -> Upscaled:
+    def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
         return Upscaled(cut.join(self.network._upscale(part, windows, None).frames for part in cut.parts(clip)))
 
@@ -150,21 +150,21 @@ class TiledClips(VideoSR):
 
     def __init__(self, network: VideoSR, tile: int, overlap: int) -> None:
         super().__init__(scale=network.scale)
-        self.about = replace(network.about, features="", aligned="")
-        self.num_frames, self.reach, self.period = network.num_frames, network.reach, network.period
+        self.info = replace(network.info, features="", aligned="")
+        self.num_frames, self.temporal_radius, self.period = network.num_frames, network.temporal_radius, network.period
         self.network, self.tile, self.overlap = network, tile, overlap
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; there are no features to keep."""
-        self.check_input(clip, keep)
+        self.check_input(clip, return_features)
         cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
         return Upscaled(cut.join(self.network(part).frames for part in cut.parts(clip)))
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """Of each tile a stretch, then of each the next; what they know at low resolution is held for all tiles."""
-        self.check_input(clip, keep)
+        self.check_input(clip, return_features)
         cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
-        under_way = [self.network.stretches(part, frames=frames) for part in cut.parts(clip)]
+        under_way = [self.network.chunks(part, frames=frames) for part in cut.parts(clip)]
         for _ in range(0, clip.shape[1], frames):
             yield Upscaled(cut.join(next(tile).frames for tile in under_way))
 
@@ -191,7 +191,7 @@ def tiled(network: VideoSR, tile: int, *, overlap: int | None = None) -> VideoSR
     if tile < 2 * FADE:
         raise ConfigError(f"tile: want {2 * FADE} low-resolution pixels or more, got {tile}")
     if overlap is None:
-        overlap, _ = enough(network)
+        overlap, _ = default_overlap(network)
     if overlap < 0:
         raise ConfigError(f"overlap: want 0 or more low-resolution pixels, got {overlap}")
     if isinstance(network, SlidingWindow):
@@ -199,16 +199,16 @@ def tiled(network: VideoSR, tile: int, *, overlap: int | None = None) -> VideoSR
     return TiledClips(network, tile, overlap).train(network.training)
 
 
-def enough(network: VideoSR) -> tuple[int, bool]:
+def default_overlap(network: VideoSR) -> tuple[int, bool]:
     """An overlap around tiles, and whether it covers all that the network was seen to reach.
 
     It is what :func:`spread` says and :data:`MARGIN` more, or :data:`FAR` where that says nothing.
     """
-    reached = spread(network)
+    reached = spatial_radius(network)
     return (FAR, False) if reached is None else (reached + MARGIN, True)
 
 
-def spread(network: VideoSR, *, size: int = PROBE) -> int | None:
+def spatial_radius(network: VideoSR, *, size: int = PROBE) -> int | None:
     """How many low-resolution pixels away a change of the picture is seen in the result, measured.
 
     The network sees soft spots that move by a pixel a frame, and once more with the middle of the picture inverted.
@@ -222,7 +222,7 @@ def spread(network: VideoSR, *, size: int = PROBE) -> int | None:
     Returns:
         The distance; None where it is not within the picture, or grows with the clip (``reach`` None).
     """
-    if network.reach is None:
+    if network.temporal_radius is None:
         return None
     middle, step = size // 2 // network.size_multiple * network.size_multiple, max(network.size_multiple, 2)
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))

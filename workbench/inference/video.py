@@ -39,9 +39,9 @@ from workbench.data.video.write import (
 from workbench.data.video.write_frames import FrameFolderWriter
 from workbench.errors import ConfigError, VideoError
 from workbench.inference.chunks import upscale_stream
-from workbench.inference.memory_estimate import Appetite, appetite
-from workbench.inference.prefetch import WAITING, ahead
-from workbench.inference.tiles import FADE, enough, tiled
+from workbench.inference.memory_estimate import MemoryModel, fit_memory_model
+from workbench.inference.prefetch import WAITING, prefetch
+from workbench.inference.tiles import FADE, default_overlap, tiled
 from workbench.models.video_sr import VideoSR
 from workbench.onnx.run import ExportedClips, ExportedWindows
 from workbench.precision import DTYPES, ComputePrecision
@@ -209,13 +209,13 @@ def upscale_file(
     def made() -> Generator[np.ndarray]:
         torch.get_num_threads()  # sets the number of threads of this Python thread
         with (
-            closing(ahead(chain([first], frames))) as read,
+            closing(prefetch(chain([first], frames))) as read,
             torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"),
         ):  # nothing else computes in this thread, so that the mode can leak nowhere
             yield from upscale_stream(runner, read, device=place, chunk_frames=plan.chunk_frames, context=CONTEXT)
 
     began = time.perf_counter()
-    with clip.open_writer() as writer, closing(ahead(made())) as results:
+    with clip.open_writer() as writer, closing(prefetch(made())) as results:
         counted = _Counted(clip.timed(results))
         written = distinct = 0
         last: np.ndarray | None = None
@@ -410,7 +410,7 @@ def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overl
             "weights that the file was made from"
         )
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    measured = appetite(network, context=CONTEXT)
+    measured = fit_memory_model(network, context=CONTEXT)
     if measured is None:
         raise ConfigError(f"memory: that of tensors cannot be measured on {device.type}; choose chunk_frames and tile")
     taken = 0 if device.type == "cuda" else psutil.Process().memory_info().rss - round(measured.weights)
@@ -418,11 +418,11 @@ def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overl
     def needed(frames: int, tile: int | None, around: int) -> int:
         return max(taken, 0) + _needed(measured, network.scale, (height, width), frames, tile, around, device)
 
-    chunks = CHUNKS[:2] if network.reach is None else CHUNKS
+    chunks = CHUNKS[:2] if network.temporal_radius is None else CHUNKS
     for frames in chunks:
         if (bytes_ := needed(frames, None, 0)) <= memory:
             return Plan(chunk_frames=frames, bytes=bytes_)
-    around, exact = enough(network) if overlap is None else (overlap, False)
+    around, exact = default_overlap(network) if overlap is None else (overlap, False)
     useful = [tile for tile in TILES if tile < max(height, width)] or [TILES[-1]]
     for tile in useful:
         for frames in chunks:
@@ -440,7 +440,7 @@ def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overl
 
 
 def _needed(
-    measured: Appetite,
+    measured: MemoryModel,
     scale: int,
     size: tuple[int, int],
     frames: int,

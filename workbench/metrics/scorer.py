@@ -20,7 +20,7 @@ from workbench.tensors import to_uint8
 FIDELITY = ("psnr_y_db", "ssim_y", "psnr_rgb_db")
 """What is scored unasked; ``ssim_rgb`` can be."""
 
-TEMPORAL = ("t_diff", "tof", "warping_error", "warping_error_floor", "profile_distance")
+TEMPORAL = ("t_diff", "tof", "warping_error", "warping_error_floor", "mae")
 """About the step from the frame before, but for the last; over the whole picture. Optical flow makes these slow."""
 
 PERCEPTUAL = ("lpips", "tlp")
@@ -134,8 +134,8 @@ class Scorer:
             if wanted := metrics.keys() & self.curves:
                 x, r = (luma(picture) if channel == "y" else picture / 1.0 for picture in inside)
                 scores |= {name: metrics[name](x, r) for name in wanted}
-        if "profile_distance" in self.curves:
-            scores["profile_distance"] = mean_distance(frame, truth)
+        if "mae" in self.curves:
+            scores["mae"] = mean_distance(frame, truth)
         if "lpips" in self.curves and self.network is not None:
             scores["lpips"] = frame_lpips(frame, truth, self.network)
         return scores

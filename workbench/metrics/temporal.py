@@ -145,7 +145,7 @@ def _check_line(what: str, line: int, lines: int) -> None:
         raise ConfigError(f"temporal profile: want a {what} from 0 to {lines - 1}, got {line}")
 
 
-def profile_distance(frames: np.ndarray, reference: np.ndarray, *, row: int | None = None) -> np.ndarray:
+def mae(frames: np.ndarray, reference: np.ndarray, *, row: int | None = None) -> np.ndarray:
     r"""How far the temporal profile is from the true one, line by line of the profile: frame by frame.
 
     .. math:: p_t = \operatorname{mean}_{x, c} \left| X_{t, y, x, c} - R_{t, y, x, c} \right|
@@ -167,7 +167,7 @@ def profile_distance(frames: np.ndarray, reference: np.ndarray, *, row: int | No
         ConfigError: a row that the frames do not have.
 
     Example:
-        >>> profile_distance(np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 3, np.uint8)).tolist()
+        >>> mae(np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 3, np.uint8)).tolist()
         [3.0, 3.0]
     """
     check_alike(frames, reference)

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import About, Border, Seen, SlidingWindow, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, SlidingWindow, Upscaled, VideoSR, WindowOutput
 
 Takes = Literal["window", "clip", "image"]
 
@@ -63,7 +63,7 @@ def adapt(
         scale: s; 2, 3 or 4.
         num_frames: of a window, odd.
         features: the layer that reads F^SR, by its path in the module (``"tail.conv_last"``), and with it what
-            ``keep="hr"`` gives; None: there is none, and no distillation but that of the output.
+            ``return_features="hr"`` gives; None: there is none, and no distillation but that of the output.
         aligned: the layer that reads F^LR, likewise.
         border: see :class:`SlidingWindow`; of windows.
         value_range: what the module works in, for example ``(0, 255)`` or ``(-0.5, 0.5)``; converted on both sides.
@@ -79,7 +79,7 @@ def adapt(
     Example:
         >>> enlarge = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(8, 3, 3, padding=1))
         >>> student = adapt(enlarge, takes="image", scale=2, features="2")
-        >>> student(torch.rand(1, 5, 3, 9, 14), keep="hr").features.shape
+        >>> student(torch.rand(1, 5, 3, 9, 14), return_features="hr").features.shape
         torch.Size([1, 5, 8, 18, 28])
     """
     if takes not in ("window", "clip", "image"):
@@ -98,7 +98,7 @@ def adapt(
         network = _Windows(scale=scale, num_frames=num_frames, border=border, skip="none")
     network.hold(module, takes, (low, high), {"features": features, "aligned": aligned})
     network.size_multiple, network.minimum_size = size_multiple, minimum_size
-    network.about = About(
+    network.info = NetworkInfo(
         paper=f"{type(module).__name__}, adapted",
         year=0,
         role="both",
@@ -128,11 +128,13 @@ class _Adapted(VideoSR):
                     f"There are: {', '.join(paths[:30])}{' ...' if len(paths) > 30 else ''}"
                 )
 
-    def check_keep(self, keep: Tap | None) -> None:
+    def check_features(self, return_features: FeatureLayer | None) -> None:
         """There is one tap."""
-        super().check_keep(keep)
-        if keep not in (None, "hr"):
-            raise ConfigError(f"keep: an adapted network has one tap, 'hr' (what its named layer reads), got {keep!r}")
+        super().check_features(return_features)
+        if return_features not in (None, "hr"):
+            raise ConfigError(
+                f"return_features: want 'hr', the input of the layer named as features, got {return_features!r}"
+            )
 
     def run(self, pictures: Tensor, *, catch: bool) -> tuple[Tensor, dict[str, list[Tensor]]]:
         """Run the module on pictures in [0, 1]; its output in [0, 1], and every input of the named layers."""
@@ -190,25 +192,27 @@ class _Adapted(VideoSR):
 class _Windows(_Adapted, SlidingWindow):
     """A module that takes windows, or single images: windows of one frame."""
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Run the module."""
         (frames_NTCHW,) = pieces
-        made, seen = self.run(frames_NTCHW[:, 0] if self.takes == "image" else frames_NTCHW, catch=keep is not None)
+        made, seen = self.run(
+            frames_NTCHW[:, 0] if self.takes == "image" else frames_NTCHW, catch=return_features is not None
+        )
         n, _, _, height, width = frames_NTCHW.shape
         _require(made, (n, 3, height * self.scale, width * self.scale))
-        return Seen(made, self.joined("features", seen, (n,)), self.joined("aligned", seen, (n,)))
+        return WindowOutput(made, self.joined("features", seen, (n,)), self.joined("aligned", seen, (n,)))
 
 
 class _Clips(_Adapted):
     """A module that takes clips."""
 
-    reach = None
+    temporal_radius = None
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
-        batch, frames, _, height, width = self.check_input(clip, keep)
-        fitting = self.fit(clip)
-        made, seen = self.run(fitting, catch=keep is not None)
+        batch, frames, _, height, width = self.check_input(clip, return_features)
+        fitting = self.pad_input(clip)
+        made, seen = self.run(fitting, catch=return_features is not None)
         _require(made, (batch, frames, 3, *(side * self.scale for side in fitting.shape[3:])))
 
         def cropped(tensor: Tensor, factor: int) -> Tensor:

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.layers.blocks import ResidualBlock, keep_signal, leaky, see_edges
+from workbench.models.layers.blocks import ResidualBlock, kaiming_init_, lrelu, zero_mean_init_
 from workbench.models.layers.flow import SPyNet
 from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.vespcn import MotionCompensation
-from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
+from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
 
 FlowNetwork = Literal["spynet", "compact"]
 
@@ -58,7 +58,7 @@ class BasicVSR(Recurrent):
         6291311
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
@@ -93,7 +93,7 @@ class BasicVSR(Recurrent):
         self.fusion = None if coupled else nn.Conv2d(2 * channels, channels, 1)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         if self.fusion is not None:
-            keep_signal(self.fusion)
+            kaiming_init_(self.fusion)
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions."""
@@ -124,13 +124,13 @@ class BasicVSR(Recurrent):
                 fused.append(state)
             else:
                 state = self.forward_trunk(torch.cat((frame, state), dim=1))
-                fused.append(leaky(self.fusion(torch.cat((states.pop(), state), dim=1))))
+                fused.append(lrelu(self.fusion(torch.cat((states.pop(), state), dim=1))))
         return torch.stack(fused, dim=1)
 
-    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """EDVR's tail."""
-        residual, features = self.tail(features_NCHW, keep)
-        return Seen(residual, features, features_NCHW if keep else None)
+        residual, features = self.tail(features_NCHW, return_features)
+        return WindowOutput(residual, features, features_NCHW if return_features else None)
 
 
 def basicvsr(
@@ -152,15 +152,15 @@ def basicvsr_s(
         scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels, flow="compact",
         coupled=True,
     )  # fmt: skip
-    narrow.about = replace(
-        narrow.about,
+    narrow.info = replace(
+        narrow.info,
         aligned="the states of the forward direction, which has read those of the backward one",
         differs="ours, narrow, for a CPU: coupled propagation, and the flow network of VESPCN instead of SPyNet",
     )
     for trunk in (narrow.backward_trunk, narrow.forward_trunk):
         for block in trunk.blocks:
             assert isinstance(block, ResidualBlock)
-            keep_signal(block.conv1, block.conv2, slope=0.0, gain=0.5)
+            kaiming_init_(block.conv1, block.conv2, slope=0.0, gain=0.5)
         if skip != "none":
-            see_edges(trunk.entry, inputs=3)
+            zero_mean_init_(trunk.entry, inputs=3)
     return narrow

@@ -21,12 +21,12 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import warp
-from workbench.models.layers.blocks import conv3x3, keep_signal
+from workbench.models.layers.blocks import conv3x3, kaiming_init_
 from workbench.models.layers.deformable import modulated_deform_conv, open_masks
 from workbench.models.layers.flow import SPyNet
 from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
+from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
 
 PASSES = ("backward_1", "forward_1", "backward_2", "forward_2")
 
@@ -55,9 +55,9 @@ class SecondOrderAlignment(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, 2 * channels, 3, 3).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.zeros(channels))
         reading = [conv3x3(3 * channels + 4, channels), conv3x3(channels, channels), conv3x3(channels, channels)]
-        keep_signal(*reading)
+        kaiming_init_(*reading)
         correcting = conv3x3(channels, groups * 27)
-        keep_signal(correcting, gain=0.0)
+        kaiming_init_(correcting, gain=0.0)
         open_masks(correcting, groups * 9)
         self.conv_offset = nn.Sequential(*(x for conv in reading for x in (conv, nn.LeakyReLU(0.1))), correcting)
 
@@ -138,7 +138,7 @@ class BasicVSRPlusPlus(Recurrent):
         7322927
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Chan et al., BasicVSR++: improving video super-resolution with enhanced propagation and alignment, "
         "CVPR 2022",
         year=2022,
@@ -195,10 +195,10 @@ class BasicVSRPlusPlus(Recurrent):
             fused.append(self.reconstruction(torch.cat([stream.pop(0) for stream in streams], dim=1)))
         return torch.stack(fused, dim=1)
 
-    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """EDVR's tail."""
-        residual, features = self.tail(features_NCHW, keep)
-        return Seen(residual, features, features_NCHW if keep else None)
+        residual, features = self.tail(features_NCHW, return_features)
+        return WindowOutput(residual, features, features_NCHW if return_features else None)
 
 
 def basicvsrpp(

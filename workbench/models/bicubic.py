@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from workbench.imaging import resize_bicubic
-from workbench.models.video_sr import About, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FeatureLayer, NetworkInfo, Upscaled, VideoSR
 
 
 class Bicubic(VideoSR):
@@ -17,7 +17,7 @@ class Bicubic(VideoSR):
         torch.Size([1, 2, 3, 32, 32])
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE TASSP 1981",
         year=1981,
         role="baseline",
@@ -28,7 +28,7 @@ class Bicubic(VideoSR):
     def __init__(self, *, scale: int = 4) -> None:
         super().__init__(scale=scale)
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; there are no features to keep."""
-        self.check_input(clip, keep)
+        self.check_input(clip, return_features)
         return Upscaled(frames=resize_bicubic(clip, scale=self.scale))

@@ -82,7 +82,7 @@ FORMATS: tuple[Format, ...] = (
 
 
 @dataclass(frozen=True)
-class Foreign:
+class ConvertedCheckpoint:
     """A network that came from elsewhere.
 
     Attributes:
@@ -108,7 +108,7 @@ def load_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> Vi
     return read_foreign(weights, **settings).network
 
 
-def read_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> Foreign:
+def read_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> ConvertedCheckpoint:
     """The same as :func:`load_foreign`, and what the weights were recognised as."""
     name = "state dict" if isinstance(weights, Mapping) else Path(weights).name
     state = _network_state(_read(Path(weights)) if not isinstance(weights, Mapping) else weights, name)
@@ -127,7 +127,7 @@ def read_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> Fo
     network = build(**settings)
     fill(network, tensors, f"{name} ({layout.label})")
     log.info("%s: %s, %s", name, layout.label, network.recipe)
-    return Foreign(network.eval(), layout.label)
+    return ConvertedCheckpoint(network.eval(), layout.label)
 
 
 def load_flow_into(network: VideoSR, where: str | Path) -> None:

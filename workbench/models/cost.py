@@ -197,7 +197,7 @@ def _counted(
 ) -> int:
     weight = next(network.parameters(), None)
     counter = FlopCounterMode(display=False)
-    size = network.given((height, width), (height * network.scale, width * network.scale))
+    size = network.select_input((height, width), (height * network.scale, width * network.scale))
     with mode, counter, nullcontext() if seen is None else _watched(network, counter, seen):
         clip = torch.zeros(1, frames, 3, *size, device=None if weight is None else weight.device)
         if alone and isinstance(network, SlidingWindow):

@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError
-from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.blocks import kaiming_init_
 from workbench.models.layers.norm import Norm, check_norm, freeze_norms
-from workbench.models.video_sr import About, Border, Seen, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, SlidingWindow, WindowOutput
 
 TAPS = 5
 """Rows and columns of a dynamic filter."""
@@ -98,7 +98,7 @@ class DenseBlock(nn.Module):
         self.pointwise = nn.Conv3d(channels, channels, 1)
         self.norm2 = nn.BatchNorm3d(channels, eps=norm_epsilon)
         self.grow = nn.Conv3d(channels, growth, 3, padding=(0 if shortens else 1, 1, 1))
-        keep_signal(self.pointwise, self.grow, slope=0.0)
+        kaiming_init_(self.pointwise, self.grow, slope=0.0)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, T, H, W)`` -> ``(N, C + growth, T or T - 2, H, W)``."""
@@ -130,7 +130,7 @@ class DUF(SlidingWindow):
         1900640
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Jo et al., Deep video super-resolution network using dynamic upsampling filters without explicit motion "
         "compensation (DUF), CVPR 2018",
         year=2018,
@@ -180,10 +180,10 @@ class DUF(SlidingWindow):
 
     def _start(self) -> None:
         """Begin at bilinear enlargement, with next to nothing added."""
-        keep_signal(self.entry, slope=1.0)
-        keep_signal(self.fuse, self.residual1, self.filter1, slope=0.0)
-        keep_signal(self.residual2, slope=1.0, gain=0.005)
-        keep_signal(self.filter2, slope=1.0, gain=0.02)
+        kaiming_init_(self.entry, slope=1.0)
+        kaiming_init_(self.fuse, self.residual1, self.filter1, slope=0.0)
+        kaiming_init_(self.residual2, slope=1.0, gain=0.005)
+        kaiming_init_(self.filter2, slope=1.0, gain=0.02)
         assert self.filter2.bias is not None
         with torch.no_grad():  # a softmax has no zero: a thousandth is left to every tap
             self.filter2.bias.copy_((bilinear_filters(self.scale) + 1e-3).log().flatten())
@@ -199,7 +199,7 @@ class DUF(SlidingWindow):
         """The frames as they are, and through the first convolution."""
         return frames_NCHW, self.entry(frames_NCHW)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Fuse the frames; make filters and a residual; filter the middle frame and add."""
         frames_NTCHW, features_NTCHW = pieces
         grown = self.blocks(features_NTCHW.transpose(1, 2))[:, :, 0]
@@ -212,7 +212,7 @@ class DUF(SlidingWindow):
             middle = frames_NTCHW[:, self.num_frames // 2].to(dtype)
             filtered = filter_dynamically(middle, filters, scale=self.scale)
             picture = filtered + F.pixel_shuffle(residual.to(dtype), self.scale)
-        return Seen(picture)
+        return WindowOutput(picture)
 
 
 def duf_16l(

@@ -26,17 +26,25 @@ from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.layers.blocks import (
     ResidualBlock,
-    align_phases,
     conv3x3,
-    double,
-    keep_signal,
-    leaky,
+    icnr_init_,
+    kaiming_init_,
+    lrelu,
     residual_blocks,
-    see_edges,
+    upsample2x,
+    zero_mean_init_,
 )
 from workbench.models.layers.deformable import OPEN, ModulatedDeformConv, add_offsets
 from workbench.models.vespcn import MotionCompensation
-from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import (
+    Border,
+    EstimatedFlow,
+    FeatureLayer,
+    NetworkInfo,
+    Skip,
+    SlidingWindow,
+    WindowOutput,
+)
 
 
 class Predeblur(nn.Module):
@@ -61,13 +69,13 @@ class Predeblur(nn.Module):
 
     def forward(self, frames_NCHW: Tensor) -> Tensor:
         """``(N, 3, H, W)`` -> ``(N, C, H, W)``, or a quarter of ``H`` and ``W``."""
-        level1 = leaky(self.conv_first(frames_NCHW))
+        level1 = lrelu(self.conv_first(frames_NCHW))
         if self.hr_in:
-            level1 = leaky(self.stride_conv_hr2(leaky(self.stride_conv_hr1(level1))))
-        level2 = leaky(self.stride_conv_l2(level1))
-        level3 = self.resblock_l3(leaky(self.stride_conv_l3(level2)))
-        level2 = self.resblock_l2_2(self.resblock_l2_1(level2) + double(level3))
-        level1 = self.resblock_l1[:2](level1) + double(level2)
+            level1 = lrelu(self.stride_conv_hr2(lrelu(self.stride_conv_hr1(level1))))
+        level2 = lrelu(self.stride_conv_l2(level1))
+        level3 = self.resblock_l3(lrelu(self.stride_conv_l3(level2)))
+        level2 = self.resblock_l2_2(self.resblock_l2_1(level2) + upsample2x(level3))
+        level1 = self.resblock_l1[:2](level1) + upsample2x(level2)
         return self.resblock_l1[2:](level1)
 
 
@@ -98,8 +106,8 @@ class PCDAlignment(nn.Module):
         self.cas_dcnpack = ModulatedDeformConv(channels, groups=groups)
         # PyTorch's start, as published, leaves so little of the frames that offsets do not begin to learn
         for layers in (self.offset_conv1, self.offset_conv2, self.offset_conv3):
-            keep_signal(*(conv for conv in layers.values() if isinstance(conv, nn.Conv2d)))
-        keep_signal(self.cas_offset_conv1, self.cas_offset_conv2)
+            kaiming_init_(*(conv for conv in layers.values() if isinstance(conv, nn.Conv2d)))
+        kaiming_init_(self.cas_offset_conv1, self.cas_offset_conv2)
 
     def forward(
         self,
@@ -129,23 +137,23 @@ class PCDAlignment(nn.Module):
             if flow is not None:
                 level_flow = flow[..., ::stride, ::stride] / stride
                 compared = warp(moving, level_flow).to(moving.dtype)
-            own_offset = leaky(self.offset_conv1[level](torch.cat((compared, fixed), 1)))
+            own_offset = lrelu(self.offset_conv1[level](torch.cat((compared, fixed), 1)))
             deform = partial(self.dcn_pack[level], moving, flow=level_flow, offsets=offsets)
             if offset is None or features is None:  # the coarsest level has nothing to build on
-                offset = leaky(self.offset_conv2[level](own_offset))
-                features = leaky(deform(offset))
+                offset = lrelu(self.offset_conv2[level](own_offset))
+                features = lrelu(deform(offset))
                 continue
-            coarser = double(offset) * 2  # twice the size, so twice the pixels of motion
-            offset = leaky(self.offset_conv2[level](torch.cat((own_offset, coarser), 1)))
-            offset = leaky(self.offset_conv3[level](offset))
+            coarser = upsample2x(offset) * 2  # twice the size, so twice the pixels of motion
+            offset = lrelu(self.offset_conv2[level](torch.cat((own_offset, coarser), 1)))
+            offset = lrelu(self.offset_conv3[level](offset))
             moved = deform(offset)
-            features = self.feat_conv[level](torch.cat((moved, double(features)), 1))
+            features = self.feat_conv[level](torch.cat((moved, upsample2x(features)), 1))
             if level != "l1":
-                features = leaky(features)
+                features = lrelu(features)
         assert features is not None
-        offset = leaky(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
-        offset = leaky(self.cas_offset_conv2(offset))
-        aligned = leaky(self.cas_dcnpack(features, offset, offsets=offsets))
+        offset = lrelu(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
+        offset = lrelu(self.cas_offset_conv2(offset))
+        aligned = lrelu(self.cas_dcnpack(features, offset, offsets=offsets))
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
         return aligned
@@ -178,17 +186,17 @@ class TSAFusion(nn.Module):
         every = self.temporal_attn2(aligned_NTCHW.flatten(0, 1)).view(n, frames, channels, height, width)
         likeness_NTHW = (every * reference[:, None]).sum(dim=2).sigmoid()
         weighted = (aligned_NTCHW * likeness_NTHW[:, :, None]).flatten(1, 2)
-        fused = leaky(self.feat_fusion(weighted))
+        fused = lrelu(self.feat_fusion(weighted))
 
-        attention = leaky(self.spatial_attn1(weighted))
-        attention = leaky(self.spatial_attn2(_pool_both(attention)))
-        coarse = leaky(self.spatial_attn_l1(attention))
-        coarse = leaky(self.spatial_attn_l2(_pool_both(coarse)))
-        coarse = double(leaky(self.spatial_attn_l3(coarse)))
-        attention = leaky(self.spatial_attn3(attention)) + coarse
-        attention = double(leaky(self.spatial_attn4(attention)))
+        attention = lrelu(self.spatial_attn1(weighted))
+        attention = lrelu(self.spatial_attn2(_pool_both(attention)))
+        coarse = lrelu(self.spatial_attn_l1(attention))
+        coarse = lrelu(self.spatial_attn_l2(_pool_both(coarse)))
+        coarse = upsample2x(lrelu(self.spatial_attn_l3(coarse)))
+        attention = lrelu(self.spatial_attn3(attention)) + coarse
+        attention = upsample2x(lrelu(self.spatial_attn4(attention)))
         attention = self.spatial_attn5(attention)
-        shift = self.spatial_attn_add2(leaky(self.spatial_attn_add1(attention)))
+        shift = self.spatial_attn_add2(lrelu(self.spatial_attn_add1(attention)))
         return fused * attention.sigmoid() * 2 + shift
 
 
@@ -223,8 +231,8 @@ class EDVR(SlidingWindow):
         3300131
     """
 
-    tells_motion = has_flow = True
-    about = About(
+    has_alignment_loss = has_flow = True
+    info = NetworkInfo(
         paper="Wang et al., Video restoration with enhanced deformable convolutional networks, CVPR workshops 2019",
         year=2019,
         role="teacher",
@@ -261,7 +269,7 @@ class EDVR(SlidingWindow):
             raise ConfigError("flow_guided: want input at low resolution, got hr_in; set one of the two to False")
         if hr_in:
             self.scale, self.aligned_channels = 1, 0
-            self.about = replace(self.about, upscaled_input=True, aligned="")
+            self.info = replace(self.info, upscaled_input=True, aligned="")
 
         if predeblur:
             self.predeblur = Predeblur(channels, hr_in=hr_in)
@@ -292,20 +300,20 @@ class EDVR(SlidingWindow):
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Compute each frame's pyramid: full, half and quarter resolution; and return the frame, for the flow."""
         level1 = self.feature_extraction(self._enter(frames_NCHW))
-        level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
-        level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
+        level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
+        level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
         return (level1, level2, level3, frames_NCHW) if self.flow_guided else (level1, level2, level3)
 
     def _enter(self, frames_NCHW: Tensor) -> Tensor:
         """From RGB to features, at the size that the layers work at."""
         if hasattr(self, "predeblur"):
             return self.conv_1x1(self.predeblur(frames_NCHW))
-        features = leaky(self.conv_first(frames_NCHW))
+        features = lrelu(self.conv_first(frames_NCHW))
         if self.hr_in:
-            features = leaky(self.stride_conv_hr2(leaky(self.stride_conv_hr1(features))))
+            features = lrelu(self.stride_conv_hr2(lrelu(self.stride_conv_hr1(features))))
         return features
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Align every frame to the middle one (itself included), fuse, reconstruct, enlarge."""
         n, frames = pieces[0].shape[:2]
         neighbor = tuple(level.flatten(0, 1) for level in pieces[:3])
@@ -321,20 +329,20 @@ class EDVR(SlidingWindow):
 
         features = self.reconstruction(fused)
         if self.enlarges == 4:
-            features = leaky(F.pixel_shuffle(self.upconv1(features), 2))
+            features = lrelu(F.pixel_shuffle(self.upconv1(features), 2))
         shuffled = F.pixel_shuffle(self.upconv2(features), 2 if self.enlarges == 4 else self.enlarges)
-        before = self.conv_hr(leaky(shuffled))
-        after = leaky(before)
+        before = self.conv_hr(lrelu(shuffled))
+        after = lrelu(before)
         residual = self.conv_last(after)
-        if keep is None:
-            return Seen(residual, motion=motion, offsets=sampled)
-        features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep]
-        return Seen(residual, features, None if self.hr_in else fused, motion, offsets=sampled)
+        if return_features is None:
+            return WindowOutput(residual, alignment_loss=motion, offsets=sampled)
+        features = {"hr": after, "hr_pre": before, "shuffle": shuffled}[return_features]
+        return WindowOutput(residual, features, None if self.hr_in else fused, motion, offsets=sampled)
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow that guides the alignment or, without, the mean displacement of all taps and groups."""
         batch, frames, _, height, width = clip.shape
-        fitting = self.fit(clip.flatten(0, 1)).unflatten(0, (batch, frames))
+        fitting = self.pad_input(clip.flatten(0, 1)).unflatten(0, (batch, frames))
         if self.flow_guided:
             return self.flow_network.along(fitting)
         pyramid = [level.unflatten(0, (batch, frames)) for level in self.per_frame(fitting.flatten(0, 1))]
@@ -486,15 +494,15 @@ def _quick_start(**settings: Any) -> EDVR:
     first layer sees edges only, and there is no TSA.
     """
     network = EDVR(with_tsa=False, **settings)
-    network.about = replace(network.about, differs="ours, narrow, for a CPU; starts at its skip, unaligned and unfused")
+    network.info = replace(network.info, differs="ours, narrow, for a CPU; starts at its skip, unaligned and unfused")
     align, channels = network.pcd_align, network.aligned_channels
     plain = [network.conv_first, network.conv_l2_1, network.conv_l2_2, network.conv_l3_1, network.conv_l3_2]
     plain += [network.upconv2, network.conv_hr, *([network.upconv1] if network.scale == 4 else [])]
-    keep_signal(*plain)
-    see_edges(network.conv_first)
-    align_phases(network.upconv2, 2 if network.scale == 4 else network.scale)
+    kaiming_init_(*plain)
+    zero_mean_init_(network.conv_first)
+    icnr_init_(network.upconv2, 2 if network.scale == 4 else network.scale)
     if network.scale == 4:
-        align_phases(network.upconv1)
+        icnr_init_(network.upconv1)
     for parameter in network.conv_last.parameters():
         nn.init.zeros_(parameter)  # begin at the skip: a random residual makes every layer shrink first
     for deformable in (*align.dcn_pack.values(), align.cas_dcnpack):

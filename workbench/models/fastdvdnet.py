@@ -25,9 +25,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ConfigError
-from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.blocks import kaiming_init_
 from workbench.models.layers.tail import ShuffleTail
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 Norm = Literal["batch", "frozen"]
 
@@ -64,10 +64,10 @@ class DenoisingBlock(nn.Module):
         self.up1 = nn.Sequential(twice(half), widened1, nn.PixelShuffle(2))
         self.exit = nn.Sequential(*_layer(channels, channels)[:2])
         self.out = nn.Conv2d(channels, 3, 3, padding=1, bias=False) if predicts else None
-        keep_signal(*(part for part in self.modules() if isinstance(part, nn.Conv2d)), slope=0.0)
-        keep_signal(widened2, widened1, slope=1.0, gain=0.1)  # the coarser sizes enter faintly
+        kaiming_init_(*(part for part in self.modules() if isinstance(part, nn.Conv2d)), slope=0.0)
+        kaiming_init_(widened2, widened1, slope=1.0, gain=0.1)  # the coarser sizes enter faintly
         if self.out is not None:
-            keep_signal(self.out, slope=1.0, gain=0.005)
+            kaiming_init_(self.out, slope=1.0, gain=0.005)
 
     def forward(self, frames_NTCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Three frames, with their maps if there are any: ``(N, 3, 3 or 4, H, W)``, ``H`` and ``W`` multiples of 4.
@@ -181,7 +181,7 @@ class FastDVDnet(TwoStages):
     """
 
     scales = (1,)
-    about = About(
+    info = NetworkInfo(
         paper="Tassano et al., FastDVDnet: towards real-time deep video denoising without flow estimation, CVPR 2020",
         year=2020,
         role="both",
@@ -211,14 +211,16 @@ class FastDVDnet(TwoStages):
         )
         self.feature_channels = channels
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """The second stage: what it predicts is taken from the middle one of the first stage's pictures."""
         (denoised_NTCHW,) = pieces
         shuffled, before = self.stage2(self.with_map(denoised_NTCHW))
         after = F.relu(before)
         assert self.stage2.out is not None
         picture = denoised_NTCHW[:, 1] - self.stage2.out(after)
-        return Seen(picture, {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep] if keep else None)
+        return WindowOutput(
+            picture, {"hr": after, "hr_pre": before, "shuffle": shuffled}[return_features] if return_features else None
+        )
 
 
 class FastDVDnetVSR(TwoStages):
@@ -239,7 +241,7 @@ class FastDVDnetVSR(TwoStages):
         2626247
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Tassano et al., FastDVDnet, CVPR 2020; as a student in Xiao et al., CVPR 2021",
         year=2020,
         role="student",
@@ -274,12 +276,12 @@ class FastDVDnetVSR(TwoStages):
         self.feature_channels, self.aligned_channels = tail_channels, channels
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """The second stage and the tail."""
         (denoised_NTCHW,) = pieces
         aligned = F.relu(self.stage2(denoised_NTCHW)[1])
-        residual, features = self.tail(aligned, keep)
-        return Seen(residual, features, aligned if keep else None)
+        residual, features = self.tail(aligned, return_features)
+        return WindowOutput(residual, features, aligned if return_features else None)
 
 
 def fastdvdnet(

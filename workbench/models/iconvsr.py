@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.edvr import PCDAlignment, TSAFusion
-from workbench.models.layers.blocks import conv3x3, keep_signal, leaky, residual_blocks
+from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
 from workbench.models.layers.flow import SPyNet
 from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
+from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
 
 
 class Keyframes(nn.Module):
@@ -49,13 +49,13 @@ class Keyframes(nn.Module):
         self.conv_l3_2 = conv3x3(channels, channels)
         self.pcd_align = PCDAlignment(channels, groups)
         self.fusion = TSAFusion(channels, num_frames)
-        keep_signal(self.conv_first, self.conv_l2_1, self.conv_l2_2, self.conv_l3_1, self.conv_l3_2)
+        kaiming_init_(self.conv_first, self.conv_l2_1, self.conv_l2_2, self.conv_l3_1, self.conv_l3_2)
 
     def pyramid(self, frames_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of each frame: full, half and quarter resolution."""
-        level1 = self.feature_extraction(leaky(self.conv_first(frames_NCHW)))
-        level2 = leaky(self.conv_l2_2(leaky(self.conv_l2_1(level1))))
-        level3 = leaky(self.conv_l3_2(leaky(self.conv_l3_1(level2))))
+        level1 = self.feature_extraction(lrelu(self.conv_first(frames_NCHW)))
+        level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
+        level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
         return level1, level2, level3
 
     def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
@@ -104,7 +104,7 @@ class IconVSR(Recurrent):
         (8694991, 8711375)
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
@@ -145,16 +145,16 @@ class IconVSR(Recurrent):
         self.forward_fusion = conv3x3(2 * channels, channels)
         self.forward_trunk = Trunk((3, channels, channels), channels, blocks)
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
-        keep_signal(self.backward_fusion, self.forward_fusion, slope=1.0)
+        kaiming_init_(self.backward_fusion, self.forward_fusion, slope=1.0)
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames, in both directions, in the size that the layers need."""
-        return self.flow.along(self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]))
+        return self.flow.along(self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]))
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
         """Return the states of the forward direction, ``(B, T, channels, H', W')``."""
         to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
-        clip = self.fit(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
+        clip = self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
         refills = self.refills(frames)
@@ -188,10 +188,10 @@ class IconVSR(Recurrent):
         pyramids = {number: self.keyframes.pyramid(frames[number]) for number in needed}
         return {key: self.keyframes([pyramids[number] for number in window]) for key, window in windows.items()}
 
-    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """EDVR's tail."""
-        residual, features = self.tail(features_NCHW, keep)
-        return Seen(residual, features, features_NCHW if keep else None)
+        residual, features = self.tail(features_NCHW, return_features)
+        return WindowOutput(residual, features, features_NCHW if return_features else None)
 
 
 def iconvsr(

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
-from workbench.models.layers.blocks import conv3x3, keep_signal, pass_channel
+from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 
 class SpatialAlignment(nn.Module):
@@ -41,8 +41,8 @@ class SpatialAlignment(nn.Module):
         self.conv1 = nn.Conv2d(2, channels, 9, padding=4)
         self.conv2 = nn.Conv2d(channels, channels, 9, padding=4)
         self.conv3 = conv3x3(channels, 2)
-        keep_signal(self.conv1, self.conv2, slope=0.0)
-        keep_signal(self.conv3, slope=1.0, gain=0.02)  # next to no motion at the start
+        kaiming_init_(self.conv1, self.conv2, slope=0.0)
+        kaiming_init_(self.conv3, slope=1.0, gain=0.02)  # next to no motion at the start
 
     def forward(self, reference: Tensor, neighbour: Tensor) -> Tensor:
         """The neighbour ``(N, 1, H, W)`` as the reference ``(N, 1, H, W)`` sees it; any size."""
@@ -85,7 +85,7 @@ class LTD(SlidingWindow):
         370677
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Liu et al., Robust video super-resolution with learned temporal dynamics, ICCV 2017",
         year=2017,
         role="both",
@@ -118,16 +118,16 @@ class LTD(SlidingWindow):
         first = nn.Conv2d(frames, channels, 5, padding=2)
         second, third = conv3x3(channels, channels), conv3x3(channels, channels)
         last = conv3x3(channels, self.scale**2)
-        keep_signal(first, second, third, slope=0.0)
-        keep_signal(last, slope=1.0)
+        kaiming_init_(first, second, third, slope=0.0)
+        kaiming_init_(last, slope=1.0)
         if self.skip == "none":
-            pass_channel(first, frames // 2, 0)
-            pass_channel(second, 0, 0)
-            pass_channel(third, 0, 0)
+            identity_init_(first, frames // 2, 0)
+            identity_init_(second, 0, 0)
+            identity_init_(third, 0, 0)
             for pixel in range(self.scale**2):
-                pass_channel(last, 0, pixel)
+                identity_init_(last, 0, pixel)
         else:
-            keep_signal(last, slope=1.0, gain=0.005)
+            kaiming_init_(last, slope=1.0, gain=0.005)
         return nn.Sequential(
             first, nn.ReLU(), second, nn.ReLU(), third, nn.ReLU(), last, nn.PixelShuffle(self.scale)
         )  # fmt: skip
@@ -136,7 +136,7 @@ class LTD(SlidingWindow):
         """Luma and chroma."""
         return split_luma(frames_NCHW)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Bring the neighbours onto the middle frame, estimate it from more and more of them, and mix."""
         luma_NTCHW, chroma_NTCHW = pieces
         n, frames = luma_NTCHW.shape[:2]
@@ -152,7 +152,7 @@ class LTD(SlidingWindow):
         ]
         enlarged = F.interpolate(aligned_NTHW, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
         luma = (torch.cat(estimates, dim=1) * self.modulation(enlarged)).sum(dim=1, keepdim=True)
-        return Seen(join_luma(luma, chroma_NTCHW[:, reach] if self.skip == "none" else None, scale=self.scale))
+        return WindowOutput(join_luma(luma, chroma_NTCHW[:, reach] if self.skip == "none" else None, scale=self.scale))
 
 
 def ltd(

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.layers.blocks import conv3x3, keep_signal
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.layers.blocks import conv3x3, kaiming_init_
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 SLOPE = 0.2
 """Of every LeakyReLU: TensorFlow's default."""
@@ -77,8 +77,8 @@ class NonLocalBlock(nn.Module):
         channels = 3 * num_frames * PATCH**2
         self.value = nn.Conv2d(channels, channels, 1)
         self.exit = nn.Conv2d(channels, channels, 1)
-        keep_signal(self.value, slope=1.0)
-        keep_signal(self.exit, slope=1.0, gain=0.1)
+        kaiming_init_(self.value, slope=1.0)
+        kaiming_init_(self.exit, slope=1.0, gain=0.1)
 
     def forward(self, frames_NTCHW: Tensor) -> Tensor:
         """``(N, T, 3, H, W)``, ``H`` and ``W`` even -> the same shape."""
@@ -100,8 +100,8 @@ class ProgressiveFusionBlock(nn.Module):
         self.own = conv3x3(channels, channels)
         self.share = nn.Conv2d(num_frames * channels, channels, 1)
         self.mix = conv3x3(2 * channels, channels)
-        keep_signal(self.own, self.share, slope=SLOPE)
-        keep_signal(self.mix, slope=SLOPE, gain=0.1)
+        kaiming_init_(self.own, self.share, slope=SLOPE)
+        kaiming_init_(self.mix, slope=SLOPE, gain=0.1)
 
     def forward(self, features_NTCHW: Tensor) -> Tensor:
         """``(N, T, C, H, W)`` -> the same shape."""
@@ -133,7 +133,7 @@ class PFNL(SlidingWindow):
         3003156
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Yi et al., Progressive fusion video super-resolution network via exploiting non-local spatio-temporal "
         "correlations (PFNL), ICCV 2019",
         year=2019,
@@ -158,10 +158,10 @@ class PFNL(SlidingWindow):
         self.blocks = nn.Sequential(*(ProgressiveFusionBlock(channels, num_frames) for _ in range(blocks)))
         self.merge = conv3x3(num_frames * channels, 48)
         self.exit = conv3x3(12, 12) if scale == 4 else conv3x3(48, 3 * scale**2)
-        keep_signal(self.entry, self.merge, slope=SLOPE)
-        keep_signal(self.exit, slope=1.0, gain=0.005)
+        kaiming_init_(self.entry, self.merge, slope=SLOPE)
+        kaiming_init_(self.exit, slope=1.0, gain=0.005)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Look everywhere, fuse little by little, enlarge."""
         (frames_NTCHW,) = pieces
         n, frames = frames_NTCHW.shape[:2]
@@ -169,8 +169,8 @@ class PFNL(SlidingWindow):
         features = features.to(torch.promote_types(features.dtype, torch.float32)).unflatten(0, (n, frames))
         merged = F.leaky_relu(self.merge(self.blocks(features).flatten(1, 2)), SLOPE)
         if self.scale != 4:
-            return Seen(F.pixel_shuffle(self.exit(merged), self.scale))
-        return Seen(F.pixel_shuffle(self.exit(F.pixel_shuffle(merged, 2)), 2))
+            return WindowOutput(F.pixel_shuffle(self.exit(merged), self.scale))
+        return WindowOutput(F.pixel_shuffle(self.exit(F.pixel_shuffle(merged, 2)), 2))
 
 
 def pfnl(*, scale: int = 4, skip: Skip = "bicubic", num_frames: int = 7, channels: int = 64, blocks: int = 20) -> PFNL:

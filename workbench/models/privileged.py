@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.models.layers.blocks import conv3x3
-from workbench.models.video_sr import FRAMES_PER_PASS, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FRAMES_PER_PASS, FeatureLayer, Upscaled, VideoSR
 
 
 class Encoder(nn.Module):
@@ -50,7 +50,7 @@ class Encoder(nn.Module):
 
 
 class Privileged(VideoSR):
-    """A teacher that is called with the high-resolution clip: ``upscaled = network(high, keep=None)``.
+    """A teacher that is called with the high-resolution clip: ``upscaled = network(high, return_features=None)``.
 
     Here ``H`` and ``W`` are those of the low resolution, as everywhere: in comes ``(B, T, 3, s*H, s*W)``, out come
     pictures and features of that size, and ``Upscaled.encoded``, ``(B, T, 3, H, W)``. The encoder works frame by
@@ -70,12 +70,12 @@ class Privileged(VideoSR):
         (torch.Size([1, 3, 3, 16, 24]), torch.Size([1, 3, 3, 8, 12]))
     """
 
-    sees_truth = True
-    reach = None  # a clip is encoded as a whole, and the decoder cuts it by its own rules: see stretches
+    privileged = True
+    temporal_radius = None  # a clip is encoded as a whole, and the decoder cuts it by its own rules: see stretches
 
     def __init__(self, decoder: VideoSR) -> None:
         for fault, there in (
-            ("is privileged itself", decoder.sees_truth),
+            ("is privileged itself", decoder.privileged),
             ("restores at the same size", decoder.scale == 1),
             ("has nothing to learn", not list(decoder.parameters())),
         ):
@@ -85,10 +85,10 @@ class Privileged(VideoSR):
         super().__init__(scale=decoder.scale)
         self.encoder, self.decoder = Encoder(scale=decoder.scale), decoder
         decoder.check_values = False  # what the encoder makes is no user's clip
-        self.num_frames, self.period, self.slow = decoder.num_frames, decoder.period, decoder.slow
+        self.num_frames, self.period, self.low_lr_params = decoder.num_frames, decoder.period, decoder.low_lr_params
         self.feature_channels, self.aligned_channels = decoder.feature_channels, decoder.aligned_channels
-        theirs = decoder.about
-        self.about = replace(
+        theirs = decoder.info
+        self.info = replace(
             theirs,
             paper="Lee et al., Learning with Privileged Information for Efficient Image Super-Resolution (PISR), ECCV "
             f"2020; the decoder: {theirs.paper}",
@@ -101,32 +101,32 @@ class Privileged(VideoSR):
             without_gradient={rf"decoder\.(?:{rule})": why for rule, why in theirs.without_gradient.items()},
         )
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Reconstruct a batch of clips from a few of their own pixels.
 
         Args:
             clip: the truth, ``(B, T, 3, s*H, s*W)``, float RGB in [0, 1].
-            keep: see :meth:`VideoSR.forward`.
+            return_features: see :meth:`VideoSR.forward`.
 
         Raises:
             ShapeError: not a batch of clips, or sides that are no multiples of the scale.
-            ConfigError: ``keep`` asks for features that the decoder does not have.
+            ConfigError: ``return_features`` asks for features that the decoder does not have.
         """
-        encoded = self.encode(clip, keep)
-        return replace(self.decoder(encoded, keep=keep), encoded=encoded)
+        encoded = self.encode(clip, return_features)
+        return replace(self.decoder(encoded, return_features=return_features), encoded=encoded)
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """The same a stretch at a time, as the decoder can; see :meth:`VideoSR.stretches`."""
-        encoded = self.encode(clip, keep)
+        encoded = self.encode(clip, return_features)
         first = 0
-        for part in self.decoder.stretches(encoded, frames=frames, keep=keep):
+        for part in self.decoder.chunks(encoded, frames=frames, return_features=return_features):
             last = first + part.frames.shape[1]
             yield replace(part, encoded=encoded[:, first:last])
             first = last
 
-    def encode(self, high: Tensor, keep: Tap | None = None) -> Tensor:
+    def encode(self, high: Tensor, return_features: FeatureLayer | None = None) -> Tensor:
         """What the encoder makes of the truth: ``(B, T, 3, s*H, s*W)`` -> ``(B, T, 3, H, W)``, in float32 or more."""
-        *_, height, width = self.check_input(high, keep)
+        *_, height, width = self.check_input(high, return_features)
         if height % self.scale or width % self.scale:
             raise ShapeError(
                 f"clip: a privileged network is given the high resolution, whose sides are multiples of {self.scale}; "

@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import SKIPS, EstimatedFlow, Seen, Skip, Tap, Upscaled, VideoSR, add_skip
+from workbench.models.video_sr import (
+    SKIPS,
+    EstimatedFlow,
+    FeatureLayer,
+    Skip,
+    Upscaled,
+    VideoSR,
+    WindowOutput,
+    add_skip,
+)
 
 
 class Recurrent(VideoSR):
@@ -24,7 +33,7 @@ class Recurrent(VideoSR):
         skip: what is added to the output: the frame enlarged ``bicubic``, ``bilinear``, or ``none``.
     """
 
-    reach = None
+    temporal_radius = None
 
     frames_per_pass: int | None = None
     """How many frames are enlarged at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
@@ -48,27 +57,29 @@ class Recurrent(VideoSR):
         """
         raise NotImplementedError
 
-    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """From the features of some frames to what is added to the skip connection."""
         raise NotImplementedError
 
-    def reconstruct(self, features: Tensor, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def reconstruct(self, features: Tensor, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Make pictures of what :meth:`propagate` returned, for all frames or for a stretch of them.
 
         Args:
             features: ``(B, T, C, H', W')``.
             clip: the same frames as they came, ``(B, T, 3, H, W)``.
-            keep: see :meth:`VideoSR.forward`.
+            return_features: see :meth:`VideoSR.forward`.
 
         Raises:
             ShapeError: features and clip are not of the same frames.
-            ConfigError: ``keep`` asks for what is not there.
+            ConfigError: ``return_features`` asks for what is not there.
         """
-        self.check_keep(keep)
+        self.check_features(return_features)
         batch, frames, _, height, width = clip.shape
         if features.ndim != 5 or features.shape[:2] != clip.shape[:2]:
             raise ShapeError(f"features: want ({batch}, {frames}, C, H, W) as in the clip, got {tuple(features.shape)}")
-        seen = [self.enlarge(some, keep) for some in features.flatten(0, 1).split(self._frames_at_once(clip))]
+        seen = [
+            self.enlarge(some, return_features) for some in features.flatten(0, 1).split(self._frames_at_once(clip))
+        ]
 
         def whole(parts: list[Tensor | None], factor: int) -> Tensor | None:
             there = [part[..., : height * factor, : width * factor] for part in parts if part is not None]
@@ -82,23 +93,23 @@ class Recurrent(VideoSR):
             aligned=whole([part.aligned for part in seen], 1),
         )
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
-        self.check_input(clip, keep)
+        self.check_input(clip, return_features)
         flow = self.estimate_flow(clip) if self.training else None
-        upscaled = self.reconstruct(self.propagate(clip, flow), clip, keep)
+        upscaled = self.reconstruct(self.propagate(clip, flow), clip, return_features)
         if flow is None:
             return upscaled
         height, width = clip.shape[-2:]
         return replace(upscaled, flow=EstimatedFlow(*(part[..., :height, :width] for part in flow)))
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """Propagate along the whole clip once, then reconstruct a stretch at a time; see :meth:`VideoSR.stretches`."""
-        self.check_input(clip, keep)
+        self.check_input(clip, return_features)
         features = self.propagate(clip)
         for first in range(0, clip.shape[1], frames):
             stretch = slice(first, first + frames)
-            yield self.reconstruct(features[:, stretch], clip[:, stretch], keep)
+            yield self.reconstruct(features[:, stretch], clip[:, stretch], return_features)
 
     def _frames_at_once(self, clip: Tensor) -> int:
         if self.frames_per_pass is not None:

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple
-from workbench.models.layers.blocks import conv3x3, keep_signal, leaky
+from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import About, EstimatedFlow, Seen, Skip, Tap
+from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
 
 
 def decompose(pictures: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,7 +76,7 @@ class StructureDetailBlock(nn.Module):
         super().__init__()
         self.detail1, self.detail2 = conv3x3(channels, channels), conv3x3(channels, channels)
         self.structure1, self.structure2 = conv3x3(channels, channels), conv3x3(channels, channels)
-        keep_signal(self.detail1, self.detail2, self.structure1, self.structure2, slope=0.0, gain=0.1)
+        kaiming_init_(self.detail1, self.detail2, self.structure1, self.structure2, slope=0.0, gain=0.1)
 
     def forward(self, detail: Tensor, structure: Tensor) -> tuple[Tensor, Tensor]:
         """Both ``(N, C, H, W)``, as what comes out."""
@@ -105,7 +105,7 @@ class RSDN(Recurrent):
         6180236
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Isobe et al., Video super-resolution with recurrent structure-detail network, ECCV 2020",
         year=2020,
         role="both",
@@ -138,23 +138,23 @@ class RSDN(Recurrent):
         everything: list[Tensor] = []
         for number, frame in enumerate(frames):
             before = number - 1 if number else min(1, len(frames) - 1)  # the first frame looks at the second
-            hidden = adapt(hidden, leaky(self.filters(frame)))
+            hidden = adapt(hidden, lrelu(self.filters(frame)))
             detail, structure = (
-                leaky(entry(torch.cat((part[before], part[number], hidden, own), dim=1)))
+                lrelu(entry(torch.cat((part[before], part[number], hidden, own), dim=1)))
                 for entry, part, own in zip(
                     (self.detail_entry, self.structure_entry), parts, said.chunk(2, dim=1), strict=True
                 )
             )
             for block in self.blocks:
                 detail, structure = block(detail, structure)
-            hidden = leaky(self.detail_hidden(detail)) + leaky(self.structure_hidden(structure))
+            hidden = lrelu(self.detail_hidden(detail)) + lrelu(self.structure_hidden(structure))
             said = torch.cat((self.detail_out(detail), self.structure_out(structure)), dim=1)
             everything.append(said)
         return torch.stack(everything, dim=1)
 
-    def enlarge(self, features_NCHW: Tensor, keep: Tap | None) -> Seen:
+    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Merge the two and shuffle."""
-        return Seen(F.pixel_shuffle(self.merge(features_NCHW), self.scale))
+        return WindowOutput(F.pixel_shuffle(self.merge(features_NCHW), self.scale))
 
     def detail_and_structure(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """What each stream alone says of the frames, as pictures: the auxiliary outputs of the paper's loss.
@@ -180,9 +180,9 @@ class RSDN(Recurrent):
 
         LeakyReLU(x) - LeakyReLU(-x) is 1.1 x: two channels carry a colour through whatever its sign.
         """
-        keep_signal(self.filters, self.detail_entry, self.structure_entry, self.detail_hidden, self.structure_hidden)
-        keep_signal(self.detail_out, self.structure_out, slope=1.0, gain=0.05)
-        keep_signal(self.merge, slope=1.0, gain=0.02)
+        kaiming_init_(self.filters, self.detail_entry, self.structure_entry, self.detail_hidden, self.structure_hidden)
+        kaiming_init_(self.detail_out, self.structure_out, slope=1.0, gain=0.05)
+        kaiming_init_(self.merge, slope=1.0, gain=0.02)
         with torch.no_grad():
             for entry, out in ((self.detail_entry, self.detail_out), (self.structure_entry, self.structure_out)):
                 for colour in range(3):

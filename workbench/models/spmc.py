@@ -22,10 +22,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError
-from workbench.models.layers.blocks import conv3x3, keep_signal
+from workbench.models.layers.blocks import conv3x3, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.vespcn import MotionCompensation
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 
 def splat(pictures: Tensor, flow: Tensor, *, scale: int) -> Tensor:
@@ -112,7 +112,7 @@ class SPMC(SlidingWindow):
         1722161
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Tao et al., Detail-revealing deep video super-resolution, ICCV 2017",
         year=2017,
         role="both",
@@ -149,11 +149,11 @@ class SPMC(SlidingWindow):
         self.up1 = nn.ConvTranspose2d(half, full, 4, 2, 1)
         self.full_size = conv3x3(full, full)
         self.exit = nn.Conv2d(full, 1, 5, padding=2)
-        keep_signal(self.enter, slope=0.0, gain=float(scale))  # what it reads is 0 but for one pixel in scale * scale
-        keep_signal(self.down1, self.half_size, self.down2, self.recall, slope=0.0)
-        keep_signal(self.half_size_again, self.full_size, slope=0.0)
-        keep_signal(self.memory.gates, slope=1.0)
-        keep_signal(self.exit, slope=1.0, gain=0.005)
+        kaiming_init_(self.enter, slope=0.0, gain=float(scale))  # what it reads is 0 but for one pixel in scale * scale
+        kaiming_init_(self.down1, self.half_size, self.down2, self.recall, slope=0.0)
+        kaiming_init_(self.half_size_again, self.full_size, slope=0.0)
+        kaiming_init_(self.memory.gates, slope=1.0)
+        kaiming_init_(self.exit, slope=1.0, gain=0.005)
         for up in (self.up2, self.up1):  # each pixel that comes out is fed by 2x2 of the 4x4 taps
             nn.init.normal_(up.weight, std=(2 / (4 * up.in_channels)) ** 0.5)
 
@@ -161,7 +161,7 @@ class SPMC(SlidingWindow):
         """Luma and chroma."""
         return split_luma(frames_NCHW)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Carry every frame onto the reference's fine grid, encode, remember in the order of the frames, decode."""
         luma_NTCHW, chroma_NTCHW = pieces
         n, frames = luma_NTCHW.shape[:2]
@@ -184,9 +184,9 @@ class SPMC(SlidingWindow):
         after = F.relu(before)
         chroma = chroma_NTCHW[:, frames // 2] if self.skip == "none" else None
         residual = join_luma(self.exit(after), chroma, scale=self.scale)
-        if keep is None:
-            return Seen(residual)
-        return Seen(residual, {"hr": after, "hr_pre": before, "shuffle": raised}[keep])
+        if return_features is None:
+            return WindowOutput(residual)
+        return WindowOutput(residual, {"hr": after, "hr_pre": before, "shuffle": raised}[return_features])
 
 
 def spmc(*, scale: int = 4, skip: Skip = "bicubic", num_frames: int = 3, channels: int = 32) -> SPMC:

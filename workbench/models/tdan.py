@@ -23,9 +23,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.layers.blocks import conv3x3, keep_signal, pass_channel, residual_blocks
+from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init_, residual_blocks
 from workbench.models.layers.deformable import add_offsets, modulated_deform_conv
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 MIDDLE_GREY = 0.5
 """What is subtracted from pictures on their way in, and added on their way out."""
@@ -46,7 +46,7 @@ class DeformConv(nn.Module):
         self.groups = groups
         self.conv_offset = conv3x3(channels, groups * 18)
         plain = nn.Conv2d(channels, channels, 3, bias=False)
-        keep_signal(plain, slope=1.0)
+        kaiming_init_(plain, slope=1.0)
         self.weight = plain.weight
         nn.init.zeros_(self.conv_offset.weight)
         nn.init.zeros_(self.conv_offset.bias)  # pyright: ignore[reportArgumentType]
@@ -82,7 +82,7 @@ class TDAN(SlidingWindow):
     """
 
     has_flow = True
-    about = About(
+    info = NetworkInfo(
         paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
         year=2020,
         role="both",
@@ -132,21 +132,21 @@ class TDAN(SlidingWindow):
     def _start(self) -> None:
         """Begin by repeating each pixel of the middle frame; next to nothing is added to a skip."""
         wideners = [layer for layer in self.upscale if isinstance(layer, nn.Conv2d)]
-        keep_signal(self.entry, self.fuse, slope=0.0)
-        keep_signal(self.join, self.to_picture, *wideners, self.exit, slope=1.0)
+        kaiming_init_(self.entry, self.fuse, slope=0.0)
+        kaiming_init_(self.join, self.to_picture, *wideners, self.exit, slope=1.0)
         if self.skip != "none" or self.feature_channels < 6:
-            keep_signal(self.exit, slope=1.0, gain=0.02)
+            kaiming_init_(self.exit, slope=1.0, gain=0.02)
             return
         with torch.no_grad():
             self.exit.weight *= 1e-3
             for channel in range(6):  # the positive parts of red, green and blue, then the negative parts
                 colour, sign = channel % 3, 1 if channel < 3 else -1
-                pass_channel(self.fuse, 3 * (self.num_frames // 2) + colour, channel)
+                identity_init_(self.fuse, 3 * (self.num_frames // 2) + colour, channel)
                 self.fuse.weight[channel] *= sign
                 for widen in wideners:
                     copies = widen.out_channels // widen.in_channels
                     for copy in range(copies):
-                        pass_channel(widen, channel, channel * copies + copy)
+                        identity_init_(widen, channel, channel * copies + copy)
                 self.exit.weight[colour, channel, 1, 1] += sign
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
@@ -189,7 +189,7 @@ class TDAN(SlidingWindow):
         before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
         return torch.cat((before, pictures_NTCHW[:, middle, None], after), dim=1)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Align the neighbours to the middle frame, fuse, reconstruct, enlarge."""
         offsets: list[Tensor] | None = [] if self.training else None
         fused = F.relu(self.fuse(self.align(*pieces, offsets=offsets).flatten(1, 2)))
@@ -198,7 +198,9 @@ class TDAN(SlidingWindow):
         if self.skip == "none":
             residual = residual.to(torch.promote_types(residual.dtype, torch.float32)) + MIDDLE_GREY
         sampled = tuple(offset.unflatten(0, (len(residual), -1)) for offset in offsets or ())
-        return Seen(residual, shuffled if keep else None, fused if keep else None, offsets=sampled)
+        return WindowOutput(
+            residual, shuffled if return_features else None, fused if return_features else None, offsets=sampled
+        )
 
 
 def tdan(

@@ -27,10 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import resize_bicubic, warp
-from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.blocks import kaiming_init_
 from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD
 from workbench.models.layers.norm import Norm, check_norm, freeze_norms
-from workbench.models.video_sr import About, Border, Seen, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, SlidingWindow, WindowOutput
 
 LEVELS = 4
 
@@ -81,10 +81,10 @@ def _level() -> nn.Sequential:
     layers: list[nn.Module] = []
     for into, out in pairwise((8, 32, 64, 32, 16)):
         conv = nn.Conv2d(into, out, 7, padding=3, bias=False)
-        keep_signal(conv, slope=0.0)
+        kaiming_init_(conv, slope=0.0)
         layers += [conv, nn.BatchNorm2d(out), nn.ReLU()]
     last = nn.Conv2d(16, 2, 7, padding=3)
-    keep_signal(last, slope=1.0, gain=1e-3)
+    kaiming_init_(last, slope=1.0, gain=1e-3)
     return nn.Sequential(*layers, last)
 
 
@@ -105,7 +105,7 @@ class TOFlow(SlidingWindow):
         1405899
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Xue et al., Video enhancement with task-oriented flow, IJCV 2019",
         year=2019,
         role="both",
@@ -146,8 +146,8 @@ class TOFlow(SlidingWindow):
         self.conv2 = nn.Conv2d(channels, channels, 9, padding=4)
         self.conv3 = nn.Conv2d(channels, channels, 1)
         self.conv4 = nn.Conv2d(channels, 3, 1)
-        keep_signal(self.conv1, self.conv2, self.conv3, slope=0.0)
-        keep_signal(self.conv4, slope=1.0, gain=0.02)
+        kaiming_init_(self.conv1, self.conv2, self.conv3, slope=0.0)
+        kaiming_init_(self.conv4, slope=1.0, gain=0.02)
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
@@ -167,7 +167,7 @@ class TOFlow(SlidingWindow):
                 sizes.insert(0, F.avg_pool2d(sizes[0], 2))
         return tuple(sizes)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Warp the neighbours onto the middle frame; convolve all together."""
         n, frames = pieces[0].shape[:2]
         middle = frames // 2
@@ -187,9 +187,9 @@ class TOFlow(SlidingWindow):
         sampled = ()
         if self.training:  # at low resolution, y first
             sampled = ((F.avg_pool2d(flow, self.scale) / self.scale).flip(1).unflatten(0, (n, len(others))),)
-        if keep is None:
-            return Seen(residual, offsets=sampled)
-        return Seen(residual, pre if keep == "hr_pre" else after_relu, offsets=sampled)
+        if return_features is None:
+            return WindowOutput(residual, offsets=sampled)
+        return WindowOutput(residual, pre if return_features == "hr_pre" else after_relu, offsets=sampled)
 
 
 def toflow(

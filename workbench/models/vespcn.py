@@ -21,8 +21,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import pad_to_multiple, warp
-from workbench.models.layers.blocks import conv3x3, keep_signal, see_edges
-from workbench.models.video_sr import About, Border, EstimatedFlow, Seen, Skip, SlidingWindow, Tap
+from workbench.models.layers.blocks import conv3x3, kaiming_init_, zero_mean_init_
+from workbench.models.video_sr import (
+    Border,
+    EstimatedFlow,
+    FeatureLayer,
+    NetworkInfo,
+    Skip,
+    SlidingWindow,
+    WindowOutput,
+)
 
 
 class MotionCompensation(nn.Module):
@@ -55,10 +63,10 @@ class MotionCompensation(nn.Module):
         )  # fmt: skip
         for step in (self.coarse, self.fine):
             *convs, last = (layer for layer in step if isinstance(layer, nn.Conv2d))
-            keep_signal(*convs, slope=0.0)
-            see_edges(convs[0])
+            kaiming_init_(*convs, slope=0.0)
+            zero_mean_init_(convs[0])
             convs[0].weight.data.mul_(2)
-            keep_signal(last, slope=1.0, gain=0.1)
+            kaiming_init_(last, slope=1.0, gain=0.1)
 
     def forward(self, reference: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
         """Warp a neighbour onto the reference.
@@ -140,9 +148,9 @@ class VESPCN(SlidingWindow):
         (878787, 108232)
     """
 
-    tells_motion = has_flow = True
+    has_alignment_loss = has_flow = True
     flow_part = "motion"
-    about = About(
+    info = NetworkInfo(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
         role="student",
@@ -167,8 +175,8 @@ class VESPCN(SlidingWindow):
         self.motion = MotionCompensation(flow_gain=flow_gain)
         self.wide = wide
         if not wide:
-            self.about = replace(
-                self.about,
+            self.info = replace(
+                self.info,
                 features="",
                 aligned="",
                 differs="RGB, the paper works in Y; the unit of the flow is unconfirmed",
@@ -182,11 +190,11 @@ class VESPCN(SlidingWindow):
             self.widen = conv3x3(channels, hr_channels * scale**2)
             self.exit = conv3x3(hr_channels, 3)
             for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
-                keep_signal(first, second, slope=0.0, gain=0.5)
-            keep_signal(self.entry, self.widen, slope=1.0)
+                kaiming_init_(first, second, slope=0.0, gain=0.5)
+            kaiming_init_(self.entry, self.widen, slope=1.0)
             if skip != "none":
-                see_edges(self.entry)
-            keep_signal(self.exit, slope=1.0, gain=0.02)
+                zero_mean_init_(self.entry)
+            kaiming_init_(self.exit, slope=1.0, gain=0.02)
         else:
             middle = [layer for _ in range(7) for layer in (nn.ReLU(), conv3x3(24, 24))]
             self.layers = nn.Sequential(conv3x3(9, 24), *middle, nn.ReLU(), conv3x3(24, 3 * scale**2))
@@ -195,7 +203,7 @@ class VESPCN(SlidingWindow):
         """Return the flow between neighboring frames, in both directions."""
         return self.motion.along(clip)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Warp the neighbours onto the middle frame; enlarge the three together."""
         (frames_NTCHW,) = pieces
         before, reference, after = frames_NTCHW.unbind(dim=1)
@@ -205,14 +213,22 @@ class VESPCN(SlidingWindow):
         both_ways = torch.stack(flow.chunk(2), dim=1) if self.training else None
         early_fusion = torch.cat((*warped.chunk(2), reference), dim=1)
         if not self.wide:
-            return Seen(F.pixel_shuffle(self.layers(early_fusion), self.scale), motion=motion, flow=both_ways)
+            return WindowOutput(
+                F.pixel_shuffle(self.layers(early_fusion), self.scale), alignment_loss=motion, flow=both_ways
+            )
 
         entry = features = self.entry(early_fusion)
         for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
             features = features + second(F.relu(first(F.relu(features))))
         aligned = F.relu(features) + entry
         shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)  # no activation around it: all three taps are one
-        return Seen(self.exit(shuffled), shuffled if keep else None, aligned if keep else None, motion, both_ways)
+        return WindowOutput(
+            self.exit(shuffled),
+            shuffled if return_features else None,
+            aligned if return_features else None,
+            motion,
+            both_ways,
+        )
 
 
 def vespcn(*, scale: int = 4, skip: Skip = "none", channels: int = 64, hr_channels: int = 64) -> VESPCN:

@@ -19,12 +19,12 @@ from workbench.models.windows import Border, window_indices
 from workbench.tensors import check_clip
 
 Skip = Literal["bicubic", "bilinear", "none"]
-Tap = Literal["hr", "hr_pre", "shuffle"]
+FeatureLayer = Literal["hr", "hr_pre", "shuffle"]
 Clip = TypeVar("Clip")
 """A clip as a tensor or as an array."""
 
 SKIPS: tuple[Skip, ...] = ("bicubic", "bilinear", "none")
-TAPS: tuple[Tap, ...] = ("hr", "hr_pre", "shuffle")
+FEATURE_LAYERS: tuple[FeatureLayer, ...] = ("hr", "hr_pre", "shuffle")
 
 
 class WindowOffsets(NamedTuple):
@@ -65,7 +65,7 @@ class Upscaled:
     features: Tensor | None = None
     aligned: Tensor | None = None
     encoded: Tensor | None = None
-    motion: Tensor | None = None
+    alignment_loss: Tensor | None = None
     flow: EstimatedFlow | None = None
     offsets: WindowOffsets | None = None
 
@@ -81,7 +81,7 @@ class Upscaled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class About:
+class NetworkInfo:
     """What there is to know of a network before it is called.
 
     Attributes:
@@ -111,7 +111,7 @@ class About:
 
 
 class VideoSR(nn.Module):
-    """A video super-resolution network: ``upscaled = network(clip, keep=None)``.
+    """A video super-resolution network: ``upscaled = network(clip, return_features=None)``.
 
     Attributes:
         about: the paper, and what the layers work on; of the class, or of the instance where settings change it.
@@ -124,32 +124,32 @@ class VideoSR(nn.Module):
         minimum_size: the smallest ``H`` and ``W`` that the layers take; smaller ones are padded and cropped inside.
         feature_channels: channels of F^SR; 0 where the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 where there is none.
-        tells_motion: whether it says in training how well it aligns, see ``Upscaled.motion``.
+        has_alignment_loss: whether it says in training how well it aligns, see ``Upscaled.alignment_loss``.
         has_flow: whether it can be supervised by the true flow: in training it returns ``Upscaled.flow`` or, where it
             aligns by deformable convolutions, ``Upscaled.offsets``. See also :meth:`estimate_flow`.
         flow_part: name of the module that estimates optical flow, whose weights can come from elsewhere; empty: none.
         slow: parts of the names of parameters that say where to look (offsets, masks, flow): training moves them less.
         check_values: whether :meth:`check_input` looks at the numbers; False where that must not wait for the device.
-        sees_truth: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
+        privileged: whether it is called with the high resolution (``models.privileged``): a teacher, and no upscaler.
         recipe: the zoo name and settings that build this network again; set by :func:`workbench.models.zoo.build`.
     """
 
-    about: About = About(paper="", year=0, role="both", features="")
+    info: NetworkInfo = NetworkInfo(paper="", year=0, role="both", features="")
     scale: int = 4
     scales: tuple[int, ...] = (2, 3, 4)
     num_frames: int = 1
-    reach: int | None = 0
+    temporal_radius: int | None = 0
     period: int = 1
     size_multiple: int = 1
     minimum_size: int = 1
     feature_channels: int = 0
     aligned_channels: int = 0
-    tells_motion: bool = False
+    has_alignment_loss: bool = False
     has_flow: bool = False
     flow_part: str = ""
-    slow: tuple[str, ...] = ("conv_offset",)
+    low_lr_params: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
-    sees_truth: bool = False
+    privileged: bool = False
 
     def __init__(self, *, scale: int) -> None:
         super().__init__()
@@ -159,18 +159,18 @@ class VideoSR(nn.Module):
         self.scale = scale
         self.recipe: dict[str, Any] = {}
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips.
 
         Args:
             clip: ``(B, T, 3, H, W)``, float RGB in [0, 1]; any ``H`` and ``W``.
-            keep: which features to return besides the pictures: ``hr`` (what the last convolution reads, after its
-                activation), ``hr_pre`` (the same before the activation), ``shuffle`` (right after the last
-                pixel-shuffle). Nothing is kept, and nothing is paid, without it.
+            return_features: layer whose features are returned with the frames: ``hr`` (input of the last convolution,
+                after its activation), ``hr_pre`` (the same before the activation), ``shuffle`` (output of the last
+                pixel-shuffle); None: no features, at no cost.
 
         Raises:
             ShapeError: not a batch of clips.
-            ConfigError: ``keep`` asks for features that this network does not have.
+            ConfigError: ``return_features`` asks for features that this network does not have.
         """
         raise NotImplementedError
 
@@ -185,10 +185,10 @@ class VideoSR(nn.Module):
         """
         return None
 
-    def check_input(self, clip: Tensor, keep: Tap | None = None) -> tuple[int, int, int, int, int]:
+    def check_input(self, clip: Tensor, return_features: FeatureLayer | None = None) -> tuple[int, int, int, int, int]:
         """Return ``(B, T, C, H, W)`` of what came in at the door, or say what is wrong with it.
 
-        Axes, type, device and ``keep`` are looked at in every call: that costs nothing. The numbers are looked at in
+        Axes, type, device and ``return_features`` are checked in every call, at no cost. The numbers are checked in
         evaluation only, since that takes a pass over the clip and a wait for the device (well under 1 % of what the
         smallest network takes): not in training (the loop stops at losses that are not finite), not while
         ``torch.compile`` or an exporter traces, not where :attr:`check_values` is False.
@@ -196,10 +196,10 @@ class VideoSR(nn.Module):
         Raises:
             ShapeError: not ``(B, T, 3, H, W)``, an empty axis, no floats, another device than the weights', NaN or
                 infinite numbers, or numbers far outside [0, 1], such as 0..255.
-            ConfigError: ``keep`` asks for features that this network does not have.
+            ConfigError: ``return_features`` asks for features that this network does not have.
         """
         shape = check_clip(clip)
-        self.check_keep(keep)
+        self.check_features(return_features)
         weight = next(self.parameters(), None)
         if weight is not None and weight.device != clip.device:
             raise ShapeError(
@@ -211,11 +211,11 @@ class VideoSR(nn.Module):
             _check_values(clip)
         return shape
 
-    def fit(self, pictures: Tensor) -> Tensor:
+    def pad_input(self, pictures: Tensor) -> Tensor:
         """Repeat the last row and column until ``H`` and ``W`` are what the layers need; the caller crops."""
         return pad_to_multiple(pictures, self.size_multiple, at_least=self.minimum_size)
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """Upscale a clip a stretch at a time: joined along the frames, they equal one pass over the whole.
 
         This one makes one pass and cuts it. Networks that can bound their memory do better: see
@@ -224,15 +224,15 @@ class VideoSR(nn.Module):
         Args:
             clip: see :meth:`forward`.
             frames: output frames a stretch.
-            keep: see :meth:`forward`.
+            return_features: see :meth:`forward`.
         """
-        whole = self(clip, keep=keep)
+        whole = self(clip, return_features=return_features)
         for first in range(0, clip.shape[1], frames):
             yield whole.part(first, first + frames)
 
-    def given(self, low: Clip, high: Clip) -> Clip:
+    def select_input(self, low: Clip, high: Clip) -> Clip:
         """Which of the two resolutions of a clip this network is called with."""
-        return high if self.sees_truth else low
+        return high if self.privileged else low
 
     def check_upscales(self) -> None:
         """Say so if this network cannot enlarge a clip whose high resolution nobody has.
@@ -240,18 +240,18 @@ class VideoSR(nn.Module):
         Raises:
             ConfigError: it is privileged.
         """
-        if self.sees_truth:
+        if self.privileged:
             raise ConfigError(
                 f"{self.recipe.get('name', type(self).__name__)} is a privileged teacher: it is given the high "
                 "resolution and can upscale nothing; name a student that it taught (docs/teaching.md)"
             )
 
-    def check_keep(self, keep: Tap | None) -> None:
-        """Say so if ``keep`` asks for what is not there."""
-        if keep is None:
+    def check_features(self, return_features: FeatureLayer | None) -> None:
+        """Say so if ``return_features`` asks for what is not there."""
+        if return_features is None:
             return
-        if keep not in TAPS:
-            raise ConfigError(f"keep: want one of {', '.join(TAPS)}, got {keep!r}")
+        if return_features not in FEATURE_LAYERS:
+            raise ConfigError(f"return_features: want one of {', '.join(FEATURE_LAYERS)}, got {return_features!r}")
         if not self.feature_channels:
             raise ConfigError(
                 f"{self.recipe.get('name', type(self).__name__)} has no high-resolution features wider than RGB; "
@@ -277,8 +277,8 @@ def _check_values(clip: Tensor) -> None:
         )
 
 
-class Seen(NamedTuple):
-    """Output of a window: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR, the loss ``Upscaled.motion``, flow and offsets.
+class WindowOutput(NamedTuple):
+    """Output of a window: ``residual (N, 3, s*H, s*W)``, F^SR, F^LR, the alignment loss, flow and offsets.
 
     The flow ``(N, 2, 2, H, W)`` leads from the middle frame to the frame before and to the frame after. Offsets
     ``(N, M, 2 * K, H', W')`` lead from the middle frame to all frames of the window, or to all but itself.
@@ -287,7 +287,7 @@ class Seen(NamedTuple):
     residual: Tensor
     features: Tensor | None = None
     aligned: Tensor | None = None
-    motion: Tensor | None = None
+    alignment_loss: Tensor | None = None
     flow: Tensor | None = None
     offsets: tuple[Tensor, ...] = ()
 
@@ -342,12 +342,12 @@ class SlidingWindow(VideoSR):
         if skip not in SKIPS:
             raise ConfigError(f"skip: want one of {', '.join(SKIPS)}, got {skip!r}")
         window_indices(1, num_frames, border)  # refuses what cannot be a window
-        self.num_frames, self.reach = num_frames, num_frames // 2
+        self.num_frames, self.temporal_radius = num_frames, num_frames // 2
         self.border: Border = border
         self.skip: Skip = skip
         self.size_multiple, self.minimum_size = size_multiple, minimum_size
 
-    def units(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+    def frame_groups(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
         """What :meth:`per_frame` is computed of, and which of it each window reads: the frames themselves.
 
         A network overrides this where windows share something larger than a frame (FastDVDnet: triples of frames).
@@ -358,51 +358,51 @@ class SlidingWindow(VideoSR):
         """What is computed once per frame: tensors with the frames along their first axis."""
         return (frames_NCHW,)
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """What is computed once per window, from the pieces of its frames, each ``(N, num_frames, ...)``."""
         raise NotImplementedError
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
-        _, frames, _, _, _ = self.check_input(clip, keep)
-        return self._upscale(clip, window_indices(frames, self.num_frames, self.border), keep)
+        _, frames, _, _, _ = self.check_input(clip, return_features)
+        return self._upscale(clip, window_indices(frames, self.num_frames, self.border), return_features)
 
-    def upscale_windows(self, clip: Tensor, windows: Tensor, keep: Tap | None = None) -> Upscaled:
+    def upscale_windows(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale the middle frames of some windows: a stretch of a clip from the few frames that it depends on.
 
         Args:
             clip: ``(B, T, 3, H, W)``, see :meth:`VideoSR.forward`.
             windows: which frames of ``clip`` each output frame looks at, ``(n, num_frames)``; see
                 :func:`window_indices`.
-            keep: see :meth:`VideoSR.forward`.
+            return_features: see :meth:`VideoSR.forward`.
 
         Returns:
             ``n`` frames of every clip.
         """
-        _, frames, _, _, _ = self.check_input(clip, keep)
+        _, frames, _, _, _ = self.check_input(clip, return_features)
         if windows.ndim != 2 or windows.shape[1] != self.num_frames:
             raise ShapeError(f"windows: want (n, {self.num_frames}), got {tuple(windows.shape)}")
         if len(windows) == 0 or windows.min() < 0 or windows.max() >= frames:
             raise ShapeError(f"windows: want some frames of the {frames} that there are, got {windows.tolist()}")
-        return self._upscale(clip, windows, keep)
+        return self._upscale(clip, windows, return_features)
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """Upscale a clip a stretch at a time, each from the frames that it depends on; see :class:`VideoSR`."""
         total = clip.shape[1]
         for first in range(0, total, frames):
             windows = window_indices(total, self.num_frames, self.border, first=first, last=first + frames)
             needed, places = windows.unique(return_inverse=True)
-            yield self.upscale_windows(clip[:, needed.to(clip.device)], places, keep)
+            yield self.upscale_windows(clip[:, needed.to(clip.device)], places, return_features)
 
-    def _upscale(self, clip: Tensor, windows: Tensor, keep: Tap | None) -> Upscaled:
+    def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         batch, frames, _, height, width = clip.shape
         windows = windows.to(clip.device)
         start = torch.arange(batch, device=clip.device).repeat_interleave(len(windows)) * frames
-        fitting = self.fit(clip.flatten(0, 1))
-        units, chosen = self.units(fitting, start[:, None] + windows.repeat(batch, 1))
+        fitting = self.pad_input(clip.flatten(0, 1))
+        units, chosen = self.frame_groups(fitting, start[:, None] + windows.repeat(batch, 1))
         pieces = self._all_frames(units)
         seen = [
-            self.per_window(*(piece[some] for piece in pieces), keep=keep)
+            self.per_window(*(piece[some] for piece in pieces), return_features=return_features)
             for some in chosen.split(self._windows_at_once(clip))
         ]
 
@@ -416,12 +416,12 @@ class SlidingWindow(VideoSR):
         residual = whole([part.residual for part in seen], self.scale)
         assert residual is not None
         flow = whole([part.flow for part in seen], 1)  # (B, T, 2, 2, H, W); at the borders it leads to a copy
-        motions = [part.motion * len(part.residual) for part in seen if part.motion is not None]
+        motions = [part.alignment_loss * len(part.residual) for part in seen if part.alignment_loss is not None]
         return Upscaled(
             frames=self._add_skip(residual, clip[:, windows[:, self.num_frames // 2]]),
             features=whole([part.features for part in seen], self.scale),
             aligned=whole([part.aligned for part in seen], 1),
-            motion=torch.stack(motions).sum() / len(residual.flatten(0, 1)) if motions else None,
+            alignment_loss=torch.stack(motions).sum() / len(residual.flatten(0, 1)) if motions else None,
             flow=None if flow is None else EstimatedFlow(to_next=flow[:, :-1, 1], to_previous=flow[:, 1:, 0]),
             offsets=_join_offsets(seen, windows, batch, fitting.shape[-2]) if seen[0].offsets else None,
         )
@@ -446,7 +446,7 @@ class SlidingWindow(VideoSR):
         return add_skip(residual, clip, skip=self.skip, scale=self.scale)
 
 
-def _join_offsets(seen: list[Seen], windows: Tensor, batch: int, height: int) -> WindowOffsets:
+def _join_offsets(seen: list[WindowOutput], windows: Tensor, batch: int, height: int) -> WindowOffsets:
     """Join the offsets of all windows; ``height`` is that of the padded frames."""
     layers = zip(*(part.offsets for part in seen), strict=True)
     offsets = tuple(torch.cat(same).unflatten(0, (batch, len(windows))) for same in layers)

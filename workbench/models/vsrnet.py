@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 from workbench.errors import ConfigError
 from workbench.imaging import resize_bicubic
-from workbench.models.layers.blocks import keep_signal, pass_channel
+from workbench.models.layers.blocks import identity_init_, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
-from workbench.models.video_sr import About, Border, Seen, Skip, SlidingWindow, Tap
+from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
 
 
 class VSRNet(SlidingWindow):
@@ -56,7 +56,7 @@ class VSRNet(SlidingWindow):
         272577
     """
 
-    about = About(
+    info = NetworkInfo(
         paper="Kappeler et al., Video super-resolution with convolutional neural networks, IEEE TCI 2016",
         year=2016,
         role="student",
@@ -82,7 +82,7 @@ class VSRNet(SlidingWindow):
         super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip)
         if colour not in ("rgb", "y"):
             raise ConfigError(f"colour: want 'rgb' or 'y', got {colour!r}")
-        self.about = replace(self.about, colour=colour)
+        self.info = replace(self.info, colour=colour)
         self.colour = colour
         self.feature_channels = hr_channels
         picture = 3 if colour == "rgb" else 1
@@ -97,13 +97,13 @@ class VSRNet(SlidingWindow):
     def _start(self, picture: int, *, middle: int) -> None:
         """Begin at the enlarged reference: next to nothing is added to the skip, or the middle frame is passed on."""
         first = [layer for layer in self.conv1 if isinstance(layer, nn.Conv2d)]
-        keep_signal(*first, self.conv2, slope=0.0)
-        keep_signal(self.conv3, slope=1.0, gain=0.02)
+        kaiming_init_(*first, self.conv2, slope=0.0)
+        kaiming_init_(self.conv3, slope=1.0, gain=0.02)
         if self.skip == "none":
             for colour in range(min(picture, self.feature_channels)):
-                pass_channel(first[self.first_layer_of[self.num_frames // 2]], colour, colour)
-                pass_channel(self.conv2, middle + colour, colour)
-                pass_channel(self.conv3, colour, colour)
+                identity_init_(first[self.first_layer_of[self.num_frames // 2]], colour, colour)
+                identity_init_(self.conv2, middle + colour, colour)
+                identity_init_(self.conv3, colour, colour)
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Each frame enlarged: in RGB, or its luma alone, and then its chroma as it came."""
@@ -112,7 +112,7 @@ class VSRNet(SlidingWindow):
         luma, chroma = split_luma(frames_NCHW)
         return resize_bicubic(luma, scale=self.scale), chroma
 
-    def per_window(self, *pieces: Tensor, keep: Tap | None) -> Seen:
+    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Convolve the frames apart, then together."""
         frames = pieces[0].unbind(dim=1)
         apart = [self.conv1[which](frame) for which, frame in zip(self.first_layer_of, frames, strict=True)]
@@ -122,9 +122,9 @@ class VSRNet(SlidingWindow):
         if self.colour == "y":
             chroma = pieces[1][:, self.num_frames // 2] if self.skip == "none" else None
             residual = join_luma(residual, chroma, scale=self.scale)
-        if keep is None:
-            return Seen(residual)
-        return Seen(residual, before if keep == "hr_pre" else after)
+        if return_features is None:
+            return WindowOutput(residual)
+        return WindowOutput(residual, before if return_features == "hr_pre" else after)
 
 
 def vsrnet(

@@ -113,12 +113,12 @@ def describe(name: str) -> dict[str, Any]:
         network = build(name)
     return {
         "name": name,
-        "role": network.about.role,
+        "role": network.info.role,
         "parameters": count_parameters(network),
-        "frames": None if network.reach is None else network.num_frames,
+        "frames": None if network.temporal_radius is None else network.num_frames,
         "feature_channels": network.feature_channels,
-        "year": network.about.year,
-        "paper": network.about.paper,
+        "year": network.info.year,
+        "paper": network.info.paper,
         "what": (inspect.getdoc(NETWORKS[name]) or "").splitlines()[0],
     }
 

@@ -30,7 +30,7 @@ from workbench.metrics.fidelity import psnr_db
 from workbench.models.video_sr import SlidingWindow, VideoSR
 from workbench.models.windows import window_indices
 from workbench.onnx.compare import operators
-from workbench.onnx.run import KEY, Facts, need, open_exported
+from workbench.onnx.run import KEY, OnnxMetadata, need, open_exported
 from workbench.onnx.trace import axes_of, trace
 from workbench.scenes import write_atomic
 from workbench.tensors import to_float, to_uint8
@@ -65,7 +65,7 @@ class Export:
     """
 
     path: Path
-    facts: Facts
+    facts: OnnxMetadata
     free: tuple[str, ...]
     bytes: int
     operators: dict[str, int]
@@ -168,12 +168,14 @@ def _freest(network: VideoSR, name: str, home: Path, frames: int, size: tuple[in
     """The most general graph that makes the right pictures."""
     common = {"name": name, "scale": network.scale, "num_frames": network.num_frames, "precision": "fp32"}
     if isinstance(network, SlidingWindow):
-        known = Facts(graph="windows", frames=None, reach=network.reach, border=network.border, **common)
+        known = OnnxMetadata(
+            graph="windows", frames=None, reach=network.temporal_radius, border=network.border, **common
+        )
         tries = [known, replace(known, graph="window")]
-    elif network.reach is None:
-        tries = [Facts(graph="clip", frames=frames, reach=None, border="replicate", **common)]
+    elif network.temporal_radius is None:
+        tries = [OnnxMetadata(graph="clip", frames=frames, reach=None, border="replicate", **common)]
     else:
-        tries = [Facts(graph="clip", frames=None, reach=network.reach, border="replicate", **common)]
+        tries = [OnnxMetadata(graph="clip", frames=None, reach=network.temporal_radius, border="replicate", **common)]
     only = (pair.low.shape[1], pair.low.shape[2]) if size is None else size
     fixed = [replace(facts, size=only) for facts in tries]
     tries = fixed if size is not None else [*tries, *fixed]
@@ -199,7 +201,7 @@ def _freest(network: VideoSR, name: str, home: Path, frames: int, size: tuple[in
     raise ConfigError(f"{name} cannot be exported to ONNX. {'; '.join(refused)}. It runs under PyTorch as it is")
 
 
-def _sign(path: Path, facts: Facts) -> None:
+def _sign(path: Path, facts: OnnxMetadata) -> None:
     """Let a file say what it is."""
     onnx = need("onnx")
     model = onnx.load(str(path))
@@ -278,7 +280,7 @@ def _quantise(made: Export, target: Path, low: np.ndarray) -> None:
         )
 
 
-def _feeds(facts: Facts, low: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+def _feeds(facts: OnnxMetadata, low: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
     """What a graph is given, window after window."""
     clip = to_float(low).numpy()
     if facts.graph == "clip":

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ConfigError, ShapeError, WeightsError
-from workbench.models.video_sr import About, SlidingWindow, Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FeatureLayer, NetworkInfo, SlidingWindow, Upscaled, VideoSR
 from workbench.models.windows import BORDERS, Border
 from workbench.weight_files import check_weight_file
 
@@ -51,7 +51,7 @@ def need(module: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class OnnxMetadata:
     """What a file says of itself.
 
     Attributes:
@@ -81,7 +81,7 @@ class Facts:
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> Facts:
+    def from_json(cls, text: str, path: Path) -> OnnxMetadata:
         """Read it again.
 
         Raises:
@@ -126,7 +126,7 @@ class _Session:
         said = self._session.get_modelmeta().custom_metadata_map.get(KEY)
         if said is None:
             raise WeightsError(f"{path}: not written by `workbench export`, so nobody knows what goes in")
-        self.facts = Facts.from_json(said, path)
+        self.facts = OnnxMetadata.from_json(said, path)
 
     def run(self, clip: Tensor, windows: Tensor | None = None) -> Tensor:
         size = self.facts.size
@@ -150,8 +150,8 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _about(facts: Facts) -> About:
-    return About(
+def _about(facts: OnnxMetadata) -> NetworkInfo:
+    return NetworkInfo(
         paper=f"{facts.name}, exported", year=0, role="both", features="", differs=f"ONNX Runtime, {facts.precision}"
     )
 
@@ -164,10 +164,10 @@ class ExportedWindows(SlidingWindow):
     def __init__(self, session: _Session) -> None:
         facts = session.facts
         super().__init__(scale=facts.scale, num_frames=facts.num_frames, border=facts.border, skip="none")
-        self._session, self.facts, self.about = session, facts, _about(facts)
+        self._session, self.facts, self.info = session, facts, _about(facts)
         self.recipe = {"name": facts.name, "runtime": "onnx", "precision": facts.precision}
 
-    def _upscale(self, clip: Tensor, windows: Tensor, keep: Tap | None) -> Upscaled:
+    def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         return Upscaled(torch.cat([self._window(clip, window) for window in windows.cpu()], dim=1))
 
     def _window(self, clip: Tensor, window: Tensor) -> Tensor:
@@ -185,17 +185,17 @@ class ExportedClips(VideoSR):
     def __init__(self, session: _Session) -> None:
         facts = session.facts
         super().__init__(scale=facts.scale)
-        self._session, self.facts, self.about = session, facts, _about(facts)
-        self.num_frames, self.reach = facts.num_frames, facts.reach
+        self._session, self.facts, self.info = session, facts, _about(facts)
+        self.num_frames, self.temporal_radius = facts.num_frames, facts.reach
         self.recipe = {"name": facts.name, "runtime": "onnx", "precision": facts.precision}
 
-    def forward(self, clip: Tensor, keep: Tap | None = None) -> Upscaled:
+    def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; there are no features to keep.
 
         Raises:
             ShapeError: not as many frames as the graph was made for.
         """
-        _, frames, _, _, _ = self.check_input(clip, keep)
+        _, frames, _, _, _ = self.check_input(clip, return_features)
         fixed = self.facts.frames
         if fixed is not None and frames != fixed:
             raise ShapeError(
@@ -205,13 +205,13 @@ class ExportedClips(VideoSR):
             )
         return Upscaled(self._session.run(clip))
 
-    def stretches(self, clip: Tensor, *, frames: int, keep: Tap | None = None) -> Iterator[Upscaled]:
+    def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """One pass, cut; a network without state goes through the clip a stretch at a time."""
-        if self.reach is None:
-            yield from super().stretches(clip, frames=frames, keep=keep)
+        if self.temporal_radius is None:
+            yield from super().chunks(clip, frames=frames, return_features=return_features)
             return
         for first in range(0, clip.shape[1], frames):
-            yield self(clip[:, first : first + frames], keep=keep)
+            yield self(clip[:, first : first + frames], return_features=return_features)
 
 
 def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedWindows | ExportedClips:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from workbench.models.video_sr import SlidingWindow, VideoSR
 from workbench.models.windows import window_indices
-from workbench.onnx.run import Facts
+from workbench.onnx.run import OnnxMetadata
 
 OPSET = 18
 TRACED = (37, 45)
@@ -32,8 +32,8 @@ class _Windows(nn.Module):
         outputs, middle = windows.shape[0], network.num_frames // 2
         start = torch.arange(batch)[:, None, None] * frames
         rows = (start + windows[None]).reshape(-1, network.num_frames)
-        units, chosen = network.units(network.fit(clip.flatten(0, 1)), rows)
-        seen = network.per_window(*(piece[chosen] for piece in network.per_frame(units)), keep=None).residual
+        units, chosen = network.frame_groups(network.pad_input(clip.flatten(0, 1)), rows)
+        seen = network.per_window(*(piece[chosen] for piece in network.per_frame(units)), return_features=None).residual
         seen = seen[..., : height * network.scale, : width * network.scale]
         residual = seen.reshape(batch, outputs, 3, height * network.scale, width * network.scale)
         return network._add_skip(residual, clip[:, windows[:, middle]])
@@ -62,7 +62,7 @@ class _Clip(nn.Module):
         return self.network(clip).frames
 
 
-def axes_of(facts: Facts) -> tuple[str, ...]:
+def axes_of(facts: OnnxMetadata) -> tuple[str, ...]:
     """What is free in a graph, where the layers allow it; one window after the other is any time."""
     size = ("height", "width") if facts.size is None else ()
     if facts.graph == "window":
@@ -70,7 +70,7 @@ def axes_of(facts: Facts) -> tuple[str, ...]:
     return size if facts.frames is not None else ("batch", "time", *size)
 
 
-def trace(network: VideoSR, facts: Facts, path: Path, *, half: bool = False) -> str | None:
+def trace(network: VideoSR, facts: OnnxMetadata, path: Path, *, half: bool = False) -> str | None:
     """Write the graph; returns why not, in words, where an operator has no counterpart."""
     height, width = facts.size or TRACED
     dice = torch.Generator().manual_seed(0)

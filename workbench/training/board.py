@@ -27,7 +27,7 @@ def open_board(folder: Path) -> Callable[[Step], None]:
     def write(step: Step) -> None:
         numbers = {f"terms/{name}": value for name, value in step.terms.items()}
         numbers |= {f"weights/{name}": value for name, value in step.weights.items()}
-        numbers |= {f"watched/{name}": value for name, value in step.measures.items()}
+        numbers |= {f"watched/{name}": value for name, value in step.diagnostics.items()}
         numbers |= {"total": step.total, "learning_rate": step.learning_rate, "seconds": step.seconds}
         for name, value in numbers.items():
             board.add_scalar(name, value, step.number)

@@ -21,7 +21,7 @@ from workbench.errors import ConfigError, OutOfMemory
 from workbench.process import was_killed
 from workbench.training.engine import Engine
 from workbench.training.loop import Batch
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 from workbench.training.memory import free_memory_mib, is_out_of_memory, out_of_memory, peak_memory_mib
 from workbench.training.trainer import Trainer
 
@@ -121,7 +121,7 @@ def with_batch(config: RunConfig, batch: int) -> RunConfig:
 
 def measure(config: RunConfig) -> Estimate:
     """Take a few steps here."""
-    set_up_process(config.threads)
+    configure_torch(config.threads)
     engine = Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
     free = free_memory_mib(engine.device)
     cached = bool(config.cache_teacher) and config.distils
@@ -130,9 +130,11 @@ def measure(config: RunConfig) -> Estimate:
     batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimiser.accumulate)[0]
     if cached and trainer.teacher is not None:
         with torch.no_grad(), engine.autocast():
-            keep = config.distillation.tap if trainer.objective.needs_features else None
-            given = trainer.teacher.given(batch.low, batch.high)
-            said = trainer.objective.taught(trainer.teacher(given.to(engine.device), keep=keep))
+            return_features = config.distillation.tap if trainer.objective.needs_features else None
+            given = trainer.teacher.select_input(batch.low, batch.high)
+            said = trainer.objective.teacher_targets(
+                trainer.teacher(given.to(engine.device), return_features=return_features)
+            )
         batch = batch._replace(taught=said)
     times = []
     for step in islice(trainer.steps(0, repeat(batch)), STEPS + 1):

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.objective import Objective, Taught, Terms, weigh
+from workbench.distill.objective import Objective, TeacherTargets, Terms, weighted_sum
 from workbench.distill.ratio import GradientRatio
-from workbench.models.video_sr import Tap, Upscaled, VideoSR
+from workbench.models.video_sr import FeatureLayer, Upscaled, VideoSR
 from workbench.training.engine import Engine
-from workbench.training.watch import gradients, parameter_gradient
+from workbench.training.watch import gradient_stats, parameter_gradient
 
 
 class Batch(NamedTuple):
@@ -33,23 +33,23 @@ class Batch(NamedTuple):
 
     low: Tensor
     high: Tensor
-    taught: Taught | None = None
+    targets: TeacherTargets | None = None
     flow: TrueFlow | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return it on a device."""
         low, high = self.low.to(device, non_blocking=True), self.high.to(device, non_blocking=True)
-        taught = self.taught.to(device) if self.taught is not None else None
+        taught = self.targets.to(device) if self.targets is not None else None
         return Batch(low, high, taught, self.flow.to(device) if self.flow is not None else None)
 
     def pin_memory(self) -> Batch:
         """Return it in page-locked memory, but for outputs of the teacher."""
         flow = self.flow.pin_memory() if self.flow is not None else None
-        return Batch(self.low.pin_memory(), self.high.pin_memory(), self.taught, flow)
+        return Batch(self.low.pin_memory(), self.high.pin_memory(), self.targets, flow)
 
     def chunk(self, chunks: int) -> list[Batch]:
         """Split it along the batch, as ``Tensor.chunk`` does; only without outputs of the teacher."""
-        assert self.taught is None
+        assert self.targets is None
         lows, highs = self.low.chunk(chunks), self.high.chunk(chunks)
         flows = self.flow.chunk(chunks) if self.flow is not None else [None] * len(lows)
         return [Batch(low, high, None, flow) for low, high, flow in zip(lows, highs, flows, strict=True)]
@@ -79,8 +79,8 @@ class Step:
     learning_rate: float
     gradient_norm: float
     seconds: float
-    waited: float = 0.0
-    measures: dict[str, float] = field(default_factory=dict)
+    data_time: float = 0.0
+    diagnostics: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -95,19 +95,19 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * along)) / 2
 
 
-class Pupil(nn.Module):
+class StudentWithObjective(nn.Module):
     """The student and what it is asked: all that learns, in one module, as averaging over processes wants it."""
 
-    def __init__(self, student: VideoSR, objective: Objective, tap: Tap) -> None:
+    def __init__(self, student: VideoSR, objective: Objective, tap: FeatureLayer) -> None:
         super().__init__()
         self.student, self.objective = student, objective
-        self.keep: Tap | None = tap if objective.needs_features else None
+        self.return_features: FeatureLayer | None = tap if objective.needs_features else None
 
     def forward(
-        self, low: Tensor, high: Tensor, teacher: Upscaled | Taught | None, flow: TrueFlow | None = None
+        self, low: Tensor, high: Tensor, teacher: Upscaled | TeacherTargets | None, flow: TrueFlow | None = None
     ) -> tuple[Terms, dict[str, float]]:
         """Return the terms of a batch, in float32, and diagnostics."""
-        ours = self.student(self.student.given(low, high), keep=self.keep)
+        ours = self.student(self.student.select_input(low, high), return_features=self.return_features)
         with torch.autocast(low.device.type, enabled=False):
             return self.objective.terms(ours, high, teacher, low, flow)
 
@@ -121,7 +121,7 @@ def train(
     steps: int,
     learning_rate: tuple[float, float],
     teacher: VideoSR | None = None,
-    tap: Tap = "hr",
+    tap: FeatureLayer = "hr",
     done: int = 0,
     clip_gradient: float = 0.0,
     average: AveragedModel | None = None,
@@ -155,8 +155,8 @@ def train(
     engine = engine or Engine(device=next(student.parameters()).device)
     if teacher is not None:
         teacher.eval().requires_grad_(False)
-    memory, keep = objective.memory, tap if objective.needs_features else None
-    learns = Pupil(student, objective, tap)
+    memory, return_features = objective.memory, tap if objective.needs_features else None
+    learns = StudentWithObjective(student, objective, tap)
     pupil, driven = engine.wrap(learns), engine.drive(optimiser)
     rest, number, started = iter(batches), done, time.perf_counter()
 
@@ -171,10 +171,10 @@ def train(
         measures: dict[str, float] = {}
         for piece in pieces:
             batch = (piece if isinstance(piece, Batch) else Batch(*piece)).to(engine.device)
-            low, high, theirs = batch.low, batch.high, batch.taught
+            low, high, theirs = batch.low, batch.high, batch.targets
             if theirs is None and teacher is not None and objective.distils:
                 with torch.no_grad(), engine.autocast():
-                    theirs = teacher(teacher.given(low, high), keep=keep)
+                    theirs = teacher(teacher.select_input(low, high), return_features=return_features)
             with engine.piece(pupil):
                 terms, measured = pupil(low, high, theirs, batch.flow)
                 for name, value in (terms | measured).items():
@@ -185,8 +185,8 @@ def train(
                     vector = parameter_gradient(terms[name], student, loss_scale=engine.loss_scale) / len(pieces)
                     vectors[name] = vectors[name] + vector if name in vectors else vector
                 if watching and engine.batch_is_whole:
-                    measures |= gradients(terms, student)
-                engine.backward(weigh(terms, weights))
+                    measures |= gradient_stats(terms, student)
+                engine.backward(weighted_sum(terms, weights))
         seen, measures = engine.mean(seen), engine.mean(measures)
         if ratio is not None:
             measures |= _update_ratio(ratio, vectors, weights, engine)

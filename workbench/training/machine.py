@@ -12,7 +12,7 @@ import torch
 from workbench.models.video_sr import VideoSR
 
 
-def set_up_process(threads: int) -> None:
+def configure_torch(threads: int) -> None:
     """Settings of the process.
 
     - Threads, of torch and of OpenCV: as many as wanted, or as there are cores. Anything else that is busy makes more
@@ -33,7 +33,7 @@ def set_up_process(threads: int) -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def lay_out(network: VideoSR) -> VideoSR:
+def to_channels_last(network: VideoSR) -> VideoSR:
     """Bring a network's weights into the layout that convolutions are fast in.
 
     Channels last: a tenth faster on a CPU, more on a GPU. ``WORKBENCH_CHANNELS_LAST=0`` switches that off.

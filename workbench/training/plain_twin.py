@@ -10,12 +10,12 @@ import numpy as np
 from workbench.config import RunConfig, differences
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
-from workbench.evaluation.rendering import Scores, add_look, look
+from workbench.evaluation.rendering import Scores, add_rendering, render
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
 from workbench.training.record import PlainTwin, View
-from workbench.training.trainer import FREE, make_network
+from workbench.training.trainer import MUTABLE_ON_RESUME, make_network
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class PlainRun:
         told = [
             f"{name} {old!r}, here {new!r}"
             for name, (old, new) in changed.items()
-            if name not in FREE and name.partition(".")[0] not in FREE | OF_THE_TEACHER
+            if name not in MUTABLE_ON_RESUME and name.partition(".")[0] not in MUTABLE_ON_RESUME | OF_THE_TEACHER
         ]
         if told:
             logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(told))
@@ -121,8 +121,8 @@ class PlainWeights:
         if step != self.step:
             return False
         network = make_network(self.plain, self.scale).to(view.device).eval()
-        seen = look(network, view.pair.low, memory=view.memory, tap=view.tap, device=view.device)
+        seen = render(network, view.pair.low, memory=view.memory, tap=view.tap, device=view.device)
         note = f"the same network without a teacher, step {step}; its cells are those of this run's memory"
-        add_look(scene, Method(key=KEY, label=LABEL, note=note), seen, view.scales)
+        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), seen, view.scales)
         Scores(view.pair.high).add(scene, KEY, seen.frames)
         return True

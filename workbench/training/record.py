@@ -19,8 +19,8 @@ from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
-from workbench.evaluation.rendering import Look, Scales, Scores, add_look, look
-from workbench.models.video_sr import Tap, VideoSR
+from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
+from workbench.models.video_sr import FeatureLayer, VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
@@ -42,8 +42,8 @@ def log_row(step: Step) -> dict[str, Any]:
         "learning_rate": step.learning_rate,
         "gradient_norm": step.gradient_norm,
         "seconds": round(step.seconds, 4),
-        "waited": round(step.waited, 4),
-        **step.measures,
+        "waited": round(step.data_time, 4),
+        **step.diagnostics,
     }
     return row | ({"notes": list(step.notes)} if step.notes else {})
 
@@ -57,7 +57,7 @@ class View:
 
     pair: Pair
     memory: TemporalMemory | None
-    tap: Tap
+    tap: FeatureLayer
     scales: Scales
     device: torch.device
 
@@ -78,7 +78,7 @@ def write_probe(
     teacher: VideoSR | None,
     student: VideoSR,
     memory: TemporalMemory | None,
-    tap: Tap,
+    tap: FeatureLayer,
     provenance: dict[str, Any],
 ) -> None:
     """Write what does not change on the probe clip: low, high, bicubic and, where there is one, the teacher.
@@ -94,21 +94,21 @@ def write_probe(
     with write_scene(folder) as scene:
         scene.add_method(Method(key="low", label="Low resolution", note="what the networks see"), pair.low)
         scene.add_method(Method(key="high", label="Ground truth"), pair.high)
-        floor = look(build("bicubic", scale=student.scale), pair.low)
+        floor = render(build("bicubic", scale=student.scale), pair.low)
         scene.add_method(Method(key="bicubic", label="Bicubic"), floor.frames)
         scores.add(scene, "bicubic", floor.frames)
-        reference: Look | None = None
+        reference: Rendering | None = None
         if teacher is not None:
-            given = teacher.given(pair.low, pair.high)
-            reference = look(teacher, given, memory=memory, is_student=False, tap=tap, device=device)
-        given = student.given(pair.low, pair.high)
-        scales = Scales.of(reference or look(student, given, memory=memory, tap=tap, device=device))
+            given = teacher.select_input(pair.low, pair.high)
+            reference = render(teacher, given, memory=memory, is_student=False, tap=tap, device=device)
+        given = student.select_input(pair.low, pair.high)
+        scales = Scales.of(reference or render(student, given, memory=memory, tap=tap, device=device))
         if teacher is not None and reference is not None:
             label, note = f"Teacher ({teacher.recipe['name']})", ""
-            if teacher.sees_truth:
+            if teacher.privileged:
                 label, note = f"{label}: given the ground truth", f"{GIVEN_TRUTH}; it has no score"
-            add_look(scene, Method(key="teacher", label=label, note=note), reference, scales)
-            if not teacher.sees_truth:
+            add_rendering(scene, Method(key="teacher", label=label, note=note), reference, scales)
+            if not teacher.privileged:
                 scores.add(scene, "teacher", reference.frames)
         scene.add_array("scale.memory", np.array(scales.cells))
         for mapping, top in scales.maps.items():
@@ -132,7 +132,7 @@ def write_snapshot(
     *,
     student: VideoSR,
     memory: TemporalMemory | None,
-    tap: Tap,
+    tap: FeatureLayer,
     plain: PlainTwin | None = None,
 ) -> None:
     """Write what the student makes of the probe clip at a step, beside the plain student at the same step."""
@@ -141,15 +141,15 @@ def write_snapshot(
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
     view = View(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
-    given = student.given(pair.low, pair.high)
-    seen = look(student, given, memory=memory, tap=tap, device=view.device)
+    given = student.select_input(pair.low, pair.high)
+    seen = render(student, given, memory=memory, tap=tap, device=view.device)
     label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
-    if student.sees_truth:
+    if student.privileged:
         label, note = "Privileged teacher: given the ground truth", f"{note}; {GIVEN_TRUTH}"
     with write_scene(folder, replace=True) as scene:
         if plain is not None:
             plain.add(scene, step, view)
-        add_look(scene, Method(key="student", label=label, note=note), seen, scales)
+        add_rendering(scene, Method(key="student", label=label, note=note), seen, scales)
         Scores(pair.high).add(scene, "student", seen.frames)
         probe = read_scene(writer.folder / "probe")
         scene.finish(

@@ -24,9 +24,9 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from workbench.data.sampling.crops import CropSampler, to_batch
-from workbench.distill.objective import Objective, Taught
+from workbench.distill.objective import Objective, TeacherTargets
 from workbench.errors import ConfigError, FolderError
-from workbench.models.video_sr import Tap, VideoSR
+from workbench.models.video_sr import FeatureLayer, VideoSR
 from workbench.scenes import write_atomic
 from workbench.tensors import to_uint8
 from workbench.training.engine import Engine
@@ -39,7 +39,7 @@ HALF_LARGEST = float(np.finfo(np.float16).max)
 
 
 def fingerprint(
-    teacher: VideoSR, objective: Objective, sampler: CropSampler, tap: Tap, precision: str
+    teacher: VideoSR, objective: Objective, sampler: CropSampler, tap: FeatureLayer, precision: str
 ) -> dict[str, Any]:
     """All that decides what a cache holds, but the footage, which is recognised clip by clip; None: not asked for."""
     memory = objective.memory
@@ -99,7 +99,7 @@ class TeacherCache:
             if asked[name]
         }
 
-    def taught(self, numbers: Sequence[int], lows: Tensor) -> Taught:
+    def load(self, numbers: Sequence[int], lows: Tensor) -> TeacherTargets:
         """What the teacher says of some clips.
 
         Args:
@@ -122,7 +122,7 @@ class TeacherCache:
 
         frames = part("frames")
         assert frames is not None
-        return Taught(frames.permute(0, 1, 4, 2, 3), part("maps"), part("cells"))
+        return TeacherTargets(frames.permute(0, 1, 4, 2, 3), part("maps"), part("cells"))
 
 
 def fill_cache(
@@ -132,7 +132,7 @@ def fill_cache(
     objective: Objective,
     sampler: CropSampler,
     *,
-    tap: Tap,
+    tap: FeatureLayer,
     engine: Engine,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
@@ -161,14 +161,14 @@ def fill_cache(
     done = record["done"] if record is not None else 0
     marks: np.ndarray | None = None
     arrays: dict[str, np.ndarray] = {}
-    keep = tap if objective.needs_features else None
+    return_features = tap if objective.needs_features else None
     teacher.eval()
     for number in range(done, clips):
         low, high = to_batch([sampler.view(number)])
         with torch.no_grad():
             with engine.autocast():
-                upscaled = teacher(teacher.given(low, high).to(engine.device), keep=keep)
-            said = _halves(objective.taught(upscaled))
+                upscaled = teacher(teacher.select_input(low, high).to(engine.device), return_features=return_features)
+            said = _halves(objective.teacher_targets(upscaled))
         if marks is None:
             marks, arrays = _open(folder, clips, said, fresh=record is None)
         marks[number] = _mark(low[0])
@@ -184,7 +184,7 @@ def fill_cache(
             progress(number + 1, clips)
 
 
-def _halves(said: Taught) -> dict[str, np.ndarray]:
+def _halves(said: TeacherTargets) -> dict[str, np.ndarray]:
     """One clip as it is stored: 8-bit pictures, maps and cells in half precision."""
     parts = {"frames": to_uint8(said.frames)}
     for name, value in (("maps", said.maps), ("cells", said.cells)):

@@ -33,7 +33,7 @@ from workbench.runs import Run
 from workbench.training.data_check import recorded
 from workbench.training.engine import Engine
 from workbench.training.loop import Batch, Step, train
-from workbench.training.machine import lay_out
+from workbench.training.machine import to_channels_last
 from workbench.training.record import conditions, load_state
 from workbench.training.teacher_cache import TeacherCache, fill_cache, fingerprint
 
@@ -66,7 +66,7 @@ def check(config: RunConfig) -> None:
     for choice in (config.student, config.teacher, config.plain):
         if choice.name:
             network = make_network(choice, config.data.scale)
-            if config.motion_weight and choice is config.student and not network.tells_motion:
+            if config.motion_weight and choice is config.student and not network.has_alignment_loss:
                 raise ConfigError(
                     f"motion_weight: {choice.name} does not say how well it aligns (VESPCN and EDVR do); set it to 0"
                 )
@@ -78,15 +78,15 @@ def check(config: RunConfig) -> None:
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
-                network.check_keep(config.distillation.tap)
+                network.check_features(config.distillation.tap)
                 if config.distillation.spatial_features == "lr" and not network.aligned_channels:
                     raise ConfigError(
                         f"distillation.spatial_features: {choice.name} has no aligned features (`workbench networks`); "
                         "take sr"
                     )
-            if network.sees_truth and choice is config.plain:
+            if network.privileged and choice is config.plain:
                 raise ConfigError(f"plain.name: {choice.name} is given the truth: no comparison; leave it out")
-            if network.sees_truth and choice is config.student and config.teacher.name:
+            if network.privileged and choice is config.student and config.teacher.name:
                 raise ConfigError(
                     f"student.name: {choice.name} learns from the truth alone; leave its teacher out: --teacher.name ''"
                 )
@@ -122,7 +122,7 @@ def _check_memory(config: RunConfig) -> None:
         )  # fmt: skip
 
 
-FREE = frozenset(
+MUTABLE_ON_RESUME = frozenset(
     {
         "plain", "plain_run", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard",
         "cache_teacher", "stop_after_seconds", "data.probe", "data.workers", "data.pin_memory",
@@ -224,15 +224,15 @@ class Trainer:
             )
         device = engine.device
         torch.manual_seed(config.seed)
-        self.student = _place(config.student, config, device)
+        self.student = build_on_device(config.student, config, device)
         self.teacher = None
         if config.teacher.name:
-            self.teacher = _place(config.teacher, config, device).eval()
+            self.teacher = build_on_device(config.teacher, config, device).eval()
         self.objective = self._objective().to(device)
         self.average = AveragedModel(self.student, avg_fn=_ema(config.optimiser.ema)) if config.optimiser.ema else None
         named = dict(self.student.named_parameters())
-        slow = [p for name, p in named.items() if any(part in name for part in self.student.slow)]
-        rest = [p for name, p in named.items() if not any(part in name for part in self.student.slow)]
+        slow = [p for name, p in named.items() if any(part in name for part in self.student.low_lr_params)]
+        rest = [p for name, p in named.items() if not any(part in name for part in self.student.low_lr_params)]
         groups: list[dict[str, Any]] = [{"params": [*rest, *self.objective.parameters()], "rate": 1.0}]
         groups += [{"params": slow, "rate": config.optimiser.offset_rate}] if slow else []
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
@@ -244,7 +244,7 @@ class Trainer:
     def _objective(self) -> Objective:
         config = self.config
         if not config.distils or self.teacher is None:
-            imitation_weight = config.imitation_weight if self.student.sees_truth else 0.0
+            imitation_weight = config.imitation_weight if self.student.privileged else 0.0
             return Objective(
                 eps=config.optimiser.charbonnier_eps,
                 imitation_weight=imitation_weight,
@@ -301,7 +301,7 @@ class Trainer:
                 f"{folder.name}: its state of step {step} was saved under other settings ({told}); put them back, or "
                 "begin a new run from its weights (student.weights)"
             )
-        now = self.conditions()
+        now = self.resume_info()
         for what in ("processes", "workers"):
             if isinstance(self.sampler, ShardSampler) and before.get(what, now[what]) != now[what]:
                 logger.warning(
@@ -311,7 +311,7 @@ class Trainer:
                 )  # fmt: skip
         return step
 
-    def conditions(self) -> dict[str, Any]:
+    def resume_info(self) -> dict[str, Any]:
         """What a state is saved with, so that a resume knows whether it goes on with the same training."""
         return {
             "config": self._matters(),
@@ -322,7 +322,11 @@ class Trainer:
     def _matters(self) -> dict[str, Any]:
         """The settings that decide what a step does."""
         whole = flat(self.config.to_dict())
-        return {name: value for name, value in whole.items() if name.partition(".")[0] not in FREE and name not in FREE}
+        return {
+            name: value
+            for name, value in whole.items()
+            if name.partition(".")[0] not in MUTABLE_ON_RESUME and name not in MUTABLE_ON_RESUME
+        }
 
     def steps(self, done: int, batches: Iterable[Batch] | None = None) -> Iterator[Step]:
         """The steps that are left, on these batches or on the run's own."""
@@ -380,7 +384,7 @@ class Trainer:
             assert isinstance(self.sampler, CropSampler)
             numbers, first = self.sampler.views_at(step)[share], 0
             for piece in pieces:
-                taught = cache.taught(numbers[first : first + len(piece.low)], piece.low)
+                taught = cache.load(numbers[first : first + len(piece.low)], piece.low)
                 yield piece._replace(taught=taught)
                 first += len(piece.low)
 
@@ -395,6 +399,6 @@ def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | i
     return average
 
 
-def _place(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
+def build_on_device(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
     """Build a network where it shall work."""
-    return lay_out(make_network(choice, config.data.scale).to(device))
+    return to_channels_last(make_network(choice, config.data.scale).to(device))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 
-def gradients(terms: dict[str, Tensor], student: nn.Module) -> dict[str, float]:
+def gradient_stats(terms: dict[str, Tensor], student: nn.Module) -> dict[str, float]:
     """How hard each term pulls at the student, and whether the terms pull the same way.
 
     One backward pass a term: sample it every so many steps.

@@ -32,7 +32,7 @@ from workbench.training.board import open_board
 from workbench.training.data_check import as_record, check_data, data_checksums
 from workbench.training.engine import Engine
 from workbench.training.loop import Step, lower_rate
-from workbench.training.machine import set_up_process
+from workbench.training.machine import configure_torch
 from workbench.training.memory import is_out_of_memory, out_of_memory, peak_memory_mib
 from workbench.training.plain_twin import open_plain
 from workbench.training.record import (
@@ -124,10 +124,10 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
     step, engine = 0, None
     try:
         config = writer.config
-        with polite_signals() as wants_out:
+        with graceful_shutdown() as stop_requested:
             with suppress(FolderError):  # an unreadable log is told when the run is resumed
                 step = max((row["step"] for row in run.metrics()), default=0)
-            if queue and not _wait_for_turn(writer, step, wants_out):
+            if queue and not _wait_for_turn(writer, step, stop_requested):
                 writer.say("stopped", step, reason="as asked, before its turn came")
                 return "stopped"
             writer.say("running", step)
@@ -148,7 +148,7 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                 if observe is not None:
                     observe(done, config.steps)
                 out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
-                if engine.any(bool(wants_out() or writer.stop_wanted or out_of_time)) and step < config.steps:
+                if engine.any(bool(stop_requested() or writer.stop_wanted or out_of_time)) and step < config.steps:
                     state = "stopped"
                     reason = f"{config.stop_after_seconds:.0f} seconds are over" if out_of_time else "as asked"
                     break
@@ -185,14 +185,14 @@ def _explain(error: Exception, run: Run) -> Exception:
     return error
 
 
-def _wait_for_turn(writer: RunWriter, step: int, wants_out: Callable[[], bool]) -> bool:
+def _wait_for_turn(writer: RunWriter, step: int, stop_requested: Callable[[], bool]) -> bool:
     """Wait in line; returns False where somebody asks the run to stop meanwhile."""
     line, name = Queue(writer.folder.parent), writer.folder.name
     line.join(name)
     try:
         while not line.begin(name):
             writer.say("queued", step, reason=f"waits for {', '.join(line.ahead(name)) or 'its turn'}")
-            if wants_out() or writer.stop_wanted:
+            if stop_requested() or writer.stop_wanted:
                 return False
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return True
@@ -201,7 +201,7 @@ def _wait_for_turn(writer: RunWriter, step: int, wants_out: Callable[[], bool]) 
 
 
 def _engine(config: RunConfig) -> Engine:
-    set_up_process(config.threads)
+    configure_torch(config.threads)
     return Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
 
 
@@ -210,13 +210,13 @@ def _follow(run: Run) -> str:
     config = run.config()
     engine = _engine(config)
     try:
-        with polite_signals() as wants_out:
+        with graceful_shutdown() as stop_requested:
             trainer = Trainer(config, engine)
             engine.wait()  # the first process lays out the probe clip, and the first state
             step = trainer.load(run.folder)
             trainer.open_cache()
             for done in trainer.steps(step):
-                if engine.any(wants_out()) and done.number < config.steps:
+                if engine.any(stop_requested()) and done.number < config.steps:
                     return "stopped"
         return "finished"
     finally:
@@ -300,16 +300,16 @@ class _Recorder:
             save_weights(self.writer, trainer.student, trainer.objective, step, trainer.average)
         save_state(
             self.writer, step, trainer.student, trainer.objective, trainer.optimiser, trainer.average,
-            conditions=trainer.conditions(),
+            conditions=trainer.resume_info(),
         )  # fmt: skip
 
 
 _WAITING: list[list[int]] = []
-"""What each open :func:`polite_signals` has heard; one may lie inside another."""
+"""What each open :func:`graceful_shutdown` has heard; one may lie inside another."""
 
 
 @contextmanager
-def polite_signals() -> Iterator[Callable[[], bool]]:
+def graceful_shutdown() -> Iterator[Callable[[], bool]]:
     """SIGTERM and Ctrl-C let the step finish; a second Ctrl-C interrupts at once.
 
     Who does several runs in turn holds one of its own around each: a signal that comes after a run's last step is no

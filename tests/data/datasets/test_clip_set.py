@@ -7,8 +7,8 @@ from workbench.data.datasets.clip_set import (
     ClipEntry,
     ClipSet,
     Film,
-    Held,
-    Pictures,
+    FrameFolder,
+    InMemoryFrames,
     find_clips,
     header_size,
     odd_one_out,
@@ -37,7 +37,7 @@ def entry(source, frames=5, size=(26, 18), **settings):
 
 
 def test_every_source_gives_the_same_frames(tmp_path):
-    for source in (Pictures(save(tmp_path / "disc", FRAMES)), Held(FRAMES)):
+    for source in (FrameFolder(save(tmp_path / "disc", FRAMES)), InMemoryFrames(FRAMES)):
         clip = entry(source)
         assert np.array_equal(clip.high(), FRAMES)
         assert np.array_equal(clip.high(1, 3), FRAMES[1:3])
@@ -56,7 +56,7 @@ def test_a_film(tmp_path):
 
 
 def test_pictures_that_must_have_certain_names(tmp_path):
-    source = Pictures(save(tmp_path / "disc", FRAMES), ("0000", "0001", "0002", "0003", "0004"))
+    source = FrameFolder(save(tmp_path / "disc", FRAMES), ("0000", "0001", "0002", "0003", "0004"))
     assert np.array_equal(entry(source).high(), FRAMES)
     (tmp_path / "disc" / "0002.png").unlink()
     for read in (lambda: source.read(0, 1), lambda: list(source.stream())):
@@ -67,14 +67,14 @@ def test_pictures_that_must_have_certain_names(tmp_path):
     with pytest.raises(DataError, match=r"disc: holds 0000, .*, 0007; want 0000 to 0004"):
         source.read(0, 1)
     with pytest.raises(DataError, match="cannot be listed"):
-        Pictures(tmp_path / "nothing").read(0, 1)
+        FrameFolder(tmp_path / "nothing").read(0, 1)
 
 
 # What is read is checked against what it should be
 
 
 def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
-    source = Pictures(save(tmp_path / "disc", FRAMES))
+    source = FrameFolder(save(tmp_path / "disc", FRAMES))
     with pytest.raises(DataError, match=r"disc: ends at frame 5 of 7; .*disc"):
         entry(source, frames=7).high()
     with pytest.raises(DataError, match="disc: 5 of 7 frames"):
@@ -89,20 +89,20 @@ def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
 @pytest.mark.parametrize("part", [(5, None), (-1, 2), (3, 3), (3, 2)])
 def test_frames_that_there_are_not(part):
     with pytest.raises(DataError, match="disc: has 5 frames, so there is none in"):
-        entry(Held(FRAMES)).high(*part)
+        entry(InMemoryFrames(FRAMES)).high(*part)
 
 
 def test_low_resolution_on_disk(tmp_path):
     low = degrade(FRAMES, "bd_duf", 4)
-    clip = entry(Held(FRAMES), low_source=Held(low))
+    clip = entry(InMemoryFrames(FRAMES), low_source=InMemoryFrames(low))
     assert clip.has_low
     assert clip.low_size == (6, 4)
     assert np.array_equal(clip.low(1, 3), low[1:3])
     with pytest.raises(DataError, match="frame 0 is 26x18, not 6x4"):
-        entry(Held(FRAMES), low_source=Held(FRAMES)).low()
-    assert not entry(Held(FRAMES)).has_low
+        entry(InMemoryFrames(FRAMES), low_source=InMemoryFrames(FRAMES)).low()
+    assert not entry(InMemoryFrames(FRAMES)).has_low
     with pytest.raises(DataError, match="disc: no low resolution on disk; name its folder when the set is opened"):
-        entry(Held(FRAMES)).low()
+        entry(InMemoryFrames(FRAMES)).low()
 
 
 # Sets
@@ -116,8 +116,8 @@ def clips(*names, degradation=None, low=None):
             size=(26, 18),
             scale=4,
             targets=(2,),
-            source=Held(FRAMES),
-            low_source=None if low is None else Held(low),
+            source=InMemoryFrames(FRAMES),
+            low_source=None if low is None else InMemoryFrames(low),
         )
         for name in names
     )
@@ -192,9 +192,9 @@ def test_clips_below_a_folder(tmp_path):
     (tmp_path / "b" / "back").symlink_to(tmp_path)  # a circle
     found = find_clips(tmp_path)
     assert list(found) == ["a/2", "a/10", "b/holiday"]
-    assert found["a/10"] == Pictures(tmp_path / "a" / "10")
+    assert found["a/10"] == FrameFolder(tmp_path / "a" / "10")
     assert found["b/holiday"] == Film(tmp_path / "b" / "holiday.MP4")
-    assert find_clips(tmp_path / "a" / "2") == {"": Pictures(tmp_path / "a" / "2")}
+    assert find_clips(tmp_path / "a" / "2") == {"": FrameFolder(tmp_path / "a" / "2")}
     assert find_clips(tmp_path / "b" / "holiday.MP4") == {"": Film(tmp_path / "b" / "holiday.MP4")}
 
 

@@ -6,7 +6,7 @@ from tests.specimens import moving_clip
 from workbench.data.datasets.folders import clip_folders, list_some, missing_folders
 from workbench.data.datasets.registry import open_set
 from workbench.data.degradation.families import degrade
-from workbench.data.degradation.identify import Note, note_of, write_note
+from workbench.data.degradation.identify import DegradationInfo, note_of, write_note
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
 HIGH = moving_clip(4, 50, 66)
@@ -139,7 +139,7 @@ def test_a_note_decides_where_pictures_do_not_and_may_name_a_family_of_its_own(t
     write_note(tmp_path / "LR", note_of("bd_duf", 4))
     assert open_set("folders", tmp_path, low="LR").degradation == "bd_duf"
     save(tmp_path / "LR" / "night", degrade(HIGH[::-1].copy(), "bi", 4))
-    write_note(tmp_path / "LR", Note(family="camera", scale=4))
+    write_note(tmp_path / "LR", DegradationInfo(family="camera", scale=4))
     found = open_set("folders", tmp_path, low="LR")
     assert found.degradation == "camera"
     with pytest.raises(DataError, match="on disk is camera, not bi"):

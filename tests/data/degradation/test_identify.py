@@ -13,13 +13,13 @@ from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.degradation.identify import (
     FITS_DB,
     NOTE,
-    Note,
+    DegradationInfo,
     Timing,
-    claimed,
     fit_db,
+    identify,
     note_of,
+    parse_folder_name,
     read_note,
-    recognise,
     write_note,
 )
 from workbench.data.video.frame_folder import read_frames
@@ -46,7 +46,7 @@ def test_a_note_is_read_as_it_was_written(tmp_path):
 
 def test_a_note_by_hand_needs_family_and_scale_only(tmp_path):
     (tmp_path / NOTE).write_text('{"format": 1, "family": "camera", "scale": 3}')
-    assert read_note(tmp_path) == Note(family="camera", scale=3)
+    assert read_note(tmp_path) == DegradationInfo(family="camera", scale=3)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_note_that_cannot_be_understood_is_not_passed_over(tmp_path, content):
     ],
 )
 def test_what_names_say(place, families, scale):
-    assert claimed(Path(place)) == (families, scale)
+    assert parse_folder_name(Path(place)) == (families, scale)
 
 
 # Measuring
@@ -91,8 +91,8 @@ def test_what_names_say(place, families, scale):
 @pytest.mark.parametrize("family", DEGRADATIONS)
 def test_every_family_is_recognised_without_a_name(family):
     pairs = [(degrade(HIGH[:1], family, 4), HIGH[:1])]
-    assert recognise(pairs, 4, NOTHING, Path("low")) == family
-    assert recognise(pairs, 4, frozenset({family, "bi"}), Path("low")) == family
+    assert identify(pairs, 4, NOTHING, Path("low")) == family
+    assert identify(pairs, 4, frozenset({family, "bi"}), Path("low")) == family
     found = fit_db(pairs, 4)
     assert math.isinf(found.pop(family))
     assert max(found.values()) < FITS_DB + 12
@@ -101,7 +101,7 @@ def test_every_family_is_recognised_without_a_name(family):
 @pytest.mark.parametrize("scale", [2, 3])
 def test_other_scales(scale):
     for family in ("bi", "bd_basicvsr", "bd_duf"):
-        assert recognise([(degrade(HIGH, family, scale), HIGH)], scale, NOTHING, Path("low")) == family
+        assert identify([(degrade(HIGH, family, scale), HIGH)], scale, NOTHING, Path("low")) == family
     assert "bd_tecogan" not in fit_db([(degrade(HIGH, "bi", scale), HIGH)], scale)
 
 
@@ -122,7 +122,7 @@ def test_another_family_than_the_name_says_is_refused_and_the_right_one_is_named
             match=rf"low: by its name or note {claim} \(pixel i at 4i \+ 1\.5\), but these pictures are bd_duf "
             r"\(pixel i at 4i\): bd_duf equal, bd_tecogan .* dB, .* lose 8 dB .*`workbench degrade`",
         ):
-            recognise(pairs, 4, frozenset({claim}), Path("low"))
+            identify(pairs, 4, frozenset({claim}), Path("low"))
 
 
 def test_pictures_of_no_family_are_refused():
@@ -130,22 +130,22 @@ def test_pictures_of_no_family_are_refused():
     other = degrade(HIGH[::-1], "bi", 4)  # the right family of the wrong frames
     for low in (shrunk, other):
         with pytest.raises(DataError, match=r"no family makes these .*want 45 dB.*of another clip or frame.*degrade"):
-            recognise([(low, HIGH)], 4, frozenset({"bi"}), Path("low"))
+            identify([(low, HIGH)], 4, frozenset({"bi"}), Path("low"))
 
 
 def test_black_frames_leave_the_choice_to_the_others():
     black = np.zeros_like(HIGH)
     pairs = [(degrade(black, "bi", 4), black), (degrade(HIGH, "bd_tecogan", 4), HIGH)]
-    assert recognise(pairs, 4, BLURS, Path("low")) == "bd_tecogan"
+    assert identify(pairs, 4, BLURS, Path("low")) == "bd_tecogan"
 
 
 def test_where_pictures_cannot_tell_the_name_does():
     black = [(degrade(HIGH * 0, "bi", 4), HIGH * 0)]
-    assert recognise(black, 4, frozenset({"bd_duf"}), Path("low")) == "bd_duf"
+    assert identify(black, 4, frozenset({"bd_duf"}), Path("low")) == "bd_duf"
     with pytest.raises(
         DataError, match=r"bd_basicvsr and bd_duf and bd_tecogan cannot be told apart.*degradation.json"
     ):
-        recognise(black, 4, BLURS, Path("low"))
+        identify(black, 4, BLURS, Path("low"))
 
 
 def test_rounding_of_another_program_still_fits():
@@ -154,16 +154,16 @@ def test_rounding_of_another_program_still_fits():
     off[np.random.default_rng(0).random(off.shape) < 0.01] ^= 1
     pillow = np.stack([np.asarray(Image.fromarray(frame).resize((32, 24), Image.Resampling.BICUBIC)) for frame in HIGH])
     for low in (off, pillow):
-        assert recognise([(low, HIGH)], 4, NOTHING, Path("low")) == "bi"
+        assert identify([(low, HIGH)], 4, NOTHING, Path("low")) == "bi"
     exact = degrade(to_float(HIGH), "bd_tecogan", 4)
     truncated = exact.mul(255).floor().to(torch.uint8)[0].permute(0, 2, 3, 1).numpy()
-    assert recognise([(truncated, HIGH)], 4, BLURS, Path("low")) == "bd_tecogan"
+    assert identify([(truncated, HIGH)], 4, BLURS, Path("low")) == "bd_tecogan"
 
 
 def test_the_families_on_real_footage(shared):
     high = read_frames(shared / "data" / "vid4" / "GT" / "foliage", first=24, last=25)
     for family in DEGRADATIONS:
-        assert recognise([(degrade(high, family, 4), high)], 4, NOTHING, Path("low")) == family
+        assert identify([(degrade(high, family, 4), high)], 4, NOTHING, Path("low")) == family
 
 
 @pytest.mark.parametrize(

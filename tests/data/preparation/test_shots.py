@@ -9,20 +9,20 @@ import pytest
 from tests.footage import HEIGHT, WIDTH, pan
 from workbench.data.preparation.shots import (
     CutDetector,
-    Rules,
+    FilterSettings,
     Window,
+    filter_windows,
     is_repeat,
-    movement,
+    motion_score,
     scene_cuts,
     septuplets,
-    usable,
 )
 from workbench.errors import ConfigError
 
 
 def found(frames, **rules):
     counts = Counter()
-    windows = list(usable(frames, Rules(**rules), counts))
+    windows = list(filter_windows(frames, FilterSettings(**rules), counts))
     return windows, counts
 
 
@@ -56,7 +56,7 @@ def test_frames_need_not_lie_in_one_piece():
 def test_movement_by_hand():
     luma = np.zeros((3, 2, 2), np.uint8)
     luma[1, 0, 0], luma[2, 0, 0] = 8, 4  # one pixel of four: changes by 8, then by 4
-    assert movement(luma) == pytest.approx((8 / 4 + 4 / 4) / 2)
+    assert motion_score(luma) == pytest.approx((8 / 4 + 4 / 4) / 2)
 
 
 def test_a_small_hand_that_moves_is_no_repetition():
@@ -177,6 +177,6 @@ def test_septuplets_begin_every_stride_frames_of_a_stretch(stride, first, second
 )
 def test_rules_that_cannot_be_meant(rules, says):
     with pytest.raises(ConfigError, match=says):
-        Rules(**rules)
+        FilterSettings(**rules)
     with pytest.raises(ConfigError, match="stride: want 1 or more, got 0"):
         list(septuplets(windows_of(7), 0))

@@ -8,7 +8,7 @@ import torch
 
 from tests.footage import SHOTS, write_shots
 from workbench.config import Data, Network, RunConfig
-from workbench.data.datasets.clip_set import ClipEntry, Held
+from workbench.data.datasets.clip_set import ClipEntry, InMemoryFrames
 from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.preparation.manifest import MANIFEST, WORK, Settings
 from workbench.data.preparation.prepare import prepare
@@ -33,7 +33,7 @@ def in_memory(frames, scale, degradation="bi"):
     """A clip as the set entry of a prepared folder gives it, without low resolution on disk."""
     _, height, width, _ = frames.shape
     entry = ClipEntry(
-        name="x", frames=len(frames), size=(width, height), scale=scale, targets=(), source=Held(frames)
+        name="x", frames=len(frames), size=(width, height), scale=scale, targets=(), source=InMemoryFrames(frames)
     )  # fmt: skip
     return OnDisk(entry, degradation)
 

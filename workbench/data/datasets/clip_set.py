@@ -32,7 +32,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class FrameFolder:
     """A folder of pictures.
 
     Args:
@@ -93,7 +93,7 @@ class Film:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Held:
+class InMemoryFrames:
     """Frames in memory, uint8 ``(T, H, W, 3)``."""
 
     frames: np.ndarray
@@ -305,7 +305,7 @@ def odd_one_out(files: Iterable[Path], size: tuple[int, int]) -> str | None:
     return None
 
 
-def find_clips(source: Path) -> dict[str, Pictures | Film]:
+def find_clips(source: Path) -> dict[str, FrameFolder | Film]:
     """Every clip at or below a place: folders that hold pictures, and video files.
 
     Returns:
@@ -320,10 +320,10 @@ def find_clips(source: Path) -> dict[str, Pictures | Film]:
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder; want a clip, or a folder of clips")
     if picture_files(source):
-        return {"": Pictures(source)}
-    found: dict[str, Pictures | Film] = {}
+        return {"": FrameFolder(source)}
+    found: dict[str, FrameFolder | Film] = {}
     for clip in _below(source):
-        path = clip.folder if isinstance(clip, Pictures) else clip.path.with_suffix("")
+        path = clip.folder if isinstance(clip, FrameFolder) else clip.path.with_suffix("")
         name = path.relative_to(source).as_posix()
         if name in found:
             raise DataError(f"{source}: {found[name]} and {clip} would both become {name}; rename one")
@@ -333,7 +333,7 @@ def find_clips(source: Path) -> dict[str, Pictures | Film]:
     return found
 
 
-def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Pictures | Film]:
+def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[FrameFolder | Film]:
     real = folder.resolve()
     if real in seen:  # a link that leads back to a folder above
         return
@@ -342,7 +342,7 @@ def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[Pictur
             continue
         if path.is_dir():
             if picture_files(path):
-                yield Pictures(path)
+                yield FrameFolder(path)
             else:
                 yield from _below(path, seen | {real})
         elif path.suffix.lower() in VIDEOS:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Pictures, header_size, odd_one_out
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, header_size, odd_one_out
 from workbench.data.degradation.families import DEGRADATIONS, find_degradation
-from workbench.data.degradation.identify import Note, claimed, read_note, recognise
+from workbench.data.degradation.identify import DegradationInfo, identify, parse_folder_name, read_note
 from workbench.data.video.frame_folder import list_pictures, picture_files
 from workbench.data.video.frame_numbers import describe_gaps, describe_mismatch, match_frames, natural_order
 from workbench.errors import DataError
@@ -80,7 +80,7 @@ def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
         if min(size) < scale:
             faults.append(f"{name} is {size[0]}x{size[1]}, too small for scale {scale}")
         targets = every.setdefault(len(files), tuple(range(len(files))))
-        source = Pictures(path)
+        source = FrameFolder(path)
         entries.append(ClipEntry(name=name, frames=len(files), size=size, scale=scale, targets=targets, source=source))
     if faults:
         raise DataError(f"{next(iter(clips.values())).parent}: {list_some(faults)}")
@@ -89,7 +89,7 @@ def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
 
 def clips_with_gaps(clips: Iterable[ClipEntry]) -> dict[str, str]:
     """Return a description of the missing frames of each clip that has gaps in the numbers of its file names."""
-    files = {clip.name: clip.source.files() for clip in clips if isinstance(clip.source, Pictures)}
+    files = {clip.name: clip.source.files() for clip in clips if isinstance(clip.source, FrameFolder)}
     found = {name: describe_gaps([file.stem for file in held]) for name, held in files.items()}
     return {name: gaps for name, gaps in found.items() if gaps}
 
@@ -138,19 +138,19 @@ def with_low(clips: ClipSet, root: Path, places: Mapping[str, Path], *, lazily: 
     if faults:
         raise DataError(f"{root}: not the low resolution of {clips.name} for x{clips.scale}: {list_some(faults)}")
     entries = tuple(
-        replace(clip, low_source=Pictures(places[clip.name], getattr(clip.source, "stems", None))) for clip in clips
+        replace(clip, low_source=FrameFolder(places[clip.name], getattr(clip.source, "stems", None))) for clip in clips
     )
     if note is not None and note.family not in DEGRADATIONS:
         family = note.family
     else:
-        family = recognise(_samples(entries), clips.scale, claims, root)
+        family = identify(_samples(entries), clips.scale, claims, root)
     return replace(clips, clips=entries, degradation=family)
 
 
-def _told(root: Path, scale: int) -> tuple[Note | None, frozenset[str]]:
+def _told(root: Path, scale: int) -> tuple[DegradationInfo | None, frozenset[str]]:
     """The note of a folder, and the families that its pictures may be by note or name."""
     note = read_note(root) or (read_note(root.parent) if root.name == "sequences" else None)
-    claims, said = claimed(root)
+    claims, said = parse_folder_name(root)
     if note is not None:
         claims, said = frozenset({note.family}), note.scale
     if said is not None and said != scale:
@@ -173,7 +173,7 @@ def _low_faults(clip: ClipEntry, place: Path) -> list[str]:
     files = list_pictures(place) if place.is_dir() and picture_files(place) else []
     if not files:
         return [f"{clip.name} is missing"]
-    assert isinstance(clip.source, Pictures)
+    assert isinstance(clip.source, FrameFolder)
     high = [file.stem for file in clip.source.files()]
     match = match_frames(high, [file.stem for file in files], allow_offset=True)
     if mismatch := describe_mismatch(match):

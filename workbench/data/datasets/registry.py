@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workbench.data.datasets.clip_set import VIDEOS, ClipEntry, ClipSet, Film, Held
+from workbench.data.datasets.clip_set import VIDEOS, ClipEntry, ClipSet, Film, InMemoryFrames
 from workbench.data.datasets.clips import load_clip
 from workbench.data.datasets.folders import clip_folders, clips_with_gaps, find_low, list_some, look_over, with_low
 from workbench.data.datasets.reds import reds, reds4, reds_val
@@ -219,7 +219,7 @@ def clip(spec: str | os.PathLike[str], *, scale: int = 4, low: str | None = None
         size=(video.width, video.height),
         scale=scale,
         targets=tuple(range(len(video))),
-        source=Held(video.frames),
+        source=InMemoryFrames(video.frames),
     )
     return ClipSet(name=name, scale=scale, degradation=None, clips=(entry,))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, Pictures, header_size
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, header_size
 from workbench.data.datasets.folders import find_low, list_some, missing_folders, with_low
 from workbench.errors import ConfigError, DataError, unknown_name
 
@@ -124,7 +124,7 @@ def _open(
     root = folder / "GT" if (folder / "GT").is_dir() else folder / "sequences"
     if missing := missing_folders(names, root):
         raise DataError(f"{root}: {len(missing)} of {len(names)} clips of the list are not there: {list_some(missing)}")
-    size = header_size(Pictures(root / names[0], STEMS).files()[0])
+    size = header_size(FrameFolder(root / names[0], STEMS).files()[0])
     if wanted not in (None, size):
         raise DataError(
             f"{root / names[0]}: pictures of {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}; "
@@ -138,7 +138,7 @@ def _open(
             size=size,
             scale=scale,
             targets=counting,
-            source=Pictures(root / name, STEMS),
+            source=FrameFolder(root / name, STEMS),
             group=group_of.get(name, ""),
         )
         for name in names

@@ -58,7 +58,7 @@ class Timing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Note:
+class DegradationInfo:
     """Description of how a folder of low-resolution images was made: the content of :data:`NOTE`.
 
     A family that is not in :data:`workbench.data.degradation.families.DEGRADATIONS` may have any other name; it is
@@ -79,7 +79,7 @@ class Note:
     timing: Mapping[str, Timing] = field(default_factory=dict)
 
 
-def read_note(folder: Path) -> Note | None:
+def read_note(folder: Path) -> DegradationInfo | None:
     """The note of a folder, None where it has none.
 
     Raises:
@@ -102,7 +102,7 @@ def read_note(folder: Path) -> Note | None:
         raise FolderError(
             f'{path}: timing: want {{"CLIP": {{"fps": 25.0, "times_seconds": [0.0, 0.04]}}}}, got {str(timing)[:120]}'
         ) from error
-    return Note(
+    return DegradationInfo(
         family=held["family"],
         scale=held["scale"],
         source=str(held.get("source", "")),
@@ -119,7 +119,7 @@ def _timing(said: Mapping[str, Any]) -> Timing:
     return timing
 
 
-def write_note(folder: Path, note: Note) -> None:
+def write_note(folder: Path, note: DegradationInfo) -> None:
     """Say in a folder of low-resolution pictures how they were made."""
     content = {"format": FORMAT, "family": note.family, "scale": note.scale, "source": note.source}
     content |= {"versions": dict(note.versions)}
@@ -128,10 +128,10 @@ def write_note(folder: Path, note: Note) -> None:
     write_atomic(folder / NOTE, json.dumps(content, indent=1) + "\n")
 
 
-def note_of(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> Note:
+def note_of(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> DegradationInfo:
     """Return a note with the versions of the libraries that make the images."""
     versions = {library: version(library) for library in ("workbench", "torch", "numpy")}
-    return Note(family=family, scale=scale, source=source, versions=versions, timing=timing or {})
+    return DegradationInfo(family=family, scale=scale, source=source, versions=versions, timing=timing or {})
 
 
 # Recognising
@@ -144,7 +144,7 @@ _NAMES = {
 """How the field calls folders of low resolution, each perhaps with the scale behind: BIx4, X4, blur4 ..."""
 
 
-def claimed(place: Path) -> tuple[frozenset[str], int | None]:
+def parse_folder_name(place: Path) -> tuple[frozenset[str], int | None]:
     """What the names of a folder, and of the one above, say: the families it may be (none: nothing said), the scale.
 
     Example:
@@ -191,7 +191,7 @@ def fit_db(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int) -> dict[s
     return dict(sorted(db.items(), key=lambda item: -item[1]))
 
 
-def recognise(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int, claims: frozenset[str], place: Path) -> str:
+def identify(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int, claims: frozenset[str], place: Path) -> str:
     """The family of low-resolution pictures.
 
     Args:

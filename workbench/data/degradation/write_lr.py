@@ -13,9 +13,9 @@ import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from workbench.data.datasets.clip_set import Film, Pictures, find_clips, header_size, odd_one_out
+from workbench.data.datasets.clip_set import Film, FrameFolder, find_clips, header_size, odd_one_out
 from workbench.data.degradation.families import CHUNK_FRAMES, degrade, find_degradation
-from workbench.data.degradation.identify import Note, Timing, note_of, read_note, write_note
+from workbench.data.degradation.identify import DegradationInfo, Timing, note_of, read_note, write_note
 from workbench.data.video.frame_folder import first_transparent, picture_files, read_picture
 from workbench.data.video.timeline import timeline
 from workbench.errors import BusyError, DataError
@@ -74,7 +74,7 @@ def write_low(
     find_degradation(family, scale)
     clips = find_clips(source)
     for clip in clips.values():
-        if isinstance(clip, Pictures) and (transparent := first_transparent(clip.folder)):
+        if isinstance(clip, FrameFolder) and (transparent := first_transparent(clip.folder)):
             read_picture(transparent)  # says why it is refused, before any work
     inside = Path(os.path.abspath(target))
     if inside.is_relative_to(Path(os.path.abspath(source))):
@@ -100,7 +100,7 @@ def write_low(
 
 
 def _write_all(
-    clips: Mapping[str, Pictures | Film],
+    clips: Mapping[str, FrameFolder | Film],
     target: Path,
     family: str,
     scale: int,
@@ -155,17 +155,17 @@ def _check_target(target: Path, family: str, scale: int) -> None:
         raise DataError(f"{target}: holds {note.family} x{note.scale}; choose another folder for {family} x{scale}")
 
 
-def _names(clip: Pictures | Film) -> list[str] | None:
+def _names(clip: FrameFolder | Film) -> list[str] | None:
     """What the pictures of a clip will be called; None for a video, whose length only decoding tells."""
     if isinstance(clip, Film):
         return None
     return [f"{file.stem}.png" for file in clip.files()]
 
 
-def _check_done(place: Path, clip: Pictures | Film, scale: int) -> None:
+def _check_done(place: Path, clip: FrameFolder | Film, scale: int) -> None:
     held = [file.name for file in picture_files(place)]
     wanted = _names(clip) or [f"{number:08d}.png" for number in range(len(held))]
-    size = header_size(clip.files()[0]) if isinstance(clip, Pictures) else (0, 0)
+    size = header_size(clip.files()[0]) if isinstance(clip, FrameFolder) else (0, 0)
     small = (size[0] // scale, size[1] // scale) if any(size) else header_size(place / held[0])
     fault = odd_one_out((place / name for name in held), small)
     if held != wanted:
@@ -175,11 +175,11 @@ def _check_done(place: Path, clip: Pictures | Film, scale: int) -> None:
 
 
 def _write_clip(
-    clip: Pictures | Film,
+    clip: FrameFolder | Film,
     place: Path,
     family: str,
     scale: int,
-    note: Note | None,
+    note: DegradationInfo | None,
     stage: Stage,
     progress: Callable[[Stage], None],
 ) -> int:
@@ -206,7 +206,7 @@ def _write_clip(
     return count
 
 
-def _blocks(clip: Pictures | Film) -> Iterator[np.ndarray]:
+def _blocks(clip: FrameFolder | Film) -> Iterator[np.ndarray]:
     """The frames of a clip, a few at a time, all of one size."""
     block: list[np.ndarray] = []
     size = None

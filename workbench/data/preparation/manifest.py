@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from workbench.data.degradation.families import find_degradation
-from workbench.data.preparation.shots import SEPTUPLET, Rules
+from workbench.data.preparation.shots import SEPTUPLET, FilterSettings
 from workbench.data.sampling.footage_motion import MotionSummary, StoredMotion, stored_motion
 from workbench.errors import ConfigError, DataError
 
@@ -40,7 +40,7 @@ VIMEO_SIZE = (448, 256)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(Rules):
+class Settings(FilterSettings):
     """How footage becomes a training set. Saved whole in the manifest.
 
     Args:

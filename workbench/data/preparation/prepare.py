@@ -35,7 +35,7 @@ from workbench.data.preparation.manifest import (
     parse_source,
     read_manifest,
 )
-from workbench.data.preparation.shots import SEPTUPLET, movement, septuplets, usable
+from workbench.data.preparation.shots import SEPTUPLET, filter_windows, motion_score, septuplets
 from workbench.data.preparation.sources import Found, find_sources
 from workbench.data.preparation.vimeo_layout import SeptupletWriter, first_group, groups_of, write_lists, write_note
 from workbench.data.sampling.arrays import ArrayWriter
@@ -291,10 +291,10 @@ def _prepare_one(
 
     writer, recorder = _writer(now, clip, settings, groups), MotionRecorder(joined=settings.form == "arrays")
     try:
-        for window in septuplets(usable(frames(), settings, counts, gaps=clip.gaps), settings.stride):
+        for window in septuplets(filter_windows(frames(), settings, counts, gaps=clip.gaps), settings.stride):
             for number, tile in enumerate(clip.tiles):
                 part = tile.of(window)
-                if settings.tile and settings.form != "arrays" and movement(part.luma) < settings.still_below:
+                if settings.tile and settings.form != "arrays" and motion_score(part.luma) < settings.still_below:
                     counts["still_tiles"] += 1
                     continue
                 recorder.add(writer.add(part, number), window.stretch, number)

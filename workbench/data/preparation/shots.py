@@ -95,7 +95,7 @@ def scene_cuts(frames: Iterable[np.ndarray], *, above: float = CUT_ABOVE) -> lis
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class FilterSettings:
     """Which frames are not worth training on. Levels are of 255, of luma.
 
     Args:
@@ -139,7 +139,7 @@ class Window:
     luma: np.ndarray
 
 
-def movement(luma: np.ndarray) -> float:
+def motion_score(luma: np.ndarray) -> float:
     """Mean absolute difference from frame to frame, in levels, of uint8 ``(T, H, W)``.
 
     Example:
@@ -156,8 +156,8 @@ def is_repeat(luma: np.ndarray, before: np.ndarray, below: float) -> bool:
     return float(cv2.resize(change, squares, interpolation=cv2.INTER_AREA).max()) < below
 
 
-def usable(
-    frames: Iterable[np.ndarray], rules: Rules, counts: Counter[str], *, gaps: Container[int] = ()
+def filter_windows(
+    frames: Iterable[np.ndarray], rules: FilterSettings, counts: Counter[str], *, gaps: Container[int] = ()
 ) -> Iterator[Window]:
     """Cut footage at its cuts, leave out what is black, repeated or still, and give the rest seven frames at a time.
 
@@ -209,7 +209,7 @@ def usable(
         if len(held) == SEPTUPLET:
             numbers, pictures, lumas = zip(*held, strict=True)
             held.clear()
-            if movement(np.stack(lumas)) < rules.still_below:
+            if motion_score(np.stack(lumas)) < rules.still_below:
                 counts["still"] += SEPTUPLET
                 end_of_stretch()
             else:

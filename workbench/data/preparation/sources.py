@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import lcm
 from pathlib import Path
 
-from workbench.data.datasets.clip_set import Film, Pictures, find_clips
+from workbench.data.datasets.clip_set import Film, FrameFolder, find_clips
 from workbench.data.preparation.manifest import VIMEO_SIZE, Settings, Split, sha256_of
 from workbench.data.preparation.shots import Window
 from workbench.data.video.color import Conversion
@@ -94,7 +94,7 @@ class Found:
 
     name: str
     path: Path
-    clip: Film | Pictures
+    clip: Film | FrameFolder
     sha256: str
     size: tuple[int, int]
     frames: int
@@ -122,7 +122,7 @@ def find_sources(
         ConfigError: a source that is too small.
         UnknownNameError: a validation source that is not there.
     """
-    clips: dict[str, Film | Pictures] = {}
+    clips: dict[str, Film | FrameFolder] = {}
     for path in footage:
         if Path(os.path.abspath(out)).is_relative_to(os.path.abspath(path)):
             raise DataError(f"{out}: lies in {path}, so it would become footage itself; choose a place outside")
@@ -144,14 +144,14 @@ def find_sources(
     return found
 
 
-def _look_at(name: str, clip: Film | Pictures, split: Split, settings: Settings) -> Found:
-    path = clip.folder if isinstance(clip, Pictures) else clip.path
+def _look_at(name: str, clip: Film | FrameFolder, split: Split, settings: Settings) -> Found:
+    path = clip.folder if isinstance(clip, FrameFolder) else clip.path
     index = timeline(path)
     if isinstance(clip, Film):
         for one in plan_transfer(path, describe_video(path, index), None, Conversion()).treatments:
             logger.warning("%s: %s", path, one.text)
     first = next(iter(clip.stream()))
-    stems = frame_names(path) if isinstance(clip, Pictures) else []
+    stems = frame_names(path) if isinstance(clip, FrameFolder) else []
     if stems and (transparent := first_transparent(path)):
         read_picture(transparent)  # says why it is refused, before any work
     height, width = first.shape[:2]

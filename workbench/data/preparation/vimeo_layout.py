@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.degradation.families import degrade
-from workbench.data.degradation.identify import FORMAT, NOTE, Note
+from workbench.data.degradation.identify import FORMAT, NOTE, DegradationInfo
 from workbench.data.preparation.manifest import Manifest, Piece, Settings
 from workbench.data.preparation.shots import Window
 from workbench.scenes import write_atomic
@@ -82,7 +82,7 @@ def first_group(pieces: tuple[Piece, ...]) -> int | None:
 
 def write_note(folder: Path, settings: Settings, versions: Mapping[str, str]) -> Path:
     """Name the family of the low resolution beside it, as ``workbench degrade`` does; returns the path."""
-    note = Note(family=settings.degradation, scale=settings.scale, source="sequences", versions=versions)
+    note = DegradationInfo(family=settings.degradation, scale=settings.scale, source="sequences", versions=versions)
     path = folder / "low" / NOTE
     write_atomic(path, json.dumps({"format": FORMAT, **asdict(note)}, indent=1) + "\n")
     return path

@@ -29,7 +29,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
-from workbench.data.datasets.clip_set import Pictures
+from workbench.data.datasets.clip_set import FrameFolder
 from workbench.data.datasets.clips import split_spec
 from workbench.data.datasets.samples import locate_sample, samples
 from workbench.data.datasets.vimeo import septuplets
@@ -112,7 +112,7 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
         entries = septuplets(folder, split="train" if split == "train" else "test", targets="all").clips
         kind, listed = "vimeo90k", f"{len(entries)}"
         sources = [entry.source for entry in _spread(entries, MANY_FILES // len(entries[0].targets))]
-        files = [file for source in sources if isinstance(source, Pictures) for file in source.files()]
+        files = [file for source in sources if isinstance(source, FrameFolder) for file in source.files()]
     else:
         name, crop = split_spec(spec)
         part, path = (crop or "").replace(" ", ""), Path(name)

@@ -349,11 +349,11 @@ def cut_crop(footage: Footage, place: Place, turns: np.random.Generator | None) 
     low, high = footage.cut(*place)
     if turns is not None:
         flags = turns.integers(2, size=4).astype(bool)
-        low, high = _turn(low, flags), _turn(high, flags)
+        low, high = _augment(low, flags), _augment(high, flags)
     return np.ascontiguousarray(low), np.ascontiguousarray(high)
 
 
-def _turn(clip: np.ndarray, turns: np.ndarray) -> np.ndarray:
+def _augment(clip: np.ndarray, turns: np.ndarray) -> np.ndarray:
     """Flip rows, flip columns, transpose, reverse time: each where its flag is set."""
     for axis, wanted in zip((1, 2), turns, strict=False):
         clip = np.flip(clip, axis) if wanted else clip

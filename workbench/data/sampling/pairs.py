@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.datasets.clip_set import ClipEntry, Pictures
+from workbench.data.datasets.clip_set import ClipEntry, FrameFolder
 from workbench.data.datasets.clips import load_clip
 from workbench.data.datasets.vimeo import STEMS, septuplets
 from workbench.data.degradation.families import degrade, find_degradation
@@ -126,7 +126,7 @@ def _septuplet(folder: Path, piece: Piece, settings: Settings, motion: StoredMot
         size=piece.size,
         scale=settings.scale,
         targets=tuple(range(piece.frames)),
-        source=Pictures(folder / piece.high, STEMS),
-        low_source=Pictures(folder / piece.low, STEMS),
+        source=FrameFolder(folder / piece.high, STEMS),
+        low_source=FrameFolder(folder / piece.low, STEMS),
     )
     return OnDisk(clip, settings.degradation, motion)

@@ -12,12 +12,12 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_channels, out_channels, 3, stride, 1)
 
 
-def leaky(features: Tensor) -> Tensor:
+def lrelu(features: Tensor) -> Tensor:
     """LeakyReLU with slope 0.1, never in place: features may be kept for distillation."""
     return F.leaky_relu(features, 0.1)
 
 
-def double(features: Tensor) -> Tensor:
+def upsample2x(features: Tensor) -> Tensor:
     """Twice the size, bilinear."""
     return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
 
@@ -32,14 +32,14 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = conv3x3(channels, channels)
         self.conv2 = conv3x3(channels, channels)
-        keep_signal(self.conv1, self.conv2, slope=0.0, gain=0.1)
+        kaiming_init_(self.conv1, self.conv2, slope=0.0, gain=0.1)
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, C, H, W)`` -> the same shape."""
         return features + self.conv2(F.relu(self.conv1(features)))
 
 
-def keep_signal(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float = 1.0) -> None:
+def kaiming_init_(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float = 1.0) -> None:
     """Start convolutions so that they neither shrink nor swell what goes through them (Kaiming-normal, bias 0).
 
     PyTorch's own start shrinks the signal to less than half in every layer that is followed by a (leaky) ReLU: a deep
@@ -57,7 +57,7 @@ def keep_signal(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float =
             nn.init.zeros_(conv.bias)
 
 
-def align_phases(conv: nn.Conv2d, scale: int = 2) -> None:
+def icnr_init_(conv: nn.Conv2d, scale: int = 2) -> None:
     """Start a convolution that feeds a pixel-shuffle with the same kernel for all ``scale**2`` phases of a channel.
 
     What is shuffled then begins as an enlargement of features, not as a checkerboard that later layers would first have
@@ -65,7 +65,7 @@ def align_phases(conv: nn.Conv2d, scale: int = 2) -> None:
 
     Example:
         >>> conv = nn.Conv2d(1, 4, 1)
-        >>> align_phases(conv)
+        >>> icnr_init_(conv)
         >>> out = nn.functional.pixel_shuffle(conv(torch.ones(1, 1, 1, 1)), 2)
         >>> bool((out == out[..., :1, :1]).all())
         True
@@ -76,7 +76,7 @@ def align_phases(conv: nn.Conv2d, scale: int = 2) -> None:
                 parameter.copy_(parameter[:: scale**2].repeat_interleave(scale**2, dim=0))
 
 
-def see_edges(conv: nn.Conv2d, inputs: int | None = None) -> None:
+def zero_mean_init_(conv: nn.Conv2d, inputs: int | None = None) -> None:
     """Start a convolution that reads pictures blind to brightness, and twice as strong instead.
 
     For networks that add to an enlarged frame: flat regions then give next to no features. The skip has them right
@@ -89,7 +89,7 @@ def see_edges(conv: nn.Conv2d, inputs: int | None = None) -> None:
 
     Example:
         >>> conv = nn.Conv2d(3, 2, 3, bias=False)
-        >>> see_edges(conv)
+        >>> zero_mean_init_(conv)
         >>> bool(conv(torch.ones(1, 3, 3, 3)).abs().max() < 1e-6)
         True
     """
@@ -103,7 +103,7 @@ def residual_blocks(channels: int, count: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
-def pass_channel(conv: nn.Conv2d, source: int, target: int) -> None:
+def identity_init_(conv: nn.Conv2d, source: int, target: int) -> None:
     """Start one output channel of a convolution as one of its input channels, with a thousandth of what it was."""
     rows, columns = conv.kernel_size
     with torch.no_grad():

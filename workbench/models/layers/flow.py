@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from workbench.errors import ShapeError
 from workbench.imaging import warp
-from workbench.models.layers.blocks import keep_signal
+from workbench.models.layers.blocks import kaiming_init_
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -159,8 +159,8 @@ def _level() -> nn.Sequential:
     """8 channels (reference, warped neighbour, flow) -> what the flow lacks."""
     widths = (8, 32, 64, 32, 16, 2)
     convs = [nn.Conv2d(into, out, 7, padding=3) for into, out in pairwise(widths)]
-    keep_signal(*convs[:-1], slope=0.0)
-    keep_signal(convs[-1], slope=1.0, gain=1e-3)
+    kaiming_init_(*convs[:-1], slope=0.0)
+    kaiming_init_(convs[-1], slope=1.0, gain=1e-3)
     layers = [layer for conv in convs for layer in (conv, nn.ReLU())]
     return nn.Sequential(*layers[:-1])
 

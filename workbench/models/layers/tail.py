@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.models.layers.blocks import conv3x3, keep_signal, leaky, residual_blocks
-from workbench.models.video_sr import Tap
+from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
+from workbench.models.video_sr import FeatureLayer
 
 
 class Trunk(nn.Module):
@@ -27,14 +27,14 @@ class Trunk(nn.Module):
         super().__init__()
         self.entry = conv3x3(sum(parts), channels)
         self.blocks = residual_blocks(channels, blocks)
-        keep_signal(self.entry, slope=1.0)
+        kaiming_init_(self.entry, slope=1.0)
         with torch.no_grad():
             for part, weight in zip(parts, self.entry.weight.split(list(parts), dim=1), strict=True):
                 weight *= (sum(parts) / len(parts) / part) ** 0.5
 
     def forward(self, features: Tensor) -> Tensor:
         """``(N, sum of parts, H, W)`` -> ``(N, channels, H, W)``."""
-        entered = leaky(self.entry(features))
+        entered = lrelu(self.entry(features))
         return self.blocks(entered.to(torch.promote_types(entered.dtype, torch.float32)))
 
 
@@ -56,22 +56,24 @@ class ShuffleTail(nn.Module):
         self.upconv2 = conv3x3(channels, tail_channels * self.last_factor**2)
         self.conv_hr = conv3x3(tail_channels, tail_channels)
         self.conv_last = conv3x3(tail_channels, 3)
-        keep_signal(self.upconv2, self.conv_hr, *([self.upconv1] if self.upconv1 else []))
-        keep_signal(self.conv_last, slope=1.0, gain=0.02)
+        kaiming_init_(self.upconv2, self.conv_hr, *([self.upconv1] if self.upconv1 else []))
+        kaiming_init_(self.conv_last, slope=1.0, gain=0.02)
 
-    def forward(self, features: Tensor, keep: Tap | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, features: Tensor, return_features: FeatureLayer | None = None) -> tuple[Tensor, Tensor | None]:
         """Enlarge.
 
         Args:
             features: ``(N, channels, H, W)``.
-            keep: which features to return besides, see :class:`workbench.models.video_sr.VideoSR`.
+            return_features: which features to return besides, see :class:`workbench.models.video_sr.VideoSR`.
 
         Returns:
             The residual ``(N, 3, s*H, s*W)``, and F^SR ``(N, tail_channels, s*H, s*W)`` where it is kept.
         """
         if self.upconv1 is not None:
-            features = leaky(F.pixel_shuffle(self.upconv1(features), 2))
+            features = lrelu(F.pixel_shuffle(self.upconv1(features), 2))
         shuffled = F.pixel_shuffle(self.upconv2(features), self.last_factor)
-        before = self.conv_hr(leaky(shuffled))
-        after = leaky(before)
-        return self.conv_last(after), {"hr": after, "hr_pre": before, "shuffle": shuffled}[keep] if keep else None
+        before = self.conv_hr(lrelu(shuffled))
+        after = lrelu(before)
+        return self.conv_last(after), {"hr": after, "hr_pre": before, "shuffle": shuffled}[
+            return_features
+        ] if return_features else None

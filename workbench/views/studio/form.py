@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from workbench.config import LEAST, PRESETS, SCALES, RunConfig, changed, flat
+from workbench.config import MINIMUMS, PRESETS, SCALES, RunConfig, changed, flat
 from workbench.errors import ConfigError
 
 Kind = Literal["whole", "number", "yes", "choice", "text", "texts", "numbers"]
@@ -71,7 +71,7 @@ def _fields(cls: type, path: str) -> Iterator[Field]:
             choices = SCALES
         yield Field(
             name=name, kind="choice" if choices else _kind(kind), help=help_of.get(one.name, ""), choices=choices,
-            least=LEAST.get(name, 0 if "weight" in name else None),
+            least=MINIMUMS.get(name, 0 if "weight" in name else None),
         )  # fmt: skip
 
 
