@@ -45,7 +45,7 @@ def tap_by_tap(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
 
 
 def point_by_point(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The definition: for every point and tap, four neighbours of where it points, all channels of a group at once."""
+    """The definition: for every point and tap, four neighbors of where it points, all channels of a group at once."""
     n, channels, height, width = features.shape
     per_group = channels // GROUPS
     padded = F.pad(features, (1, 1, 1, 1))

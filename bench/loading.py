@@ -67,12 +67,12 @@ def loader(root: Path, form: str, workers: int) -> Batches:
     """Batches without end; of ``moving`` half of the crops of the arrays move."""
     data = Data(moving_share=0.5 if form == "moving" else 0.0)
     if form == "shards":
-        crops = ShardCrops(open_shards(root / form), crop=data.crop, frames=data.frames, batch=data.batch)
+        crops = ShardCrops(open_shards(root / form), crop=data.crop_size, frames=data.num_frames, batch=data.batch_size)
         return iter(DataLoader(crops, batch_size=None, num_workers=workers))
     folder = root / ("arrays" if form == "moving" else form)
     pairs = open_pairs(str(folder), scale=data.scale, degradation=data.degradation)
     sampler = CropSampler(
-        pairs, crop=data.crop, frames=data.frames, batch=data.batch, moving_share=data.moving_share
+        pairs, crop=data.crop_size, frames=data.num_frames, batch=data.batch_size, moving_share=data.moving_share
     )  # fmt: skip
     return sampler.after(0, ENDLESS, workers=workers)
 
@@ -80,13 +80,13 @@ def loader(root: Path, form: str, workers: int) -> Batches:
 def training(name: str) -> Callable[[tuple[Tensor, Tensor]], None]:
     """One step of training."""
     network = build(name)
-    optimiser = torch.optim.Adam(network.parameters())
+    optimizer = torch.optim.Adam(network.parameters())
 
     def step(batch: tuple[Tensor, Tensor]) -> None:
         low, high = batch
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         ((network(low).frames - high).square() + 1e-6).sqrt().mean().backward()
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -139,7 +139,8 @@ def main() -> None:
     data = Data()
     step = {name: statistics.median(times) for name, times in at_hand.items()}
     print(
-        f"batch {data.batch}, {data.frames} frames, crop {data.crop} (x{data.scale}), {chosen.threads} thread(s);",
+        f"batch {data.batch_size}, {data.num_frames} frames, crop {data.crop_size} (x{data.scale}), "
+        f"{chosen.threads} thread(s);",
         end=" ",
     )
     print("a step with its batch at hand:", ", ".join(f"{name} {s * 1e3:.0f} ms" for name, s in step.items()))

@@ -2,7 +2,7 @@
 
 Every network (settings of its preset, fresh weights) enlarges a clip of noise twice, in turn, in one run:
 
-- ours: the clip at once, as inference does it: what neighbouring frames share is computed once, deformable
+- ours: the clip at once, as inference does it: what neighboring frames share is computed once, deformable
   convolutions are one ``grid_sample`` and one 1x1 convolution, frames and windows go in passes;
 - plain: written for this page after the textbook: window by window, everything recomputed for each; deformable
   convolutions a ``grid_sample`` for each group and each tap; recurrent networks, whose definition has no windows, frame
@@ -93,9 +93,9 @@ def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
     frames = clip.unbind(dim=1)
     if len(frames) < 2:
         return OUR_FLOW(network, clip)  # of one frame there is none
-    neighbours = range(len(frames) - 1)
-    to_next = [network(frames[number], frames[number + 1]) for number in neighbours]
-    to_previous = [network(frames[number + 1], frames[number]) for number in neighbours]
+    neighbors = range(len(frames) - 1)
+    to_next = [network(frames[number], frames[number + 1]) for number in neighbors]
+    to_previous = [network(frames[number + 1], frames[number]) for number in neighbors]
     return torch.stack(to_next, dim=1), torch.stack(to_previous, dim=1)
 
 

@@ -61,8 +61,8 @@ def losses(name: str, leave_out: tuple[str, ...], options: argparse.Namespace) -
         student=Network(name=name),
         steps=options.steps,
         seed=options.seed,
-        data=Data(crop=options.crop, batch=options.batch, frames=5),
-        optimiser=Optimizer(learning_rate=options.rate, final_learning_rate=options.rate),
+        data=Data(crop_size=options.crop, batch_size=options.batch, num_frames=5),
+        optimizer=Optimizer(learning_rate=options.rate, final_learning_rate=options.rate),
     )
     torch.manual_seed(config.seed)
     with without(leave_out):

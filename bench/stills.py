@@ -64,12 +64,12 @@ def training_step(batch: tuple[torch.Tensor, torch.Tensor]) -> Callable[[], None
 
 def measure(folder: Path, frames: int, rounds: int) -> None:
     """Measure clips of one length and print a line."""
-    data = Data(frames=frames)
-    settings = MotionSettings(crop=data.crop, frames=frames, scale=data.scale)
+    data = Data(num_frames=frames)
+    settings = MotionSettings(crop=data.crop_size, frames=frames, scale=data.scale)
     sampler = MixedSampler(
         MotionSampler(open_stills(folder, min_side=settings.min_still_side), settings),
         None,
-        batch=data.batch,
+        batch=data.batch_size,
         share=1.0,
     )
     low, high, _ = sampler.at(0)
@@ -84,7 +84,7 @@ def measure(folder: Path, frames: int, rounds: int) -> None:
             batches += times[1]
     one, made, mean = statistics.median(steps), statistics.median(batches), statistics.mean(batches)
     print(
-        f"{frames} frames: step {one * 1e3:.0f} ms, batch of {data.batch} clips {made * 1e3:.1f} ms (mean "
+        f"{frames} frames: step {one * 1e3:.0f} ms, batch of {data.batch_size} clips {made * 1e3:.1f} ms (mean "
         f"{mean * 1e3:.1f}), {made / one:.1%} of a step (mean {mean / one:.1%}; target 15 %)"
     )
 

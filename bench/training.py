@@ -153,10 +153,10 @@ def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callabl
     """A training step as the textbook has it; with a teacher both terms of space-time distillation."""
     memory = PlainLSTM(student.feature_channels) if teacher is not None else None
     learned = [*student.parameters(), *(memory.parameters() if memory is not None else ())]
-    optimiser = torch.optim.Adam(learned, lr=1e-4)
+    optimizer = torch.optim.Adam(learned, lr=1e-4)
 
     def step(low: Tensor, high: Tensor) -> None:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         return_features: FeatureLayer | None = "hr" if teacher is not None else None
         ours = window_by_window(student, low, return_features)
         loss = ((ours.frames - high).square() + 1e-6).sqrt().mean()
@@ -170,7 +170,7 @@ def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callabl
             loss = loss + 0.03 * F.mse_loss(memory(ours.features), memory(theirs.features))
         loss.backward()
         nn.utils.clip_grad_norm_(learned, 1.0)
-        optimiser.step()
+        optimizer.step()
 
     return step
 
@@ -190,8 +190,16 @@ class Laboratory:
     def config(self, student: str, teacher: str = "", *, frames: int = 7, batch: int = 1, **settings: Any) -> RunConfig:
         """Settings of a run on the sample clip; ``frames`` and ``batch`` are those of its crops."""
         teaches = Network(name=teacher, weights=str(self.folder / f"{teacher}.safetensors")) if teacher else Network()
-        cached = bool(settings.get("cache_teacher"))
-        data = Data(clips=CLIP, probe=PROBE, crop=32, frames=frames, batch=batch, fixed=4 * cached, views=2)
+        cached = bool(settings.get("teacher_cache_dir"))
+        data = Data(
+            clips=CLIP,
+            validation_clip=PROBE,
+            crop_size=32,
+            num_frames=frames,
+            batch_size=batch,
+            num_fixed_crops=4 * cached,
+            augmentations_per_crop=2,
+        )
         settings = {"precision": "fp32", **settings}
         return RunConfig(student=Network(name=student), teacher=teaches, data=data, steps=10**6, **settings)
 
@@ -355,14 +363,14 @@ def watch(lab: Laboratory, rounds: int) -> None:
 
     times = in_turn({"bare": bare, "with its line in the log": told}, rounds)
     tell("a distillation step edvr_s -> vespcn, batch 4, 5 frames", times, "bare")
-    says = statistics.median(seconds(lambda: writer.say("running", 1)) for _ in range(20))
-    from workbench.training.record import save_state, save_weights
+    says = statistics.median(seconds(lambda: writer.write_status("running", 1)) for _ in range(20))
+    from workbench.training.record import save_checkpoint, save_weights
 
     state = statistics.median(
         seconds(
             lambda: (
                 save_weights(writer, trainer.student, trainer.objective, 1, None),
-                save_state(writer, 1, trainer.student, trainer.objective, trainer.optimiser, None),
+                save_checkpoint(writer, 1, trainer.student, trainer.objective, trainer.optimizer, None),
             )
         )
         for _ in range(5)
@@ -372,7 +380,9 @@ def watch(lab: Laboratory, rounds: int) -> None:
     shares = {
         "status, at most twice a second": says / max(0.5, step),
         f"weights and a state every {config.save_every} steps": state / config.save_every / step,
-        f"each term's gradient every {config.watch_every} steps": gradients / config.watch_every / step,
+        f"each term's gradient every {config.gradient_stats_every} steps": gradients
+        / config.gradient_stats_every
+        / step,
         "the line in the log": max(times["with its line in the log"] - step, 0) / step,
     }
     for name, share in shares.items():

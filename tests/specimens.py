@@ -132,10 +132,12 @@ def make_run(
     """A run folder with a probe, nothing logged yet."""
     teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distils else Network()
     run = runs.create_run(folder, RunConfig(teacher=teacher, steps=steps))
-    with write_scene(folder / "probe") as writer:
+    with write_scene(folder / "validation_clip") as writer:
         keys = ("low", "high", "bicubic", "teacher") if distils else ("low", "high", "bicubic")
         add(writer, keys, moving_clip(*size))
-        writer.finish(name="probe", title="Probe clip", fps=12, protocol={}, provenance={"licence": "CC0"})
+        writer.finish(
+            name="validation_clip", title="Validation clip", fps=12, protocol={}, provenance={"licence": "CC0"}
+        )
     return run
 
 

@@ -21,7 +21,7 @@ def test_presets_survive_json(preset):
 def test_presets_never_train_on_what_they_show(preset):
     """The probe clip is another clip than those trained on, or another stretch of frames."""
     data = PRESETS[preset]().data
-    name, _, crop = data.probe.partition("[")
+    name, _, crop = data.validation_clip.partition("[")
     first = int(crop.split(":")[0])
     for clip in data.clips:
         trained, _, part = clip.partition("[")
@@ -31,13 +31,13 @@ def test_presets_never_train_on_what_they_show(preset):
 def test_the_smoke_preset_is_two_steps():
     smoke = PRESETS["smoke"]()
     assert smoke.precision == PRESETS["cpu_long"]().precision == "fp32", "the same losses on every machine"
-    assert (smoke.steps, smoke.data.batch, smoke.distils) == (2, 1, True)
+    assert (smoke.steps, smoke.data.batch_size, smoke.distils) == (2, 1, True)
 
 
 def test_what_the_paper_states_is_what_the_paper_preset_does():
-    """Equation 2 without normalisation, one ConvLSTM trained until its loss is below 1e-8."""
+    """Equation 2 without normalization, one ConvLSTM trained until its loss is below 1e-8."""
     wanted = PRESETS["paper"]().distillation
-    assert (wanted.mapping, wanted.normalisation) == ("sum_squares", "none")
+    assert (wanted.attention_kind, wanted.normalization) == ("sum_squares", "none")
     assert (wanted.memory, wanted.freeze_below, wanted.memory_stride) == ("trained_then_frozen", 1e-8, 1)
 
 
@@ -46,7 +46,7 @@ def test_presets_with_a_temporal_term_use_it_as_it_is_meant(preset):
     """Seven frames or more, and less than the scale averaged away."""
     config = PRESETS[preset]()
     if config.distillation.uses_temporal:
-        assert config.data.frames >= FRAMES_FOR_MEMORY
+        assert config.data.num_frames >= FRAMES_FOR_MEMORY
         assert config.distillation.memory_stride <= 2
 
 
@@ -54,7 +54,7 @@ def test_presets_with_a_temporal_term_use_it_as_it_is_meant(preset):
 def test_a_ratio_takes_the_place_of_a_weight(weight):
     config = RunConfig(
         teacher=Network(name="edvr_s", weights="w.safetensors"),
-        data=Data(frames=7),
+        data=Data(num_frames=7),
         distillation=Distillation(spatial_weight=0.0, temporal_weight=weight, temporal_ratio=0.1),
     )
     assert config.distils
@@ -85,7 +85,7 @@ def test_settings_cannot_be_changed():
     ("saved", "said"),
     [
         ({"stepz": 3}, "no setting 'stepz'; did you mean 'steps'?"),
-        ({"data": {"cropp": 8}}, "no setting 'data.cropp'; did you mean 'data.crop'?"),
+        ({"data": {"cropp": 8}}, "no setting 'data.cropp'; did you mean 'data.crop_size'?"),
         ({"distillation": {"spatial_wieght": 1}}, "no setting 'distillation.spatial_wieght'; did you mean"),
         ({"teacher": {"wieghts": ""}}, "no setting 'teacher.wieghts'; did you mean 'teacher.weights'?"),
         ({"zzz": 3}, "no setting 'zzz'"),
@@ -105,14 +105,14 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
         ({"snapshot_every": 0}, "snapshot_every: want 1 or more"),
         ({"save_every": 0}, "save_every: want 1 or more"),
         ({"threads": -1}, "threads: want 0 or more"),
-        ({"data": {"crop": 7}}, "data.crop: want 8 or more, got 7"),
-        ({"data": {"frames": 0}}, "data.frames: want 1 or more"),
-        ({"data": {"batch": 0}}, "data.batch: want 1 or more"),
+        ({"data": {"crop_size": 7}}, "data.crop_size: want 8 or more, got 7"),
+        ({"data": {"num_frames": 0}}, "data.num_frames: want 1 or more"),
+        ({"data": {"batch_size": 0}}, "data.batch_size: want 1 or more"),
         ({"data": {"scale": 5}}, "data.scale: want 2, 3 or 4, got 5"),
         ({"data": {"clips": []}}, "data.clips: name at least one clip"),
         ({"student": {"name": ""}}, "student.name: a run needs a student"),
         ({"teacher": {"name": "edvr_s"}}, "teacher.weights: edvr_s would teach with random weights"),
-        ({"optimiser": {"learning_rate": 0}}, "optimiser.learning_rate: want a positive number"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate: want a positive number"),
         ({"distillation": {"spatial_weight": -1}}, "distillation.spatial_weight: want 0 or more, got -1"),
         ({"distillation": {"temporal_weight": -1}}, "distillation.temporal_weight: want 0 or more, got -1"),
         ({"distillation": {"memory_channels": 0}}, "distillation.memory_channels: want 1 or more"),
@@ -130,28 +130,31 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
             "distillation.spatial_ratio: want 0 next to a spatial_weight of 0.5, got 0.1",
         ),
         (
-            {"distillation": {"output_ratio": 0.1, "others": {"output": 2.0}}},
-            "distillation.output_ratio: want 0 next to others.output 2, got 0.1",
+            {"distillation": {"output_ratio": 0.1, "losses": {"output_l1": 2.0}}},
+            "distillation.output_ratio: want 0 next to losses.output_l1 2, got 0.1",
         ),
         # words that are not in the list
         ({"precision": "bf61"}, "precision: want one of auto, fp32, bf16, fp16, got 'bf61'"),
         ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip: want one of bicubic, bilinear, none"),
-        ({"distillation": {"mapping": "mean"}}, "distillation.mapping: want one of sum_squares, sum_abs, max_squares"),
+        (
+            {"distillation": {"attention_kind": "mean"}},
+            "distillation.attention_kind: want one of sum_squares, sum_abs, max_squares",
+        ),
         ({"distillation": {"memory": "freezed"}}, "distillation.memory: want one of frozen, trained"),
         ({"distillation": {"cells": "first"}}, "distillation.cells: want one of last, all, got 'first'"),
-        ({"distillation": {"tap": "lr"}}, "distillation.tap: want one of hr, hr_pre, shuffle"),
+        ({"distillation": {"feature_layer": "lr"}}, "distillation.feature_layer: want one of hr, hr_pre, shuffle"),
         ({"distillation": {"schedule": "late"}}, "distillation.schedule: want one of constant, warm_up"),
-        ({"optimiser": {"name": "sgd"}}, "optimiser.name: want one of adam, adamw"),
+        ({"optimizer": {"name": "sgd"}}, "optimizer.name: want one of adam, adamw"),
         # another kind than the field's
         ({"steps": "many"}, "steps: want a whole number, got 'many'"),
         ({"steps": 2.5}, "steps: want a whole number, got 2.5"),
         ({"steps": True}, "steps: want a whole number, got True"),
         ({"data": {"clips": "bikes"}}, "data.clips: want a list, got 'bikes'"),
         ({"data": {"augment": "yes"}}, "data.augment: want true or false, got 'yes'"),
-        ({"data": {"probe": None}}, "data.probe: want text, got None"),
-        ({"optimiser": {"learning_rate": "fast"}}, "optimiser.learning_rate: want a number, got 'fast'"),
-        ({"optimiser": {"learning_rate": float("nan")}}, "optimiser.learning_rate: want a finite number, got nan"),
-        ({"optimiser": {"betas": 0.9}}, "optimiser.betas: want a list, got 0.9"),
+        ({"data": {"validation_clip": None}}, "data.validation_clip: want text, got None"),
+        ({"optimizer": {"learning_rate": "fast"}}, "optimizer.learning_rate: want a number, got 'fast'"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate: want a finite number, got nan"),
+        ({"optimizer": {"betas": 0.9}}, "optimizer.betas: want a list, got 0.9"),
     ],
 )
 def test_a_wrong_value_is_explained(saved, said):
@@ -196,13 +199,13 @@ def test_every_setting_has_words_for_the_form():
             if not (explained or is_group):
                 silent.append(f"{cls.name}.{field.target.id}")
     assert silent == []
-    assert {cls.name for cls in classes} == {"Network", "Data", "Others", "Distillation", "Optimiser", "RunConfig"}
+    assert {cls.name for cls in classes} == {"Network", "Data", "Others", "Distillation", "Optimizer", "RunConfig"}
 
 
 def test_replace_checks_again():
     with pytest.raises(ConfigError, match="steps: want 1 or more"):
         replace(RunConfig(), steps=0)
-    assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimiser"}
+    assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimizer"}
     assert (Data().scale, Optimizer().name) == (4, "adam")
 
 

@@ -95,7 +95,7 @@ def test_a_worker_that_is_gone_without_a_word_died(run, writer):
     writer.say("running", 4)
     writer.close()
     status = run.status()
-    assert (status.state, status.step, status.resumable) == ("died", 4, True)
+    assert (status.state, status.step, status.resumable) == ("crashed", 4, True)
     assert "resume" in status.reason
 
 
@@ -177,7 +177,7 @@ def test_stop_is_a_wish_that_a_new_worker_forgets(run, writer):
     assert writer.stop_wanted
     writer.close()
     again = RunWriter(run.folder)
-    assert not again.stop_wanted
+    assert not again.stop_requested
     again.close()
 
 
@@ -241,7 +241,7 @@ def test_rewinding_forgets_what_came_later(run, writer):
 
 
 def test_a_snapshot_is_seen_beside_what_does_not_change(run):
-    for folder, key in (("probe", "high"), ("snapshots/0000002", "student")):
+    for folder, key in (("validation_clip", "high"), ("snapshots/0000002", "student")):
         with write_scene(run.folder / folder) as scene:
             scene.add_method(Method(key=key, label=""), np.full((1, 4, 4, 3), len(key), np.uint8))
             scene.finish(name=key, title="", fps=1.0, protocol={}, provenance={})
@@ -349,7 +349,7 @@ def test_settings_of_a_newer_version_are_named(run):
         ("running", True, False),
         ("stopped", False, True),
         ("failed", False, True),
-        ("died", False, True),
+        ("crashed", False, True),
         ("finished", False, False),
     ],
 )

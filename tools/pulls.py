@@ -1,8 +1,8 @@
 """How hard each way to teach pulls beside the truth: ``python tools/pulls.py experiment/runs``.
 
-Every run records, each hundredth step (``watch_every``), the norm of each term's gradient and the cosine between each
-two. For every row: the weighted norm of its term over that of the reconstruction, the cosine of the two, and the term
-itself, unweighted, early and late. Medians over a run's records, means over its seeds, written as JSON for
+Every run records, each hundredth step (``gradient_stats_every``), the norm of each term's gradient and the cosine
+between each two. For every row: the weighted norm of its term over that of the reconstruction, the cosine of the two,
+and the term itself, unweighted, early and late. Medians over a run's records, means over its seeds, written as JSON for
 ``tools/figures.py``.
 """
 

@@ -65,7 +65,7 @@ CARD = """# {name}
 | trained on | {footage} |
 | degradation | {degradation}: MATLAB bicubic, rounded to 8 bits |
 | steps, batch, crop | {steps} steps of {batch} clips of {frames} frames of {crop}x{crop} low-resolution pixels{fixed} |
-| optimiser | {optimiser} |
+| optimizer | {optimizer} |
 | distillation | {distillation} |
 | seed | {seed} |
 | made by commit | {commit} |
@@ -149,8 +149,8 @@ def _memory_of(run: Run) -> TemporalMemory:
 
 def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
     config = run.config()
-    data, opt = config.data, config.optimiser
-    ema = f"; running average {opt.ema:g}, which is what ships" if opt.ema else ""
+    data, opt = config.data, config.optimizer
+    ema = f"; running average {opt.ema_decay:g}, which is what ships" if opt.ema_decay else ""
     return CARD.format(
         name=name,
         what=what,
@@ -161,11 +161,13 @@ def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
         footage=_footage(data),
         degradation=data.degradation,
         steps=run.status().step,
-        batch=data.batch,
-        frames=data.frames,
-        crop=data.crop,
-        fixed=f", drawn from {data.fixed} fixed crops in {data.views} views" if data.fixed else "",
-        optimiser=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}{ema}",
+        batch=data.batch_size,
+        frames=data.num_frames,
+        crop=data.crop_size,
+        fixed=f", drawn from {data.num_fixed_crops} fixed crops in {data.augmentations_per_crop} views"
+        if data.num_fixed_crops
+        else "",
+        optimizer=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}{ema}",
         distillation=_lessons(config),
         seed=config.seed,
         commit=str(run.record().get("commit", "not known"))[:12],
@@ -203,7 +205,7 @@ def _lessons(config: RunConfig) -> str:
     ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in held.ratios.items()}
     if held.uses_spatial:
         weight = ratios.get("spatial", f"{held.spatial_weight:g}")
-        told.append(f"spatial {weight} ({held.mapping}, {held.normalisation} maps)")
+        told.append(f"spatial {weight} ({held.attention_kind}, {held.normalization} maps)")
     if held.uses_temporal:
         weight = ratios.get("temporal", f"{held.temporal_weight:g}")
         told.append(
@@ -214,8 +216,8 @@ def _lessons(config: RunConfig) -> str:
             + ")"
         )
     told += [f"output {ratios['output']}"] if "output" in ratios else []
-    told += [f"{name} {weight:g}" for name, weight in held.others.chosen.items()]
-    return f"{'; '.join(told)}; tap {held.tap}, {held.schedule} over {held.schedule_steps} steps"
+    told += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
+    return f"{'; '.join(told)}; tap {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
 
 
 def _ship_run(source: Path, target: Path) -> None:

@@ -12,12 +12,13 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from workbench.aliases import rename_settings
 from workbench.errors import ConfigError
 
 Skip = Literal["bicubic", "bilinear", "none"]
 MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
-Normalisation = Literal["none", "unit"]
-Tap = Literal["hr", "hr_pre", "shuffle"]
+Normalization = Literal["none", "unit"]
+FeatureLayer = Literal["hr", "hr_pre", "shuffle"]
 SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
 Cells = Literal["last", "all"]
@@ -58,17 +59,17 @@ class Data:
     """Lowest speed of the camera over still images, in low-resolution pixels a frame; drawn log-uniformly up to 3."""
     stills_share: float = 0.5
     """Share of a batch's clips that come from `data.stills`; at 1 no footage is read. Ignored where there are none."""
-    probe: str = "bigbuckbunny[100:116, 0:192, 64:320]"
+    validation_clip: str = "bigbuckbunny[100:116, 0:192, 64:320]"
     """What snapshots show and score: never trained on."""
     degradation: str = "bi"
     """How low resolution is made of high: `bi` is MATLAB's bicubic."""
     scale: int = 4
     """How many times larger the output is."""
-    crop: int = 32
+    crop_size: int = 32
     """Side of the training crops, in low-resolution pixels."""
-    frames: int = 5
+    num_frames: int = 5
     """Frames of a training clip (N in the paper)."""
-    batch: int = 4
+    batch_size: int = 4
     """Clips a step."""
     augment: bool = True
     """Flip, transpose and time-reverse the crops."""
@@ -77,13 +78,13 @@ class Data:
     Ignored for clips of one frame."""
     moving_above: float = 0.25
     """Mean motion of a crop that counts as moving, in low-resolution pixels a frame."""
-    fixed: int = 0
+    num_fixed_crops: int = 0
     """Draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones."""
-    views: int = 8
+    augmentations_per_crop: int = 8
     """Of every fixed crop so many augmentations, drawn once."""
-    fixed_seed: int = 0
+    fixed_crops_seed: int = 0
     """Decides which fixed crops there are; not the run's own seed, so that several runs share one teacher cache."""
-    workers: int = 0
+    num_workers: int = 0
     """Processes that cut crops beside the training; 0: none. The crops are the same."""
     pin_memory: bool = False
     """Copy batches into page-locked memory first: faster onto a GPU, of no use elsewhere."""
@@ -103,17 +104,17 @@ class Data:
 class OtherLosses:
     """Weights of other ways to teach, beside space-time distillation or instead of it; 0: the term is not computed."""
 
-    output: float = 0.0
+    output_l1: float = 0.0
     """L1 distance of the pictures: the plainest distillation; at 2 the one measured gain of docs/experiment.md."""
     fitnets: float = 0.0
     """Features through a learned 1x1 regressor (Romero et al. 2015)."""
     attention_transfer: float = 0.0
     """Distance of unit-length attention maps (Zagoruyko and Komodakis 2017, as in the paper)."""
-    attention_as_coded: float = 0.0
+    attention_transfer_code: float = 0.0
     """The same as its authors' code has it."""
-    mean_power: float = 0.0
+    squared_mean: float = 0.0
     """Squared channel mean of the features (Gao et al. 2018: their best)."""
-    power_mean: float = 0.0
+    mean_square: float = 0.0
     """Channel mean of the squared features (Gao et al. 2018)."""
     channel_max: float = 0.0
     """Largest channel (Gao et al. 2018)."""
@@ -129,7 +130,7 @@ class OtherLosses:
     """Pictures, the fine detail more than the coarse (ours)."""
     frame_difference: float = 0.0
     """How the pictures change from frame to frame (ours)."""
-    where_better: float = 0.0
+    teacher_better_l1: float = 0.0
     """Pictures, only where the teacher is nearer to the truth (ours)."""
 
     @property
@@ -138,7 +139,7 @@ class OtherLosses:
         return {name: weight for name, weight in asdict(self).items() if weight}
 
 
-READ_PICTURES = frozenset({"output", "frequency", "frame_difference", "where_better"})
+READ_PICTURES = frozenset({"output", "frequency", "frame_difference", "teacher_better_l1"})
 """Those of :class:`Others` that need no high-resolution features; networks without any can use them."""
 
 
@@ -160,16 +161,16 @@ class Distillation:
     temporal_ratio: float = 0.0
     """The same for lambda 2, in place of `temporal_weight`."""
     output_ratio: float = 0.0
-    """The same for the L1 distance of the frames, in place of `others.output`."""
+    """The same for the L1 distance of the frames, in place of `losses.output_l1`."""
     ratio_every: int = 20
     """Steps between two measurements of gradient norms for the ratios; each takes a backward pass a term."""
-    tap: Tap = "hr"
+    feature_layer: FeatureLayer = "hr"
     """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
     spatial_features: SpatialFeatures = "sr"
     """Where the attention maps are taken: F^SR as in the paper (sr), or the aligned, low-resolution F^LR (lr)."""
-    mapping: MapKind = "sum_squares"
+    attention_kind: MapKind = "sum_squares"
     """How channels become one map: equation 2 (sum of squares), 1 (sum of magnitudes) or 3 (largest square)."""
-    normalisation: Normalisation = "unit"
+    normalization: Normalization = "unit"
     """`none` as written in the paper, or each map divided by its length."""
     memory: MemoryMode = "frozen"
     """How the shared ConvLSTM is kept: trained jointly it can lower its loss by ignoring the input."""
@@ -192,7 +193,7 @@ class Distillation:
     """Weights of all distillation terms: constant, rising from 0, or falling to 0, over `schedule_steps`."""
     schedule_steps: int = 100
     """Length of that rise or fall."""
-    others: OtherLosses = field(default_factory=OtherLosses)
+    losses: OtherLosses = field(default_factory=OtherLosses)
     """Other ways to teach, by weight."""
 
     @property
@@ -214,7 +215,7 @@ class Distillation:
     @property
     def chosen_others(self) -> dict[str, float]:
         """Weights of the other terms that are computed; 0 for one whose ratio is set."""
-        return self.others.chosen | ({"output": 0.0} if self.output_ratio else {})
+        return self.losses.chosen | ({"output": 0.0} if self.output_ratio else {})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,18 +228,18 @@ class Optimizer:
     """At the start; EDVR-M in BasicSR: 4e-4."""
     final_learning_rate: float = 1e-6
     """At the last step."""
-    offset_rate: float = 0.1
+    offset_lr_mult: float = 0.1
     """Learning rate of the layers that make offsets and masks of deformable convolutions, or flow, relative to the
     others; at 1 the masks of a fresh EDVR were seen to close within a hundred steps (BasicSR: 1, with 600k steps)."""
     betas: tuple[float, float] = (0.9, 0.99)
     """As in the EDVR recipes."""
     weight_decay: float = 0.0
     """Used by AdamW."""
-    clip_gradient: float = 1.0
+    max_grad_norm: float = 1.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
-    ema: float = 0.0
+    ema_decay: float = 0.0
     """Decay of the running average of the student's weights that is kept beside it (EDVR: 0.999); 0: none is kept."""
-    accumulate: int = 1
+    gradient_accumulation_steps: int = 1
     """In how many pieces a batch goes through the networks: the same update in less memory."""
     charbonnier_eps: float = 1e-3
     """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
@@ -246,9 +247,9 @@ class Optimizer:
 
 MINIMUMS: dict[str, int] = {
     "steps": 1,
-    "data.crop": 8,
-    "data.frames": 1,
-    "data.batch": 1,
+    "data.crop_size": 8,
+    "data.num_frames": 1,
+    "data.batch_size": 1,
     "snapshot_every": 1,
     "save_every": 1,
     "distillation.memory_channels": 1,
@@ -262,13 +263,13 @@ MINIMUMS: dict[str, int] = {
     "teacher.hr_channels": 0,
     "plain.hr_channels": 0,
     "threads": 0,
-    "watch_every": 0,
-    "data.fixed": 0,
-    "data.views": 1,
-    "data.workers": 0,
-    "optimiser.accumulate": 1,
+    "gradient_stats_every": 0,
+    "data.num_fixed_crops": 0,
+    "data.augmentations_per_crop": 1,
+    "data.num_workers": 0,
+    "optimizer.gradient_accumulation_steps": 1,
     "imitation_weight": 0,
-    "motion_weight": 0,
+    "alignment_loss_weight": 0,
     "flow_weight": 0,
 }
 """Numbers that cannot be smaller; forms say so beforehand."""
@@ -299,18 +300,19 @@ class RunConfig:
     `pretrained:NAME`; of the same validation clip, scale and network."""
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
-    optimiser: Optimizer = field(default_factory=Optimizer)
+    optimizer: Optimizer = field(default_factory=Optimizer)
     imitation_weight: float = 1e-4
     """Of a student `privileged:NAME`: how closely its encoder imitates low resolution (PISR: 1e-4); others: ignored."""
-    motion_weight: float = 0.0
-    """Of the student's own loss for its alignment (VESPCN: its neighbours, warped, look like the reference; EDVR:
+    alignment_loss_weight: float = 0.0
+    """Of the student's own loss for its alignment (VESPCN: its neighbors, warped, look like the reference; EDVR:
     likewise its features). The same with and without a teacher; 0 switches it off."""
     flow_weight: float = 0.0
     """Weight of the end-point error, in low-resolution pixels, of the student's flow (VESPCN, BasicVSR, IconVSR,
     BasicVSR++) or of the offsets of its deformable convolutions (EDVR, TDAN; rounded at half a pixel), on clips from
     `data.stills`, whose true flow is known; 0 switches it off. EDVR learns its offsets with `offset_rate` 1."""
-    cache_teacher: str = ""
-    """A folder for what the teacher says of the fixed crops (`data.fixed`): computed once, read ever after."""
+    teacher_cache_dir: str = ""
+    """A folder for what the teacher says of the fixed crops (`data.num_fixed_crops`): computed once, read ever
+    after."""
     steps: int = 2000
     """How many times the student is updated."""
     seed: int = 0
@@ -323,10 +325,10 @@ class RunConfig:
     threads: int = 0
     """CPU threads; 0: as many as there are cores."""
     snapshot_every: int = 200
-    """Steps between two looks at the probe clip."""
+    """Steps between two looks at the validation clip."""
     save_every: int = 100
     """Steps between two states that an exact resume can start from; at most this many steps are lost."""
-    watch_every: int = 100
+    gradient_stats_every: int = 100
     """Steps between two measurements of each term's gradient and the angles between them; 0: never."""
     tensorboard: bool = False
     """Write the log for TensorBoard too, into the run folder; needs the package tensorboard."""
@@ -361,26 +363,27 @@ class RunConfig:
             )
         if self.plain.name and self.plain_run:
             raise ConfigError(f"plain_run: want none beside plain.name ({self.plain.name}), got {self.plain_run!r}")
-        if self.optimiser.learning_rate <= 0:
-            raise ConfigError(f"optimiser.learning_rate: want a positive number, got {self.optimiser.learning_rate}")
+        if self.optimizer.learning_rate <= 0:
+            raise ConfigError(f"optimizer.learning_rate: want a positive number, got {self.optimizer.learning_rate}")
         weights = {name: getattr(self.distillation, name) for name in ("spatial_weight", "temporal_weight")}
-        weights |= {f"others.{name}": weight for name, weight in self.distillation.others.chosen.items()}
+        weights |= {f"others.{name}": weight for name, weight in self.distillation.losses.chosen.items()}
         for name, weight in weights.items():
             if weight < 0:
                 raise ConfigError(f"distillation.{name}: want 0 or more, got {weight}")
         self._check_ratios()
-        if not 0 <= self.optimiser.ema < 1:
-            raise ConfigError(f"optimiser.ema: want 0 or more and less than 1, got {self.optimiser.ema}")
+        if not 0 <= self.optimizer.ema_decay < 1:
+            raise ConfigError(f"optimizer.ema_decay: want 0 or more and less than 1, got {self.optimizer.ema_decay}")
         if self.flow_weight and not self.data.uses_stills:
             raise ConfigError(
                 f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got footage alone; name "
                 "still images (data.stills), or set it to 0"
             )
-        if self.cache_teacher:
+        if self.teacher_cache_dir:
             self._check_cache()
-        if self.data.batch % self.optimiser.accumulate:
+        if self.data.batch_size % self.optimizer.gradient_accumulation_steps:
             raise ConfigError(
-                f"optimiser.accumulate: a batch of {self.data.batch} cannot be cut into {self.optimiser.accumulate}"
+                f"optimizer.gradient_accumulation_steps: want a divisor of data.batch_size {self.data.batch_size}, got "
+                f"{self.optimizer.gradient_accumulation_steps}"
             )
         if self.teacher.name and not self.teacher.weights:
             raise ConfigError(
@@ -395,9 +398,9 @@ class RunConfig:
                     f"distillation.{ratio}: want 0 next to a {weight} of {getattr(wanted, weight):g}, got "
                     f"{getattr(wanted, ratio):g}; set one of the two to 0"
                 )
-        if wanted.output_ratio and wanted.others.output:
+        if wanted.output_ratio and wanted.losses.output_l1:
             raise ConfigError(
-                f"distillation.output_ratio: want 0 next to others.output {wanted.others.output:g}, got "
+                f"distillation.output_ratio: want 0 next to losses.output_l1 {wanted.losses.output_l1:g}, got "
                 f"{wanted.output_ratio:g}; set one of the two to 0"
             )
 
@@ -405,17 +408,22 @@ class RunConfig:
         wanted = self.distillation
         if self.data.uses_stills:
             raise ConfigError(
-                f"cache_teacher: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "
-                "outputs cannot be kept; leave the cache out (--cache-teacher ''), or the still images"
+                f"teacher_cache_dir: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "
+                "outputs cannot be kept; leave the cache out (--teacher-cache-dir ''), or the still images"
             )
-        if not self.data.fixed:
-            raise ConfigError("cache_teacher: only fixed crops can be kept; set data.fixed to their number")
+        if not self.data.num_fixed_crops:
+            raise ConfigError(
+                "teacher_cache_dir: only fixed crops can be kept; set data.num_fixed_crops to their number"
+            )
         if wanted.uses_temporal and wanted.memory != "frozen":
             raise ConfigError(
-                f"cache_teacher: cells of a memory that learns cannot be kept; distillation.memory is {wanted.memory}"
+                "teacher_cache_dir: want distillation.memory frozen, since cells of a trained memory change, got "
+                f"{wanted.memory}"
             )
-        if read := sorted(wanted.others.chosen.keys() - READ_PICTURES):
-            raise ConfigError(f"cache_teacher: whole features are too large to keep, and {', '.join(read)} reads them")
+        if read := sorted(wanted.losses.chosen.keys() - READ_PICTURES):
+            raise ConfigError(
+                f"teacher_cache_dir: whole features are too large to keep, and {', '.join(read)} reads them"
+            )
 
     @property
     def distils(self) -> bool:
@@ -427,7 +435,7 @@ class RunConfig:
     def needs_features(self) -> bool:
         """Whether both networks must have high-resolution features."""
         wanted = self.distillation
-        read_whole = wanted.others.chosen.keys() - READ_PICTURES
+        read_whole = wanted.losses.chosen.keys() - READ_PICTURES
         return self.distils and bool(wanted.uses_spatial or wanted.uses_temporal or read_whole)
 
     def to_dict(self) -> dict[str, Any]:
@@ -449,13 +457,21 @@ class RunConfig:
         return _build(cls, saved, "")
 
     @classmethod
-    def from_run(cls, saved: Mapping[str, Any]) -> RunConfig:
-        """Settings that a run recorded; those that its version did not have yet are as it did without them.
+    def from_run(cls, saved: Mapping[str, Any], *, version: int = 2) -> RunConfig:
+        """Return the settings of a run folder; those that its version did not have yet keep the behavior of then.
+
+        Args:
+            saved: ``config`` of ``run.json``.
+            version: ``format`` of ``run.json``; names of format 1 are replaced by today's.
 
         Example:
             >>> RunConfig.from_run({"distillation": {"temporal_weight": 0.03}}).distillation.standardize
             False
+            >>> RunConfig.from_run({"data": {"crop": 24}}, version=1).data.crop_size
+            24
         """
+        if version == 1:
+            saved = rename_settings(saved)
         taught = saved.get("distillation")
         if isinstance(taught, Mapping):
             saved = {**saved, "distillation": {**BEFORE, **taught}}
@@ -466,8 +482,8 @@ def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Nested settings by their dotted names, as plain JSON has them.
 
     Example:
-        >>> flat({"data": {"crop": 32}, "clips": ("a", "b")})
-        {'data.crop': 32, 'clips': ['a', 'b']}
+        >>> flat({"data": {"crop_size": 32}, "clips": ("a", "b")})
+        {'data.crop_size': 32, 'clips': ['a', 'b']}
     """
     named: dict[str, Any] = {}
     for name, value in settings.items():
@@ -493,7 +509,7 @@ def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
     """A config with some settings changed, by dotted name.
 
     Example:
-        >>> changed(cpu(), {"data.crop": 16, "seed": 3}).data.crop
+        >>> changed(cpu(), {"data.crop_size": 16, "seed": 3}).data.crop_size
         16
 
     Raises:
@@ -572,7 +588,13 @@ def smoke() -> RunConfig:
         precision="fp32",
         snapshot_every=1,
         save_every=1,
-        data=Data(clips=("carphone[0:12]",), probe="bigbuckbunny[100:104, 64:128, 96:160]", crop=16, frames=7, batch=1),
+        data=Data(
+            clips=("carphone[0:12]",),
+            validation_clip="bigbuckbunny[100:104, 64:128, 96:160]",
+            crop_size=16,
+            num_frames=7,
+            batch_size=1,
+        ),
     )
 
 
@@ -590,8 +612,14 @@ def demo() -> RunConfig:
         stop_after_seconds=120,
         snapshot_every=100,
         save_every=100,
-        data=Data(crop=24, frames=7, batch=1, moving_share=0.5, probe="bigbuckbunny[100:108, 16:144, 128:304]"),
-        optimiser=Optimizer(learning_rate=1e-3),
+        data=Data(
+            crop_size=24,
+            num_frames=7,
+            batch_size=1,
+            moving_share=0.5,
+            validation_clip="bigbuckbunny[100:108, 16:144, 128:304]",
+        ),
+        optimizer=Optimizer(learning_rate=1e-3),
     )
 
 
@@ -603,8 +631,8 @@ def cpu() -> RunConfig:
         plain=PLAIN,
         steps=1000,
         snapshot_every=200,
-        data=Data(crop=24, frames=7, batch=2, moving_share=0.5),
-        optimiser=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
+        data=Data(crop_size=24, num_frames=7, batch_size=2, moving_share=0.5),
+        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
     )
 
 
@@ -624,19 +652,26 @@ def cpu_long() -> RunConfig:
         steps=steps,
         precision="fp32",
         snapshot_every=steps // 5,
-        data=Data(clips=("data/experiment",), crop=32, frames=5, batch=4, fixed=600, views=4),
-        distillation=Distillation(
-            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, others=OtherLosses(output=2.0)
+        data=Data(
+            clips=("data/experiment",),
+            crop_size=32,
+            num_frames=5,
+            batch_size=4,
+            num_fixed_crops=600,
+            augmentations_per_crop=4,
         ),
-        optimiser=Optimizer(learning_rate=1e-3, final_learning_rate=1e-6),
-        cache_teacher="runs/cache",
+        distillation=Distillation(
+            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, losses=OtherLosses(output_l1=2.0)
+        ),
+        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=1e-6),
+        teacher_cache_dir="runs/cache",
     )
 
 
 def paper() -> RunConfig:
     """EDVR-L teaches VESPCN as the STD paper describes it; what it leaves open is ours. For a GPU and your own data.
 
-    As written: sum of squares without normalisation, one shared ConvLSTM trained until its loss is below 1e-8, which
+    As written: sum of squares without normalization, one shared ConvLSTM trained until its loss is below 1e-8, which
     reads every pixel of features that are not standardized; both networks have 64 of them.
     Not stated in the paper: both weights, eps, the ConvLSTM's size, data, crop, batch, steps.
     """
@@ -645,9 +680,9 @@ def paper() -> RunConfig:
         steps=300_000,
         snapshot_every=5000,
         save_every=1000,
-        data=Data(crop=64, frames=7, batch=8),
+        data=Data(crop_size=64, num_frames=7, batch_size=8),
         distillation=Distillation(
-            normalisation="none",
+            normalization="none",
             memory="trained_then_frozen",
             memory_channels=32,
             memory_stride=1,

@@ -7,10 +7,10 @@
     status.json       state (queued, running, stopped, failed with the reason, finished), step, steps, time left
     lock              held while a worker lives
     reserve           a little disk space, freed to write the reason when the disk is full
-    probe/            a scene: what does not change on the probe clip (low, high, bicubic, teacher)
+    validation_clip/  a scene: what does not change on the validation clip (low, high, bicubic, teacher)
     snapshots/<step>/ a scene: the student at that step, and the plain student where there is one at the same step
     weights/          student.safetensors, memory.safetensors
-    state/<step>/     all that an exact resume needs; the last two are kept
+    checkpoints/<step>/  all that an exact resume needs; the last two are kept
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from workbench.aliases import rename_row
 from workbench.config import RunConfig
 from workbench.errors import BusyError, FolderError
 from workbench.process import detached
 from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, write_atomic
 
-FORMAT = 1
+FORMAT = 2
 PRETRAINED = "pretrained:"
 RESERVE_BYTES = 256 * 1024
 SECONDS_TO_BEGIN = 60.0
@@ -47,7 +48,7 @@ class Status:
     """Where a run stands.
 
     Attributes:
-        state: queued, running, stopped, failed, finished; or ``died``: it says running, but nobody holds its lock.
+        state: queued, running, stopped, failed, finished; or ``crashed``: it says running, but nobody holds its lock.
         step: steps done.
         steps: steps wanted.
         reason: why it failed or stopped, in words.
@@ -72,7 +73,7 @@ class Status:
     @property
     def resumable(self) -> bool:
         """Whether starting it again goes on where it was."""
-        return self.state in ("stopped", "failed", "died")
+        return self.state in ("stopped", "failed", "crashed")
 
 
 @dataclass(frozen=True)
@@ -95,16 +96,30 @@ class Run:
             raise FolderError(f"{self.folder}: no run.json here; `workbench train` writes runs") from error
         except ValueError as error:
             raise FolderError(f"{path}: not readable as JSON ({error})") from error
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
-            raise FolderError(f"{path}: not a run of format {FORMAT}; update the workbench, or it is something else")
+        if not isinstance(record, dict) or record.get("format") not in (1, FORMAT):
+            raise FolderError(
+                f"{path}: not a run of format 1 or {FORMAT}; update the workbench, or it is something else"
+            )
         return record
+
+    @property
+    def validation_folder(self) -> Path:
+        """Folder of the scene of the validation clip; runs of format 1 call it ``probe``."""
+        old = self.folder / "probe"
+        return old if old.is_dir() else self.folder / "validation_clip"
+
+    @property
+    def checkpoints_folder(self) -> Path:
+        """Folder of the checkpoints; runs of format 1 call it ``state``."""
+        old = self.folder / "state"
+        return old if old.is_dir() else self.folder / "checkpoints"
 
     def config(self) -> RunConfig:
         """The settings of the run."""
         record = self.record()
         if not isinstance(record.get("config"), dict):
             raise FolderError(f"{self.folder / 'run.json'}: no config inside; it is not a whole run")
-        return RunConfig.from_run(record["config"])
+        return RunConfig.from_run(record["config"], version=record["format"])
 
     def status(self) -> Status:
         """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""
@@ -112,7 +127,7 @@ class Run:
         if status.live and status.updated and not is_locked(self.folder):
             status = self._said()  # it may have ended, and said so, between the two looks
             if status.live:
-                status = replace(status, state="died", reason="the worker ended without a word; resume to go on")
+                status = replace(status, state="crashed", reason="the worker ended without a word; resume to go on")
         return status
 
     def _said(self) -> Status:
@@ -122,7 +137,9 @@ class Run:
         except FileNotFoundError:
             steps, record = self.config().steps, self.folder / "run.json"
             if time.time() - record.stat().st_mtime > SECONDS_TO_BEGIN and not is_locked(self.folder):
-                return Status(state="died", steps=steps, reason="no worker ever began; resume to start it, see log.txt")
+                return Status(
+                    state="crashed", steps=steps, reason="no worker ever began; resume to start it, see log.txt"
+                )
             return Status(state="queued", steps=steps)
         except (ValueError, TypeError) as error:
             raise FolderError(f"{self.folder / 'status.json'}: not a readable status ({error})") from error
@@ -140,7 +157,7 @@ class Run:
             except ValueError as error:
                 raise FolderError(f"{path}, line {number}: not readable as JSON ({error})") from error
             if row["step"] > after:
-                rows.append(row)
+                rows.append(rename_row(row))
         return rows
 
     def snapshots(self) -> list[int]:
@@ -150,12 +167,12 @@ class Run:
             return []
         return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
 
-    def probe(self) -> Scene:
+    def validation_clip(self) -> Scene:
         """Read what does not change on the validation clip.
 
         Earlier versions put a finished plain student there; it is left out, since it has no step to compare with.
         """
-        return read_scene(self.folder / "probe").without("plain")
+        return read_scene(self.validation_folder).without("plain")
 
     def snapshot(self, step: int) -> Scene:
         """Read the validation clip at a step: what does not change, and the student, as one scene.
@@ -166,7 +183,7 @@ class Run:
         title = f"{self.name}, step {step:,}"
         if any(method.key == "plain" for method in students.methods):
             title += ": distilled and plain student, both at this step"
-        return merge_scenes(f"{self.name}-{step}", title, self.probe(), students)
+        return merge_scenes(f"{self.name}-{step}", title, self.validation_clip(), students)
 
     def weights(self, name: str = "student") -> Path:
         """Where the weights called ``name`` lie."""
@@ -199,7 +216,7 @@ class RunWriter:
             self.close()
             raise
 
-    def say(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
+    def write_status(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
         """Replace ``status.json``; a failure is written with the help of the reserve when the disk is full."""
         left = seconds_per_step * (self.config.steps - step) if seconds_per_step and state == "running" else None
         status = {
@@ -215,17 +232,18 @@ class RunWriter:
             (self.folder / "reserve").unlink(missing_ok=True)
         write_atomic(self.folder / "status.json", json.dumps(status))
 
-    def say_filling(self, step: int, done: int, clips: int) -> None:
+    def write_cache_progress(self, step: int, done: int, clips: int) -> None:
         """Say now and then how far the teacher's cache is."""
         if done % 16 == 0 or done == clips:
-            self.say("running", step, reason=f"the teacher looks at fixed crop {done} of {clips}")
+            self.write_status("running", step, reason=f"the teacher looks at fixed crop {done} of {clips}")
 
     def rewind(self, step: int) -> None:
         """Forget what was logged or looked at after ``step``, and what a killed worker left half made.
 
         A resumed run repeats nothing.
         """
-        for home in (self.folder, *(self.folder / name for name in ("snapshots", "state", "weights"))):
+        homes = (self.folder / "snapshots", self.run.checkpoints_folder, self.folder / "weights")
+        for home in (self.folder, *homes):
             for left in home.glob(".*"):  # whoever was writing is dead: this worker holds the lock
                 shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
         kept = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
@@ -242,7 +260,7 @@ class RunWriter:
         self._metrics.flush()
 
     @property
-    def stop_wanted(self) -> bool:
+    def stop_requested(self) -> bool:
         """Whether somebody asked this run to stop."""
         return (self.folder / "stop").exists()
 

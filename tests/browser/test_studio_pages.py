@@ -394,11 +394,11 @@ class TestTrain:
 
     def test_a_setting_that_cannot_be_is_marked(self, whole):
         page = whole[0].open("train")
-        page.locator("[id='setting-data.frames']").wait_for(state="attached")
-        page.evaluate("document.getElementById('setting-data.frames').value = '0'")
+        page.locator("[id='setting-data.num_frames']").wait_for(state="attached")
+        page.evaluate("document.getElementById('setting-data.num_frames').value = '0'")
         page.locator("#train-go").click()
-        wait_text(page, "#train-problem", "data.frames: want 1 or more, got 0")
-        assert page.locator("[id='setting-data.frames']").is_visible()  # its group was opened
+        wait_text(page, "#train-problem", "data.num_frames: want 1 or more, got 0")
+        assert page.locator("[id='setting-data.num_frames']").is_visible()  # its group was opened
         assert page.locator(".setting.wrong").count() == 1
 
     def test_an_estimate(self, whole):

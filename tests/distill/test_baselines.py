@@ -75,14 +75,14 @@ def test_learning_it_brings_it_down(name):
     term = make_term(name, 3, 5)
     frames, features = given.student.frames.detach().clone(), given.student.features.detach().clone()
     learned = [frames.requires_grad_(), features.requires_grad_(), *term.parameters()]
-    optimiser = torch.optim.Adam(learned, lr=1e-2)
+    optimizer = torch.optim.Adam(learned, lr=1e-2)
     values = []
     for _ in range(30):
         value = term(DistillationInputs(Upscaled(frames, features), given.teacher, given.high))
         values.append(value.item())
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         value.backward()
-        optimiser.step()
+        optimizer.step()
     assert values[-1] < values[0]
 
 
@@ -113,7 +113,7 @@ class TestByHand:
         ours = torch.tensor([1.0, 3.0]).view(1, 1, 2, 1, 1)  # mean 2, mean of squares 5
         theirs = torch.zeros(1, 1, 2, 1, 1)
         given = lesson(ours=ours, theirs=theirs)
-        wanted = {"mean_power": 16.0, "power_mean": 25.0, "max": 9.0, "min": 1.0}
+        wanted = {"squared_mean": 16.0, "mean_square": 25.0, "max": 9.0, "min": 1.0}
         assert {name: Statistics(name)(given).item() for name in wanted} == wanted
 
     def test_affinity(self):
@@ -171,7 +171,7 @@ def test_what_cannot_be_is_said():
         make_term("outptu", 3, 3)
     with pytest.raises(ConfigError, match=r"the teacher has none.*output"):
         make_term("fitnets", 64, 0)
-    with pytest.raises(UnknownNameError, match="mean_power"):
+    with pytest.raises(UnknownNameError, match="squared_mean"):
         Statistics("mean")
     with pytest.raises(ConfigError, match="return_features='hr'"):
         Affinity()(lesson())

@@ -71,7 +71,7 @@ def test_a_plain_objective_has_one_term_and_needs_no_features():
 def test_the_loss_of_the_alignment_moves_what_aligns_and_nothing_else(networks, clips):
     student, _ = networks
     student.zero_grad()
-    objective = Objective(motion_weight=0.5)
+    objective = Objective(alignment_loss_weight=0.5)
     student.train()
     terms, _ = objective.terms(student(clips[0]), clips[1])
     assert objective.weights(1) == {"reconstruction": 1.0, "motion": 0.5}
@@ -133,7 +133,7 @@ def test_maps_of_low_resolution_features_by_the_loss_itself(networks, clips):
         network.zero_grad()
     objective, ours, theirs, terms, _ = all_terms(networks, clips, spatial_features="lr")
     assert ours.aligned.shape[-2:] == (8, 8)
-    wanted = spatial_distillation(ours.aligned, theirs.aligned, normalisation=objective.normalisation)
+    wanted = spatial_distillation(ours.aligned, theirs.aligned, normalization=objective.normalization)
     torch.testing.assert_close(terms["spatial"], wanted)
     terms["spatial"].backward()
     reached = {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()}
@@ -147,9 +147,9 @@ def test_maps_of_low_resolution_features_need_some(clips):
 
 
 def test_terms_are_those_of_the_two_losses(networks, clips):
-    objective, ours, theirs, terms, measures = all_terms(networks, clips, mapping="sum_abs", normalisation="none")
+    objective, ours, theirs, terms, measures = all_terms(networks, clips, mapping="sum_abs", normalization="none")
     assert list(terms) == ["reconstruction", "spatial", "temporal"]
-    assert terms["spatial"] == spatial_distillation(ours.features, theirs.features, mapping="sum_abs")
+    assert terms["spatial"] == spatial_distillation(ours.features, theirs.features, kind="sum_abs")
     cells = (objective.memory.student_cells(ours.features), objective.memory.teacher_cells(theirs.features))
     assert terms["temporal"] == temporal_distillation(*cells, cells="last", border_frames=1)
     assert 0 < measures["collapse_index"] < 1

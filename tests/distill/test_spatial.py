@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.distill.spatial import MAPPINGS, attention_map, attention_overlap, spatial_distillation
+from workbench.distill.spatial import ATTENTION_KINDS, attention_map, attention_overlap, spatial_distillation
 from workbench.errors import ShapeError
 
 PIXEL = torch.tensor([3.0, -4.0]).view(2, 1, 1)  # one pixel, two channels
@@ -16,13 +16,13 @@ def features(*shape, seed=0):
 
 @pytest.mark.parametrize(("mapping", "value"), [("sum_squares", 25.0), ("sum_abs", 7.0), ("max_squares", 16.0)])
 def test_maps_by_hand(mapping, value):
-    assert attention_map(PIXEL, mapping=mapping).item() == value
+    assert attention_map(PIXEL, kind=mapping).item() == value
 
 
 def test_a_unit_map_by_hand():
     """One channel, energies 9 and 16: divided by sqrt(81 + 256)."""
     row = torch.tensor([[[3.0, 4.0]]])
-    assert attention_map(row, normalisation="unit")[0].tolist() == pytest.approx([9 / 337**0.5, 16 / 337**0.5])
+    assert attention_map(row, normalization="unit")[0].tolist() == pytest.approx([9 / 337**0.5, 16 / 337**0.5])
 
 
 @pytest.mark.parametrize(
@@ -33,13 +33,13 @@ def test_the_loss_by_hand(mapping, wanted):
     """Student: channels (1, 2) and (0, 0) at two pixels; teacher: one channel, 3 and -1."""
     student = torch.tensor([[1.0, 0.0], [2.0, 0.0]]).view(1, 1, 2, 1, 2)
     teacher = torch.tensor([3.0, -1.0]).view(1, 1, 1, 1, 2)
-    assert spatial_distillation(student, teacher, mapping=mapping).item() == pytest.approx(wanted)
+    assert spatial_distillation(student, teacher, kind=mapping).item() == pytest.approx(wanted)
 
 
 def test_the_unit_loss_by_hand():
     """Maps (1, 0) and (0, 1): squared distances 1 and 1, a mean of 1 over two pixels, times two pixels."""
     student, teacher = torch.tensor([1.0, 0.0]).view(1, 1, 1, 1, 2), torch.tensor([0.0, 5.0]).view(1, 1, 1, 1, 2)
-    assert spatial_distillation(student, teacher, normalisation="unit").item() == pytest.approx(2.0)
+    assert spatial_distillation(student, teacher, normalization="unit").item() == pytest.approx(2.0)
 
 
 def test_a_mean_over_frames_and_clips():
@@ -54,88 +54,88 @@ def test_a_mean_over_frames_and_clips():
     assert torch.allclose(halved, one / 2)
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("normalisation", ["none", "unit"])
-def test_zero_when_equal_and_positive_otherwise(mapping, normalisation):
-    settings = {"mapping": mapping, "normalisation": normalisation}
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
+@pytest.mark.parametrize("normalization", ["none", "unit"])
+def test_zero_when_equal_and_positive_otherwise(mapping, normalization):
+    settings = {"mapping": mapping, "normalization": normalization}
     student = features(2, 3, 4, 5, 6)
     assert spatial_distillation(student, student, **settings) == 0
     assert spatial_distillation(student, features(2, 3, 4, 5, 6, seed=1), **settings) > 0
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 def test_the_order_and_the_sign_of_channels_do_not_matter(mapping):
     student = features(1, 2, 6, 4, 4)
     shuffled = -student[:, :, [3, 1, 5, 0, 4, 2]]
-    assert torch.allclose(attention_map(student, mapping=mapping), attention_map(shuffled, mapping=mapping))
+    assert torch.allclose(attention_map(student, kind=mapping), attention_map(shuffled, kind=mapping))
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 def test_channel_counts_may_differ(mapping):
     """Silent channels add nothing, so a student with fewer channels can match a teacher exactly."""
     student = features(1, 2, 3, 4, 4)
     teacher = torch.cat((torch.zeros(1, 2, 5, 4, 4), student), dim=2)
-    assert spatial_distillation(student, teacher, mapping=mapping) == 0
+    assert spatial_distillation(student, teacher, kind=mapping) == 0
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 def test_unit_maps_do_not_know_brightness(mapping):
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
-    settings = {"mapping": mapping, "normalisation": "unit"}
+    settings = {"mapping": mapping, "normalization": "unit"}
     wanted = spatial_distillation(student, teacher, **settings)
     assert torch.allclose(spatial_distillation(7 * student, teacher / 3, **settings), wanted, rtol=1e-5)
     assert not torch.allclose(
-        spatial_distillation(7 * student, teacher, mapping=mapping),
-        spatial_distillation(student, teacher, mapping=mapping),
+        spatial_distillation(7 * student, teacher, kind=mapping),
+        spatial_distillation(student, teacher, kind=mapping),
     )
 
 
-@pytest.mark.parametrize("normalisation", ["none", "unit"])
-def test_the_size_of_the_crop_does_not_matter(normalisation):
+@pytest.mark.parametrize("normalization", ["none", "unit"])
+def test_the_size_of_the_crop_does_not_matter(normalization):
     """The same picture tiled 2x2 has the same loss."""
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
     tiled = spatial_distillation(
-        student.repeat(1, 1, 1, 2, 2), teacher.repeat(1, 1, 1, 2, 2), normalisation=normalisation
+        student.repeat(1, 1, 1, 2, 2), teacher.repeat(1, 1, 1, 2, 2), normalization=normalization
     )
-    assert torch.allclose(tiled, spatial_distillation(student, teacher, normalisation=normalisation), rtol=1e-5)
+    assert torch.allclose(tiled, spatial_distillation(student, teacher, normalization=normalization), rtol=1e-5)
 
 
 def test_each_unit_map_has_length_one_and_silence_stays_silent():
-    maps = attention_map(torch.cat((features(3, 4, 5, 6), torch.zeros(1, 4, 5, 6))), normalisation="unit")
+    maps = attention_map(torch.cat((features(3, 4, 5, 6), torch.zeros(1, 4, 5, 6))), normalization="unit")
     assert maps.flatten(1).norm(dim=1).tolist() == pytest.approx([1, 1, 1, 0], abs=1e-6)
 
 
-@pytest.mark.parametrize("normalisation", ["none", "unit"])
-def test_silent_features_have_a_finite_gradient(normalisation):
+@pytest.mark.parametrize("normalization", ["none", "unit"])
+def test_silent_features_have_a_finite_gradient(normalization):
     student = torch.zeros(1, 1, 3, 4, 4, requires_grad=True)
-    spatial_distillation(student, features(1, 1, 3, 4, 4), normalisation=normalisation).backward()
+    spatial_distillation(student, features(1, 1, 3, 4, 4), normalization=normalization).backward()
     assert student.grad.isfinite().all()
 
 
 def test_all_squares_are_at_least_the_largest():
     student = features(4, 8, 5, 5)
-    assert (attention_map(student) >= attention_map(student, mapping="max_squares")).all()
-    assert (attention_map(student) <= attention_map(student, mapping="sum_abs").square() + 1e-5).all()
+    assert (attention_map(student) >= attention_map(student, kind="max_squares")).all()
+    assert (attention_map(student) <= attention_map(student, kind="sum_abs").square() + 1e-5).all()
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
-@pytest.mark.parametrize("normalisation", ["none", "unit"])
-def test_the_gradient_reaches_the_student_only(mapping, normalisation):
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
+@pytest.mark.parametrize("normalization", ["none", "unit"])
+def test_the_gradient_reaches_the_student_only(mapping, normalization):
     student = features(1, 2, 4, 4, 4).requires_grad_()
     teacher = features(1, 2, 4, 4, 4, seed=1).requires_grad_()
-    spatial_distillation(student, teacher, mapping=mapping, normalisation=normalisation).backward()
+    spatial_distillation(student, teacher, kind=mapping, normalization=normalization).backward()
     assert student.grad.abs().sum() > 0
     assert teacher.grad is None
 
 
-@pytest.mark.parametrize("normalisation", ["none", "unit"])
-def test_the_gradient_on_paper(normalisation):
+@pytest.mark.parametrize("normalization", ["none", "unit"])
+def test_the_gradient_on_paper(normalization):
     r"""Sum of squares, float64: dL/dF = 2F dL/dM; for unit maps u = M/|M|, dL/dM = (I - uu')/|M| dL/du."""
     student, teacher = features(2, 3, 4, 5, 6).requires_grad_(), features(2, 3, 4, 5, 6, seed=1)
-    spatial_distillation(student, teacher, normalisation=normalisation).backward()
+    spatial_distillation(student, teacher, normalization=normalization).backward()
     ours, theirs = student.detach().double().numpy(), teacher.double().numpy()
     maps, others = (ours**2).sum(2).reshape(6, 30), (theirs**2).sum(2).reshape(6, 30)
-    if normalisation == "none":
+    if normalization == "none":
         slope = 2 * (maps - others) / maps.size
     else:
         lengths = np.linalg.norm(maps, axis=1, keepdims=True)
@@ -162,9 +162,9 @@ def test_other_frames_or_sizes_are_refused():
 
 def test_an_unknown_mapping_or_normalisation_is_refused():
     with pytest.raises(ValueError, match="mapping: want one of sum_squares, sum_abs, max_squares, got 'mean'"):
-        attention_map(PIXEL, mapping="mean")
-    with pytest.raises(ValueError, match="normalisation: want 'none' or 'unit', got 'l1'"):
-        attention_map(PIXEL, normalisation="l1")
+        attention_map(PIXEL, kind="mean")
+    with pytest.raises(ValueError, match="normalization: want 'none' or 'unit', got 'l1'"):
+        attention_map(PIXEL, normalization="l1")
 
 
 def test_overlap_is_a_cosine():

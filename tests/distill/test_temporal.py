@@ -369,14 +369,14 @@ def test_a_jointly_trained_memory_collapses_and_a_frozen_one_cannot():
     seen = {}
     for mode in ("trained", "frozen"):
         memory = TemporalMemory(4, 4, hidden_channels=4, stride=1, mode=mode)
-        optimiser = torch.optim.Adam(memory.parameters(), lr=0.02)
+        optimizer = torch.optim.Adam(memory.parameters(), lr=0.02)
         for _ in range(100):
             loss = loss_of(memory, student, teacher)
             seen.setdefault(mode, []).append((loss.item(), collapse_index(memory.teacher_cells(teacher)[:, -1])))
             if loss.requires_grad:
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
     (loss_before, index_before), (loss_after, index_after) = seen["trained"][0], seen["trained"][-1]
     assert loss_after < 0.2 * loss_before
     assert index_after < 0.5 * index_before

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.distill.spatial import MAPPINGS, attention_map
+from workbench.distill.spatial import ATTENTION_KINDS, attention_map
 from workbench.distill.temporal import TemporalMemory
 from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
 from workbench.models.zoo import build
@@ -45,9 +45,9 @@ def test_the_pictures_are_those_of_the_network(seen, whole):
     assert np.array_equal(seen.frames, to_uint8(whole.frames))
 
 
-@pytest.mark.parametrize("mapping", MAPPINGS)
+@pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 def test_the_maps_are_its_attention_at_low_resolution(seen, whole, mapping):
-    wanted = F.avg_pool2d(attention_map(whole.features[0], mapping=mapping), 4).numpy()
+    wanted = F.avg_pool2d(attention_map(whole.features[0], kind=mapping), 4).numpy()
     wanted = wanted / np.sqrt((wanted**2).mean(axis=(1, 2), keepdims=True))
     assert seen.maps[mapping].shape == (6, 8, 12)
     assert np.allclose(seen.maps[mapping], wanted, rtol=1e-4)
@@ -109,7 +109,7 @@ def test_a_look_in_a_scene_and_its_scales_back(seen, tmp_path):
         writer.finish(name="look", title="Look", fps=25.0, protocol={}, provenance={})
     scene = read_scene(tmp_path / "look")
     assert np.array_equal(scene.clip("teacher"), seen.frames)
-    assert [o.kind for o in scene.overlays] == [*(f"attention_{mapping}" for mapping in MAPPINGS), "memory"]
+    assert [o.kind for o in scene.overlays] == [*(f"attention_{mapping}" for mapping in ATTENTION_KINDS), "memory"]
     assert Scales.from_overlays(scene.overlays) == scales
     remembered = scene.overlays[-1]
     assert (remembered.channels, remembered.diverging, remembered.low) == (3, True, -scales.cells)

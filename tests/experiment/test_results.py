@@ -126,15 +126,15 @@ def test_every_row_is_a_run(name):
     config = config_of(find_row(name), shared, 3)
     assert config.seed == 3
     assert config.data == shared.data
-    assert config.optimiser == shared.optimiser
+    assert config.optimizer == shared.optimizer
     assert config.distils == (name != PLAIN)
-    assert not config.cache_teacher or config.cache_teacher.startswith("c/")
+    assert not config.teacher_cache_dir or config.teacher_cache_dir.startswith("c/")
 
 
 def test_rows_share_what_the_teacher_says_where_they_ask_the_same():
     """A cache a tap, a mapping, a normalisation, a memory; none for whole features and for a memory that learns."""
     shared = base(data="d", teacher="t", teacher_weights="w", student="s", steps=100, cache="c")
-    caches = {name: config_of(row, shared, 0).cache_teacher for name, row in ROWS.items()}
+    caches = {name: config_of(row, shared, 0).teacher_cache_dir for name, row in ROWS.items()}
     usual = "c/hr-sr-sum_squares-unit-8-4-0"
     assert {caches[name] for name in ("sd", "td", "std", "output", "output_sd", "sd_small", "td_large")} == {usual}
     assert caches["sd_before"] == "c/hr_pre-sr-sum_squares-unit-8-4-0"
@@ -143,7 +143,11 @@ def test_rows_share_what_the_teacher_says_where_they_ask_the_same():
     for row in (find_row("sd"), find_row("output"), find_row("sd_max")):
         config = config_of(row, shared, 0)
         full = filling(config).distillation
-        assert (full.spatial_weight, full.temporal_weight, full.mapping) == (1, 1, config.distillation.mapping)
+        assert (full.spatial_weight, full.temporal_weight, full.attention_kind) == (
+            1,
+            1,
+            config.distillation.attention_kind,
+        )
 
 
 @pytest.mark.parametrize(("references", "scored"), [(True, 2), (False, 0)])

@@ -188,7 +188,7 @@ def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
 
 
 def test_the_module_is_left_as_it_was():
-    """Modes of its parts, what batch normalisation has seen, and the dice of everybody else."""
+    """Modes of its parts, what batch normalization has seen, and the dice of everybody else."""
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
     module[0].eval()
     before, dice = copy.deepcopy(module.state_dict()), torch.get_rng_state()
@@ -238,17 +238,17 @@ def test_both_roles_of_distillation(role, takes, module):
     memory = TemporalMemory(8, 8, hidden_channels=4, stride=2)
     objective = Objective(spatial_weight=0.1, temporal_weight=0.1, memory=memory)
     low, high = torch.rand(1, 3, 3, 8, 8), torch.rand(1, 3, 3, 16, 16)
-    optimiser = torch.optim.Adam(student.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     for step in (1, 2):
         with torch.no_grad():
             taught = teacher(low, return_features="hr")
         terms, _ = objective.terms(student(low, return_features="hr"), high, taught)
         assert set(terms) == {"reconstruction", "spatial", "temporal"}
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         weighted_sum(terms, objective.weights(step)).backward()
         gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
         assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
-        optimiser.step()
+        optimizer.step()
     teacher.requires_grad_(True)
 
 

@@ -305,13 +305,13 @@ def descend(network, low, high, *, learning_rate, steps=50):
     slow = [value for name, value in named.items() if any(part in name for part in network.low_lr_params)]
     rest = [value for name, value in named.items() if not any(part in name for part in network.low_lr_params)]
     groups = [{"params": rest}, *([{"params": slow, "lr": learning_rate / 20}] if slow else [])]
-    optimiser = torch.optim.Adam(groups, lr=learning_rate)
+    optimizer = torch.optim.Adam(groups, lr=learning_rate)
     losses = []
     for _ in range(steps):
         loss = charbonnier(network(low).frames, high)
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     return losses
 

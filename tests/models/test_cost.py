@@ -21,9 +21,9 @@ def test_vespcn_by_hand():
     coarse += 25 * 24 * 24 * quarter + 9 * 24 * 24 * quarter + 9 * 24 * 32 * quarter
     fine = (25 * 11 * 24 + 3 * 9 * 24 * 24 + 9 * 24 * 8) * half
     enlarging = (9 * 9 * 24 + 7 * 9 * 24 * 24 + 9 * 24 * 48) * PIXELS
-    two_neighbours = 2 * (coarse + fine)
+    two_neighbors = 2 * (coarse + fine)
     found = cost(build("vespcn_paper"))
-    assert found.macs == found.macs_alone == two_neighbours + enlarging
+    assert found.macs == found.macs_alone == two_neighbors + enlarging
     assert found.parameters == 108_232
 
 

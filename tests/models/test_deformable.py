@@ -13,7 +13,7 @@ from workbench.models.layers.deformable import ModulatedDeformConv, add_offsets,
 
 
 def point_by_point(features, offset, mask, weight, bias, groups):
-    """The definition: every output point, every tap, four neighbours of where it points; outside is zero."""
+    """The definition: every output point, every tap, four neighbors of where it points; outside is zero."""
     n, channels, height, width = features.shape
     out = bias.view(1, -1, 1, 1).repeat(n, 1, height, width)
     kernel, per_group = weight.shape[-1], channels // groups

@@ -1,4 +1,4 @@
-"""DUF: the filters that it makes, its blocks, its normalisation, and BasicSR's tensors. About 5 s, slow 5 s."""
+"""DUF: the filters that it makes, its blocks, its normalization, and BasicSR's tensors. About 5 s, slow 5 s."""
 
 import pytest
 import torch
@@ -160,7 +160,7 @@ def test_the_first_layer_sees_every_frame_once():
     assert sum(seen) == 9
 
 
-# -- normalisation --------------------------------------------------------------------------------------------------
+# -- normalization --------------------------------------------------------------------------------------------------
 
 
 def statistics(network):
@@ -190,7 +190,7 @@ def test_normalisation_by_the_batch_cancels_the_biases_in_front_of_it():
 
 
 def test_one_pixel_can_be_trained_on():
-    """Batch normalisation refuses a single number per channel; the frame is padded before that."""
+    """Batch normalization refuses a single number per channel; the frame is padded before that."""
     duf().train()(clip(1, 1, 1)).frames.mean().backward()
 
 
@@ -271,13 +271,13 @@ def test_it_learns():
     bicubic = (resize_bicubic(low, scale=4) - high).abs().mean().item()
     torch.manual_seed(0)
     network = build("duf_16l", channels=16, growth=8, head_channels=32).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(50):
         loss = (network(low).frames - high).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 5
     assert losses[-1] < bicubic / 2

@@ -112,12 +112,12 @@ def test_the_smallest_picture(tiny):
 
 @torch.inference_mode()
 def test_alignment_at_the_start_does_not_look_at_the_reference():
-    """The offset convolutions are zero, so what a neighbour becomes depends on the neighbour alone."""
+    """The offset convolutions are zero, so what a neighbor becomes depends on the neighbor alone."""
     align = build("edvr_tiny").eval().pcd_align
-    neighbour, one, other = (tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2)) for _ in range(3))
-    assert torch.equal(align(neighbour, one), align(neighbour, other))
+    neighbor, one, other = (tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2)) for _ in range(3))
+    assert torch.equal(align(neighbor, one), align(neighbor, other))
     torch.nn.init.normal_(align.cas_dcnpack.conv_offset.weight)
-    assert not torch.equal(align(neighbour, one), align(neighbour, other))
+    assert not torch.equal(align(neighbor, one), align(neighbor, other))
 
 
 @torch.inference_mode()
@@ -271,7 +271,7 @@ def test_ours_start_without_a_checkerboard(name):
     assert shuffled[:, ::2, ::2].std() > 1e-3
 
 
-def test_how_far_the_neighbours_are_is_said_in_training_and_reaches_what_aligns():
+def test_how_far_the_neighbors_are_is_said_in_training_and_reaches_what_aligns():
     """A still clip and deformable layers that pass on: next to nothing to align; no gradient behind the alignment."""
     torch.manual_seed(0)
     network = build("edvr_tiny").train()

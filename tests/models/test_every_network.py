@@ -49,7 +49,7 @@ def tap(network):
 
 
 def clip(*, frames=2, height=8, width=12, batch=1, seed=1):
-    """Smooth pictures that move: noise has no flow and no neighbours."""
+    """Smooth pictures that move: noise has no flow and no neighbors."""
     dice = torch.Generator().manual_seed(seed)
     coarse = torch.rand(batch, 3, frames + 4, 5, 5, generator=dice)
     smooth = torch.nn.functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
@@ -86,7 +86,7 @@ def test_the_facts_are_there_and_fit(name):
     assert 1980 <= about.year <= 2030
     assert about.role in ("student", "teacher", "both", "baseline")
     assert (about.role == "baseline") == (count_parameters(network) == 0)
-    assert about.colour in ("rgb", "y")
+    assert about.color in ("rgb", "y")
     assert about.value_range[0] < about.value_range[1]
     assert bool(about.features) == bool(network.feature_channels), "words and channels of F^SR do not agree"
     assert bool(about.aligned) == bool(network.aligned_channels), "words and channels of F^LR do not agree"
@@ -271,13 +271,13 @@ def test_from_its_own_start_every_weight_moves(name):
     torch.manual_seed(0)
     network = build(name, **TINY[name]).train()
     before = copy.deepcopy(network.state_dict())
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-4)
-    low = clip(height=16, width=16)  # a quarter of it still has neighbours
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-4)
+    low = clip(height=16, width=16)  # a quarter of it still has neighbors
     high = ground_truth(low, network)
     for _ in range(3):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         (network(low).frames - high).abs().mean().backward()
-        optimiser.step()
+        optimizer.step()
     assert [key for key, value in network.state_dict().items() if not value.isfinite().all()] == []
     exempt = network.info.without_gradient
     held = {key for key, value in network.named_parameters() if torch.equal(value, before[key])}
@@ -298,11 +298,11 @@ def test_two_steps_of_distillation(name, role):
         settings = {"spatial_weight": 0.1, "temporal_weight": 0.1, "memory": memory}
     objective = Objective(**settings)
     before = [copy.deepcopy(part.state_dict()) for part in (student, teacher)]
-    optimiser = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
+    optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
     low = clip()
     high = ground_truth(low, network)
     steps = list(
-        train(student, [(low, high)] * 2, objective, optimiser, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
+        train(student, [(low, high)] * 2, objective, optimizer, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
     )
     assert [step.number for step in steps] == [1, 2]
     wanted = {"reconstruction", "spatial", "temporal"} if network.feature_channels else {"reconstruction"}

@@ -244,7 +244,7 @@ def test_the_second_stage_and_the_tail_follow_one_another():
     assert upscaled.features.shape == (1, 2, 6, 32, 32)
 
 
-# -- batch normalisation ----------------------------------------------------------------------------------------------
+# -- batch normalization ----------------------------------------------------------------------------------------------
 
 
 def statistics(network):

@@ -68,22 +68,22 @@ def test_any_size(net, size):
 
 
 @torch.inference_mode()
-def test_a_level_sees_the_neighbour_where_the_flow_says_it_is(net):
-    """The neighbour is the reference 32 pixels further right; the coarsest level says so (1 of its pixels).
+def test_a_level_sees_the_neighbor_where_the_flow_says_it_is(net):
+    """The neighbor is the reference 32 pixels further right; the coarsest level says so (1 of its pixels).
 
     The next level, where that is 2 pixels, then reads two pictures that are alike, and that flow.
     """
     say_constant(net, 0, 1.0, 0.0)
     reference = pictures(height=256, width=256)
-    neighbour = reference.roll(32, dims=-1)
+    neighbor = reference.roll(32, dims=-1)
     seen = []
     net.levels[1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    flow = net(reference, neighbour)
+    flow = net(reference, neighbor)
     fixed, warped, so_far = seen[0].split([3, 3, 2], dim=1)
     assert torch.allclose(fixed[..., :-2], warped[..., :-2], atol=1e-5)
     assert torch.equal(warped[..., -1], warped[..., -2])  # beyond the picture its border is repeated
     assert torch.allclose(so_far[:, 0], torch.tensor(2.0))
-    assert torch.allclose(warp(neighbour, flow)[..., :-32], reference[..., :-32], atol=1e-3)
+    assert torch.allclose(warp(neighbor, flow)[..., :-32], reference[..., :-32], atol=1e-3)
 
 
 @torch.inference_mode()
@@ -112,31 +112,31 @@ def test_along_a_clip_it_is_pair_by_pair(net):
 
 
 @torch.inference_mode()
-def test_one_frame_has_no_neighbours(net):
+def test_one_frame_has_no_neighbors(net):
     to_next, to_previous = net.along(torch.rand(2, 1, 3, 5, 6))
     assert to_next.shape == to_previous.shape == (2, 0, 2, 5, 6)
 
 
 @torch.inference_mode()
 def test_autocast_changes_nothing(net):
-    reference, neighbour = pictures(), pictures(seed=2)
-    exact = net(reference, neighbour)
+    reference, neighbor = pictures(), pictures(seed=2)
+    exact = net(reference, neighbor)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(net(reference, neighbour), exact)
+        assert torch.equal(net(reference, neighbor), exact)
 
 
 @pytest.mark.slow
 def test_it_learns_to_follow(net):
     """A picture that moved by 2 pixels: from nothing to within half a pixel, by making the warped one look alike."""
     reference = pictures(height=32, width=32)
-    neighbour = reference.roll(2, dims=-1)
-    optimiser = torch.optim.Adam(net.parameters(), lr=1e-4)
+    neighbor = reference.roll(2, dims=-1)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     for _ in range(30):
-        flow = net(reference, neighbour)
-        optimiser.zero_grad()
-        (warp(neighbour, flow) - reference)[..., 4:-4].abs().mean().backward()
-        optimiser.step()
-    assert (net(reference, neighbour)[0, 0, 8:-8, 8:-8].mean() - 2).abs() < 0.5
+        flow = net(reference, neighbor)
+        optimizer.zero_grad()
+        (warp(neighbor, flow) - reference)[..., 4:-4].abs().mean().backward()
+        optimizer.step()
+    assert (net(reference, neighbor)[0, 0, 8:-8, 8:-8].mean() - 2).abs() < 0.5
 
 
 def test_pictures_that_are_not_alike(net):

@@ -84,13 +84,13 @@ def test_alignment_fetches_from_where_the_flow_points():
     alignment = SpatialAlignment(channels=4, flow_gain=8.0).requires_grad_(False)
     torch.nn.init.zeros_(alignment.conv3.weight)
     alignment.conv3.bias.copy_(torch.tensor([math.atanh(2 / 8), math.atanh(-1 / 8)]))
-    reference, neighbour = torch.rand(2, 1, 1, 7, 9)
-    moved = alignment(reference, neighbour)
-    assert torch.allclose(moved[..., 1:, :-2], neighbour[..., :-1, 2:], atol=1e-5)
+    reference, neighbor = torch.rand(2, 1, 1, 7, 9)
+    moved = alignment(reference, neighbor)
+    assert torch.allclose(moved[..., 1:, :-2], neighbor[..., :-1, 2:], atol=1e-5)
 
 
-def test_neighbours_are_aligned_each_and_the_middle_is_left_alone(network, clip):
-    """One pixel to the left for all four neighbours."""
+def test_neighbors_are_aligned_each_and_the_middle_is_left_alone(network, clip):
+    """One pixel to the left for all four neighbors."""
     stand_still(network)
     network.alignment.conv3.bias.copy_(torch.tensor([math.atanh(-1 / 8), 0.0]))
     luma, seen = rgb_to_ycbcr(clip)[:, :, 0], []

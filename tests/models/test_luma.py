@@ -47,7 +47,7 @@ def test_networks_in_luma_leave_chroma_to_the_bicubic(name, skip):
     bicubic = rgb_to_ycbcr(resize_bicubic(clip, scale=4))
     assert torch.allclose(ours[:, :, 1:], bicubic[:, :, 1:], atol=2e-5)
     assert not torch.allclose(ours[:, :, :1], bicubic[:, :, :1], atol=1e-2)
-    assert network.info.colour == "y"
+    assert network.info.color == "y"
 
 
 def test_half_precision_around_does_not_reach_the_colours():

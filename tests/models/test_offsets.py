@@ -83,12 +83,12 @@ def test_the_levels_of_edvr_sample_at_the_flow_in_their_own_pixels():
 
 def test_the_two_layers_of_tdan_share_the_flow():
     network = build("tdan", **SMALL_TDAN).train()
-    set_offsets(network.bend_neighbour1, -0.8, 0.6)  # from frame 0 to 1
+    set_offsets(network.bend_neighbor1, -0.8, 0.6)  # from frame 0 to 1
     windows = torch.tensor([[1, 0, 1]])
     flow = flow_of(torch.tensor([[0.6, -0.8]]), frames=2, size=8)
     clip = torch.rand(1, 2, 3, 8, 8)
     assert flow_term(network.upscale_windows(clip, windows), flow).item() == pytest.approx(0, abs=1e-6)
-    set_offsets(network.bend_neighbour2, 0.0, 1.2)
+    set_offsets(network.bend_neighbor2, 0.0, 1.2)
     assert flow_term(network.upscale_windows(clip, windows), flow).item() == pytest.approx((1.3 - 0.5) / 2, abs=1e-5)
 
 
@@ -109,7 +109,7 @@ def test_clips_without_true_flow_teach_nothing():
     ("make", "layers"),
     [
         (lambda: build("edvr_tiny"), {"dcn_pack.l3", "dcn_pack.l2", "dcn_pack.l1", "cas_dcnpack"}),
-        (lambda: build("tdan", **SMALL_TDAN), {"bend_neighbour1", "bend_neighbour2"}),
+        (lambda: build("tdan", **SMALL_TDAN), {"bend_neighbor1", "bend_neighbor2"}),
     ],
 )
 def test_the_gradient_reaches_what_makes_offsets_and_nothing_behind_it(make, layers):

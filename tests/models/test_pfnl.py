@@ -172,13 +172,13 @@ def test_it_learns():
     bicubic = (resize_bicubic(low, scale=4) - high).abs().mean().item()
     torch.manual_seed(0)
     network = build("pfnl", channels=16, blocks=4).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     losses = []
     for _ in range(50):
         loss = (network(low).frames - high).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert losses[0] < 1.2 * bicubic
     assert losses[-1] < bicubic * 2 / 3

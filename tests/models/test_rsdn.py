@@ -179,14 +179,14 @@ def test_the_three_terms_of_its_paper_fall_together():
     low = to_float(degrade(sample("carphone", frames=3).frames[:, 4:68, 12:76], "bi", 4))
     torch.manual_seed(0)
     network = RSDN(channels=32, blocks=2)
-    optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     terms = []
     for _ in range(50):
         features = network.propagate(low)
         made = network.reconstruct(features, low).frames, *network.detail_and_structure(features)
         now = [charbonnier(ours, theirs) for ours, theirs in zip(made, (high, *decompose(high)), strict=True)]
         terms.append([term.item() for term in now])
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         torch.stack(now).sum().backward()
-        optimiser.step()
+        optimizer.step()
     assert all(last < 0.9 * first for first, last in zip(terms[0], terms[-1], strict=True))

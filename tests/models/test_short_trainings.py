@@ -28,12 +28,12 @@ def test_it_learns(name, settings, learning_rate, steps, wanted):
     bicubic = (resize_bicubic(low, scale=4) - high).abs().mean().item()
     torch.manual_seed(0)
     network = build(name, **settings).train()
-    optimiser = torch.optim.Adam(network.parameters(), lr=learning_rate)
+    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     losses = []
     for _ in range(steps):
         loss = (network(low).frames - high).abs().mean()
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) / 5 < wanted * bicubic

@@ -88,7 +88,7 @@ def test_without_a_mask_no_tap_is_weighed():
 
 @torch.inference_mode()
 def test_alignment_is_its_plain_formulation():
-    """Pair by pair: reference first in the joined features, the last two layers bend the neighbour's own."""
+    """Pair by pair: reference first in the joined features, the last two layers bend the neighbor's own."""
     network, low = tdan(), clip(frames=5)
 
     def bend(layer, features, by):
@@ -105,8 +105,8 @@ def test_alignment_is_its_plain_formulation():
         joined = network.join(torch.cat((features[2:3], features[number : number + 1]), dim=1))
         joined = bend(network.bend_joined1, joined, joined)
         joined = bend(network.bend_joined2, joined, joined)
-        moved = bend(network.bend_neighbour1, features[number : number + 1], joined)
-        moved = bend(network.bend_neighbour2, moved, moved)
+        moved = bend(network.bend_neighbor1, features[number : number + 1], joined)
+        moved = bend(network.bend_neighbor2, moved, moved)
         assert torch.allclose(got, network.to_picture(moved), atol=1e-4)
 
 
@@ -165,10 +165,10 @@ OFFICIAL = {
     "bend_joined1": "dconv_1",
     "bend_joined2.conv_offset": "off2d_2",
     "bend_joined2": "deconv_2",
-    "bend_neighbour1.conv_offset": "off2d_3",
-    "bend_neighbour1": "deconv_3",
-    "bend_neighbour2.conv_offset": "off2d",
-    "bend_neighbour2": "dconv",
+    "bend_neighbor1.conv_offset": "off2d_3",
+    "bend_neighbor1": "deconv_3",
+    "bend_neighbor2.conv_offset": "off2d",
+    "bend_neighbor2": "dconv",
     "to_picture": "recon_lr",
     "fuse": "fea_ex.0",
     "reconstruction": "recon_layer",
@@ -182,8 +182,8 @@ MMAGIC = {
     "join": "feat_aggregate.0",
     "bend_joined1": "feat_aggregate.1",
     "bend_joined2": "feat_aggregate.2",
-    "bend_neighbour1": "align_1",
-    "bend_neighbour2": "align_2",
+    "bend_neighbor1": "align_1",
+    "bend_neighbor2": "align_2",
     "to_picture": "to_rgb",
     "fuse": "reconstruct.0.conv",
     "reconstruction": "reconstruct.1",

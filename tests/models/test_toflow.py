@@ -1,4 +1,4 @@
-"""TOFlow: units and direction of its flow, its normalisation, and the tensors of others. About 8 s."""
+"""TOFlow: units and direction of its flow, its normalization, and the tensors of others. About 8 s."""
 
 import pytest
 import torch
@@ -94,16 +94,16 @@ def test_a_pixel_of_a_coarse_level_is_more_pixels_of_the_finest(still, level, pi
     assert torch.allclose(flow[:, 1], torch.tensor(-0.5 * pixels))
 
 
-def test_every_level_sees_the_reference_the_warped_neighbour_and_the_flow(still):
+def test_every_level_sees_the_reference_the_warped_neighbor_and_the_flow(still):
     """A coarser level has said: two pixels to the right; beyond the border is nothing."""
     still.levels[2][-1].bias.copy_(torch.tensor([1.0, 0.0]))
     seen = []
     still.levels[3].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    reference, neighbour = torch.rand(2, 1, 3, 16, 32) + 1
-    still(pyramid(reference), pyramid(neighbour))
+    reference, neighbor = torch.rand(2, 1, 3, 16, 32) + 1
+    still(pyramid(reference), pyramid(neighbor))
     shown_reference, warped, flow = seen[0].split([3, 3, 2], dim=1)
     assert torch.equal(shown_reference, reference)
-    assert torch.allclose(warped[..., :-2], neighbour[..., 2:], atol=1e-4)
+    assert torch.allclose(warped[..., :-2], neighbor[..., 2:], atol=1e-4)
     assert warped[..., -2:].abs().max() < 1e-4
     assert torch.allclose(flow[:, 0], torch.tensor(2.0))
 
@@ -111,26 +111,26 @@ def test_every_level_sees_the_reference_the_warped_neighbour_and_the_flow(still)
 @torch.inference_mode()
 def test_pairs_are_the_same_one_by_one_and_together():
     torch.manual_seed(0)
-    flow, reference, neighbour = TaskFlow().eval(), pyramid(torch.rand(3, 3, 16, 16)), pyramid(torch.rand(3, 3, 16, 16))
-    alone = flow(reference, neighbour)
+    flow, reference, neighbor = TaskFlow().eval(), pyramid(torch.rand(3, 3, 16, 16)), pyramid(torch.rand(3, 3, 16, 16))
+    alone = flow(reference, neighbor)
     flow.pairs_per_pass = 3
-    assert torch.allclose(flow(reference, neighbour), alone, atol=1e-6)
+    assert torch.allclose(flow(reference, neighbor), alone, atol=1e-6)
 
 
 @torch.inference_mode()
 def test_flow_is_float32_whatever_the_precision_around():
-    flow, reference, neighbour = TaskFlow().eval(), pyramid(torch.rand(1, 3, 16, 16)), pyramid(torch.rand(1, 3, 16, 16))
-    wanted = flow(reference, neighbour)
+    flow, reference, neighbor = TaskFlow().eval(), pyramid(torch.rand(1, 3, 16, 16)), pyramid(torch.rand(1, 3, 16, 16))
+    wanted = flow(reference, neighbor)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(flow(reference, neighbour), wanted)
+        assert torch.equal(flow(reference, neighbor), wanted)
 
 
 # -- the window -----------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
-def test_neighbours_are_warped_and_all_stay_in_their_order():
-    """A flow of two high-resolution pixels to the right, for every neighbour; frames are normalised as for ImageNet."""
+def test_neighbors_are_warped_and_all_stay_in_their_order():
+    """A flow of two high-resolution pixels to the right, for every neighbor; frames are normalized as for ImageNet."""
     network, low = toflow(scale=2), clip(frames=3, height=8, width=16)
     for level in network.flow.levels:
         level[-1].weight.zero_()
@@ -188,7 +188,7 @@ def test_frames_are_enlarged_once():
     assert sum(seen) == 6
 
 
-# -- normalisation --------------------------------------------------------------------------------------------------
+# -- normalization --------------------------------------------------------------------------------------------------
 
 
 def test_frozen_normalisation_is_the_same_in_training():

@@ -25,11 +25,11 @@ def last_bias(part):
     return [layer for layer in part if isinstance(layer, torch.nn.Conv2d)][-1].bias
 
 
-def test_zero_weights_leave_the_neighbour_where_it_is(still):
-    reference, neighbour = torch.rand(2, 2, 3, 8, 12)
-    warped, flow = still(reference, neighbour)
+def test_zero_weights_leave_the_neighbor_where_it_is(still):
+    reference, neighbor = torch.rand(2, 2, 3, 8, 12)
+    warped, flow = still(reference, neighbor)
     assert flow.abs().max() == 0
-    assert torch.allclose(warped, neighbour, atol=1e-6)
+    assert torch.allclose(warped, neighbor, atol=1e-6)
 
 
 @pytest.mark.parametrize("part", ["coarse", "fine"])
@@ -38,11 +38,11 @@ def test_the_flow_is_in_low_resolution_pixels(still, part):
     bias = last_bias(getattr(still, part))
     half = len(bias) // 2  # the shuffle turns the first half into x, the second into y
     bias[:half], bias[half:] = math.atanh(2 / 8), math.atanh(-1 / 8)
-    reference, neighbour = torch.rand(2, 1, 3, 8, 12)
-    warped, flow = still(reference, neighbour)
+    reference, neighbor = torch.rand(2, 1, 3, 8, 12)
+    warped, flow = still(reference, neighbor)
     assert torch.allclose(flow[:, 0], torch.tensor(2.0), atol=1e-5)
     assert torch.allclose(flow[:, 1], torch.tensor(-1.0), atol=1e-5)
-    assert torch.allclose(warped[..., 1:, :-2], neighbour[..., :-1, 2:], atol=1e-5)
+    assert torch.allclose(warped[..., 1:, :-2], neighbor[..., :-1, 2:], atol=1e-5)
 
 
 def test_coarse_and_fine_add_up_and_the_fine_step_sees_the_coarse_warp(still):
@@ -50,15 +50,15 @@ def test_coarse_and_fine_add_up_and_the_fine_step_sees_the_coarse_warp(still):
     last_bias(still.fine)[:4] = math.atanh(2 / 8)
     seen = []
     still.fine.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
-    reference, neighbour = torch.rand(2, 1, 3, 8, 12)
-    warped, flow = still(reference, neighbour)
+    reference, neighbor = torch.rand(2, 1, 3, 8, 12)
+    warped, flow = still(reference, neighbor)
     assert torch.allclose(flow[:, 0], torch.tensor(3.0), atol=1e-5)
-    assert torch.allclose(warped[..., :-3], neighbour[..., 3:], atol=1e-5)
-    shown_reference, shown_neighbour, shown_flow, roughly = seen[0].split([3, 3, 2, 3], dim=1)
+    assert torch.allclose(warped[..., :-3], neighbor[..., 3:], atol=1e-5)
+    shown_reference, shown_neighbor, shown_flow, roughly = seen[0].split([3, 3, 2, 3], dim=1)
     assert torch.equal(shown_reference, reference)
-    assert torch.equal(shown_neighbour, neighbour)
+    assert torch.equal(shown_neighbor, neighbor)
     assert torch.allclose(shown_flow[:, 0], torch.tensor(1 / 8), atol=1e-6)
-    assert torch.allclose(roughly[..., :-1], neighbour[..., 1:], atol=1e-5)
+    assert torch.allclose(roughly[..., :-1], neighbor[..., 1:], atol=1e-5)
 
 
 @pytest.mark.parametrize("gain", [1.0, 8.0, 32.0])
@@ -72,7 +72,7 @@ def test_the_flow_never_exceeds_twice_the_gain(gain):
 
 
 @torch.inference_mode()
-def test_both_neighbours_are_warped_alike_and_the_reference_comes_last():
+def test_both_neighbors_are_warped_alike_and_the_reference_comes_last():
     """Frames 0, 1, 2 go into the first layer as before, after, reference, each where it was."""
     network = build("vespcn").eval()
     for part in (network.motion.coarse, network.motion.fine):
@@ -109,7 +109,7 @@ def test_the_paper_s_variant_has_no_features_wider_than_rgb():
 
 @pytest.mark.parametrize("wide", [True, False])
 def test_a_still_clip_is_aligned_where_the_flow_is_none(wide):
-    """Neighbours that are the reference, and a flow of 0: nothing to align. One that is moved: something."""
+    """Neighbors that are the reference, and a flow of 0: nothing to align. One that is moved: something."""
     torch.manual_seed(0)
     network = VESPCN(wide=wide, channels=4, hr_channels=4).train()
     for layers in (network.motion.coarse, network.motion.fine):
@@ -120,6 +120,6 @@ def test_a_still_clip_is_aligned_where_the_flow_is_none(wide):
     assert network(frame.expand(1, 3, 3, 16, 16)).alignment_loss.item() == pytest.approx(0.0, abs=1e-6)
     moved = torch.cat([frame, frame.roll(2, -1), frame], 1)
     wanted = (frame.roll(2, -1) - frame).abs().mean().item()
-    # three windows of replicated ends: of their two neighbours one, two and one differ
+    # three windows of replicated ends: of their two neighbors one, two and one differ
     assert network(moved).alignment_loss.item() == pytest.approx(wanted * 4 / 6, rel=1e-4)
     assert network.eval()(moved).alignment_loss is None

@@ -26,7 +26,7 @@ def test_the_zoo_has_both():
         assert count_parameters(build("vsrnet")) == 305_283
         assert count_parameters(build("vsrnet_y")) == 272_577
         assert (build("vsrnet").skip, build("vsrnet_y").skip) == ("bicubic", "none")
-        assert (build("vsrnet").info.colour, build("vsrnet_y").info.colour) == ("rgb", "y")
+        assert (build("vsrnet").info.color, build("vsrnet_y").info.color) == ("rgb", "y")
 
 
 def small(**settings):

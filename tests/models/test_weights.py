@@ -183,7 +183,7 @@ def test_a_network_that_nobody_could_rebuild_is_not_saved(tmp_path):
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "1"}])
 @pytest.mark.parametrize("tensors", [{}, {"a": torch.arange(3.0)}])
 def test_no_tensors_and_no_metadata_can_be_read_too(tmp_path, tensors, metadata):
-    """The optimiser of a run that has not taken a step yet has nothing to remember."""
+    """The optimizer of a run that has not taken a step yet has nothing to remember."""
     weights.save_tensors(tmp_path / "t.safetensors", tensors, metadata)
     read, said = read_tensors(tmp_path / "t.safetensors")
     assert {name: tensor.tolist() for name, tensor in read.items()} == {n: t.tolist() for n, t in tensors.items()}

@@ -44,7 +44,12 @@ def small(footage, teacher_weights):
         student=Network(name="vespcn"),
         teacher=Network(name="edvr_tiny", weights=str(teacher_weights)),
         data=Data(
-            clips=(f"{footage}[0:6]",), probe=f"{footage}[6:9, 0:32, 0:48]", crop=8, frames=3, batch=1, augment=True
+            clips=(f"{footage}[0:6]",),
+            validation_clip=f"{footage}[6:9, 0:32, 0:48]",
+            crop_size=8,
+            num_frames=3,
+            batch_size=1,
+            augment=True,
         ),
         distillation=Distillation(memory="trained", memory_channels=2, schedule_steps=4),
         steps=8,

@@ -20,7 +20,9 @@ def place(small, footage, tmp_path):
     """Training clip and validation clip in folders of their own, and a run of them that stopped at step 2."""
     for name in ("clip", "probe"):
         shutil.copytree(footage, tmp_path / name)
-    data = replace(small.data, clips=(f"{tmp_path / 'clip'}[0:6]",), probe=f"{tmp_path / 'probe'}[6:9, 0:32, 0:48]")
+    data = replace(
+        small.data, clips=(f"{tmp_path / 'clip'}[0:6]",), validation_clip=f"{tmp_path / 'probe'}[6:9, 0:32, 0:48]"
+    )
     run = prepare_run(tmp_path / "runs" / "run", replace(small, steps=4, data=data))
     assert work(run, lambda step, _: request_stop(run) if step.number == 2 else None) == "stopped"
     return tmp_path
@@ -42,12 +44,12 @@ def resume(place, *args):
 
 def test_the_same_data_goes_on_and_is_recorded(place):
     data = run_in(place).record()["data"]
-    assert data.keys() == {"data.clips[0]", "data.probe"}
+    assert data.keys() == {"data.clips[0]", "data.validation_clip"}
     assert (data["data.clips[0]"]["files"], data["data.clips[0]"]["part"]) == (10, "0:6")
     assert work(run_in(place)) == "finished"
 
 
-@pytest.mark.parametrize(("folder", "setting"), [("clip", r"data\.clips\[0\]"), ("probe", r"data\.probe")])
+@pytest.mark.parametrize(("folder", "setting"), [("clip", r"data\.clips\[0\]"), ("probe", r"data\.validation_clip")])
 def test_other_data_under_the_same_name_is_refused(place, folder, setting):
     before = run_in(place).record()["data"]
     repaint(place / folder)
@@ -68,7 +70,12 @@ def test_moved_data_is_accepted_under_its_new_name_only(place, capsys):
     (place / "clip").rename(place / "moved")
     (place / "probe").rename(place / "held_out")
     assert resume(place) == 2
-    named = ["--data.clips", f"{place / 'moved'}[0:6]", "--data.probe", f"{place / 'held_out'}[6:9, 0:32, 0:48]"]
+    named = [
+        "--data.clips",
+        f"{place / 'moved'}[0:6]",
+        "--data.validation-clip",
+        f"{place / 'held_out'}[6:9, 0:32, 0:48]",
+    ]
     assert resume(place, *named[:1], f"{place / 'moved'}[0:7]", *named[2:]) == 2, "another part of it"
     assert "part [0:7]" in capsys.readouterr().err.replace("\n", "")
     assert resume(place, *named) == 0
@@ -77,8 +84,8 @@ def test_moved_data_is_accepted_under_its_new_name_only(place, capsys):
 
 
 def test_other_settings_are_still_refused(place, capsys):
-    assert resume(place, "--data.crop", "9", "--other-data") == 2
-    assert "data.crop" in capsys.readouterr().err
+    assert resume(place, "--data.crop-size", "9", "--other-data") == 2
+    assert "data.crop_size" in capsys.readouterr().err
     assert "earlier_data" not in run_in(place).record()
 
 
@@ -91,7 +98,7 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, caplog):
         assert work(run_in(place)) == "finished"
     assert "no checksums of its data" in caplog.text
     config = run_in(place).config()
-    moved = replace(config, data=replace(config.data, probe=str(place / "elsewhere")))
+    moved = replace(config, data=replace(config.data, validation_clip=str(place / "elsewhere")))
     with pytest.raises(DataError, match="cannot be checked"):
         rename_data(run_in(place), moved)
 

@@ -59,10 +59,10 @@ def test_what_this_machine_cannot_do_is_said():
 def test_a_running_average_by_hand(small, tmp_path):
     """Decay is (1 + n) / (10 + n) while that is less than asked: after one step 2/11 of the start is left."""
     steps = []
-    config = replace(small, steps=1, optimiser=Optimizer(ema=0.999))
+    config = replace(small, steps=1, optimizer=Optimizer(ema_decay=0.999))
     run = prepare_run(tmp_path / "averaged", config)
     work(run, lambda step, _: steps.append(step))
-    before, _ = read_tensors(run.folder / "state" / "0000000" / "student.safetensors")
+    before, _ = read_tensors(run.folder / "checkpoints" / "0000000" / "student.safetensors")
     after, _ = read_tensors(run.weights("student"))
     kept, _ = read_tensors(run.weights("average"))
     for name, value in after.items():
@@ -76,10 +76,10 @@ def test_every_way_to_teach_trains(name):
     torch.manual_seed(0)
     student, teacher = Pupil(), Pupil()
     objective = Objective(others={name: (0.1, make_term(name, 4, 4))})
-    optimiser = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
+    optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
     before, words = copies(student), copies(objective)
     seen = list(
-        train(student, islice(batches(), 2), objective, optimiser, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
+        train(student, islice(batches(), 2), objective, optimizer, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
     )
     assert [list(step.terms) for step in seen] == [["reconstruction", name]] * 2
     assert any(not torch.equal(value, before[key]) for key, value in student.state_dict().items())
@@ -93,7 +93,7 @@ def test_the_ways_to_teach_in_the_config_are_those_there_are():
 
 
 def test_a_network_without_features_learns_from_pictures(small, tmp_path):
-    wanted = Distillation(spatial_weight=0, temporal_weight=0, others=OtherLosses(output=1.0, frequency=0.1))
+    wanted = Distillation(spatial_weight=0, temporal_weight=0, losses=OtherLosses(output_l1=1.0, frequency=0.1))
     config = replace(small, steps=1, student=replace(small.student, name="vespcn_paper"), distillation=wanted)
     run = prepare_run(tmp_path / "pictures", config)
     assert work(run) == "finished"
@@ -124,16 +124,16 @@ def test_watching_changes_nothing():
 
 def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
     """Ten steps under torchrun with gloo: equal losses and weights to float noise."""
-    others = OtherLosses(output=0.5, fitnets=0.1)
+    others = OtherLosses(output_l1=0.5, fitnets=0.1)
     config = replace(
         small,
         steps=10,
         snapshot_every=10,
         save_every=10,
         device="cpu",
-        data=replace(small.data, batch=2),
-        distillation=replace(small.distillation, others=others, temporal_ratio=0.3, ratio_every=3, cells="all"),
-        watch_every=5,
+        data=replace(small.data, batch_size=2),
+        distillation=replace(small.distillation, losses=others, temporal_ratio=0.3, ratio_every=3, cells="all"),
+        gradient_stats_every=5,
     )
     one, two = (prepare_run(tmp_path / name, config) for name in ("one", "two"))
     work(one)

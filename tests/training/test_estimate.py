@@ -18,8 +18,8 @@ def seen(batch, seconds, peak=1000.0, free=10_000.0):
 
 def test_a_few_real_steps(small):
     """In a process of its own, from a config alone."""
-    one = estimate(replace(small, cache_teacher="not there", data=replace(small.data, fixed=2), distillation=replace(
-        small.distillation, memory="frozen")))  # fmt: skip
+    data, distillation = replace(small.data, num_fixed_crops=2), replace(small.distillation, memory="frozen")
+    one = estimate(replace(small, teacher_cache_dir="not there", data=data, distillation=distillation))
     assert one.batch == 1
     assert 0 < one.seconds_per_step < 60
     assert 50 < one.peak_mib < one.free_mib
@@ -43,12 +43,14 @@ def test_no_memory_in_the_measuring_process(small, monkeypatch, status):
 
 def test_batches_grow_while_it_pays(small, monkeypatch):
     times = {1: 1.0, 2: 1.2, 4: 1.6, 8: 3.19, 16: 9.9}
-    monkeypatch.setattr(module, "estimate", lambda config: seen(config.data.batch, times[config.data.batch]))
+    monkeypatch.setattr(module, "estimate", lambda config: seen(config.data.batch_size, times[config.data.batch_size]))
     assert [one.batch for one in batches(small)] == [1, 2, 4, 8], "8 brings less than 1.05 times the clips of 4"
 
 
 def test_batches_grow_while_they_fit(small, monkeypatch):
-    monkeypatch.setattr(module, "estimate", lambda config: seen(config.data.batch, 1.0, 2500.0 * config.data.batch))
+    monkeypatch.setattr(
+        module, "estimate", lambda config: seen(config.data.batch_size, 1.0, 2500.0 * config.data.batch_size)
+    )
     assert [(one.batch, one.fits) for one in batches(small)] == [(1, True), (2, True), (4, False)]
 
 
@@ -70,6 +72,6 @@ def test_the_cures_fit_the_training(small):
     """No smaller pieces than one clip, no bf16 where it is bf16 already."""
     told = out_of_memory(replace(small, precision="bf16", distillation=replace(small.distillation, memory_stride=1)))
     assert "accumulate 2" not in told
-    assert "data.batch 0" not in told
+    assert "data.batch_size 0" not in told
     assert "bf16" not in told
     assert "distillation.memory_stride 2" in told

@@ -56,14 +56,14 @@ def lesson(mode="trained", seed=0, **settings):
     student, teacher = Pupil(), Pupil()
     memory = TemporalMemory(4, 4, hidden_channels=2, stride=2, standardize=False, border_frames=0, mode=mode, seed=seed)
     objective = Objective(spatial_weight=0.1, temporal_weight=0.1, memory=memory)
-    optimiser = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3)
+    optimizer = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3)
     wanted = {"steps": 10, "learning_rate": (1e-2, 1e-4), "teacher": teacher} | settings
     return (
         student,
         objective,
-        optimiser,
+        optimizer,
         lambda rows=None, **more: train(
-            student, rows if rows is not None else islice(batches(), 10), objective, optimiser, **(wanted | more)
+            student, rows if rows is not None else islice(batches(), 10), objective, optimizer, **(wanted | more)
         ),
     )
 
@@ -152,7 +152,7 @@ def test_the_memory_is_frozen_for_good_and_that_is_told_once():
 
 def poisoned(term):
     """A lesson whose fourth batch, or teacher, is not finite."""
-    student, objective, optimiser, steps = lesson()
+    student, objective, optimizer, steps = lesson()
 
     def rows():
         for number, (low, high) in enumerate(islice(batches(), 10), 1):
@@ -171,7 +171,7 @@ def poisoned(term):
             return type(output)(frames=output.frames, features=bad)
 
         teacher.register_forward_hook(spoil)
-        return student, objective, optimiser, steps(rows(), teacher=teacher)
+        return student, objective, optimizer, steps(rows(), teacher=teacher)
     if term == "temporal":
         real, asked = objective.memory.teacher_cells, []
 
@@ -180,20 +180,20 @@ def poisoned(term):
             return real(features) * (float("nan") if len(asked) == 4 else 1.0)
 
         objective.memory.teacher_cells = spoil
-    return student, objective, optimiser, steps(rows())
+    return student, objective, optimizer, steps(rows())
 
 
 @pytest.mark.parametrize("term", ["reconstruction", "spatial", "temporal"])
 def test_what_is_not_finite_is_named_and_moves_nothing(term):
-    student, objective, optimiser, steps = poisoned(term)
+    student, objective, optimizer, steps = poisoned(term)
     assert [step.number for step in islice(steps, 3)] == [1, 2, 3]
     before, memory_before = copies(student), copies(objective.memory)
-    moments = [value.clone() for state in optimiser.state.values() for value in state.values()]
+    moments = [value.clone() for state in optimizer.state.values() for value in state.values()]
     with pytest.raises(FloatingPointError, match=f"step 4: .*{term}.* not finite .*learning_rate below"):
         next(steps)
     assert same(student, before)
     assert same(objective.memory, memory_before)
-    after = [value for state in optimiser.state.values() for value in state.values()]
+    after = [value for state in optimizer.state.values() for value in state.values()]
     assert all(torch.equal(one, other) for one, other in zip(moments, after, strict=True))
 
 
@@ -218,8 +218,8 @@ def test_a_plain_run_has_one_term_and_asks_for_no_features():
     student = Pupil()
     kept = []
     student.register_forward_pre_hook(lambda _module, _inputs, named: kept.append(named["keep"]), with_kwargs=True)
-    optimiser = torch.optim.Adam(student.parameters())
-    for step in train(student, islice(batches(), 3), Objective(), optimiser, steps=3, learning_rate=(1e-3, 1e-3)):
+    optimizer = torch.optim.Adam(student.parameters())
+    for step in train(student, islice(batches(), 3), Objective(), optimizer, steps=3, learning_rate=(1e-3, 1e-3)):
         assert list(step.terms) == list(step.weights) == ["reconstruction"]
         assert step.total == pytest.approx(step.terms["reconstruction"])
         assert step.diagnostics == {}
@@ -231,8 +231,8 @@ def test_a_teacher_without_weights_on_its_terms_is_not_asked():
     teacher = Pupil()
     teacher.register_forward_pre_hook(lambda *_: asked.append(1))
     student = Pupil()
-    optimiser = torch.optim.Adam(student.parameters())
-    list(train(student, islice(batches(), 2), Objective(), optimiser, steps=2, learning_rate=(1, 1), teacher=teacher))
+    optimizer = torch.optim.Adam(student.parameters())
+    list(train(student, islice(batches(), 2), Objective(), optimizer, steps=2, learning_rate=(1, 1), teacher=teacher))
     assert asked == []
 
 
@@ -258,10 +258,10 @@ def test_half_a_cosine_by_hand():
 
 
 def test_every_step_moves_at_its_own_rate():
-    _, _, optimiser, steps = lesson()
+    _, _, optimizer, steps = lesson()
     rates = []
     for step in steps():
-        assert {group["lr"] for group in optimiser.param_groups} == {step.learning_rate}
+        assert {group["lr"] for group in optimizer.param_groups} == {step.learning_rate}
         rates.append(step.learning_rate)
     assert rates[0] == pytest.approx(1e-2)
     assert rates[-1] == pytest.approx(1e-4)
@@ -271,10 +271,10 @@ def test_every_step_moves_at_its_own_rate():
 def test_a_clipped_gradient_is_told_as_it_was():
     """SGD with rate 1: the step is the gradient, cut to the length asked for; the log has its length before."""
     student, objective, _, _ = lesson("frozen")
-    optimiser = torch.optim.SGD(student.parameters(), lr=1.0)
+    optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
     before = copies(student)
     settings = {"steps": 1, "learning_rate": (1.0, 1.0), "teacher": Pupil(), "clip_gradient": 0.01}
-    (step,) = train(student, islice(batches(), 1), objective, optimiser, **settings)
+    (step,) = train(student, islice(batches(), 1), objective, optimizer, **settings)
     moved = math.sqrt(sum((value - before[name]).square().sum().item() for name, value in student.state_dict().items()))
     assert step.gradient_norm > 0.02
     assert moved == pytest.approx(0.01, rel=1e-3)
@@ -335,13 +335,13 @@ def golden_losses():
     teacher = drawn_from_names(EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, skip="bicubic"), 0.05)
     memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained", **OLD), 0.2)
     objective = Objective(
-        spatial_weight=0.001, temporal_weight=0.03, normalisation="unit", memory=memory,
+        spatial_weight=0.001, temporal_weight=0.03, normalization="unit", memory=memory,
         schedule="warm_up", schedule_steps=4,
     )  # fmt: skip
-    optimiser = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3, betas=(0.9, 0.99))
+    optimizer = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3, betas=(0.9, 0.99))
     return train(
-        student, sampler.after(0, 5), objective, optimiser,
-        steps=5, learning_rate=(1e-3, 1e-5), teacher=teacher, clip_gradient=1.0,
+        student, sampler.after(0, 5), objective, optimizer,
+        steps=5, learning_rate=(1e-3, 1e-5), teacher=teacher, max_grad_norm=1.0,
     )  # fmt: skip
 
 

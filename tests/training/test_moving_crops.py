@@ -26,7 +26,7 @@ def losses(run):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
-    config = replace(config, data=replace(config.data, workers=workers))
+    config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
     assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
@@ -51,9 +51,9 @@ def test_shards_are_refused(config, tmp_path):
 
 
 def test_a_teacher_cache_of_other_crops_is_refused(config, tmp_path):
-    fixed = replace(config.data, fixed=2, views=1)
+    fixed = replace(config.data, num_fixed_crops=2, augmentations_per_crop=1)
     memory = replace(config.distillation, memory="frozen")
-    config = replace(config, steps=1, data=fixed, distillation=memory, cache_teacher=str(tmp_path / "cache"))
+    config = replace(config, steps=1, data=fixed, distillation=memory, teacher_cache_dir=str(tmp_path / "cache"))
     assert work(prepare_run(tmp_path / "one", config)) == "finished"
     other = replace(config, data=replace(fixed, moving_above=0.6))
     with pytest.raises(ConfigError, match=r"moving crops: \[0\.5, 0\.5\], wanted \[0\.5, 0\.6\]"):

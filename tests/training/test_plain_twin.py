@@ -102,15 +102,18 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
         ({"student": Network(name="vespcn_s")}, r"student\.name 'vespcn_s', got .* with 'vespcn'"),
         ({"student": Network(name="vespcn", skip="none")}, r"student\.skip 'none', got .* with 'bicubic'"),
         ({"scale": 2}, r"data\.scale 2, got .* with 4"),
-        ({"probe": "[6:9, 0:32, 16:64]"}, r"data\.probe .*16:64.*got .* another clip .*set data\.probe to that clip"),
-        ({"probe": "[6:8, 0:32, 0:48]"}, r"another clip"),
+        (
+            {"validation_clip": "[6:9, 0:32, 16:64]"},
+            r"data\.validation_clip .*16:64.*got .* another clip .*set data\.probe to that clip",
+        ),
+        ({"validation_clip": "[6:8, 0:32, 0:48]"}, r"another clip"),
         ({"degradation": "bd_duf"}, r"another clip .*degradation bi"),
     ],
 )
 def test_another_network_scale_or_clip_is_refused(small, plain, footage, change, says):
     data = {name: value for name, value in change.items() if name != "student"}
-    if "probe" in data:
-        data["probe"] = f"{footage}{data['probe']}"
+    if "validation_clip" in data:
+        data["validation_clip"] = f"{footage}{data['validation_clip']}"
     config = replace(small, data=replace(small.data, **data), plain_run=str(plain.folder))
     config = replace(config, student=change.get("student", config.student))
     with pytest.raises(ConfigError, match=rf"^plain_run: want .*{says}"):
@@ -132,9 +135,9 @@ def test_a_run_with_a_teacher_without_snapshots_and_none_at_all_are_refused(smal
 
 
 def test_other_settings_are_named(small, plain, caplog):
-    data = replace(small.data, batch=3)
+    data = replace(small.data, batch_size=3)
     open_plain(replace(small, plain_run=str(plain.folder), seed=5, data=data), validation_clip(small)[0])
-    assert "was trained with other settings: data.batch 1, here 3; seed 0, here 5" in caplog.text
+    assert "was trained with other settings: data.batch_size 1, here 3; seed 0, here 5" in caplog.text
     caplog.clear()
     open_plain(replace(small, plain_run=str(plain.folder), snapshot_every=1, threads=2), validation_clip(small)[0])
     assert caplog.text == ""

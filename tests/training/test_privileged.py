@@ -60,8 +60,8 @@ def differ(network, before):
 
 
 def run_loop(network, objective, rows, **more):
-    optimiser = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=1e-3)
-    return list(train(network, rows, objective, optimiser, steps=len(rows), learning_rate=(1e-3, 1e-3), **more))
+    optimizer = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=1e-3)
+    return list(train(network, rows, objective, optimizer, steps=len(rows), learning_rate=(1e-3, 1e-3), **more))
 
 
 # -- the loop -------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ def taught(small, stage_1):
         data=small.data,
         distillation=Distillation(
             spatial_weight=0.0, temporal_weight=0.0, schedule="constant",
-            others=OtherLosses(variational_information=1e-6),
+            losses=OtherLosses(variational_information=1e-6),
         ),
         steps=2, snapshot_every=2, save_every=2, threads=1,
     )  # fmt: skip
@@ -174,7 +174,7 @@ def test_stage_1_is_shown_as_what_it_is(stage_1):
 
 
 def test_stage_2_begins_with_the_decoder(stage_1, stage_2):
-    began = read_tensors(stage_2.folder / "state" / "0000000" / "student.safetensors")[0]
+    began = read_tensors(stage_2.folder / "checkpoints" / "0000000" / "student.safetensors")[0]
     whole = read_tensors(stage_1.weights())[0]
     assert began.keys() == {name.removeprefix("decoder.") for name in whole if name.startswith("decoder.")}
     assert all(torch.equal(value, whole[f"decoder.{name}"]) for name, value in began.items())
@@ -231,12 +231,12 @@ def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
     config = replace(
         taught,
         teacher=Network(name="privileged:vespcn_s", weights=str(tmp_path / "teacher.safetensors")),
-        data=replace(taught.data, fixed=1, views=2),
-        distillation=replace(taught.distillation, others=OtherLosses(output=1.0)),
+        data=replace(taught.data, num_fixed_crops=1, augmentations_per_crop=2),
+        distillation=replace(taught.distillation, losses=OtherLosses(output_l1=1.0)),
     )
     losses = []
     for number, cache in enumerate(("", str(tmp_path / "cache"))):
-        run = prepare_run(tmp_path / f"run{number}", replace(config, cache_teacher=cache))
+        run = prepare_run(tmp_path / f"run{number}", replace(config, teacher_cache_dir=cache))
         assert work(run) == "finished"
         losses.append([row["terms"]["output"] for row in run.metrics()])
     assert losses[1] == pytest.approx(losses[0], abs=0.5 / 255)
@@ -266,8 +266,10 @@ def test_what_cannot_work(taught, change, says):
 
 
 def test_its_features_are_too_large_for_a_cache(taught):
-    with pytest.raises(ConfigError, match="cache_teacher: whole features are too large to keep, and variational_infor"):
-        replace(taught, cache_teacher="cache", data=replace(taught.data, fixed=1))
+    with pytest.raises(
+        ConfigError, match="teacher_cache_dir: whole features are too large to keep, and variational_infor"
+    ):
+        replace(taught, teacher_cache_dir="cache", data=replace(taught.data, num_fixed_crops=1))
 
 
 def test_a_student_is_told_how_to_take_the_decoder(stage_1):
@@ -312,7 +314,7 @@ def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \| `(--[^`]*)` \|$", TEACHING, flags=re.MULTILINE)
     assert [name for name, _, _ in rows] == list(DISTILLATION_LOSSES) == list(OtherLosses.__dataclass_fields__)
     for name, reads, switch in rows:
-        chosen = settings_of(shlex.split(switch)).distillation.others.chosen
+        chosen = settings_of(shlex.split(switch)).distillation.losses.chosen
         assert list(chosen) == [name]
         assert ("F^SR" in reads) == make_term(name, 4, 4).needs_features == (name not in READ_PICTURES)
 
@@ -321,14 +323,21 @@ def test_the_commands_of_the_page_say_what_the_page_says(settings_of):
     beside, instead, alone, ratio, first, second = map(settings_of, commands())
     assert beside.distils
     assert beside.distillation.spatial_weight
-    assert beside.distillation.others.chosen == instead.distillation.others.chosen == {"output": 1.0}
+    assert beside.distillation.losses.chosen == instead.distillation.losses.chosen == {"output": 1.0}
     assert not instead.needs_features
     assert not alone.distils
     assert ratio.distillation.ratios == {"spatial": 0.1, "temporal": 0.1}
     assert not first.distils
     assert first.student.name == second.teacher.name == "privileged:vespcn_s"
     assert second.student.weights == f"decoder:{second.teacher.weights}"
-    assert second.distillation.others.chosen == {"variational_information": 1e-6}
+    assert second.distillation.losses.chosen == {"variational_information": 1e-6}
     assert (second.distillation.spatial_weight, second.distillation.temporal_weight) == (0, 0)
-    assert (second.distillation.schedule, second.optimiser.learning_rate) == ("constant", 1e-4)
-    check(replace(first, data=Data(clips=("carphone[0:12]",), probe="carphone[12:14]", crop=8, frames=2, batch=1)))
+    assert (second.distillation.schedule, second.optimizer.learning_rate) == ("constant", 1e-4)
+    check(
+        replace(
+            first,
+            data=Data(
+                clips=("carphone[0:12]",), validation_clip="carphone[12:14]", crop_size=8, num_frames=2, batch_size=1
+            ),
+        )
+    )

@@ -108,12 +108,16 @@ def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path):
 
 def test_cached_and_live_weights_are_equal_within_rounding(config, tmp_path):
     """All compared cells are in the cache: frame and channel axes before the image's."""
-    fixed = replace(config, steps=2, data=replace(config.data, frames=5, fixed=2, views=1, batch=2))
+    fixed = replace(
+        config,
+        steps=2,
+        data=replace(config.data, num_frames=5, num_fixed_crops=2, augmentations_per_crop=1, batch_size=2),
+    )
     live, kept = prepare_run(tmp_path / "live", fixed), tmp_path / "cache"
     work(live)
-    cached = prepare_run(tmp_path / "cached", replace(fixed, cache_teacher=str(kept)))
+    cached = prepare_run(tmp_path / "cached", replace(fixed, teacher_cache_dir=str(kept)))
     work(cached)
-    side = fixed.data.crop * 4 // fixed.distillation.memory_stride
+    side = fixed.data.crop_size * 4 // fixed.distillation.memory_stride
     assert np.load(kept / "cells.npy").shape == (2, 3, 2, side, side)
     ours, theirs = cached.metrics()[1], live.metrics()[1]
     for name in ("spatial", "temporal", "output"):

@@ -15,7 +15,13 @@ from workbench.models.edvr import EDVR
 from workbench.models.zoo import build
 from workbench.runs import RunWriter, create_run
 from workbench.training.loop import Step
-from workbench.training.record import load_state, log_row, save_state, saved_states, write_probe
+from workbench.training.record import (
+    load_checkpoint,
+    log_row,
+    save_checkpoint,
+    saved_checkpoints,
+    write_validation_clip,
+)
 
 
 @pytest.fixture
@@ -25,15 +31,15 @@ def writer(small, tmp_path):
     writer.close()
 
 
-def optimiser_of(*modules):
+def optimizer_of(*modules):
     return torch.optim.AdamW([p for module in modules for p in module.parameters()], lr=1e-3, weight_decay=0.1)
 
 
-def step_once(optimiser):
-    for group in optimiser.param_groups:
+def step_once(optimizer):
+    for group in optimizer.param_groups:
         for parameter in group["params"]:
             parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
-    optimiser.step()
+    optimizer.step()
 
 
 def test_a_row_is_json_and_says_everything():
@@ -41,7 +47,7 @@ def test_a_row_is_json_and_says_everything():
     step = Step(3, terms, {"reconstruction": 1.0}, 0.5, 1e-3, 2.0, 0.123456, 0.01, measures)
     assert json.loads(json.dumps(log_row(step))) == {
         "step": 3, "terms": {"reconstruction": 0.5}, "weights": {"reconstruction": 1.0}, "total": 0.5,
-        "learning_rate": 1e-3, "gradient_norm": 2.0, "seconds": 0.1235, "waited": 0.01, "collapse_index": 0.9,
+        "learning_rate": 1e-3, "gradient_norm": 2.0, "seconds": 0.1235, "data_time": 0.01, "collapse_index": 0.9,
     }  # fmt: skip
     noted = Step(3, {}, {}, 0.5, 1e-3, 2.0, 0.1, notes=("memory frozen",))
     assert log_row(noted)["notes"] == ["memory frozen"]
@@ -53,10 +59,10 @@ def test_a_teacher_of_other_width_is_read_without_the_adapter(writer, small):
     teacher = EDVR(channels=8, groups=1, front_blocks=1, back_blocks=1, tail_channels=16)
     teacher.recipe = {"name": "narrow"}
     student, memory = build("vespcn"), TemporalMemory(64, 16, hidden_channels=2)
-    pair = make_pair(load_clip(small.data.probe).frames, scale=4)
+    pair = make_pair(load_clip(small.data.validation_clip).frames, scale=4)
     parts = {"teacher": teacher, "student": student, "memory": memory, "tap": "hr"}
-    write_probe(writer, pair, load_clip(small.data.probe), provenance={}, **parts)
-    with np.load(writer.folder / "probe" / "arrays.npz") as arrays:
+    write_validation_clip(writer, pair, load_clip(small.data.validation_clip), provenance={}, **parts)
+    with np.load(writer.folder / "validation_clip" / "arrays.npz") as arrays:
         wanted = render(teacher, pair.low, memory=memory, is_student=False).cells
         assert np.allclose(arrays["memory.teacher"], wanted, atol=1e-3)
 
@@ -69,46 +75,46 @@ def asked(memory):
 def test_a_state_brings_back_all_that_learns(writer, mode):
     torch.manual_seed(0)
     student, memory = build("vespcn"), TemporalMemory(64, 32, mode=mode, freeze_below=0.5)
-    optimiser = optimiser_of(student, memory)
-    step_once(optimiser)
+    optimizer = optimizer_of(student, memory)
+    step_once(optimizer)
     memory.after_step(0.1)
-    for group in optimiser.param_groups:
+    for group in optimizer.param_groups:
         group["lr"] = 0.123
-    save_state(writer, 7, student, asked(memory), optimiser)
+    save_checkpoint(writer, 7, student, asked(memory), optimizer)
 
     torch.manual_seed(1)
     other, other_memory = build("vespcn"), TemporalMemory(64, 32, mode=mode, seed=9)
-    other_optimiser = optimiser_of(other, other_memory)
-    assert load_state(writer.folder, other, asked(other_memory), other_optimiser) == 7
+    other_optimizer = optimizer_of(other, other_memory)
+    assert load_checkpoint(writer.folder, other, asked(other_memory), other_optimizer) == 7
     for mine, theirs in ((student, other), (memory, other_memory)):
         for name, value in mine.state_dict().items():
             assert torch.equal(theirs.state_dict()[name], value)
     assert other_memory.is_frozen == (mode != "trained")
-    assert other_optimiser.param_groups[0]["lr"] == 0.123
-    assert other_optimiser.param_groups[0]["betas"] == (0.9, 0.999)
-    for one in (optimiser, other_optimiser):
+    assert other_optimizer.param_groups[0]["lr"] == 0.123
+    assert other_optimizer.param_groups[0]["betas"] == (0.9, 0.999)
+    for one in (optimizer, other_optimizer):
         step_once(one)
     for name, value in student.state_dict().items():
         assert torch.equal(other.state_dict()[name], value), "the next step is the same too"
 
 
 def test_a_state_before_the_first_step(writer):
-    """The optimiser has nothing to remember yet."""
+    """The optimizer has nothing to remember yet."""
     student = build("vespcn")
-    save_state(writer, 0, student, Objective(), optimiser_of(student))
+    save_checkpoint(writer, 0, student, Objective(), optimizer_of(student))
     other = build("vespcn")
-    assert load_state(writer.folder, other, Objective(), optimiser_of(other)) == 0
+    assert load_checkpoint(writer.folder, other, Objective(), optimizer_of(other)) == 0
     assert torch.equal(other.exit.weight, student.exit.weight)
 
 
 def test_the_last_two_states_are_kept_and_half_made_ones_do_not_count(writer):
     student = build("vespcn_paper")
-    optimiser = optimiser_of(student)
-    assert load_state(writer.folder, student, Objective(), optimiser) == 0, "a run that never began begins"
+    optimizer = optimizer_of(student)
+    assert load_checkpoint(writer.folder, student, Objective(), optimizer) == 0, "a run that never began begins"
     for step in (2, 4, 6):
-        save_state(writer, step, student, Objective(), optimiser)
-    (writer.folder / "state" / "0000008").mkdir()
-    (writer.folder / "state" / ".0000009.partial").mkdir()
-    assert saved_states(writer.folder) == [4, 6]
-    save_state(writer, 6, student, Objective(), optimiser)
-    assert saved_states(writer.folder) == [4, 6]
+        save_checkpoint(writer, step, student, Objective(), optimizer)
+    (writer.folder / "checkpoints" / "0000008").mkdir()
+    (writer.folder / "checkpoints" / ".0000009.partial").mkdir()
+    assert saved_checkpoints(writer.folder) == [4, 6]
+    save_checkpoint(writer, 6, student, Objective(), optimizer)
+    assert saved_checkpoints(writer.folder) == [4, 6]

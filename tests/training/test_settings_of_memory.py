@@ -52,18 +52,23 @@ def test_a_width_that_a_network_cannot_have_is_refused(matched):
 
 
 def test_a_clip_of_border_frames_alone_is_refused(matched):
-    with pytest.raises(ConfigError, match=r"distillation.border_frames: .*data.frames \(2\), got 1"):
-        check(replace(matched, data=replace(matched.data, frames=2)))
+    with pytest.raises(ConfigError, match=r"distillation.border_frames: .*data.num_frames \(2\), got 1"):
+        check(replace(matched, data=replace(matched.data, num_frames=2)))
 
 
 @pytest.mark.parametrize(
     ("frames", "channels", "named"),
-    [(3, 16, ["data.frames"]), (7, 0, ["student.hr_channels"]), (7, 16, []), (6, 32, ["data.frames", "student.hr_"])],
+    [
+        (3, 16, ["data.num_frames"]),
+        (7, 0, ["student.hr_channels"]),
+        (7, 16, []),
+        (6, 32, ["data.num_frames", "student.hr_"]),
+    ],
 )
 def test_settings_that_hardly_teach_are_warned_of(matched, caplog, frames, channels, named):
     config = replace(
         matched,
-        data=replace(matched.data, clips=(matched.data.clips[0].replace("[0:6]", "[0:8]"),), frames=frames),
+        data=replace(matched.data, clips=(matched.data.clips[0].replace("[0:6]", "[0:8]"),), num_frames=frames),
         student=replace(matched.student, hr_channels=channels),
     )
     with caplog.at_level(logging.WARNING):

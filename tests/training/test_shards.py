@@ -32,7 +32,7 @@ def config(small, shards):
     """Plain, from shards, two clips a step."""
     return replace(
         small, teacher=Network(), steps=9, snapshot_every=9, save_every=3,
-        data=replace(small.data, clips=(str(shards),), batch=2),
+        data=replace(small.data, clips=(str(shards),), batch_size=2),
     )  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def losses(run):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
-    config = replace(config, data=replace(config.data, workers=workers))
+    config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
     stopped = work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
@@ -65,7 +65,7 @@ def test_a_resume_with_other_workers_says_so_and_goes_on(config, tmp_path, caplo
 
 def test_two_processes_share_the_batch(config, monkeypatch):
     """Each reads files of its own, and takes half of the crops."""
-    sampler = open_crops(replace(config.data, batch=4), 0)
+    sampler = open_crops(replace(config.data, batch_size=4), 0)
     monkeypatch.setenv("WORLD_SIZE", "2")
     halves = []
     for rank in (0, 1):

@@ -38,7 +38,7 @@ def stills(tmp_path_factory):
 @pytest.fixture
 def config(small, stills):
     """EDVR teaches VESPCN, one clip from stills and one of footage a step."""
-    data = replace(small.data, stills=str(stills), stills_share=0.5, batch=2)
+    data = replace(small.data, stills=str(stills), stills_share=0.5, batch_size=2)
     return replace(small, steps=6, snapshot_every=6, data=data)
 
 
@@ -48,7 +48,7 @@ def losses(run):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
-    config = replace(config, data=replace(config.data, workers=workers))
+    config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
     assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
@@ -59,7 +59,7 @@ def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
 
 def test_the_number_of_workers_does_not_matter(config, tmp_path):
     runs = [
-        prepare_run(tmp_path / f"with{workers}", replace(config, data=replace(config.data, workers=workers)))
+        prepare_run(tmp_path / f"with{workers}", replace(config, data=replace(config.data, num_workers=workers)))
         for workers in (0, 1)
     ]
     assert [work(run) for run in runs] == ["finished"] * 2
@@ -70,12 +70,16 @@ def test_stills_alone_need_no_footage(config, tmp_path):
     data = replace(config.data, clips=(), stills_share=1.0)
     run = prepare_run(tmp_path / "alone", replace(config, steps=2, data=data))
     assert work(run) == "finished"
-    assert run.record()["data"].keys() == {"data.stills", "data.probe"}
+    assert run.record()["data"].keys() == {"data.stills", "data.validation_clip"}
 
 
 def test_the_flow_travels_to_the_step(config, monkeypatch):
     """In pieces too, on the device of the step, and only where it is known."""
-    settings = replace(config, data=replace(config.data, batch=4), optimiser=replace(config.optimiser, accumulate=2))
+    settings = replace(
+        config,
+        data=replace(config.data, batch_size=4),
+        optimizer=replace(config.optimizer, gradient_accumulation_steps=2),
+    )
     trainer = Trainer(settings, Engine(device="cpu", accumulate=2))
     first, second = islice(trainer._batches(0), 2)
     assert isinstance(first, Batch)
@@ -178,8 +182,8 @@ def test_shards_cannot_be_mixed(config, tmp_path):
         ({"data": {"clips": ()}}, r"data\.clips: .*data\.stills"),
         ({"data": {"clips": (), "stills": "photos"}}, r"data\.clips: .*stills_share 1"),
         (
-            {"data": {"stills": "photos", "fixed": 4}, "cache_teacher": "kept"},
-            r"cache_teacher: .*photos.*--cache-teacher",
+            {"data": {"stills": "photos", "num_fixed_crops": 4}, "teacher_cache_dir": "kept"},
+            r"teacher_cache_dir: .*photos.*--teacher-cache-dir",
         ),
     ],
 )
@@ -189,12 +193,12 @@ def test_settings_that_cannot_work(settings, says):
 
 
 def test_a_cache_is_allowed_where_no_clips_come_from_stills():
-    data = Data(stills="photos", stills_share=0.0, fixed=4)
-    assert not RunConfig(data=data, cache_teacher="kept").data.uses_stills
+    data = Data(stills="photos", stills_share=0.0, num_fixed_crops=4)
+    assert not RunConfig(data=data, teacher_cache_dir="kept").data.uses_stills
 
 
 def test_estimate(config):
-    settings = replace(config, optimiser=replace(config.optimiser, accumulate=2))
+    settings = replace(config, optimizer=replace(config.optimizer, gradient_accumulation_steps=2))
     assert 0 < estimate(settings).seconds_per_step < 60
 
 

@@ -21,9 +21,9 @@ def kept(small, tmp_path_factory):
     config = replace(
         small,
         steps=4,
-        data=replace(small.data, fixed=3, views=2, batch=2),
-        distillation=Distillation(memory_channels=2, schedule="constant", others=OtherLosses(output=0.5)),
-        cache_teacher=str(home / "cache"),
+        data=replace(small.data, num_fixed_crops=3, augmentations_per_crop=2, batch_size=2),
+        distillation=Distillation(memory_channels=2, schedule="constant", losses=OtherLosses(output_l1=0.5)),
+        teacher_cache_dir=str(home / "cache"),
     )
     run = prepare_run(home / "first", config)
     work(run)
@@ -39,7 +39,7 @@ def ran(config, folder):
 def test_kept_and_live_losses_are_equal_within_rounding(kept, tmp_path):
     """Pictures are rounded to 1/255 and clamped, maps and cells to eleven bits; at step 1 nothing else differs."""
     config, run = kept
-    live = ran(replace(config, cache_teacher="", steps=1), tmp_path / "live")[0]["terms"]
+    live = ran(replace(config, teacher_cache_dir="", steps=1), tmp_path / "live")[0]["terms"]
     ours = run.metrics()[0]["terms"]
     assert ours["reconstruction"] == live["reconstruction"]
     assert ours["output"] == pytest.approx(live["output"], abs=0.5 / 255)
@@ -61,7 +61,7 @@ def test_the_teacher_is_not_asked_again(kept, tmp_path, monkeypatch):
     monkeypatch.setattr(EDVR, "forward", note)
     again = ran(config, tmp_path / "again")
     assert [row["terms"] for row in again] == [row["terms"] for row in run.metrics()]
-    assert all(shape[-1] != config.data.crop for shape in asked), "only the probe clip was shown to it"
+    assert all(shape[-1] != config.data.crop_size for shape in asked), "only the validation clip was shown to it"
 
 
 def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
@@ -69,7 +69,7 @@ def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
     config, run = kept
     cache = run.folder.parent / "cache"
     before = (cache / "cache.json").read_bytes()
-    other = ran(replace(config, seed=7, cache_teacher=str(cache)), tmp_path / "other")
+    other = ran(replace(config, seed=7, teacher_cache_dir=str(cache)), tmp_path / "other")
     assert [row["terms"] for row in other] != [row["terms"] for row in run.metrics()]
     assert (cache / "cache.json").read_bytes() == before
 
@@ -77,14 +77,15 @@ def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
 def test_a_training_that_asks_for_less_reads_the_same_cache(kept, tmp_path):
     """Pictures alone, or maps alone, from a cache of pictures, maps and cells: as if it had been filled for them."""
     config, _ = kept
-    before = (Path(config.cache_teacher) / "cache.json").read_bytes()
-    for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "others": OtherLosses()}):
+    before = (Path(config.teacher_cache_dir) / "cache.json").read_bytes()
+    for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "losses": OtherLosses()}):
         less = replace(config, distillation=replace(config.distillation, **change))
-        own = ran(replace(less, cache_teacher=str(tmp_path / f"own{len(change)}{less.distillation.spatial_weight}")),
-                  tmp_path / f"own-run-{less.distillation.spatial_weight}")  # fmt: skip
+        weight = less.distillation.spatial_weight
+        alone = replace(less, teacher_cache_dir=str(tmp_path / f"own{len(change)}{weight}"))
+        own = ran(alone, tmp_path / f"own-run-{weight}")
         shared = ran(less, tmp_path / f"shared-run-{less.distillation.spatial_weight}")
         assert [row["terms"] for row in shared] == [row["terms"] for row in own]
-    assert (Path(config.cache_teacher) / "cache.json").read_bytes() == before
+    assert (Path(config.teacher_cache_dir) / "cache.json").read_bytes() == before
 
 
 def test_a_half_filled_cache_of_more_is_not_gone_on_with(kept, tmp_path):
@@ -93,7 +94,7 @@ def test_a_half_filled_cache_of_more_is_not_gone_on_with(kept, tmp_path):
     shutil.copytree(run.folder.parent / "cache", cache)
     record = json.loads((cache / "cache.json").read_text())
     (cache / "cache.json").write_text(json.dumps(record | {"done": 1}))
-    less = replace(config, distillation=replace(config.distillation, temporal_weight=0.0), cache_teacher=str(cache))
+    less = replace(config, distillation=replace(config.distillation, temporal_weight=0.0), teacher_cache_dir=str(cache))
     with pytest.raises(ConfigError, match="being filled for more than is asked here"):
         work(prepare_run(tmp_path / "run", less))
 
@@ -102,9 +103,9 @@ def test_what_is_kept_is_small_and_typed(kept):
     config, run = kept
     folder = run.folder.parent / "cache"
     frames, maps = np.load(folder / "frames.npy"), np.load(folder / "maps.npy")
-    side = 4 * config.data.crop
-    assert (frames.dtype, frames.shape) == (np.uint8, (6, config.data.frames, side, side, 3))
-    assert (maps.dtype, maps.shape) == (np.float16, (6, config.data.frames, side, side))
+    side = 4 * config.data.crop_size
+    assert (frames.dtype, frames.shape) == (np.uint8, (6, config.data.num_frames, side, side, 3))
+    assert (maps.dtype, maps.shape) == (np.float16, (6, config.data.num_frames, side, side))
     assert np.load(folder / "cells.npy").dtype == np.float16
     record = json.loads((folder / "cache.json").read_text())
     assert (record["done"], record["clips"]) == (6, 6)
@@ -123,18 +124,18 @@ def test_a_killed_job_goes_on(kept, tmp_path):
     whole = frames.copy()
     frames[2:] = 0
     frames.flush()
-    ran(replace(config, cache_teacher=str(folder)), tmp_path / "on")
+    ran(replace(config, teacher_cache_dir=str(folder)), tmp_path / "on")
     assert np.array_equal(np.load(folder / "frames.npy"), whole)
 
 
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (lambda c: replace(c, data=replace(c.data, fixed_seed=1)), "fixed_seed"),
+        (lambda c: replace(c, data=replace(c.data, fixed_crops_seed=1)), "fixed_seed"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory_seed=1)), "memory"),
-        (lambda c: replace(c, data=replace(c.data, crop=9)), "crop"),
-        (lambda c: replace(c, data=replace(c.data, views=1)), "views"),
-        (lambda c: replace(c, distillation=replace(c.distillation, mapping="sum_abs")), "mapping"),
+        (lambda c: replace(c, data=replace(c.data, crop_size=9)), "crop"),
+        (lambda c: replace(c, data=replace(c.data, augmentations_per_crop=1)), "views"),
+        (lambda c: replace(c, distillation=replace(c.distillation, attention_kind="sum_abs")), "mapping"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory_channels=3)), "memory"),
         (lambda c: replace(c, precision="bf16"), "precision"),
     ],
@@ -168,10 +169,10 @@ def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda c: replace(c, data=replace(c.data, fixed=0)), "only fixed crops"),
+        (lambda c: replace(c, data=replace(c.data, num_fixed_crops=0)), "only fixed crops"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory="trained")), "memory that learns"),
         (
-            lambda c: replace(c, distillation=replace(c.distillation, others=OtherLosses(fitnets=1.0))),
+            lambda c: replace(c, distillation=replace(c.distillation, losses=OtherLosses(fitnets=1.0))),
             "fitnets reads them",
         ),
     ],

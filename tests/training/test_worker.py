@@ -37,13 +37,13 @@ from workbench.models.weights import load, read_tensors
 from workbench.models.zoo import build
 from workbench.runs import RunWriter, is_locked, request_stop, start_worker
 from workbench.training import record, trainer, worker
-from workbench.training.record import saved_states
+from workbench.training.record import saved_checkpoints
 from workbench.training.worker import check, graceful_shutdown, prepare_run, work
 
 
 def losses(run):
     """All that a run logged but what it took."""
-    took = ("seconds", "waited", "peak_memory_mib")
+    took = ("seconds", "data_time", "peak_memory_mib")
     return [{name: value for name, value in row.items() if name not in took} for row in run.metrics()]
 
 
@@ -154,7 +154,7 @@ def test_snapshots_show_the_student_beside_the_rest(whole):
 
 
 def test_snapshots_are_what_the_networks_make_and_scored_as_shown(whole, small, teacher_weights):
-    pair = make_pair(load_clip(small.data.probe).frames, scale=4)
+    pair = make_pair(load_clip(small.data.validation_clip).frames, scale=4)
     scene = whole.snapshot(8)
     assert np.array_equal(scene.clip("high"), pair.high)
     assert np.array_equal(scene.clip("low"), pair.low)
@@ -183,7 +183,7 @@ def test_weights_say_where_they_come_from(whole):
 
 
 def test_the_last_two_states_are_kept(whole):
-    assert saved_states(whole.folder) == [6, 8]
+    assert saved_checkpoints(whole.folder) == [6, 8]
 
 
 def test_a_finished_run_done_again_does_nothing(whole):
@@ -217,7 +217,7 @@ def test_a_plain_run_is_the_same_loop_without_a_teacher(small, tmp_path, whole):
         {"student": Network(name="edvr_tiny")},
         {"data": "scale 2"},
         {"precision": "bf16"},
-        {"distillation": Distillation(temporal_weight=0.0, tap="shuffle")},
+        {"distillation": Distillation(temporal_weight=0.0, feature_layer="shuffle")},
         {
             "distillation": Distillation(
                 spatial_weight=0.0, memory="trained_then_frozen", freeze_below=1e3, memory_stride=1
@@ -283,14 +283,14 @@ def edited(run, name, value):
 
 def test_a_state_of_other_settings_is_refused_and_named(run, small):
     assert work(run, at(3, lambda: request_stop(run))) == "stopped"
-    edited(run, "data.crop", 9)
+    edited(run, "data.crop_size", 9)
     edited(run, "seed", 5)
     with pytest.raises(
-        ConfigError, match=r"other settings \(data.crop: 8 then, 9 now; seed: 0 then, 5 now\); put them"
+        ConfigError, match=r"other settings \(data.crop_size: 8 then, 9 now; seed: 0 then, 5 now\); put them"
     ):
         work(run)
     assert run.status().state == "failed"
-    edited(run, "data.crop", 8)
+    edited(run, "data.crop_size", 8)
     edited(run, "seed", 0)
     edited(run, "save_every", 3)
     assert work(run) == "finished", "how often a run saves may change"
@@ -301,7 +301,7 @@ def test_gone_and_resumed_equals_uninterrupted(run, whole, step):
     """Steps after the newest state are forgotten and done again."""
     with pytest.raises(Gone):
         work(run, at(step, vanish))
-    assert run.status().state == "died"
+    assert run.status().state == "crashed"
     assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
     assert work(run) == "finished"
     same_losses(run, whole)
@@ -323,7 +323,7 @@ def test_a_half_written_line_is_ignored_and_overwritten(run, whole):
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("optimiser.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("optimizer.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
         ("student.safetensors", lambda path: path.write_bytes(b"")),
         ("objective.safetensors", lambda path: path.unlink()),
         ("state.json", lambda path: path.write_text("{")),
@@ -332,8 +332,8 @@ def test_a_half_written_line_is_ignored_and_overwritten(run, whole):
 def test_a_damaged_state_falls_back_to_the_one_before(run, whole, file, damage):
     with pytest.raises(Gone):
         work(run, at(5, vanish))
-    assert saved_states(run.folder) == [2, 4]
-    damage(run.folder / "state" / "0000004" / file)
+    assert saved_checkpoints(run.folder) == [2, 4]
+    damage(run.folder / "checkpoints" / "0000004" / file)
     resumed_at = []
     assert work(run, lambda done, _steps: resumed_at.append(done.number)) == "finished"
     assert resumed_at[0] == 3
@@ -345,7 +345,7 @@ def test_without_a_readable_state_the_run_says_so(run):
     with pytest.raises(Gone):
         work(run, at(5, vanish))
     for step in (2, 4):
-        (run.folder / "state" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
+        (run.folder / "checkpoints" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
     with pytest.raises(FolderError, match=r"demo: no state can be read: step 4: .*step 2: "):
         work(run)
     assert run.status().state == "failed"
@@ -366,7 +366,7 @@ def test_a_polite_signal_finishes_the_step(run, number):
     before = signal.getsignal(number)
     assert work(run, at(3, lambda: os.kill(os.getpid(), number))) == "stopped"
     assert (run.status().state, run.status().step) == ("stopped", 3)
-    assert saved_states(run.folder)[-1] == 3
+    assert saved_checkpoints(run.folder)[-1] == 3
     assert signal.getsignal(number) is before, "handlers are put back"
 
 
@@ -467,7 +467,7 @@ def test_no_space_for_a_state(run, whole, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             work(run)
     assert_failed_for_want_of_space(run, 4)
-    assert saved_states(run.folder) == [0, 2]
+    assert saved_checkpoints(run.folder) == [0, 2]
     assert work(run) == "finished"
     same_losses(run, whole)
 
@@ -514,19 +514,21 @@ def test_a_loss_that_is_not_finite_fails_the_run_and_names_the_term(run, monkeyp
     status = run.status()
     assert (status.state, status.step) == ("failed", 4)
     assert "FloatingPointError: step 5: reconstruction" in status.reason
-    assert saved_states(run.folder) == [2, 4]
+    assert saved_checkpoints(run.folder) == [2, 4]
     assert all(value.isfinite().all() for value in read_tensors(run.weights())[0].values())
 
 
 def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
-    config = replace(small, data=replace(small.data, batch=4))
+    config = replace(small, data=replace(small.data, batch_size=4))
     run = prepare_run(tmp_path / "large", config)
 
     def hungry(*_args, **_settings):
         torch.empty(2**55)  # torch's own words
 
     monkeypatch.setattr(trainer.Trainer, "steps", hungry)
-    with pytest.raises(OutOfMemory, match=r"batch 4 in 1 piece.*accumulate 2 .*, or data.batch 2, or data.crop 4"):
+    with pytest.raises(
+        OutOfMemory, match=r"batch 4 in 1 piece.*accumulate 2 .*, or data.batch_size 2, or data.crop_size 4"
+    ):
         work(run)
     assert run.status().state == "failed"
     assert run.status().reason.startswith("OutOfMemory: out of memory: batch 4")
@@ -535,7 +537,7 @@ def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
 
 @pytest.mark.posix
 def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tmp_path, monkeypatch, whole):
-    run = prepare_run(tmp_path / "lost", replace(small, data=replace(small.data, workers=1)))
+    run = prepare_run(tmp_path / "lost", replace(small, data=replace(small.data, num_workers=1)))
     real = CropSampler.at
 
     def doomed(sampler, step, *args):
@@ -549,8 +551,8 @@ def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tm
             work(run)
     assert run.status().state == "failed"
     assert "DataLoader worker" in run.status().reason
-    assert main(["train", "--resume", "lost", "--runs", str(tmp_path), "--data.workers", "0"]) == 0
-    assert run.config().data.workers == 0
+    assert main(["train", "--resume", "lost", "--runs", str(tmp_path), "--data.num-workers", "0"]) == 0
+    assert run.config().data.num_workers == 0
     same_losses(run, whole)
     same_weights(run, whole)
 
@@ -575,7 +577,7 @@ def test_an_error_of_a_loader_process_comes_without_its_traceback(small, tmp_pat
     def damaged(sampler, step, *args):
         raise DataError("set/high/a.npy: was changed")
 
-    run = prepare_run(tmp_path / "damaged", replace(small, data=replace(small.data, workers=1)))
+    run = prepare_run(tmp_path / "damaged", replace(small, data=replace(small.data, num_workers=1)))
     monkeypatch.setattr(CropSampler, "at", damaged)
     with pytest.raises(DataError, match=r"^set/high/a\.npy: was changed$"):
         work(run)
@@ -584,12 +586,12 @@ def test_an_error_of_a_loader_process_comes_without_its_traceback(small, tmp_pat
 
 def test_a_learning_rate_that_is_too_high_is_named_at_the_validation_clip_too(small, tmp_path):
     """The snapshot after the first update sees it before the second loss does."""
-    hasty = replace(small.optimiser, learning_rate=1e30, clip_gradient=0.0)
-    run = prepare_run(tmp_path / "hasty", replace(small, teacher=Network(), snapshot_every=1, optimiser=hasty))
-    with pytest.raises(FloatingPointError, match=r"step 1: .*validation clip.*optimiser\.learning_rate below 1e\+30"):
+    hasty = replace(small.optimizer, learning_rate=1e30, max_grad_norm=0.0)
+    run = prepare_run(tmp_path / "hasty", replace(small, teacher=Network(), snapshot_every=1, optimizer=hasty))
+    with pytest.raises(FloatingPointError, match=r"step 1: .*validation clip.*optimizer\.learning_rate below 1e\+30"):
         work(run)
     assert run.status().state == "failed"
-    assert saved_states(run.folder) == [0]
+    assert saved_checkpoints(run.folder) == [0]
 
 
 def test_weights_that_were_bad_from_the_beginning_are_not_blamed_on_the_learning_rate(run, monkeypatch):
@@ -657,7 +659,7 @@ def test_footage_that_disappeared(small, tmp_path, footage):
         ({"teacher": Network(name="bicubic", weights="x")}, WeightsError, "no such file"),
         ({"student": Network(name="vespcn", weights="pretrained:vespcn")}, UnknownNameError, "no pretrained weights"),
         ({"data": Data(clips=("bigbuckbuny",))}, UnknownNameError, "did you mean 'bigbuckbunny'"),
-        ({"data": Data(probe="nowhere.mp4")}, VideoError, "nowhere.mp4"),
+        ({"data": Data(validation_clip="nowhere.mp4")}, VideoError, "nowhere.mp4"),
     ],
     ids=lambda value: "",
 )
@@ -666,8 +668,8 @@ def test_what_cannot_work_is_refused_before_anything_is_made(small, tmp_path, te
         change = {"student": Network(name="vespcn", weights=str(teacher_weights))}
     if "data" in change:
         wanted = change["data"]
-        data = replace(small.data, clips=wanted.clips) if wanted.probe == Data().probe else replace(
-            small.data, probe=wanted.probe
+        data = replace(small.data, clips=wanted.clips) if wanted.validation_clip == Data().validation_clip else replace(
+            small.data, validation_clip=wanted.validation_clip
         )  # fmt: skip
         change = {"data": data}
     with pytest.raises(error) as caught:
@@ -742,7 +744,7 @@ def test_kill_9_then_resume_equals_uninterrupted(long_run, small, tmp_path):
         work(run)
     os.kill(pids[-1], signal.SIGKILL)
     wait_for_the_end(pids[-1])
-    assert run.status().state == "died"
+    assert run.status().state == "crashed"
     assert run.status().resumable
     killed_at = run.metrics()[-1]["step"]
 
@@ -802,7 +804,7 @@ def test_killed_in_the_middle_of_writing(small, tmp_path):
     assert [int(number) for number in said.stdout.split()] == [0] + [signal.SIGKILL] * len(places)
     assert int((whole.folder / "count").read_text()) < 125, "the places cover the whole run"
     for run in killed.values():
-        assert run.status().state in ("died", "queued")
+        assert run.status().state in ("crashed", "queued")
         steps = [row["step"] for row in run.metrics()]
         assert steps == list(range(1, len(steps) + 1))
         for step in run.snapshots():
@@ -831,7 +833,7 @@ def test_a_queued_run_waits_for_the_one_at_work_and_can_be_stopped_before(small,
     busy, after, never = (prepare_run(tmp_path / name, small) for name in ("busy", "after", "never"))
     writer = RunWriter(busy.folder)
     try:
-        writer.say("running", 1)
+        writer.write_status("running", 1)
         later, not_at_all = (start_worker(run, queue=True) for run in (after, never))
         wait_for(lambda: "waits for busy" in after.status().reason, later)
         wait_for(lambda: never.status().reason, not_at_all)

@@ -46,7 +46,7 @@ def test_a_snapshot_goes_together_with_the_probe_clip(gallery, run, tmp_path):
     address = film(gallery, run.folder / "snapshots" / "0000020", "student+teacher").removeprefix("lens/")
     scene, methods = gallery.film(address)
     path = serving.write_film(scene, methods, tmp_path / "clip.webm")
-    student, teacher = read_scene(run.folder / "snapshots" / "0000020"), read_scene(run.folder / "probe")
+    student, teacher = read_scene(run.folder / "snapshots" / "0000020"), read_scene(run.folder / "validation_clip")
     expected = np.concatenate([student.clip("student"), teacher.clip("teacher")], 2)
     np.testing.assert_array_equal(read_video(path).frames, expected)
 

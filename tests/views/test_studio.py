@@ -170,7 +170,7 @@ class TestRun:
         assert (view.live, view.can_stop) == (True, True)
         assert "left" in view.progress["words"]
         assert "resumed" in studio.stop("0/mine")
-        assert writer.stop_wanted
+        assert writer.stop_requested
         later = studio.look("0/mine", NEWEST, view.seen)
         assert "stopping" in later.progress["words"]
         assert not later.can_stop
@@ -261,10 +261,10 @@ class TestRun:
         assert view.scene["title"] == "mine, step 60"
 
     def test_a_finished_plain_student_of_an_earlier_version_is_left_out(self, studio, run, specimens):
-        shutil.rmtree(run.folder / "probe")
-        with write_scene(run.folder / "probe") as writer:
+        shutil.rmtree(run.folder / "validation_clip")
+        with write_scene(run.folder / "validation_clip") as writer:
             specimens.add(writer, ("low", "high", "bicubic", "plain", "teacher"), specimens.moving_clip(6, 48, 64))
-            writer.finish(name="probe", title="Probe clip", fps=12, protocol={}, provenance={})
+            writer.finish(name="validation_clip", title="Validation clip", fps=12, protocol={}, provenance={})
         specimens.add_snapshot(run, 60, plain=False)
         scene = run.snapshot(60)
         assert [method.key for method in scene.methods] == ["low", "high", "bicubic", "teacher", "student"]
@@ -298,7 +298,7 @@ class TestServing:
         for folder in (
             scene_folder / "frames" / "low",
             scene_folder / "overlays" / "memory" / "teacher",
-            run.folder / "probe" / "frames" / "high",
+            run.folder / "validation_clip" / "frames" / "high",
             run.folder / "snapshots" / "0000020" / "overlays" / "attention" / "student",
         ):
             address = gallery.address(folder).removeprefix("lens/")
@@ -309,7 +309,7 @@ class TestServing:
         (run.folder / "weights" / "student.safetensors").write_bytes(b"w")
         (run.folder / "frames" / "state").mkdir(parents=True)
         shutil.copy(scene_folder / "frames" / "low" / "00000.webp", run.folder / "frames" / "state" / "00000.webp")
-        address = gallery.address(run.folder / "probe" / "frames" / "high").removeprefix("lens/")
+        address = gallery.address(run.folder / "validation_clip" / "frames" / "high").removeprefix("lens/")
         token = address.split("/")[4]
         for bad in (
             f"{address}/00099.webp",
@@ -317,9 +317,9 @@ class TestServing:
             f"{address}/00000.webp/x",
             address.replace("frames/high", "../weights") + "/student.safetensors",
             f"run/0/mine/{token}/frames/state/00000.webp",
-            f"run/0/mine/probe/{token}/scene.json",
-            f"run/7/mine/probe/{token}/frames/high/00000.webp",
-            f"run/0/../mine/probe/{token}/frames/high/00000.webp",
+            f"run/0/mine/validation_clip/{token}/scene.json",
+            f"run/7/mine/validation_clip/{token}/frames/high/00000.webp",
+            f"run/0/../mine/validation_clip/{token}/frames/high/00000.webp",
             f"scene/0/disc/probe/{token}/frames/high/00000.webp",
             "",
         ):

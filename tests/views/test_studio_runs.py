@@ -80,7 +80,8 @@ def test_terms_stay_unweighted_so_that_a_total_can_be_made_anew(board, run):
 def test_pace_waiting_and_memory(run, specimens, tmp_path):
     path = run.folder / "metrics.jsonl"
     rows = [
-        specimens.row(step) | {"seconds": 0.5, "waited": 0.1, "peak_memory_mib": 900 + step} for step in range(41, 101)
+        specimens.row(step) | {"seconds": 0.5, "data_time": 0.1, "peak_memory_mib": 900 + step}
+        for step in range(41, 101)
     ]
     with path.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

@@ -77,10 +77,10 @@ class TestForm:
 
     def test_kinds_choices_and_ranges_come_from_the_config(self):
         known = form.form_fields()
-        assert known["data.crop"].kind == "whole"
-        assert known["data.crop"].least == 8
+        assert known["data.crop_size"].kind == "whole"
+        assert known["data.crop_size"].least == 8
         assert known["data.clips"].kind == "texts"
-        assert known["optimiser.betas"].kind == "numbers"
+        assert known["optimizer.betas"].kind == "numbers"
         assert known["distillation.memory"].choices == ("frozen", "trained", "trained_then_frozen")
         assert known["data.augment"].kind == "yes"
         assert known["data.clips"].help.startswith("What is trained on; also a folder that workbench prepare made")
@@ -89,7 +89,7 @@ class TestForm:
     @pytest.mark.parametrize("name", MINIMUMS)
     def test_a_range_is_the_one_that_is_enforced(self, name):
         least = MINIMUMS[name]
-        if name != "optimiser.accumulate":  # must divide the batch, too
+        if name != "optimizer.gradient_accumulation_steps":  # must divide the batch, too
             form.read({name: least})
         with pytest.raises(ConfigError, match=f"^{name}: want {least} or more"):
             form.read({name: least - 1})
@@ -110,10 +110,10 @@ class TestForm:
             ({"steps": True}, "steps: want a whole number"),
             ({"steps": 10**400}, "ordinary size"),
             ({"steps": ""}, "steps: want a whole number, got ''"),
-            ({"optimiser.learning_rate": float("nan")}, "finite"),
-            ({"optimiser.learning_rate": 10**400}, "ordinary size"),
-            ({"optimiser.betas": [1]}, "want two numbers"),
-            ({"optimiser.betas": ["a", "b"]}, "want a list of numbers"),
+            ({"optimizer.learning_rate": float("nan")}, "finite"),
+            ({"optimizer.learning_rate": 10**400}, "ordinary size"),
+            ({"optimizer.betas": [1]}, "want two numbers"),
+            ({"optimizer.betas": ["a", "b"]}, "want a list of numbers"),
             ({"data.clips": "bikes"}, "want a list of text"),
             ({"data.clips": [1]}, "want a list of text"),
             ({"data.clips": []}, "name at least one clip"),
@@ -175,7 +175,7 @@ class TestStart:
 
     def test_says_what_is_wrong_with_a_setting(self, train, started):
         with pytest.raises(ConfigError, match=r"^data\.crop: want 8 or more"):
-            train.start(sheet(**{"data.crop": 4}))
+            train.start(sheet(**{"data.crop_size": 4}))
 
     def test_what_no_check_foresaw_is_said_too(self, train, started, services):
         def prepare(folder, config):
@@ -224,7 +224,7 @@ class TestEstimate:
 
     def test_refuses_a_wrong_config_before_anything_runs(self, train, jobs):
         with pytest.raises(ConfigError, match="crop"):
-            train.estimate(sheet(**{"data.crop": -1}))
+            train.estimate(sheet(**{"data.crop_size": -1}))
         assert not jobs.known()
 
     def test_stranger_keys(self, train):

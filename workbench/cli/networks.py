@@ -35,7 +35,7 @@ def networks(args: Sequence[str]) -> int:
     ) -> int:
         """List the networks with what they are and what they cost, for an input of 180x120 pixels.
 
-        MACs are products of one more frame of a long clip, where neighbouring frames share their work; `alone` are
+        MACs are products of one more frame of a long clip, where neighboring frames share their work; `alone` are
         those of one frame from its window by itself, as papers count.
 
         Args:

@@ -148,7 +148,7 @@ def _names() -> dict[str, list[str]]:
     clips = [sample.name for sample in samples()]
     plain = [name for name in list_runs(shipped("runs")) if not Run(shipped("runs") / name).config().teacher.name]
     chosen["plain_run"] = [f"pretrained:{name}" for name in plain]
-    return chosen | {"data.degradation": list(DEGRADATIONS), "data.probe": clips}
+    return chosen | {"data.degradation": list(DEGRADATIONS), "data.validation_clip": clips}
 
 
 def _demo_config() -> RunConfig:

@@ -23,7 +23,7 @@ from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_n
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 
-FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.probe", "data.workers"})
+FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.validation_clip", "data.num_workers"})
 """Settings that may be given with ``--resume``: the first three as long as they name the same content."""
 
 
@@ -60,8 +60,8 @@ def train(args: Sequence[str]) -> int:
             name: name of the run; made of preset and time where it is empty.
             runs: the folder that holds the run folders.
             resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused, but for --data.workers, and for --data.clips, --data.stills and --data.probe where data
-                was moved.
+                are refused, but for --data.num-workers, and for --data.clips, --data.stills and --data.validation-clip
+                where data was moved.
             other_data: with --resume: go on although the training data or the validation clip has other content than
                 at the beginning; the run records both.
             detach: start it in the background and return.
@@ -126,13 +126,15 @@ def _estimate(config: RunConfig) -> int:
                 f"{one.peak_mib / 1024:.2f} GiB", str(timedelta(seconds=round(3600 * one.hours(config.steps)))),
             )  # fmt: skip
     if not seen:
-        raise OutOfMemory(f"not even a step of batch {config.data.batch} fits; halve data.batch or data.crop")
+        raise OutOfMemory(
+            f"not even a step of batch {config.data.batch_size} fits; halve data.batch_size or data.crop_size"
+        )
     OutputConsole().print(table)
     if len(seen) > 1:
         most, best = largest_batch(*seen[-2:]), max(seen, key=lambda one: one.clips_per_second)
         notes.print(
             f"room for batch {most} by arithmetic ({seen[0].free_mib / 1024:.1f} GiB free); of those measured, batch "
-            f"{best.batch} brings the most clips a second. Looks at the probe clip come on top."
+            f"{best.batch} brings the most clips a second. Looks at the validation clip come on top."
         )
     return 0
 
@@ -148,7 +150,7 @@ def _work(run: Run, *, queue: bool = False) -> int:
         TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[terms]}"),
     )  # fmt: skip
     with Progress(*columns, console=notes) as bar:
-        task = bar.add_task("looking at the probe clip", total=config.steps, terms="")
+        task = bar.add_task("looking at the validation clip", total=config.steps, terms="")
 
         def observe(step: Any, steps: int) -> None:
             terms = "  ".join(f"{name} {value:.3g}" for name, value in step.terms.items())
@@ -168,7 +170,7 @@ def _summarise(run: Run, state: str) -> None:
         + (f" ({status.reason})" if status.reason else "")
     )
     if steps:
-        notes.print(score_table(run.snapshot(steps[-1]), f"probe clip at step {steps[-1]}, mean over frames"))
+        notes.print(score_table(run.snapshot(steps[-1]), f"validation clip at step {steps[-1]}, mean over frames"))
     if status.resumable:
         notes.print(f"go on:    workbench train --resume {run.name} --runs {run.folder.parent}")
     notes.print("look:     workbench app")
@@ -247,7 +249,7 @@ def _view(run: Run) -> Group:
     if rows:
         lines.append(_loss_table(rows))
     if steps := run.snapshots():
-        lines.append(score_table(run.snapshot(steps[-1]), f"probe clip at step {steps[-1]}, mean over frames"))
+        lines.append(score_table(run.snapshot(steps[-1]), f"validation clip at step {steps[-1]}, mean over frames"))
     return Group(*lines)
 
 
@@ -261,7 +263,7 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
     for name in rows[-1]["terms"]:
         means = [sum(row["terms"].get(name, 0.0) for row in part) / len(part) for part in parts.values()]
         table.add_row(name, *(f"{mean:.5f}" for mean in means), f"{rows[-1]['weights'].get(name, 0.0):.4g}")
-    waited = sum(row.get("waited", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
+    waited = sum(row.get("data_time", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
     watched = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
     told = [f"waiting for data {waited:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
     if "peak_memory_mib" in rows[-1]:

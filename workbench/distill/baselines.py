@@ -19,9 +19,9 @@ from workbench.distill.spatial import attention_map
 from workbench.errors import ConfigError, ShapeError, unknown_name
 from workbench.models.video_sr import Upscaled
 
-Statistic = Literal["mean_power", "power_mean", "max", "min"]
+Statistic = Literal["squared_mean", "mean_square", "max", "min"]
 
-STATISTICS: tuple[Statistic, ...] = ("mean_power", "power_mean", "max", "min")
+STATISTICS: tuple[Statistic, ...] = ("squared_mean", "mean_square", "max", "min")
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class AttentionTransfer(DistillationLoss):
 
     def forward(self, lesson: DistillationInputs) -> Tensor:
         """See the class."""
-        ours, theirs = (attention_map(features, normalisation="unit") for features in lesson.features)
+        ours, theirs = (attention_map(features, normalization="unit") for features in lesson.features)
         if self.as_coded:
             return F.mse_loss(ours, theirs)
         gap = (ours - theirs).flatten(-2).square().sum(dim=-1)
@@ -140,12 +140,12 @@ class Statistics(DistillationLoss):
         \big(\operatorname{mean}_c F_c\big)^2 \qquad \operatorname{mean}_c F_c^2 \qquad \max_c F_c \qquad \min_c F_c
 
     Args:
-        statistic: ``mean_power`` (the first, which did best in the paper), ``power_mean``, ``max``, ``min``.
+        statistic: ``squared_mean`` (the first, which did best in the paper), ``mean_square``, ``max``, ``min``.
     """
 
     needs_features = True
 
-    def __init__(self, statistic: Statistic = "mean_power") -> None:
+    def __init__(self, statistic: Statistic = "squared_mean") -> None:
         super().__init__()
         if statistic not in STATISTICS:
             raise unknown_name("statistic", statistic, STATISTICS)
@@ -157,9 +157,9 @@ class Statistics(DistillationLoss):
         return F.mse_loss(ours, theirs)
 
     def _of(self, features: Tensor) -> Tensor:
-        if self.statistic == "mean_power":
+        if self.statistic == "squared_mean":
             return features.mean(dim=-3).square()
-        if self.statistic == "power_mean":
+        if self.statistic == "mean_square":
             return features.square().mean(dim=-3)
         return features.amax(dim=-3) if self.statistic == "max" else features.amin(dim=-3)
 
@@ -307,9 +307,9 @@ DISTILLATION_LOSSES: dict[str, Callable[[int, int], DistillationLoss]] = {
     "output": lambda _ours, _theirs: Output(),
     "fitnets": FitNets,
     "attention_transfer": lambda _ours, _theirs: AttentionTransfer(),
-    "attention_as_coded": lambda _ours, _theirs: AttentionTransfer(as_coded=True),
-    "mean_power": lambda _ours, _theirs: Statistics("mean_power"),
-    "power_mean": lambda _ours, _theirs: Statistics("power_mean"),
+    "attention_transfer_code": lambda _ours, _theirs: AttentionTransfer(as_coded=True),
+    "squared_mean": lambda _ours, _theirs: Statistics("squared_mean"),
+    "mean_square": lambda _ours, _theirs: Statistics("mean_square"),
     "channel_max": lambda _ours, _theirs: Statistics("max"),
     "channel_min": lambda _ours, _theirs: Statistics("min"),
     "affinity": lambda _ours, _theirs: Affinity(),
@@ -317,7 +317,7 @@ DISTILLATION_LOSSES: dict[str, Callable[[int, int], DistillationLoss]] = {
     "temporal_consistency": lambda _ours, _theirs: TemporalConsistency(),
     "frequency": lambda _ours, _theirs: Frequency(),
     "frame_difference": lambda _ours, _theirs: FrameDifference(),
-    "where_better": lambda _ours, _theirs: WhereBetter(),
+    "teacher_better_l1": lambda _ours, _theirs: WhereBetter(),
 }
 """Every term by name: called with the channels of F^SR of student and teacher."""
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.baselines import DistillationInputs, DistillationLoss
 from workbench.distill.ratio import GradientRatio
-from workbench.distill.spatial import AttentionKind, Normalisation, attention_map, map_distance
+from workbench.distill.spatial import AttentionKind, Normalization, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
 from workbench.models.layers.deformable import offset_error
@@ -89,7 +89,7 @@ class Objective(nn.Module):
         temporal_weight: lambda 2.
         spatial_features: maps of F^SR (``sr``), or of F^LR, ``s`` times smaller (``lr``; ours, for comparison).
         mapping: how channels become a map.
-        normalisation: of the maps.
+        normalization: of the maps.
         memory: the shared ConvLSTM; needed where ``temporal_weight`` or its ratio is not 0.
         others: other ways to teach: name -> (weight, term); see ``distill.baselines``.
         schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
@@ -98,7 +98,8 @@ class Objective(nn.Module):
         ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``others``), in place of weights; see
             :class:`~workbench.distill.ratio.GradientRatio`.
         ratio_every: steps between two measurements of them.
-        motion_weight: of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no schedule.
+        alignment_loss_weight: of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no
+            schedule.
         flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
             true flow; no schedule.
         imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
@@ -114,8 +115,8 @@ class Objective(nn.Module):
         spatial_weight: float = 0.0,
         temporal_weight: float = 0.0,
         spatial_features: SpatialFeatures = "sr",
-        mapping: AttentionKind = "sum_squares",
-        normalisation: Normalisation = "unit",
+        attention_kind: AttentionKind = "sum_squares",
+        normalization: Normalization = "unit",
         memory: TemporalMemory | None = None,
         others: Dictionary[str, tuple[float, DistillationLoss]] | None = None,
         schedule: Schedule = "constant",
@@ -123,7 +124,7 @@ class Objective(nn.Module):
         ratios: Dictionary[str, float] | None = None,
         ratio_every: int = 20,
         imitation_weight: float = 0.0,
-        motion_weight: float = 0.0,
+        alignment_loss_weight: float = 0.0,
         flow_weight: float = 0.0,
     ) -> None:
         super().__init__()
@@ -135,8 +136,8 @@ class Objective(nn.Module):
         self.eps = eps
         self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
         self.spatial_features: SpatialFeatures = spatial_features
-        self.mapping: AttentionKind = mapping
-        self.normalisation: Normalisation = normalisation
+        self.attention_kind: AttentionKind = attention_kind
+        self.normalization: Normalization = normalization
         self.memory = memory if self.uses_temporal else None
         chosen = {name: pair for name, pair in (others or {}).items() if pair[0] or name in ratios}
         if unknown := ratios.keys() - {"spatial", "temporal", *chosen}:
@@ -147,7 +148,7 @@ class Objective(nn.Module):
         self.schedule: Schedule = schedule
         self.schedule_steps = schedule_steps
         self.imitation_weight = imitation_weight
-        self.motion_weight = motion_weight
+        self.alignment_loss_weight = alignment_loss_weight
         self.flow_weight = flow_weight
 
     @property
@@ -177,8 +178,8 @@ class Objective(nn.Module):
         elif self.schedule_steps and self.schedule == "decay":
             share = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
         weights = {"reconstruction": 1.0}
-        if self.motion_weight:
-            weights["motion"] = self.motion_weight
+        if self.alignment_loss_weight:
+            weights["alignment"] = self.alignment_loss_weight
         if self.flow_weight:
             weights["flow"] = self.flow_weight
         if self.imitation_weight:
@@ -229,12 +230,12 @@ class Objective(nn.Module):
         """
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
         measures: dict[str, float] = {}
-        if self.motion_weight:
+        if self.alignment_loss_weight:
             if student.alignment_loss is None:
                 raise ConfigError(
-                    "motion_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
+                    "alignment_loss_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
                 )
-            terms["motion"] = student.alignment_loss
+            terms["alignment"] = student.alignment_loss
         if self.flow_weight:
             terms["flow"] = _flow_error(student, flow)
         if self.imitation_weight:
@@ -250,7 +251,7 @@ class Objective(nn.Module):
         taught = self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher
         if self.uses_spatial:
             ours, theirs = self._maps(student), _require_target(taught.maps, "maps")
-            terms["spatial"] = map_distance(ours, theirs, normalisation=self.normalisation)
+            terms["spatial"] = map_distance(ours, theirs, normalization=self.normalization)
         if self.memory is not None:
             theirs = _require_target(taught.cells, "memory cells").float()
             cells = self.memory.compared(self.memory.student_cells(_features(student)))
@@ -267,7 +268,7 @@ class Objective(nn.Module):
             if upscaled.aligned is None:
                 raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
             features = upscaled.aligned.float()
-        return attention_map(features, mapping=self.mapping, normalisation=self.normalisation)
+        return attention_map(features, kind=self.attention_kind, normalization=self.normalization)
 
 
 def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:

@@ -10,13 +10,13 @@ from torch import Tensor
 from workbench.errors import ShapeError
 
 AttentionKind = Literal["sum_squares", "sum_abs", "max_squares"]
-Normalisation = Literal["none", "unit"]
+Normalization = Literal["none", "unit"]
 
-MAPPINGS: tuple[AttentionKind, ...] = ("sum_squares", "sum_abs", "max_squares")
+ATTENTION_KINDS: tuple[AttentionKind, ...] = ("sum_squares", "sum_abs", "max_squares")
 
 
 def attention_map(
-    features: Tensor, *, mapping: AttentionKind = "sum_squares", normalisation: Normalisation = "none"
+    features: Tensor, *, kind: AttentionKind = "sum_squares", normalization: Normalization = "none"
 ) -> Tensor:
     r"""Where a network looks: how much its channels say at each pixel.
 
@@ -27,8 +27,8 @@ def attention_map(
 
     Args:
         features: ``(..., C, H, W)``, any scale; computed in float32.
-        mapping: ``sum_squares`` is equation (2), the paper's choice; ``sum_abs`` (1); ``max_squares`` (3).
-        normalisation: ``none`` as the paper writes it; ``unit`` divides each map by its Euclidean length, which
+        kind: ``sum_squares`` is equation (2), the paper's choice; ``sum_abs`` (1); ``max_squares`` (3).
+        normalization: ``none`` as the paper writes it; ``unit`` divides each map by its Euclidean length, which
             makes it indifferent to the features' brightness (as Zagoruyko and Komodakis' attention transfer does).
 
     Returns:
@@ -44,18 +44,18 @@ def attention_map(
     if features.ndim < 3:
         raise ShapeError(f"features: want (..., C, H, W), got {tuple(features.shape)}")
     features = features.float()
-    if mapping == "sum_squares":
+    if kind == "sum_squares":
         maps = features.square().sum(dim=-3)
-    elif mapping == "sum_abs":
+    elif kind == "sum_abs":
         maps = features.abs().sum(dim=-3)
-    elif mapping == "max_squares":
+    elif kind == "max_squares":
         maps = features.square().amax(dim=-3)
     else:
-        raise ValueError(f"mapping: want one of {', '.join(MAPPINGS)}, got {mapping!r}")
-    if normalisation == "unit":
+        raise ValueError(f"mapping: want one of {', '.join(ATTENTION_KINDS)}, got {kind!r}")
+    if normalization == "unit":
         maps = maps / maps.flatten(-2).norm(dim=-1).clamp_min(1e-12)[..., None, None]
-    elif normalisation != "none":
-        raise ValueError(f"normalisation: want 'none' or 'unit', got {normalisation!r}")
+    elif normalization != "none":
+        raise ValueError(f"normalization: want 'none' or 'unit', got {normalization!r}")
     return maps
 
 
@@ -63,8 +63,8 @@ def spatial_distillation(
     student: Tensor,
     teacher: Tensor,
     *,
-    mapping: AttentionKind = "sum_squares",
-    normalisation: Normalisation = "none",
+    kind: AttentionKind = "sum_squares",
+    normalization: Normalization = "none",
 ) -> Tensor:
     r"""How differently the two look at a clip: L2 distance of their attention maps.
 
@@ -78,8 +78,8 @@ def spatial_distillation(
     Args:
         student: F^SR of the student, ``(B, T, C, H, W)``.
         teacher: F^SR of the teacher, ``(B, T, C', H, W)``; no gradient goes there.
-        mapping: see :func:`attention_map`.
-        normalisation: see :func:`attention_map`.
+        kind: see :func:`attention_map`.
+        normalization: see :func:`attention_map`.
 
     Returns:
         A scalar.
@@ -89,25 +89,25 @@ def spatial_distillation(
     """
     if student.shape[:-3] != teacher.shape[:-3] or student.shape[-2:] != teacher.shape[-2:]:
         raise ShapeError(f"features: same frames and size wanted, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    ours = attention_map(student, mapping=mapping, normalisation=normalisation)
-    theirs = attention_map(teacher.detach(), mapping=mapping, normalisation=normalisation)
-    return map_distance(ours, theirs, normalisation=normalisation)
+    ours = attention_map(student, kind=kind, normalization=normalization)
+    theirs = attention_map(teacher.detach(), kind=kind, normalization=normalization)
+    return map_distance(ours, theirs, normalization=normalization)
 
 
-def map_distance(student: Tensor, teacher: Tensor, *, normalisation: Normalisation = "none") -> Tensor:
+def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalization = "none") -> Tensor:
     """The distance of :func:`spatial_distillation` for maps that are there already.
 
     Args:
         student: attention maps ``(B, T, H, W)`` of the student.
         teacher: those of the teacher; no gradient goes there.
-        normalisation: that of both.
+        normalization: that of both.
 
     Returns:
         A scalar.
     """
     if student.shape != teacher.shape:
         raise ShapeError(f"maps: want equal shapes, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    pixels = student.shape[-1] * student.shape[-2] if normalisation == "unit" else 1
+    pixels = student.shape[-1] * student.shape[-2] if normalization == "unit" else 1
     return (student - teacher.detach().float()).square().mean() * pixels
 
 

@@ -110,9 +110,9 @@ def _from_run(run: Run, step: str) -> LoadedMethod:
         return LoadedMethod(
             Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True
         )
-    path = run.folder / "state" / f"{int(step):07d}" / "student.safetensors" if step.isdigit() else None
+    path = run.checkpoints_folder / f"{int(step):07d}" / "student.safetensors" if step.isdigit() else None
     if path is None or not path.is_file():
-        home = run.folder / "state"
+        home = run.checkpoints_folder
         there = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit()) if home.is_dir() else []
         raise WeightsError(f"{run.name}@{step}: no weights of that step are kept; there are: {there or 'none'}")
     settings: dict[str, Any] = {"scale": config.data.scale}

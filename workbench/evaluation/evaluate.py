@@ -42,7 +42,7 @@ READ_FRAMES = 16
 """Frames are read and shrunk at most so many at a time."""
 
 FLOW = {
-    "tof": "Farneback: pyramid 0.5, 3 levels, window 15, 3 iterations, neighbourhood 5, sigma 1.2",
+    "tof": "Farneback: pyramid 0.5, 3 levels, window 15, 3 iterations, neighborhood 5, sigma 1.2",
     "warping_error": "DIS, preset medium, both directions, of the true clip",
 }
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from workbench.distill.spatial import MAPPINGS, AttentionKind, attention_map
+from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory
 from workbench.inference.chunks import chunks
 from workbench.metrics.fidelity import psnr_db, ssim
@@ -67,17 +67,15 @@ def render(
     """
     return_features: FeatureLayer | None = tap if network.feature_channels else None
     frames: list[np.ndarray] = []
-    maps: dict[AttentionKind, list[Tensor]] = {mapping: [] for mapping in MAPPINGS}
+    maps: dict[AttentionKind, list[Tensor]] = {mapping: [] for mapping in ATTENTION_KINDS}
     thin: list[Tensor] = []
     for chunk in chunks(network, low, return_features=return_features, device=device, chunk_frames=chunk_frames):
         frames.append(to_uint8(chunk.upscaled.frames))
         features = chunk.upscaled.features
         if features is None:
             continue
-        for mapping in MAPPINGS:
-            maps[mapping].append(
-                F.avg_pool2d(attention_map(features[0], mapping=mapping)[:, None], network.scale)[:, 0]
-            )
+        for mapping in ATTENTION_KINDS:
+            maps[mapping].append(F.avg_pool2d(attention_map(features[0], kind=mapping)[:, None], network.scale)[:, 0])
         if memory is not None:
             thin.append(memory.to(device).pool(features.float()))
     cells = None

@@ -89,7 +89,7 @@ def measure(
 ) -> Speed:
     """Time a network on a clip of noise, as inference runs it, and look at its memory in one more pass.
 
-    Work that neighbouring frames share is done once, so a frame of a clip takes less than one alone. A sliding window
+    Work that neighboring frames share is done once, so a frame of a clip takes less than one alone. A sliding window
     does the same for every frame of a clip of any length; a recurrent network has one flow less than frames, and all
     of what keyframes cost, so its clip should be ``network.period`` or more frames long. Other programs that are busy
     at the same time make all of it slower: the fastest round says by how much.

@@ -85,11 +85,11 @@ def conditions(shared: RunConfig) -> dict[str, Any]:
         "teacher": {"name": teacher.name, "sha256": checksum(locate(teacher.weights))},
         "student": shared.student.name,
         "steps": shared.steps,
-        "batch": data.batch,
-        "frames": data.frames,
-        "crop": data.crop,
-        "fixed": [data.fixed, data.views, data.fixed_seed],
-        "learning_rate": [shared.optimiser.learning_rate, shared.optimiser.final_learning_rate],
+        "batch": data.batch_size,
+        "frames": data.num_frames,
+        "crop": data.crop_size,
+        "fixed": [data.num_fixed_crops, data.augmentations_per_crop, data.fixed_crops_seed],
+        "learning_rate": [shared.optimizer.learning_rate, shared.optimizer.final_learning_rate],
     }
 
 
@@ -160,7 +160,7 @@ def perform(
             if not missing:
                 continue
             config = config_of(row, shared, seed)
-            if config.cache_teacher:
+            if config.teacher_cache_dir:
                 _fill(config, told)
             run = _trained(folder / "runs" / f"{row.name}-{seed}", config, told)
             told(f"scoring {row.name}, seed {seed}")
@@ -192,7 +192,7 @@ def _kept(
 
 def _fill(config: RunConfig, told: Told) -> None:
     """Let the teacher answer for all rows that ask the same; one job at a time."""
-    folder = Path(config.cache_teacher)
+    folder = Path(config.teacher_cache_dir)
     folder.parent.mkdir(parents=True, exist_ok=True)
     told("waiting for another job that asks the teacher")
     with FileLock(folder.with_name(f".{folder.name}.lock")):
@@ -209,7 +209,7 @@ def _trained(folder: Path, config: RunConfig, told: Told) -> Run:
         with graceful_shutdown() as stop_requested:
             state = work(run, lambda step, steps: told(f"training {run.name}: {step.number} of {steps}"))
         if state == "finished":
-            shutil.rmtree(run.folder / "state")
+            shutil.rmtree(run.checkpoints_folder)
         if state != "finished" or stop_requested():
             raise KeyboardInterrupt
     return run

@@ -30,7 +30,7 @@ class Row:
 
 
 def _other(name: str, weight: float) -> dict[str, Any]:
-    return {**NO_TERMS, f"distillation.others.{name}": weight}
+    return {**NO_TERMS, f"distillation.losses.{name}": weight}
 
 
 def _spatial(weight: float = 0.001, **settings: Any) -> dict[str, Any]:
@@ -70,19 +70,19 @@ _ROWS = (
     Row("output", "output L1, weight 0.5", _other("output", 0.5)),
     Row("output_large", "output L1, weight 2", _other("output", 2.0)),
     Row("output_huge", "output L1, weight 8", _other("output", 8.0)),
-    Row("output_sd", "output L1, weight 0.5, + SD, weight 0.001", {**_spatial(), "distillation.others.output": 0.5}),
+    Row("output_sd", "output L1, weight 0.5, + SD, weight 0.001", {**_spatial(), "distillation.losses.output_l1": 0.5}),
     Row("output_large_sd", "output L1, weight 2, + SD, weight 0.001",
-        {**_spatial(), "distillation.others.output": 2.0}),
+        {**_spatial(), "distillation.losses.output_l1": 2.0}),
     Row("output_large_sd_large", "output L1, weight 2, + SD, weight 0.01",
-        {**_spatial(0.01), "distillation.others.output": 2.0}),
+        {**_spatial(0.01), "distillation.losses.output_l1": 2.0}),
     Row("output_large_std", "output L1, weight 2, + SD, weight 0.001, + TD, weight 0.03",
-        {**_spatial(), "distillation.temporal_weight": 0.03, "distillation.others.output": 2.0}),
+        {**_spatial(), "distillation.temporal_weight": 0.03, "distillation.losses.output_l1": 2.0}),
     Row("attention_transfer", "attention transfer", _other("attention_transfer", 0.001)),
     Row("fitnets", "FitNets", _other("fitnets", 0.01)),
-    Row("mean_power", "Gao: mean power", _other("mean_power", 0.001)),
+    Row("squared_mean", "Gao: mean power", _other("squared_mean", 0.001)),
     Row("frequency", "frequency-weighted output (ours)", _other("frequency", 0.5)),
     Row("frame_difference", "frame difference (ours)", _other("frame_difference", 0.5)),
-    Row("where_better", "where the teacher is better (ours)", _other("where_better", 0.5)),
+    Row("teacher_better_l1", "where the teacher is better (ours)", _other("teacher_better_l1", 0.5)),
 )  # fmt: skip
 
 ROWS: dict[str, Row] = {row.name: row for row in _ROWS}
@@ -115,11 +115,11 @@ def base(
         student=Network(name=student),
         teacher=Network(name=teacher, weights=teacher_weights),
         plain=Network(),
-        data=replace(settled.data, clips=(data,), fixed=crops),
+        data=replace(settled.data, clips=(data,), num_fixed_crops=crops),
         distillation=Distillation(
             schedule_steps=max(steps // 20, 1), memory_stride=4, standardize=False, border_frames=0
         ),
-        cache_teacher=cache,
+        teacher_cache_dir=cache,
         steps=steps,
         snapshot_every=steps,
         save_every=max(steps // 10, 1),
@@ -132,28 +132,28 @@ def config_of(row: Row, shared: RunConfig, seed: int) -> RunConfig:
     A plain row has no teacher. Rows that ask the teacher for the same maps and cells share a cache of it inside that of
     ``shared``; a row that reads whole features, or whose memory learns, has none: the teacher is live.
     """
-    settings: dict[str, Any] = {"seed": seed, "cache_teacher": "", **row.change}
+    settings: dict[str, Any] = {"seed": seed, "teacher_cache_dir": "", **row.change}
     if not row.taught:
         settings |= {"teacher.name": "", "teacher.weights": ""}
     config = changed(shared, settings)
-    if not row.taught or not shared.cache_teacher or not _cacheable(config):
+    if not row.taught or not shared.teacher_cache_dir or not _cacheable(config):
         return config
     held = config.distillation
-    asked = [held.tap, held.spatial_features, held.mapping, held.normalisation]
+    asked = [held.feature_layer, held.spatial_features, held.attention_kind, held.normalization]
     asked += [str(number) for number in (held.memory_channels, held.memory_stride, held.memory_seed)]
     if (held.standardize, held.cells, held.border_frames) != (False, "last", 0):
         asked += [str(held.standardize), held.cells, str(held.border_frames)]
-    return changed(config, {"cache_teacher": f"{shared.cache_teacher}/{'-'.join(asked)}"})
+    return changed(config, {"teacher_cache_dir": f"{shared.teacher_cache_dir}/{'-'.join(asked)}"})
 
 
 def filling(config: RunConfig) -> RunConfig:
     """The run that fills the cache of ``config``: it asks for maps and cells, whatever ``config`` makes of them."""
     whole = {"distillation.spatial_weight": 1.0, "distillation.temporal_weight": 1.0, "distillation.memory": "frozen"}
     whole |= {f"distillation.{name}_ratio": 0.0 for name in ("spatial", "temporal", "output")}
-    return changed(replace(config, distillation=replace(config.distillation, others=OtherLosses())), whole)
+    return changed(replace(config, distillation=replace(config.distillation, losses=OtherLosses())), whole)
 
 
 def _cacheable(config: RunConfig) -> bool:
     held = config.distillation
     learns = held.uses_temporal and held.memory != "frozen"
-    return not learns and all(name in READ_PICTURES for name in held.others.chosen)
+    return not learns and all(name in READ_PICTURES for name in held.losses.chosen)

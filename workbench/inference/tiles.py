@@ -1,7 +1,7 @@
 """A network on pictures that are too large for it: tile by tile, with overlap, without seams.
 
 Every tile is worked on with ``overlap`` pixels around it that are thrown away, and beyond them a few in which it fades
-into its neighbour. Where a pixel of the result depends on no more than ``overlap`` pixels to either side the tiles are
+into its neighbor. Where a pixel of the result depends on no more than ``overlap`` pixels to either side the tiles are
 the whole picture, to rounding (fades of equal values are those values). Where it depends on more they are not, and the
 fade makes of a seam a slope:
 

@@ -5,8 +5,8 @@ by an optical flow, joined with the frame and refined by residual blocks. The tw
 EDVR's tail makes the picture.
 
 Where we differ: the flow network begins at all but zero flow and learns with the rest, but slower
-(``optimiser.offset_rate`` of a run): at a rate of 2e-4 it was seen to run off, hundreds of pixels within 50 steps; up
-to 1e-4 it stayed within 2. The published model begins with a trained SPyNet, holds it for 5,000 steps, then lets it
+(``optimizer.offset_lr_mult`` of a run): at a rate of 2e-4 it was seen to run off, hundreds of pixels within 50 steps;
+up to 1e-4 it stayed within 2. The published model begins with a trained SPyNet, holds it for 5,000 steps, then lets it
 learn at an eighth of the rate of the others, 2.5e-5. Layers begin so that they keep the signal's size, and the last one
 nearly silent, so that short trainings work. Pictures smaller than 64 pixels, for which public implementations warn or
 stop, work. The published model is for scale 4 and adds the bilinear enlargement.

@@ -3,7 +3,7 @@
 A product is one multiplication and the addition behind it (a MAC; half of what is often called a FLOP). Counted are
 convolutions, plain, transposed and deformable, and products of matrices, by :mod:`torch.utils.flop_counter`. It does
 not see the rest, and neither do published counts: sampling by a flow or by offsets (``grid_sample``), sums and
-products pixel by pixel (gates, masks, DUF's dynamic filters), enlarging, normalisation. A network that does much of
+products pixel by pixel (gates, masks, DUF's dynamic filters), enlarging, normalization. A network that does much of
 this takes longer than its count says, see :mod:`workbench.evaluation.speed`.
 
 Nothing is computed: the network runs on fake tensors, which have a shape and no numbers, at the full size. Counting at
@@ -42,7 +42,7 @@ class Cost:
 
     Attributes:
         parameters: how many numbers the network has learnt, or would.
-        macs: products of one more output frame of a long clip. What neighbouring frames share is counted once.
+        macs: products of one more output frame of a long clip. What neighboring frames share is counted once.
         macs_alone: products of one output frame from its window alone, nothing shared: the number that papers give for
             sliding windows. None for other networks.
         height: of the low-resolution frame.

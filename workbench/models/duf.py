@@ -6,10 +6,10 @@ pixels that it becomes, a filter of 5x5 taps that add up to 1; the other makes a
 filtered, plus the residual is the picture. The shuffle *is* the picture, so there are no high-resolution features to
 distil, and there is no bicubic skip.
 
-Batch normalisation stands in front of every layer of the dense blocks. While training it sees all windows of the batch,
+Batch normalization stands in front of every layer of the dense blocks. While training it sees all windows of the batch,
 which overlap; with one short clip its statistics are those of one scene, and pictures in evaluation, which use running
 statistics, lag by some ten steps. ``norm="frozen"`` uses the running statistics in training, too. With ``batch`` the
-biases in front of a normalisation are cancelled by it: what gradient they have is rounding.
+biases in front of a normalization are cancelled by it: what gradient they have is rounding.
 
 Where we differ: a fresh network begins as bilinear enlargement (the biases of the filter head say so, the residual is
 next to nothing); its normalisations have PyTorch's epsilon and momentum. The published weights want
@@ -82,7 +82,7 @@ def bilinear_filters(scale: int) -> Tensor:
 
 
 class DenseBlock(nn.Module):
-    """Normalise, ReLU, 1x1x1, normalise, ReLU, 3x3x3; what comes of it goes beside what came in.
+    """Normalize, ReLU, 1x1x1, normalize, ReLU, 3x3x3; what comes of it goes beside what came in.
 
     Args:
         channels: in.
@@ -118,7 +118,7 @@ class DUF(SlidingWindow):
         growth: channels that each block adds: 32, 16 and 16.
         channels: of the first layer, 64.
         head_channels: that the two heads read, 256; the filter head has twice as many inside.
-        num_frames: 7; half as many blocks shorten as there are neighbours.
+        num_frames: 7; half as many blocks shorten as there are neighbors.
         norm: see the module.
         norm_epsilon: of the normalisations; 1e-3 for the published weights.
         scale: 2, 3 or 4.
@@ -158,7 +158,7 @@ class DUF(SlidingWindow):
             num_frames=num_frames,
             border=border,
             skip="none",
-            minimum_size=2,  # batch normalisation wants more than one pixel
+            minimum_size=2,  # batch normalization wants more than one pixel
         )
         check_norm(norm)
         self.norm: Norm = norm
@@ -189,7 +189,7 @@ class DUF(SlidingWindow):
             self.filter2.bias.copy_((bilinear_filters(self.scale) + 1e-3).log().flatten())
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalisation stays in evaluation."""
+        """Switch to training or evaluation; frozen normalization stays in evaluation."""
         super().train(mode)
         if self.norm == "frozen":
             freeze_norms(self)

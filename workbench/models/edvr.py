@@ -1,6 +1,6 @@
 """EDVR (Wang et al., CVPR Workshops 2019): the teacher.
 
-Each frame becomes a pyramid of features; every neighbour is aligned to the reference by a pyramid, cascade and
+Each frame becomes a pyramid of features; every neighbor is aligned to the reference by a pyramid, cascade and
 deformable (PCD) module; the aligned frames are fused by temporal and spatial attention (TSA); residual blocks and two
 pixel-shuffles make the picture. Parameter names are those of the public BasicSR implementation, so that its weights
 load as they are.
@@ -201,7 +201,7 @@ class TSAFusion(nn.Module):
 
 
 def _pool_both(features: Tensor) -> Tensor:
-    """Half the size: the largest and the mean of 3x3 neighbourhoods, side by side."""
+    """Half the size: the largest and the mean of 3x3 neighborhoods, side by side."""
     return torch.cat((F.max_pool2d(features, 3, 2, 1), F.avg_pool2d(features, 3, 2, 1)), dim=1)
 
 
@@ -490,7 +490,7 @@ def _quick_start(**settings: Any) -> EDVR:
     Alignment and fusion pass the reference on. The published start (PyTorch's) leaves next to nothing of the input at
     the end of the network, which 600,000 steps forgive; and the attention of TSA was seen to close on all frames, the
     reference included, within its first hundred steps (the published recipe trains without TSA first). Here every layer
-    of the main path keeps the signal's size, neighbours enter faintly, both pixel-shuffles start as enlargements, the
+    of the main path keeps the signal's size, neighbors enter faintly, both pixel-shuffles start as enlargements, the
     first layer sees edges only, and there is no TSA.
     """
     network = EDVR(with_tsa=False, **settings)

@@ -2,14 +2,14 @@
 
 Two stages of one kind of block, a small U-net over three frames. The first stage runs on the triples (t-2, t-1, t),
 (t-1, t, t+1) and (t, t+1, t+2) with shared weights; the second on the three pictures that come of it. Motion is left
-to the U-nets: nothing is warped. A triple of frames belongs to three neighbouring windows, and is computed once.
+to the U-nets: nothing is warped. A triple of frames belongs to three neighboring windows, and is computed once.
 
 ``fastdvdnet`` is the denoiser as published: the clip comes out in its own size, and every frame goes in with a map of
 the noise to expect. ``fastdvdnet_vsr`` drops the map and ends the second stage in EDVR's tail, on top of the enlarged
 reference. What STD changed is **unconfirmed**: this tail is the simplest that rounds to the 2.6 M parameters quoted
 for it and that has EDVR's 64 channels at high resolution (2,626,247).
 
-Batch normalisation sees the whole batch while training: with a handful of small crops the features that are distilled
+Batch normalization sees the whole batch while training: with a handful of small crops the features that are distilled
 are not those of the network in evaluation. ``norm="frozen"`` always uses the running statistics.
 
 Where we differ: both stages start with predictions near zero and with the coarser sizes of the U-nets faint, so that
@@ -33,7 +33,7 @@ Norm = Literal["batch", "frozen"]
 
 
 def _layer(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution without bias, batch normalisation, ReLU."""
+    """Convolution without bias, batch normalization, ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
@@ -73,7 +73,7 @@ class DenoisingBlock(nn.Module):
         """Three frames, with their maps if there are any: ``(N, 3, 3 or 4, H, W)``, ``H`` and ``W`` multiples of 4.
 
         Returns:
-            ``(N, channels, H, W)`` twice: what the last pixel-shuffle gives, and what the last normalisation gives;
+            ``(N, channels, H, W)`` twice: what the last pixel-shuffle gives, and what the last normalization gives;
             the ReLU and the last convolution are left to the caller.
         """
         full = self.entry(frames_NTCHW.flatten(1, 2))
@@ -121,7 +121,7 @@ class TwoStages(SlidingWindow):
             border=border,
             skip=skip,
             size_multiple=4,
-            minimum_size=8,  # batch normalisation wants more than one pixel at a quarter of the size
+            minimum_size=8,  # batch normalization wants more than one pixel at a quarter of the size
         )
         if norm not in ("batch", "frozen"):
             raise ConfigError(f"norm: want 'batch' or 'frozen', got {norm!r}")
@@ -136,7 +136,7 @@ class TwoStages(SlidingWindow):
         )
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalisation stays in evaluation."""
+        """Switch to training or evaluation; frozen normalization stays in evaluation."""
         super().train(mode)
         if self.norm == "frozen":
             for part in self.modules():

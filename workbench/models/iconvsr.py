@@ -1,7 +1,7 @@
 """IconVSR (Chan et al., CVPR 2021): BasicVSR with refills, and directions that know of each other.
 
 BasicVSR's state forgets what one flow after another has blurred. So every fifth frame, and the last, is a keyframe: a
-small EDVR aligns and fuses its neighbours (they need no flow), and what comes of it is fused into the passing state
+small EDVR aligns and fuses its neighbors (they need no flow), and what comes of it is fused into the passing state
 (information refill). And the forward direction reads what the backward one has found of each frame (coupled
 propagation), so that the two need no fusion at the end.
 
@@ -61,7 +61,7 @@ class Keyframes(nn.Module):
     def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
         """From the pyramids of a window's frames to ``(N, C, H, W)``."""
         reference = window[len(window) // 2]
-        return self.fusion(torch.stack([self.pcd_align(neighbour, reference) for neighbour in window], dim=1))
+        return self.fusion(torch.stack([self.pcd_align(neighbor, reference) for neighbor in window], dim=1))
 
 
 def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, list[int]]:

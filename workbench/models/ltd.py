@@ -3,14 +3,14 @@
 How many frames help depends on how fast a thing moves. So there are several super-resolution branches, each on more
 frames than the one before: 1, 3 and 5; and a temporal modulation branch that sees all frames and says, pixel by pixel
 at high resolution, how much of each estimate goes into the picture. Before all of them a spatial alignment network
-brings the neighbours onto the reference.
+brings the neighbors onto the reference.
 
 The layers see luma; chroma is enlarged bicubic. The shuffle at the end of each branch *is* its estimate, so there are
 no high-resolution features to distil.
 
 There is no official code. The layers are those of the one public re-implementation (PFNL's authors). Where it and we
 differ from the paper: the alignment network regresses a dense flow; the paper's is a spatial transformer that regresses
-one translation per patch, with a loss towards a rectified optical flow. Where we differ from both: neighbours are
+one translation per patch, with a loss towards a rectified optical flow. Where we differ from both: neighbors are
 fetched by backward warping (the re-implementation warps forward) and the modulation branch reads the aligned frames;
 the unit of the flow is a setting; every branch starts by passing the reference on. Unconfirmed: the paper's own widths.
 """
@@ -28,7 +28,7 @@ from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, S
 
 
 class SpatialAlignment(nn.Module):
-    """Estimate the flow from the reference to a neighbour at a quarter of the size, and warp.
+    """Estimate the flow from the reference to a neighbor at a quarter of the size, and warp.
 
     Args:
         channels: width of the two 9x9 layers.
@@ -44,12 +44,12 @@ class SpatialAlignment(nn.Module):
         kaiming_init_(self.conv1, self.conv2, slope=0.0)
         kaiming_init_(self.conv3, slope=1.0, gain=0.02)  # next to no motion at the start
 
-    def forward(self, reference: Tensor, neighbour: Tensor) -> Tensor:
-        """The neighbour ``(N, 1, H, W)`` as the reference ``(N, 1, H, W)`` sees it; any size."""
-        features = F.max_pool2d(F.relu(self.conv1(torch.cat((reference, neighbour), 1))), 2, ceil_mode=True)
+    def forward(self, reference: Tensor, neighbor: Tensor) -> Tensor:
+        """The neighbor ``(N, 1, H, W)`` as the reference ``(N, 1, H, W)`` sees it; any size."""
+        features = F.max_pool2d(F.relu(self.conv1(torch.cat((reference, neighbor), 1))), 2, ceil_mode=True)
         features = F.max_pool2d(F.relu(self.conv2(features)), 2, ceil_mode=True)
         features = F.interpolate(features, size=reference.shape[-2:], mode="bilinear", align_corners=False)
-        return warp(neighbour, self.conv3(features).tanh().float() * self.flow_gain)
+        return warp(neighbor, self.conv3(features).tanh().float() * self.flow_gain)
 
 
 class TemporalModulation(nn.Module):
@@ -89,7 +89,7 @@ class LTD(SlidingWindow):
         paper="Liu et al., Robust video super-resolution with learned temporal dynamics, ICCV 2017",
         year=2017,
         role="both",
-        colour="y",
+        color="y",
         features="",
         differs="dense flow instead of one translation per patch; the alignment's and the branches' own losses are not "
         "offered; unconfirmed: the paper's own widths",
@@ -137,13 +137,13 @@ class LTD(SlidingWindow):
         return split_luma(frames_NCHW)
 
     def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Bring the neighbours onto the middle frame, estimate it from more and more of them, and mix."""
+        """Bring the neighbors onto the middle frame, estimate it from more and more of them, and mix."""
         luma_NTCHW, chroma_NTCHW = pieces
         n, frames = luma_NTCHW.shape[:2]
         reach = frames // 2
         reference = luma_NTCHW[:, reach]
-        neighbours = torch.cat((luma_NTCHW[:, :reach], luma_NTCHW[:, reach + 1 :]), dim=1)
-        moved = self.alignment(reference.repeat_interleave(frames - 1, dim=0), neighbours.flatten(0, 1))
+        neighbors = torch.cat((luma_NTCHW[:, :reach], luma_NTCHW[:, reach + 1 :]), dim=1)
+        moved = self.alignment(reference.repeat_interleave(frames - 1, dim=0), neighbors.flatten(0, 1))
         before, after = moved.view(n, frames - 1, *reference.shape[2:]).split(reach, dim=1)
         aligned_NTHW = torch.cat((before, reference, after), dim=1)
 

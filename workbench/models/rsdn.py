@@ -54,11 +54,11 @@ def adapt(hidden: Tensor, filters: Tensor) -> Tensor:
 
     .. math:: h'(p) = h(p) \, \sigma\Big(\sum_k f_k(p) \, h(p + p_k)\Big)
 
-    with ``p_k`` the 3x3 neighbourhood; one filter for all channels of a place.
+    with ``p_k`` the 3x3 neighborhood; one filter for all channels of a place.
 
     Args:
         hidden: ``(N, C, H, W)``.
-        filters: ``(N, 9, H, W)``, row by row of the neighbourhood.
+        filters: ``(N, 9, H, W)``, row by row of the neighborhood.
     """
     height, width = hidden.shape[-2:]
     around = F.pad(hidden, (1, 1, 1, 1))

@@ -116,7 +116,7 @@ class SPMC(SlidingWindow):
         paper="Tao et al., Detail-revealing deep video super-resolution, ICCV 2017",
         year=2017,
         role="both",
-        colour="y",
+        color="y",
         features="32 channels at high resolution after the last step of the recurrence: hr is what the last "
         "convolution reads, hr_pre the same before its ReLU, shuffle what the last transposed convolution gives "
         "(there is no shuffle)",

@@ -1,8 +1,8 @@
-"""TDAN (Tian et al., CVPR 2020): deformable convolutions bring the neighbours onto the reference, without a flow.
+"""TDAN (Tian et al., CVPR 2020): deformable convolutions bring the neighbors onto the reference, without a flow.
 
-Every frame becomes features. For each neighbour, the features of both, side by side, say by which offsets to sample:
-two deformable convolutions bend the joined features, two more the neighbour's own, and a convolution turns these into
-an *aligned low-resolution picture*. The middle frame and its aligned neighbours go through residual blocks and are
+Every frame becomes features. For each neighbor, the features of both, side by side, say by which offsets to sample:
+two deformable convolutions bend the joined features, two more the neighbor's own, and a convolution turns these into
+an *aligned low-resolution picture*. The middle frame and its aligned neighbors go through residual blocks and are
 enlarged by pixel-shuffles: that is the picture, there is no global residual.
 
 The layers work in [-0.5, 0.5]; what goes in and comes out is [0, 1].
@@ -89,7 +89,7 @@ class TDAN(SlidingWindow):
         value_range=(-MIDDLE_GREY, MIDDLE_GREY),
         features="right behind the last pixel-shuffle, what the last convolution reads; there is no activation, all "
         "three taps are one",
-        aligned="the middle frame and its aligned neighbours, joined by a convolution, before the residual blocks",
+        aligned="the middle frame and its aligned neighbors, joined by a convolution, before the residual blocks",
         differs="offsets start at zero, the picture at the middle frame; no loss reads the aligned pictures, the true "
         "flow can supervise the offsets",
     )
@@ -113,8 +113,8 @@ class TDAN(SlidingWindow):
         self.join = conv3x3(2 * channels, channels)
         self.bend_joined1 = DeformConv(channels, groups=groups)
         self.bend_joined2 = DeformConv(channels, groups=groups)
-        self.bend_neighbour1 = DeformConv(channels, groups=groups)
-        self.bend_neighbour2 = DeformConv(channels, groups=groups)
+        self.bend_neighbor1 = DeformConv(channels, groups=groups)
+        self.bend_neighbor2 = DeformConv(channels, groups=groups)
         self.to_picture = conv3x3(channels, 3)
         self.fuse = conv3x3(3 * num_frames, channels)
         self.reconstruction = residual_blocks(channels, back_blocks)
@@ -150,15 +150,15 @@ class TDAN(SlidingWindow):
                 self.exit.weight[colour, channel, 1, 1] += sign
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Pictures about zero, their features, and what :attr:`join` makes of these as reference and as neighbour."""
+        """Pictures about zero, their features, and what :attr:`join` makes of these as reference and as neighbor."""
         pictures = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, torch.float32)) - MIDDLE_GREY
         features = self.feature_extraction(F.relu(self.entry(pictures)))
-        as_reference, as_neighbour = self.join.weight.chunk(2, dim=1)
+        as_reference, as_neighbor = self.join.weight.chunk(2, dim=1)
         return (
             pictures,
             features,
             F.conv2d(features, as_reference, self.join.bias, padding=1),
-            F.conv2d(features, as_neighbour, padding=1),
+            F.conv2d(features, as_neighbor, padding=1),
         )
 
     def align(self, *pieces: Tensor, offsets: list[Tensor] | None = None) -> Tensor:
@@ -172,25 +172,25 @@ class TDAN(SlidingWindow):
         Returns:
             ``(N, num_frames, 3, H, W)`` in [-0.5, 0.5].
         """
-        pictures_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbour_NTCHW = pieces
+        pictures_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbor_NTCHW = pieces
         n, frames = pictures_NTCHW.shape[:2]
         middle = frames // 2
 
-        def neighbours(every: Tensor) -> Tensor:
+        def neighbors(every: Tensor) -> Tensor:
             return torch.cat((every[:, :middle], every[:, middle + 1 :]), dim=1)
 
-        joined = (neighbours(as_neighbour_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
+        joined = (neighbors(as_neighbor_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
         joined = self.bend_joined1(joined, joined)
         joined = self.bend_joined2(joined, joined)
-        moved = self.bend_neighbour1(neighbours(features_NTCHW).flatten(0, 1), joined, offsets=offsets)
-        moved = self.bend_neighbour2(moved, moved, offsets=offsets)
+        moved = self.bend_neighbor1(neighbors(features_NTCHW).flatten(0, 1), joined, offsets=offsets)
+        moved = self.bend_neighbor2(moved, moved, offsets=offsets)
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
         before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
         return torch.cat((before, pictures_NTCHW[:, middle, None], after), dim=1)
 
     def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Align the neighbours to the middle frame, fuse, reconstruct, enlarge."""
+        """Align the neighbors to the middle frame, fuse, reconstruct, enlarge."""
         offsets: list[Tensor] | None = [] if self.training else None
         fused = F.relu(self.fuse(self.align(*pieces, offsets=offsets).flatten(1, 2)))
         shuffled = self.upscale(self.reconstruction(fused))
@@ -213,7 +213,7 @@ def tdan(
     front_blocks: int = 5,
     back_blocks: int = 10,
 ) -> TDAN:
-    """Neighbours bent onto the middle frame by deformable convolutions, 5 frames; 1,970,819 parameters."""
+    """Neighbors bent onto the middle frame by deformable convolutions, 5 frames; 1,970,819 parameters."""
     return TDAN(
         scale=scale,
         skip=skip,

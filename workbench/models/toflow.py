@@ -1,17 +1,17 @@
 """TOFlow (Xue et al., IJCV 2019): a flow that is learned for the task, on frames that are enlarged first.
 
-Frames are enlarged bicubic and normalised as for ImageNet; all else is at high resolution. A flow network of four
-levels, SPyNet's shape with batch normalisation, estimates where each pixel of the middle frame is found in every
-neighbour, and the neighbours are warped by it. Two 9x9 and two 1x1 convolutions on the seven aligned frames give
+Frames are enlarged bicubic and normalized as for ImageNet; all else is at high resolution. A flow network of four
+levels, SPyNet's shape with batch normalization, estimates where each pixel of the middle frame is found in every
+neighbor, and the neighbors are warped by it. Two 9x9 and two 1x1 convolutions on the seven aligned frames give
 what is added to the middle one. Without pixel-shuffle there is nothing between the 64 maps that the last convolution
 reads and the picture: these are F^SR.
 
 The flow is computed in float32 whatever the precision around. ``norm`` says what its normalisations use while training:
-``batch`` is over all pairs of frames of the batch, so a single clip normalises by its own motion; ``frozen`` takes the
+``batch`` is over all pairs of frames of the batch, so a single clip normalizes by its own motion; ``frozen`` takes the
 running statistics, as in evaluation.
 
 Where we differ: what is added to the middle frame begins at next to nothing, and so does the flow (the authors train
-the flow network first). All neighbours are normalised together in training, not one after the other. With
+the flow network first). All neighbors are normalized together in training, not one after the other. With
 ``reference_first`` the middle frame leads the seven, as in weights that were converted from the authors' Torch files.
 Unconfirmed: the authors' own graph and training, seen only through re-implementations.
 """
@@ -45,12 +45,12 @@ class TaskFlow(nn.Module):
         super().__init__()
         self.levels = nn.ModuleList(_level() for _ in range(LEVELS))
 
-    def forward(self, reference: list[Tensor], neighbour: list[Tensor]) -> Tensor:
-        """Where each pixel of the reference is found in the neighbour.
+    def forward(self, reference: list[Tensor], neighbor: list[Tensor]) -> Tensor:
+        """Where each pixel of the reference is found in the neighbor.
 
         Args:
-            reference: four sizes of normalised pictures ``(N, 3, h, w)``, the smallest first, each half the next.
-            neighbour: the same shapes.
+            reference: four sizes of normalized pictures ``(N, 3, h, w)``, the smallest first, each half the next.
+            neighbor: the same shapes.
 
         Returns:
             ``(N, 2, H, W)`` in pixels of the largest size, x first, float32.
@@ -62,14 +62,14 @@ class TaskFlow(nn.Module):
             at_once = n
         else:
             at_once = 1 if reference[0].device.type == "cpu" else 8
-        passes = zip(*(level.split(at_once) for level in (*reference, *neighbour)), strict=True)
+        passes = zip(*(level.split(at_once) for level in (*reference, *neighbor)), strict=True)
         return torch.cat([self._between(some[:LEVELS], some[LEVELS:]) for some in passes])
 
-    def _between(self, reference: tuple[Tensor, ...], neighbour: tuple[Tensor, ...]) -> Tensor:
+    def _between(self, reference: tuple[Tensor, ...], neighbor: tuple[Tensor, ...]) -> Tensor:
         n, _, height, width = reference[0].shape
         flow = reference[0].new_zeros(n, 2, height // 2, width // 2)
         with torch.autocast(flow.device.type, enabled=False):
-            for level, fixed, moving in zip(self.levels, reference, neighbour, strict=True):
+            for level, fixed, moving in zip(self.levels, reference, neighbor, strict=True):
                 flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
                 warped = warp(moving, flow, beyond="zeros").to(fixed.dtype)
                 flow = flow + level(torch.cat((fixed, warped, flow), dim=1))
@@ -77,7 +77,7 @@ class TaskFlow(nn.Module):
 
 
 def _level() -> nn.Sequential:
-    """8 channels (reference, warped neighbour, flow) -> what the flow lacks."""
+    """8 channels (reference, warped neighbor, flow) -> what the flow lacks."""
     layers: list[nn.Module] = []
     for into, out in pairwise((8, 32, 64, 32, 16)):
         conv = nn.Conv2d(into, out, 7, padding=3, bias=False)
@@ -152,14 +152,14 @@ class TOFlow(SlidingWindow):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalisation stays in evaluation."""
+        """Switch to training or evaluation; frozen normalization stays in evaluation."""
         super().train(mode)
         if self.norm == "frozen":
             freeze_norms(self)
         return self
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Each frame enlarged and normalised, in four sizes, the smallest first."""
+        """Each frame enlarged and normalized, in four sizes, the smallest first."""
         with torch.autocast(frames_NCHW.device.type, enabled=False):
             frames = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, self.mean.dtype))
             sizes = [(resize_bicubic(frames, scale=self.scale) - self.mean) / self.std]
@@ -168,14 +168,14 @@ class TOFlow(SlidingWindow):
         return tuple(sizes)
 
     def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Warp the neighbours onto the middle frame; convolve all together."""
+        """Warp the neighbors onto the middle frame; convolve all together."""
         n, frames = pieces[0].shape[:2]
         middle = frames // 2
         others = [number for number in range(frames) if number != middle]
-        neighbour = [size[:, others].flatten(0, 1) for size in pieces]
+        neighbor = [size[:, others].flatten(0, 1) for size in pieces]
         reference = [size[:, middle].repeat_interleave(len(others), dim=0) for size in pieces]
-        flow = self.flow(reference, neighbour)
-        moved = warp(neighbour[-1], flow, beyond="zeros").to(neighbour[-1].dtype)
+        flow = self.flow(reference, neighbor)
+        moved = warp(neighbor[-1], flow, beyond="zeros").to(neighbor[-1].dtype)
         before, after = moved.unflatten(0, (n, len(others))).split(middle, dim=1)
         fixed = pieces[-1][:, middle, None]
         order = (fixed, before, after) if self.reference_first else (before, fixed, after)

@@ -1,6 +1,6 @@
 """VESPCN (Caballero et al., CVPR 2017): the student.
 
-Neighbours are warped onto the reference by an optical flow that a small network estimates in two steps; then a
+Neighbors are warped onto the reference by an optical flow that a small network estimates in two steps; then a
 super-resolution network works at low resolution and shuffles channels into pixels at the end.
 
 Two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its
@@ -68,20 +68,20 @@ class MotionCompensation(nn.Module):
             convs[0].weight.data.mul_(2)
             kaiming_init_(last, slope=1.0, gain=0.1)
 
-    def forward(self, reference: Tensor, neighbour: Tensor) -> tuple[Tensor, Tensor]:
-        """Warp a neighbour onto the reference.
+    def forward(self, reference: Tensor, neighbor: Tensor) -> tuple[Tensor, Tensor]:
+        """Warp a neighbor onto the reference.
 
         Args:
             reference: ``(N, 3, H, W)``, ``H`` and ``W`` multiples of 4.
-            neighbour: the same shape.
+            neighbor: the same shape.
 
         Returns:
-            The warped neighbour ``(N, 3, H, W)`` and the flow ``(N, 2, H, W)`` in pixels, x first.
+            The warped neighbor ``(N, 3, H, W)`` and the flow ``(N, 2, H, W)`` in pixels, x first.
         """
-        flow = self.flow(reference, neighbour)
-        return warp(neighbour, flow), flow
+        flow = self.flow(reference, neighbor)
+        return warp(neighbor, flow), flow
 
-    def flow(self, reference: Tensor, neighbour: Tensor) -> Tensor:
+    def flow(self, reference: Tensor, neighbor: Tensor) -> Tensor:
         """Return the flow from the reference to the neighbor, ``(N, 2, H, W)`` in pixels, x first.
 
         Under autocast it computes in float32 all the same: an error of the network's output is ``flow_gain`` times as
@@ -89,10 +89,10 @@ class MotionCompensation(nn.Module):
         """
         with torch.autocast(reference.device.type, enabled=False):
             dtype = next(self.parameters()).dtype
-            reference, neighbour = reference.to(dtype), neighbour.to(dtype)
-            coarse = self.coarse(torch.cat((reference, neighbour), 1))
-            roughly = warp(neighbour, coarse * self.flow_gain).to(dtype)
-            fine = self.fine(torch.cat((reference, neighbour, coarse, roughly), 1))
+            reference, neighbor = reference.to(dtype), neighbor.to(dtype)
+            coarse = self.coarse(torch.cat((reference, neighbor), 1))
+            roughly = warp(neighbor, coarse * self.flow_gain).to(dtype)
+            fine = self.fine(torch.cat((reference, neighbor, coarse, roughly), 1))
             return (coarse + fine) * self.flow_gain
 
     def along(self, clip: Tensor) -> EstimatedFlow:
@@ -108,14 +108,14 @@ class MotionCompensation(nn.Module):
 
 
 def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, roughness: float = 0.003) -> Tensor:
-    r"""What a flow network is asked for its own sake: the warped neighbour is the reference, and the flow is smooth.
+    r"""What a flow network is asked for its own sake: the warped neighbor is the reference, and the flow is smooth.
 
     .. math:: L_{MC} = \operatorname{mean} |x' - x| + 0.003 \operatorname{mean} |\nabla \Delta|
 
     After section 2.3 of the VESPCN paper, which has squares, Huber's function on the gradient, and weights of its own.
 
     Args:
-        warped: the neighbour, warped onto the reference, ``(N, 3, H, W)``.
+        warped: the neighbor, warped onto the reference, ``(N, 3, H, W)``.
         reference: the same shape.
         flow: ``(N, 2, H, W)`` in pixels.
         roughness: weight of the flow's gradient.
@@ -204,7 +204,7 @@ class VESPCN(SlidingWindow):
         return self.motion.along(clip)
 
     def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Warp the neighbours onto the middle frame; enlarge the three together."""
+        """Warp the neighbors onto the middle frame; enlarge the three together."""
         (frames_NTCHW,) = pieces
         before, reference, after = frames_NTCHW.unbind(dim=1)
         both = reference.repeat(2, 1, 1, 1)

@@ -54,7 +54,7 @@ class Upscaled:
         features: F^SR, ``(B, T, C, s*H, s*W)``: high-resolution features just before they become RGB; None unless kept.
         aligned: F^LR, ``(B, T, C', H, W)``: aligned and fused features; None unless kept, or where there are none.
         encoded: ``(B, T, 3, H, W)``: what a privileged network makes of the truth before it enlarges it; else None.
-        motion: how far the aligned neighbours are from their reference, one number, for networks that can say; None
+        motion: how far the aligned neighbors are from their reference, one number, for networks that can say; None
             outside of training, and where there is no such number.
         flow: estimated flow between neighboring frames, for supervision by the true flow; None outside of training, and
             for networks that estimate none.
@@ -101,7 +101,7 @@ class NetworkInfo:
     paper: str
     year: int
     role: Literal["student", "teacher", "both", "baseline"]
-    colour: Literal["rgb", "y"] = "rgb"
+    color: Literal["rgb", "y"] = "rgb"
     value_range: tuple[float, float] = (0.0, 1.0)
     upscaled_input: bool = False
     features: str

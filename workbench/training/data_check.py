@@ -21,7 +21,7 @@ def data_checksums(config: RunConfig) -> Checksums:
     named = {f"data.clips[{number}]": checksum_clip(spec) for number, spec in enumerate(clips)}
     if config.data.uses_stills:
         named["data.stills"] = checksum_stills(config.data.stills)
-    return named | {"data.probe": checksum_clip(config.data.probe)}
+    return named | {"data.validation_clip": checksum_clip(config.data.validation_clip)}
 
 
 def recorded(run: Run) -> Checksums | None:
@@ -74,8 +74,8 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
 
     Args:
         run: no worker may be at it.
-        config: the settings of the run but for ``data.clips``, ``data.stills``, ``data.probe`` and what may change at
-            any time.
+        config: the settings of the run but for ``data.clips``, ``data.stills``, ``data.validation_clip`` and what may
+            change at any time.
         other: accept other content. Its checksums replace the recorded ones, which are kept as ``earlier_data``.
 
     Raises:
@@ -91,7 +91,7 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
         update_record(run, {"config": config.to_dict(), **changes})
         return
     now, then = config.data, run.config().data
-    renamed = (now.clips, now.stills, now.probe) != (then.clips, then.stills, then.probe)
+    renamed = (now.clips, now.stills, now.validation_clip) != (then.clips, then.stills, then.validation_clip)
     if before is None and renamed:
         raise DataError(
             f"{run.name}: run.json has no checksums of its data, so whether {', '.join(now.clips) or now.stills} is "

@@ -72,9 +72,9 @@ class Engine:
         """The module as it must be called: under autocast, and with gradients averaged over the processes."""
         return self._accelerator.prepare_model(module)
 
-    def drive(self, optimiser: torch.optim.Optimizer) -> AcceleratedOptimizer:
-        """The optimiser as it must be called: it waits for whole batches, and scales fp16 back."""
-        driven = self._accelerator.prepare_optimizer(optimiser, device_placement=False)
+    def drive(self, optimizer: torch.optim.Optimizer) -> AcceleratedOptimizer:
+        """The optimizer as it must be called: it waits for whole batches, and scales fp16 back."""
+        driven = self._accelerator.prepare_optimizer(optimizer, device_placement=False)
         assert isinstance(driven, AcceleratedOptimizer)
         return driven
 

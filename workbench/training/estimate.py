@@ -65,7 +65,7 @@ class Estimate:
         return self.peak_mib <= ROOM * self.free_mib
 
     def hours(self, steps: int) -> float:
-        """How long so many steps take; looks at the probe clip come on top."""
+        """How long so many steps take; looks at the validation clip come on top."""
         return steps * self.seconds_per_step / 3600
 
 
@@ -90,7 +90,7 @@ def estimate(config: RunConfig) -> Estimate:
 
 def batches(config: RunConfig) -> Iterator[Estimate]:
     """Estimates for the config's batch and its doubles, as long as they fit and bring more clips a second."""
-    batch, before = config.data.batch, 0.0
+    batch, before = config.data.batch_size, 0.0
     while True:
         try:
             seen = estimate(with_batch(config, batch))
@@ -116,21 +116,23 @@ def largest_batch(first: Estimate, second: Estimate) -> int:
 
 def with_batch(config: RunConfig, batch: int) -> RunConfig:
     """The same training with another batch."""
-    return replace(config, data=replace(config.data, batch=batch))
+    return replace(config, data=replace(config.data, batch_size=batch))
 
 
 def measure(config: RunConfig) -> Estimate:
     """Take a few steps here."""
     configure_torch(config.threads)
-    engine = Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
+    engine = Engine(
+        device=config.device, precision=config.precision, accumulate=config.optimizer.gradient_accumulation_steps
+    )
     free = free_memory_mib(engine.device)
-    cached = bool(config.cache_teacher) and config.distils
-    trainer = Trainer(replace(config, cache_teacher="", watch_every=0), engine)
+    cached = bool(config.teacher_cache_dir) and config.distils
+    trainer = Trainer(replace(config, teacher_cache_dir="", gradient_stats_every=0), engine)
     low, high, *flow = next(trainer.sampler.after(0, 1))
-    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimiser.accumulate)[0]
+    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimizer.gradient_accumulation_steps)[0]
     if cached and trainer.teacher is not None:
         with torch.no_grad(), engine.autocast():
-            return_features = config.distillation.tap if trainer.objective.needs_features else None
+            return_features = config.distillation.feature_layer if trainer.objective.needs_features else None
             given = trainer.teacher.select_input(batch.low, batch.high)
             said = trainer.objective.teacher_targets(
                 trainer.teacher(given.to(engine.device), return_features=return_features)
@@ -139,7 +141,7 @@ def measure(config: RunConfig) -> Estimate:
     times = []
     for step in islice(trainer.steps(0, repeat(batch)), STEPS + 1):
         times.append(step.seconds)
-    return Estimate(config.data.batch, statistics.median(times[1:]), peak_memory_mib(engine.device), free)
+    return Estimate(config.data.batch_size, statistics.median(times[1:]), peak_memory_mib(engine.device), free)
 
 
 def main() -> int:

@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     Attributes:
         low: ``(B, T, 3, H, W)``.
         high: ``(B, T, 3, s*H, s*W)``.
-        taught: outputs of the teacher that the losses need, where a cache has them.
+        targets: outputs of the teacher that the losses need, where a cache has them.
         flow: true flow of the low-resolution frames, where the data has it; its ``valid`` marks the clips that do.
     """
 
@@ -64,11 +64,11 @@ class Step:
         terms: by name, unweighted.
         weights: of the terms at this step.
         total: their weighted sum.
-        measures: diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
+        diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
         gradient_norm: before clipping.
         learning_rate: of this update.
         seconds: it took, with the wait for data.
-        waited: seconds of these that it waited for data.
+        data_time: seconds of these spent waiting for data.
         notes: what happened, in words, if anything did.
     """
 
@@ -116,16 +116,16 @@ def train(
     student: VideoSR,
     batches: Iterable[Batch | tuple[Tensor, Tensor]],
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     *,
     steps: int,
     learning_rate: tuple[float, float],
     teacher: VideoSR | None = None,
-    tap: FeatureLayer = "hr",
+    feature_layer: FeatureLayer = "hr",
     done: int = 0,
-    clip_gradient: float = 0.0,
+    max_grad_norm: float = 0.0,
     average: AveragedModel | None = None,
-    watch_every: int = 0,
+    gradient_stats_every: int = 0,
     engine: Engine | None = None,
 ) -> Iterator[Step]:
     """Update ``student`` once per batch, and say after each what happened.
@@ -138,15 +138,16 @@ def train(
         batches: those after step ``done``, see :class:`Batch`. With ``engine.accumulate`` above 1 each is a piece, and
             so many make a step.
         objective: terms and weights.
-        optimiser: of the student's and the objective's parameters; a group may have a ``rate`` relative to the others.
+        optimizer: of the student's and the objective's parameters; a group may have a ``rate`` relative to the others.
         steps: the whole length, which the learning rate's cosine spans.
         learning_rate: at the first and at the last step.
         teacher: needed where the objective distils and the batches bring nothing of it; never changed.
-        tap: which features are compared.
+        feature_layer: layer whose features are compared.
         done: steps that were done before (a resumed run).
-        clip_gradient: largest norm of the gradient; 0: no clipping.
+        max_grad_norm: largest norm of the gradient; 0: no clipping.
         average: a running average of the student, brought up to date after every step.
-        watch_every: steps between two measurements of every term's gradient (see ``training.watch``); 0: never.
+        gradient_stats_every: steps between two measurements of every term's gradient (see ``training.watch``); 0:
+            never.
         engine: device, precision and processes; one process in float32 where the student is, if left out.
 
     Raises:
@@ -155,15 +156,15 @@ def train(
     engine = engine or Engine(device=next(student.parameters()).device)
     if teacher is not None:
         teacher.eval().requires_grad_(False)
-    memory, return_features = objective.memory, tap if objective.needs_features else None
-    learns = StudentWithObjective(student, objective, tap)
-    pupil, driven = engine.wrap(learns), engine.drive(optimiser)
+    memory, return_features = objective.memory, feature_layer if objective.needs_features else None
+    learns = StudentWithObjective(student, objective, feature_layer)
+    pupil, driven = engine.wrap(learns), engine.drive(optimizer)
     rest, number, started = iter(batches), done, time.perf_counter()
 
     while pieces := list(islice(rest, engine.accumulate)):
         number += 1
         waited = time.perf_counter() - started
-        weights, watching = objective.weights(number), watch_every > 0 and number % watch_every == 0
+        weights, watching = objective.weights(number), gradient_stats_every > 0 and number % gradient_stats_every == 0
         ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
         vectors: dict[str, Tensor] = {}
         student.train()
@@ -191,14 +192,14 @@ def train(
         if ratio is not None:
             measures |= _update_ratio(ratio, vectors, weights, engine)
 
-        norm = engine.clip((p for p in learns.parameters() if p.grad is not None), clip_gradient or math.inf)
+        norm = engine.clip((p for p in learns.parameters() if p.grad is not None), max_grad_norm or math.inf)
         if not math.isfinite(norm) and engine.precision != "fp16":  # fp16 skips the step and scales less
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(
                 f"step {number}: gradient not finite while the terms are {seen}; {lower_rate(learning_rate[0])}"
             )
         rate = cosine(number, steps, *learning_rate)
-        for group in optimiser.param_groups:
+        for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
         driven.step()
         driven.zero_grad()
@@ -228,7 +229,7 @@ def _update_ratio(
 
 def lower_rate(rate: float) -> str:
     """Return what to do where a training diverges."""
-    return f"lower the learning rate: begin a new run with optimiser.learning_rate below {rate:g}"
+    return f"lower the learning rate: begin a new run with optimizer.learning_rate below {rate:g}"
 
 
 def _refuse_infinite(number: int, terms: dict[str, float], rate: float) -> None:

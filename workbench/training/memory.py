@@ -25,19 +25,25 @@ def out_of_memory(config: RunConfig) -> str:
     """What to say, and what to change, where a training finds no memory."""
     data, wanted = config.data, config.distillation
     cures = []
-    if config.optimiser.accumulate < data.batch:
-        more = next(n for n in range(config.optimiser.accumulate + 1, data.batch + 1) if data.batch % n == 0)
-        cures.append(f"optimiser.accumulate {more} (the same update in smaller pieces)")
-    if data.batch > 1:
-        cures.append(f"data.batch {data.batch // 2}")
-    cures.append(f"data.crop {data.crop // 2}")
+    if config.optimizer.gradient_accumulation_steps < data.batch_size:
+        more = next(
+            n
+            for n in range(config.optimizer.gradient_accumulation_steps + 1, data.batch_size + 1)
+            if data.batch_size % n == 0
+        )
+        cures.append(f"optimizer.gradient_accumulation_steps {more} (the same update in smaller pieces)")
+    if data.batch_size > 1:
+        cures.append(f"data.batch_size {data.batch_size // 2}")
+    cures.append(f"data.crop_size {data.crop_size // 2}")
     if config.distils and wanted.uses_temporal and wanted.memory_stride < 2:
         cures.append("distillation.memory_stride 2")
     if config.precision == "fp32":
         cures.append("precision bf16")
     return (
-        f"out of memory: batch {data.batch} in {config.optimiser.accumulate} piece(s), {data.frames} frames, crop "
-        f"{data.crop}; try " + ", or ".join(cures) + "; `workbench train --estimate` says what fits"
+        f"out of memory: batch {data.batch_size} in {config.optimizer.gradient_accumulation_steps} piece(s), "
+        f"{data.num_frames} frames, crop {data.crop_size}; try "
+        + ", or ".join(cures)
+        + "; `workbench train --estimate` says what fits"
     )
 
 

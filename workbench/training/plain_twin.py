@@ -14,7 +14,7 @@ from workbench.evaluation.rendering import Scores, add_rendering, render
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
-from workbench.training.record import PlainTwin, View
+from workbench.training.record import PlainTwin, SnapshotSettings
 from workbench.training.trainer import MUTABLE_ON_RESUME, make_network
 
 logger = logging.getLogger(__name__)
@@ -66,14 +66,14 @@ class PlainRun:
                     f"plain_run: want a run with {name} {ours!r}, got {where} with {other!r}; name a run of the same "
                     "network and scale, or none"
                 )
-        if not (self.run.folder / "probe" / "scene.json").is_file():
+        if not (self.run.validation_folder / "scene.json").is_file():
             raise ConfigError(f"plain_run: want a run with snapshots, got {where}, which has none yet; start it first")
-        clip = self.run.probe()
+        clip = self.run.validation_clip()
         if not all(np.array_equal(clip.clip(key), frames) for key, frames in (("low", pair.low), ("high", pair.high))):
             raise ConfigError(
-                f"plain_run: want snapshots of data.probe {config.data.probe!r}, got {where} with snapshots of another "
-                f"clip ({theirs.data.probe!r}, degradation {theirs.data.degradation}); set data.probe to that clip, or "
-                "name another run"
+                f"plain_run: want snapshots of data.validation_clip {config.data.validation_clip!r}, got {where} with "
+                f"snapshots of another clip ({theirs.data.validation_clip!r}, degradation {theirs.data.degradation}); "
+                "set data.validation_clip to that clip, or name another run"
             )
         changed = differences(theirs.to_dict(), config.to_dict())
         told = [
@@ -84,7 +84,7 @@ class PlainRun:
         if told:
             logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(told))
 
-    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
         """See :class:`PlainTwin`."""
         if step not in self.run.snapshots():
             return False
@@ -116,7 +116,7 @@ class PlainWeights:
                 "the run that made them (plain_run), or leave the plain student out"
             )
 
-    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
         """See :class:`PlainTwin`."""
         if step != self.step:
             return False

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: metrics, snapshots of the probe clip, weights, and states to resume from."""
+"""What a training leaves on disk: metrics, snapshots of the validation clip, weights, and states to resume from."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from workbench.aliases import setting_name
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
@@ -23,11 +24,11 @@ from workbench.evaluation.rendering import Rendering, Scales, Scores, add_render
 from workbench.models.video_sr import FeatureLayer, VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
-from workbench.runs import RunWriter
+from workbench.runs import FORMAT, Run, RunWriter
 from workbench.scenes import Method, SceneWriter, read_scene, write_atomic, write_scene
 from workbench.training.loop import Step
 
-KEPT_STATES = 2
+KEPT_CHECKPOINTS = 2
 
 GIVEN_TRUTH = "it was given the high resolution and gives it back: no restoration of the low one"
 
@@ -42,17 +43,18 @@ def log_row(step: Step) -> dict[str, Any]:
         "learning_rate": step.learning_rate,
         "gradient_norm": step.gradient_norm,
         "seconds": round(step.seconds, 4),
-        "waited": round(step.data_time, 4),
+        "data_time": round(step.data_time, 4),
         **step.diagnostics,
     }
     return row | ({"notes": list(step.notes)} if step.notes else {})
 
 
-# -- looks at the probe clip ----------------------------------------------------------------------------------------
+# -- looks at the validation clip
+# ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class SnapshotSettings:
     """Inputs of a snapshot: the validation clip, the run's memory and layer, its color scales, and its device."""
 
     pair: Pair
@@ -65,12 +67,12 @@ class View:
 class PlainTwin(Protocol):
     """A source of the plain student at some steps; see :mod:`workbench.training.plain_twin`."""
 
-    def add(self, scene: SceneWriter, step: int, view: View) -> bool:
+    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
         """Add the plain student at a step to a snapshot; returns whether there is one at this step."""
         ...
 
 
-def write_probe(
+def write_validation_clip(
     writer: RunWriter,
     pair: Pair,
     video: Video,
@@ -81,12 +83,12 @@ def write_probe(
     tap: FeatureLayer,
     provenance: dict[str, Any],
 ) -> None:
-    """Write what does not change on the probe clip: low, high, bicubic and, where there is one, the teacher.
+    """Write what does not change on the validation clip: low, high, bicubic and, where there is one, the teacher.
 
     Without a teacher the colour scales are those of the student as it begins. A teacher that was given the truth is
     shown as such, for its maps and cells, and not scored: its pictures are no restoration.
     """
-    folder = writer.folder / "probe"
+    folder = writer.run.validation_folder
     if (folder / "scene.json").exists():
         return
     device = next(student.parameters()).device
@@ -135,12 +137,12 @@ def write_snapshot(
     tap: FeatureLayer,
     plain: PlainTwin | None = None,
 ) -> None:
-    """Write what the student makes of the probe clip at a step, beside the plain student at the same step."""
+    """Write what the student makes of the validation clip at a step, beside the plain student at the same step."""
     folder = writer.folder / "snapshots" / f"{step:07d}"
-    with np.load(writer.folder / "probe" / "arrays.npz", allow_pickle=False) as arrays:
+    with np.load(writer.run.validation_folder / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
-    view = View(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
+    view = SnapshotSettings(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
     given = student.select_input(pair.low, pair.high)
     seen = render(student, given, memory=memory, tap=tap, device=view.device)
     label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
@@ -151,7 +153,7 @@ def write_snapshot(
             plain.add(scene, step, view)
         add_rendering(scene, Method(key="student", label=label, note=note), seen, scales)
         Scores(pair.high).add(scene, "student", seen.frames)
-        probe = read_scene(writer.folder / "probe")
+        probe = read_scene(writer.run.validation_folder)
         scene.finish(
             name=f"{writer.folder.name}-{step}",
             title=f"Step {step}",
@@ -186,22 +188,22 @@ def averaged(average: AveragedModel) -> VideoSR:
     return network
 
 
-def save_state(
+def save_checkpoint(
     writer: RunWriter,
     step: int,
     student: VideoSR,
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     average: AveragedModel | None = None,
     *,
-    conditions: Mapping[str, Any] | None = None,
+    resume_info: Mapping[str, Any] | None = None,
 ) -> None:
     """Write all that an exact resume needs; a state appears whole, and the one before is kept.
 
     Batches, and what networks draw while training, are functions of the seed and the step, so neither needs a state.
-    ``conditions`` are kept beside it, see :func:`conditions`.
+    ``resume_info`` is stored with it, see :func:`read_resume_info`.
     """
-    home = writer.folder / "state"
+    home = writer.run.checkpoints_folder
     home.mkdir(exist_ok=True)
     hidden, final = home / f".{step:07d}.partial", home / f"{step:07d}"
     shutil.rmtree(hidden, ignore_errors=True)
@@ -210,21 +212,21 @@ def save_state(
     try:
         for name, module in _stateful(student, objective, average).items():
             save_tensors(hidden / f"{name}.safetensors", module.state_dict())
-        saved = optimiser.state_dict()
+        saved = optimizer.state_dict()
         moments = {
             f"{index}.{name}": value
             for index, values in saved["state"].items()
             for name, value in values.items()
             if isinstance(value, Tensor)
         }
-        save_tensors(hidden / "optimiser.safetensors", moments)
+        save_tensors(hidden / "optimizer.safetensors", moments)
         groups = [{k: v for k, v in group.items() if k != "params"} for group in saved["param_groups"]]
-        record = {"step": step, "groups": groups, "conditions": dict(conditions or {})}
+        record = {"step": step, "groups": groups, "format": FORMAT, "resume_info": dict(resume_info or {})}
         write_atomic(hidden / "state.json", json.dumps(record))
         hidden.rename(final)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    for old in saved_states(writer.folder)[:-KEPT_STATES]:
+    for old in saved_checkpoints(writer.folder)[:-KEPT_CHECKPOINTS]:
         shutil.rmtree(home / f"{old:07d}")
 
 
@@ -233,25 +235,28 @@ def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | N
     return {name: module for name, module in modules.items() if module is not None and module.state_dict()}
 
 
-def saved_states(folder: Path) -> list[int]:
+def saved_checkpoints(folder: Path) -> list[int]:
     """Steps of the whole states in a run folder, ascending."""
-    home = folder / "state"
+    home = Run(folder).checkpoints_folder
     if not home.is_dir():
         return []
     return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
 
 
-def conditions(folder: Path, step: int) -> dict[str, Any]:
+def read_resume_info(folder: Path, step: int) -> dict[str, Any]:
     """What the state of a step was saved with: the settings that it depends on, processes and workers."""
-    record = json.loads((folder / "state" / f"{step:07d}" / "state.json").read_text())
-    return record.get("conditions", {})
+    record = json.loads((Run(folder).checkpoints_folder / f"{step:07d}" / "state.json").read_text())
+    if "format" in record:
+        return record["resume_info"]
+    before = record.get("conditions", {})  # of a run of format 1
+    return before | {"config": {setting_name(name): value for name, value in before.get("config", {}).items()}}
 
 
-def load_state(
+def load_checkpoint(
     folder: Path,
     student: VideoSR,
     objective: Objective,
-    optimiser: torch.optim.Optimizer,
+    optimizer: torch.optim.Optimizer,
     average: AveragedModel | None = None,
 ) -> int:
     """Load the newest state that can be read; returns its step, or 0 where there is none.
@@ -260,11 +265,11 @@ def load_state(
         FolderError: there are states, but none can be read.
     """
     faults: list[str] = []
-    for step in reversed(saved_states(folder)):
-        home = folder / "state" / f"{step:07d}"
+    for step in reversed(saved_checkpoints(folder)):
+        home = Run(folder).checkpoints_folder / f"{step:07d}"
         try:
             record = json.loads((home / "state.json").read_text())
-            moments, _ = read_tensors(home / "optimiser.safetensors")
+            moments, _ = read_tensors(home / "optimizer.safetensors")
             modules = _stateful(student, objective, average)
             tensors = {name: read_tensors(home / f"{name}.safetensors")[0] for name in modules}
             for name, module in modules.items():
@@ -272,7 +277,7 @@ def load_state(
         except (WeightsError, ValueError, KeyError, RuntimeError, OSError) as error:
             faults.append(f"step {step}: {error}")
             continue
-        own = optimiser.state_dict()
+        own = optimizer.state_dict()
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in moments.items():
             index, key = name.split(".", 1)
@@ -281,7 +286,7 @@ def load_state(
             mine | {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items()}
             for mine, theirs in zip(own["param_groups"], record["groups"], strict=True)
         ]
-        optimiser.load_state_dict({"state": state, "param_groups": groups})
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
         return step
     if faults:
         raise FolderError(f"{folder.name}: no state can be read: {'; '.join(faults)}")

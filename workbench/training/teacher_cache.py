@@ -1,8 +1,9 @@
 """What a teacher says of fixed crops, computed once and read from disk ever after.
 
-With ``data.fixed`` crops, each in ``data.views`` augmentations drawn once, the teacher always sees the same clips. Its
-pictures (8 bits), attention maps and, with a frozen memory, the cells that are compared (half precision) are laid into
-memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory do not turn with their input.
+With ``data.num_fixed_crops`` crops, each in ``data.augmentations_per_crop`` augmentations drawn once, the teacher
+always sees the same clips. Its pictures (8 bits), attention maps and, with a frozen memory, the cells that are compared
+(half precision) are laid into memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory
+do not turn with their input.
 
 A cache knows what it was made from, and is refused where teacher, crops or objective differ; one that holds more than
 is asked (maps, for a training that wants pictures) serves. Every clip is recognised by its pixels when it is used.
@@ -50,8 +51,8 @@ def fingerprint(
         "tap": tap if objective.needs_features else None,
         "precision": precision,
         "maps of": objective.spatial_features if objective.uses_spatial else None,
-        "mapping": objective.mapping if objective.uses_spatial else None,
-        "normalisation": objective.normalisation if objective.uses_spatial else None,
+        "mapping": objective.attention_kind if objective.uses_spatial else None,
+        "normalization": objective.normalization if objective.uses_spatial else None,
         "memory": memory.settings if memory is not None else None,
         "memory weights": _digest(memory.lstm) if memory is not None else None,
         "crop": sampler.crop,
@@ -144,11 +145,11 @@ def fill_cache(
     """
     if not objective.cacheable:
         raise ConfigError(
-            "cache_teacher: a memory that learns, and terms that read whole features, need the teacher live; "
+            "teacher_cache_dir: a memory that learns, and terms that read whole features, need the teacher live; "
             "set distillation.memory to frozen, leave such terms out, or leave the cache out"
         )
     if not sampler.fixed:
-        raise ConfigError("cache_teacher: only fixed crops can be kept; set data.fixed to their number")
+        raise ConfigError("teacher_cache_dir: only fixed crops can be kept; set data.num_fixed_crops to their number")
     clips = sampler.fixed * sampler.views
     record = _record(folder)
     if record is not None:
@@ -191,8 +192,8 @@ def _halves(said: TeacherTargets) -> dict[str, np.ndarray]:
         if value is not None:
             if float(value.abs().max()) > HALF_LARGEST:
                 raise ConfigError(
-                    f"cache_teacher: the teacher's {name} reach {float(value.abs().max()):.3g}, beyond half precision; "
-                    "set distillation.normalisation to unit, or leave the cache out"
+                    f"teacher_cache_dir: want the teacher's {name} within half precision, got "
+                    f"{float(value.abs().max()):.3g}; set distillation.normalization to unit, or leave the cache out"
                 )
             parts[name] = value[0].half().cpu().numpy()
     return parts

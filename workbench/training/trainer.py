@@ -34,7 +34,7 @@ from workbench.training.data_check import recorded
 from workbench.training.engine import Engine
 from workbench.training.loop import Batch, Step, train
 from workbench.training.machine import to_channels_last
-from workbench.training.record import conditions, load_state
+from workbench.training.record import load_checkpoint, read_resume_info
 from workbench.training.teacher_cache import TeacherCache, fill_cache, fingerprint
 
 logger = logging.getLogger(__name__)
@@ -66,9 +66,10 @@ def check(config: RunConfig) -> None:
     for choice in (config.student, config.teacher, config.plain):
         if choice.name:
             network = make_network(choice, config.data.scale)
-            if config.motion_weight and choice is config.student and not network.has_alignment_loss:
+            if config.alignment_loss_weight and choice is config.student and not network.has_alignment_loss:
                 raise ConfigError(
-                    f"motion_weight: {choice.name} does not say how well it aligns (VESPCN and EDVR do); set it to 0"
+                    f"alignment_loss_weight: want 0, since {choice.name} has no loss for its alignment (VESPCN and EDVR "
+                    f"have), got {config.alignment_loss_weight:g}"
                 )
             if config.flow_weight and choice is config.student and not network.has_flow:
                 raise ConfigError(
@@ -78,7 +79,7 @@ def check(config: RunConfig) -> None:
             if not list(network.parameters()) and choice is config.student:
                 raise ConfigError(f"student.name: {choice.name} has nothing to learn")
             if config.needs_features and choice is not config.plain:
-                network.check_features(config.distillation.tap)
+                network.check_features(config.distillation.feature_layer)
                 if config.distillation.spatial_features == "lr" and not network.aligned_channels:
                     raise ConfigError(
                         f"distillation.spatial_features: {choice.name} has no aligned features (`workbench networks`); "
@@ -93,7 +94,7 @@ def check(config: RunConfig) -> None:
     if config.distils and config.distillation.uses_temporal:
         _check_memory(config)
     open_data(config.data, config.seed)
-    load_clip(config.data.probe)
+    load_clip(config.data.validation_clip)
 
 
 def _check_memory(config: RunConfig) -> None:
@@ -101,15 +102,15 @@ def _check_memory(config: RunConfig) -> None:
 
     A warning only: the published scores were made with five frames and an adapter, and such runs must go on.
     """
-    if 2 * config.distillation.border_frames >= config.data.frames:
+    if 2 * config.distillation.border_frames >= config.data.num_frames:
         raise ConfigError(
-            f"distillation.border_frames: want less than half of data.frames ({config.data.frames}), got "
+            f"distillation.border_frames: want less than half of data.num_frames ({config.data.num_frames}), got "
             f"{config.distillation.border_frames}; set it to 0, or take clips of {FRAMES_FOR_MEMORY} frames"
         )
-    if config.data.frames < FRAMES_FOR_MEMORY:
+    if config.data.num_frames < FRAMES_FOR_MEMORY:
         logger.warning(
-            "data.frames: want %d or more with the temporal term, got %d: few of its cells have seen whole windows; "
-            "set data.frames to %d", FRAMES_FOR_MEMORY, config.data.frames, FRAMES_FOR_MEMORY,
+            "data.num_frames: want %d or more with the temporal term, got %d: few of its cells have seen whole "
+            "windows; set data.num_frames to %d", FRAMES_FOR_MEMORY, config.data.num_frames, FRAMES_FOR_MEMORY,
         )  # fmt: skip
     ours, theirs = (
         make_network(choice, config.data.scale).feature_channels for choice in (config.student, config.teacher)
@@ -124,8 +125,9 @@ def _check_memory(config: RunConfig) -> None:
 
 MUTABLE_ON_RESUME = frozenset(
     {
-        "plain", "plain_run", "device", "threads", "snapshot_every", "save_every", "watch_every", "tensorboard",
-        "cache_teacher", "stop_after_seconds", "data.probe", "data.workers", "data.pin_memory",
+        "plain", "plain_run", "device", "threads", "snapshot_every", "save_every", "gradient_stats_every",
+        "tensorboard", "teacher_cache_dir", "stop_after_seconds", "data.validation_clip",
+        "data.num_workers", "data.pin_memory",
     }
 )  # fmt: skip
 """Settings that may change between two halves of a run: they do not decide what a step does."""
@@ -146,7 +148,7 @@ def open_data(data: Data, seed: int) -> CropSampler | ShardSampler | MixedSample
             f"data.stills_share: {', '.join(data.clips)} holds shards, which are read from one end to the other and "
             "cannot be mixed with clips from stills; prepare the footage with --form arrays, or set it to 0 or 1"
         )
-    return MixedSampler(motion, footage, batch=data.batch, share=data.stills_share)
+    return MixedSampler(motion, footage, batch=data.batch_size, share=data.stills_share)
 
 
 def open_motion(data: Data, seed: int) -> ClipSource:
@@ -156,8 +158,8 @@ def open_motion(data: Data, seed: int) -> ClipSource:
         DataError: no such folder, no usable image in it, or a pool that does not fit.
     """
     settings = MotionSettings(
-        crop=data.crop,
-        frames=data.frames,
+        crop=data.crop_size,
+        frames=data.num_frames,
         scale=data.scale,
         degradation=data.degradation,
         augment=data.augment,
@@ -184,10 +186,10 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
         others = ", ".join(spec for spec in data.clips if spec not in shards)
         raise DataError(f"data.clips: {', '.join(shards)} holds shards and {others} does not; they cannot be mixed")
     if shards:
-        if data.fixed:
+        if data.num_fixed_crops:
             raise DataError(
-                f"data.fixed: {', '.join(shards)} holds shards, which are read from one end to the other; for fixed "
-                "crops prepare the footage with --form arrays"
+                f"data.num_fixed_crops: {', '.join(shards)} holds shards, which are read from one end to the other; "
+                "for fixed crops prepare the footage with --form arrays"
             )
         if data.moving_share:
             raise DataError(
@@ -196,19 +198,19 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
             )
         opened = [open_shards(spec, scale=data.scale, degradation=data.degradation) for spec in shards]
         return ShardSampler(
-            list(chain.from_iterable(opened)), crop=data.crop, frames=data.frames, batch=data.batch,
+            list(chain.from_iterable(opened)), crop=data.crop_size, frames=data.num_frames, batch=data.batch_size,
             augment=data.augment, seed=seed,
         )  # fmt: skip
     pairs: list[Footage] = []
     for spec in data.clips:
-        footage = open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.frames)
+        footage = open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.num_frames)
         for pair in footage:
-            check_footage(pair, spec, data.crop, data.frames)
+            check_footage(pair, spec, data.crop_size, data.num_frames)
         pairs += footage
     return CropSampler(
-        pairs, crop=data.crop, frames=data.frames, batch=data.batch, augment=data.augment, seed=seed,
-        fixed=data.fixed, views=data.views, fixed_seed=data.fixed_seed, moving_share=data.moving_share,
-        moving_above=data.moving_above,
+        pairs, crop=data.crop_size, frames=data.num_frames, batch=data.batch_size, augment=data.augment, seed=seed,
+        fixed=data.num_fixed_crops, views=data.augmentations_per_crop, fixed_seed=data.fixed_crops_seed,
+        moving_share=data.moving_share, moving_above=data.moving_above,
     )  # fmt: skip
 
 
@@ -217,9 +219,9 @@ class Trainer:
 
     def __init__(self, config: RunConfig, engine: Engine) -> None:
         self.config, self.engine = config, engine
-        if config.data.batch % (engine.processes * engine.accumulate):
+        if config.data.batch_size % (engine.processes * engine.accumulate):
             raise ConfigError(
-                f"data.batch: {config.data.batch} crops cannot be shared by {engine.processes} processes in "
+                f"data.batch_size: {config.data.batch_size} crops cannot be shared by {engine.processes} processes in "
                 f"{engine.accumulate} pieces each; want a multiple of {engine.processes * engine.accumulate}"
             )
         device = engine.device
@@ -229,15 +231,17 @@ class Trainer:
         if config.teacher.name:
             self.teacher = build_on_device(config.teacher, config, device).eval()
         self.objective = self._objective().to(device)
-        self.average = AveragedModel(self.student, avg_fn=_ema(config.optimiser.ema)) if config.optimiser.ema else None
+        self.average = (
+            AveragedModel(self.student, avg_fn=_ema(config.optimizer.ema_decay)) if config.optimizer.ema_decay else None
+        )
         named = dict(self.student.named_parameters())
         slow = [p for name, p in named.items() if any(part in name for part in self.student.low_lr_params)]
         rest = [p for name, p in named.items() if not any(part in name for part in self.student.low_lr_params)]
         groups: list[dict[str, Any]] = [{"params": [*rest, *self.objective.parameters()], "rate": 1.0}]
-        groups += [{"params": slow, "rate": config.optimiser.offset_rate}] if slow else []
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimiser.name]
-        decay = {"weight_decay": config.optimiser.weight_decay} if config.optimiser.name == "adamw" else {}
-        self.optimiser = kind(groups, lr=config.optimiser.learning_rate, betas=config.optimiser.betas, **decay)
+        groups += [{"params": slow, "rate": config.optimizer.offset_lr_mult}] if slow else []
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
+        decay = {"weight_decay": config.optimizer.weight_decay} if config.optimizer.name == "adamw" else {}
+        self.optimizer = kind(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, **decay)
         self.sampler = open_data(config.data, config.seed)
         self.cache: TeacherCache | None = None
 
@@ -246,9 +250,9 @@ class Trainer:
         if not config.distils or self.teacher is None:
             imitation_weight = config.imitation_weight if self.student.privileged else 0.0
             return Objective(
-                eps=config.optimiser.charbonnier_eps,
+                eps=config.optimizer.charbonnier_eps,
                 imitation_weight=imitation_weight,
-                motion_weight=config.motion_weight,
+                alignment_loss_weight=config.alignment_loss_weight,
                 flow_weight=config.flow_weight,
             )
         wanted = config.distillation
@@ -268,14 +272,14 @@ class Trainer:
                 seed=wanted.memory_seed,
             )
         return Objective(
-            eps=config.optimiser.charbonnier_eps,
-            motion_weight=config.motion_weight,
+            eps=config.optimizer.charbonnier_eps,
+            alignment_loss_weight=config.alignment_loss_weight,
             flow_weight=config.flow_weight,
             spatial_weight=wanted.spatial_weight,
             temporal_weight=wanted.temporal_weight,
             spatial_features=wanted.spatial_features,
-            mapping=wanted.mapping,
-            normalisation=wanted.normalisation,
+            attention_kind=wanted.attention_kind,
+            normalization=wanted.normalization,
             memory=memory,
             others={name: (weight, make_term(name, ours, theirs)) for name, weight in wanted.chosen_others.items()},
             ratios=wanted.ratios,
@@ -290,8 +294,8 @@ class Trainer:
         Raises:
             ConfigError: the state was saved under settings that the training depends on and that are others now.
         """
-        step = load_state(folder, self.student, self.objective, self.optimiser, self.average)
-        before = conditions(folder, step) if step else {}
+        step = load_checkpoint(folder, self.student, self.objective, self.optimizer, self.average)
+        before = read_resume_info(folder, step) if step else {}
         changed = differences(before.get("config", {}), self._matters())
         if recorded(Run(folder)) is not None:  # the content was compared, its name does not matter: data_check
             changed = {name: values for name, values in changed.items() if name not in ("data.clips", "data.stills")}
@@ -316,7 +320,7 @@ class Trainer:
         return {
             "config": self._matters(),
             "processes": self.engine.processes,
-            "workers": self.config.data.workers,
+            "workers": self.config.data.num_workers,
         }
 
     def _matters(self) -> dict[str, Any]:
@@ -335,25 +339,25 @@ class Trainer:
             self.student,
             self._batches(done) if batches is None else batches,
             self.objective,
-            self.optimiser,
+            self.optimizer,
             steps=config.steps,
-            learning_rate=(config.optimiser.learning_rate, config.optimiser.final_learning_rate),
+            learning_rate=(config.optimizer.learning_rate, config.optimizer.final_learning_rate),
             teacher=self.teacher,
-            tap=config.distillation.tap,
+            feature_layer=config.distillation.feature_layer,
             done=done,
-            clip_gradient=config.optimiser.clip_gradient,
+            max_grad_norm=config.optimizer.max_grad_norm,
             average=self.average,
-            watch_every=config.watch_every if config.distils else 0,
+            gradient_stats_every=config.gradient_stats_every if config.distils else 0,
             engine=self.engine,
         )
 
     def open_cache(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Open the cache of the teacher that the config asks for; the writing process fills it first."""
         config, objective = self.config, self.objective
-        if not config.cache_teacher or self.teacher is None or not objective.distils:
+        if not config.teacher_cache_dir or self.teacher is None or not objective.distils:
             return
         assert isinstance(self.sampler, CropSampler)  # open_crops refuses fixed crops of shards
-        folder, tap = Path(config.cache_teacher), config.distillation.tap
+        folder, tap = Path(config.teacher_cache_dir), config.distillation.feature_layer
         wanted = fingerprint(self.teacher, objective, self.sampler, tap, self.engine.precision)
         if self.engine.writes:
             fill_cache(
@@ -371,7 +375,7 @@ class Trainer:
         engine, cache = self.engine, self.cache
         share = slice(engine.rank, None, engine.processes)
         steps = range(done + 1, self.config.steps + 1)
-        batches = self.sampler.after(done, self.config.steps, workers=self.config.data.workers, share=share)
+        batches = self.sampler.after(done, self.config.steps, workers=self.config.data.num_workers, share=share)
         for step, (low, high, *flow) in zip(steps, batches, strict=True):
             torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, engine.rank)).generate_state(1)[0]))
             batch = Batch(low, high, flow=flow[0] if flow else None)

@@ -38,10 +38,10 @@ from workbench.training.plain_twin import open_plain
 from workbench.training.record import (
     averaged,
     log_row,
-    save_state,
+    save_checkpoint,
     save_weights,
-    write_probe,
     write_snapshot,
+    write_validation_clip,
 )
 from workbench.training.trainer import Trainer, check
 
@@ -92,7 +92,7 @@ def prepare_run(folder: Path, config: RunConfig) -> Run:
 
 def validation_clip(config: RunConfig) -> tuple[Pair, Video]:
     """Return the validation clip in both resolutions, and as it was read."""
-    video = load_clip(config.data.probe)
+    video = load_clip(config.data.validation_clip)
     return make_pair(video.frames, scale=config.data.scale, degradation=config.data.degradation), video
 
 
@@ -128,36 +128,36 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
             with suppress(FolderError):  # an unreadable log is told when the run is resumed
                 step = max((row["step"] for row in run.metrics()), default=0)
             if queue and not _wait_for_turn(writer, step, stop_requested):
-                writer.say("stopped", step, reason="as asked, before its turn came")
+                writer.write_status("stopped", step, reason="as asked, before its turn came")
                 return "stopped"
-            writer.say("running", step)
+            writer.write_status("running", step)
             check_data(run, config)
             engine = _engine(config)
             trainer = Trainer(config, engine)
             recorder = _Recorder(writer, trainer)
             step = recorder.resume()
-            trainer.open_cache(lambda done, clips: writer.say_filling(step, done, clips))
+            trainer.open_cache(lambda done, clips: writer.write_cache_progress(step, done, clips))
             state, reason, began, said = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
                 writer.log(log_row(done) | {"peak_memory_mib": round(peak_memory_mib(engine.device))})
                 recorder.after(done)
                 if time.monotonic() - said > SECONDS_BETWEEN_WORDS:
-                    writer.say("running", step, seconds_per_step=recorder.seconds_per_step)
+                    writer.write_status("running", step, seconds_per_step=recorder.seconds_per_step)
                     said = time.monotonic()
                 if observe is not None:
                     observe(done, config.steps)
                 out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
-                if engine.any(bool(stop_requested() or writer.stop_wanted or out_of_time)) and step < config.steps:
+                if engine.any(bool(stop_requested() or writer.stop_requested or out_of_time)) and step < config.steps:
                     state = "stopped"
                     reason = f"{config.stop_after_seconds:.0f} seconds are over" if out_of_time else "as asked"
                     break
             recorder.save(step)
-            writer.say(state, step, reason=reason)
+            writer.write_status(state, step, reason=reason)
             return state
     except Exception as error:
         told = _explain(error, run)
-        writer.say("failed", step, reason=f"{type(told).__name__}: {told}")
+        writer.write_status("failed", step, reason=f"{type(told).__name__}: {told}")
         if told is error:
             raise
         raise told from error
@@ -172,11 +172,11 @@ def _explain(error: Exception, run: Run) -> Exception:
     if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
         return OutOfMemory(out_of_memory(run.config()))
     if isinstance(error, RuntimeError) and re.match(r"DataLoader worker \(pid", str(error)):
-        workers, told = run.config().data.workers, str(error).splitlines()[0]
+        workers, told = run.config().data.num_workers, str(error).splitlines()[0]
         return LoaderError(
-            f"data.workers: one of {workers} processes that cut training crops has ended ({told}); "
+            f"data.num_workers: one of {workers} processes that cut training crops has ended ({told}); "
             "most often the machine, its container or /dev/shm had no memory left. Saved steps are kept: go on with "
-            f"`workbench train --resume {run.name}`, and with fewer processes: --data.workers {workers // 2}"
+            f"`workbench train --resume {run.name}`, and with fewer processes: --data.num-workers {workers // 2}"
         )
     if isinstance(error, WorkbenchError) and str(error).startswith(
         "Caught "
@@ -191,8 +191,8 @@ def _wait_for_turn(writer: RunWriter, step: int, stop_requested: Callable[[], bo
     line.join(name)
     try:
         while not line.begin(name):
-            writer.say("queued", step, reason=f"waits for {', '.join(line.ahead(name)) or 'its turn'}")
-            if stop_requested() or writer.stop_wanted:
+            writer.write_status("queued", step, reason=f"waits for {', '.join(line.ahead(name)) or 'its turn'}")
+            if stop_requested() or writer.stop_requested:
                 return False
             time.sleep(SECONDS_BETWEEN_LOOKS)
         return True
@@ -202,7 +202,9 @@ def _wait_for_turn(writer: RunWriter, step: int, stop_requested: Callable[[], bo
 
 def _engine(config: RunConfig) -> Engine:
     configure_torch(config.threads)
-    return Engine(device=config.device, precision=config.precision, accumulate=config.optimiser.accumulate)
+    return Engine(
+        device=config.device, precision=config.precision, accumulate=config.optimizer.gradient_accumulation_steps
+    )
 
 
 def _follow(run: Run) -> str:
@@ -212,7 +214,7 @@ def _follow(run: Run) -> str:
     try:
         with graceful_shutdown() as stop_requested:
             trainer = Trainer(config, engine)
-            engine.wait()  # the first process lays out the probe clip, and the first state
+            engine.wait()  # the first process lays out the validation clip, and the first state
             step = trainer.load(run.folder)
             trainer.open_cache()
             for done in trainer.steps(step):
@@ -235,19 +237,19 @@ class _Recorder:
         self.board = open_board(writer.folder) if config.tensorboard else None
 
     def resume(self) -> int:
-        """Load the newest state, forget what was logged after it, and look at the probe clip if nobody has."""
+        """Load the newest state, forget what was logged after it, and look at the validation clip if nobody has."""
         trainer = self.trainer
         step = trainer.load(self.writer.folder)
         self.writer.rewind(step)
-        write_probe(
+        write_validation_clip(
             self.writer,
             self.probe,
             self.video,
             teacher=trainer.teacher,
             student=trainer.student,
             memory=trainer.objective.memory,
-            tap=trainer.config.distillation.tap,
-            provenance={"clip": trainer.config.data.probe, "held_out": True},
+            tap=trainer.config.distillation.feature_layer,
+            provenance={"clip": trainer.config.data.validation_clip, "held_out": True},
         )
         if step == 0:
             self.snapshot(0)
@@ -271,7 +273,7 @@ class _Recorder:
             self.save(step.number)
 
     def snapshot(self, step: int) -> None:
-        """Look at the probe clip with the student, or with its running average where one is kept."""
+        """Look at the validation clip with the student, or with its running average where one is kept."""
         trainer = self.trainer
         try:
             write_snapshot(
@@ -280,13 +282,13 @@ class _Recorder:
                 self.probe,
                 student=trainer.student if trainer.average is None else averaged(trainer.average),
                 memory=trainer.objective.memory,
-                tap=trainer.config.distillation.tap,
+                tap=trainer.config.distillation.feature_layer,
                 plain=self.plain,
             )
         except ResultError as error:
             if not step:
                 raise  # nothing was learned yet: the weights that the run began with are at fault
-            rate = trainer.config.optimiser.learning_rate
+            rate = trainer.config.optimizer.learning_rate
             raise ResultError(
                 f"step {step}: the student returns NaN or infinity for frame {error.frame} of the validation clip; "
                 f"{lower_rate(rate)}",
@@ -298,9 +300,9 @@ class _Recorder:
         trainer = self.trainer
         if step:
             save_weights(self.writer, trainer.student, trainer.objective, step, trainer.average)
-        save_state(
-            self.writer, step, trainer.student, trainer.objective, trainer.optimiser, trainer.average,
-            conditions=trainer.resume_info(),
+        save_checkpoint(
+            self.writer, step, trainer.student, trainer.objective, trainer.optimizer, trainer.average,
+            resume_info=trainer.resume_info(),
         )  # fmt: skip
 
 

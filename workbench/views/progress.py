@@ -23,7 +23,7 @@ TITLES = {
     "stopped": "Stopped",
     "failed": "Failed",
     "finished": "Finished",
-    "died": "Died",
+    "crashed": "Crashed",
 }
 
 

@@ -1,9 +1,9 @@
 """What of the folders on disk a browser may fetch: lossless pictures and clips of whole scenes, and nothing else.
 
-A picture: ``lens/<kind>/<root>/<name>[/probe | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The token
-changes when ``scene.json`` does, so a picture may be kept by the browser for ever. A clip, written when it is asked
-for, one at a time: ``.../films/<method>+<method>.webm``. Weights, states, logs and everything outside the given folders
-have no address; allowed paths of Gradio are not used.
+A picture: ``lens/<kind>/<root>/<name>[/validation_clip | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The
+token changes when ``scene.json`` does, so a picture may be kept by the browser for ever. A clip, written when it is
+asked for, one at a time: ``.../films/<method>+<method>.webm``. Weights, states, logs and everything outside the given
+folders have no address; allowed paths of Gradio are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from workbench.scenes import NAME, Scene, read_scene
 PREFIX = "lens"
 _NAME = NAME.pattern
 _ADDRESS = re.compile(
-    rf"(?P<kind>scene|run)/(?P<root>\d{{1,3}})/(?P<name>{_NAME})(?:/(?P<part>probe|snapshots/\d{{7}}))?"
+    rf"(?P<kind>scene|run)/(?P<root>\d{{1,3}})/(?P<name>{_NAME})(?:/(?P<part>probe|validation_clip|snapshots/\d{{7}}))?"
     rf"/(?P<token>[0-9a-f]{{1,16}})/(?:(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
     rf"|films/(?P<film>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
 )

@@ -103,8 +103,7 @@ def test_a_clip_that_just_fits():
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(2, 8, 8), (3, 7, 8), (3, 8, 7)])
 def test_a_clip_too_short_or_too_small_is_named(frames, height, width):
-    said = rf"clip 2 of 2: {frames} frames of {width}x{height} low-resolution pixels .* lower data.crop or data.frames"
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=rf"{frames} frames of {width}x{height} .*data.crop_size or data.num_frames"):
         CropSampler([marked(3, 8, 8), marked(frames, height, width)], crop=8, frames=3, batch=1)
 
 

@@ -70,7 +70,9 @@ def test_a_prepared_folder_gives_its_stretches_or_its_septuplets(root):
 def test_stretches_that_are_too_short_are_left_out(root):
     found = open_pairs(str(root / "arrays"), scale=4, frames=8)
     assert [footage.low_shape[0] for footage in found] == [14, 14]
-    with pytest.raises(DataError, match=r"no stretch is longer than 14 frames, and 15 are wanted; lower data.frames"):
+    with pytest.raises(
+        DataError, match=r"no stretch is longer than 14 frames, and 15 are wanted; lower data.num_frames"
+    ):
         open_pairs(str(root / "arrays"), scale=4, frames=15)
     with pytest.raises(DataError, match="longer than 7 frames, and 8 are wanted"):
         open_pairs(str(root / "folders"), scale=4, frames=8)
@@ -141,11 +143,11 @@ def test_two_steps_of_training(root, form, tmp_path, monkeypatch):
     for workers in (0, 1):
         data = Data(
             clips=(str(root / form),),
-            probe=f"{root / 'shots' / 'cliff'}[0:3]",
-            crop=8,
-            frames=3,
-            batch=2,
-            workers=workers,
+            validation_clip=f"{root / 'shots' / 'cliff'}[0:3]",
+            crop_size=8,
+            num_frames=3,
+            batch_size=2,
+            num_workers=workers,
         )
         config = RunConfig(
             precision="fp32",

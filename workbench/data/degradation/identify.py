@@ -34,7 +34,7 @@ truncating instead of rounding 48; Lanczos, OpenCV's resizes and JPEG at quality
 
 CLEAR_DB = 1.0
 """By so much the best family must beat the second, or the two cannot be told apart on these pictures. Truncated
-pictures of ``bd_duf`` beat ``bd_tecogan``, its next neighbour, by 2.2 dB and more on Vid4."""
+pictures of ``bd_duf`` beat ``bd_tecogan``, its next neighbor, by 2.2 dB and more on Vid4."""
 
 EDGE = 4
 """Low-resolution pixels at every border that are not compared: programs differ there, and it says little."""

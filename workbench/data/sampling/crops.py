@@ -129,7 +129,7 @@ def check_size(low_shape: tuple[int, int, int], name: str, crop: int, frames: in
     if count < frames or height < crop or width < crop:
         raise DataError(
             f"{name}: {count} frames of {width}x{height} low-resolution pixels are too few for training clips of "
-            f"{frames} frames of {crop}x{crop}; lower data.crop or data.frames"
+            f"{frames} frames of {crop}x{crop}; lower data.crop_size or data.num_frames"
         )
 
 

@@ -111,7 +111,7 @@ def open_pairs(
     longest = max(piece.frames for piece in some_pieces(manifest, folder, split))
     if longest < frames:
         raise DataError(
-            f"{folder}: no stretch is longer than {longest} frames, and {frames} are wanted; lower data.frames"
+            f"{folder}: no stretch is longer than {longest} frames, and {frames} are wanted; lower data.num_frames"
         )
     if settings.form == "arrays":
         return [pair for pair in open_arrays(folder, split) if pair.low_shape[0] >= frames]

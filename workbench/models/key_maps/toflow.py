@@ -14,7 +14,7 @@ PARTS = {"conv": 0, "bn": 1}
 TOFLOW: Renames = (
     (r"conv_?([1-4])\.(weight|bias)", r"conv\1.\2"),
     (r"spynet\.basic_module\.([0-3])\.basic_module\.(\d+)\.(\w+)", r"flow.levels.\1.\2.\3"),
-    (  # mmagic: five blocks of convolution, normalisation and ReLU
+    (  # mmagic: five blocks of convolution, normalization and ReLU
         r"spynet\.basic_module\.([0-3])\.basic_module\.([0-4])\.(conv|bn)\.(\w+)",
         lambda f: f"flow.levels.{f[1]}.{3 * int(f[2]) + PARTS[f[3]]}.{f[4]}",
     ),
@@ -37,7 +37,7 @@ def from_toflow(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, 
     ``reference_first=True`` with these.
 
     Raises:
-        WeightsError: keys that belong to no layer, or a normalisation of pictures that is not ImageNet's.
+        WeightsError: keys that belong to no layer, or a normalization of pictures that is not ImageNet's.
     """
     tensors = rename(state, TOFLOW, label="TOFlow weights")
     first = tensors["conv1.weight"]

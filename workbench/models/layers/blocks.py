@@ -23,7 +23,7 @@ def upsample2x(features: Tensor) -> Tensor:
 
 
 class ResidualBlock(nn.Module):
-    """Convolution, ReLU, convolution, plus the input; no normalisation (EDVR, BasicVSR).
+    """Convolution, ReLU, convolution, plus the input; no normalization (EDVR, BasicVSR).
 
     Weights start as Kaiming-normal times 0.1, so that a deep stack begins near the identity.
     """

@@ -1,7 +1,7 @@
 """Optical flow inside a network: SPyNet (Ranjan and Black, CVPR 2017), as the BasicVSR family uses it.
 
-Six levels, coarse to fine: each doubles the flow of the level below, warps the neighbour by it, and a network of five
-7x7 convolutions adds what is still missing. Pictures are normalised as for ImageNet and, before the pyramid, resized to
+Six levels, coarse to fine: each doubles the flow of the level below, warps the neighbor by it, and a network of five
+7x7 convolutions adds what is still missing. Pictures are normalized as for ImageNet and, before the pyramid, resized to
 the next multiple of 32, so any size will do.
 
 Where we differ from the implementations that the published weights come from: at the start the flow is all but zero
@@ -83,12 +83,12 @@ class SPyNet(nn.Module):
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
-    def forward(self, reference: Tensor, neighbour: Tensor) -> Tensor:
-        """Where each pixel of the reference is found in the neighbour: ``warp(neighbour, flow)`` is the reference.
+    def forward(self, reference: Tensor, neighbor: Tensor) -> Tensor:
+        """Where each pixel of the reference is found in the neighbor: ``warp(neighbor, flow)`` is the reference.
 
         Args:
             reference: ``(N, 3, H, W)``, RGB in [0, 1].
-            neighbour: the same shape.
+            neighbor: the same shape.
 
         Returns:
             ``(N, 2, H, W)`` in pixels, x first, float32.
@@ -96,11 +96,11 @@ class SPyNet(nn.Module):
         Raises:
             ShapeError: the two are not alike.
         """
-        if reference.ndim != 4 or reference.shape != neighbour.shape:
+        if reference.ndim != 4 or reference.shape != neighbor.shape:
             raise ShapeError(
-                f"flow: want two (N, 3, H, W) alike, got {tuple(reference.shape)} and {tuple(neighbour.shape)}"
+                f"flow: want two (N, 3, H, W) alike, got {tuple(reference.shape)} and {tuple(neighbor.shape)}"
             )
-        flow = self._between(self.pyramid(reference), self.pyramid(neighbour))
+        flow = self._between(self.pyramid(reference), self.pyramid(neighbor))
         return _resize_flow(flow, *reference.shape[-2:])
 
     def along(self, clip: Tensor) -> EstimatedFlow:
@@ -126,7 +126,7 @@ class SPyNet(nn.Module):
         return EstimatedFlow(*_resize_flow(flow, height, width).unflatten(0, (2, batch, frames - 1)).unbind())
 
     def pyramid(self, pictures: Tensor) -> list[Tensor]:
-        """Normalised pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
+        """Normalized pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
         step = 2 ** (LEVELS - 1)
         fitting = [(side + step - 1) // step * step for side in pictures.shape[-2:]]
         pictures = pictures.to(self.mean.dtype)
@@ -135,12 +135,12 @@ class SPyNet(nn.Module):
             levels.append(F.avg_pool2d(levels[-1], 2))
         return levels[::-1]
 
-    def _between(self, reference: list[Tensor], neighbour: list[Tensor]) -> Tensor:
+    def _between(self, reference: list[Tensor], neighbor: list[Tensor]) -> Tensor:
         """Flow between two pyramids, in the size of their largest level."""
         n, _, height, width = reference[0].shape
         flow = reference[0].new_zeros(n, 2, height, width)
         with torch.autocast(flow.device.type, enabled=False):
-            for number, (level, fixed, moving) in enumerate(zip(self.levels, reference, neighbour, strict=True)):
+            for number, (level, fixed, moving) in enumerate(zip(self.levels, reference, neighbor, strict=True)):
                 if number:
                     flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
                 warped = warp(moving, flow).to(fixed.dtype)
@@ -156,7 +156,7 @@ class SPyNet(nn.Module):
 
 
 def _level() -> nn.Sequential:
-    """8 channels (reference, warped neighbour, flow) -> what the flow lacks."""
+    """8 channels (reference, warped neighbor, flow) -> what the flow lacks."""
     widths = (8, 32, 64, 32, 16, 2)
     convs = [nn.Conv2d(into, out, 7, padding=3) for into, out in pairwise(widths)]
     kaiming_init_(*convs[:-1], slope=0.0)

@@ -1,4 +1,4 @@
-"""Batch normalisation where batches are small: over what it normalises, and when it stops counting."""
+"""Batch normalization where batches are small: over what it normalizes, and when it stops counting."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from workbench.errors import ConfigError
 
 Norm = Literal["batch", "frozen"]
-"""While training: ``batch`` normalises by the batch at hand, ``frozen`` by the running statistics, as in evaluation."""
+"""While training: ``batch`` normalizes by the batch at hand, ``frozen`` by the running statistics, as in evaluation."""
 
 
 def check_norm(norm: Norm) -> None:
@@ -19,7 +19,7 @@ def check_norm(norm: Norm) -> None:
 
 
 def freeze_norms(network: nn.Module) -> None:
-    """Put every batch normalisation of a network in evaluation: it uses its running statistics and leaves them be."""
+    """Put every batch normalization of a network in evaluation: it uses its running statistics and leaves them be."""
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             part.eval()

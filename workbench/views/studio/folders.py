@@ -281,12 +281,12 @@ class Studio:
             link: for the address of the page; empty: the lens leaves it alone.
             seen: ``{"snapshot": what identified it then}``.
         """
-        probe = run.folder / "probe"
+        probe = run.validation_folder
         try:
             if step is None:
                 if not (probe / "scene.json").is_file():
                     return (None if seen.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
-                scene, mark = run.probe(), token(probe)
+                scene, mark = run.validation_clip(), token(probe)
             else:
                 home = run.folder / "snapshots" / f"{step:07d}"
                 mark = f"{step} {'step' in link} {token(probe)} {token(home)}"

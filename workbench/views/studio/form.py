@@ -15,8 +15,8 @@ from workbench.errors import ConfigError
 Kind = Literal["whole", "number", "yes", "choice", "text", "texts", "numbers"]
 
 USED = (
-    "student.name", "teacher.name", "teacher.weights", "data.clips", "steps", "stop_after_seconds", "data.crop",
-    "data.batch", "optimiser.learning_rate", "distillation.spatial_weight", "distillation.temporal_weight", "seed",
+    "student.name", "teacher.name", "teacher.weights", "data.clips", "steps", "stop_after_seconds", "data.crop_size",
+    "data.batch_size", "optimizer.learning_rate", "distillation.spatial_weight", "distillation.temporal_weight", "seed",
 )  # fmt: skip
 """The settings that most people change; they stand open."""
 
@@ -24,8 +24,8 @@ GROUPS = {
     "The networks": ("student", "teacher", "plain"),
     "Footage": ("data",),
     "What is distilled": ("distillation",),
-    "Other ways to teach": ("distillation.others",),
-    "How the student moves": ("optimiser",),
+    "Other ways to teach": ("distillation.losses",),
+    "How the student moves": ("optimizer",),
     "The run": ("",),
 }
 """The others, by what their names begin with."""
@@ -134,11 +134,11 @@ def read(values: Any) -> RunConfig:
         ConfigError: what cannot be, with the name of the setting before a colon.
 
     Example:
-        >>> read({"data.crop": 16, "data.clips": ["bikes"]}).data.clips
+        >>> read({"data.crop_size": 16, "data.clips": ["bikes"]}).data.clips
         ('bikes',)
-        >>> read({"data.crop": "16"})
+        >>> read({"data.crop_size": "16"})
         Traceback (most recent call last):
-        workbench.errors.ConfigError: data.crop: want a whole number, got '16'
+        workbench.errors.ConfigError: data.crop_size: want a whole number, got '16'
     """
     if not isinstance(values, Mapping):
         raise ConfigError("want settings by name; reload the page")

@@ -148,7 +148,7 @@ function shares(runs, colours) {
 
 const FACTS = [
   ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Steps a second, over the last 50', v => `${short(v)} steps/s`],
-  ['waited', 'Data wait', 'Share of the time in which the training waited for crops; much of it: more data.workers', v => `${(100 * v).toFixed(1)} %`],
+  ['waited', 'Data wait', 'Share of the time in which the training waited for crops; much of it: more data.num_workers', v => `${(100 * v).toFixed(1)} %`],
   ['peak_memory_mib', 'Peak memory', 'The most that the process held, on the GPU where it computes on one', v => `${(v / 1024).toFixed(2)} GiB`],
   ['seconds', 'Time in steps', '', minutes], ['seconds_left', 'Time left', 'An estimate from the recent pace', minutes],
 ];
@@ -226,7 +226,7 @@ function draw() {
     ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'whole'))) });
   if (angles.length) chart(more, runs, { title: 'Do the terms agree?', note: `cosine between their gradients: 1 the same way, −1 against each other${key}`,
     ...joined(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
-  else more.append(node('p', { className: 'soft', textContent: 'No angles between the gradients are recorded; they are with watch_every above 0, two terms or more.' }));
+  else more.append(node('p', { className: 'soft', textContent: 'No angles between the gradients are recorded; they are with gradient_stats_every above 0, two terms or more.' }));
 }
 
 function take() {

@@ -178,7 +178,7 @@ def _facts(tail: Tail, status: Status) -> dict[str, Any]:
         recent = [value for value in tail.measures.get(name, [])[-RECENT:] if value is not None]
         return sum(recent) / len(recent) if recent else None
 
-    seconds, waited = mean("seconds"), mean("waited")
+    seconds, waited = mean("seconds"), mean("data_time")
     memory = [value for value in tail.measures.get("peak_memory_mib", []) if value is not None]
     return {
         "step": status.step,

@@ -1,0 +1,112 @@
+"""Names in files of earlier format versions, and the names that replaced them.
+
+Run folders and scores of format 1 have settings, loss terms and metrics under other names than today's; files of the
+ConvLSTM up to format 2 name its convolutions otherwise. Readers pass what they read through the functions here; writers
+know today's names only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+Value = TypeVar("Value")
+
+LOSS_TERMS = {
+    "output": "output_l1",
+    "mean_power": "squared_mean",
+    "power_mean": "mean_square",
+    "attention_as_coded": "attention_transfer_code",
+    "where_better": "teacher_better_l1",
+    "motion": "alignment",
+}
+"""Loss terms in the log of a run of format 1."""
+
+METRICS = {"profile_distance": "mae"}
+"""Metrics in scores of format 1."""
+
+ROW = {"waited": "data_time"}
+"""Other entries of a line of the log of a run of format 1."""
+
+CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
+"""Modules of the ConvLSTM in files of formats 1 and 2."""
+
+SETTINGS = {
+    "data.crop": "data.crop_size",
+    "data.frames": "data.num_frames",
+    "data.batch": "data.batch_size",
+    "data.fixed": "data.num_fixed_crops",
+    "data.views": "data.augmentations_per_crop",
+    "data.fixed_seed": "data.fixed_crops_seed",
+    "data.workers": "data.num_workers",
+    "data.probe": "data.validation_clip",
+    "optimiser": "optimizer",
+    "optimiser.accumulate": "optimizer.gradient_accumulation_steps",
+    "optimiser.clip_gradient": "optimizer.max_grad_norm",
+    "optimiser.ema": "optimizer.ema_decay",
+    "optimiser.offset_rate": "optimizer.offset_lr_mult",
+    "distillation.tap": "distillation.feature_layer",
+    "distillation.mapping": "distillation.attention_kind",
+    "distillation.normalisation": "distillation.normalization",
+    "distillation.others": "distillation.losses",
+    **{
+        f"distillation.others.{old}": f"distillation.losses.{new}" for old, new in LOSS_TERMS.items() if old != "motion"
+    },
+    "motion_weight": "alignment_loss_weight",
+    "cache_teacher": "teacher_cache_dir",
+    "watch_every": "gradient_stats_every",
+}
+"""Settings of a run of format 1 by their dotted names; a group's name stands for its other settings, too."""
+
+
+def renamed(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
+    """Return a mapping with today's keys.
+
+    Example:
+        >>> renamed({"output": 0.5, "spatial": 0.1}, LOSS_TERMS)
+        {'output_l1': 0.5, 'spatial': 0.1}
+    """
+    return {names.get(key, key): value for key, value in values.items()}
+
+
+def setting_name(old: str) -> str:
+    """Return today's dotted name of a setting.
+
+    Example:
+        >>> setting_name("data.batch"), setting_name("optimiser.betas"), setting_name("steps")
+        ('data.batch_size', 'optimizer.betas', 'steps')
+    """
+    if old in SETTINGS:
+        return SETTINGS[old]
+    group, dot, last = old.rpartition(".")
+    return setting_name(group) + dot + last if dot else old
+
+
+def rename_settings(saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Return nested settings of format 1 under today's names.
+
+    Example:
+        >>> rename_settings({"data": {"crop": 32}, "optimiser": {"ema": 0.9, "name": "adam"}})
+        {'data': {'crop_size': 32}, 'optimizer': {'ema_decay': 0.9, 'name': 'adam'}}
+    """
+    found = {}
+    for name, value in saved.items():
+        whole = path + name
+        today = setting_name(whole).rpartition(".")[2]
+        found[today] = rename_settings(value, f"{whole}.") if isinstance(value, Mapping) else value
+    return found
+
+
+def rename_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of a run's log of format 1 under today's names.
+
+    Example:
+        >>> rename_row({"step": 1, "terms": {"output": 0.5}, "waited": 0.1, "gradient.output": 2.0})
+        {'step': 1, 'terms': {'output_l1': 0.5}, 'data_time': 0.1, 'gradient.output_l1': 2.0}
+    """
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        kind, *terms = name.split(".")
+        today = ".".join((ROW.get(kind, kind), *(LOSS_TERMS.get(term, term) for term in terms)))
+        found[today] = renamed(value, LOSS_TERMS) if name in ("terms", "weights") else value
+    return found
