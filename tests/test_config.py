@@ -65,7 +65,7 @@ def test_a_ratio_takes_the_place_of_a_weight(weight):
     output = Distillation(spatial_weight=0.0, temporal_weight=0.0, output_ratio=0.3)
     assert replace(config, distillation=output).distils
     assert not replace(config, distillation=output).needs_features
-    assert output.chosen_others == {"output": 0.0}
+    assert output.chosen_others == {"output_l1": 0.0}
 
 
 def test_a_run_of_an_older_version_does_what_it_did():

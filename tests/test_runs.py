@@ -73,7 +73,7 @@ def test_names_that_cannot_be_folders(tmp_path, name):
 
 
 def test_while_a_worker_lives_the_run_is_running(run, writer):
-    writer.say("running", 4, seconds_per_step=2.0)
+    writer.write_status("running", 4, seconds_per_step=2.0)
     status = run.status()
     assert (status.state, status.step, status.steps, status.seconds_left) == ("running", 4, 10, 12.0)
     assert status.live
@@ -83,7 +83,7 @@ def test_while_a_worker_lives_the_run_is_running(run, writer):
 
 @pytest.mark.parametrize("state", ["stopped", "failed", "finished"])
 def test_what_a_worker_says_last_stands(run, writer, state):
-    writer.say(state, 4, reason="because")
+    writer.write_status(state, 4, reason="because")
     writer.close()
     status = run.status()
     assert (status.state, status.reason, status.live) == (state, "because", False)
@@ -92,7 +92,7 @@ def test_what_a_worker_says_last_stands(run, writer, state):
 
 
 def test_a_worker_that_is_gone_without_a_word_died(run, writer):
-    writer.say("running", 4)
+    writer.write_status("running", 4)
     writer.close()
     status = run.status()
     assert (status.state, status.step, status.resumable) == ("crashed", 4, True)
@@ -101,10 +101,10 @@ def test_a_worker_that_is_gone_without_a_word_died(run, writer):
 
 def test_a_worker_that_ends_while_one_looks_did_not_die(run, writer, monkeypatch):
     """Status is read as running; before the lock is looked at the worker says finished and lets go."""
-    writer.say("running", 9)
+    writer.write_status("running", 9)
 
     def ends_just_now(_folder):
-        writer.say("finished", 10)
+        writer.write_status("finished", 10)
         writer.close()
         return False
 
@@ -172,9 +172,9 @@ def test_a_worker_that_cannot_begin_lets_go(run, monkeypatch):
 
 
 def test_stop_is_a_wish_that_a_new_worker_forgets(run, writer):
-    assert not writer.stop_wanted
+    assert not writer.stop_requested
     request_stop(run)
-    assert writer.stop_wanted
+    assert writer.stop_requested
     writer.close()
     again = RunWriter(run.folder)
     assert not again.stop_requested
@@ -268,8 +268,8 @@ def test_the_reserve_is_what_the_reason_is_written_with(run, writer, monkeypatch
 
     monkeypatch.setattr(runs, "write_atomic", hardly_any_space)
     with pytest.raises(OSError, match="No space left"):
-        writer.say("running", 3)
-    writer.say("failed", 3, reason="OSError: [Errno 28] No space left on device")
+        writer.write_status("running", 3)
+    writer.write_status("failed", 3, reason="OSError: [Errno 28] No space left on device")
     assert (run.status().state, run.status().reason) == ("failed", "OSError: [Errno 28] No space left on device")
     assert not (run.folder / "reserve").exists()
     monkeypatch.setattr(runs, "write_atomic", real)

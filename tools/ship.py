@@ -215,7 +215,7 @@ def _lessons(config: RunConfig) -> str:
             + (f", {held.border_frames} border frames left out" if held.border_frames else "")
             + ")"
         )
-    told += [f"output {ratios['output']}"] if "output" in ratios else []
+    told += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
     told += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
     return f"{'; '.join(told)}; tap {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
 

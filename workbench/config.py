@@ -139,7 +139,7 @@ class OtherLosses:
         return {name: weight for name, weight in asdict(self).items() if weight}
 
 
-READ_PICTURES = frozenset({"output", "frequency", "frame_difference", "teacher_better_l1"})
+READ_PICTURES = frozenset({"output_l1", "frequency", "frame_difference", "teacher_better_l1"})
 """Those of :class:`Others` that need no high-resolution features; networks without any can use them."""
 
 
@@ -199,7 +199,7 @@ class Distillation:
     @property
     def ratios(self) -> dict[str, float]:
         """Gradient-norm ratios above 0, by term."""
-        named = {"spatial": self.spatial_ratio, "temporal": self.temporal_ratio, "output": self.output_ratio}
+        named = {"spatial": self.spatial_ratio, "temporal": self.temporal_ratio, "output_l1": self.output_ratio}
         return {name: ratio for name, ratio in named.items() if ratio}
 
     @property
@@ -215,7 +215,7 @@ class Distillation:
     @property
     def chosen_others(self) -> dict[str, float]:
         """Weights of the other terms that are computed; 0 for one whose ratio is set."""
-        return self.losses.chosen | ({"output": 0.0} if self.output_ratio else {})
+        return self.losses.chosen | ({"output_l1": 0.0} if self.output_ratio else {})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,8 +59,8 @@ def constant_gates(keep):
     lstm = ConvLSTM(1, 1).requires_grad_(False)
     for part in lstm.parameters():
         part.zero_()
-    lstm.reads.weight[3, 0, 1, 1] = 1.0
-    lstm.reads.bias[1] = float(np.log(keep / (1 - keep))) if keep else -50.0
+    lstm.input_conv.weight[3, 0, 1, 1] = 1.0
+    lstm.input_conv.bias[1] = float(np.log(keep / (1 - keep))) if keep else -50.0
     return lstm
 
 

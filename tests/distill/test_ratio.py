@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workbench.distill.baselines import make_term
+from workbench.distill.losses import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.ratio import LARGEST_CHANGE, GradientRatio
 from workbench.distill.temporal import TemporalMemory
@@ -75,15 +75,15 @@ def test_the_schedule_multiplies_the_weight():
 
 
 def test_a_ratio_switches_its_term_on():
-    objective = Objective(ratios={"spatial": 0.1, "output": 0.2}, others={"output": (0.0, make_term("output", 4, 4))})
+    objective = Objective(ratios={"spatial": 0.1, "output_l1": 0.2}, others={"output_l1": (0.0, make_term("output_l1", 4, 4))})
     assert objective.distils
     assert objective.uses_spatial
-    assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output": 0.0}
+    assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output_l1": 0.0}
     assert Objective(ratios={"spatial": 0.0}).ratio is None
     assert list(Objective().state_dict()) == [], "nothing to save without ratios"
 
 
-@pytest.mark.parametrize(("ratios", "names"), [({"output": 0.1}, "output"), ({"temporl": 0.1}, "temporl")])
+@pytest.mark.parametrize(("ratios", "names"), [({"output_l1": 0.1}, "output_l1"), ({"temporl": 0.1}, "temporl")])
 def test_a_ratio_of_a_term_that_is_not_there_is_refused(ratios, names):
     with pytest.raises(ConfigError, match=f"ratios: .*{names}"):
         Objective(ratios=ratios)

@@ -57,7 +57,7 @@ def test_a_mean_over_frames_and_clips():
 @pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 @pytest.mark.parametrize("normalization", ["none", "unit"])
 def test_zero_when_equal_and_positive_otherwise(mapping, normalization):
-    settings = {"mapping": mapping, "normalization": normalization}
+    settings = {"kind": mapping, "normalization": normalization}
     student = features(2, 3, 4, 5, 6)
     assert spatial_distillation(student, student, **settings) == 0
     assert spatial_distillation(student, features(2, 3, 4, 5, 6, seed=1), **settings) > 0
@@ -81,7 +81,7 @@ def test_channel_counts_may_differ(mapping):
 @pytest.mark.parametrize("mapping", ATTENTION_KINDS)
 def test_unit_maps_do_not_know_brightness(mapping):
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
-    settings = {"mapping": mapping, "normalization": "unit"}
+    settings = {"kind": mapping, "normalization": "unit"}
     wanted = spatial_distillation(student, teacher, **settings)
     assert torch.allclose(spatial_distillation(7 * student, teacher / 3, **settings), wanted, rtol=1e-5)
     assert not torch.allclose(

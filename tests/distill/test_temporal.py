@@ -43,8 +43,8 @@ def sigmoid(x):
 def test_the_equations_step_by_step():
     memory = ConvLSTM(3, 2, seed=5)
     clip = features(2, 4, 3, 4, 5)
-    wx, bx = (part.detach().double().numpy() for part in (memory.reads.weight, memory.reads.bias))
-    uh = memory.recalls.weight.detach().double().numpy()
+    wx, bx = (part.detach().double().numpy() for part in (memory.input_conv.weight, memory.reads.bias))
+    uh = memory.hidden_conv.weight.detach().double().numpy()
     wanted = np.zeros((2, 4, 2, 4, 5))
     for which in range(2):
         cell = hidden = np.zeros((2, 4, 5))
@@ -60,9 +60,9 @@ def test_the_equations_step_by_step():
 def test_a_memory_with_constant_gates_by_hand():
     """Weights 0; biases make i = 1/2, f = 1/2 and g = 1/2: C grows 1/4, 3/8, 7/16."""
     memory = ConvLSTM(1, 1).requires_grad_(False)
-    memory.reads.weight.zero_()
-    memory.recalls.weight.zero_()
-    memory.reads.bias.copy_(torch.tensor([0.0, 0.0, 0.0, np.arctanh(0.5)]))
+    memory.input_conv.weight.zero_()
+    memory.hidden_conv.weight.zero_()
+    memory.input_conv.bias.copy_(torch.tensor([0.0, 0.0, 0.0, np.arctanh(0.5)]))
     cells = memory(features(1, 3, 1, 2, 2))
     assert cells[0, :, 0, 0, 0].tolist() == pytest.approx([1 / 4, 3 / 8, 7 / 16])
 
@@ -87,7 +87,7 @@ def test_the_seed_alone_decides_and_no_other_dice_are_touched():
     again, other = TemporalMemory(4, 6, seed=3), TemporalMemory(4, 6, seed=4)
     for name, value in first.state_dict().items():
         assert torch.equal(value, again.state_dict()[name])
-    assert not torch.equal(first.lstm.reads.weight, other.lstm.reads.weight)
+    assert not torch.equal(first.lstm.input_conv.weight, other.lstm.input_conv.weight)
     assert not torch.equal(first.adapter.weight, other.adapter.weight)
 
 
@@ -116,10 +116,10 @@ def test_the_trained_memory_learns_from_the_teacher_s_branch_too():
     memory = TemporalMemory(4, 4, stride=1, mode="trained")
     student, teacher = features(1, 2, 4, 6, 6), features(1, 2, 4, 6, 6, seed=1)
     loss_of(memory, student, teacher).backward()
-    whole = memory.lstm.reads.weight.grad.clone()
+    whole = memory.lstm.input_conv.weight.grad.clone()
     memory.zero_grad()
     temporal_distillation(memory.student_cells(student), memory.teacher_cells(teacher).detach()).backward()
-    assert not torch.allclose(whole, memory.lstm.reads.weight.grad, rtol=0.05)
+    assert not torch.allclose(whole, memory.lstm.input_conv.weight.grad, rtol=0.05)
 
 
 def test_an_adapter_only_where_channels_differ():

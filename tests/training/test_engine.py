@@ -11,7 +11,7 @@ import torch
 
 from tests.training.test_loop import Pupil, batches, copies, lesson, numbers
 from workbench.config import READ_PICTURES, Distillation, Optimizer, OtherLosses
-from workbench.distill.baselines import DISTILLATION_LOSSES, make_term
+from workbench.distill.losses import DISTILLATION_LOSSES, make_term
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
@@ -97,7 +97,7 @@ def test_a_network_without_features_learns_from_pictures(small, tmp_path):
     config = replace(small, steps=1, student=replace(small.student, name="vespcn_paper"), distillation=wanted)
     run = prepare_run(tmp_path / "pictures", config)
     assert work(run) == "finished"
-    assert set(run.metrics()[0]["terms"]) == {"reconstruction", "output", "frequency"}
+    assert set(run.metrics()[0]["terms"]) == {"reconstruction", "output_l1", "frequency"}
 
 
 def test_every_terms_gradient_is_watched():

@@ -12,7 +12,7 @@ import torch
 from workbench.cli import main
 from workbench.cli.training import train as train_command
 from workbench.config import READ_PICTURES, Data, Distillation, Network, OtherLosses, RunConfig
-from workbench.distill.baselines import DISTILLATION_LOSSES, VariationalInformation, make_term
+from workbench.distill.losses import DISTILLATION_LOSSES, VariationalInformation, make_term
 from workbench.distill.objective import Objective, charbonnier
 from workbench.errors import ConfigError, WeightsError
 from workbench.evaluation.compare import load_method
@@ -238,7 +238,7 @@ def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
     for number, cache in enumerate(("", str(tmp_path / "cache"))):
         run = prepare_run(tmp_path / f"run{number}", replace(config, teacher_cache_dir=cache))
         assert work(run) == "finished"
-        losses.append([row["terms"]["output"] for row in run.metrics()])
+        losses.append([row["terms"]["output_l1"] for row in run.metrics()])
     assert losses[1] == pytest.approx(losses[0], abs=0.5 / 255)
 
 
@@ -323,7 +323,7 @@ def test_the_commands_of_the_page_say_what_the_page_says(settings_of):
     beside, instead, alone, ratio, first, second = map(settings_of, commands())
     assert beside.distils
     assert beside.distillation.spatial_weight
-    assert beside.distillation.losses.chosen == instead.distillation.losses.chosen == {"output": 1.0}
+    assert beside.distillation.losses.chosen == instead.distillation.losses.chosen == {"output_l1": 1.0}
     assert not instead.needs_features
     assert not alone.distils
     assert ratio.distillation.ratios == {"spatial": 0.1, "temporal": 0.1}

@@ -9,7 +9,7 @@ import torch
 
 from tests.training.test_loop import Pupil, batches
 from workbench.config import Distillation
-from workbench.distill.baselines import make_term
+from workbench.distill.losses import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.runs import request_stop
@@ -18,14 +18,14 @@ from workbench.training.loop import train
 from workbench.training.watch import gradient_stats, parameter_gradient
 from workbench.training.worker import prepare_run, work
 
-RATIOS = {"spatial": 0.1, "temporal": 0.3, "output": 0.2}
+RATIOS = {"spatial": 0.1, "temporal": 0.3, "output_l1": 0.2}
 
 
 def training(rows, *, every=1, mode="frozen", rate=1e-3, accumulate=1, steps=8, **settings):
     torch.manual_seed(0)
     student, teacher = Pupil(), Pupil()
     memory = TemporalMemory(4, 4, hidden_channels=2, mode=mode)
-    others = {"output": (0.0, make_term("output", 4, 4))}
+    others = {"output_l1": (0.0, make_term("output_l1", 4, 4))}
     objective = Objective(ratios=RATIOS, ratio_every=every, memory=memory, others=others, **settings)
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=rate)
     steps = train(
@@ -120,6 +120,6 @@ def test_cached_and_live_weights_are_equal_within_rounding(config, tmp_path):
     side = fixed.data.crop_size * 4 // fixed.distillation.memory_stride
     assert np.load(kept / "cells.npy").shape == (2, 3, 2, side, side)
     ours, theirs = cached.metrics()[1], live.metrics()[1]
-    for name in ("spatial", "temporal", "output"):
+    for name in ("spatial", "temporal", "output_l1"):
         assert ours["weights"][name] == pytest.approx(theirs["weights"][name], rel=0.02)
     assert ours["weights"]["temporal"] > 0

@@ -179,7 +179,7 @@ def test_weights_say_where_they_come_from(whole):
     assert json.loads(said["card"]) == {"run": "whole", "step": 8}
     tensors, said = read_tensors(whole.weights("memory"))
     assert json.loads(said["memory"])["hidden_channels"] == 2
-    assert "lstm.reads.weight" in tensors
+    assert "lstm.input_conv.weight" in tensors
 
 
 def test_the_last_two_states_are_kept(whole):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.baselines import DistillationInputs, DistillationLoss
+from workbench.distill.losses import DistillationInputs, DistillationLoss
 from workbench.distill.ratio import GradientRatio
 from workbench.distill.spatial import AttentionKind, Normalization, attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation

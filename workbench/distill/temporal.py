@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.aliases import CONVLSTM
 from workbench.errors import ShapeError, WeightsError
 from workbench.models.weights import read_tensors, save_tensors
 
@@ -58,25 +59,33 @@ class ConvLSTM(nn.Module):
         self.hidden_channels = hidden_channels
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.reads = nn.Conv2d(in_channels, 4 * hidden_channels, 3, padding=1)
-            self.recalls = nn.Conv2d(hidden_channels, 4 * hidden_channels, 3, padding=1, bias=False)
+            self.input_conv = nn.Conv2d(in_channels, 4 * hidden_channels, 3, padding=1)
+            self.hidden_conv = nn.Conv2d(hidden_channels, 4 * hidden_channels, 3, padding=1, bias=False)
 
     def forward(self, features: Tensor) -> Tensor:
         """Memory cells after every frame: ``(B, T, C, H, W)`` -> ``(B, T, K, H, W)``, in float32."""
         if features.ndim != 5:
             raise ShapeError(f"features: want (B, T, C, H, W), got {tuple(features.shape)}")
         batch, frames, _, height, width = features.shape
-        heard = self.reads(features.flatten(0, 1)).unflatten(0, (batch, frames)).float()
-        cell = heard.new_zeros(batch, self.hidden_channels, height, width)
+        inputs = self.input_conv(features.flatten(0, 1)).unflatten(0, (batch, frames)).float()
+        cell = inputs.new_zeros(batch, self.hidden_channels, height, width)
         hidden = cell
         cells: list[Tensor] = []
         for frame in range(frames):
-            gates = heard[:, frame] + self.recalls(hidden).float()
-            take, forget, tell, new = gates.chunk(4, dim=1)
-            cell = forget.sigmoid() * cell + take.sigmoid() * new.tanh()
-            hidden = tell.sigmoid() * cell.tanh()
+            gates = inputs[:, frame] + self.hidden_conv(hidden).float()
+            i, f, o, g = gates.chunk(4, dim=1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
             cells.append(cell)
         return torch.stack(cells, dim=1)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        """Load the weights, also under the names of files of formats 1 and 2."""
+        for old, new in CONVLSTM.items():
+            for name in ("weight", "bias"):
+                if (key := f"{prefix}{old}.{name}") in state_dict:
+                    state_dict[f"{prefix}{new}.{name}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def standardize(features: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.pool import PoolSampler, holds_pool
 from workbench.data.sampling.shards import ShardSampler, holds_shards, open_shards
 from workbench.data.sampling.stills import open_stills
-from workbench.distill.baselines import make_term
+from workbench.distill.losses import make_term
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, DataError

@@ -304,7 +304,7 @@ def _directions(features: Tensor, places: int) -> Tensor:
 
 
 DISTILLATION_LOSSES: dict[str, Callable[[int, int], DistillationLoss]] = {
-    "output": lambda _ours, _theirs: Output(),
+    "output_l1": lambda _ours, _theirs: Output(),
     "fitnets": FitNets,
     "attention_transfer": lambda _ours, _theirs: AttentionTransfer(),
     "attention_transfer_code": lambda _ours, _theirs: AttentionTransfer(as_coded=True),
