@@ -37,8 +37,8 @@ HELD_OUT = 100
 def main(
     stills: Path,
     out: Path = OUT,
-    clips: int = 3000,
-    steps: int = 8000,
+    clips: int = 5000,
+    steps: int = 16000,
     batch: int = 16,
     learning_rate: float = 1.5e-3,
     seed: int = 0,
