@@ -11,7 +11,7 @@ from workbench.errors import ConfigError, FolderError
 from workbench.experiment import perform
 from workbench.experiment.report import page, verdict
 from workbench.experiment.reproduce import prediction
-from workbench.experiment.results import Results, gap_closed, paired, same_conditions
+from workbench.experiment.results import Results, paired, same_conditions
 from workbench.experiment.rows import PLAIN, ROWS, base, config_of, filling, find_row
 
 CONDITIONS = {
@@ -75,12 +75,6 @@ def test_one_more_seed_lands_in_the_prediction_nineteen_times_of_twenty():
     drawn = rng.normal(size=(4000, 6))
     inside = [low <= row[5] <= high for row in drawn for low, high in [prediction(list(row[:5]))]]
     assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
-
-
-def test_the_gap():
-    assert gap_closed(24.0, 24.3, 24.6) == pytest.approx(0.5)
-    assert gap_closed(24.0, 23.7, 24.6) == pytest.approx(-0.5)
-    assert np.isnan(gap_closed(24.0, 24.3, 24.0))
 
 
 def test_written_and_read_again(results, tmp_path):

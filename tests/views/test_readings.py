@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -44,11 +46,11 @@ def test_nearly_every_difference_is_within_reach(maps):
     assert readings.reach({"a": maps["plain"], "b": maps["plain"]}) == 1.0  # no difference: any scale will do
 
 
-def test_gap_closed_is_left_out_where_the_teacher_hardly_leads():
-    assert readings.gap_closed(24.0, 24.5, 26.0) == pytest.approx(25)
-    assert readings.gap_closed(24.0, 24.5, 24.04) is None
-    assert readings.gap_closed(24.0, 24.5, 23.0) is None
-    assert readings.gap_closed(None, 24.5, 26.0) is None
+def test_gap_closed_is_left_out_where_the_teacher_hardly_leads(specimens, tmp_path):
+    scene = read_scene(specimens.make_scene(tmp_path / "scene", frames=3))
+    series = {"plain": [24.0, 24.0, 24.0], "distilled": [24.5, 24.5, None], "teacher": [26.0, 24.04, 26.0]}
+    curves = tuple(replace(c, series=series) for c in scene.curves if c.key == "psnr_y_db")
+    assert readings.gap_curve(replace(scene, curves=curves)) == {"distilled": [25.0, None, None]}
 
 
 def test_a_scene_without_its_numbers_has_no_readings(specimens, tmp_path):

@@ -84,10 +84,6 @@ class TestFacts:
         assert "<dd>film_1.mp4</dd>" in about
         assert f"<dd>8 frames of {scene.width} by {scene.height}" in about
 
-    def test_gap_needs_all_three(self):
-        assert facts.gap_closed({"plain": 1.0, "teacher": 2.0}) is None
-        assert facts.gap_closed({"plain": 1.0, "teacher": 1.0, "student": 1.0}) is None
-
 
 class TestRun:
     def test_shows_the_newest_snapshot(self, studio):

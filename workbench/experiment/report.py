@@ -6,8 +6,9 @@ import statistics
 from collections.abc import Sequence
 
 from workbench.evaluation.scores import METRICS
-from workbench.experiment.results import Difference, Results, gap_closed
+from workbench.experiment.results import Difference, Results
 from workbench.experiment.rows import PLAIN, ROWS
+from workbench.metrics.gap_closed import gap_closed
 
 TEMPORAL = ("tof", "t_diff", "warping_error")
 
@@ -48,7 +49,7 @@ def table(results: Results, data: str, rows: Sequence[str] = ()) -> str:
             shared = sorted(values.keys() & plain.keys())
             mine, theirs = (statistics.fmean(held[seed] for seed in shared) for held in (values, plain))
             closed = gap_closed(theirs, mine, teacher["psnr_y_db"])
-            share = f"{round(closed, 2) + 0.0:.0%}"  # never -0%
+            share = "" if closed is None else f"{round(closed)}%"
         cells = [ROWS[name].label, _spread(list(values.values()), 2), told, str(len(values)), share]
         cells.append("" if name == PLAIN else verdict(difference))
         cells.append(_spread(list(results.values(name, data, "ssim_y").values()), 4))

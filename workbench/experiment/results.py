@@ -127,16 +127,6 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
     return Difference(statistics.fmean(gaps), quantile * statistics.stdev(gaps) / math.sqrt(count), count)
 
 
-def gap_closed(plain: float, distilled: float, teacher: float) -> float:
-    """The share of the way from the plain student to the teacher that the distilled one went; NaN without a way.
-
-    Example:
-        >>> gap_closed(24.0, 24.1, 24.5)
-        0.2
-    """
-    return round((distilled - plain) / (teacher - plain), 6) if teacher != plain else math.nan
-
-
 def same_conditions(held: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
     """Refuse to mix experiments.
 

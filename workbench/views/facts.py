@@ -8,10 +8,8 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
+from workbench.metrics.gap_closed import gap_closed
 from workbench.scenes import Curve, Scene
-
-LEAST_LEAD = 0.05
-"""Where the teacher leads by less (dB), a share of that lead is noise and is not shown."""
 
 
 def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
@@ -32,20 +30,6 @@ def scores_json(scene: Scene) -> str:
     record = {"scene": scene.title, "frames": scene.frames, "curves": curves}
     record |= {"protocol": dict(scene.protocol), "provenance": dict(scene.provenance)}
     return json.dumps(record, indent=1, allow_nan=False)
-
-
-def gap_closed(scores: Mapping[str, float]) -> float | None:
-    """How much of the way from the plain student to the teacher distillation went, in percent.
-
-    Example:
-        >>> gap_closed({"plain": 24.0, "distilled": 24.5, "teacher": 26.0})
-        25.0
-    """
-    distilled = scores.get("distilled", scores.get("student"))
-    plain, teacher = scores.get("plain"), scores.get("teacher")
-    if distilled is None or plain is None or teacher is None or abs(teacher - plain) < 1e-6:
-        return None
-    return 100 * (distilled - plain) / (teacher - plain)
 
 
 def standing(step: int, psnr_db: Mapping[str, float], *, taught: bool) -> str:
@@ -91,7 +75,7 @@ def scores_table(scene: Scene) -> str:
             continue
         cells = "".join(_cell(means[c.key].get(method.key), best[c.key]) for c in curves)
         rows.append(f"<tr><th scope='row' title='{escape(method.note)}'>{escape(method.label)}</th>{cells}</tr>")
-    gaps = [gap_closed(means[c.key]) for c in curves]
+    gaps = [_gap_closed(c, means[c.key]) for c in curves]
     if any(gap is not None for gap in gaps):
         cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps)
         what = "the student's way from plain to teacher: (distilled &minus; plain) / (teacher &minus; plain)"
@@ -136,6 +120,11 @@ def _listed(items: Iterable[tuple[str, str]]) -> str:
 
 def _unit(curve: Curve) -> str:
     return ", ".join(part for part in (curve.unit, f"{curve.better} is better") if part)
+
+
+def _gap_closed(curve: Curve, mean: Mapping[str, float]) -> float | None:
+    distilled = mean.get("distilled", mean.get("student"))
+    return gap_closed(mean.get("plain"), distilled, mean.get("teacher"), better=curve.better)
 
 
 def _cell(value: float | None, best: float) -> str:

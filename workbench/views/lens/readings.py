@@ -12,24 +12,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from workbench.metrics.gap_closed import gap_closed
 from workbench.scenes import Overlay, Scene
-from workbench.views import facts
 
 REFERENCE = "teacher"
-
-
-def gap_closed(plain: float | None, distilled: float | None, teacher: float | None) -> float | None:
-    """The share of the way from the plain student to the teacher that distillation went, in percent, on one frame.
-
-    None where a number is missing or the teacher leads by less than ``facts.LEAST_LEAD``.
-
-    Example:
-        >>> gap_closed(24.0, 24.5, 26.0), gap_closed(24.0, 24.5, 24.01)
-        (25.0, None)
-    """
-    if plain is None or distilled is None or teacher is None or teacher - plain < facts.LEAST_LEAD:
-        return None
-    return facts.gap_closed({"plain": plain, "distilled": distilled, "teacher": teacher})
+MIN_LEAD_DB = 0.05
+"""Smallest lead of the teacher on a frame for which the gap closed is shown; below it the share is noise."""
 
 
 def gap_curve(scene: Scene) -> dict[str, list[float | None]]:
@@ -39,7 +27,7 @@ def gap_curve(scene: Scene) -> dict[str, list[float | None]]:
         return {}
     return {
         key: [
-            _rounded(gap_closed(*numbers))
+            _rounded(gap_closed(*numbers, min_lead=MIN_LEAD_DB))
             for numbers in zip(series["plain"], series[key], series[REFERENCE], strict=False)
         ]
         for key in ("distilled", "student")
