@@ -49,8 +49,8 @@ html: $(READY)  ## run the notebooks and write them as pages to docs/html, to re
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/
 
-experiment: $(READY)  ## train and score the rows of docs/experiment.md: make experiment DATA=footage [VID4=path]; hours
-	@test -n "$(DATA)" || { echo "say where the footage lies: make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
+experiment: $(READY)  ## train and score the variants of docs/experiment.md: make experiment DATA=footage [VID4=path]; hours
+	@test -n "$(DATA)" || { echo "DATA: missing, expected the folder of footage: make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
 	$(BIN)/workbench experiment --data "$(DATA)" $(if $(VALIDATION),--validation "$(VALIDATION)") $(if $(VID4),--vid4 "$(VID4)") $(ARGS)
 
 clean:  ## remove .venv, caches and build products; never runs/ or scenes/

@@ -78,8 +78,8 @@ FAULTS = (
     Fault(
         "an interval",
         "06_did_it_help",
-        "workbench/experiment/results.py",
-        "float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1))",
+        "workbench/experiment/comparisons.py",
+        "float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1))",
         "1.96",
     ),
 )

@@ -1,7 +1,7 @@
-"""Put the stored scores into the texts that quote them: ``python tools/figures.py``; ``--check`` only compares.
+"""Write the stored scores into the texts that quote them: ``python tools/figures.py``; ``--check`` only compares.
 
-Scores lie in ``docs/experiment/``; the commands that made them are in ``docs/experiment.md``. README, that page and the
-cards of the shipped weights have a place for each table between two comment lines, and hold no other figure of them.
+``docs/experiment/`` contains the scores, ``docs/experiment.md`` the commands that made them. README, that page and the
+cards of the shipped weights have a place for each table between two comment lines, and no other figure of them.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import METRICS, read_scores
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
-from workbench.experiment.rows import PLAIN, ROWS
+from workbench.experiment.variants import PLAIN, find_variant, in_grid_order
 from workbench.views.colours import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"
 SHARES = ROOT / "workbench" / "pretrained" / "temporal_share.json"
-"""Temporal share of what ships; the studio reads it, too."""
+"""Temporal share of the shipped networks; the studio reads it, too."""
 LABELS = {
     "bicubic": "bicubic",
     "plain": "plain student, `vespcn_s`",
@@ -43,22 +43,22 @@ CARDS = {
     **{f"demo_{role}": f"demo_{role}" for role in ("teacher", "plain", "distilled")},
     "basicvsr_s": "",
 }
-"""Card -> what its network is called in the scores; empty where its temporal share alone is stored."""
+"""Card -> name of its network in the scores; empty where its temporal share alone is stored."""
 SETS = {"shipped_vid4": "Vid4, BI x4", "shipped_held_out": "held-out frames of the sample, BI x4"}
 DEMO_SETS = {"demo_held_out": "held-out frames of the sample, BI x4"}
 
 
 def shipped(name: str) -> dict[str, dict[str, Any]]:
-    """Scores of the shipped set by method, as ``workbench evaluate --table --format json`` wrote them."""
+    """Return the scores of the shipped networks by method, written by ``workbench evaluate --table --format json``."""
     path = SCORES / f"{name}.json"
     if not path.is_file():
-        raise SystemExit(f"{path.relative_to(ROOT)}: no such scores yet; docs/experiment.md says what makes them")
+        raise SystemExit(f"{path.relative_to(ROOT)}: no such file; docs/experiment.md has the commands that write it")
     held = json.loads(path.read_text(encoding="utf-8"))
     return {method["method"]: method for method in held["methods"]}
 
 
 def shipped_table(name: str) -> str:
-    """The shipped set on one set of clips."""
+    """Return the table of the shipped networks on one set of clips."""
     found = shipped(name)
     metrics = [metric for metric in SHOWN if all(metric in one["mean"] for one in found.values())]
     heads = [
@@ -85,7 +85,7 @@ def share_table(*names: str) -> str:
 
 
 def card_lines(name: str) -> str:
-    """What a card says of its network's scores, and its temporal share."""
+    """Return the scores and the temporal share of the network of a card."""
     method = CARDS[name]
     lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"] if method else []
     sets = (DEMO_SETS if method.startswith("demo_") else SETS) if method else {}
@@ -98,46 +98,47 @@ def card_lines(name: str) -> str:
 
 
 def results(name: str) -> Results:
-    """Stored scores of rows over seeds."""
+    """Return stored scores of variants over seeds."""
     return Results.read(SCORES / f"{name}.json")
 
 
-def pulls_table(name: str) -> str:
-    """How hard each way to teach pulls, see ``tools/pulls.py``."""
-    held = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
-    lines = ["| | term | pull, to the truth's | cosine to it | term, steps 51-150 | last 100 | n |"]
+def gradient_norm_ratios(name: str) -> str:
+    """Return the table of the gradient-norm ratios that ``tools/gradient_norm_ratios.py`` measured."""
+    variants = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
+    lines = ["| | loss | gradient-norm ratio | cosine | loss, steps 51-150 | last 100 | n |"]
     lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for row, terms in held.items():
-        for term, one in terms.items():
-            numbers = f"{one['share']:.3f} | {one['cosine']:+.2f} | {one['early']:.3g} | {one['late']:.3g} | {one['n']}"
-            lines.append(f"| {ROWS[row].label} | {term} | {numbers} |")
+    for variant, losses in variants.items():
+        for loss, one in losses.items():
+            numbers = f"{one['ratio']:.3f} | {one['cosine']:+.2f} | {one['early']:.3g} | {one['late']:.3g} | {one['n']}"
+            lines.append(f"| {find_variant(variant).label} | {loss} | {numbers} |")
     return "\n".join(lines)
 
 
 def forest() -> Figure:
-    """Every row against the plain student with the same seed: each seed a dot, the mean with its interval beside."""
-    panels = [("results", "vid4"), ("ablation", "validation")]
-    held = {panel: results(panel[0]) for panel in panels}
-    rows = {p: [r for r in ROWS if r != PLAIN and one.against(r, PLAIN, p[1], "psnr_y_db")] for p, one in held.items()}
+    """Draw the difference of every variant from plain: a dot per seed, and the mean with its interval."""
+    panels = [(results("results"), "vid4"), (results("ablation"), "validation")]
+    names = [
+        [name for name in in_grid_order(one.scores) if name != PLAIN and one.against(name, PLAIN, data, "psnr_y_db")]
+        for one, data in panels
+    ]
     figure, axes = plt.subplots(
-        len(panels), figsize=(8, 1.6 + 0.24 * sum(map(len, rows.values()))), layout="constrained", sharex=True,
-        height_ratios=[len(names) + 1 for names in rows.values()],
+        len(panels), figsize=(8, 1.6 + 0.24 * sum(map(len, names))), layout="constrained", sharex=True,
+        height_ratios=[len(shown) + 1 for shown in names],
     )  # fmt: skip
-    for axis, (panel, names) in zip(axes, rows.items(), strict=True):
-        one, data = held[panel], panel[1]
+    for axis, (one, data), shown in zip(axes, panels, names, strict=True):
         plain = one.values(PLAIN, data, "psnr_y_db")
-        for place, name in enumerate(names):
+        for place, name in enumerate(shown):
             found, values = one.against(name, PLAIN, data, "psnr_y_db"), one.values(name, data, "psnr_y_db")
             seeds = [values[seed] - plain[seed] for seed in values.keys() & plain.keys()]
-            colour = METHODS["distilled" if found.measurable and found.mean > 0 else "bicubic"]
-            colour = METHODS["plain"] if found.measurable and found.mean < 0 else colour
-            axis.plot(seeds, [place + 0.25] * len(seeds), "o", color=colour, markersize=2.5, alpha=0.7)
-            axis.errorbar(found.mean, place, xerr=found.half, fmt="o", color=colour, capsize=3, markersize=5)
+            color = METHODS["distilled" if found.measurable and found.mean > 0 else "bicubic"]
+            color = METHODS["plain"] if found.measurable and found.mean < 0 else color
+            axis.plot(seeds, [place + 0.25] * len(seeds), "o", color=color, markersize=2.5, alpha=0.7)
+            axis.errorbar(found.mean, place, xerr=found.half, fmt="o", color=color, capsize=3, markersize=5)
         axis.axvline(0, color="grey", linewidth=0.8)
-        axis.set(yticks=range(len(names)), yticklabels=[ROWS[name].label for name in names])
-        axis.set(ylim=(len(names) - 0.4, -0.6), title=f"{one.conditions['steps']:,} steps, {data}")
+        axis.set(yticks=range(len(shown)), yticklabels=[find_variant(name).label for name in shown])
+        axis.set(ylim=(len(shown) - 0.4, -0.6), title=f"{one.settings['steps']:,} steps, {data}")
         axis.grid(alpha=0.2, axis="x")
-    axes[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, grey: cannot be told")
+    axes[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: not measurable")
     plt.close(figure)
     return figure
 
@@ -147,31 +148,31 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
     "experiment on vid4": lambda: table(results("results"), "vid4"),
     "experiment": lambda: page(results("results")),
-    "pulls": lambda: pulls_table("pulls"),
+    "gradient norm ratios": lambda: gradient_norm_ratios("gradient_norm_ratios"),
     "ablation": lambda: page(results("ablation")),
-    "pulls of the ablation": lambda: pulls_table("ablation_pulls"),
+    "gradient norm ratios of the ablation": lambda: gradient_norm_ratios("ablation_gradient_norm_ratios"),
     "temporal share": lambda: share_table(*CARDS),
     **{f"card of {name}": lambda name=name: card_lines(name) for name in CARDS},
 }
-"""Every table by the name that the comment lines in the texts call it by."""
+"""Tables by their names in the comment lines of the texts."""
 
 PLACE = re.compile(r"<!-- figures: (?P<name>[\w ]+) -->\n.*?<!-- end of figures -->", re.DOTALL)
 
 
 def filled(text: str) -> str:
-    """A text with all of its tables as the stored scores have them now."""
+    """Return a text with all of its tables made from the stored scores."""
 
     def put(found: re.Match[str]) -> str:
         name = found["name"]
         if name not in BLOCKS:
-            raise SystemExit(f"no table {name!r}; there are {', '.join(BLOCKS)}")
+            raise SystemExit(f"no table {name!r}; expected one of {', '.join(BLOCKS)}")
         return f"<!-- figures: {name} -->\n\n{BLOCKS[name]()}\n\n<!-- end of figures -->"
 
     return PLACE.sub(put, text)
 
 
 def texts() -> list[Path]:
-    """Every page of ours that may hold such a place."""
+    """Return the pages that may have places for tables."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     return [*pages, *sorted((ROOT / "workbench" / "pretrained").glob("*.md"))]
 
@@ -180,7 +181,7 @@ def main(check: bool = False) -> None:
     """Write the tables into the texts, and draw them.
 
     Args:
-        check: write nothing; exit status 1 where a text says something else than the scores do.
+        check: write nothing; exit status 1 where a text differs from the stored scores.
     """
     stale = []
     for path in texts():
@@ -193,7 +194,7 @@ def main(check: bool = False) -> None:
     if not check:
         forest().savefig(SCORES / "forest.png", dpi=110, facecolor="white", metadata={"Software": None})
     if check and stale:
-        sys.exit(f"not what the stored scores say: {', '.join(stale)}; run python tools/figures.py")
+        sys.exit(f"different from the stored scores: {', '.join(stale)}; run python tools/figures.py")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 from workbench import __version__
 from workbench.cli.benching import bench
-from workbench.cli.experimenting import experiment, reproduce
+from workbench.cli.experimenting import experiment
 from workbench.cli.exporting import export
 from workbench.cli.figures import walk
 from workbench.cli.flow import flow
@@ -42,7 +42,6 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "networks": networks,
     "walk": walk,
     "experiment": experiment,
-    "reproduce": reproduce,
     "upscale": upscale,
     "export": export,
     "bench": bench,

@@ -1,128 +1,98 @@
-"""``workbench experiment``, ``reproduce``: the rows behind the shipped weights and defaults."""
+"""``workbench experiment``: variants of a distillation, trained over seeds and compared."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
-from workbench.cli.terminal import notes
+from workbench.cli.command import command
+from workbench.cli.terminal import notes, split_names
 from workbench.errors import ConfigError
 
-FOLDER = Path("experiment")
 
+@command
+def experiment(
+    *,
+    data: Path | None = None,
+    teacher: str = "pretrained:edvr_s",
+    student: str = "vespcn_s",
+    variants: str = "plain,sd_w0.001,output_w0.5",
+    seeds: int = 3,
+    first_seed: int = 0,
+    steps: int = 1500,
+    crops: int = 600,
+    changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=VALUE ...")] = (),
+    validation: str = "",
+    validation_set: Path | None = None,
+    vid4: Path | None = None,
+    temporal: Literal["all", "vid4", "none"] = "all",
+    primary: str = "",
+    compare_with: Path | None = None,
+    out: Path = Path("experiment"),
+    threads: int = 0,
+) -> int:
+    """Train one student with different distillation losses over seeds, and compare the scores.
 
-def _names(given: str) -> list[str]:
-    return [name for name in given.split(",") if name]
+    Variants that are trained and scored already are not repeated: a killed experiment continues where it stopped.
 
+    A variant is `plain` (no teacher), or losses with weights (`sd_w0.01`) or gradient-norm ratios (`sd_r0.1`), and
+    settings of the distillation, joined by +: `output_w2+sd_w0.001`, `sd_w0.001+attention_kind=sum_abs`. Losses: sd
+    (spatial), td (temporal), output, and the fields of `--distillation.losses` of `workbench train`.
 
-def experiment(args: Sequence[str]) -> int:
-    """Train and score the rows of the experiment: one student taught in many ways, over seeds."""
+    Args:
+        data: folder of footage, raw or prepared with `workbench prepare --form arrays`; nothing is trained without it,
+            and the tables of `--out` are printed.
+        teacher: weights of the teacher.
+        student: network of the student.
+        variants: variants, separated by commas; `all`: the grid of docs/experiment.md.
+        seeds: number of seeds of each variant.
+        first_seed: first of these seeds.
+        steps: steps of every training.
+        crops: number of fixed crops that the students are trained on, in four augmentations each.
+        changes: settings of `workbench train` to change for all variants, for example `data.crop_size=24
+            student.flow_weights=pretrained:flow`.
+        validation: sources of the footage to hold out, separated by commas; a tenth of them if it is empty.
+        validation_set: folder of clips, each a folder of frames, to score on instead of the held-out sources.
+        vid4: folder of Vid4, to score on as well.
+        temporal: sets that are also scored by tOF, T-diff and warping error, which takes longer than the other metrics.
+        primary: variants, separated by commas, whose comparisons with plain are a family: their p-values are adjusted
+            by Holm's method.
+        compare_with: results file, for example docs/experiment/results.json, to compare every score with instead of
+            printing tables; the exit status is 1 if a score lies outside of the range of the stored seeds.
+        out: folder of the runs and of results.json.
+        threads: CPU threads; 0: all cores.
+    """
+    from workbench.config import Network
+    from workbench.experiment.report import page, reproduction
+    from workbench.experiment.results import Results
+    from workbench.experiment.runner import VALIDATION, VID4, prepare_footage, run_experiment
+    from workbench.experiment.variants import GRID, find_variant, parse_setting, shared_config
+    from workbench.models.weights import load
 
-    def command(
-        *,
-        data: Path | None = None,
-        teacher: str = "pretrained:edvr_s",
-        student: str = "vespcn_s",
-        rows: str = "plain,sd,output",
-        seeds: int = 3,
-        steps: int = 1500,
-        crops: int = 600,
-        vid4: Path | None = None,
-        validation: str = "",
-        temporal: Literal["all", "vid4", "none"] = "all",
-        out: Path = FOLDER,
-        threads: int = 0,
-    ) -> int:
-        """Train and score what is missing, and print the tables; hours, in parts: killed and started again it goes on.
-
-        Args:
-            data: a folder of footage, or what `workbench prepare --form arrays` made of one; without it nothing is
-                trained and the tables are printed from what is there.
-            teacher: its weights.
-            student: its name in the zoo.
-            rows: which, separated by commas; `all` for all.
-            seeds: so many of each row, from 0.
-            steps: of every training.
-            crops: how many fixed crops the students learn on, each in four views.
-            vid4: the folder of Vid4, to score on it too.
-            validation: sources of footage to hold out, separated by commas; a tenth of them where left out.
-            temporal: on which sets also tOF, T-diff and warping error are scored; they take longer than the rest.
-            out: where runs and results.json are kept.
-            threads: CPU threads; 0: as many as there are cores.
-        """
-        from dataclasses import replace
-
-        from workbench.experiment.perform import VALIDATION, VID4, footage_of, perform
-        from workbench.experiment.report import page
-        from workbench.experiment.results import Results
-        from workbench.experiment.rows import ROWS, base, find_row
-        from workbench.models.weights import load
-
-        chosen = list(ROWS.values()) if rows == "all" else [find_row(name) for name in _names(rows)]
-        if seeds < 1:
-            raise ConfigError(f"seeds: want 1 or more, got {seeds}")
-        if data is not None:
-            with notes.status("preparing the footage"):
-                data = footage_of(data, out / "data", _names(validation))
-            shared = base(
-                data=str(data), teacher=str(load(teacher).recipe["name"]), teacher_weights=teacher, student=student,
-                steps=steps, cache=str(out / "cache"), crops=crops,
+    chosen = [find_variant(name) for name in (GRID if variants == "all" else split_names(variants))]
+    family = [find_variant(name).name for name in split_names(primary)]
+    if seeds < 1:
+        raise ConfigError(f"seeds: got {seeds}, expected 1 or more")
+    if data is not None:
+        with notes.status("preparing the footage") as status:
+            data = prepare_footage(data, out / "data", split_names(validation))
+            network = load(teacher)
+            shared = shared_config(
+                data=str(data), student=student, steps=steps, crops=crops, changes=dict(map(parse_setting, changes)),
+                teacher=replace(Network(name=str(network.recipe["name"]), weights=teacher), skip=network.skip),
             )  # fmt: skip
-            shared = replace(shared, threads=threads, teacher=replace(shared.teacher, skip=load(teacher).skip))
-            with notes.status("looking at the footage") as status:
-                timed = {"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal]
-                perform(chosen, range(seeds), shared, out, vid4=vid4, temporal=timed, told=status.update)
-        results = Results.read(out / "results.json")
-        print(page(results))
+            run_experiment(
+                chosen, range(first_seed, first_seed + seeds), replace(shared, threads=threads), out,
+                validation_set=validation_set, vid4=vid4, references=compare_with is None, progress=status.update,
+                temporal={"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal],
+            )  # fmt: skip
+    results = Results.read(out / "results.json")
+    if compare_with is None:
+        print(page(results, primary=family))
         return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench experiment")
-
-
-def reproduce(args: Sequence[str]) -> int:
-    """Train one row of the experiment anew, and say whether it lands where the stored scores say."""
-
-    def command(
-        row: Annotated[str, tyro.conf.Positional] = "plain",
-        /,
-        *,
-        data: Path,
-        teacher: str = "pretrained:edvr_s",
-        seed: int = 0,
-        vid4: Path | None = None,
-        validation: str = "juggle",
-        stored: Path = Path("docs/experiment/results.json"),
-        out: Path = Path("reproduced"),
-        threads: int = 0,
-    ) -> int:
-        """Train one row with one seed as the stored results say, score it, and compare.
-
-        Args:
-            row: which, see `workbench experiment --help`.
-            data: the footage of the experiment (docs/data.md), prepared or not; other footage is told apart and
-                compared all the same.
-            teacher: its weights.
-            seed: which seed; one that was not among the stored ones should land within their spread.
-            vid4: the folder of Vid4, to compare there too.
-            validation: sources of footage to hold out, where it is not prepared yet; separated by commas.
-            stored: the results to compare with.
-            out: where the run and its scores are kept.
-            threads: CPU threads; 0: as many as there are cores.
-        """
-        from workbench.experiment.perform import footage_of
-        from workbench.experiment.reproduce import compare
-
-        with notes.status(f"training {row}, seed {seed}") as status:
-            data = footage_of(data, out / "data", _names(validation))
-            found = compare(
-                row, seed, data=data, teacher=teacher, vid4=vid4, stored=stored, out=out, threads=threads,
-                told=status.update,
-            )  # fmt: skip
-        for line in found.lines:
-            print(line)
-        return 0 if found.inside else 1
-
-    return tyro.cli(command, args=list(args), prog="workbench reproduce")
+    lines, inside = reproduction(results, Results.read(compare_with))
+    print("\n".join(lines))
+    return 0 if inside else 1

@@ -61,6 +61,16 @@ def discard_output() -> None:
     os.close(nowhere)
 
 
+def split_names(given: str) -> list[str]:
+    """Return the names of a list separated by commas.
+
+    Example:
+        >>> split_names("plain, sd_w0.01,")
+        ['plain', 'sd_w0.01']
+    """
+    return [name.strip() for name in given.split(",") if name.strip()]
+
+
 def score_table(scene: Scene, title: str) -> Table:
     """Mean over the frames of every curve of a scene: one row a method."""
     table = Table(title=title)

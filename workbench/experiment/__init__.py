@@ -1,1 +1,1 @@
-"""The experiment that the shipped weights and defaults come from: rows, their trainings, what came of them."""
+"""Experiments: variants of a distillation trained over seeds, their scores, paired statistics and tables."""

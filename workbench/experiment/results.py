@@ -1,139 +1,115 @@
-"""What came of the rows: scores of every seed, kept in one file, and what can be said of them."""
+"""Scores of an experiment by variant and seed, stored in one file."""
 
 from __future__ import annotations
 
 import json
-import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
-
+from workbench.aliases import EXPERIMENT_SETTINGS, METRICS, VARIANTS, renamed
+from workbench.config import differences, flat
 from workbench.errors import ConfigError, FolderError
+from workbench.experiment.comparisons import Difference, paired
 from workbench.scenes import write_atomic
 
-FORMAT = 1
-CONFIDENCE = 0.95
+FORMAT = 2
 
-Scores = dict[str, dict[str, dict[str, float]]]
-"""Set -> clip, or ``mean`` -> metric -> number."""
+SetScores = dict[str, dict[str, dict[str, float]]]
+"""Set -> clip, or ``mean`` -> metric -> score."""
 
 
 @dataclass
 class Results:
-    """Scores by row and seed, and what they were made under.
+    """Scores by variant and seed, and the settings that they were made with.
 
     Attributes:
-        conditions: data, teacher, student, steps: what all rows share. Other conditions are another experiment.
-        scores: row -> seed -> :data:`Scores`.
+        settings: settings that all variants share, by dotted name, with checksums in place of files; other settings are
+            another experiment.
+        scores: variant -> seed -> :data:`SetScores`.
         references: scores of bicubic and of the teacher.
     """
 
-    conditions: dict[str, Any]
-    scores: dict[str, dict[int, Scores]] = field(default_factory=dict)
-    references: dict[str, Scores] = field(default_factory=dict)
+    settings: dict[str, Any]
+    scores: dict[str, dict[int, SetScores]] = field(default_factory=dict)
+    references: dict[str, SetScores] = field(default_factory=dict)
 
-    def values(self, row: str, data: str, metric: str, clip: str = "mean") -> dict[int, float]:
-        """One number a seed; seeds that were not scored so are left out."""
-        found = {seed: held.get(data, {}).get(clip, {}).get(metric) for seed, held in self.scores.get(row, {}).items()}
-        return {seed: value for seed, value in sorted(found.items()) if value is not None}
+    @property
+    def sets(self) -> list[str]:
+        """Names of the sets with any scores."""
+        every = [*self.references.values(), *(one for seeds in self.scores.values() for one in seeds.values())]
+        return list(dict.fromkeys(name for scores in every for name in scores))
 
-    def against(self, row: str, other: str, data: str, metric: str) -> Difference | None:
-        """A row against another, seed by seed; None where they do not share two seeds."""
-        mine, theirs = self.values(row, data, metric), self.values(other, data, metric)
-        shared = sorted(mine.keys() & theirs.keys())
-        return paired([mine[seed] for seed in shared], [theirs[seed] for seed in shared]) if len(shared) > 1 else None
+    def values(self, variant: str, data: str, metric: str, clip: str = "mean") -> dict[int, float]:
+        """Return the scores of a variant on a clip of a set, by seed; seeds without one are left out."""
+        found = {
+            seed: scores.get(data, {}).get(clip, {}).get(metric)
+            for seed, scores in sorted(self.scores.get(variant, {}).items())
+        }
+        return {seed: value for seed, value in found.items() if value is not None}
+
+    def against(self, variant: str, other: str, data: str, metric: str) -> Difference | None:
+        """Return the paired difference of two variants over their common seeds; None for fewer than two."""
+        ours, theirs = self.values(variant, data, metric), self.values(other, data, metric)
+        seeds = sorted(ours.keys() & theirs.keys())
+        return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
 
     def write(self, path: Path) -> None:
-        """Write the file, whole or not at all."""
-        rows = {row: {str(seed): held for seed, held in sorted(seeds.items())} for row, seeds in self.scores.items()}
-        record = {"format": FORMAT, "conditions": self.conditions, "references": self.references, "rows": rows}
+        """Write the file atomically."""
+        variants = {
+            name: {str(seed): one for seed, one in sorted(seeds.items())} for name, seeds in self.scores.items()
+        }
+        record = {"format": FORMAT, "settings": self.settings, "references": self.references, "variants": variants}
         write_atomic(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Read what :meth:`write` wrote.
+        """Read a file that :meth:`write` wrote, now or in format 1.
 
         Raises:
-            FolderError: not such a file.
+            FolderError: no such file, or a file of another format.
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
+            if record["format"] == 1:
+                record = _from_format_1(record)
             if record["format"] != FORMAT:
-                raise FolderError(f"{path}: format {record['format']}, this is made for {FORMAT}")
-            rows = {row: {int(seed): held for seed, held in seeds.items()} for row, seeds in record["rows"].items()}
-            return cls(record["conditions"], rows, record["references"])
+                raise ValueError(f"format {record['format']}, expected 1 or {FORMAT}")
+            scores = {
+                name: {int(seed): one for seed, one in seeds.items()} for name, seeds in record["variants"].items()
+            }
+            return cls(record["settings"], scores, record["references"])
         except FileNotFoundError as error:
-            raise FolderError(f"{path}: there is no such file; `workbench experiment` makes it") from error
+            raise FolderError(f"{path}: no such file; `workbench experiment` writes it") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise FolderError(f"{path}: not scores of an experiment ({error})") from error
+            raise FolderError(f"{path}: not a file of scores of an experiment ({error!r})") from error
 
 
-@dataclass(frozen=True)
-class Difference:
-    """A paired difference over seeds.
+def _from_format_1(record: Mapping[str, Any]) -> dict[str, Any]:
+    def renamed_metrics(sets: SetScores) -> SetScores:
+        return {
+            name: {clip: renamed(scores, METRICS) for clip, scores in clips.items()} for name, clips in sets.items()
+        }
 
-    Attributes:
-        mean: of the differences.
-        half: half the width of the 95 % interval.
-        seeds: how many pairs.
-    """
-
-    mean: float
-    half: float
-    seeds: int
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-        return self.mean - self.half
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
-        return self.mean + self.half
-
-    @property
-    def measurable(self) -> bool:
-        """Whether zero lies outside."""
-        return self.low > 0 or self.high < 0
+    settings: dict[str, Any] = {"validation_set": []}
+    for name, value in flat(record["conditions"]).items():
+        today = EXPERIMENT_SETTINGS[name].split()
+        settings |= dict(zip(today, value, strict=True)) if len(today) > 1 else {today[0]: value}
+    variants = {
+        VARIANTS[name]: {seed: renamed_metrics(sets) for seed, sets in seeds.items()}
+        for name, seeds in record["rows"].items()
+    }
+    references = {name: renamed_metrics(sets) for name, sets in record["references"].items()}
+    return {"format": FORMAT, "settings": settings, "references": references, "variants": variants}
 
 
-def paired(first: Sequence[float], second: Sequence[float]) -> Difference:
-    r"""The difference of two series that were measured in pairs, with its 95 % interval by Student's t.
-
-    .. math:: \bar d \pm t_{0.975,\, n-1} \, s_d / \sqrt n
-
-    Args:
-        first: one number a seed.
-        second: those of the other, same seeds in the same order.
+def same_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
+    """Make sure that two experiments share all settings that both have recorded.
 
     Raises:
-        ConfigError: fewer than two pairs, or unequal counts.
-
-    Example:
-        >>> found = paired([1.0, 2.0, 3.0], [0.0, 1.0, 1.0])
-        >>> round(found.mean, 4), round(found.half, 4)
-        (1.3333, 1.4342)
+        ConfigError: names each setting that differs.
     """
-    if len(first) != len(second) or len(first) < 2:
-        raise ConfigError(f"a paired difference wants two or more pairs, got {len(first)} and {len(second)} numbers")
-    gaps = [a - b for a, b in zip(first, second, strict=True)]
-    count = len(gaps)
-    quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1))
-    return Difference(statistics.fmean(gaps), quantile * statistics.stdev(gaps) / math.sqrt(count), count)
-
-
-def same_conditions(held: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Refuse to mix experiments.
-
-    Raises:
-        ConfigError: names what differs.
-    """
-    differ = [name for name in wanted if held.get(name) != wanted[name]]
-    if differ:
-        told = "; ".join(f"{name}: {held.get(name)!r}, wanted {wanted[name]!r}" for name in differ)
-        raise ConfigError(f"{path}: scores of another experiment ({told}); name another folder")
+    if differing := differences(stored, wanted):
+        text = "; ".join(f"{name}: got {new!r}, expected {old!r}" for name, (old, new) in differing.items())
+        raise ConfigError(f"{path}: contains scores with other settings ({text}); name another folder (--out)")

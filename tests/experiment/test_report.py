@@ -1,0 +1,90 @@
+"""Tables, verdicts and comparisons with stored results, by hand."""
+
+import pytest
+
+from tests.experiment.scores import make_results
+from workbench.experiment.comparisons import Difference, detectable_difference
+from workbench.experiment.report import page, per_clip, reproduction, table, verdict
+from workbench.experiment.variants import GRID
+
+
+def test_a_verdict_is_that_of_the_interval():
+    assert verdict(Difference(0.06, 0.01, 3)) == "better"
+    assert verdict(Difference(0.06, 0.01, 3), higher_is_better=False) == "worse"
+    assert verdict(Difference(0.0, 0.1, 3)) == "no measurable gain"
+    assert verdict(None) == "too few seeds"
+
+
+def test_a_table_has_the_gap_closed_in_percent():
+    """SD: 0.06 of the 0.5 dB between plain (24.1) and the teacher (24.6)."""
+    lines = table(make_results(), "vid4").splitlines()
+    sd = "| SD, weight 0.001 | 24.16 ± 0.110 | +0.060 [+0.035, +0.085] | 3 | 12% | better | 0.7000 ± 0.0000 |"
+    assert any(line.startswith(sd) for line in lines)
+    output = "| output L1, weight 0.5 | 24.10 ± 0.200 | +0.000 [-0.248, +0.248] | 3 | 0% | no measurable gain |"
+    assert any(line.startswith(output) for line in lines)
+    assert lines[2].startswith("| bicubic | 23.80 |")
+
+
+def test_a_table_states_the_detectable_difference():
+    """Deviations .01 and .1 with two degrees of freedom each: pooled, the root of (.0001 + .01) / 2."""
+    deviation = ((0.01**2 + 0.1**2) / 2) ** 0.5
+    line = table(make_results(), "vid4").splitlines()[-1]
+    assert f"{detectable_difference(deviation, 3):.3f} dB with 3 seeds" in line
+    assert f"{deviation:.3f} dB" in line
+
+
+def test_primary_comparisons_are_adjusted():
+    """Two-sided p of SD: t = .06 / (.01 / sqrt 3) = 10.39 with two degrees of freedom: .0091, doubled .018."""
+    results = make_results()
+    assert "Primary" not in table(results, "vid4")
+    line = table(results, "vid4", primary=["sd_w0.001", "output_w0.5"]).splitlines()[-1]
+    assert "SD, weight 0.001: p = 0.018, better" in line
+    assert "output L1, weight 0.5: p = 1, no measurable gain" in line
+    many = table(results, "vid4", primary=["sd_w0.001", *(f"td_w{weight}" for weight in range(1, 6))]).splitlines()[-1]
+    assert "SD, weight 0.001: p = 0.055, no measurable gain" in many  # six comparisons, five of them still to be made
+    assert "TD, weight 1: too few seeds" in many
+
+
+def test_a_page_names_what_was_not_trained():
+    text = page(make_results())
+    missing = text.rpartition("not trained: ")[2].removesuffix(".").split(", ")
+    assert missing == [f"`{name}`" for name in GRID if name not in ("plain", "sd_w0.001", "output_w0.5")]
+
+
+def test_a_page_names_changed_settings():
+    assert "Changed" not in page(make_results())
+    assert "Changed for all variants: data.stills_share 0.25." in page(make_results(**{"data.stills_share": 0.25}))
+
+
+def test_clips_have_means_over_seeds():
+    lines = per_clip(make_results(), "vid4").splitlines()
+    assert lines[0] == "|  | walk | mean |"
+    assert lines[2] == "| bicubic | 23.80 / 0.7000 | 23.80 / 0.7000 |"
+    assert lines[4] == "| SD, weight 0.001 | 24.16 / 0.7000 | 24.16 / 0.7000 |"
+
+
+@pytest.mark.parametrize(("change", "inside"), [(0.0, True), (0.0015, True), (0.01, False)])
+def test_a_stored_seed_is_met_up_to_rounding(change, inside):
+    ours = make_results(steps=100)
+    ours.scores = {"sd_w0.001": {1: ours.scores["sd_w0.001"][1]}}
+    mean = ours.scores["sd_w0.001"][1]["vid4"]["mean"]
+    ours.scores["sd_w0.001"][1]["vid4"] = {"mean": mean | {"psnr_y_db": mean["psnr_y_db"] + change}}
+    lines, met = reproduction(ours, make_results())
+    assert met == inside
+    assert len(lines) == 1
+    assert ("OUTSIDE" in lines[0]) != inside
+
+
+@pytest.mark.parametrize(("value", "inside"), [(24.2, True), (25.0, False)])
+def test_another_seed_is_inside_the_prediction_interval(value, inside):
+    """Of 24.05, 24.16, 24.27: mean 24.16, deviation .11, so 24.16 +- 4.3027 * .11 * sqrt(4 / 3) = [23.61, 24.71]."""
+    ours = make_results()
+    ours.scores = {"sd_w0.001": {7: {"vid4": {"mean": {"psnr_y_db": value}}}}}
+    lines, met = reproduction(ours, make_results())
+    assert met == inside
+    assert "[23.613, 24.707]" in lines[0]
+
+
+def test_settings_that_differ_are_named():
+    lines, _ = reproduction(make_results(steps=200), make_results())
+    assert lines[0] == "note: steps: got 200, expected 100"

@@ -1,0 +1,140 @@
+"""Variants by name, and the settings of their trainings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from workbench.config import Network, changed
+from workbench.errors import ConfigError
+from workbench.experiment.variants import (
+    GRID,
+    LOSSES,
+    PLAIN,
+    cache_config,
+    find_variant,
+    in_grid_order,
+    make_variant,
+    parse_setting,
+    shared_config,
+    variant_config,
+)
+
+TEACHER = Network(name="edvr_tiny", weights="pretrained:demo_teacher")
+SHARED = shared_config(data="d", teacher=TEACHER, student="vespcn_s", steps=100)
+CACHES = Path("c")
+
+
+@pytest.mark.parametrize("name", GRID)
+def test_every_variant_of_the_grid_is_a_training(name):
+    """Its name is parsed back into it, and its settings are the shared ones but for those of the distillation."""
+    variant = find_variant(name)
+    config = variant_config(variant, SHARED, 3, CACHES)
+    assert variant.name == name
+    assert config.seed == 3
+    assert config.distils == (name != PLAIN)
+    assert config.teacher_cache_dir == "" or Path(config.teacher_cache_dir).parent == CACHES
+    kept = {"seed": 0, "distillation": SHARED.distillation, "teacher_cache_dir": "", "teacher": TEACHER}
+    assert replace(config, **kept) == SHARED
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical", "settings"),
+    [
+        ("sd_w0.010", "sd_w0.01", {"spatial_weight": 0.01, "temporal_weight": 0}),
+        ("sd_w1e-05", "sd_w1e-05", {"spatial_weight": 1e-5}),
+        ("sd_r0.1", "sd_r0.1", {"spatial_ratio": 0.1, "spatial_weight": 0, "temporal_weight": 0}),
+        ("sd_w0.001+output_w2", "output_w2+sd_w0.001", {"spatial_weight": 0.001, "losses.output_l1": 2}),
+        ("output_r2+td_r0.1", "output_r2+td_r0.1", {"output_ratio": 2, "temporal_ratio": 0.1, "losses.output_l1": 0}),
+        (
+            "td_w0.03+standardize=true+memory_stride=2",
+            "td_w0.03+memory_stride=2+standardize=true",
+            {"temporal_weight": 0.03, "memory_stride": 2, "standardize": True},
+        ),
+        (
+            "fitnets_w0.5+attention_kind=sum_abs",
+            "fitnets_w0.5+attention_kind=sum_abs",
+            {"losses.fitnets": 0.5, "attention_kind": "sum_abs"},
+        ),
+    ],
+)
+def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
+    variant = find_variant(name)
+    assert variant.name == canonical
+    assert find_variant(canonical) == variant
+    wanted = {f"distillation.{setting}": value for setting, value in settings.items()}
+    config = variant_config(variant, SHARED, 0)
+    assert changed(config, wanted) == config
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "sd", "sd_large", "sd_w0", "sd_w-1", "sd_x1", "sdd_w1", "fitnets_r1", "sd_w1+sd_r1", "plain+sd_w1",
+     "sd_w1+plain", "attention_kind=sum_abs", "sd_w1+maping=sum_abs", "sd_w1+attention_kind=sum",
+     "sd_w1+memory_channels=many",
+     "sd_w1+spatial_weight=2"],
+)  # fmt: skip
+def test_a_name_that_is_none_is_refused(name):
+    with pytest.raises(ConfigError) as error:
+        find_variant(name)
+    assert name.rpartition("+")[2].partition("=")[0] in str(error.value)
+
+
+def test_an_unknown_loss_is_answered_with_the_known_ones():
+    with pytest.raises(ConfigError) as error:
+        find_variant("sd_w0.01+outputs_w2")
+    assert "'outputs_w2'" in str(error.value)
+    assert all(loss in str(error.value) for loss in LOSSES)
+
+
+def test_without_losses_a_variant_is_the_plain_student():
+    assert make_variant({}) == find_variant("plain")
+    assert variant_config(make_variant({}), SHARED, 0, CACHES).teacher.name == ""
+
+
+def test_order_is_that_of_the_grid_then_as_given():
+    assert in_grid_order(["td_w9", "sd_w0.01", "plain", "sd_w9"]) == ["plain", "sd_w0.01", "td_w9", "sd_w9"]
+
+
+def test_variants_that_need_the_same_teacher_outputs_share_a_cache():
+    """A cache per layer, kind of map, normalization and memory; none for whole features or a trained memory."""
+
+    def cache(name, shared=SHARED):
+        return variant_config(find_variant(name), shared, 0, CACHES).teacher_cache_dir
+
+    usual = cache("sd_w0.001")
+    assert usual
+    names = ("td_w0.03", "sd_w0.001+td_w0.03", "output_w0.5", "output_w2+sd_w0.1", "sd_r0.1", "output_r2+td_r0.1")
+    assert {cache(name) for name in names} == {usual}
+    others = {
+        cache(f"sd_w0.001+{setting}")
+        for setting in ("feature_layer=hr_pre", "attention_kind=max_squares", "normalization=none")
+    }
+    assert len(others | {usual}) == 4
+    assert cache("plain") == cache("fitnets_w0.01") == cache("td_w0.03+memory=trained") == ""
+    stills = changed(SHARED, {"data.stills": "s"})
+    assert cache("sd_w0.001", stills) == ""
+
+
+@pytest.mark.parametrize("name", ["sd_w0.01", "output_r2", "sd_r0.1+td_r0.1+attention_kind=max_squares"])
+def test_a_cache_is_filled_for_every_variant_that_shares_it(name):
+    config = variant_config(find_variant(name), SHARED, 0, CACHES)
+    filled = cache_config(config)
+    assert filled.teacher_cache_dir == config.teacher_cache_dir
+    assert (filled.distillation.spatial_weight, filled.distillation.temporal_weight) == (1, 1)
+    assert (filled.distillation.ratios, filled.distillation.losses.chosen) == ({}, {})
+    assert filled.distillation.attention_kind == config.distillation.attention_kind
+
+
+def test_settings_for_all_variants_have_the_type_of_their_field():
+    given = ("data.crop_size=24", "data.augment=false", "student.flow_weights=7", "optimizer.betas=[0.8, 0.9]")
+    found = dict(map(parse_setting, given))
+    config = shared_config(data="d", teacher=TEACHER, student="s", steps=100, changes=found)
+    assert (config.data.crop_size, config.data.augment, config.student.flow_weights) == (24, False, "7")
+    assert config.optimizer.betas == (0.8, 0.9)
+
+
+@pytest.mark.parametrize("text", ["data.crop_size", "data.crop_size=big", "data.crop_size=2.5", "data.corp=24"])
+def test_a_setting_that_cannot_be_is_refused(text):
+    with pytest.raises(ConfigError):
+        shared_config(data="d", teacher=TEACHER, student="s", steps=100, changes=dict([parse_setting(text)]))
