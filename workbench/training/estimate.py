@@ -137,7 +137,7 @@ def measure(config: RunConfig) -> Estimate:
             said = trainer.objective.teacher_targets(
                 trainer.teacher(given.to(engine.device), return_features=return_features)
             )
-        batch = batch._replace(taught=said)
+        batch = batch._replace(targets=said)
     times = []
     for step in islice(trainer.steps(0, repeat(batch)), STEPS + 1):
         times.append(step.seconds)

@@ -388,8 +388,8 @@ class Trainer:
             assert isinstance(self.sampler, CropSampler)
             numbers, first = self.sampler.views_at(step)[share], 0
             for piece in pieces:
-                taught = cache.load(numbers[first : first + len(piece.low)], piece.low)
-                yield piece._replace(taught=taught)
+                targets = cache.load(numbers[first : first + len(piece.low)], piece.low)
+                yield piece._replace(targets=targets)
                 first += len(piece.low)
 
 
