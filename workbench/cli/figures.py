@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import tyro
 from rich.progress import Progress
 
+from workbench.cli.command import command
 from workbench.cli.scoring import COLUMNS
-from workbench.cli.terminal import RUNS, notes
+from workbench.cli.terminal import RUNS, notes, split_names
 from workbench.errors import ConfigError
 from workbench.scenes import write_atomic
 
@@ -23,135 +22,131 @@ FORMAT = 1
 """Version of the numbers beside the figure."""
 
 
-def walk(args: Sequence[str]) -> int:
-    """Draw what networks reach on Vid4's walk against what a frame takes on this machine."""
+@command
+def walk(
+    *,
+    data: str,
+    networks: str = "bicubic,plain,distilled,teacher",
+    pairs: str = "plain:distilled",
+    out: Path = Path("walk.png"),
+    scores: Path | None = None,
+    protocol: str = "vid4",
+    clip: str = "walk",
+    frames: int = 8,
+    rounds: int = 5,
+    times: Path | None = None,
+    threads: int = 0,
+    device: str = "auto",
+    runs: Path = RUNS,
+) -> int:
+    """Plot PSNR-Y of networks on Vid4's walk against their time per frame on this machine.
 
-    def command(
-        *,
-        data: str,
-        networks: str = "bicubic,plain,distilled,teacher",
-        pairs: str = "plain:distilled",
-        out: Path = Path("walk.png"),
-        scores: Path | None = None,
-        protocol: str = "vid4",
-        clip: str = "walk",
-        frames: int = 8,
-        rounds: int = 5,
-        times: Path | None = None,
-        threads: int = 0,
-        device: str = "auto",
-        runs: Path = RUNS,
-    ) -> int:
-        """Score networks on one clip, time them on 180x120 -> x4, and draw the one against the other.
+    Networks that are built alike take the same time, so they are timed once: between a student and the same
+    student distilled the arrow goes straight up. Close other programs first.
 
-        Networks that are built alike take the same time, so they are timed once: between a student and the same
-        student distilled the arrow goes straight up. Close other programs first.
+    Args:
+        data: the folder of Vid4, as for `workbench evaluate`.
+        networks: separated by commas, as for `workbench evaluate`; each needs weights.
+        pairs: without and with distillation, WITHOUT:WITH, separated by commas; pairs of networks that are not
+            named above are left out.
+        out: the picture to write: .png, .svg or .pdf.
+        scores: where its numbers go; beside it, as .json, where left out.
+        protocol: how to score.
+        clip: of the set.
+        frames: of the clip that is timed.
+        rounds: how often; the median counts.
+        times: what `workbench bench --out` wrote here: networks that it has timed at 180x120 under PyTorch in fp32
+            are not timed again.
+        threads: of the CPU; 0 means as many as there are cores, or as OMP_NUM_THREADS says.
+        device: auto, cpu, cuda, mps.
+        runs: where runs are looked for.
+    """
+    import io
 
-        Args:
-            data: the folder of Vid4, as for `workbench evaluate`.
-            networks: separated by commas, as for `workbench evaluate`; each needs weights.
-            pairs: without and with distillation, WITHOUT:WITH, separated by commas; pairs of networks that are not
-                named above are left out.
-            out: the picture to write: .png, .svg or .pdf.
-            scores: where its numbers go; beside it, as .json, where left out.
-            protocol: how to score.
-            clip: of the set.
-            frames: of the clip that is timed.
-            rounds: how often; the median counts.
-            times: what `workbench bench --out` wrote here: networks that it has timed at 180x120 under PyTorch in fp32
-                are not timed again.
-            threads: of the CPU; 0 means as many as there are cores, or as OMP_NUM_THREADS says.
-            device: auto, cpu, cuda, mps.
-            runs: where runs are looked for.
-        """
-        import io
+    import torch
 
-        import torch
+    from workbench.evaluation.compare import load_method
+    from workbench.evaluation.evaluate import evaluate
+    from workbench.evaluation.protocols import find_protocol
+    from workbench.evaluation.speed import in_milliseconds, measure
+    from workbench.inference.chunks import choose_device
+    from workbench.models.cost import cost
+    from workbench.views.figures import quality_over_time
 
-        from workbench.evaluation.compare import load_method
-        from workbench.evaluation.evaluate import evaluate
-        from workbench.evaluation.protocols import find_protocol
-        from workbench.evaluation.speed import in_milliseconds, measure
-        from workbench.inference.chunks import choose_device
-        from workbench.models.cost import cost
-        from workbench.views.figures import quality_over_time
-
-        if out.suffix not in (".png", ".svg", ".pdf"):
-            raise ConfigError(f"{out}: want a name that ends in .png, .svg or .pdf")
-        target = scores or out.with_suffix(".json")
-        for path in (out, target):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        if threads or "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(threads or os.cpu_count() or 1)
-        names = list(dict.fromkeys(name.strip() for name in networks.split(",") if name.strip()))
-        if not names:
-            raise ConfigError("networks: name at least one, for example bicubic,plain,distilled,teacher")
-        chosen, place = find_protocol(protocol), choose_device(device)
-        wanted = [_pair(given) for given in pairs.split(",") if given.strip()]
-        contenders = {name: load_method(name, scale=chosen.scale, runs=[runs]) for name in names}
-        measured = {} if times is None else _times(times)
-        known: dict[str, Speed] = {}
-        rows: list[dict[str, Any]] = []
-        with Progress(*COLUMNS, console=notes) as bar:
-            for name, contender in contenders.items():
-                task = bar.add_task(name, total=None)
-                network = contender.network
-                built = json.dumps(network.recipe, sort_keys=True) if network.recipe else name
-                if built not in known:
-                    bar.update(task, description=f"{name}: time")
-                    known[built] = measured.get(name) or measure(network, frames=frames, rounds=rounds, device=place)
-                report = evaluate(
-                    network, data, chosen, name=name, note=contender.method.note, clips=[clip], device=place,
-                    progress=lambda _, done, total, task=task, name=name: bar.update(
-                        task, description=f"{name}: {clip}", completed=done, total=total
-                    ),
-                )  # fmt: skip
-                found = cost(network)
-                rows.append(
-                    {
-                        "method": name,
-                        "label": contender.method.label,
-                        "note": contender.method.note,
-                        **report.mean,
-                        "parameters": found.parameters,
-                        "macs": found.macs,
-                        "speed": known[built].to_dict(),
-                    }
-                )
-        there = [pair for pair in wanted if set(pair) <= contenders.keys()]
-        metric = f"psnr_{chosen.channel}_db"
-        one = next(iter(known.values()))
-        family = f"{chosen.degradation.upper()} x{chosen.scale}"
-        figure = quality_over_time(
-            {row["method"]: row["speed"]["seconds_per_frame"] for row in rows},
-            {row["method"]: row[metric] for row in rows},
-            pairs=there,
-            labels={row["method"]: row["label"] for row in rows},
-            quality_label=f"PSNR-{chosen.channel.upper()} on {clip}, {family} (dB)",
-            time_label=f"seconds a frame, {one.width}x{one.height} in",
-            title=f"{clip} under protocol {chosen.name}\n{one.conditions}",
-        )
-        picture = io.BytesIO()
-        figure.savefig(picture, format=out.suffix[1:], dpi=150)
-        write_atomic(out, picture.getvalue())
-        held = {
-            "format": FORMAT,
-            "protocol": chosen.to_dict(),
-            "clip": clip,
-            "conditions": one.conditions,
-            "torch": torch.__version__,
-            "methods": rows,
-            "pairs": [list(pair) for pair in there],
-        }
-        write_atomic(target, json.dumps(held, indent=1) + "\n")
-        print(f"{'method':<24} {'PSNR [dB]':>10} {'ms a frame':>11} {'parameters':>12}")
-        for row in rows:
-            milliseconds = in_milliseconds(row["speed"]["seconds_per_frame"])
-            print(f"{row['method']:<24} {row[metric]:>10.2f} {milliseconds:>11} {row['parameters']:>12,}")
-        notes.print(f"figure: {out}; numbers: {target}")
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench walk")
+    if out.suffix not in (".png", ".svg", ".pdf"):
+        raise ConfigError(f"{out}: want a name that ends in .png, .svg or .pdf")
+    target = scores or out.with_suffix(".json")
+    for path in (out, target):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+    names = list(dict.fromkeys(split_names(networks)))
+    if not names:
+        raise ConfigError("networks: name at least one, for example bicubic,plain,distilled,teacher")
+    chosen, place = find_protocol(protocol), choose_device(device)
+    wanted = [_pair(given) for given in split_names(pairs)]
+    contenders = {name: load_method(name, scale=chosen.scale, runs=[runs]) for name in names}
+    measured = {} if times is None else _times(times)
+    known: dict[str, Speed] = {}
+    rows: list[dict[str, Any]] = []
+    with Progress(*COLUMNS, console=notes) as bar:
+        for name, contender in contenders.items():
+            task = bar.add_task(name, total=None)
+            network = contender.network
+            built = json.dumps(network.recipe, sort_keys=True) if network.recipe else name
+            if built not in known:
+                bar.update(task, description=f"{name}: time")
+                known[built] = measured.get(name) or measure(network, frames=frames, rounds=rounds, device=place)
+            report = evaluate(
+                network, data, chosen, name=name, note=contender.method.note, clips=[clip], device=place,
+                progress=lambda _, done, total, task=task, name=name: bar.update(
+                    task, description=f"{name}: {clip}", completed=done, total=total
+                ),
+            )  # fmt: skip
+            found = cost(network)
+            rows.append(
+                {
+                    "method": name,
+                    "label": contender.method.label,
+                    "note": contender.method.note,
+                    **report.mean,
+                    "parameters": found.parameters,
+                    "macs": found.macs,
+                    "speed": known[built].to_dict(),
+                }
+            )
+    there = [pair for pair in wanted if set(pair) <= contenders.keys()]
+    metric = f"psnr_{chosen.channel}_db"
+    one = next(iter(known.values()))
+    family = f"{chosen.degradation.upper()} x{chosen.scale}"
+    figure = quality_over_time(
+        {row["method"]: row["speed"]["seconds_per_frame"] for row in rows},
+        {row["method"]: row[metric] for row in rows},
+        pairs=there,
+        labels={row["method"]: row["label"] for row in rows},
+        quality_label=f"PSNR-{chosen.channel.upper()} on {clip}, {family} (dB)",
+        time_label=f"seconds a frame, {one.width}x{one.height} in",
+        title=f"{clip} under protocol {chosen.name}\n{one.conditions}",
+    )
+    picture = io.BytesIO()
+    figure.savefig(picture, format=out.suffix[1:], dpi=150)
+    write_atomic(out, picture.getvalue())
+    held = {
+        "format": FORMAT,
+        "protocol": chosen.to_dict(),
+        "clip": clip,
+        "conditions": one.conditions,
+        "torch": torch.__version__,
+        "methods": rows,
+        "pairs": [list(pair) for pair in there],
+    }
+    write_atomic(target, json.dumps(held, indent=1) + "\n")
+    print(f"{'method':<24} {'PSNR [dB]':>10} {'ms a frame':>11} {'parameters':>12}")
+    for row in rows:
+        milliseconds = in_milliseconds(row["speed"]["seconds_per_frame"])
+        print(f"{row['method']:<24} {row[metric]:>10.2f} {milliseconds:>11} {row['parameters']:>12,}")
+    notes.print(f"figure: {out}; numbers: {target}")
+    return 0
 
 
 def _pair(given: str) -> tuple[str, str]:
