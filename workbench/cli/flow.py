@@ -3,77 +3,72 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
-import tyro
 from rich.table import Table
 
-from workbench.cli.terminal import RUNS, OutputConsole, notes
+from workbench.cli.command import command
+from workbench.cli.terminal import RUNS, OutputConsole, notes, split_names
 
 
-def flow(args: Sequence[str]) -> int:
-    """Measure the optical flow that networks estimate against that of the ground truth."""
+@command
+def flow(
+    *,
+    network: str = "plain",
+    protocol: str = "vid4",
+    data: str = "",
+    frames: int = 2,
+    out: Path | None = None,
+    device: str = "auto",
+    runs: Path = RUNS,
+) -> int:
+    """Measure the optical flow that networks estimate against that of the ground truth.
 
-    def command(
-        *,
-        network: str = "plain",
-        protocol: str = "vid4",
-        data: str = "",
-        frames: int = 2,
-        out: Path | None = None,
-        device: str = "auto",
-        runs: Path = RUNS,
-    ) -> int:
-        """Measure the optical flow that networks estimate against that of the ground truth.
+    The reference is Farneback's flow between the high-resolution frames. Errors are in low-resolution pixels;
+    a slope of 1 is the size of the reference, 0 is no flow. Example:
+    `workbench flow --network plain --data data/Vid4`
 
-        The reference is Farneback's flow between the high-resolution frames. Errors are in low-resolution pixels;
-        a slope of 1 is the size of the reference, 0 is no flow. Example:
-        `workbench flow --network plain --data data/Vid4`
+    Args:
+        network: one or more methods with optical flow, separated by commas: plain, distilled, a weights file, a zoo
+            name, RUN or RUN@STEP.
+        protocol: names the kind of data set and the degradation, as in `workbench evaluate`.
+        data: folder of the data set.
+        frames: reference frames per clip; each is compared with the two frames before and the two after.
+        out: a JSON file for the results.
+        device: auto, cpu, cuda, mps.
+        runs: folder of the run folders.
+    """
+    from workbench.data.datasets.registry import open_set
+    from workbench.evaluation.compare import load_method
+    from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
+    from workbench.evaluation.protocols import find_protocol
+    from workbench.inference.chunks import choose_device
+    from workbench.scenes import write_atomic
 
-        Args:
-            network: one or more methods with optical flow, separated by commas: plain, distilled, a weights file, a zoo
-                name, RUN or RUN@STEP.
-            protocol: names the kind of data set and the degradation, as in `workbench evaluate`.
-            data: folder of the data set.
-            frames: reference frames per clip; each is compared with the two frames before and the two after.
-            out: a JSON file for the results.
-            device: auto, cpu, cuda, mps.
-            runs: folder of the run folders.
-        """
-        from workbench.data.datasets.registry import open_set
-        from workbench.evaluation.compare import load_method
-        from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
-        from workbench.evaluation.protocols import find_protocol
-        from workbench.inference.chunks import choose_device
-        from workbench.scenes import write_atomic
-
-        chosen = find_protocol(protocol)
-        clips = open_set(chosen.data_set, data or chosen.data, scale=chosen.scale, **chosen.options)
-        table = Table("network", "clip", "motion", "end-point error", "slope")
-        stored = []
-        for name in (part.strip() for part in network.split(",") if part.strip()):
-            contender = load_method(name, scale=chosen.scale, runs=[runs])
-            place = choose_device(device)
-            with notes.status(f"{name}: flow"):
-                results = list(
-                    flow_accuracy(
-                        contender.network.to(place), clips, degradation=chosen.degradation, frames_per_clip=frames
-                    )
+    chosen = find_protocol(protocol)
+    clips = open_set(chosen.data_set, data or chosen.data, scale=chosen.scale, **chosen.options)
+    table = Table("network", "clip", "motion", "end-point error", "slope")
+    stored = []
+    for name in split_names(network):
+        contender = load_method(name, scale=chosen.scale, runs=[runs])
+        place = choose_device(device)
+        with notes.status(f"{name}: flow"):
+            results = list(
+                flow_accuracy(
+                    contender.network.to(place), clips, degradation=chosen.degradation, frames_per_clip=frames
                 )
-            for one in (*results, mean_accuracy(results)):
-                table.add_row(
-                    contender.method.key,
-                    one.clip,
-                    f"{one.motion:.3f}",
-                    f"{one.end_point_error:.3f}",
-                    f"{one.slope:.2f}",
-                )
-                stored.append({"network": contender.method.key, **one.to_dict()})
-        OutputConsole().print(table)
-        if out is not None:
-            write_atomic(out, json.dumps({"protocol": chosen.name, "frames": frames, "results": stored}, indent=1))
-            notes.print(f"results: {out}")
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench flow")
+            )
+        for one in (*results, mean_accuracy(results)):
+            table.add_row(
+                contender.method.key,
+                one.clip,
+                f"{one.motion:.3f}",
+                f"{one.end_point_error:.3f}",
+                f"{one.slope:.2f}",
+            )
+            stored.append({"network": contender.method.key, **one.to_dict()})
+    OutputConsole().print(table)
+    if out is not None:
+        write_atomic(out, json.dumps({"protocol": chosen.name, "frames": frames, "results": stored}, indent=1))
+        notes.print(f"results: {out}")
+    return 0
