@@ -13,67 +13,64 @@ from rich.markup import escape
 from rich.table import Table
 
 from workbench.amounts import in_units
-from workbench.cli.terminal import OutputConsole, notes
+from workbench.cli.command import command
+from workbench.cli.terminal import OutputConsole, notes, split_names
 from workbench.errors import ConfigError, unknown_name
 
 
-def networks(args: Sequence[str]) -> int:
-    """List the networks."""
+@command
+def networks(
+    *,
+    only: str = "",
+    show: str = "",
+    depth: int = 9,
+    macs: bool = True,
+    time: bool = False,
+    frames: int = 4,
+    rounds: int = 3,
+    threads: int = 0,
+    device: str = "auto",
+    format: Literal["text", "json", "md"] = "text",
+) -> int:
+    """List the networks with their cost for an input of 180x120 pixels.
 
-    def command(
-        *,
-        only: str = "",
-        show: str = "",
-        depth: int = 9,
-        macs: bool = True,
-        time: bool = False,
-        frames: int = 4,
-        rounds: int = 3,
-        threads: int = 0,
-        device: str = "auto",
-        format: Literal["text", "json", "md"] = "text",
-    ) -> int:
-        """List the networks with what they are and what they cost, for an input of 180x120 pixels.
+    MACs are products of one more frame of a long clip, where neighboring frames share their work; `alone` are
+    those of one frame from its window by itself, as papers count.
 
-        MACs are products of one more frame of a long clip, where neighboring frames share their work; `alone` are
-        those of one frame from its window by itself, as papers count.
+    Args:
+        only: some of them, separated by commas.
+        show: the layers of one network, with the shapes of what they return, instead of the list.
+        depth: with `show`: how many modules deep.
+        macs: show the products.
+        time: measure one frame of each with fresh weights, here; all take an hour on a small CPU, so see `only`.
+        frames: with `time`: length of the clip.
+        rounds: with `time`: how often; the median counts.
+        threads: with `time`: of the CPU; 0 means as many as there are cores.
+        device: with `time`: auto, cpu, cuda, mps.
+        format: text, json or md (Markdown).
+    """
+    from workbench.models.catalog import read_catalog
 
-        Args:
-            only: some of them, separated by commas.
-            show: the layers of one network, with the shapes of what they return, instead of the list.
-            depth: with `show`: how many modules deep.
-            macs: show the products.
-            time: measure one frame of each with fresh weights, here; all take an hour on a small CPU, so see `only`.
-            frames: with `time`: length of the clip.
-            rounds: with `time`: how often; the median counts.
-            threads: with `time`: of the CPU; 0 means as many as there are cores.
-            device: with `time`: auto, cpu, cuda, mps.
-            format: text, json or md (Markdown).
-        """
-        from workbench.models.catalog import read_catalog
-
-        catalog = read_catalog()
-        if show:
-            rows = _layers(show, depth, whole=format == "json")
-            print_rows(rows, format, f"{show}, {catalog.size} in")
-            return 0
-        stored = {row["name"]: dict(row) for row in catalog.rows}
-        chosen = [name.strip() for name in only.split(",") if name.strip()]
-        rows = [row for name, row in stored.items() if not chosen or name in chosen]
-        rows += [_describe(name) for name in chosen if name not in stored]
-        if not macs:
-            rows = [{key: value for key, value in row.items() if key not in ("macs", "macs_alone")} for row in rows]
-        conditions = _measure(rows, frames, rounds, threads, device) if time else ""
-        if format == "text":  # the whole of it is in the other formats
-            rows = [row | {"paper": row["paper"].partition(",")[0]} for row in rows]
-            for row in rows:
-                del row["what"]
-        print_rows(rows, format, f"Networks, {catalog.size} in")
-        if conditions:
-            notes.print(f"time: {conditions}")
+    catalog = read_catalog()
+    if show:
+        rows = _layers(show, depth, whole=format == "json")
+        print_rows(rows, format, f"{show}, {catalog.size} in")
         return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench networks")
+    stored = {row["name"]: dict(row) for row in catalog.rows}
+    chosen = split_names(only)
+    rows = [row for name, row in stored.items() if not chosen or name in chosen]
+    rows += [_describe(name) for name in chosen if name not in stored]
+    if not macs:
+        rows = [{key: value for key, value in row.items() if key not in ("macs", "macs_alone")} for row in rows]
+    conditions = _measure(rows, frames, rounds, threads, device) if time else ""
+    if format == "text":  # the whole of it is in the other formats
+        rows = [row | {"paper": row["paper"].partition(",")[0]} for row in rows]
+        for row in rows:
+            del row["what"]
+    print_rows(rows, format, f"Networks, {catalog.size} in")
+    if conditions:
+        notes.print(f"time: {conditions}")
+    return 0
 
 
 def _describe(name: str) -> dict[str, Any]:
@@ -179,43 +176,39 @@ def _cell(column: str, value: Any) -> str:
     return f"{value:,}" if column == "parameters" else str(value)
 
 
-def convert(args: Sequence[str]) -> int:
-    """Turn weights of other code bases into ours."""
+@command
+def convert(
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    settings: tuple[str, ...] = (),
+    half: bool = False,
+) -> int:
+    """Convert weights of other code bases, and print the network that was recognized.
 
-    def command(
-        source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
-        out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
-        *,
-        settings: tuple[str, ...] = (),
-        half: bool = False,
-    ) -> int:
-        """Turn weights of other code bases into ours, and say what they were recognised as.
+    Args:
+        source: a .pth, .pt or .safetensors file; nothing in it is run.
+        out: the .safetensors file to write; it must not be there yet.
+        settings: what the tensors do not tell, as NAME=VALUE: norm_epsilon=1e-3 or reference_first=true.
+        half: store in half precision.
+    """
+    from workbench.errors import WeightsError
+    from workbench.models.conversion import read_foreign
+    from workbench.models.video_sr import count_parameters
+    from workbench.models.weights import checksum, save
 
-        Args:
-            source: a .pth, .pt or .safetensors file; nothing in it is run.
-            out: the .safetensors file to write; it must not be there yet.
-            settings: what the tensors do not tell, as NAME=VALUE: norm_epsilon=1e-3 or reference_first=true.
-            half: store in half precision.
-        """
-        from workbench.errors import WeightsError
-        from workbench.models.conversion import read_foreign
-        from workbench.models.video_sr import count_parameters
-        from workbench.models.weights import checksum, save
-
-        if out.suffix != ".safetensors":
-            raise WeightsError(f"{out}: want a name that ends in .safetensors")
-        if out.exists():
-            raise WeightsError(f"{out}: it is there already; name another")
-        foreign = read_foreign(source, **dict(_setting(given) for given in settings))
-        save(foreign.network, out, half=half, source=foreign.source, source_sha256=checksum(source))
-        recipe = dict(foreign.network.recipe)
-        print(f"{source.name}: {foreign.source}")
-        print(f"network     {recipe.pop('name')}, {count_parameters(foreign.network):,} parameters")
-        print(f"settings    {', '.join(f'{setting} {value}' for setting, value in recipe.items())}")
-        print(f"written     {out}")
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench convert")
+    if out.suffix != ".safetensors":
+        raise WeightsError(f"{out}: want a name that ends in .safetensors")
+    if out.exists():
+        raise WeightsError(f"{out}: it is there already; name another")
+    foreign = read_foreign(source, **dict(_setting(given) for given in settings))
+    save(foreign.network, out, half=half, source=foreign.source, source_sha256=checksum(source))
+    recipe = dict(foreign.network.recipe)
+    print(f"{source.name}: {foreign.source}")
+    print(f"network     {recipe.pop('name')}, {count_parameters(foreign.network):,} parameters")
+    print(f"settings    {', '.join(f'{setting} {value}' for setting, value in recipe.items())}")
+    print(f"written     {out}")
+    return 0
 
 
 def _setting(given: str) -> tuple[str, Any]:
