@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, OutputConsole, notes, score_table
 from workbench.config import PRESETS, RunConfig, differences
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
@@ -178,58 +179,50 @@ def _summarise(run: Run, state: str) -> None:
         notes.print(f"weights:  {run.weights()}")
 
 
-def runs(args: Sequence[str]) -> int:
-    """List the runs and where they stand."""
+@command
+def runs(*, runs: Path = RUNS) -> int:
+    """List the runs and their states, newest first.
 
-    def command(*, runs: Path = RUNS) -> int:
-        """List the runs and where they stand, newest first.
-
-        Args:
-            runs: the folder that holds the run folders.
-        """
-        table = Table("run", "state", "step", "what")
-        for name in list_runs(runs):
-            run = Run(runs / name)
-            try:
-                status, config = run.status(), run.config()
-            except WorkbenchError as error:
-                table.add_row(name, "unreadable", "", str(error))
-                continue
-            what = f"{config.teacher.name} -> {config.student.name}" if config.distils else config.student.name
-            table.add_row(
-                name,
-                status.state,
-                f"{status.step} / {status.steps}",
-                what + (f": {status.reason}" if status.reason else ""),
-            )
-        OutputConsole().print(table)
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench runs")
+    Args:
+        runs: the folder that holds the run folders.
+    """
+    table = Table("run", "state", "step", "what")
+    for name in list_runs(runs):
+        run = Run(runs / name)
+        try:
+            status, config = run.status(), run.config()
+        except WorkbenchError as error:
+            table.add_row(name, "unreadable", "", str(error))
+            continue
+        what = f"{config.teacher.name} -> {config.student.name}" if config.distils else config.student.name
+        table.add_row(
+            name,
+            status.state,
+            f"{status.step} / {status.steps}",
+            what + (f": {status.reason}" if status.reason else ""),
+        )
+    OutputConsole().print(table)
+    return 0
 
 
-def follow(args: Sequence[str]) -> int:
-    """Watch a run in the terminal, live."""
+@command
+def follow(
+    name: Annotated[str, tyro.conf.Positional] = "", /, *, runs: Path = RUNS, seconds_between: float = 1.0
+) -> int:
+    """Watch a run in the terminal until it ends; Ctrl-C ends the watching, not the run.
 
-    def command(
-        name: Annotated[str, tyro.conf.Positional] = "", /, *, runs: Path = RUNS, seconds_between: float = 1.0
-    ) -> int:
-        """Watch a run in the terminal until it ends; Ctrl-C ends the watching, never the run.
-
-        Args:
-            name: the run; the newest one where it is left out.
-            runs: the folder that holds the run folders.
-            seconds_between: between two looks.
-        """
-        names = list_runs(runs)
-        run = find_run([runs], name or (names[0] if names else ""))
-        with Live(_view(run), console=OutputConsole(), auto_refresh=False, transient=False) as live:
-            while run.status().live:
-                time.sleep(seconds_between)
-                live.update(_view(run), refresh=True)
-        return 0 if run.status().state in ("finished", "stopped") else 1
-
-    return tyro.cli(command, args=list(args), prog="workbench follow")
+    Args:
+        name: the run; the newest one where it is left out.
+        runs: the folder that holds the run folders.
+        seconds_between: between two looks.
+    """
+    names = list_runs(runs)
+    run = find_run([runs], name or (names[0] if names else ""))
+    with Live(_view(run), console=OutputConsole(), auto_refresh=False, transient=False) as live:
+        while run.status().live:
+            time.sleep(seconds_between)
+            live.update(_view(run), refresh=True)
+    return 0 if run.status().state in ("finished", "stopped") else 1
 
 
 def _view(run: Run) -> Group:
@@ -274,23 +267,19 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def stop(args: Sequence[str]) -> int:
-    """Ask a run to finish its step, save, and stop."""
+@command
+def stop(name: Annotated[str, tyro.conf.Positional], /, *, runs: Path = RUNS) -> int:
+    """Make a run finish its step, save a checkpoint and stop; it can be resumed.
 
-    def command(name: Annotated[str, tyro.conf.Positional], /, *, runs: Path = RUNS) -> int:
-        """Ask a run to finish its step, save, and stop; it can be resumed.
-
-        Args:
-            name: the run.
-            runs: the folder that holds the run folders.
-        """
-        run = find_run([runs], name)
-        state = run.status().state
-        if state not in ("running", "queued"):
-            notes.print(f"{name} is not running: {state}")
-            return 1
-        request_stop(run)
-        notes.print(f"{name} will stop after its step; go on with `workbench train --resume {name}`")
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench stop")
+    Args:
+        name: the run.
+        runs: the folder that holds the run folders.
+    """
+    run = find_run([runs], name)
+    state = run.status().state
+    if state not in ("running", "queued"):
+        notes.print(f"{name} is not running: {state}")
+        return 1
+    request_stop(run)
+    notes.print(f"{name} will stop after its step; go on with `workbench train --resume {name}`")
+    return 0
