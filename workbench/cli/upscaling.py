@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +12,7 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench.amounts import in_bytes, parse_bytes
+from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, notes
 from workbench.errors import ConfigError
 
@@ -27,170 +27,166 @@ PARTIAL = 1
 """Exit status where the source is damaged and frames are missing from the output."""
 
 
-def upscale(args: Sequence[str]) -> int:
-    """Upscale a video of any length in bounded memory."""
+@command
+def upscale(
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
+    *,
+    network: str = "distilled",
+    scale: int = 4,
+    runtime: Literal["torch", "onnx"] = "torch",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    memory: str = "",
+    tile: int = 0,
+    overlap: int = -1,
+    chunk_frames: int = 0,
+    audio: Literal["keep", "none"] = "keep",
+    fps: float = 0,
+    deinterlace: Literal["auto", "on", "off"] = "auto",
+    hdr: Literal["tonemap", "keep", "refuse"] = "tonemap",
+    background: str = "",
+    on_damage: Literal["stop", "skip"] = "stop",
+    replace: bool = False,
+    device: str = "auto",
+    threads: int = 0,
+    runs: Path = RUNS,
+) -> int:
+    """Upscale a video of any length in bounded memory.
 
-    def command(
-        source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="IN")],
-        out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")],
-        *,
-        network: str = "distilled",
-        scale: int = 4,
-        runtime: Literal["torch", "onnx"] = "torch",
-        precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-        memory: str = "",
-        tile: int = 0,
-        overlap: int = -1,
-        chunk_frames: int = 0,
-        audio: Literal["keep", "none"] = "keep",
-        fps: float = 0,
-        deinterlace: Literal["auto", "on", "off"] = "auto",
-        hdr: Literal["tonemap", "keep", "refuse"] = "tonemap",
-        background: str = "",
-        on_damage: Literal["stop", "skip"] = "stop",
-        replace: bool = False,
-        device: str = "auto",
-        threads: int = 0,
-        runs: Path = RUNS,
-    ) -> int:
-        """Upscale a video: reading, the network and writing run at once, and nothing is left half-written.
+    Reading, the network and writing run at the same time, and no unfinished file is left.
 
-        Every frame keeps its own presentation time. Audio, subtitles, chapters, pixel aspect ratio and color marks are
-        kept where the output can store them; what is converted or lost is printed before the work begins.
+    Every frame keeps its own presentation time. Audio, subtitles, chapters, pixel aspect ratio and color marks are
+    kept where the output can store them; what is converted or lost is printed before the work begins.
 
-        Exit status: 0, all is written; 1, the source is damaged and frames are missing, the output is whole and
-        playable; 2, nothing is written.
+    Exit status: 0, all is written; 1, the source is damaged and frames are missing, the output is whole and
+    playable; 2, nothing is written.
 
-        Args:
-            source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of frames.
-            out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, never for measuring), NAME.webm (VP9, lossless), or a
-                folder for PNG files (exact).
-            network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP, or
-                an .onnx file that `workbench export` wrote.
-            scale: of bicubic; networks have their own.
-            runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
-            precision: of the convolutions under torch. auto: fp32 for exact output (.webm, a folder), which may be
-                measured; for lossy output bf16 where a convolution is measured to be faster in it.
-            memory: limit of the process, such as 4G: lengths of chunks and tiles are chosen by it, or the amount that
-                is needed is printed. On CUDA the device's.
-            tile: side of tiles in low-resolution pixels; 0 uses whole frames unless `memory` needs less.
-            overlap: low-resolution pixels that are computed around a tile and dropped; -1 measures the network's
-                spatial radius.
-            chunk_frames: frames that are processed at once; 0 means up to 16.
-            audio: keep the audio tracks, packet by packet, or none.
-            fps: constant frame rate. A folder of frames plays at it (25 if 0); the frames of a video file are repeated
-                or left out to reach it (its own times if 0).
-            deinterlace: use bwdif for frames that are marked as interlaced, for all, or for none.
-            hdr: map PQ and HLG to SDR (EETF of BT.2390), keep the code values and their marks, or refuse.
-            background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
-            on_damage: of a video file: stop before damage, or skip to the next key frame and keep all times.
-            replace: overwrite a file that exists.
-            device: auto, cpu, cuda, mps.
-            threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
-            runs: folder of runs.
-        """
-        import torch
+    Args:
+        source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of frames.
+        out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, never for measuring), NAME.webm (VP9, lossless), or a
+            folder for PNG files (exact).
+        network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP, or
+            an .onnx file that `workbench export` wrote.
+        scale: of bicubic; networks have their own.
+        runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
+        precision: of the convolutions under torch. auto: fp32 for exact output (.webm, a folder), which may be
+            measured; for lossy output bf16 where a convolution is measured to be faster in it.
+        memory: limit of the process, such as 4G: lengths of chunks and tiles are chosen by it, or the amount that
+            is needed is printed. On CUDA the device's.
+        tile: side of tiles in low-resolution pixels; 0 uses whole frames unless `memory` needs less.
+        overlap: low-resolution pixels that are computed around a tile and dropped; -1 measures the network's
+            spatial radius.
+        chunk_frames: frames that are processed at once; 0 means up to 16.
+        audio: keep the audio tracks, packet by packet, or none.
+        fps: constant frame rate. A folder of frames plays at it (25 if 0); the frames of a video file are repeated
+            or left out to reach it (its own times if 0).
+        deinterlace: use bwdif for frames that are marked as interlaced, for all, or for none.
+        hdr: map PQ and HLG to SDR (EETF of BT.2390), keep the code values and their marks, or refuse.
+        background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
+        on_damage: of a video file: stop before damage, or skip to the next key frame and keep all times.
+        replace: overwrite a file that exists.
+        device: auto, cpu, cuda, mps.
+        threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
+        runs: folder of runs.
+    """
+    import torch
 
-        from workbench.data.video.color import Conversion
-        from workbench.data.video.transfer import TransferPlan
-        from workbench.data.video.write import coding_of, is_folder_name
-        from workbench.evaluation.compare import load_method
-        from workbench.inference.chunks import choose_device
-        from workbench.inference.tiles import default_overlap
-        from workbench.inference.video import Plan, upscale_file
-        from workbench.precision import choose_precision
+    from workbench.data.video.color import Conversion
+    from workbench.data.video.transfer import TransferPlan
+    from workbench.data.video.write import coding_of, is_folder_name
+    from workbench.evaluation.compare import load_method
+    from workbench.inference.chunks import choose_device
+    from workbench.inference.tiles import default_overlap
+    from workbench.inference.video import Plan, upscale_file
+    from workbench.precision import choose_precision
 
-        for name, value in (
-            ("tile", tile), ("chunk_frames", chunk_frames), ("threads", threads), ("overlap", overlap + 1), ("fps", fps)
-        ):  # fmt: skip
-            if value < 0:
-                raise ConfigError(f"{name}: want a number of 0 or more, got {value}")
-        if memory and (tile or chunk_frames):
-            raise ConfigError("memory chooses tile and chunk_frames by itself; give one or the other")
-        conversion = Conversion(deinterlace=deinterlace, hdr=hdr, background=parse_color(background))
-        limit = parse_bytes(memory) if memory else None
-        if threads or "OMP_NUM_THREADS" not in os.environ:
-            torch.set_num_threads(threads or os.cpu_count() or 1)
-        found = load_method(network, scale=scale, runs=[runs])
-        place = choose_device(device)
-        exact_output = is_folder_name(out) or coding_of(out).rgb
-        wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
-        chosen = choose_precision(wanted, place)
-        if precision == "auto" and chosen.precision != "fp32":
-            notes.print(f"precision: {chosen.reason}")
+    for name, value in (
+        ("tile", tile), ("chunk_frames", chunk_frames), ("threads", threads), ("overlap", overlap + 1), ("fps", fps)
+    ):  # fmt: skip
+        if value < 0:
+            raise ConfigError(f"{name}: want a number of 0 or more, got {value}")
+    if memory and (tile or chunk_frames):
+        raise ConfigError("memory chooses tile and chunk_frames by itself; give one or the other")
+    conversion = Conversion(deinterlace=deinterlace, hdr=hdr, background=parse_color(background))
+    limit = parse_bytes(memory) if memory else None
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+    found = load_method(network, scale=scale, runs=[runs])
+    place = choose_device(device)
+    exact_output = is_folder_name(out) or coding_of(out).rgb
+    wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
+    chosen = choose_precision(wanted, place)
+    if precision == "auto" and chosen.precision != "fp32":
+        notes.print(f"precision: {chosen.reason}")
 
-        shown: list[str] = []
+    shown: list[str] = []
 
-        def announce(transfer: TransferPlan) -> None:
-            shown.extend(one.text for one in transfer.treatments)
-            if kept := transfer.texts("kept"):
-                notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
-            for text in transfer.texts("noticed"):
-                notes.print(f"notice: {text}", style="yellow", markup=False, highlight=False)
-            for text in transfer.texts("converted"):
-                notes.print(f"converted: {text}", markup=False, highlight=False)
-            for text in transfer.texts("lost"):
-                notes.print(f"not kept: {text}", style="yellow", markup=False, highlight=False)
+    def announce(transfer: TransferPlan) -> None:
+        shown.extend(one.text for one in transfer.treatments)
+        if kept := transfer.texts("kept"):
+            notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
+        for text in transfer.texts("noticed"):
+            notes.print(f"notice: {text}", style="yellow", markup=False, highlight=False)
+        for text in transfer.texts("converted"):
+            notes.print(f"converted: {text}", markup=False, highlight=False)
+        for text in transfer.texts("lost"):
+            notes.print(f"not kept: {text}", style="yellow", markup=False, highlight=False)
 
-        with ExitStack() as stack:
-            runner = found.network.to(place)
-            if runtime == "onnx":
-                from workbench.onnx.export import export
-                from workbench.onnx.run import open_exported
+    with ExitStack() as stack:
+        runner = found.network.to(place)
+        if runtime == "onnx":
+            from workbench.onnx.export import export
+            from workbench.onnx.run import open_exported
 
-                home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                with notes.status("exporting"):
-                    runner = open_exported(export(runner, home / "network.onnx").path, threads=torch.get_num_threads())
-            plan = None
-            if tile:
-                around, exact = default_overlap(found.network) if overlap < 0 else (overlap, False)
-                plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
-            elif chunk_frames:
-                plan = Plan(chunk_frames=chunk_frames)
-            with Progress(*COLUMNS, console=notes) as bar:
-                task = bar.add_task(f"{source.name} x{runner.scale}", total=None, speed="")
+            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            with notes.status("exporting"):
+                runner = open_exported(export(runner, home / "network.onnx").path, threads=torch.get_num_threads())
+        plan = None
+        if tile:
+            around, exact = default_overlap(found.network) if overlap < 0 else (overlap, False)
+            plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
+        elif chunk_frames:
+            plan = Plan(chunk_frames=chunk_frames)
+        with Progress(*COLUMNS, console=notes) as bar:
+            task = bar.add_task(f"{source.name} x{runner.scale}", total=None, speed="")
 
-                def watched(done: int, total: int) -> None:
-                    speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
-                    bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
+            def watched(done: int, total: int) -> None:
+                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+                bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
 
-                made = upscale_file(
-                    source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
-                    planned_for=found.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
-                    conversion=conversion, replace=replace, announce=announce, progress=watched,
-                )  # fmt: skip
-        how = "lossy: H.264, for viewing" if made.lossy else "exact"
-        print(
-            f"{made.path}: {made.frames} frames of {made.width}x{made.height} by {found.method.key}, {made.fps:.3g} "
-            f"frames/s, {how}"
-        )
-        if fps and source.is_file():
-            notes.print(f"constant rate: {made.repeated} frames repeated, {made.omitted} left out")
-        if made.interlaced and not any("interlaced" in text for text in shown):
-            what = "left as they were" if deinterlace == "off" else "deinterlaced by bwdif"
-            notes.print(f"notice: {made.interlaced} frames further on are interlaced and were {what}", style="yellow")
-        if made.plan.tile:
-            around = f"tiles of {made.plan.tile} with {made.plan.overlap} around"
-            means = "as from whole frames, as far as the network's reach was measured" if made.plan.exact else "faded"
-            notes.print(f"{around} (low-resolution pixels): {means}")
-        if made.peak_bytes:
-            expected = f", {in_bytes(made.plan.bytes)} were expected" if made.plan.bytes else ""
-            notes.print(f"peak memory of the process: {in_bytes(made.peak_bytes)}{expected}")
-        if made.track_fault:
-            notes.print(
-                f"not kept: the end of the copied tracks, which is damaged ({made.track_fault})", style="yellow"
-            )
-        if made.fault:
-            missing = "; ".join(map(_describe_gap, made.missing_seconds))
-            notes.print(
-                f"damaged: {made.fault}\nwritten: {made.frames} frames, of {made.expected} promised"
-                + (f"\nmissing: {missing}" if missing else ""),
-                style="yellow", markup=False, highlight=False,
+            made = upscale_file(
+                source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
+                planned_for=found.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
+                conversion=conversion, replace=replace, announce=announce, progress=watched,
             )  # fmt: skip
-            return PARTIAL
-        return 0
-
-    return tyro.cli(command, args=list(args), prog="workbench upscale")
+    how = "lossy: H.264, for viewing" if made.lossy else "exact"
+    print(
+        f"{made.path}: {made.frames} frames of {made.width}x{made.height} by {found.method.key}, {made.fps:.3g} "
+        f"frames/s, {how}"
+    )
+    if fps and source.is_file():
+        notes.print(f"constant rate: {made.repeated} frames repeated, {made.omitted} left out")
+    if made.interlaced and not any("interlaced" in text for text in shown):
+        what = "left as they were" if deinterlace == "off" else "deinterlaced by bwdif"
+        notes.print(f"notice: {made.interlaced} frames further on are interlaced and were {what}", style="yellow")
+    if made.plan.tile:
+        around = f"tiles of {made.plan.tile} with {made.plan.overlap} around"
+        means = "as from whole frames, as far as the network's reach was measured" if made.plan.exact else "faded"
+        notes.print(f"{around} (low-resolution pixels): {means}")
+    if made.peak_bytes:
+        expected = f", {in_bytes(made.plan.bytes)} were expected" if made.plan.bytes else ""
+        notes.print(f"peak memory of the process: {in_bytes(made.peak_bytes)}{expected}")
+    if made.track_fault:
+        notes.print(f"not kept: the end of the copied tracks, which is damaged ({made.track_fault})", style="yellow")
+    if made.fault:
+        missing = "; ".join(map(_describe_gap, made.missing_seconds))
+        notes.print(
+            f"damaged: {made.fault}\nwritten: {made.frames} frames, of {made.expected} promised"
+            + (f"\nmissing: {missing}" if missing else ""),
+            style="yellow", markup=False, highlight=False,
+        )  # fmt: skip
+        return PARTIAL
+    return 0
 
 
 def parse_color(text: str) -> tuple[int, int, int] | None:
