@@ -1,0 +1,594 @@
+"""Vocabulary of the code, the help texts and the documentation."""
+
+import ast
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from itertools import zip_longest
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+PENDING: set[str] = {
+    "CONTRIBUTING.md",
+    "README.md",
+    "bench/deformable.py",
+    "bench/exports.py",
+    "bench/memory.py",
+    "bench/starts.py",
+    "bench/studio.py",
+    "bench/temporal_signal.py",
+    "bench/training.py",
+    "docs/data.md",
+    "docs/distributed.md",
+    "docs/experiment.md",
+    "docs/networks.md",
+    "docs/production.md",
+    "docs/speed.md",
+    "docs/teaching.md",
+    "notebooks/00_watch_a_student_learn.ipynb",
+    "notebooks/01_a_clip_gets_small.ipynb",
+    "notebooks/02_two_networks.ipynb",
+    "notebooks/03_where_it_looks.ipynb",
+    "notebooks/04_what_it_remembers.ipynb",
+    "notebooks/05_distil_and_watch.ipynb",
+    "notebooks/06_did_it_help.ipynb",
+    "tests/browser/test_lens.py",
+    "tests/cli/test_studio.py",
+    "tests/cli/test_training.py",
+    "tests/data/video/test_decode.py",
+    "tests/data/video/test_inspect.py",
+    "tests/distill/test_losses.py",
+    "tests/evaluation/test_neighbors.py",
+    "tests/experiment/test_results.py",
+    "tests/inference/test_video.py",
+    "tests/models/test_adapter.py",
+    "tests/specimens.py",
+    "tests/test_figures.py",
+    "tests/training/test_estimate.py",
+    "tests/training/test_loop.py",
+    "tests/training/test_privileged.py",
+    "tests/training/test_ratio.py",
+    "tests/training/test_settings_of_memory.py",
+    "tests/views/test_hostile.py",
+    "tools/break_claims.py",
+    "tools/figures.py",
+    "tools/pages.py",
+    "tools/pulls.py",
+    "tools/ship.py",
+    "workbench/cli/benching.py",
+    "workbench/cli/experimenting.py",
+    "workbench/cli/exporting.py",
+    "workbench/cli/figures.py",
+    "workbench/cli/flow.py",
+    "workbench/cli/footage.py",
+    "workbench/cli/networks.py",
+    "workbench/cli/reporting.py",
+    "workbench/cli/scoring.py",
+    "workbench/cli/stills.py",
+    "workbench/cli/studio.py",
+    "workbench/cli/studio_work.py",
+    "workbench/cli/terminal.py",
+    "workbench/cli/training.py",
+    "workbench/cli/upscaling.py",
+    "workbench/config.py",
+    "workbench/data/datasets/clip_set.py",
+    "workbench/data/datasets/clips.py",
+    "workbench/data/datasets/folders.py",
+    "workbench/data/datasets/reds.py",
+    "workbench/data/datasets/registry.py",
+    "workbench/data/datasets/samples.py",
+    "workbench/data/datasets/vimeo.py",
+    "workbench/data/degradation/families.py",
+    "workbench/data/degradation/identify.py",
+    "workbench/data/degradation/write_lr.py",
+    "workbench/data/preparation/contact_sheet.py",
+    "workbench/data/preparation/manifest.py",
+    "workbench/data/preparation/prepare.py",
+    "workbench/data/preparation/shots.py",
+    "workbench/data/preparation/sources.py",
+    "workbench/data/preparation/vimeo_layout.py",
+    "workbench/data/sampling/checksums.py",
+    "workbench/data/sampling/crops.py",
+    "workbench/data/sampling/footage_motion.py",
+    "workbench/data/sampling/pairs.py",
+    "workbench/data/sampling/shards.py",
+    "workbench/data/sampling/stills.py",
+    "workbench/data/video/color.py",
+    "workbench/data/video/container.py",
+    "workbench/data/video/frame_folder.py",
+    "workbench/data/video/read.py",
+    "workbench/data/video/timeline.py",
+    "workbench/data/video/write.py",
+    "workbench/distill/__init__.py",
+    "workbench/distill/losses.py",
+    "workbench/distill/objective.py",
+    "workbench/distill/spatial.py",
+    "workbench/errors.py",
+    "workbench/evaluation/compare.py",
+    "workbench/evaluation/evaluate.py",
+    "workbench/evaluation/neighbors.py",
+    "workbench/evaluation/protocols.py",
+    "workbench/evaluation/rendering.py",
+    "workbench/evaluation/scores.py",
+    "workbench/evaluation/speed.py",
+    "workbench/evaluation/tables.py",
+    "workbench/experiment/perform.py",
+    "workbench/experiment/report.py",
+    "workbench/experiment/reproduce.py",
+    "workbench/experiment/results.py",
+    "workbench/experiment/rows.py",
+    "workbench/imaging.py",
+    "workbench/inference/chunks.py",
+    "workbench/inference/memory_estimate.py",
+    "workbench/inference/prefetch.py",
+    "workbench/inference/tiles.py",
+    "workbench/metrics/fidelity.py",
+    "workbench/metrics/perceptual.py",
+    "workbench/metrics/scorer.py",
+    "workbench/metrics/temporal.py",
+    "workbench/metrics/warping.py",
+    "workbench/models/adapter.py",
+    "workbench/models/basicvsr.py",
+    "workbench/models/basicvsrpp.py",
+    "workbench/models/conversion.py",
+    "workbench/models/cost.py",
+    "workbench/models/duf.py",
+    "workbench/models/edvr.py",
+    "workbench/models/fastdvdnet.py",
+    "workbench/models/iconvsr.py",
+    "workbench/models/key_maps/basicvsr.py",
+    "workbench/models/key_maps/basicvsrpp.py",
+    "workbench/models/key_maps/duf.py",
+    "workbench/models/key_maps/edvr.py",
+    "workbench/models/key_maps/fastdvdnet.py",
+    "workbench/models/key_maps/rsdn.py",
+    "workbench/models/key_maps/spynet.py",
+    "workbench/models/key_maps/tdan.py",
+    "workbench/models/key_maps/toflow.py",
+    "workbench/models/layers/blocks.py",
+    "workbench/models/layers/deformable.py",
+    "workbench/models/layers/flow.py",
+    "workbench/models/layers/luma.py",
+    "workbench/models/layers/tail.py",
+    "workbench/models/ltd.py",
+    "workbench/models/pfnl.py",
+    "workbench/models/privileged.py",
+    "workbench/models/recurrent.py",
+    "workbench/models/rsdn.py",
+    "workbench/models/spmc.py",
+    "workbench/models/tdan.py",
+    "workbench/models/toflow.py",
+    "workbench/models/vespcn.py",
+    "workbench/models/video_sr.py",
+    "workbench/models/vsrnet.py",
+    "workbench/models/weights.py",
+    "workbench/models/windows.py",
+    "workbench/onnx/compare.py",
+    "workbench/onnx/export.py",
+    "workbench/onnx/run.py",
+    "workbench/onnx/trace.py",
+    "workbench/precision.py",
+    "workbench/pretrained/README.md",
+    "workbench/pretrained/basicvsr_s.md",
+    "workbench/pretrained/demo_distilled.md",
+    "workbench/pretrained/demo_plain.md",
+    "workbench/pretrained/demo_teacher.md",
+    "workbench/pretrained/edvr_s.md",
+    "workbench/pretrained/flow.md",
+    "workbench/pretrained/vespcn_distilled.md",
+    "workbench/pretrained/vespcn_plain.md",
+    "workbench/runs.py",
+    "workbench/scenes.py",
+    "workbench/tensors.py",
+    "workbench/training/board.py",
+    "workbench/training/engine.py",
+    "workbench/training/estimate.py",
+    "workbench/training/loop.py",
+    "workbench/training/machine.py",
+    "workbench/training/memory.py",
+    "workbench/training/plain_twin.py",
+    "workbench/training/record.py",
+    "workbench/training/teacher_cache.py",
+    "workbench/training/trainer.py",
+    "workbench/training/watch.py",
+    "workbench/training/worker.py",
+    "workbench/views/__init__.py",
+    "workbench/views/colours.py",
+    "workbench/views/facts.py",
+    "workbench/views/figures.py",
+    "workbench/views/lens/__init__.py",
+    "workbench/views/lens/chart.js",
+    "workbench/views/lens/curves.js",
+    "workbench/views/lens/figure.js",
+    "workbench/views/lens/gradio_lens.py",
+    "workbench/views/lens/handling.js",
+    "workbench/views/lens/lens.html",
+    "workbench/views/lens/lens.js",
+    "workbench/views/lens/link.js",
+    "workbench/views/lens/looks.js",
+    "workbench/views/lens/loupe.js",
+    "workbench/views/lens/maps.js",
+    "workbench/views/lens/notebook_lens.py",
+    "workbench/views/lens/payload.py",
+    "workbench/views/lens/pictures.js",
+    "workbench/views/lens/progress.js",
+    "workbench/views/lens/readings.py",
+    "workbench/views/lens/slice.js",
+    "workbench/views/lens/stage.js",
+    "workbench/views/memory.py",
+    "workbench/views/privacy.py",
+    "workbench/views/progress.py",
+    "workbench/views/report.html",
+    "workbench/views/report.js",
+    "workbench/views/report.py",
+    "workbench/views/report_page.py",
+    "workbench/views/serving.py",
+    "workbench/views/studio/__init__.py",
+    "workbench/views/studio/arriving.py",
+    "workbench/views/studio/desk.py",
+    "workbench/views/studio/folders.py",
+    "workbench/views/studio/form.py",
+    "workbench/views/studio/guard.py",
+    "workbench/views/studio/jobs.py",
+    "workbench/views/studio/networks.js",
+    "workbench/views/studio/owners.py",
+    "workbench/views/studio/page.py",
+    "workbench/views/studio/parts.js",
+    "workbench/views/studio/run.py",
+    "workbench/views/studio/runs.js",
+    "workbench/views/studio/runs.py",
+    "workbench/views/studio/serve.py",
+    "workbench/views/studio/services.py",
+    "workbench/views/studio/train.py",
+    "workbench/views/studio/video.js",
+    "workbench/views/studio/video.py",
+}
+"""Files that still break a rule. Each of them must break one, so that the set can only shrink."""
+
+BAD_OPENINGS = {"what", "of", "where", "who", "so", "that"}
+"""First words that no docstring has. It begins with a noun phrase or, for a function, with a verb."""
+
+BAD_HELP_OPENINGS = BAD_OPENINGS | {
+    *(
+        "also",
+        "as",
+        "at",
+        "auto",
+        "because",
+        "before",
+        "between",
+        "by",
+        "for",
+        "from",
+        "how",
+        "if",
+        "in",
+        "instead",
+        "into",
+    ),
+    *("on", "once", "only", "out", "over", "since", "than", "then", "these", "this", "those", "through", "to", "under"),
+    *("until", "when", "whether", "which", "while", "whose", "why", "with", "without"),
+}
+"""First words that no help text has. It begins with a noun (its article, its number) or with a verb."""
+
+PLAINER = ["anew", "beside", "films?", "likewise", "nobody", "pictures?", "pupils?", "somebody"]
+"""Words for which the field has a plainer one."""
+
+BRITISH = [
+    *(
+        "analys(e|ed|es|ing)",
+        "artefacts?",
+        "behaviours?",
+        "catalogues?",
+        "centre[ds]?",
+        "centring",
+        "defence",
+        "distils?",
+    ),
+    *(
+        "colour(s|ed|ful|ing|less)?",
+        "favour(s|ed|able|ing)?",
+        "grey(s|scale)?",
+        "honours?",
+        "judgement",
+        "labell(ed|ing)",
+    ),
+    *(
+        "learnt",
+        "licences?",
+        "metres?",
+        "misspelt",
+        "modell(ed|ing)",
+        "neighbour(s|ing|hoods?)?",
+        "programmes?",
+        "spelt",
+    ),
+    *("travelled", "whilst"),
+    "(de|re|un)?(categor|custom|emphas|equal|general|initial|local|maxim|minim|normal|optim|organ|parallel|quant|random|"
+    "recogn|regular|sanit|serial|special|stabil|standard|summar|synchron|token|util|vector|visual)is(e[ds]?|ers?|ing|ations?)",
+]
+"""British spellings; code and documentation are American."""
+
+WORDS = re.compile("|".join([*PLAINER, *BRITISH]), re.IGNORECASE)
+PHRASES = re.compile(r"\b(?:comes? on top|in words|so many|to be had)\b", re.IGNORECASE)
+
+ALLOWED = {
+    '"licence"': "a key of scene.json and of the list of sample clips",
+}
+"""Passages in which a word of the list is right, with the reason."""
+
+OLD_OPTIONS = ("--effort", "--frames-from", "--fresh", "--layout-only", "--low", "--stretch")
+OLD_NAMES = {
+    *("Appetite", "Contender", "Lesson", "Pupil", "Taught", "add_look", "align_phases", "attention_as_coded"),
+    *(
+        "cache_teacher",
+        "check_keep",
+        "clip_gradient",
+        "find_method",
+        "keep_signal",
+        "lay_out",
+        "low_pictures",
+        "mean_power",
+    ),
+    *("most_held", "motion_weight", "offset_rate", "output_huge", "pass_channel", "polite_signals", "power_mean"),
+    *("profile_distance", "save_state", "say_filling", "sd_large", "see_edges", "sees_truth", "set_up_process"),
+    *("tells_motion", "views_at", "wants_out", "watch_every", "where_better"),
+}
+"""Names that are gone. They occur in the alias map, in the changelog and in tests of old files only."""
+
+OLD_DEFINITIONS = {
+    *(
+        "About",
+        "Desk",
+        "Facts",
+        "Film",
+        "Foreign",
+        "Gallery",
+        "Guard",
+        "Held",
+        "Look",
+        "Note",
+        "Others",
+        "Pictures",
+        "Room",
+    ),
+    *(
+        "Row",
+        "Rules",
+        "Seen",
+        "TERMS",
+        "Term",
+        "arriving",
+        "carriers",
+        "errands",
+        "glimpse",
+        "lesson",
+        "look",
+        "perform",
+    ),
+    *("readings", "recalls", "remember", "say", "taught", "told", "weigh"),
+}
+"""Names that are gone and that are also words or names of other libraries: nothing is defined under one of them."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@cache
+def files(*places: str) -> tuple[Path, ...]:
+    """Return the files of folders, by patterns such as ``workbench/**/*.py``."""
+    found = sorted({path for place in places for path in ROOT.glob(place)})
+    assert found, places
+    return tuple(found)
+
+
+@cache
+def text_of(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    return "\n".join("".join(cell["source"]) for cell in json.loads(text)["cells"])
+
+
+@cache
+def code_of(path: Path) -> ast.Module:
+    if path.suffix != ".ipynb":
+        return ast.parse(text_of(path))
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    return ast.parse("\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"))
+
+
+def line_of(text: str, place: int) -> int:
+    return text.count("\n", 0, place) + 1
+
+
+@cache
+def is_avoided(word: str) -> bool:
+    return bool(WORDS.fullmatch(word))
+
+
+def avoided(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the place and text of avoided words and phrases, also within names: ``snake_case``, ``camelCase``."""
+    for word in re.finditer(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text):
+        if is_avoided(word[0]):
+            yield word.start(), word[0]
+    for phrase in PHRASES.finditer(text):
+        yield phrase.start(), phrase[0]
+
+
+def docstrings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and text of docstrings, those below assignments included."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value.strip()
+
+
+def first_word(text: str) -> str:
+    found = re.match(r"\W*([\w'-]+)", text)
+    return found[1].lower() if found else ""
+
+
+def docstring_faults(path: Path) -> list[str]:
+    return [
+        f"{name_of(path)}:{line}: docstring opens with {text.splitlines()[0]!r}"
+        for line, text in docstrings(code_of(path))
+        if first_word(text) in BAD_OPENINGS
+    ]
+
+
+def word_faults(path: Path) -> list[str]:
+    text = text_of(path)
+    for passage in ALLOWED:
+        text = text.replace(passage, " " * len(passage))
+    return [f"{name_of(path)}:{line_of(text, place)}: {word!r}" for place, word in avoided(text)]
+
+
+def name_faults(path: Path) -> list[str]:
+    text = text_of(path)
+    names = "|".join(re.escape(name) for name in sorted(OLD_NAMES))
+    options = "|".join(OLD_OPTIONS)
+    found = re.finditer(rf"(?<!\w)(?:{names})(?!\w)|(?<![\w-])(?:{options})(?![\w-])|\bworkbench walk\b", text)
+    return [f"{name_of(path)}:{line_of(text, m.start())}: old name {m[0]!r}" for m in found]
+
+
+def definitions(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Yield the line and name of whatever code defines: classes, functions, arguments, variables, attributes."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield node.lineno, node.name
+        elif isinstance(node, ast.arg):
+            yield node.lineno, node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.lineno, node.attr
+
+
+def definition_faults(path: Path) -> list[str]:
+    gone = OLD_NAMES | OLD_DEFINITIONS
+    return [
+        f"{name_of(path)}:{line}: defines {name!r}"
+        for line, name in definitions(code_of(path))
+        if name.lstrip("_") in gone
+    ]
+
+
+def help_of_settings(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line, name and help of the fields of dataclasses. A group of settings may have its help in its class."""
+    classes = [node for node in code_of(path).body if isinstance(node, ast.ClassDef)]
+    groups = {settings.name for settings in classes}
+    for settings in classes:
+        for field, following in zip_longest(settings.body, settings.body[1:]):
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            text = ""
+            if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
+                text = str(following.value.value)
+            elif ast.unparse(field.annotation) in groups:
+                continue
+            yield field.lineno, f"{settings.name}.{ast.unparse(field.target)}", text
+
+
+def is_command(function: ast.FunctionDef) -> bool:
+    """Return whether the command line is made from a function's arguments."""
+    arguments = function.args.kwonlyargs
+    return bool(arguments) and "Args:" in (ast.get_docstring(function) or "") and not function.name.startswith("_")
+
+
+def help_of_options(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line, name and help of the options of commands."""
+    for function in ast.walk(code_of(path)):
+        if isinstance(function, ast.FunctionDef) and is_command(function):
+            section = (ast.get_docstring(function) or "").split("Args:\n")[1]
+            section = re.split(r"^\S", section, maxsplit=1, flags=re.MULTILINE)[0]
+            helps = dict(re.findall(r"^ {4}(\w+): (.*?)(?=^ {4}\w|\Z)", section, re.DOTALL | re.MULTILINE))
+            arguments = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
+            for argument in arguments:
+                yield function.lineno, argument.arg, helps.get(argument.arg, "")
+
+
+def help_faults(path: Path) -> list[str]:
+    source = help_of_settings if path.name == "config.py" else help_of_options
+    return [
+        f"{name_of(path)}:{line}: help of {name}: {text.split('. ')[0].strip()!r}"
+        for line, name, text in source(path)
+        if name != "config" and (first_word(text) in BAD_HELP_OPENINGS | {""} or not text.strip().endswith("."))
+    ]
+
+
+TEXTS = ("app.py", "*.md", "docs/*.md", "notebooks/*.ipynb")
+PACKAGE = ("workbench/**/*.py", "workbench/**/*.js", "workbench/**/*.html")
+SCRIPTS = ("bench/*.py", "tools/*.py")
+RULES = {
+    "docstrings": (docstring_faults, files("workbench/**/*.py", *SCRIPTS)),
+    "words": (word_faults, files(*TEXTS, *PACKAGE, "workbench/**/*.md")),
+    "names": (name_faults, files(*TEXTS, *PACKAGE, *SCRIPTS)),
+    "definitions": (
+        definition_faults,
+        files("app.py", "notebooks/*.ipynb", "tests/**/*.py", "workbench/**/*.py", *SCRIPTS),
+    ),
+    "help": (help_faults, files("workbench/config.py", "workbench/cli/*.py")),
+}
+"""The rules, each with the files that it holds for."""
+
+EXEMPT = {
+    ("words", "workbench/aliases.py"): "old names, as in files of earlier versions",
+    ("names", "workbench/aliases.py"): "old names, as in files of earlier versions",
+    ("words", "CHANGELOG.md"): "a table of old names",
+    ("names", "CHANGELOG.md"): "a table of old names",
+}
+"""Files in which a rule does not hold, with the reason."""
+
+
+@cache
+def faults(rule: str) -> dict[str, list[str]]:
+    """Return what breaks a rule, by file."""
+    check, places = RULES[rule]
+    found = {name_of(path): check(path) for path in places if (rule, name_of(path)) not in EXEMPT}
+    return {name: lines for name, lines in found.items() if lines}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_files_keep_the_rule(rule):
+    found = [line for name, lines in faults(rule).items() if name not in PENDING for line in lines]
+    assert not found, "\n".join(["", *found])
+
+
+def test_pending_files_break_a_rule():
+    breaking = {name for rule in RULES for name in faults(rule)}
+    assert not PENDING - breaking, "these keep all rules now; take them out of PENDING"
+
+
+def test_exempt_files_exist():
+    assert all((ROOT / name).is_file() for _, name in EXEMPT)
+
+
+def test_commands_and_settings_are_found():
+    settings = {name for _, name, _ in help_of_settings(ROOT / "workbench/config.py")}
+    assert {"RunConfig.steps", "Data.batch_size", "Optimizer.learning_rate"} <= settings
+    options = {name for path in files("workbench/cli/*.py") for _, name, _ in help_of_options(path)}
+    assert {"network", "protocol", "resume", "chunk_frames", "memory"} <= options
+
+
+@pytest.mark.parametrize(
+    "text", ["a picture", "two_pictures", "load_picture", "PICTURES", "loadPicture", "Colour", "optimised"]
+)
+def test_words_are_found_in_names(text):
+    assert list(avoided(text))
+
+
+@pytest.mark.parametrize(
+    "text", ["filmstrip", "besides", "color", "precise", "revision", "size", "otherwise", "distill", "distilled"]
+)
+def test_other_words_are_not_found(text):
+    assert not list(avoided(text))
+
+
+def test_docstrings_below_assignments_are_read():
+    tree = ast.parse('"""What is here."""\nx = 1\n"""Of use."""\ndef f():\n    """Where it is."""\n')
+    assert [first_word(text) for _, text in docstrings(tree)] == ["what", "of", "where"]
