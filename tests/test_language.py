@@ -34,7 +34,7 @@ PENDING: set[str] = {
     "notebooks/02_two_networks.ipynb",
     "notebooks/03_where_it_looks.ipynb",
     "notebooks/04_what_it_remembers.ipynb",
-    "notebooks/05_distil_and_watch.ipynb",
+    "notebooks/05_distill_and_watch.ipynb",
     "notebooks/06_did_it_help.ipynb",
     "tests/browser/test_lens.py",
     "tests/cli/test_studio.py",

@@ -70,7 +70,7 @@ FAULTS = (
     ),
     Fault(
         "a sum that is weighed again",
-        "05_distil_and_watch",
+        "05_distill_and_watch",
         "workbench/distill/objective.py",
         "weights[name] * term for",
         "term for",
