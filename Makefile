@@ -1,4 +1,4 @@
-# `make` lists what there is to make. Every target makes .venv and installs into it first, if that is missing or out of date.
+# `make` lists the targets. Every target first makes .venv and installs into it if that is missing or out of date.
 
 BIN := .venv/bin
 READY := .venv/.installed
@@ -16,44 +16,44 @@ NUMERIC_DOCTESTS := models metrics distill data/degradation/families.py imaging.
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1  /p' Makefile | awk '{ name = $$1; $$1 = ""; printf "make %-14s%s\n", name, $$0 }'
 
-setup: $(READY)  ## make .venv and install everything into it; a suitable torch that is there stays
+setup: $(READY)  ## make .venv and install everything into it; an installed torch that is new enough stays
 	@echo ".venv is up to date"
 
 $(READY): pyproject.toml constraints.txt setup.sh
 	@sh setup.sh
 
-demo: $(READY)  ## open the app on the shipped run, and start two minutes of distillation to watch
+demo: $(READY)  ## open the app on the shipped run, and start a live distillation of two minutes
 	$(BIN)/workbench demo
 
-test: check notebooks  ## check, notebooks, and all tests (those in a browser where chromium is installed)
+test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
 	$(BIN)/pytest -q -rs -n 2 --dist loadgroup
 
-test-portable: $(READY)  ## run the numeric tests again as on the oldest x86-64: no AVX; trainings left out
+test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
 	$(SSE) $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow" --ignore=tests/models/test_cost.py \
 		$(addprefix tests/,$(NUMERIC)) $(addprefix workbench/,$(NUMERIC_DOCTESTS))
 
-check: $(READY)  ## format, lint, types, and the floors of the architecture
+check: $(READY)  ## check format, lint, types and import layers
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
 notebooks: $(READY)  ## run the notebooks as tests; they are committed without outputs
-	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "strip them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
+	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "outputs found; remove them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks/
 
-html: $(READY)  ## run the notebooks and write them as pages to docs/html, to read in a browser; not committed
+html: $(READY)  ## run the notebooks and write them as HTML pages to docs/html; not committed
 	OMP_NUM_THREADS=1 $(BIN)/python tools/pages.py
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/
 
-experiment: $(READY)  ## train and score the variants of docs/experiment.md: make experiment DATA=footage [VID4=path]; hours
-	@test -n "$(DATA)" || { echo "DATA: missing, expected the folder of footage: make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
+experiment: $(READY)  ## train and score the variants of docs/experiment.md (hours): make experiment DATA=footage [VID4=path]
+	@test -n "$(DATA)" || { echo "DATA: expected the folder of the footage, got nothing; run make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
 	$(BIN)/workbench experiment --data "$(DATA)" $(if $(VALIDATION),--validation "$(VALIDATION)") $(if $(VID4),--vid4 "$(VID4)") $(ARGS)
 
-clean:  ## remove .venv, caches and build products; never runs/ or scenes/
+clean:  ## remove .venv, caches and build products; keep runs/ and scenes/
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .gradio
 	find . -name __pycache__ -not -path './runs/*' -not -path './scenes/*' -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -1,15 +1,15 @@
 #!/bin/sh
-# Makes .venv and installs the workbench into it with all that its tests and notebooks need. `make` runs this when needed.
+# Makes .venv and installs the workbench into it, with everything for its tests and notebooks. `make` runs this if needed.
 #
-#   PYTHON=python3.12 make setup      another Python than the first one found that is new enough
+#   PYTHON=python3.12 make setup      use this Python instead of the first one that is new enough
 #
-# Which index, mirror or proxy packages come from is up to pip's own settings (PIP_* variables, pip.conf).
-# A torch that is in .venv already and new enough stays; so a CPU build can be put there first.
+# pip's own settings decide the index, mirror and proxy of the packages (PIP_* variables, pip.conf).
+# A torch in .venv that is new enough is kept, so a CPU build can be installed there first.
 set -eu
 cd "$(dirname "$0")"
 
-say() { printf 'setup: %s\n' "$*" >&2; }
-fail() { say "$*"; exit 1; }
+log() { printf 'setup: %s\n' "$*" >&2; }
+fail() { log "$*"; exit 1; }
 
 new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }
 
@@ -44,7 +44,7 @@ EOF
 
 if ! new_enough .venv/bin/python; then
     python=$(find_python)
-    say "making .venv with $("$python" --version)"
+    log "making .venv with $("$python" --version)"
     "$python" -m venv --clear .venv >&2 || fail "this Python cannot make a virtual environment." \
         "On Debian and Ubuntu: apt install python3-venv; elsewhere install Python from python.org."
 fi
@@ -57,11 +57,11 @@ constraints=constraints.txt
 if torch=$(suitable_torch); then
     constraints=.venv/constraints.txt
     grep -v '^torch==' constraints.txt > "$constraints"
-    say "keeping torch $torch"
+    log "keeping torch $torch"
 else
-    say "installing; torch is the largest part and takes some minutes"
+    log "installing; torch is the largest part and takes some minutes"
 fi
 .venv/bin/python -m pip install --disable-pip-version-check --constraint "$constraints" --editable '.[dev,notebooks]' ||
-    fail "pip could not install everything; its last lines above say why. What is there stays, so run this again."
+    fail "pip could not install everything, see its last lines above. Installed packages are kept, so run this again."
 touch .venv/.installed
-say "done"
+log "done"

@@ -1,4 +1,4 @@
-"""What every test runs under: one thread, no screen, no network; and where material lies that is not shipped."""
+"""Environment of every test: one thread, no screen, no network; and the folder of material that is not shipped."""
 
 import os
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """With several workers (``pytest -n 2 --dist loadgroup``) a file stays with one, and so do all browser tests."""
+    """Keep each file, and all browser tests together, on one worker (``pytest -n 2 --dist loadgroup``)."""
     for item in items:
         folder = item.path.parent.name
         item.add_marker(pytest.mark.xdist_group("browser" if folder == "browser" else str(item.path)))
@@ -30,27 +30,27 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def root():
-    """The root of the repository."""
+    """Return the root of the repository."""
     return ROOT
 
 
 @pytest.fixture(scope="session")
 def shared():
-    """Reference material that may lie beside the repository but is never part of it."""
+    """Return the folder of reference material next to the repository, which is never part of it."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():
-        pytest.skip("reference material: no folder 'shared' beside the repository")
+        pytest.skip("no folder 'shared' with reference material next to the repository")
     return folder
 
 
 @pytest.fixture(scope="session")
 def patient_gradio():
-    """Let Gradio wait for its own server for minutes; it gives up after three seconds, too few on a busy machine."""
+    """Let Gradio wait minutes for its own server instead of three seconds, too few on a busy machine."""
     from gradio import networking
 
-    ask = networking.url_ok
+    url_ok = networking.url_ok
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(networking, "url_ok", lambda url: any(ask(url) for _ in range(40)))
+        patch.setattr(networking, "url_ok", lambda url: any(url_ok(url) for _ in range(40)))
         yield
 
 
@@ -63,7 +63,7 @@ def same_numbers_in_any_order():
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Give torch its one thread back after a test that took more."""
+    """Reset torch to one thread after a test that used more."""
     yield
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)

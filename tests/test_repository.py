@@ -1,4 +1,4 @@
-"""The repository itself: what its files promise about each other, and what they must never hold."""
+"""Repository files: their consistency with each other, and content that must not be committed."""
 
 import ast
 import json
@@ -44,7 +44,7 @@ def pins() -> dict[str, tuple[int, ...]]:
 
 
 def python(source: str, *options: str) -> str:
-    """What a fresh interpreter prints."""
+    """Return the output of a new interpreter."""
     done = subprocess.run(
         [sys.executable, *options, "-c", source], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
@@ -54,9 +54,9 @@ def python(source: str, *options: str) -> str:
 
 @pytest.fixture(scope="module")
 def committed() -> list[Path]:
-    """Every file that is in the repository, or would be with the next commit."""
+    """Return every file that is tracked or would be with the next commit."""
     if not (ROOT / ".git").exists() or not shutil.which("git"):
-        pytest.skip("not a git checkout: nobody knows what is committed")
+        pytest.skip("not a git checkout: the committed files are unknown")
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     names = subprocess.run(listing, cwd=ROOT, capture_output=True, check=True).stdout.decode().split("\0")
     files = [ROOT / name for name in names if name and (ROOT / name).is_file()]
@@ -75,20 +75,20 @@ def test_every_dependency_has_a_floor_and_a_reason():
         assert re.search(r",\s+# \w+", line), f"{requirement}: no reason on its line"
 
 
-def test_environment_yml_says_what_pyproject_says():
+def test_environment_yml_lists_the_dependencies_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     *conda, pip = environment["dependencies"]
     assert conda == [f"python{PROJECT['requires-python']}", "pip"]
     assert pip == {"pip": [*REQUIREMENTS, "-e ."]}
 
 
-def test_the_tested_set_reaches_every_floor():
+def test_pinned_versions_reach_every_floor():
     tested = pins()
     for name, floor in map(name_and_floor, REQUIREMENTS):
         assert tested[name][: len(floor)] >= floor, name
 
 
-def test_the_tested_set_forces_nothing_that_only_a_gpu_needs():
+def test_pinned_versions_need_no_gpu_packages():
     assert not [name for name in pins() if name.startswith(("nvidia", "cuda", "triton"))]
     assert "+" not in re.sub(r"#.*", "", (ROOT / "constraints.txt").read_text())
 
@@ -98,7 +98,7 @@ def test_the_tested_set_forces_nothing_that_only_a_gpu_needs():
 
 @pytest.fixture
 def checkout(tmp_path):
-    """A copy of what setup.sh reads, and a folder of commands to put first on the PATH."""
+    """Return a folder with copies of the files that setup.sh reads, and commands that come first on the PATH."""
     for name in ("setup.sh", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "commands").mkdir()
@@ -118,7 +118,7 @@ def set_up(checkout: Path, **environment: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.posix
-def test_setup_without_a_python_says_so(checkout):
+def test_setup_fails_without_a_suitable_python(checkout):
     write_command(checkout / "commands" / "python-of-the-test", "exit 1  # too old")
     done = set_up(checkout)
     assert done.returncode == 1
@@ -126,7 +126,7 @@ def test_setup_without_a_python_says_so(checkout):
 
 
 @pytest.mark.posix
-def test_setup_without_venv_says_what_to_install(checkout):
+def test_setup_without_venv_names_the_package_to_install(checkout):
     refuses_venv = 'case "$*" in *venv*) echo "ensurepip is not available" >&2; exit 1;; *) echo Python 3.12.0;; esac'
     write_command(checkout / "commands" / "python-of-the-test", refuses_venv)
     done = set_up(checkout)
@@ -156,14 +156,14 @@ def test_setup_keeps_a_suitable_torch_and_replaces_an_old_one(checkout, floor, k
 # -- commands -------------------------------------------------------------------------------------------------------
 
 
-def test_the_makefile_has_the_promised_targets_and_lists_them():
-    promised = {"setup", "demo", "test", "check", "notebooks", "lab", "clean"}
-    assert promised < TARGETS
+def test_make_lists_its_targets():
+    expected = {"setup", "demo", "test", "check", "notebooks", "lab", "clean"}
+    assert expected < TARGETS
     listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert promised <= set(re.findall(r"^make (\w+)", listed, re.MULTILINE))
+    assert expected <= set(re.findall(r"^make (\w+)", listed, re.MULTILINE))
 
 
-def test_what_the_makefile_calls_is_installed():
+def test_commands_of_the_makefile_are_installed():
     called = set(re.findall(r"\$\(BIN\)/(\w[\w-]*)", MAKEFILE))
     assert {"workbench", "pytest", "ruff", "basedpyright", "lint-imports", "nbstripout", "jupyter"} <= called
     here = os.fspath(Path(sys.executable).parent)
@@ -171,7 +171,7 @@ def test_what_the_makefile_calls_is_installed():
 
 
 def code_lines(text: str) -> str:
-    """What a document shows as a command: fenced, indented or between backticks, one a line."""
+    """Return the code of a document, fenced, indented or between backticks, one piece per line."""
     fence = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
     fenced = [code for language, code in fence.findall(text) if language != "python"]
     rest = fence.sub("", text)
@@ -190,7 +190,7 @@ def test_commands_in_documents_exist(document):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_in_documents_lead_somewhere(document):
+def test_links_in_documents_exist(document):
     links = re.findall(r"\]\(([^)\s#]+)[^)]*\)", (ROOT / document).read_text())
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
@@ -204,26 +204,26 @@ def test_the_readme_names_the_two_commands():
 # -- what is committed ----------------------------------------------------------------------------------------------
 
 
-def test_no_path_of_anybodys_machine(committed):
+def test_files_contain_no_machine_paths(committed):
     machine = re.compile(r"(?<![\w.])/(?:root|home|Users|work|mnt|opt)/\w")
-    beside = "/".join(("..", "shared"))
+    shared = "/".join(("..", "shared"))
     for file in committed:
         if file.suffix not in COMMITTED_TEXT:
             continue
         text = file.read_text(errors="replace")
         assert not machine.search(text), f"{file}: {machine.search(text)}"
         if ROOT / "tests" not in file.parents:
-            assert beside not in text, file
+            assert shared not in text, file
 
 
-def test_notebooks_hold_no_outputs(committed):
+def test_notebooks_have_no_outputs(committed):
     for file in committed:
         if file.suffix == ".ipynb":
             cells = json.loads(file.read_text())["cells"]
             assert not [cell for cell in cells if cell.get("outputs") or cell.get("execution_count")], file
 
 
-def test_a_clone_stays_small(committed):
+def test_committed_files_are_small(committed):
     sizes = {file.relative_to(ROOT).as_posix(): file.stat().st_size for file in committed}
     assert not {name: size for name, size in sizes.items() if size > 8 * MEGABYTE}
     assert sum(sizes.values()) < 60 * MEGABYTE
@@ -233,7 +233,7 @@ def test_a_clone_stays_small(committed):
 
 
 def modules(*under: str) -> list[str]:
-    """Names of the modules of the package, from their files."""
+    """Return the names of the modules of the package, from their files."""
     files = sorted((ROOT / "workbench").rglob("*.py"))
     names = [".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for file in files]
     names = [name for name in names if not name.endswith(".__main__")]
@@ -241,24 +241,24 @@ def modules(*under: str) -> list[str]:
     return [n for n in names if not under or any(n == start or n.startswith(start + ".") for start in under)]
 
 
-def test_no_module_warns_when_it_is_read():
+def test_modules_compile_without_warnings():
     for file in (ROOT / "workbench").rglob("*.py"):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             compile(file.read_text(), file, "exec", dont_inherit=True)
 
 
-def test_no_module_warns_when_it_is_imported():
-    said = python(f"""
+def test_modules_import_without_warnings():
+    output = python(f"""
 import importlib, json, warnings
-with warnings.catch_warnings(record=True) as seen:
+with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     for name in {modules()}:
         importlib.import_module(name)
-print(json.dumps([[w.filename, str(w.message)] for w in seen]))
+print(json.dumps([[w.filename, str(w.message)] for w in caught]))
 """)
     package = os.fspath(ROOT / "workbench")
-    assert not [warning for warning in json.loads(said.splitlines()[-1]) if warning[0].startswith(package)]
+    assert not [warning for warning in json.loads(output.splitlines()[-1]) if warning[0].startswith(package)]
 
 
 def test_viewers_import_no_torch():
@@ -282,12 +282,12 @@ def test_importing_the_package_imports_nothing_else():
         assert not [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))], init
 
 
-def test_the_version_is_said_once():
+def test_version_of_the_package_is_that_of_pyproject():
     assert python("import workbench; print(workbench.__version__)").strip() == PROJECT["version"]
 
 
 def run_examples(blocks: list[str], title: str) -> None:
-    """Run blocks one after another, as a reader would who types them in."""
+    """Run code blocks one after another in one namespace."""
     assert blocks, f"{title}: no example"
     namespace: dict[str, object] = {"__name__": "example"}
     for number, block in enumerate(blocks, 1):
@@ -306,7 +306,7 @@ def test_examples_in_contributing_run(monkeypatch):
     for title in ("Add a network", "Bring a network of your own", "Add a loss", "Add a metric"):
         blocks = python_blocks(sections[title])
         assert blocks, f"{title}: no example"
-        assert blocks[-1].splitlines()[-1].startswith("assert "), f"{title}: does not end by showing that it works"
+        assert blocks[-1].splitlines()[-1].startswith("assert "), f"{title}: does not end with an assertion"
     run_examples(python_blocks(text), "CONTRIBUTING.md")
 
 

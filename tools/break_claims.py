@@ -1,8 +1,8 @@
-"""Do the notebooks notice when what they claim is no longer so? ``python tools/break_claims.py``, some minutes.
+"""Check that the notebooks detect faults of the library: ``python tools/break_claims.py``, some minutes.
 
-A copy of the tree is made for each of a few small faults in the library, one kind of claim each; the notebook that
-makes the claim is run there as ``make notebooks`` runs it. It must fail, and the line that it fails at is printed.
-Exit status 1 where a fault went unnoticed. The tree itself is not touched.
+For each of a few small faults a copy of the tree is made, and the notebook that claims the opposite is run there like
+in ``make notebooks``. It must fail, and the failing line is printed. The exit status is 1 if a fault was not detected.
+The tree itself is not changed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Fault:
-    """A line of the library made wrong, and the notebook that should notice."""
+    """A wrong line of the library, and the notebook that has to detect it."""
 
     kind: str
     notebook: str
@@ -34,28 +34,28 @@ class Fault:
 
 FAULTS = (
     Fault(
-        "scores of what ships",
+        "scores of shipped networks",
         "00_watch_a_student_learn",
         "workbench/models/vespcn.py",
-        "Seen(self.exit(shuffled), shuffled",
-        "Seen(-self.exit(shuffled), shuffled",
+        "            self.exit(shuffled),",
+        "            -self.exit(shuffled),",
     ),
     Fault(
-        "a phase that is measured",
+        "a measured phase",
         "01_a_clip_gets_small",
         "workbench/data/degradation/families.py",
         "phase=lambda scale: 0.0",
         "phase=lambda scale: 0.5",
     ),
     Fault(
-        "products that are counted",
+        "counted multiply-adds",
         "02_two_networks",
         "workbench/models/cost.py",
         "counter.get_total_flops() // 2",
         "counter.get_total_flops()",
     ),
     Fault(
-        "a map by hand",
+        "an attention map by hand",
         "03_where_it_looks",
         "workbench/distill/spatial.py",
         "features.abs().sum(dim=-3)",
@@ -65,11 +65,11 @@ FAULTS = (
         "a gate by hand",
         "04_what_it_remembers",
         "workbench/distill/temporal.py",
-        "take.sigmoid() * new.tanh()",
-        "take.sigmoid() * new",
+        "i.sigmoid() * g.tanh()",
+        "i.sigmoid() * g",
     ),
     Fault(
-        "a sum that is weighed again",
+        "a reweighted sum",
         "05_distill_and_watch",
         "workbench/distill/objective.py",
         "weights[name] * term for",
@@ -84,11 +84,11 @@ FAULTS = (
     ),
 )
 
-SAID = re.compile(r"^.*(?:AssertionError|Error:).*$", re.MULTILINE)
+ERRORS = re.compile(r"^.*(?:AssertionError|Error:).*$", re.MULTILINE)
 
 
 def copy_of_tree(to: Path) -> None:
-    """What git keeps, as it lies here now."""
+    """Copy the tracked files as they are now."""
     kept = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(None, kept.split("\0")):
         if (ROOT / name).is_file():
@@ -100,29 +100,29 @@ def put_in(fault: Fault, tree: Path) -> None:
     """Write the fault into a copy of the tree."""
     text = (tree / fault.file).read_text(encoding="utf-8")
     if fault.right not in text:
-        sys.exit(f"{fault.file}: no {fault.right!r} any more; mend the list of faults")
+        sys.exit(f"{fault.file}: no {fault.right!r} ; update the list of faults")
     (tree / fault.file).write_text(text.replace(fault.right, fault.wrong), encoding="utf-8")
 
 
 def run(notebook: str, tree: Path) -> tuple[bool, str]:
-    """Whether the notebook passes in that tree, and the claims that do not hold."""
+    """Return whether the notebook passes in that tree, and its first failing line."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--nbval-lax"]
     command += ["--nbval-current-env", f"notebooks/{notebook}.ipynb"]
     settings = os.environ | {"PYTHONPATH": str(tree), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=tree, check=False, capture_output=True, text=True, env=settings)
-    told = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
-    at = [line[1] for line in re.finditer(r"^-+> *\d+ (.*)$", told, re.MULTILINE)]
-    said = SAID.findall(told)
-    return done.returncode == 0, (at or said or [told[-300:]])[0].strip()
+    output = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout)
+    at = [line[1] for line in re.finditer(r"^-+> *\d+ (.*)$", output, re.MULTILINE)]
+    errors = ERRORS.findall(output)
+    return done.returncode == 0, (at or errors or [output[-300:]])[0].strip()
 
 
 def main(*, only: tuple[str, ...] = ()) -> int:
-    """Break the library in small ways and see whether the notebooks notice.
+    """Break the library in small ways and check that the notebooks detect it.
 
     Args:
-        only: some notebooks, by the beginning of their names.
+        only: beginnings of the names of notebooks; all notebooks if empty.
     """
-    unnoticed = 0
+    undetected = 0
     for fault in FAULTS:
         if only and not fault.notebook.startswith(only):
             continue
@@ -131,10 +131,10 @@ def main(*, only: tuple[str, ...] = ()) -> int:
             copy_of_tree(tree)
             put_in(fault, tree)
             passes, where = run(fault.notebook, tree)
-        unnoticed += passes
-        what = "NOT NOTICED" if passes else f"fails at: {where}"
-        print(f"{fault.kind} ({fault.notebook}, {fault.right} -> {fault.wrong}): {what}", flush=True)
-    return int(unnoticed > 0)
+        undetected += passes
+        result = "NOT DETECTED" if passes else f"fails at: {where}"
+        print(f"{fault.kind} ({fault.notebook}, {fault.right} -> {fault.wrong}): {result}", flush=True)
+    return int(undetected > 0)
 
 
 if __name__ == "__main__":
