@@ -85,7 +85,8 @@ def test_settings_cannot_be_changed():
     ("saved", "said"),
     [
         ({"stepz": 3}, "no setting 'stepz'; did you mean 'steps'?"),
-        ({"data": {"cropp": 8}}, "no setting 'data.cropp'; did you mean 'data.crop_size'?"),
+        ({"data": {"crop_sise": 8}}, "no setting 'data.crop_sise'; did you mean 'data.crop_size'?"),
+        ({"optimizer": {"ema": 0.9}}, "no setting 'optimizer.ema'; did you mean 'optimizer.ema_decay'?"),
         ({"distillation": {"spatial_wieght": 1}}, "no setting 'distillation.spatial_wieght'; did you mean"),
         ({"teacher": {"wieghts": ""}}, "no setting 'teacher.wieghts'; did you mean 'teacher.weights'?"),
         ({"zzz": 3}, "no setting 'zzz'"),
@@ -199,7 +200,7 @@ def test_every_setting_has_words_for_the_form():
             if not (explained or is_group):
                 silent.append(f"{cls.name}.{field.target.id}")
     assert silent == []
-    assert {cls.name for cls in classes} == {"Network", "Data", "Others", "Distillation", "Optimizer", "RunConfig"}
+    assert {cls.name for cls in classes} == {"Network", "Data", "OtherLosses", "Distillation", "Optimizer", "RunConfig"}
 
 
 def test_replace_checks_again():

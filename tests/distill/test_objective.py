@@ -35,13 +35,13 @@ def test_half_precision_pictures_are_compared_in_float32():
     assert charbonnier(low, high).dtype == torch.float32
 
 
-def test_weigh_by_hand():
+def test_weighted_sum_by_hand():
     terms = {"reconstruction": torch.tensor(2.0), "spatial": torch.tensor(10.0)}
     assert weighted_sum(terms, {"spatial": 0.1, "reconstruction": 1.0}).item() == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("weights", [{}, {"spatial": 1.0}, {"reconstruction": 1.0, "spatial": 1.0}])
-def test_weigh_refuses_names_that_do_not_match(weights):
+def test_weighted_sum_refuses_names_that_do_not_match(weights):
     with pytest.raises(ConfigError, match=r"terms \['reconstruction'\] but weights"):
         weighted_sum({"reconstruction": torch.tensor(1.0)}, weights)
 
@@ -74,8 +74,8 @@ def test_the_loss_of_the_alignment_moves_what_aligns_and_nothing_else(networks, 
     objective = Objective(alignment_loss_weight=0.5)
     student.train()
     terms, _ = objective.terms(student(clips[0]), clips[1])
-    assert objective.weights(1) == {"reconstruction": 1.0, "motion": 0.5}
-    terms["motion"].backward()
+    assert objective.weights(1) == {"reconstruction": 1.0, "alignment": 0.5}
+    terms["alignment"].backward()
     assert {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()} == {
         "motion"
     }
@@ -112,13 +112,13 @@ def all_terms(networks, clips, **settings):
     return objective, ours, theirs, *objective.terms(ours, high, theirs)
 
 
-@pytest.mark.parametrize("mapping", ["sum_squares", "sum_abs", "max_squares"])
+@pytest.mark.parametrize("attention_kind", ["sum_squares", "sum_abs", "max_squares"])
 @pytest.mark.parametrize("term", ["reconstruction", "spatial", "temporal"])
-def test_every_term_moves_the_student_and_none_the_teacher(networks, clips, term, mapping):
+def test_every_term_moves_the_student_and_none_the_teacher(networks, clips, term, attention_kind):
     student, teacher = networks
     for network in networks:
         network.zero_grad()
-    *_, terms, _ = all_terms(networks, clips, mapping=mapping)
+    *_, terms, _ = all_terms(networks, clips, attention_kind=attention_kind)
     terms[term].backward()
     reached = {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()}
     # features lie before the last convolution, so distillation says nothing about that one
@@ -147,7 +147,7 @@ def test_maps_of_low_resolution_features_need_some(clips):
 
 
 def test_terms_are_those_of_the_two_losses(networks, clips):
-    objective, ours, theirs, terms, measures = all_terms(networks, clips, mapping="sum_abs", normalization="none")
+    objective, ours, theirs, terms, measures = all_terms(networks, clips, attention_kind="sum_abs", normalization="none")
     assert list(terms) == ["reconstruction", "spatial", "temporal"]
     assert terms["spatial"] == spatial_distillation(ours.features, theirs.features, kind="sum_abs")
     cells = (objective.memory.student_cells(ours.features), objective.memory.teacher_cells(theirs.features))

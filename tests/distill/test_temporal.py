@@ -43,7 +43,7 @@ def sigmoid(x):
 def test_the_equations_step_by_step():
     memory = ConvLSTM(3, 2, seed=5)
     clip = features(2, 4, 3, 4, 5)
-    wx, bx = (part.detach().double().numpy() for part in (memory.input_conv.weight, memory.reads.bias))
+    wx, bx = (part.detach().double().numpy() for part in (memory.input_conv.weight, memory.input_conv.bias))
     uh = memory.hidden_conv.weight.detach().double().numpy()
     wanted = np.zeros((2, 4, 2, 4, 5))
     for which in range(2):
