@@ -1,6 +1,8 @@
-"""Open the studio: ``python app.py``; the same as ``workbench app``."""
+"""Open the studio: ``python app.py`` is the same as ``workbench app``."""
 
-from workbench.cli import launch_app
+import sys
+
+from workbench.cli import main
 
 if __name__ == "__main__":
-    launch_app()
+    sys.exit(main(["app", *sys.argv[1:]]))

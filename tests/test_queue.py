@@ -1,4 +1,4 @@
-"""Runs that wait for each other: in order, one at a time, and nobody waits for the dead."""
+"""Queue of runs: in order of arrival, one at a time, without the runs of killed workers."""
 
 from dataclasses import replace
 
@@ -17,58 +17,58 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def at(root):
-    """Hold the locks of some runs, as their workers do."""
-    held = {name: FileLock(root / name / "lock") for name in ("first", "second", "third")}
-    yield held
-    for lock in held.values():
+def locks(root):
+    """Return the locks of the runs, which their workers hold."""
+    made = {name: FileLock(root / name / "lock") for name in ("first", "second", "third")}
+    yield made
+    for lock in made.values():
         lock.release(force=True)
 
 
-def test_who_drew_first_goes_first(root, at):
-    line = Queue(root)
+def test_runs_start_in_the_order_of_arrival(root, locks):
+    queue = Queue(root)
     for name in ("second", "first"):
-        at[name].acquire()
-        line.join(name)
-    assert line.waiting() == ["second", "first"]
-    assert line.ahead("first") == ["second"]
-    assert not line.begin("first")
-    assert line.begin("second")
-    assert line.waiting() == ["first"]
-    assert line.ahead("first") == ["second"], "it is at work now"
-    assert not line.begin("first")
-    at["second"].release()
-    assert line.begin("first")
+        locks[name].acquire()
+        queue.join(name)
+    assert queue.waiting() == ["second", "first"]
+    assert queue.ahead("first") == ["second"]
+    assert not queue.begin("first")
+    assert queue.begin("second")
+    assert queue.waiting() == ["first"]
+    assert queue.ahead("first") == ["second"], "it is running"
+    assert not queue.begin("first")
+    locks["second"].release()
+    assert queue.begin("first")
 
 
-def test_a_run_that_did_not_wait_is_waited_for(root, at):
-    at["third"].acquire()
-    at["first"].acquire()
-    line = Queue(root)
-    line.join("first")
-    assert line.ahead("first") == ["third"]
-    at["third"].release()
-    assert line.begin("first")
+def test_a_queued_run_waits_for_a_run_that_was_not_queued(root, locks):
+    locks["third"].acquire()
+    locks["first"].acquire()
+    queue = Queue(root)
+    queue.join("first")
+    assert queue.ahead("first") == ["third"]
+    locks["third"].release()
+    assert queue.begin("first")
 
 
-def test_a_ticket_of_the_dead_does_not_count(root, at):
-    """A worker that was killed while it waited left its ticket, but not its lock."""
-    line = Queue(root)
-    line.join("second")
-    at["first"].acquire()
-    line.join("first")
-    assert line.waiting() == ["first"]
-    assert line.begin("first")
+def test_the_ticket_of_a_killed_worker_is_ignored(root, locks):
+    """A killed worker leaves its ticket, but not its lock."""
+    queue = Queue(root)
+    queue.join("second")
+    locks["first"].acquire()
+    queue.join("first")
+    assert queue.waiting() == ["first"]
+    assert queue.begin("first")
 
 
-def test_leaving_the_line(root, at):
-    line = Queue(root)
+def test_a_run_can_leave_the_queue(root, locks):
+    queue = Queue(root)
     for name in ("first", "second"):
-        at[name].acquire()
-        line.join(name)
-    line.leave("first")
-    assert line.waiting() == ["second"]
+        locks[name].acquire()
+        queue.join(name)
+    queue.leave("first")
+    assert queue.waiting() == ["second"]
 
 
-def test_nobody_waits_where_nobody_ever_did(root):
+def test_a_folder_without_a_queue_is_empty(root):
     assert Queue(root).waiting() == []

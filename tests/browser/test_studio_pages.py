@@ -1,4 +1,4 @@
-"""The pages, with folders that change while somebody looks."""
+"""All pages, with folders that change while they are shown."""
 
 import io
 import json
@@ -38,7 +38,7 @@ def wait_text(page, selector, text):
 
 @pytest.fixture(scope="module")
 def runs_studio(browser, tmp_path_factory):
-    """A studio that shows a folder of runs and can do nothing else: its address and that folder."""
+    """A read-only studio with a folder of runs: its address and that folder."""
     from workbench.views.studio import launch
 
     folder = tmp_path_factory.mktemp("runs")
@@ -54,7 +54,7 @@ def empty(folder):
 
 @pytest.fixture
 def runs_page(runs_studio, pages):
-    """Pages of a studio whose folder of runs is empty, and that folder."""
+    """Pages of a studio with an empty folder of runs, and that folder."""
     url, folder = runs_studio
     empty(folder)
     return pages(url), folder
@@ -62,7 +62,7 @@ def runs_page(runs_studio, pages):
 
 @pytest.fixture
 def live(runs_page, specimens):
-    """A run that lives, its writer, and a page that looks at it."""
+    """A live run, its writer, and a page that shows it."""
     watched, folder = runs_page
     run = specimens.make_run(folder / "live")
     specimens.add_rows(run, range(1, 41))
@@ -78,7 +78,7 @@ def live(runs_page, specimens):
     writer.close()
 
 
-def test_compare_shows_scores_and_where_they_come_from(watched):
+def test_compare_shows_scores_and_provenance(watched):
     page = watched.open()
     page.wait_for_selector(".lens[data-frame]")
     wait_text(page, "#scene-facts", "Gap closed")
@@ -175,7 +175,7 @@ def test_the_students_are_compared_as_soon_as_they_come(runs_page, specimens):
     watched, folder = runs_page
     run = specimens.make_run(folder / "young")
     page = watched.open("run")
-    wait_scene(page, "probe")
+    wait_scene(page, "validation_clip")
     assert [lens(page)[side] for side in ("left", "right")] == ["bicubic", "teacher"]
     specimens.add_snapshot(run, 0)
     wait_scene(page, "young-0")
@@ -213,7 +213,7 @@ def test_stop_reaches_the_worker_and_the_end_is_seen(live, specimens):
 def test_a_killed_worker_is_noticed(live):
     _, writer, page = live
     writer.close()  # as the system does for a killed process
-    wait_text(page, "#run-progress", "Died")
+    wait_text(page, "#run-progress", "Crashed")
 
 
 def test_a_half_written_run_is_refused_and_the_page_lives_on(live, specimens):
@@ -298,11 +298,11 @@ def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path
         app.close()
 
 
-# The pages that need more than folders: what computes is stood in for by small scripts, but for one real training.
+# Pages that need services: small scripts replace the jobs, except in one real training.
 
 
 def script(text):
-    lead = "import json, sys, time\norder = json.load(sys.stdin)\ndef tell(**w): print(json.dumps(w), flush=True)\n"
+    lead = "import json, sys, time\nrequest = json.load(sys.stdin)\ndef write(**w): print(json.dumps(w), flush=True)\n"
     return [sys.executable, "-c", lead + textwrap.dedent(text)]
 
 
@@ -313,27 +313,27 @@ ROWS = [
      "paper": "Another", "what": "a large one", "macs": 30_000_000_000},
 ]  # fmt: skip
 WORK = {
-    "estimate": "tell(done={'seconds_per_step': 2.0, 'peak_mib': 512.0, 'free_mib': 2048.0, 'fits': True})",
+    "estimate": "write(result={'seconds_per_step': 2.0, 'peak_mib': 512.0, 'free_mib': 2048.0, 'fits': True})",
     "speed": """
         one = {'parameters': 1, 'macs': 1, 'seconds_per_frame': 0.25, 'peak_bytes': 2**20}
-        seen = [one | {'name': name} for name in order['names']]
-        tell(done={'rows': seen, 'conditions': 'here and now'})
+        seen = [one | {'name': name} for name in request['names']]
+        write(result={'rows': seen, 'conditions': 'here and now'})
     """,
-    "enlarge": """
+    "upscale": """
         import importlib.util, pathlib
         spec = importlib.util.spec_from_file_location('specimens', 'tests/specimens.py')
         made = importlib.util.module_from_spec(spec); spec.loader.exec_module(made)
-        if order['methods'] == ['bicubic']:
-            tell(say='for a long time'); time.sleep(60)
-        made.make_scene(pathlib.Path(order['folder']), frames=2, title=order['title'])
-        tell(done={'scene': 'x'})
+        if request['methods'] == ['bicubic']:
+            write(status='for a long time'); time.sleep(60)
+        made.make_scene(pathlib.Path(request['folder']), frames=2, title=request['title'])
+        write(result={'scene': 'x'})
     """,
 }
 
 
 @pytest.fixture(scope="module")
 def whole_studio(browser, tmp_path_factory):
-    """A studio that can do everything: its address and its folders of runs and scenes."""
+    """A studio with all services: its address and its folders of runs and scenes."""
     from workbench.models.catalog import Catalog
     from workbench.views.studio import Services, launch, networks
 
@@ -348,7 +348,7 @@ def whole_studio(browser, tmp_path_factory):
     runs, scenes = (tmp_path_factory.mktemp("whole") / name for name in ("runs", "scenes"))
     runs.mkdir()
     scenes.mkdir()
-    app, url = launch(runs=[runs], scenes=[scenes], services=services, quiet=True, wait=False)
+    app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True, quiet=True, wait=False)
     yield url, runs, scenes
     app.close()
     patch.undo()
@@ -356,7 +356,7 @@ def whole_studio(browser, tmp_path_factory):
 
 @pytest.fixture
 def whole(whole_studio, pages):
-    """Pages of that studio while both folders are empty, and the one of runs."""
+    """Pages of that studio with empty folders, and its folder of runs."""
     url, runs, scenes = whole_studio
     empty(runs)
     empty(scenes)
@@ -373,7 +373,7 @@ class TestTrain:
         page.locator("[id='setting-steps']").fill("4000")
         page.locator("#train-name").fill("mine")
         page.locator("#train-go").click()
-        wait_text(page, "#train-note", "mine is laid out")
+        wait_text(page, "#train-note", "mine was created")
         second = watched.open("train")
         wait_text(second, "#train-progress", "step")
         page.locator("#train-name").fill("another")
@@ -413,7 +413,7 @@ class TestTrain:
         page = watched.open("train")
         wait_text(page, "#train-progress", "Finished")
         page.locator("#train-start").click()
-        wait_text(page, "#train-note", "The settings of old")
+        wait_text(page, "#train-note", "Settings of old")
         assert page.locator("[id='setting-seed']").input_value() == "77"
 
 
@@ -429,7 +429,7 @@ def wait_beside(page, *wanted):
 
 
 def beside_pixels(page, k):
-    """What is on the canvas of a viewer, and which method is left of the wipe, in the middle of it."""
+    """Return the method left of the wipe, which is in the middle, and the pixels of the canvas of a lens."""
     viewer = f"document.querySelector('#runs-lens-{k} .lens').lens"
     return page.evaluate(f"{viewer}.state.left"), read_image(page, f"{viewer}.readCell(0)")[..., :3]
 
@@ -450,20 +450,20 @@ class TestRuns:
             run = specimens.make_run(home / name, steps=steps)
             specimens.add_rows(run, range(1, 31))
             specimens.say(run, "stopped", 30)
-        with (home / "one" / "metrics.jsonl").open("a") as file:  # 359.7 s in all: not to be said as 5 min 60 s
+        with (home / "one" / "metrics.jsonl").open("a") as file:  # 359.7 s in all: not shown as 5 min 60 s
             file.write(json.dumps(specimens.row(31) | {"seconds": 344.7}) + "\n")
         page = watched.open("runs")
         page.get_by_label("compare one").check()
         wait_text(page, "#runs-detail", "Loss terms")
         wait_text(page, "#runs-detail", "6 min 0 s")
         page.get_by_label("compare two").check()
-        wait_text(page, "#runs-detail", "Settings that differ")
+        wait_text(page, "#runs-detail", "Different settings")
         assert "steps\t100\t300" in page.locator("#runs-detail").inner_text()
         total = page.locator("#runs-detail figure").nth(1).locator(".chart-line").last
         before, share = total.get_attribute("d"), page.locator("#runs-shares").inner_text()
         page.locator("[data-term=spatial]").fill("-6")  # the left end: 0
         assert "spatial 0.0 %" in page.locator("#runs-shares").inner_text() != share
-        assert "re-weighed" in page.locator("#runs-detail").inner_text()
+        assert "changed weights" in page.locator("#runs-detail").inner_text()
         assert total.get_attribute("d") != before
         page.locator("#runs-reset").click()
         assert page.locator("#runs-shares").inner_text() == share
@@ -475,7 +475,7 @@ class TestRuns:
         for name, softness in (("one", 1.0), ("two", 2.0)):
             run = specimens.make_run(home / name)
             rows = [specimens.row(step) for step in range(1, 401)]
-            for row in rows:  # the curves of "two" lie ten times higher
+            for row in rows:  # the curves of "two" are ten times higher
                 row["terms"] = {term: value * (10 if name == "two" else 1) for term, value in row["terms"].items()}
             (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             for step in (0, 200, 400):
@@ -484,7 +484,7 @@ class TestRuns:
         page = watched.open("runs")
         page.get_by_label("compare one").check()
         page.get_by_label("compare two").check()
-        wait_text(page, "#runs-detail", "Settings that differ")
+        wait_text(page, "#runs-detail", "Different settings")
         total = page.locator("#runs-detail figure").nth(1)
         assert total.locator(".chart-mark").count() == 3
         plot = total.locator(".chart-plot")
@@ -494,13 +494,13 @@ class TestRuns:
         plot.hover(position=middle)
         tip = total.locator(".chart-tip").inner_text()
         assert "two, step 1" in tip
-        assert "look at it at step 200" in tip
+        assert "open step 200" in tip
         plot.click(position=middle)
         wait_scene(page, "two-200")
         assert page.locator("#run-progress [data-part=which]").inner_text() == "step 200 (snapshot 2 of 3)"
         page.go_back()
         page.get_by_label("compare one").check()
-        link = page.locator("#runs-detail .opening", has_text="Look at one").get_by_role("link", name="400")
+        link = page.locator("#runs-detail .opening", has_text="Open one").get_by_role("link", name="400")
         link.focus()
         page.keyboard.press("Enter")
         wait_scene(page, "one-400")
@@ -520,7 +520,7 @@ class TestRuns:
         wait_text(page, "#runs-detail", "Loss terms")
         assert not page.locator("#runs-lenses").is_visible()
         page.get_by_label("compare two").check()
-        wait_beside(page, "one-400", 0, "two-320", 0)  # the last step that both have come to: 320
+        wait_beside(page, "one-400", 0, "two-320", 0)  # the last step that both have reached: 320
         left, right = (page.locator(f"#runs-lens-{k}").bounding_box() for k in (0, 1))
         assert left["x"] + left["width"] <= right["x"]
         assert left["y"] == right["y"]
@@ -557,7 +557,7 @@ class TestRuns:
         page.get_by_label("compare one").uncheck()
         page.locator("#runs-lenses").wait_for(state="hidden")
 
-    def test_one_of_two_has_nothing_to_look_at(self, whole, specimens):
+    def test_one_of_two_runs_has_no_snapshot(self, whole, specimens):
         watched, home = whole
         for name in ("one", "two"):
             run = specimens.make_run(home / name)
@@ -567,11 +567,11 @@ class TestRuns:
         page = watched.open("runs")
         page.get_by_label("compare one").check()
         page.get_by_label("compare two").check()
-        wait_text(page, "#runs-lens-1", "two has no snapshot to look at")
+        wait_text(page, "#runs-lens-1", "two has no snapshot")
         page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.scene === 'one-20'")
         page.locator("#runs-lens-0 [data-part=next]").click()
         page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.frame === 1")
-        specimens.add_snapshot(Run(home / "two"), 10)  # it comes while the page is open, and goes to the same frame
+        specimens.add_snapshot(Run(home / "two"), 10)  # a new snapshot starts at the frame of the other lens
         wait_beside(page, "one-20", 1, "two-10", 1)
 
     def test_empty(self, whole):
@@ -580,11 +580,11 @@ class TestRuns:
 
 class TestVideo:
     def test_from_upload_to_deletion(self, whole, whole_studio, tmp_path):
-        film = encode(tmp_path / "<i>film</i>.mp4".replace("/", ""), numbered(12, 96, 128))
+        video = encode(tmp_path / "<i>clip</i>.mp4".replace("/", ""), numbered(12, 96, 128))
         page = whole[0].open("video")
-        page.locator("#video-file").set_input_files(film)
-        wait_text(page, "#video-choose", "128x96 · 12 frames")
-        assert "<i>film<i>.mp4" in page.locator("#video-choose").inner_text()
+        page.locator("#video-file").set_input_files(video)
+        wait_text(page, "#video-selection", "128x96 · 12 frames")
+        assert "<i>clip<i>.mp4" in page.locator("#video-selection").inner_text()
         page.locator("#video-go").click()
         page.locator("[data-scene]").wait_for(timeout=60000)
         with page.expect_download() as taken:
@@ -594,15 +594,15 @@ class TestVideo:
         page.wait_for_selector(".lens[data-frame]")
         assert "your video" in page.locator("#scene input").input_value()
         page.go_back()
-        page.get_by_role("button", name="Keep").click()
-        wait_text(page, "#video-results", "Kept")
-        (kept,) = whole_studio[2].iterdir()
+        page.get_by_role("button", name="Save as scene").click()
+        wait_text(page, "#video-results", "Saved")
+        (saved,) = whole_studio[2].iterdir()
         page.get_by_role("button", name="Delete").click()
         page.get_by_role("button", name="Delete for good?").click()
-        wait_text(page, "#video-results", "Nothing yet")
-        assert (kept / "scene.json").is_file()
+        wait_text(page, "#video-results", "No result yet")
+        assert (saved / "scene.json").is_file()
 
-    def test_what_is_no_video_is_refused_kindly(self, whole, tmp_path):
+    def test_a_file_that_is_no_video_is_refused(self, whole, tmp_path):
         page = whole[0].open("video")
         (tmp_path / "a.mp4").write_text("ffconcat version 1.0")
         page.locator("#video-file").set_input_files(tmp_path / "a.mp4")
@@ -614,34 +614,34 @@ class TestVideo:
         page.locator("[data-method=teacher]").uncheck()
         page.locator("#video-go").click()
         wait_text(page, "#video-jobs", "for a long time")
-        page.reload()  # the work goes on, and the page knows of it
+        page.reload()  # the job continues, and the page shows it
         page.get_by_role("button", name="Cancel").click()
-        wait_text(page, "#video-jobs", "cancelled")
+        wait_text(page, "#video-jobs", "canceled")
 
     def test_a_low_resolution_clip_through_real_networks(self, pages, tmp_path):
-        """From the upload to the lens and home, with what the package ships, and nothing to score against."""
-        from workbench.cli.studio_work import command
+        """From upload to download with shipped networks, without scores."""
+        from workbench.cli.studio_work import command_line
         from workbench.views.studio import Services, launch
 
         named = {"bicubic": "Bicubic", "plain": "Plain student"}
-        services = Services(prepare=create_run, names=dict, command=command, methods=lambda: named)
+        services = Services(prepare=create_run, names=dict, command=command_line, methods=lambda: named)
         app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quiet=True, wait=False)
         try:
             page = pages(url).open("video")
-            film = encode(tmp_path / "small_clip.mp4", numbered(12, 48, 64, noise=True))
-            page.locator("#video-file").set_input_files(film)
-            wait_text(page, "#video-choose", "64x48 · 12 frames")
-            assert page.get_by_label("This is the low-resolution input").is_checked()  # so small, it will be that
-            wait_text(page, "#video-sum", "Frames 1 to 12 (0.00 to 0.48 s), 64x48 becomes 256x192.")
+            video = encode(tmp_path / "small_clip.mp4", numbered(12, 48, 64, noise=True))
+            page.locator("#video-file").set_input_files(video)
+            wait_text(page, "#video-selection", "64x48 · 12 frames")
+            assert page.get_by_label("Low-resolution input").is_checked()  # the default of a small video
+            wait_text(page, "#video-sum", "Frames 1 to 12 (0.00 to 0.48 s), 64x48 → 256x192.")
             page.locator("#video-first").fill("4")
             page.locator("#video-length").fill("3")
             for side, value in (("width", "37"), ("left", "8")):
                 page.get_by_label(side).fill(value)
                 page.get_by_label(side).blur()
-            wait_text(page, "#video-sum", "Frames 5 to 7 (0.16 to 0.28 s), 37x48 becomes 148x192.")
+            wait_text(page, "#video-sum", "Frames 5 to 7 (0.16 to 0.28 s), 37x48 → 148x192.")
             page.locator("#video-go").click()
             row = page.locator("[data-scene]")
-            row.wait_for(timeout=60000)
+            row.wait_for(timeout=180_000)  # imports torch
             assert "small_clip.mp4, frames 5 to 7" in row.inner_text()
             assert "3 frames of 148x192, no scores" in row.inner_text()
             assert page.get_by_role("link", name="scores (json)").count() == 0
@@ -654,8 +654,8 @@ class TestVideo:
                 names = archive.namelist()
                 low = np.asarray(Image.open(io.BytesIO(archive.read("low/00000.webp"))).convert("RGB"))
             assert names == [f"{key}/{i:05d}.webp" for key in ("low", "bicubic", "plain") for i in range(3)]
-            np.testing.assert_array_equal(low, read_video(film, first=4, last=5).frames[0][:, 8:45])
-            assert read_video(taken["Low resolution"]).frames.shape[0] == 3  # an odd size is no hindrance
+            np.testing.assert_array_equal(low, read_video(video, first=4, last=5).frames[0][:, 8:45])
+            assert read_video(taken["Low resolution"]).frames.shape[0] == 3  # an odd size is possible
             assert read_video(taken["Plain student (vespcn_s)"]).frames.shape == (3, 192, 148, 3)
             row.get_by_role("link", name="Compare", exact=True).click()
             page.wait_for_selector(".lens[data-frame]")
@@ -666,7 +666,7 @@ class TestVideo:
             page.go_back()
             page.get_by_role("button", name="Delete").click()
             page.get_by_role("button", name="Delete for good?").click()
-            wait_text(page, "#video-results", "Nothing yet")
+            wait_text(page, "#video-results", "No result yet")
             page.close()  # a page that loses its server says so
         finally:
             app.close()
@@ -690,11 +690,10 @@ class TestNetworks:
 
     def test_on_a_phone_a_row_is_a_card(self, whole):
         page = whole[0].open("networks", width=390, height=844)
-        row = page.locator("[data-network=small]")
-        row.wait_for(timeout=60000)
-        assert row.bounding_box()["height"] < 110
+        page.locator("[data-network=small]").wait_for(timeout=60000)
+        page.wait_for_function("document.querySelector('[data-network=small]')?.getBoundingClientRect().height < 110")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        cell = "document.querySelector('[data-network=small] td.parameters')"  # may be drawn anew
+        cell = "document.querySelector('[data-network=small] td.parameters')"  # the row may be replaced
         page.wait_for_function(f"getComputedStyle({cell}, '::before').content === '\"parameters \"'")
         page.get_by_role("button", name="parameters").click()  # the heads still sort
         page.get_by_role("button", name="parameters").click()

@@ -1,4 +1,4 @@
-"""`workbench app` and `demo`: where the server cannot listen."""
+"""`workbench app` and `demo`: a server that cannot listen."""
 
 import socket
 
@@ -10,7 +10,7 @@ from workbench.views.studio import check_port
 
 
 @pytest.mark.parametrize("command", ["app", "demo"])
-def test_a_port_that_is_taken_is_told_before_anything_begins(command, tmp_path, capsys):
+def test_a_used_port_is_reported_before_anything_starts(command, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         places = ["--runs", str(tmp_path / "runs"), "--scenes", str(tmp_path / "scenes")]

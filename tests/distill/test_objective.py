@@ -147,7 +147,9 @@ def test_maps_of_low_resolution_features_need_some(clips):
 
 
 def test_terms_are_those_of_the_two_losses(networks, clips):
-    objective, ours, theirs, terms, measures = all_terms(networks, clips, attention_kind="sum_abs", normalization="none")
+    objective, ours, theirs, terms, measures = all_terms(
+        networks, clips, attention_kind="sum_abs", normalization="none"
+    )
     assert list(terms) == ["reconstruction", "spatial", "temporal"]
     assert terms["spatial"] == spatial_distillation(ours.features, theirs.features, kind="sum_abs")
     cells = (objective.memory.student_cells(ours.features), objective.memory.teacher_cells(theirs.features))

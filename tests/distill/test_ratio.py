@@ -75,7 +75,9 @@ def test_the_schedule_multiplies_the_weight():
 
 
 def test_a_ratio_switches_its_term_on():
-    objective = Objective(ratios={"spatial": 0.1, "output_l1": 0.2}, others={"output_l1": (0.0, make_term("output_l1", 4, 4))})
+    objective = Objective(
+        ratios={"spatial": 0.1, "output_l1": 0.2}, others={"output_l1": (0.0, make_term("output_l1", 4, 4))}
+    )
     assert objective.distils
     assert objective.uses_spatial
     assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output_l1": 0.0}

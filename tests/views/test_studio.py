@@ -28,35 +28,35 @@ def studio(run, scene_folder, tmp_path):
 
 
 class TestCompare:
-    def test_lists_titles_and_marks_shipped_scenes(self, studio):
+    def test_titles_and_marks_of_shipped_scenes(self, studio):
         assert studio.scene_choices() == [
             ("Disc over a grating", "0/disc"),
             ("Disc over a grating · shipped", "1/disc"),
         ]
 
-    def test_shows_a_scene_and_its_facts(self, studio):
+    def test_a_scene_and_its_tables(self, studio):
         value, about = studio.scene("0/disc")
         assert value["frames"] == 8
         assert value["methods"][0]["frames"].startswith("lens/scene/0/disc/")
         assert "Gap closed" in about
         assert "★" in about
 
-    def test_escapes_what_a_folder_says(self, studio, specimens):
+    def test_texts_of_a_folder_are_escaped(self, studio, specimens):
         _, about = studio.scene("0/disc")
         assert specimens.HOSTILE not in about
         assert "&lt;b&gt;not bold&lt;/b&gt;" in about
 
     @pytest.mark.parametrize("choice", ["0/nothing", "9/disc", "disc", "0/../disc", "../0/disc", "0/"])
-    def test_refuses_other_names_in_words(self, studio, choice):
+    def test_other_names_are_refused(self, studio, choice):
         value, about = studio.scene(choice)
         assert set(value) == {"message"}
         assert value["message"]
         assert about == ""
 
-    def test_says_what_to_do_without_scenes(self, studio):
+    def test_without_scenes_the_page_names_the_command(self, studio):
         assert "workbench compare" in studio.scene(None)[0]["message"]
 
-    def test_a_half_written_scene_is_said_to_be_one(self, studio, scene_folder, tmp_path):
+    def test_a_partial_scene_is_reported(self, studio, scene_folder, tmp_path):
         broken = tmp_path / "shipped" / "broken"
         broken.mkdir()
         (broken / "scene.json").write_text('{"format": 1, "name": "bro')
@@ -86,8 +86,8 @@ class TestFacts:
 
 
 class TestRun:
-    def test_shows_the_newest_snapshot(self, studio):
-        view = studio.look("0/mine", NEWEST, {})
+    def test_the_newest_snapshot_is_shown(self, studio):
+        view = studio.view_run("0/mine", NEWEST, {})
         assert view.progress["step"] == 40
         assert view.progress["snapshots"] == [0, 20, 40]
         assert view.progress["terms"].keys() == {"reconstruction", "spatial", "temporal"}
@@ -98,25 +98,25 @@ class TestRun:
         assert "spatial weight" in view.config
         assert (view.live, view.can_stop, view.can_resume) == (False, False, True)
 
-    def test_sends_only_what_changed(self, studio, run, specimens):
-        first = studio.look("0/mine", NEWEST, {})
-        again = studio.look("0/mine", NEWEST, first.seen)
+    def test_only_changes_are_sent(self, studio, run, specimens):
+        first = studio.view_run("0/mine", NEWEST, {})
+        again = studio.view_run("0/mine", NEWEST, first.state)
         assert (again.progress, again.scene, again.lead, again.config) == (None, None, None, None)
         specimens.add_rows(run, range(41, 61))
-        later = studio.look("0/mine", NEWEST, again.seen)
+        later = studio.view_run("0/mine", NEWEST, again.state)
         assert later.progress["steps"][-1] == 60
         assert later.scene is None
         specimens.add_snapshot(run, 60)
-        assert studio.look("0/mine", NEWEST, later.seen).scene["id"] == "mine-60"
+        assert studio.view_run("0/mine", NEWEST, later.state).scene["id"] == "mine-60"
 
-    def test_keeps_the_chosen_step(self, studio, run, specimens):
+    def test_the_chosen_step_is_kept(self, studio, run, specimens):
         wish = {"step": 20, "follow": False}
-        first = studio.look("0/mine", wish, {})
+        first = studio.view_run("0/mine", wish, {})
         specimens.add_snapshot(run, 60)
-        later = studio.look("0/mine", wish, first.seen)
+        later = studio.view_run("0/mine", wish, first.state)
         assert (later.progress["step"], later.scene) == (20, None)
 
-    def test_the_log_is_read_from_where_it_was(self, run, specimens, monkeypatch):
+    def test_the_log_is_read_incrementally(self, run, specimens, monkeypatch):
         tail = Tail(run.folder / "metrics.jsonl").read()
         assert tail.steps == list(range(1, 41))
         taken = []
@@ -125,7 +125,7 @@ class TestRun:
         tail.read()
         assert len(taken) == 2
 
-    def test_half_a_line_waits(self, run, specimens):
+    def test_an_incomplete_line_is_read_later(self, run, specimens):
         line = json.dumps(specimens.row(41))
         with (run.folder / "metrics.jsonl").open("a") as file:
             file.write(line[:30])
@@ -135,39 +135,39 @@ class TestRun:
             file.write(line[30:] + "\n")
         assert tail.read().steps[-1] == 41
 
-    def test_a_rewound_log_is_read_anew(self, run):
+    def test_a_rewound_log_is_read_again(self, run):
         tail = Tail(run.folder / "metrics.jsonl").read()
         writer = RunWriter(run.folder)
         writer.rewind(20)
         writer.close()
         assert tail.read().steps == list(range(1, 21))
 
-    def test_a_damaged_log_is_said_to_be_one(self, studio, run):
+    def test_a_damaged_log_is_reported(self, studio, run):
         with (run.folder / "metrics.jsonl").open("a") as file:
             file.write("nonsense\n")
-        view = studio.look("0/mine", NEWEST, {})
+        view = studio.view_run("0/mine", NEWEST, {})
         assert "line 41" in view.progress["message"]
 
-    def test_failed_says_why(self, studio, run, specimens):
+    def test_a_failed_run_has_a_reason(self, studio, run, specimens):
         specimens.say(run, "failed", 40, reason="step 41: spatial is not finite")
-        state = studio.look("0/mine", NEWEST, {}).progress
+        state = studio.view_run("0/mine", NEWEST, {}).progress
         assert (state["title"], state["reason"]) == ("Failed", "step 41: spatial is not finite")
 
-    def test_died_is_noticed(self, studio, run, specimens):
+    def test_a_run_without_a_worker_has_crashed(self, studio, run, specimens):
         specimens.say(run, "running", 40)  # and nobody holds the lock
-        view = studio.look("0/mine", NEWEST, {})
-        assert view.progress["title"] == "Died"
+        view = studio.view_run("0/mine", NEWEST, {})
+        assert view.progress["title"] == "Crashed"
         assert view.can_resume
 
-    def test_running_can_be_stopped(self, studio, run, specimens):
+    def test_a_running_run_can_be_stopped(self, studio, run, specimens):
         writer = RunWriter(run.folder)
         specimens.say(run, "running", 40)
-        view = studio.look("0/mine", NEWEST, {})
+        view = studio.view_run("0/mine", NEWEST, {})
         assert (view.live, view.can_stop) == (True, True)
         assert "left" in view.progress["words"]
         assert "resumed" in studio.stop("0/mine")
         assert writer.stop_requested
-        later = studio.look("0/mine", NEWEST, view.seen)
+        later = studio.view_run("0/mine", NEWEST, view.state)
         assert "stopping" in later.progress["words"]
         assert not later.can_stop
         with pytest.raises(BusyError):
@@ -177,16 +177,16 @@ class TestRun:
     def test_resume_starts_a_worker(self, studio, monkeypatch):
         started = []
         monkeypatch.setattr(run_folders, "start_worker", lambda run, queue: started.append(run))
-        assert "goes on" in studio.resume("0/mine")
+        assert "resumes" in studio.resume("0/mine")
         assert started[0].name == "mine"
 
-    def test_runs_of_others_are_only_looked_at(self, run, tmp_path):
-        looking = Studio(runs=[tmp_path / "own", run.folder.parent], scenes=[])
-        assert looking.run_choices() == [("mine · stopped · shipped", "1/mine")]
-        view = looking.look("1/mine", NEWEST, {})
+    def test_shipped_runs_are_read_only(self, run, tmp_path):
+        read_only = Studio(runs=[tmp_path / "own", run.folder.parent], scenes=[])
+        assert read_only.run_choices() == [("mine · stopped · shipped", "1/mine")]
+        view = read_only.view_run("1/mine", NEWEST, {})
         assert (view.can_stop, view.can_resume) == (False, False)
-        for act in (looking.stop, looking.resume):
-            with pytest.raises(FolderError, match="only to be looked at"):
+        for act in (read_only.stop, read_only.resume):
+            with pytest.raises(FolderError, match="read-only"):
                 act("1/mine")
 
     def test_live_runs_come_first(self, studio, run, specimens):
@@ -198,46 +198,46 @@ class TestRun:
         assert [label for label, _ in studio.run_choices()] == ["mine · running", "newer · finished"]
         writer.close()
 
-    def test_without_runs_or_snapshots_it_says_so(self, studio, specimens, run):
-        assert "workbench train" in studio.look(None, NEWEST, {}).progress["message"]
+    def test_no_run_and_no_snapshot(self, studio, specimens, run):
+        assert "workbench train" in studio.view_run(None, NEWEST, {}).progress["message"]
         specimens.make_run(run.folder.parent / "young", distils=False)
-        view = studio.look("0/young", NEWEST, {})
-        assert [m["key"] for m in view.scene["methods"]] == ["low", "high", "bicubic"]  # the probe clip
+        view = studio.view_run("0/young", NEWEST, {})
+        assert [m["key"] for m in view.scene["methods"]] == ["low", "high", "bicubic"]  # the validation clip
         assert view.progress["step"] is None
         assert view.lead == ""
 
-    def test_a_half_written_run_is_refused_in_words(self, studio, run):
+    def test_a_partial_run_is_reported(self, studio, run):
         (run.folder / "run.json").write_text('{"format": 1, "conf')
         (run.folder / "status.json").unlink()
         assert ("mine · not readable", "0/mine") in studio.run_choices()
-        assert "not readable" in studio.look("0/mine", NEWEST, {}).progress["message"]
+        assert "not readable" in studio.view_run("0/mine", NEWEST, {}).progress["message"]
         (run.folder / "run.json").write_text('{"format": 1}')
-        assert "no settings" in studio.look("0/mine", NEWEST, {}).progress["message"]
+        assert "no settings" in studio.view_run("0/mine", NEWEST, {}).progress["message"]
 
-    def test_a_broken_snapshot_leaves_the_rest(self, studio, run):
+    def test_a_broken_snapshot_leaves_the_others(self, studio, run):
         (run.folder / "snapshots" / "0000040" / "scene.json").write_text("{")
-        view = studio.look("0/mine", NEWEST, {})
+        view = studio.view_run("0/mine", NEWEST, {})
         assert "Step 40 cannot be shown" in view.scene["message"]
         assert view.progress["snapshots"] == [0, 20, 40]
-        assert studio.look("0/mine", {"step": 20, "follow": False}, view.seen).scene["id"] == "mine-20"
+        assert studio.view_run("0/mine", {"step": 20, "follow": False}, view.state).scene["id"] == "mine-20"
 
-    def test_the_memory_is_judged_on_the_crops_and_on_the_clip(self, studio, run, specimens):
+    def test_memory_verdict_on_the_crops_and_on_the_clip(self, studio, run, specimens):
         with (run.folder / "metrics.jsonl").open("a") as file:
             for step in range(41, 101):
                 index = 0.05 if step % 5 == 0 else 0.2  # single batches of crops go up and down
                 file.write(json.dumps(specimens.row(step, collapse_index=index)) + "\n")
-        view = studio.look("0/mine", NEWEST, {})
+        view = studio.view_run("0/mine", NEWEST, {})
         index = view.scene["memory"]["index"]
         assert "<p>The shared memory is thin on the training crops, but healthy on the clip shown. " in view.lead
         assert f"0.20 on the training crops, {index:.2f} on the clip shown" in view.lead
-        again = studio.look("0/mine", NEWEST, view.seen)  # the clip did not change: its verdict is kept
+        again = studio.view_run("0/mine", NEWEST, view.state)  # the clip did not change: its verdict is kept
         assert (again.scene, again.lead) == (None, None)
-        assert again.seen["lead"] == view.lead
+        assert again.state["lead"] == view.lead
 
-    def test_the_students_are_scored_on_the_clip_of_the_lens_at_the_same_step(self, studio, run):
+    def test_scores_are_of_the_shown_clip_and_step(self, studio, run):
         leads = []
         for step in (0, 40):
-            view = studio.look("0/mine", {"step": step, "follow": False}, {})
+            view = studio.view_run("0/mine", {"step": step, "follow": False}, {})
             psnr = next(c for c in run.snapshot(step).curves if c.key == "psnr_y_db").series
             student, plain, teacher = (sum(psnr[key]) / len(psnr[key]) for key in ("student", "plain", "teacher"))
             assert (
@@ -248,15 +248,15 @@ class TestRun:
             leads.append(plain)
         assert leads[0] < leads[1]  # the plain student is another one at another step
 
-    def test_where_the_plain_student_has_no_snapshot_none_is_shown(self, studio, run, specimens):
+    def test_no_plain_student_without_its_snapshot(self, studio, run, specimens):
         specimens.add_snapshot(run, 60, plain=False)
-        view = studio.look("0/mine", NEWEST, {})
+        view = studio.view_run("0/mine", NEWEST, {})
         assert "; no plain twin at this step.</b>" in view.lead
         assert "plain student" not in view.lead
         assert "plain" not in [method["key"] for method in view.scene["methods"]]
         assert view.scene["title"] == "mine, step 60"
 
-    def test_a_finished_plain_student_of_an_earlier_version_is_left_out(self, studio, run, specimens):
+    def test_a_finished_plain_student_of_an_older_version_is_left_out(self, studio, run, specimens):
         shutil.rmtree(run.folder / "validation_clip")
         with write_scene(run.folder / "validation_clip") as writer:
             specimens.add(writer, ("low", "high", "bicubic", "plain", "teacher"), specimens.moving_clip(6, 48, 64))
@@ -274,10 +274,10 @@ class TestRun:
         alone = facts.standing(3, {"student": 30.0, "bicubic": 29.0, "plain": 31.0}, taught=False)
         assert alone == "At step 3: student 30.00 dB, bicubic 29.00 dB."
 
-    def test_no_memory_no_words(self, specimens, tmp_path):
+    def test_no_lead_without_a_teacher(self, specimens, tmp_path):
         plain = specimens.make_run(tmp_path / "plain" / "alone", distils=False)
         specimens.add_rows(plain, range(1, 5), distils=False)
-        assert Studio(runs=[plain.folder.parent], scenes=[]).look("0/alone", NEWEST, {}).lead == ""
+        assert Studio(runs=[plain.folder.parent], scenes=[]).view_run("0/alone", NEWEST, {}).lead == ""
 
     def test_many_points_are_thinned(self):
         steps, terms = progress.thinned(range(100_000), {"a": [1.0] * 100_000})
@@ -377,7 +377,7 @@ class TestServing:
         finally:
             app.close()
 
-    def test_nothing_is_shown_before_what_the_address_asks_for(self, run):
+    def test_the_run_of_the_address_is_shown_first(self, run):
         app, url = launch(runs=[run.folder.parent], scenes=[], quiet=True, wait=False)
         try:
             events = {event.api_name: index for index, event in app.fns.items()}

@@ -1,4 +1,4 @@
-"""The Runs page: what its table and its comparison say of run folders."""
+"""Runs page: table of the runs, details, and two runs side by side."""
 
 import json
 import shutil
@@ -24,12 +24,12 @@ def by_name(rows):
     return {row["name"]: row for row in rows}
 
 
-def test_a_row_says_who_where_and_how_good(board):
+def test_a_row_contains_state_networks_and_score(board):
     rows = by_name(board.rows())
     mine = rows["mine"]
-    assert (mine["title"], mine["step"], mine["steps"], mine["what"]) == ("Stopped", 40, 1000, "edvr_s teaches vespcn")
+    assert (mine["title"], mine["step"], mine["steps"], mine["networks"]) == ("Stopped", 40, 1000, "edvr_s → vespcn")
     assert mine["score"].endswith(" dB")
-    assert rows["other"]["what"] == "vespcn alone"
+    assert rows["other"]["networks"] == "vespcn, no teacher"
     assert rows["other"]["score"] == ""
 
 
@@ -39,7 +39,7 @@ def test_the_score_is_the_mean_of_the_newest_snapshot(board, run):
     assert by_name(board.rows())["mine"]["score"] == f"{sum(values) / len(values):.2f} dB"
 
 
-def test_live_ones_come_first(board, run, specimens):
+def test_live_runs_come_first(board, run, specimens):
     other = board.studio.run("0/other")
     writer = RunWriter(other.folder)
     specimens.say(other, "running", 10)
@@ -48,17 +48,17 @@ def test_live_ones_come_first(board, run, specimens):
     writer.close()
 
 
-def test_a_broken_one_is_said_to_be_and_the_rest_stays(board, run):
+def test_a_broken_run_is_marked_and_the_others_are_shown(board, run):
     (run.folder / "run.json").write_text("{")
     rows = by_name(board.rows())
     assert rows["mine"]["title"] == "Not readable"
     assert rows["other"]["title"] == "Finished"
-    detail = board.compared(["0/mine", "0/other"])
+    detail = board.compare(["0/mine", "0/other"])
     assert "not readable" in detail["lines"][0][1]
 
 
-def test_two_runs_and_the_settings_that_differ(board):
-    seen = board.compared(["0/mine", "0/other"])
+def test_the_different_settings_of_two_runs(board):
+    seen = board.compare(["0/mine", "0/other"])
     names = [line[0] for line in seen["lines"]]
     assert names == ["teacher.name", "teacher.weights", "steps"]
     assert seen["lines"][0][1:] == ["edvr_s", "(empty)"]
@@ -69,15 +69,15 @@ def test_two_runs_and_the_settings_that_differ(board):
     assert mine["weights"] == {"reconstruction": 1.0, "spatial": 0.001, "temporal": 0.03}
 
 
-def test_terms_stay_unweighted_so_that_a_total_can_be_made_anew(board, run):
-    mine = board.compared(["0/mine"])["compared"][0]
+def test_terms_are_unweighted(board, run):
+    mine = board.compare(["0/mine"])["compared"][0]
     rows = run.metrics()
     assert mine["steps"] == [row["step"] for row in rows]
     for name, values in mine["terms"].items():
         assert values == pytest.approx([row["terms"][name] for row in rows], rel=1e-4)
 
 
-def test_pace_waiting_and_memory(run, specimens, tmp_path):
+def test_throughput_data_wait_and_memory(run, specimens, tmp_path):
     path = run.folder / "metrics.jsonl"
     rows = [
         specimens.row(step) | {"seconds": 0.5, "data_time": 0.1, "peak_memory_mib": 900 + step}
@@ -85,13 +85,13 @@ def test_pace_waiting_and_memory(run, specimens, tmp_path):
     ]
     with path.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    facts = Runs(Studio(runs=[run.folder.parent], scenes=[])).compared(["0/mine"])["compared"][0]["facts"]
+    facts = Runs(Studio(runs=[run.folder.parent], scenes=[])).compare(["0/mine"])["compared"][0]["facts"]
     assert facts["steps_per_second"] == pytest.approx(2.0)
-    assert facts["waited"] == pytest.approx(0.2)
+    assert facts["data_share"] == pytest.approx(0.2)
     assert facts["peak_memory_mib"] == 1000
 
 
-def test_cosines_that_are_recorded_now_and_then(run):
+def test_cosines_that_are_recorded_at_some_steps(run):
     row = {
         "step": 41,
         "terms": {"reconstruction": 0.1},
@@ -106,26 +106,26 @@ def test_cosines_that_are_recorded_now_and_then(run):
     assert tail.measures["cosine.a.b"] == [None] * 40 + [-0.5]
     assert tail.measures["gradient_norm"][-1] is None
     assert "note" not in tail.measures
-    measures = Runs(Studio(runs=[run.folder.parent], scenes=[])).compared(["0/mine"])["compared"][0]["measures"]
+    measures = Runs(Studio(runs=[run.folder.parent], scenes=[])).compare(["0/mine"])["compared"][0]["measures"]
     assert measures.keys() == {"gradient_norm", "cosine.a.b", "gradient.a"}
 
 
 @pytest.mark.parametrize(
     "keys", [None, [], ["0/mine"] * 3, "0/mine", ["0/nothing"], ["../mine"], [7], [{}], ["9/mine"], {"0/mine": 1}]
 )
-def test_refuses_other_names_in_words(board, keys):
+def test_other_names_are_refused(board, keys):
     with pytest.raises(FolderError):
-        board.compared(keys)
+        board.compare(keys)
 
 
-def test_a_damaged_log_is_said_to_be_one(board, run):
+def test_a_damaged_log_is_reported(board, run):
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write("nonsense\n")
-    assert "line 41" in board.compared(["0/mine"])["compared"][0]["message"]
+    assert "line 41" in board.compare(["0/mine"])["compared"][0]["message"]
 
 
-class TestBeside:
-    """Two viewers, at one step."""
+class TestSideBySide:
+    """Two lenses at one step."""
 
     KEYS = ("0/mine", "0/other")
 
@@ -135,35 +135,35 @@ class TestBeside:
             specimens.add_snapshot(board.studio.run("0/other"), step)
         return board
 
-    def test_at_first_the_last_step_that_both_have_reached(self, both):
-        mine, other = both.beside(self.KEYS, None, [{}, {}])
-        assert (mine["at"], mine["all"]) == (20, [0, 20, 40])  # 30 lies in the middle: the earlier one
+    def test_the_first_step_is_the_last_one_that_both_have_reached(self, both):
+        mine, other = both.side_by_side(self.KEYS, None, [{}, {}])
+        assert (mine["at"], mine["all"]) == (20, [0, 20, 40])  # equally near to 20 and 40: the earlier one
         assert (other["at"], other["all"]) == (30, [0, 15, 30])
         assert other["value"]["id"] == "other-30"
-        assert "link" not in other["value"]  # the address of the page is not theirs
+        assert "link" not in other["value"]  # side by side, the lenses do not change the address of the page
 
-    def test_the_nearest_of_each(self, both):
+    def test_each_run_is_shown_at_its_nearest_snapshot(self, both):
         for step, nearest in ((18, [20, 15]), (5, [0, 0]), (10**30, [40, 30])):
-            assert [side["at"] for side in both.beside(self.KEYS, step, [{}, {}])] == nearest
+            assert [side["at"] for side in both.side_by_side(self.KEYS, step, [{}, {}])] == nearest
 
-    def test_only_what_changed_is_sent(self, both, specimens):
-        before = both.beside(self.KEYS, 20, [{}, {}])
-        assert [side["value"] is None for side in both.beside(self.KEYS, 20, before)] == [True, True]
-        assert [side["value"] is None for side in both.beside(self.KEYS, 25, before)] == [True, False]
-        assert all(side["value"] for side in both.beside(self.KEYS[::-1], 20, before))
+    def test_only_changes_are_sent(self, both, specimens):
+        before = both.side_by_side(self.KEYS, 20, [{}, {}])
+        assert [side["value"] is None for side in both.side_by_side(self.KEYS, 20, before)] == [True, True]
+        assert [side["value"] is None for side in both.side_by_side(self.KEYS, 25, before)] == [True, False]
+        assert all(side["value"] for side in both.side_by_side(self.KEYS[::-1], 20, before))
         specimens.add_snapshot(both.studio.run("0/other"), 21)
-        _, other = both.beside(self.KEYS, 20, before)
+        _, other = both.side_by_side(self.KEYS, 20, before)
         assert (other["at"], other["value"]["id"]) == (21, "other-21")
 
-    def test_one_without_snapshots_says_so(self, board):
-        mine, other = board.beside(self.KEYS, None, [{}, {}])
+    def test_a_run_without_snapshots_is_reported(self, board):
+        mine, other = board.side_by_side(self.KEYS, None, [{}, {}])
         assert (mine["at"], other["at"]) == (40, None)
-        assert other["value"]["message"].startswith("other has no snapshot to look at")
-        assert board.beside(self.KEYS, None, [mine, other])[1]["value"] is None
+        assert other["value"]["message"].startswith("other has no snapshot")
+        assert board.side_by_side(self.KEYS, None, [mine, other])[1]["value"] is None
 
-    def test_one_that_goes_meanwhile(self, both, run):
-        before = both.beside(self.KEYS, 20, [{}, {}])
+    def test_a_run_that_is_deleted_while_it_is_shown(self, both, run):
+        before = both.side_by_side(self.KEYS, 20, [{}, {}])
         shutil.rmtree(run.folder)
-        mine, other = both.beside(self.KEYS, 20, before)
+        mine, other = both.side_by_side(self.KEYS, 20, before)
         assert "no run 'mine' here any more" in mine["value"]["message"]
         assert other["value"] is None

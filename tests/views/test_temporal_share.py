@@ -9,7 +9,7 @@ import pytest
 from workbench.scenes import read_scene
 from workbench.views import temporal_share
 from workbench.views.studio import Studio
-from workbench.views.studio.jobs import Jobs
+from workbench.views.studio.job_queue import JobQueue
 from workbench.views.studio.networks import Networks
 
 
@@ -59,7 +59,7 @@ def test_numbers_of_the_pages(shares):
 
 
 def test_networks_that_were_not_measured_stay_in_the_list(shares):
-    rows = {row["name"]: row["numbers"] for row in Networks(Jobs(), None).now()["shares"]["rows"]}
+    rows = {row["name"]: row["numbers"] for row in Networks(JobQueue(), None).state()["shares"]["rows"]}
     assert set(rows) == set(temporal_share.shipped_networks())
     assert [name for name, numbers in rows.items() if numbers is not None] == ["edvr_s"]
 

@@ -19,13 +19,13 @@ from workbench.cli.footage import degrade, prepare, samples
 from workbench.cli.networks import convert, networks
 from workbench.cli.reporting import report
 from workbench.cli.scoring import compare, evaluate
-from workbench.cli.studio import app, demo, launch_app
+from workbench.cli.studio import app, demo
 from workbench.cli.terminal import PIPE_CLOSED, discard_output, notes, output_closed, replace_unencodable
 from workbench.cli.training import follow, runs, stop, train
 from workbench.cli.upscaling import upscale
 from workbench.errors import WorkbenchError, unknown_name
 
-__all__ = ["COMMANDS", "launch_app", "main"]
+__all__ = ["COMMANDS", "main"]
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {

@@ -1,6 +1,6 @@
-"""What the studio asks for and cannot do itself: ``python -m workbench.cli.studio_work KIND``, a process for one job.
+"""Jobs of the studio: ``python -m workbench.cli.studio_work KIND``, one process per job.
 
-Reads one JSON object, writes one a line: see :mod:`workbench.views.studio.jobs`.
+Reads one JSON object, and writes one a line; see :mod:`workbench.views.studio.job_queue`.
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from typing import Any
 
 from workbench.errors import WorkbenchError
 
-Say = Callable[[str], None]
+Report = Callable[[str], None]
 
 
-def estimate(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """A few steps of a training, measured."""
+def estimate(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Measure a few steps of a training."""
     from workbench.config import RunConfig
-    from workbench.training.estimate import estimate as measured
+    from workbench.training import estimate as estimation
     from workbench.training.trainer import check
 
-    config = RunConfig.from_dict(order)
-    say("checking names, weights and footage")
+    config = RunConfig.from_dict(request)
+    report("checking names, weights and data")
     check(config)
-    say("measuring a few steps")
-    seen = measured(config)
-    return asdict(seen) | {"fits": seen.fits}
+    report("measuring a few steps")
+    measured = estimation.estimate(config)
+    return asdict(measured) | {"fits": measured.fits}
 
 
-def enlarge(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """A part of somebody's video, as several methods enlarge it, as a scene."""
+def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Upscale a part of an uploaded video with several methods, and write the scene."""
     from workbench.data.video.read import read_video
     from workbench.evaluation.compare import compare
     from workbench.inference.chunks import choose_device
-    from workbench.views.studio.desk import CONVERSION
+    from workbench.views.studio.upload_store import CONVERSION
 
-    say("reading the clip")
-    first, last = order["frames"]
-    top, left, height, width = order["region"]
-    video = read_video(order["file"], first=first, last=last, on_damage="keep", conversion=CONVERSION)
+    report("reading the video")
+    first, last = request["frames"]
+    top, left, height, width = request["region"]
+    video = read_video(request["file"], first=first, last=last, on_damage="keep", conversion=CONVERSION)
     part = replace(video, frames=video.frames[:, top : top + height, left : left + width].copy())
     del video
-    left = iter(f" ({number} of {len(order['methods'])})" for number in range(1, len(order["methods"]) + 1))
+    methods = request["methods"]
+    counts = iter(f" ({number} of {len(methods)})" for number in range(1, len(methods) + 1))
     scene = compare(
-        part, order["methods"], Path(order["folder"]), truth=order["truth"], title=order["title"],
-        runs=[Path(root) for root in order["runs"]], device=choose_device(),
-        progress=lambda doing: say(doing + next(left, "")),
+        part, methods, Path(request["folder"]), truth=request["ground_truth"], title=request["title"],
+        runs=[Path(root) for root in request["runs"]], device=choose_device(),
+        progress=lambda work: report(work + next(counts, "")),
     )  # fmt: skip
     return {"scene": scene.name, "frames": scene.frames}
 
 
-def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
-    """Size, products and time of some networks, here."""
+def speed(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Measure time and memory of some networks on this machine."""
     from workbench.evaluation.speed import measure
     from workbench.inference.chunks import choose_device
     from workbench.models.catalog import read_catalog
@@ -64,57 +65,55 @@ def speed(order: Mapping[str, Any], say: Say) -> dict[str, Any]:
 
     stored = {row["name"]: row for row in read_catalog().rows}
     rows, conditions = [], ""
-    for name in order["names"]:
-        say(f"measuring {name}")
-        network = build(name)
-        seen = measure(network, frames=order.get("frames", 5), rounds=order.get("rounds", 2), device=choose_device())
-        conditions = seen.conditions
+    for name in request["names"]:
+        report(f"measuring {name}")
+        frames, rounds = request.get("frames", 5), request.get("rounds", 2)
+        measured = measure(build(name), frames=frames, rounds=rounds, device=choose_device())
+        conditions = measured.conditions
         rows.append(
             {
                 "name": name,
                 "parameters": stored[name]["parameters"],
                 "macs": stored[name]["macs"],
-                "seconds_per_frame": seen.seconds_per_frame,
-                "peak_bytes": seen.peak_bytes,
+                "seconds_per_frame": measured.seconds_per_frame,
+                "peak_bytes": measured.peak_bytes,
             }
         )
     return {"rows": rows, "conditions": conditions}
 
 
-KINDS: dict[str, Callable[[Mapping[str, Any], Say], dict[str, Any]]] = {
+KINDS: dict[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]] = {
     "estimate": estimate,
-    "enlarge": enlarge,
+    "upscale": upscale,
     "speed": speed,
 }
 
 
-def command(kind: str) -> list[str]:
-    """The command line that does a job of this kind."""
+def command_line(kind: str) -> list[str]:
+    """Return the command line of a job."""
     return [sys.executable, "-m", "workbench.cli.studio_work", kind]
 
 
 def main(kind: str) -> int:
-    """Do the job that comes on stdin; returns the exit status."""
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    """Run the job on stdin; return the exit status."""
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "w")
 
-    def tell(**words: Any) -> None:
-        answers.write(json.dumps(words) + "\n")
-        answers.flush()
+    def write(**answer: Any) -> None:
+        output.write(json.dumps(answer) + "\n")
+        output.flush()
 
-    order = json.load(sys.stdin)
-    with contextlib.redirect_stdout(sys.stderr):  # what a library prints is no answer
+    request = json.load(sys.stdin)
+    with contextlib.redirect_stdout(sys.stderr):  # output of libraries is no answer
         try:
-            tell(done=KINDS[kind](order, lambda words: tell(say=words)))
+            write(result=KINDS[kind](request, lambda text: write(status=text)))
+            return 0
         except WorkbenchError as error:
-            tell(error=str(error))
-            return 1
+            write(error=str(error))
         except OSError as error:
-            tell(error=f"{error.strerror or error}: the work could not be finished; is the disk of the studio full?")
-            return 1
+            write(error=f"{error.strerror or error}: the job could not finish; is the disk of the studio full?")
         except MemoryError:
-            tell(error="there is not enough memory for it; choose a smaller part or fewer networks")
-            return 1
-    return 0
+            write(error="out of memory; select a smaller part or fewer networks")
+    return 1
 
 
 if __name__ == "__main__":

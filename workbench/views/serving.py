@@ -36,6 +36,8 @@ _ADDRESS = re.compile(
     rf"/(?P<token>[0-9a-f]{{1,16}})/(?:(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
     rf"|films/(?P<film>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
 )
+SESSION_COOKIE = "workbench-session"
+_SESSION = re.compile(r"[0-9a-f]{32}")
 MOST_PIXELS = 400_000_000
 """Of a clip, all its frames together: about a minute of writing."""
 
@@ -46,9 +48,7 @@ class Gallery:
     Args:
         runs: folders that hold runs.
         scenes: folders that hold scenes.
-        visible: whether a run or scene may be seen by a user; to others it is as if it were not there.
-
-    Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
+        visible: function of a folder and a browser session: whether the session may fetch files of that run or scene.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Gallery:
         *,
         runs: Sequence[Path],
         scenes: Sequence[Path],
-        visible: Callable[[Path, str], bool] = lambda folder, user: True,
+        visible: Callable[[Path, str], bool] = lambda folder, session: True,
     ) -> None:
         self._writing, self._visible = threading.Lock(), visible
         self.roots = {"run": tuple(Path(root) for root in runs), "scene": tuple(Path(root) for root in scenes)}
@@ -78,14 +78,14 @@ class Gallery:
             return f"{PREFIX}/" + "/".join(quote(part, safe="") for part in parts)
         raise FolderError(f"{folder}: not in a folder that is on show")
 
-    def find(self, address: str, user: str = "") -> Path:
+    def find(self, address: str, session: str = "") -> Path:
         """The picture that an address names.
 
         Raises:
             FolderError: no such picture, or not one that may be seen.
             StaleError: the scene was rewritten since the address was made.
         """
-        match, top, home = self._home(address, user)
+        match, top, home = self._home(address, session)
         path = (home / (match["file"] or "")).resolve()
         if not match["file"] or not path.is_relative_to(top) or not path.is_file():
             raise FolderError("no picture has this address")
@@ -93,14 +93,14 @@ class Gallery:
             raise StaleError("the scene was rewritten since this address was made")
         return path
 
-    def film(self, address: str, user: str = "") -> tuple[Scene, tuple[str, ...]]:
+    def film(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
         """The scene and the methods of the clip that an address names; every picture lies inside the scene or run.
 
         Raises:
             FolderError: no such clip, or more than :data:`MOST_PIXELS`.
             StaleError: the scene was rewritten since the address was made.
         """
-        match, top, home = self._home(address, user)
+        match, top, home = self._home(address, session)
         if not match["film"]:
             raise FolderError("no clip has this address")
         if token(home) != match["token"]:
@@ -116,14 +116,14 @@ class Gallery:
             raise FolderError(f"{size / 1e6:.0f} million pixels are too many for a clip; show fewer methods")
         return scene, keys
 
-    def _home(self, address: str, user: str) -> tuple[re.Match[str], Path, Path]:
+    def _home(self, address: str, session: str) -> tuple[re.Match[str], Path, Path]:
         """What an address says, the scene or run that it lies in, and the folder with its ``scene.json``."""
         match = _ADDRESS.fullmatch(address)
         roots = self.roots[match["kind"]] if match else ()
         if not match or int(match["root"]) >= len(roots) or (match["kind"] == "run") != bool(match["part"]):
             raise FolderError("no picture has this address")
         folder = roots[int(match["root"])] / match["name"]
-        if not self._visible(folder, user):
+        if not self._visible(folder, session):
             raise FolderError("no picture has this address")
         top = folder.resolve()
         home = top / match["part"] if match["part"] else top
@@ -135,14 +135,13 @@ class Gallery:
         """A read-only route for the web server; it asks for the same login as the pages do."""
 
         async def picture(request: Request) -> Response:
-            user = user_of(request)
-            if user is None:
+            if not is_logged_in(request):
                 return PlainTextResponse("log in first", status_code=401)
-            address = request.path_params["address"]
+            address, session = request.path_params["address"], session_of(request)
             try:
                 if address.endswith(".webm"):
-                    return await run_in_threadpool(self._answer_film, address, user)
-                path = self.find(address, user)
+                    return await run_in_threadpool(self._answer_film, address, session)
+                path = self.find(address, session)
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
             except (FolderError, OSError) as error:
@@ -152,9 +151,9 @@ class Gallery:
 
         return Route(f"/{PREFIX}/{{address:path}}", picture, methods=["GET"])
 
-    def _answer_film(self, address: str, user: str) -> Response:
+    def _answer_film(self, address: str, session: str) -> Response:
         """A clip, written now; while one is being written, others are asked to come again."""
-        scene, keys = self.film(address, user)
+        scene, keys = self.film(address, session)
         if not self._writing.acquire(blocking=False):
             return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
         folder = Path(tempfile.mkdtemp(prefix="workbench-clip-"))
@@ -203,14 +202,23 @@ def token(home: Path) -> str:
         raise FolderError(f"{home.name}: no scene.json here") from error
 
 
-def user_of(request: Request) -> str | None:
-    """Who is logged in, by the cookie that Gradio sets, see ``get_current_user`` in ``gradio.routes``.
+def session_of(request: Any) -> str:
+    """Return the browser session of a request, from the cookie that the studio sets; empty without a valid cookie.
 
-    Returns:
-        The name; empty where no login is asked for; None where one is, and nobody is logged in.
+    Args:
+        request: a request of Starlette or Gradio.
+    """
+    token = request.cookies.get(SESSION_COOKIE) or ""
+    return token if _SESSION.fullmatch(token) else ""
+
+
+def is_logged_in(request: Request) -> bool:
+    """Return whether no login is required, or the cookie of Gradio's login is valid.
+
+    See ``get_current_user`` in ``gradio.routes``.
     """
     app: Any = request.app
     if getattr(app, "auth", None) is None and getattr(app, "auth_dependency", None) is None:
-        return ""
+        return True
     names = (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}")
-    return app.tokens.get(next(filter(None, map(request.cookies.get, names)), None))
+    return app.tokens.get(next(filter(None, map(request.cookies.get, names)), None)) is not None

@@ -1,13 +1,13 @@
-"""The studio: pages in the browser, over run and scene folders; compare, train, and look at both.
+"""Studio: a Gradio app with a page to compare, run, train and upscale; it reads run and scene folders.
 
-Every page is a file: what it asks for are plain functions or methods, without gradio, and at the end a function lays
-the page out. :func:`launch` serves the pages with the pictures of :class:`~workbench.views.serving.Gallery`. What needs
-networks is handed in (:class:`~workbench.views.studio.services.Services`): nothing here imports torch.
+Every page is a file: functions and methods without gradio, and at the end a function that lays out the page.
+:func:`launch` serves the pages, and the images with :class:`~workbench.views.serving.Gallery`. Work that needs networks
+is passed in (:class:`~workbench.views.studio.services.Services`): nothing here imports torch.
 """
 
 import os
 
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: nothing is looked up outside
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported: no request leaves this machine
 
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.serve import build_studio, check_port, launch

@@ -7,13 +7,14 @@ from typing import Any
 import gradio as gr
 
 from workbench.views.lens.gradio_lens import Lens
-from workbench.views.studio.folders import Studio, asked
-from workbench.views.studio.page import QUIET, head, user_of
+from workbench.views.serving import session_of
+from workbench.views.studio.folders import Studio, select_by_name
+from workbench.views.studio.page import IMMEDIATE, page_heading
 
 
 def compare_page(app: gr.Blocks, studio: Studio) -> None:
     """Lay out the page."""
-    head(
+    page_heading(
         "Compare",
         "One clip as several networks enlarge it, frame by frame in step: what is sharper, what flickers, and by how "
         "much.",
@@ -25,18 +26,18 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     about = gr.HTML(js_on_load=None, elem_id="scene-facts")
 
     def load(request: gr.Request) -> tuple[Any, dict[str, Any], str]:
-        choices, user = studio.scene_choices(user_of(request)), user_of(request)
-        value = asked(choices, request.query_params.get("scene"))
-        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, user)
+        choices, session = studio.scene_choices(session_of(request)), session_of(request)
+        value = select_by_name(choices, request.query_params.get("scene"))
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, session)
 
     def again(known: str | None, request: gr.Request) -> tuple[Any, dict[str, Any], str]:
-        choices, user = studio.scene_choices(user_of(request)), user_of(request)
-        value = known if known in [value for _, value in choices] else asked(choices, None)
-        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, user)
+        choices, session = studio.scene_choices(session_of(request)), session_of(request)
+        value = known if known in [value for _, value in choices] else select_by_name(choices, None)
+        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, session)
 
     def pick(choice: str | None, request: gr.Request) -> tuple[dict[str, Any], str]:
-        return studio.scene(choice, user_of(request))
+        return studio.scene(choice, session_of(request))
 
-    app.load(load, None, [choice, lens, about], **QUIET)
-    refresh.click(again, choice, [choice, lens, about], **QUIET)
-    choice.input(pick, choice, [lens, about], trigger_mode="always_last", **QUIET)
+    app.load(load, None, [choice, lens, about], **IMMEDIATE)
+    refresh.click(again, choice, [choice, lens, about], **IMMEDIATE)
+    choice.input(pick, choice, [lens, about], trigger_mode="always_last", **IMMEDIATE)

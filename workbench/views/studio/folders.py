@@ -1,4 +1,4 @@
-"""What the Compare and Run pages ask for: scene and run folders by the values of a dropdown. No gradio, no torch."""
+"""Run and scene folders as the pages show them, addressed by the values of a dropdown. No gradio, no torch."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from workbench.views.progress import Tail, progress, settings
 from workbench.views.serving import Gallery, token
 
 NO_SCENE = (
-    "No scene yet: enlarge a clip of your own on the page Your video, or run "
+    "No scene yet: upscale a video on the page Your video, or run "
     "`workbench compare --clip CLIP --methods bicubic,plain,distilled,teacher`, then refresh."
 )
 NO_RUN = "No run yet: start one on the page Train, or run `workbench train --preset demo`, then refresh."
-NO_SNAPSHOT = "No snapshot yet: the first look at the probe clip comes soon after the start."
-TAILS_KEPT = 16
-SECONDS_TO_LOCK = 8.0
-"""A worker that was just started has not locked its run yet, and counts as being at work."""
+NO_SNAPSHOT = "No snapshot yet: the first one is rendered soon after the start."
+MAX_LOGS = 16
+"""Logs of runs that are kept in memory."""
+LOCK_DELAY_SECONDS = 8.0
+"""Time that a new worker needs to lock its run; meanwhile the run counts as active."""
 
 
 @dataclass(frozen=True)
 class RunView:
-    """What the Run page shows of one run; ``None``: as it was.
+    """Content of the view of one run; ``None``: unchanged.
 
     Attributes:
-        progress: for the progress component.
-        scene: for the lens.
-        lead: HTML, where the student stands, and what the collapse index says on the training crops and on the clip.
-        config: HTML, the settings.
-        live: whether more is to be expected.
-        can_stop: there is a worker to be stopped, and the run is the user's own.
-        can_resume: it can go on from where it was, and the run is the user's own.
-        seen: to be handed in next time, so that only what changed is sent.
+        progress: value of the progress component.
+        scene: value of the lens.
+        lead: HTML, scores of the student, and the collapse index on the training crops and on the clip.
+        config: HTML, settings of the run.
+        live: whether the run is queued or running.
+        can_stop: whether the run is the user's own and has a worker.
+        can_resume: whether the run is the user's own and can be resumed.
+        state: argument ``previous`` of the next call, so that only changes are sent.
     """
 
     progress: dict[str, Any] | None
@@ -54,19 +55,17 @@ class RunView:
     live: bool = False
     can_stop: bool = False
     can_resume: bool = False
-    seen: dict[str, Any] = field(default_factory=dict)
+    state: dict[str, Any] = field(default_factory=dict)
 
 
 class Studio:
-    """What the pages ask for.
+    """Runs and scenes of the pages.
 
     Args:
-        runs: folders that hold runs; the first is the user's own, the others are only looked at.
-        scenes: folders that hold scenes; likewise.
-        own: a folder of the studio's own for scenes made of videos that people brought; None: there is none.
-        owns: whether a scene of that folder is a user's.
-
-    Users are names that somebody logged in with; the empty one is everybody, where nobody logs in.
+        runs: folders of runs; the first is the user's own, the others are read-only.
+        scenes: folders of scenes; the first is the user's own.
+        results: folder of the results of uploaded videos; None: no uploads.
+        owns: function of the name of a result and a browser session: whether the result belongs to the session.
     """
 
     def __init__(
@@ -74,49 +73,51 @@ class Studio:
         *,
         runs: Sequence[Path],
         scenes: Sequence[Path],
-        own: Path | None = None,
-        owns: Callable[[str, str], bool] = lambda name, user: True,
+        results: Path | None = None,
+        owns: Callable[[str, str], bool] = lambda name, session: True,
     ) -> None:
         self.runs, self.scenes = tuple(Path(root) for root in runs), tuple(Path(root) for root in scenes)
-        self.own = len(self.scenes) if own is not None else -1
-        if own is not None:
-            self.scenes = (*self.scenes, own)
+        self.results_index = len(self.scenes) if results is not None else -1
+        if results is not None:
+            self.scenes = (*self.scenes, results)
         self._owns = owns
-        self.gallery = Gallery(runs=self.runs, scenes=self.scenes, visible=self._visible)
-        self._tails: dict[Path, Tail] = {}
+        self.gallery = Gallery(runs=self.runs, scenes=self.scenes, visible=self._is_visible)
+        self._logs: dict[Path, Tail] = {}
         self.starting = threading.Lock()
-        self._begun: dict[str, float] = {}
+        self._just_started: dict[str, float] = {}
 
-    # -- Compare
+    # -- scenes
 
-    def _visible(self, folder: Path, user: str) -> bool:
-        return self.own < 0 or folder.parent != self.scenes[self.own] or self._owns(folder.name, user)
+    def _is_visible(self, folder: Path, session: str) -> bool:
+        is_result = self.results_index >= 0 and folder.parent == self.scenes[self.results_index]
+        return not is_result or self._owns(folder.name, session)
 
-    def _scenes(self, index: int, user: str) -> list[str]:
-        root = self.scenes[index]
-        kept = {name for one in self.scenes[:index] for name in list_scenes(one)} if index == self.own else ()
-        return [name for name in list_scenes(root) if name not in kept and self._visible(root / name, user)]
+    def _list_scenes(self, index: int, session: str) -> list[str]:
+        root, saved = self.scenes[index], set()
+        if index == self.results_index:
+            saved = {name for one in self.scenes[:index] for name in list_scenes(one)}
+        return [name for name in list_scenes(root) if name not in saved and self._is_visible(root / name, session)]
 
-    def scene_choices(self, user: str = "") -> list[tuple[str, str]]:
-        """Titles and values of the scenes there are, for a dropdown; one that cannot be read says so when chosen."""
+    def scene_choices(self, session: str = "") -> list[tuple[str, str]]:
+        """Return titles and values of the scenes for a dropdown."""
         choices = []
         for index, root in enumerate(self.scenes):
-            for name in self._scenes(index, user):
+            for name in self._list_scenes(index, session):
                 try:
                     title = read_scene(root / name).title or name
                 except FolderError:
                     title = f"{name} (not readable)"
-                whose = " · your video" if index == self.own else " · shipped" if index else ""
-                choices.append((title + whose, f"{index}/{name}"))
+                source = " · your video" if index == self.results_index else " · shipped" if index else ""
+                choices.append((title + source, f"{index}/{name}"))
         return choices
 
-    def scene(self, choice: str | None, user: str = "") -> tuple[dict[str, Any], str]:
-        """The lens's value and the facts (HTML) of a scene."""
+    def scene(self, choice: str | None, session: str = "") -> tuple[dict[str, Any], str]:
+        """Return the value of the lens and the tables (HTML) of a scene."""
         if not choice:
             return {"message": NO_SCENE}, ""
         try:
-            index, name = split(choice, self.scenes)
-            if name not in self._scenes(index, user):
+            index, name = parse_choice(choice, self.scenes)
+            if name not in self._list_scenes(index, session):
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             tables = {"Temporal share": temporal_share.scene_table(scene)}
@@ -124,10 +125,10 @@ class Studio:
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 
-    # -- Run
+    # -- runs
 
     def run_choices(self) -> list[tuple[str, str]]:
-        """Names and values of the runs there are: live ones first, then the newest."""
+        """Return labels and values of the runs for a dropdown: live runs first, then the newest."""
         found = []
         for index, root in enumerate(self.runs):
             for name in list_runs(root):
@@ -142,87 +143,87 @@ class Studio:
         return [choice for _, _, choice in sorted(found, key=lambda entry: entry[:2])]
 
     def run(self, choice: Any) -> Run:
-        """The run that a dropdown's value names.
+        """Return the run of a dropdown value.
 
         Raises:
-            FolderError: there is none.
+            FolderError: no such run.
         """
-        index, name = split(choice, self.runs)
+        index, name = parse_choice(choice, self.runs)
         if name not in list_runs(self.runs[index]):
             raise FolderError(f"no run {name!r} here any more; refresh the list")
         return Run(self.runs[index] / name)
 
     def is_live(self, choice: str | None) -> bool:
-        """Whether a run is waiting or running."""
+        """Return whether a run is queued or running."""
         try:
             return bool(choice) and self.run(choice).status().live
         except WorkbenchError:
             return False
 
-    def look(self, choice: str | None, wish: Mapping[str, Any], seen: Mapping[str, Any]) -> RunView:
-        """What the Run page shows now.
+    def view_run(self, choice: str | None, requested: Mapping[str, Any], previous: Mapping[str, Any]) -> RunView:
+        """Return the current view of a run.
 
         Args:
-            choice: the dropdown's value.
-            wish: ``{"step": ..., "follow": ...}``: the snapshot asked for, and whether to go to the newest instead.
-            seen: ``RunView.seen`` of the last look; what has not changed since is left out.
+            choice: value of the dropdown.
+            requested: ``{"step": ..., "follow": ...}``: requested snapshot, and whether to show the newest instead.
+            previous: ``RunView.state`` of the previous call; unchanged parts are left out.
         """
         if not choice:
             return RunView({"message": NO_RUN}, {"message": NO_SNAPSHOT}, "", "")
-        fresh = seen.get("run") != choice
+        is_new = previous.get("run") != choice
         try:
             run = self.run(choice)
-            config = settings(run)  # first: without settings the rest cannot be read
+            config = settings(run)  # first: nothing else can be read without the settings
             status = run.status()
-            tail = self.tail(run)
+            log = self.log(run)
             steps = run.snapshots()
-            step = _step(steps, wish)
-            state = progress(run, tail, status, step=step, follow=bool(wish.get("follow")))
-            on_crops = memory.recent(tail.measures.get("collapse_index", ()))
+            step = _snapshot_step(steps, requested)
+            state = progress(run, log, status, step=step, follow=bool(requested.get("follow")))
+            on_crops = memory.recent(log.measures.get("collapse_index", ()))
         except WorkbenchError as error:
             message = {"message": f"This run cannot be shown: {error}"}
-            return RunView(message, {"message": NO_SNAPSHOT}, "", "", seen={})
-        link = {"run": run.name} if step is None or wish.get("follow") else {"run": run.name, "step": str(step)}
-        value, shown = self.snapshot(run, step, link, seen if not fresh else {})
-        on_clip = seen.get("on_clip", {}) if value is None else _on_clip(value)
+            return RunView(message, {"message": NO_SNAPSHOT}, "", "", state={})
+        link = {"run": run.name} if step is None or requested.get("follow") else {"run": run.name, "step": str(step)}
+        value, snapshot = self.snapshot(run, step, link, previous if not is_new else {})
+        on_clip = previous.get("on_clip", {}) if value is None else _clip_scores(value)
         teacher = config.get("teacher")
         standing = facts.standing(
             step or 0, on_clip.get("psnr_db", {}), taught=isinstance(teacher, Mapping) and bool(teacher.get("name"))
         )
         lead = _lead(standing, {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
-        own = choice.startswith("0/")
+        is_own = choice.startswith("0/")
         return RunView(
-            state if state != seen.get("progress") else None,
+            state if state != previous.get("progress") else None,
             value,
-            lead if fresh or lead != seen.get("lead") else None,
-            facts.key_values(config) if fresh else None,
+            lead if is_new or lead != previous.get("lead") else None,
+            facts.key_values(config) if is_new else None,
             live=status.live,
-            can_stop=own and status.state == "running" and not (run.folder / "stop").exists(),
-            can_resume=own and status.resumable,
-            seen={"run": choice, "progress": state, "lead": lead, "snapshot": shown, "on_clip": on_clip},
+            can_stop=is_own and status.state == "running" and not (run.folder / "stop").exists(),
+            can_resume=is_own and status.resumable,
+            state={"run": choice, "progress": state, "lead": lead, "snapshot": snapshot, "on_clip": on_clip},
         )
 
     def stop(self, choice: str | None) -> str:
-        """Ask a run of the user's own to stop; returns what to tell."""
-        run = self._own(choice)
+        """Request that a run of the user's own stops; return a message."""
+        run = self._own_run(choice)
         run_folders.request_stop(run)
-        return f"{run.name}: stopping after this step; it can be resumed."
+        return f"{run.name}: stops after this step; it can be resumed."
 
-    def resume(self, choice: str | None, *, wait: bool = False) -> str:
-        """Let a run of the user's own go on; returns what to tell.
+    def resume(self, choice: str | None, queue: Any = False) -> str:
+        """Resume a run of the user's own; return a message.
 
         Args:
-            choice: the dropdown's value.
-            wait: stand in line behind what trains already, instead of being refused.
+            choice: value of the dropdown.
+            queue: wait for active runs to finish instead of raising an error.
         """
-        run = self._own(choice)
+        run = self._own_run(choice)
         with self.starting:
-            self.start(run, wait=wait)
-        return f"{run.name}: goes on from its last saved step" + (", when its turn comes." if wait else ".")
+            self.start(run, queue=queue is True)
+        return f"{run.name}: {'is queued and ' if queue is True else ''}resumes from its last checkpoint."
 
-    def at_work(self) -> list[str]:
-        """Names of the user's own runs that train or wait to."""
-        names = [name for name, when in self._begun.items() if time.monotonic() - when < SECONDS_TO_LOCK]
+    def active_runs(self) -> list[str]:
+        """Return the names of the user's own runs that are queued or running."""
+        names = [name for name, when in self._just_started.items() if time.monotonic() - when < LOCK_DELAY_SECONDS]
         for name in list_runs(self.runs[0]):
             if name in names:
                 continue
@@ -233,77 +234,76 @@ class Studio:
                 continue
         return names
 
-    def check_free(self) -> None:
-        """Make sure that nothing trains on this machine.
+    def check_idle(self) -> None:
+        """Check that no run is active.
 
         Raises:
-            BusyError: something does.
+            BusyError: a run is active.
         """
-        if names := self.at_work():
+        if names := self.active_runs():
             raise BusyError(
-                f"{names[0]} is training on this machine, and two at once would both be slow; stop it, or tick "
-                "'wait in line'"
+                f"{names[0]} is training on this machine, and two runs at once are both slow; stop it, or select Queue"
             )
 
-    def start(self, run: Run, *, wait: bool = False) -> None:
-        """Start the worker of a run that is laid out, alone or in line.
+    def start(self, run: Run, *, queue: bool = False) -> None:
+        """Start the worker of a run.
 
         Raises:
-            BusyError: something trains here and the run shall not wait, or it has a worker already.
+            BusyError: another run is active and ``queue`` is off, or the run has a worker already.
         """
-        if not wait and run.name not in self.at_work():
-            self.check_free()
-        run_folders.start_worker(run, queue=wait)
-        self._begun = {run.name: time.monotonic()}
+        if not queue and run.name not in self.active_runs():
+            self.check_idle()
+        run_folders.start_worker(run, queue=queue)
+        self._just_started = {run.name: time.monotonic()}
 
-    def _own(self, choice: str | None) -> Run:
+    def _own_run(self, choice: str | None) -> Run:
         if not isinstance(choice, str) or not choice.startswith("0/"):
-            raise FolderError("this run is only to be looked at; runs of your own can be stopped and resumed")
+            raise FolderError("this run is read-only; only your own runs can be stopped and resumed")
         return self.run(choice)
 
-    def tail(self, run: Run) -> Tail:
-        """The log of a run, as far as it is written."""
+    def log(self, run: Run) -> Tail:
+        """Return the log of a run, read up to its current end."""
         path = run.folder / "metrics.jsonl"
-        tail = self._tails.pop(path, None) or Tail(path)
-        self._tails[path] = tail  # the one used last is last
-        while len(self._tails) > TAILS_KEPT:
-            self._tails.pop(next(iter(self._tails)))
-        return tail.read()
+        log = self._logs.pop(path, None) or Tail(path)
+        self._logs[path] = log  # the last used one is last
+        while len(self._logs) > MAX_LOGS:
+            self._logs.pop(next(iter(self._logs)))
+        return log.read()
 
     def snapshot(
-        self, run: Run, step: int | None, link: Mapping[str, str], seen: Mapping[str, Any]
+        self, run: Run, step: int | None, link: Mapping[str, str], previous: Mapping[str, Any]
     ) -> tuple[dict[str, Any] | None, str]:
-        """The lens's value if it differs from what was seen, and what identifies it.
+        """Return the value of the lens, None where it is unchanged, and an identifier of the snapshot.
 
         Args:
-            run: whose.
-            step: one there is a snapshot of; None: the probe clip alone.
-            link: for the address of the page; empty: the lens leaves it alone.
-            seen: ``{"snapshot": what identified it then}``.
+            run: the run.
+            step: step of a snapshot; None: only the validation clip.
+            link: parameters for the address of the page; empty: the lens does not change the address.
+            previous: ``{"snapshot": previous identifier}``.
         """
-        probe = run.validation_folder
+        clip = run.validation_folder
         try:
             if step is None:
-                if not (probe / "scene.json").is_file():
-                    return (None if seen.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
-                scene, mark = run.validation_clip(), token(probe)
+                if not (clip / "scene.json").is_file():
+                    return (None if previous.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
+                scene, identifier = run.validation_clip(), token(clip)
             else:
                 home = run.folder / "snapshots" / f"{step:07d}"
-                mark = f"{step} {'step' in link} {token(probe)} {token(home)}"
-                if mark == seen.get("snapshot"):
-                    return None, mark
+                identifier = f"{step} {'step' in link} {token(clip)} {token(home)}"
+                if identifier == previous.get("snapshot"):
+                    return None, identifier
                 scene = run.snapshot(step)
-            if mark == seen.get("snapshot"):
-                return None, mark
-            return payload(scene, self.gallery.address, link=link), mark
+            if identifier == previous.get("snapshot"):
+                return None, identifier
+            return payload(scene, self.gallery.address, link=link), identifier
         except WorkbenchError as error:
-            mark = f"broken {step} {error}"
+            identifier = f"broken {step} {error}"
             message = {"message": f"Step {step} cannot be shown: {error}"}
-            return (None if seen.get("snapshot") == mark else message), mark
+            return (None if previous.get("snapshot") == identifier else message), identifier
 
 
-def _on_clip(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What a lens's value says of its clip as a whole: mean PSNR-Y by method, and the collapse index."""
+def _clip_scores(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mean PSNR-Y by method, and the collapse index, from the value of a lens."""
     series = next((curve["series"] for curve in value.get("curves", ()) if curve["key"] == "psnr_y_db"), {})
     known = {key: [psnr for psnr in values if psnr is not None] for key, values in series.items()}
     means = {key: sum(values) / len(values) for key, values in known.items() if values}
@@ -311,32 +311,36 @@ def _on_clip(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _lead(standing: str, measured: Mapping[str, float | None]) -> str:
-    """Return a sentence on the student, one on the memory, and in small what was measured."""
-    said = escape(memory.sentence(measured))
+    """Return a sentence on the student, one on the memory, and the measured numbers in small type."""
+    verdict = escape(memory.sentence(measured))
     lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
-    lines += [f"{said} <small>{escape(memory.numbers(measured))}</small>"] if said else []
+    lines += [f"{verdict} <small>{escape(memory.numbers(measured))}</small>"] if verdict else []
     return "<div class='lead'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div>" if lines else ""
 
 
-def split(choice: Any, roots: Sequence[Path]) -> tuple[int, str]:
-    """``"0/name"`` -> root and name; whatever else the browser may send is refused."""
+def parse_choice(choice: Any, roots: Sequence[Path]) -> tuple[int, str]:
+    """Return index of the root and name of ``"0/name"``.
+
+    Raises:
+        FolderError: any other value.
+    """
     index, _, name = choice.partition("/") if isinstance(choice, str) else ("", "", "")
     if not re.fullmatch(r"[0-9]{1,3}", index) or int(index) >= len(roots) or not name:
-        raise FolderError(f"{str(choice)[:80]!r} is none of the folders on show")
+        raise FolderError(f"choice: want ROOT/NAME from the list, got {str(choice)[:80]!r}; refresh the list")
     return int(index), name
 
 
-def _step(steps: Sequence[int], wish: Mapping[str, Any]) -> int | None:
-    """The snapshot to show: the newest if that is followed or nothing was asked for, else the nearest to the wish."""
-    wanted = wish.get("step")
+def _snapshot_step(steps: Sequence[int], requested: Mapping[str, Any]) -> int | None:
+    """Return the snapshot nearest to the requested step; the newest without a request, or while following."""
+    step = requested.get("step")
     if not steps:
         return None
-    if wish.get("follow") or not isinstance(wanted, int | float) or not math.isfinite(wanted):
+    if requested.get("follow") or not isinstance(step, int | float) or not math.isfinite(step):
         return steps[-1]
-    return min(steps, key=lambda step: abs(step - wanted))
+    return min(steps, key=lambda one: abs(one - step))
 
 
-def asked(choices: Sequence[tuple[str, str]], name: str | None) -> str | None:
-    """The choice that an address asks for by name (``?run=NAME``), else the first."""
+def select_by_name(choices: Sequence[tuple[str, str]], name: str | None) -> str | None:
+    """Return the choice with the name in the page's address (``?run=NAME``), else the first."""
     values = [value for _, value in choices]
     return next((value for value in values if name and value.partition("/")[2] == name), values[0] if values else None)

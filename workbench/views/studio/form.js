@@ -1,9 +1,9 @@
-// The settings of a run. Python sends parts of { groups, fields, presets, values, preset, name, problem, note, estimate,
-// measuring, message }; what it leaves out stays as it is, and what the person has typed is never overwritten by a report.
+// Settings of a run. Python sends parts of { groups, fields, presets, values, preset, name, problem, note, estimate,
+// measuring, message }; missing parts stay unchanged, and a status update never overwrites typed values.
 
-let known = {}, inputs = {}, name = null, wait = null, lines = {};
+let known = {}, inputs = {}, name = null, queue = null, lines = {};
 
-const spoken = path => path.replace(/_/g, ' ').replace(/\./g, ' · ');
+const labelOf = path => path.replace(/_/g, ' ').replace(/\./g, ' · ');
 
 function show(kind, value) {
   if (kind === 'texts') return (value || []).join('\n');
@@ -14,12 +14,12 @@ function show(kind, value) {
 function input(path, about) {
   const id = `setting-${path}`, kind = about.kind;
   let made;
-  if (kind === 'yes') made = node('input', { type: 'checkbox' });
+  if (kind === 'flag') made = node('input', { type: 'checkbox' });
   else if (kind === 'choice') made = select(about.choices.map(c => [String(c), String(c)]), '', () => {});
   else if (kind === 'texts') made = node('textarea', { rows: 2, spellcheck: false });
-  else if (kind === 'whole' || kind === 'number') {
-    made = node('input', { type: 'number', step: kind === 'whole' ? 1 : 'any' });
-    if (exists(about.least)) made.min = about.least;
+  else if (kind === 'integer' || kind === 'number') {
+    made = node('input', { type: 'number', step: kind === 'integer' ? 1 : 'any' });
+    if (exists(about.minimum)) made.min = about.minimum;
   } else {
     made = node('input', { type: 'text', spellcheck: false, autocomplete: 'off' });
     if (about.suggestions.length) {
@@ -31,15 +31,15 @@ function input(path, about) {
   made.id = id;
   made.addEventListener('input', () => { lines.preset.value = ''; made.closest('.setting').classList.remove('wrong'); });
   inputs[path] = { made, about };
-  const label = node('label', { htmlFor: id, textContent: spoken(path), title: path });
-  const words = node('small', { textContent: about.help + (exists(about.least) && about.least > 0 ? ` At least ${about.least}.` : '') });
-  return node('div', { className: `setting ${kind}` }, label, made, words);
+  const label = node('label', { htmlFor: id, textContent: labelOf(path), title: path });
+  const help = node('small', { textContent: about.help + (exists(about.minimum) && about.minimum > 0 ? ` At least ${about.minimum}.` : '') });
+  return node('div', { className: `setting ${kind}` }, label, made, help);
 }
 
 function put(values) {
   for (const [path, { made, about }] of Object.entries(inputs)) {
     if (!(path in values)) continue;
-    if (about.kind === 'yes') made.checked = !!values[path];
+    if (about.kind === 'flag') made.checked = !!values[path];
     else made.value = show(about.kind, values[path]);
     made.closest('.setting').classList.remove('wrong');
   }
@@ -49,30 +49,30 @@ function get() {
   const values = {};
   for (const [path, { made, about }] of Object.entries(inputs)) {
     const text = made.value;
-    if (about.kind === 'yes') values[path] = made.checked;
-    else if (about.kind === 'whole' || about.kind === 'number') values[path] = text.trim() === '' ? text : Number(text);
+    if (about.kind === 'flag') values[path] = made.checked;
+    else if (about.kind === 'integer' || about.kind === 'number') values[path] = text.trim() === '' ? text : Number(text);
     else if (about.kind === 'texts') values[path] = text.split('\n').map(t => t.trim()).filter(Boolean);
     else if (about.kind === 'numbers') values[path] = text.split(/[,\s]+/).filter(Boolean).map(Number);
     else if (about.kind === 'choice') values[path] = typeof about.choices[0] === 'number' ? Number(text) : text;
     else values[path] = text.trim();
   }
-  return { values, preset: lines.preset.value, name: name.value, wait: wait.checked };
+  return { values, preset: lines.preset.value, name: name.value, queue: queue.checked };
 }
 
 function build() {
   home.replaceChildren();
   inputs = {};
-  lines.preset = select([['', '(own settings)'], ...Object.keys(known.presets).map(p => [p, p])], known.preset, preset => {
+  lines.preset = select([['', '(custom)'], ...Object.keys(known.presets).map(p => [p, p])], known.preset, preset => {
     if (preset) trigger('fill', { preset });
   });
   lines.preset.id = 'train-preset';
   lines.about = node('small', {});
-  name = node('input', { type: 'text', id: 'train-name', placeholder: 'made of preset and time', autocomplete: 'off', maxLength: 64 });
-  wait = node('input', { type: 'checkbox', id: 'train-queue' });
+  name = node('input', { type: 'text', id: 'train-name', placeholder: 'preset and time', autocomplete: 'off', maxLength: 64 });
+  queue = node('input', { type: 'checkbox', id: 'train-queue-new' });
   home.append(node('div', { className: 'settings' },
     node('div', { className: 'setting' }, node('label', { htmlFor: 'train-preset', textContent: 'preset' }), lines.preset, lines.about),
-    node('div', { className: 'setting' }, node('label', { htmlFor: 'train-name', textContent: 'name of the run' }), name,
-      node('small', { textContent: 'Letters, digits, and - _ . ; empty: one is made.' }))));
+    node('div', { className: 'setting' }, node('label', { htmlFor: 'train-name', textContent: 'run name' }), name,
+      node('small', { textContent: 'Letters, digits, and - _ . Leave it empty for a generated name.' }))));
   for (const group of known.groups) {
     const body = node('div', { className: 'settings' }, ...group.fields.map(path => input(path, known.fields[path])));
     home.append(group.title ? node('details', {}, node('summary', { textContent: `${group.title} (${group.fields.length})` }), body) : body);
@@ -83,12 +83,12 @@ function build() {
   lines.note.setAttribute('role', 'status');
   lines.estimate = node('p', { className: 'note', id: 'train-estimate' });
   lines.measure = button('Estimate', () => (known.measuring ? trigger('cancel', {}) : trigger('estimate', get())), {
-    id: 'train-measure', title: 'Measures a few steps in a process of its own, and says how long the run takes and in how much memory',
+    id: 'train-measure', title: 'Measure a few steps, and estimate the time and memory of the run',
   });
   home.append(lines.problem, lines.note, lines.estimate, node('div', { className: 'acts' },
     button('Start', () => { lines.problem.textContent = ''; trigger('start', get()); }, { id: 'train-go', className: 'main' }),
     lines.measure,
-    node('label', { title: 'Begins when no other run of this folder is at work' }, wait, node('span', { textContent: 'Wait in line' }))));
+    node('label', { title: 'Start when no other run of this folder is active' }, queue, node('span', { textContent: 'Queue' }))));
 }
 
 function draw() {
@@ -97,7 +97,7 @@ function draw() {
     lines[key].textContent = known[key] || '';
     lines[key].hidden = !known[key];
   }
-  lines.measure.textContent = known.measuring ? 'Cancel the estimate' : 'Estimate';
+  lines.measure.textContent = known.measuring ? 'Cancel estimate' : 'Estimate';
   const path = (known.problem || '').split(':')[0].trim();
   for (const [one, { made }] of Object.entries(inputs)) {
     const wrong = one === path;
@@ -109,9 +109,9 @@ function draw() {
   }
 }
 
-function take() {
+function update() {
   const next = plain(props.value);
-  if (next.message) { home.replaceChildren(say(next.message)); return; }
+  if (next.message) { home.replaceChildren(emptyNote(next.message)); return; }
   known = { ...known, ...next };
   if (next.groups) build();
   if (!known.groups) return;
@@ -119,5 +119,5 @@ function take() {
   draw();
 }
 
-watch('value', take);
-take();
+watch('value', update);
+update();

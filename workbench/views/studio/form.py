@@ -1,4 +1,4 @@
-"""The settings of a run as a form: fields made from the dataclasses of :mod:`workbench.config`, and back. No gradio."""
+"""Form for the settings of a run, made from the dataclasses of :mod:`workbench.config`. No gradio."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from workbench.config import MINIMUMS, PRESETS, SCALES, RunConfig, changed, flat
 from workbench.errors import ConfigError
 
-Kind = Literal["whole", "number", "yes", "choice", "text", "texts", "numbers"]
+Kind = Literal["integer", "number", "flag", "choice", "text", "texts", "numbers"]
 
-USED = (
+MAIN_SETTINGS = (
     "student.name", "teacher.name", "teacher.weights", "data.clips", "steps", "stop_after_seconds", "data.crop_size",
     "data.batch_size", "optimizer.learning_rate", "distillation.spatial_weight", "distillation.temporal_weight", "seed",
 )  # fmt: skip
-"""The settings that most people change; they stand open."""
+"""Settings that most users change; they are always visible."""
 
 GROUPS = {
-    "The networks": ("student", "teacher", "plain"),
-    "Footage": ("data",),
-    "What is distilled": ("distillation",),
-    "Other ways to teach": ("distillation.losses",),
-    "How the student moves": ("optimizer",),
-    "The run": ("",),
+    "Networks": ("student", "teacher", "plain"),
+    "Data": ("data",),
+    "Distillation": ("distillation",),
+    "Other losses": ("distillation.losses",),
+    "Optimizer": ("optimizer",),
+    "Run": ("",),
 }
-"""The others, by what their names begin with."""
+"""Groups of the other settings: title and beginnings of the names."""
 
-LONGEST_TEXT = 4096
-LARGEST_WHOLE = 2**53
+MAX_TEXT = 4096
+MAX_INTEGER = 2**53
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,51 +39,51 @@ class Field:
     """One setting.
 
     Attributes:
-        name: dotted.
-        kind: what it holds.
-        help: what it means.
-        choices: what it can be, where that is a short list.
-        least: the smallest number it can be, where there is one.
+        name: dotted name.
+        kind: type of the value.
+        help: description.
+        choices: valid values, where there is a short list.
+        minimum: smallest valid number, where there is one.
     """
 
     name: str
     kind: Kind
     help: str
     choices: tuple[str | int, ...] = ()
-    least: float | None = None
+    minimum: float | None = None
 
 
 @cache
 def form_fields() -> dict[str, Field]:
-    """Every setting of a run, by its dotted name."""
+    """Return every setting of a run by its dotted name."""
     return {one.name: one for one in _fields(RunConfig, "")}
 
 
 def _fields(cls: type, path: str) -> Iterator[Field]:
-    help_of, kinds = _docstrings(cls), get_type_hints(cls)
+    help_texts, types = _docstrings(cls), get_type_hints(cls)
     for one in fields(cls):
-        name, kind = path + one.name, kinds[one.name]
-        if is_dataclass(kind):
-            yield from _fields(kind, f"{name}.")  # pyright: ignore[reportArgumentType]
+        name, annotation = path + one.name, types[one.name]
+        if is_dataclass(annotation):
+            yield from _fields(annotation, f"{name}.")  # pyright: ignore[reportArgumentType]
             continue
-        choices: tuple[str | int, ...] = get_args(kind) if get_origin(kind) is Literal else ()
+        choices: tuple[str | int, ...] = get_args(annotation) if get_origin(annotation) is Literal else ()
         if name == "data.scale":
             choices = SCALES
         yield Field(
-            name=name, kind="choice" if choices else _kind(kind), help=help_of.get(one.name, ""), choices=choices,
-            least=MINIMUMS.get(name, 0 if "weight" in name else None),
+            name=name, kind="choice" if choices else _kind(annotation), help=help_texts.get(one.name, ""),
+            choices=choices, minimum=MINIMUMS.get(name, 0 if "weight" in name else None),
         )  # fmt: skip
 
 
-def _kind(kind: Any) -> Kind:
-    if get_origin(kind) is tuple:
-        return "numbers" if float in get_args(kind) else "texts"
-    kinds: dict[type, Kind] = {int: "whole", float: "number", bool: "yes", str: "text"}
-    return kinds[kind]
+def _kind(annotation: Any) -> Kind:
+    if get_origin(annotation) is tuple:
+        return "numbers" if float in get_args(annotation) else "texts"
+    kinds: dict[type, Kind] = {int: "integer", float: "number", bool: "flag", str: "text"}
+    return kinds[annotation]
 
 
 def _docstrings(cls: type) -> dict[str, str]:
-    """The text under every field of a dataclass; Python itself does not keep it."""
+    """Return the text below every field of a dataclass, which Python itself discards."""
     body = ast.parse(inspect.getsource(cls)).body[0]
     assert isinstance(body, ast.ClassDef)
     found = {}
@@ -95,27 +95,25 @@ def _docstrings(cls: type) -> dict[str, str]:
 
 
 def grouped() -> list[dict[str, Any]]:
-    """The fields in the groups of the form: the most used ones first, then the rest."""
-    known = form_fields()
-    rest = [name for name in known if name not in USED]
-    groups = [{"title": "", "fields": list(USED)}]
+    """Return the groups of the form with the names of their settings: the main settings first."""
+    rest = [name for name in form_fields() if name not in MAIN_SETTINGS]
+    groups = [{"title": "", "fields": list(MAIN_SETTINGS)}]
     for title, places in GROUPS.items():
-        names = [name for name in rest if name.rpartition(".")[0] in places]
-        groups.append({"title": title, "fields": names})
+        groups.append({"title": title, "fields": [name for name in rest if name.rpartition(".")[0] in places]})
     return groups
 
 
-def described(choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The whole form as a JSON value, without the values of the settings.
+def describe(suggestions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Return the form as a JSON value, without the values of the settings.
 
     Args:
-        choices: what may be chosen for settings that are names; other words can be written in, too.
+        suggestions: known values of settings that are names; other values are possible.
     """
     return {
         "groups": grouped(),
         "fields": {
             name: {key: value for key, value in asdict(one).items() if key != "name"}
-            | {"suggestions": list(choices.get(name, ()))}
+            | {"suggestions": list(suggestions.get(name, ()))}
             for name, one in form_fields().items()
         },
         "presets": {name: (inspect.getdoc(preset) or "").splitlines()[0] for name, preset in PRESETS.items()},
@@ -123,25 +121,25 @@ def described(choices: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 
 def values_of(config: RunConfig) -> dict[str, Any]:
-    """The settings by dotted name, as the form shows them."""
+    """Return the values of the settings by dotted name."""
     return flat(config.to_dict())
 
 
-def read(values: Any) -> RunConfig:
-    """A config from what a form, or a stranger, sends; what is left out is as in the preset ``cpu``.
+def parse(values: Any) -> RunConfig:
+    """Return the config of the values that a browser sent; the preset ``cpu`` supplies missing values.
 
     Raises:
-        ConfigError: what cannot be, with the name of the setting before a colon.
+        ConfigError: invalid value; the message begins with the name of the setting and a colon.
 
     Example:
-        >>> read({"data.crop_size": 16, "data.clips": ["bikes"]}).data.clips
+        >>> parse({"data.crop_size": 16, "data.clips": ["bikes"]}).data.clips
         ('bikes',)
-        >>> read({"data.crop_size": "16"})
+        >>> parse({"data.crop_size": "16"})
         Traceback (most recent call last):
         workbench.errors.ConfigError: data.crop_size: want a whole number, got '16'
     """
     if not isinstance(values, Mapping):
-        raise ConfigError("want settings by name; reload the page")
+        raise ConfigError("values: want settings by name; reload the page")
     for name, value in values.items():
         one = form_fields().get(name) if isinstance(name, str) else None
         if one is None:
@@ -151,16 +149,16 @@ def read(values: Any) -> RunConfig:
 
 
 def _check(one: Field, value: Any) -> None:
-    """What :class:`RunConfig` itself does not look at: lists inside, sizes, and letters that nobody can type."""
-    parts = value if isinstance(value, list) else [value]
+    """Check lists, sizes and characters, which :class:`RunConfig` itself does not check."""
+    items = value if isinstance(value, list) else [value]
     if one.kind in ("texts", "numbers"):
-        wanted, kinds = ("text", str) if one.kind == "texts" else ("numbers", (int, float))
-        if not isinstance(value, list) or any(not isinstance(p, kinds) or isinstance(p, bool) for p in parts):
-            raise ConfigError(f"{one.name}: want a list of {wanted}, got {str(value)[:80]!r}")
+        kind, types = ("text", str) if one.kind == "texts" else ("numbers", (int, float))
+        if not isinstance(value, list) or any(not isinstance(i, types) or isinstance(i, bool) for i in items):
+            raise ConfigError(f"{one.name}: want a list of {kind}, got {str(value)[:80]!r}")
         if one.kind == "numbers" and len(value) != 2:
             raise ConfigError(f"{one.name}: want two numbers, got {len(value)}")
-    for part in parts:
-        if isinstance(part, str) and (len(part) > LONGEST_TEXT or not part.isprintable()):
-            raise ConfigError(f"{one.name}: want up to {LONGEST_TEXT} printable letters")
-        if isinstance(part, int) and abs(part) > LARGEST_WHOLE:
-            raise ConfigError(f"{one.name}: want a number of ordinary size")
+    for item in items:
+        if isinstance(item, str) and (len(item) > MAX_TEXT or not item.isprintable()):
+            raise ConfigError(f"{one.name}: want at most {MAX_TEXT} printable characters")
+        if isinstance(item, int) and abs(item) > MAX_INTEGER:
+            raise ConfigError(f"{one.name}: want an integer of at most 2**53")

@@ -1,4 +1,4 @@
-"""What the pages have in common: their head, how their events answer, and components of our own."""
+"""Parts that all pages use: heading, settings of events, error messages, and components with scripts of their own."""
 
 from __future__ import annotations
 
@@ -15,94 +15,98 @@ from starlette.routing import Route
 from workbench.errors import WorkbenchError
 from workbench.views.lens import read as read_lens
 from workbench.views.studio.folders import Studio
+from workbench.views.studio.sessions import BrowserSessions
+from workbench.views.studio.upload_store import UploadStore
 
 logger = logging.getLogger(__name__)
 
 LIVE_SECONDS, QUIET_SECONDS = 1.0, 5.0
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""How every event of the studio is bound: answered at once, beside the others, and of no use to programs."""
+IMMEDIATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Settings of every event: processed at once and in parallel, and not part of the public API."""
 
 QUEUE_POLL_SECONDS = 0.5
-"""Interval at which Gradio looks into its queue of events, which stays empty, since no event is queued (:data:`QUIET`).
-Its own intervals, 1 and 10 ms, take several percent of a core with no page open."""
+"""Poll interval of Gradio's event queue, which stays empty, since no event is queued (:data:`IMMEDIATE`).
+The defaults, 1 and 10 ms, take several percent of a core with no page open."""
 
-UNREADABLE = "This request was not understood; reload the page and try again."
-BROKEN = "Something went wrong in the studio itself; the terminal it was started from says more."
+INVALID_REQUEST = "The studio could not read this request; reload the page and try again."
+INTERNAL_ERROR = "The studio had an internal error; its terminal shows the details."
 
 
 class Pages(gr.Blocks):
-    """Blocks whose every event answers in words: a person is told what was wrong, and never shown a traceback.
-
-    Values of wrong types can only come from elsewhere than the pages: they are refused before a handler sees them.
+    """Blocks that report every error as a message, never as a traceback.
 
     Attributes:
-        studio: what the pages ask.
-        further_routes: to be served beside the pages.
+        studio: runs and scenes of the pages.
+        store: uploads and results.
+        sessions: browser sessions.
+        routes: further routes of the server.
     """
 
     studio: Studio
-    further_routes: list[Route]
+    store: UploadStore
+    sessions: BrowserSessions
+    routes: list[Route]
 
-    def own(self, studio: Studio, routes: list[Route], closing: list[Callable[[], None]]) -> None:
-        """Take what belongs to the pages; it is closed with them, or when Python ends."""
-        self.studio, self.further_routes, self._closing = studio, routes, closing
+    def own(self, routes: list[Route], on_close: list[Callable[[], None]]) -> None:
+        """Take the routes, and the functions that close the objects behind the pages."""
+        self.routes, self._on_close = routes, on_close
         self._queue.sleep_when_free = self._queue.progress_update_sleep_when_free = QUEUE_POLL_SECONDS
-        atexit.register(self.let_go)
+        atexit.register(self.release)
 
-    def let_go(self) -> None:
-        """End the jobs, and let go of the folder of people's videos."""
-        atexit.unregister(self.let_go)
-        while self._closing:
-            self._closing.pop(0)()
+    def release(self) -> None:
+        """Close the objects behind the pages."""
+        atexit.unregister(self.release)
+        while self._on_close:
+            self._on_close.pop(0)()
 
     def close(self, verbose: bool = True) -> None:
-        """Stop serving."""
+        """Stop the server."""
         super().close(verbose)
-        self.let_go()
+        self.release()
 
     async def preprocess_data(self, *args: Any, **kwargs: Any) -> Any:
-        """What came, as the components read it."""
+        """Convert the values of a request; values of wrong types do not come from the pages and are refused."""
         try:
             return await super().preprocess_data(*args, **kwargs)
         except gr.Error as error:
-            raise told(str(error.message)) from error
-        except Exception as error:  # whatever a component of Gradio makes of a stranger's JSON
-            logger.info("refused: %s: %s", type(error).__name__, error)
-            raise told(UNREADABLE) from error
+            raise toast_error(str(error.message)) from error
+        except Exception as error:  # a component of Gradio can raise anything for invalid JSON
+            logger.info("request refused: %s: %s", type(error).__name__, error)
+            raise toast_error(INVALID_REQUEST) from error
 
     async def process_api(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """One event."""
+        """Process an event."""
         try:
             return await super().process_api(*args, **kwargs)
         except gr.Error:
             raise
         except WorkbenchError as error:
-            raise told(str(error)) from error
+            raise toast_error(str(error)) from error
         except Exception as error:
             logger.exception("an event failed")
-            raise told(BROKEN) from error
+            raise toast_error(INTERNAL_ERROR) from error
 
 
-def told(words: str) -> gr.Error:
-    """An error for a toast; the words may hold markup, which is shown as it is written."""
-    return gr.Error(escape(words, quote=False), print_exception=False)
+def toast_error(message: str) -> gr.Error:
+    """Return an error that is shown as a toast; markup in the message is escaped."""
+    return gr.Error(escape(message, quote=False), print_exception=False)
 
 
-def say(words: str) -> None:
-    """Words for a toast, likewise."""
-    gr.Info(escape(words, quote=False))
+def toast(message: str) -> None:
+    """Show a message as a toast; markup in the message is escaped."""
+    gr.Info(escape(message, quote=False))
 
 
-def head(title: str, words: str) -> None:
-    """The heading of a page, and the sentence that says what it shows."""
-    gr.HTML(f"<h1>{escape(title)}</h1><p>{escape(words)}</p>", js_on_load=None, elem_classes="page-head")
+def page_heading(title: str, text: str) -> None:
+    """Add the heading of a page and its description."""
+    gr.HTML(f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", js_on_load=None, elem_classes="page-head")
 
 
-def part(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
-    """A component of our own: ``NAME.js`` and ``parts.css`` of this folder.
+def component(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
+    """Add a component with a script: ``NAME.js`` with ``parts.js`` and ``parts.css`` of this folder.
 
-    Its template is constant, since Gradio evaluates templates as code; data comes through the value, and the script
-    puts every text in through ``textContent``.
+    Its template is constant, since Gradio evaluates templates as code; data arrives as the value, and the script
+    inserts every text through ``textContent``.
     """
     here = Path(__file__).parent
     script = "\n".join((here / file).read_text(encoding="utf-8") for file in ("parts.js", f"{name}.js"))
@@ -116,12 +120,7 @@ def part(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
     )
 
 
-def user_of(request: gr.Request) -> str:
-    """Who is logged in; empty where no login is asked for."""
-    return request.username or ""
-
-
-def data_of(event: gr.EventData) -> dict[str, Any]:
-    """What an event of a :func:`part` says; empty where it is no JSON object."""
+def event_data(event: gr.EventData) -> dict[str, Any]:
+    """Return the data of an event of a :func:`component`; empty where it is no JSON object."""
     data = getattr(event, "_data", None)
     return data if isinstance(data, dict) else {}

@@ -1,16 +1,13 @@
-// What the parts have in common. chart.js comes before this text in the same scope, the part's own script after it.
+// Functions of all components. chart.js comes before this script in the same scope, the script of the component after it.
 
 const home = element.querySelector('.part');
-const say = words => node('p', { className: 'lens-empty', textContent: words });
+const emptyNote = text => node('p', { className: 'lens-empty', textContent: text });
 const button = (text, act, properties = {}) => node('button', { type: 'button', textContent: text, onclick: act, ...properties });
-const hint = (text, words) => node('abbr', { textContent: text, title: words });
+const hint = (text, help) => node('abbr', { textContent: text, title: help });
 const base = () => `${(window.gradio_config?.root || location.origin).replace(/\/+$/, '')}/`;
 const plain = value => (value ? JSON.parse(JSON.stringify(value)) : {});
 
-function labelled(text, input, words = '') {
-  const label = node('label', {}, words ? hint(text, words) : node('span', { textContent: text }), input);
-  return label;
-}
+const labelled = (text, input, help = '') => node('label', {}, help ? hint(text, help) : node('span', { textContent: text }), input);
 
 function select(options, value, act) {
   const made = node('select', { onchange: () => act(made.value) });

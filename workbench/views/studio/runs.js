@@ -1,17 +1,17 @@
-// All runs, and one or two of them in detail. Python sends parts of { rows, empty, compared, lines, message }.
-// The weights of the sliders are the person's: they change what the total would be, and nothing on disk.
+// Table of all runs, and details of one or two. Python sends parts of { rows, empty, compared, lines, message }.
+// The sliders change the weights of the displayed total only, nothing on disk.
 
-let known = { rows: [], chosen: [] }, weights = {}, filter = '';
+let known = { rows: [], selected: [] }, weights = {}, filter = '';
 const body = node('tbody'), box = node('input', { type: 'search', id: 'runs-filter', placeholder: 'Filter by name, state or network' });
-const empty = say(''), list = node('div', { className: 'scroll' }), detail = node('div', { className: 'detail', id: 'runs-detail' });
+const empty = emptyNote(''), list = node('div', { className: 'scroll' }), detail = node('div', { className: 'detail', id: 'runs-detail' });
 const DASH = ['', '5 4'];
 
 const columns = [
-  hint('compare', 'Tick two runs to see them beside each other'), 'run', 'state',
-  hint('step', 'Updates of the student so far, of those wanted'),
-  'what',
-  hint('probe PSNR-Y', 'Mean peak signal-to-noise ratio of the student on the probe clip, luma only, at the newest snapshot; higher is better'),
-  'left', '',
+  hint('compare', 'Select two runs to see them side by side'), 'run', 'state',
+  hint('step', 'Optimizer steps done, of the steps planned'),
+  hint('networks', 'Teacher → student'),
+  hint('PSNR-Y', 'Mean peak signal-to-noise ratio of the student on the validation clip, luma only, at the newest snapshot; higher is better'),
+  hint('time left', 'Estimate from the recent throughput'), '',
 ];
 list.append(node('table', { className: 'runs' },
   node('thead', {}, node('tr', {}, ...columns.map(c => node('th', { scope: 'col' }, c)))), body));
@@ -20,53 +20,53 @@ box.setAttribute('aria-label', box.placeholder);
 box.oninput = () => { filter = box.value.toLowerCase(); rows(); };
 
 function rows() {
-  const shown = known.rows.filter(r => [r.name, r.title, r.what].join(' ').toLowerCase().includes(filter));
+  const shown = known.rows.filter(r => [r.name, r.title, r.networks].join(' ').toLowerCase().includes(filter));
   empty.hidden = shown.length > 0;
   empty.textContent = known.rows.length ? 'No run matches the filter.' : known.empty || '';
   list.hidden = !shown.length;
   body.replaceChildren(...shown.map(row => {
-    const tick = node('input', { type: 'checkbox', checked: known.chosen.includes(row.key), onchange: () => choose(row.key, tick.checked) });
+    const tick = node('input', { type: 'checkbox', checked: known.selected.includes(row.key), onchange: () => choose(row.key, tick.checked) });
     tick.setAttribute('aria-label', `compare ${row.name}`);
     const state = node('span', { className: `state ${row.state}`, textContent: row.title + (row.shipped ? ' · shipped' : ''), title: row.reason || '' });
     const link = node('a', { href: `${base()}run?run=${encodeURIComponent(row.name)}`, textContent: 'open' });
     const step = row.steps ? `${row.step.toLocaleString('en')} / ${row.steps.toLocaleString('en')}` : '';
-    const line = node('tr', {}, ...cells([tick, row.name, state, step, row.what, row.score, exists(row.left) ? minutes(row.left) : '', link]));
+    const line = node('tr', {}, ...cells([tick, row.name, state, step, row.networks, row.score, exists(row.left) ? minutes(row.left) : '', link]));
     line.dataset.run = row.name;
     return line;
   }));
 }
 
 function choose(key, on) {
-  known.chosen = known.chosen.filter(k => k !== key);
-  if (on) known.chosen = [...known.chosen.slice(-1), key];
-  if (!known.chosen.length) { known.compared = null; draw(); } else requestDetails();
+  known.selected = known.selected.filter(k => k !== key);
+  if (on) known.selected = [...known.selected.slice(-1), key];
+  if (!known.selected.length) { known.compared = null; draw(); } else requestDetails();
   rows();
 }
 
-// Of two answers that arrive at once, one of them from the timer, Gradio delivers the last: request again until it came.
+// If two responses arrive at once, one of them from the timer, Gradio delivers the last: repeat the request until it arrives.
 let waiting = 0;
 function requestDetails() {
   clearTimeout(waiting);
-  trigger('choose', { keys: known.chosen });
+  trigger('choose', { keys: known.selected });
   waiting = setTimeout(() => {
     const shown = (known.compared || []).map(r => r.key).join();
-    if (known.chosen.length && shown !== known.chosen.join()) requestDetails();
+    if (known.selected.length && shown !== known.selected.join()) requestDetails();
   }, 2000);
 }
 
-// -- one or two runs in detail; a click on a curve opens its run in the viewer, at the snapshot nearest to that step
+// -- details; a click on a curve opens its run on the page Run, at the snapshot nearest to that step
 
 const viewer = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
 const closest = (run, x) => (run.snapshots.length ? run.snapshots[nearest(run.snapshots, x)] : null);
 
-// What charts of these runs share; the keys of their lines begin with the number of the run (see `joined`).
+// Options of all charts of these runs; the keys of their lines begin with the number of the run (see `joined`).
 function opening(runs, series) {
   const of = key => runs[Number(key.split('.')[0])], some = runs.some(r => r.snapshots.length);
   return {
     marks: [...new Set(runs.flatMap(r => r.snapshots))].sort((a, b) => a - b),
     tip: (x, key) => {
       const run = of(key), step = closest(run, x), line = series.find(s => s.key === key);
-      return `${run.name}, step ${Math.round(x)}: ${line ? line.label : ''}\n${step === null ? 'no snapshot to open' : `click: look at it at step ${step}`}`;
+      return `${run.name}, step ${Math.round(x)}: ${line ? line.label : ''}\n${step === null ? 'no snapshot' : `click: open step ${step}`}`;
     },
     onOpen: some ? (x, key, event) => {
       const run = of(key), step = closest(run, x);
@@ -76,14 +76,14 @@ function opening(runs, series) {
   };
 }
 
-const LISTED = 12;
+const MAX_LINKS = 12;
 
-// The same without a pointer: a link for every snapshot, or for some of them from the first to the last.
+// Links for the keyboard: every snapshot, or a selection from the first to the last.
 function openings(runs) {
   return runs.filter(r => r.snapshots.length).map(run => {
-    const all = run.snapshots, count = Math.min(LISTED, all.length);
+    const all = run.snapshots, count = Math.min(MAX_LINKS, all.length);
     const some = count < 2 ? all : Array.from({ length: count }, (_, k) => all[Math.round(k * (all.length - 1) / (count - 1))]);
-    return node('p', { className: 'opening' }, node('span', { textContent: `Look at ${run.name} at step` }),
+    return node('p', { className: 'opening' }, node('span', { textContent: `Open ${run.name} at step` }),
       ...some.map(step => node('a', { href: viewer(run, step), textContent: step.toLocaleString('en') })));
   });
 }
@@ -95,8 +95,8 @@ function chart(host, runs, spec) {
   return made;
 }
 
-// What is measured only now and then is joined by straight lines.
-function bridged(values) {
+// Interpolate values that are recorded only at some steps.
+function interpolated(values) {
   const at = values.flatMap((v, i) => (exists(v) ? [i] : []));
   return values.map((v, i) => {
     const k = at.findIndex(j => j >= i);
@@ -106,7 +106,7 @@ function bridged(values) {
   });
 }
 
-// Two runs have steps of their own: both are laid on the union of them, with gaps, which the chart bridges by sampling.
+// Sample two runs at the union of their steps.
 function joined(runs, pick) {
   const xs = [...new Set(runs.flatMap(r => r.steps))].sort((a, b) => a - b);
   const on = (run, values) => {
@@ -128,7 +128,7 @@ function sliders(runs, redraw) {
     const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6 });
     range.dataset.term = name;
     range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
-    return labelled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the total; the left end is 0`);
+    return labelled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
 }
 
@@ -141,31 +141,31 @@ function shares(runs, colours) {
       piece.style.cssText = `width: ${100 * v / all}%; background: ${colours[name]}`;
       return piece;
     }));
-    const words = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
-    return node('div', { className: 'share' }, node('b', { textContent: run.name }), bar, node('small', { textContent: words }));
+    const text = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
+    return node('div', { className: 'share' }, node('b', { textContent: run.name }), bar, node('small', { textContent: text }));
   });
 }
 
 const FACTS = [
-  ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Steps a second, over the last 50', v => `${short(v)} steps/s`],
-  ['waited', 'Data wait', 'Share of the time in which the training waited for crops; much of it: more data.num_workers', v => `${(100 * v).toFixed(1)} %`],
-  ['peak_memory_mib', 'Peak memory', 'The most that the process held, on the GPU where it computes on one', v => `${(v / 1024).toFixed(2)} GiB`],
-  ['seconds', 'Time in steps', '', minutes], ['seconds_left', 'Time left', 'An estimate from the recent pace', minutes],
+  ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Mean over the last 50 steps', v => `${short(v)} steps/s`],
+  ['data_share', 'Data wait', 'Share of the time spent waiting for crops; if it is large, raise data.num_workers', v => `${(100 * v).toFixed(1)} %`],
+  ['peak_memory_mib', 'Peak memory', 'Peak memory of the process; of the GPU where it trains on one', v => `${(v / 1024).toFixed(2)} GiB`],
+  ['seconds', 'Training time', '', minutes], ['seconds_left', 'Time left', 'Estimate from the recent throughput', minutes],
 ];
 
-// -- two viewers below, which follow each other: a frame that the one comes to by itself is gone to in the other
+// -- two linked lenses below: a change of the frame in one is repeated in the other
 
 function linked() {
   const roots = [0, 1].map(k => document.querySelector(`#runs-lens-${k} .lens`));
   if (!roots.every(root => root?.lens)) { if (home.isConnected) requestAnimationFrame(linked); return; }
-  const at = [null, null], sent = [null, null], scenes = [null, null];   // sent: where the other one has sent it
+  const at = [null, null], sent = [null, null], scenes = [null, null];   // sent: frame requested by the other one
   const send = (k, frame) => {
     const to = Math.min(frame, Number(roots[k].querySelector('[data-part=scrub]').max));
     if (to !== roots[k].lens.state.wanted) { sent[k] = to; roots[k].lens.show(to); }
   };
   const came = k => {
     const mine = roots[k].lens.state, other = roots[1 - k].lens.state, { frame } = mine;
-    if (mine.scene !== scenes[k]) {                 // what has just been laid in goes to where the other is
+    if (mine.scene !== scenes[k]) {                 // a new scene starts at the frame of the other one
       scenes[k] = mine.scene;
       if (other.scene && !mine.playing) { at[k] = frame; send(k, other.wanted); return; }
     }
@@ -182,19 +182,18 @@ function draw() {
   detail.replaceChildren();
   const all = known.compared || [], runs = all.filter(r => !r.message);
   document.getElementById('runs-beside')?.toggleAttribute('data-two', all.length === 2);
-  for (const broken of all.filter(r => r.message)) detail.append(say(`${broken.name}: ${broken.message}`));
+  for (const broken of all.filter(r => r.message)) detail.append(emptyNote(`${broken.name}: ${broken.message}`));
   if (!runs.length) {
-    if (!all.length && known.rows.length) detail.append(say('Tick one run or two in the table to see their losses, weights and gradients here.'));
+    if (!all.length && known.rows.length) detail.append(emptyNote('Select one run or two in the table to see their losses, weights and gradients here.'));
     return;
   }
   const colours = Object.assign({}, ...runs.map(r => r.colours)), one = runs.length === 1;
-  if (!one) {
-    detail.append(node('h3', { textContent: 'Settings that differ' }), known.lines.length
-      ? table(['setting', runs[0].name, runs[1].name], known.lines.map(line => node('tr', {}, ...cells(line))))
-      : node('p', { textContent: 'None: the two have the same settings.' }));
-  }
-  detail.append(table(['', ...runs.map(r => r.name)], FACTS.map(([key, text, words, show]) =>
-    node('tr', {}, ...cells([words ? hint(text, words) : text, ...runs.map(r => (r.facts[key] === null ? '–' : show(r.facts[key])))])))));
+  const facts = table(['', ...runs.map(r => r.name)], FACTS.map(([key, text, help, show]) =>
+    node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => (r.facts[key] === null ? '–' : show(r.facts[key])))]))));
+  const settings = one ? [] : [node('div', {}, node('h3', { textContent: 'Different settings' }), known.lines.length
+    ? table(['setting', ...runs.map(r => r.name)], known.lines.map(line => node('tr', {}, ...cells(line))))
+    : node('p', { textContent: 'None: both runs have the same settings.' }))];
+  detail.append(node('div', { className: 'charts' }, node('div', {}, node('h3', { textContent: 'Progress' }), facts), ...settings));
   const key = one ? '' : ` · solid: ${runs[0].name}, dashed: ${runs[1].name}`;
   const reach = Math.max(...runs.map(r => r.steps.length)), smooth = reach > 24 ? Math.ceil(reach / 60) : 0;
   const charts = node('div', { className: 'charts' });
@@ -206,44 +205,44 @@ function draw() {
   const redraw = () => {
     const made = joined(runs, r => [{ key: 'total', label: 'total', colour: 'var(--accent)', values: total(r) }]);
     const changed = Object.keys(weights).some(n => weights[n] !== known.trained[n]);
-    measured.set({ title: 'Total', note: `${changed ? 're-weighed, nothing is trained anew' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
+    measured.set({ title: 'Total', note: `${changed ? 'with changed weights, no training' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
       xName: 'step', xText: x => String(Math.round(x)), ...opening(runs, made.series), ...made });
     measured.cursor(made.xs[made.xs.length - 1] ?? null);
     part.replaceChildren(...shares(runs, colours));
   };
-  detail.append(...openings(runs), node('h3', {}, hint('What each term weighs', 'Terms are logged without their weights, so the total can be looked at with other weights without training anew')),
+  detail.append(...openings(runs), node('h3', {}, hint('Weights of the terms', 'Terms are logged without their weights, so the total can be shown with other weights without a new training')),
     sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
   redraw();
   const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
   const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7a68c4', '#a0522d'];
-  const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: bridged(r.measures[n]),
+  const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: interpolated(r.measures[n]),
     colour: colours[clean(n)] || palette[names.indexOf(n) % palette.length] }));
   const norms = [...new Set(runs.flatMap(r => has(r, n => n === 'gradient_norm' || n.startsWith('gradient.'))))];
   const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
   const more = node('div', { className: 'charts' });
   detail.append(more);
-  if (norms.length) chart(more, runs, { title: 'Gradient norms', note: `of the whole loss, and of single terms where watched · log scale${key}`, log: true,
-    ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'whole'))) });
-  if (angles.length) chart(more, runs, { title: 'Do the terms agree?', note: `cosine between their gradients: 1 the same way, −1 against each other${key}`,
+  if (norms.length) chart(more, runs, { title: 'Gradient norms', note: `of the total loss, and of single terms where recorded · log scale${key}`, log: true,
+    ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'total'))) });
+  if (angles.length) chart(more, runs, { title: 'Agreement of the gradients', note: `cosine between the gradients of two terms: 1 same direction, −1 opposite${key}`,
     ...joined(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
-  else more.append(node('p', { className: 'soft', textContent: 'No angles between the gradients are recorded; they are with gradient_stats_every above 0, two terms or more.' }));
+  else more.append(node('p', { className: 'soft', textContent: 'No cosines between gradients are recorded; set gradient_stats_every above 0, with two terms or more.' }));
 }
 
-function take() {
+function update() {
   const next = plain(props.value);
   if (next.message) return;
-  if (next.compared && next.compared.map(r => r.key).join() !== known.chosen.join()) return;   // another choice came meanwhile
+  if (next.compared && next.compared.map(r => r.key).join() !== known.selected.join()) return;   // superseded by another selection
   if (next.compared) {
     known.trained = Object.assign({}, ...next.compared.map(r => Object.fromEntries(Object.keys(r.terms || {}).map(n => [n, (r.weights || {})[n] ?? 0]))));
     weights = { ...known.trained };
   }
   known = { ...known, ...next };
-  known.chosen = known.chosen.filter(k => known.rows.some(r => r.key === k));
+  known.selected = known.selected.filter(k => known.rows.some(r => r.key === k));
   rows();
   if (next.compared || !known.compared) draw();
 }
 
-watch('value', take);
-take();
+watch('value', update);
+update();
 linked();
 home.board = { get weights() { return weights; } };

@@ -1,4 +1,4 @@
-"""The Runs page: all runs in a table, and two of them beside each other. Re-weighing is arithmetic in the browser."""
+"""Runs page: all runs in a table, and two of them side by side. The browser computes totals with other weights."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import gradio as gr
 from workbench.config import differences
 from workbench.errors import FolderError, WorkbenchError
 from workbench.runs import Run, Status, list_runs
-from workbench.scenes import read_scene
+from workbench.scenes import Scene, read_scene
 from workbench.views.colours import term_colours
 from workbench.views.lens.gradio_lens import Lens
 from workbench.views.progress import TITLES, Tail, settings, thinned
 from workbench.views.serving import token
 from workbench.views.studio.folders import NO_RUN, Studio
-from workbench.views.studio.page import QUIET, QUIET_SECONDS, data_of, head, part
+from workbench.views.studio.page import IMMEDIATE, QUIET_SECONDS, component, event_data, page_heading
 
-NO_LOOK = "{} has no snapshot to look at: the first comes soon after the start of a training that takes them."
+NO_SNAPSHOT = "{} has no snapshot: the first one is rendered soon after the start of a run that records snapshots."
 
-RECENT = 50
-"""Steps over which a pace is said."""
+RECENT_STEPS = 50
+"""Steps of the mean throughput."""
 
-COMPARED = 2
+MAX_COMPARED = 2
 
-POINTS = 300
+MAX_POINTS = 300
+"""Points of a curve."""
 
 BUDGET_MIB = 256
-"""Of decoded pictures, for each of two viewers."""
+"""Memory for decoded images, for each of two lenses."""
 
 
 class Runs:
-    """What the Runs page asks for.
+    """Content of the page.
 
     Args:
         studio: the runs.
@@ -44,7 +45,7 @@ class Runs:
         self._scores: dict[str, tuple[str, str]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
-        """One row a run: live ones first, then the newest."""
+        """Return one row a run: live runs first, then the newest."""
         rows = []
         for index, root in enumerate(self.studio.runs):
             for name in list_runs(root):
@@ -53,15 +54,15 @@ class Runs:
                     run = Run(root / name)
                     row |= self._row(run, run.status())
                 except WorkbenchError as error:
-                    row |= {"state": "unreadable", "title": "Not readable", "what": str(error), "live": False}
+                    row |= {"state": "unreadable", "title": "Not readable", "networks": str(error), "live": False}
                 rows.append(row)
         return sorted(rows, key=lambda row: not row["live"])
 
     def _row(self, run: Run, status: Status) -> dict[str, Any]:
         config = settings(run)
         student, teacher = (config.get(role) for role in ("student", "teacher"))
-        who = student.get("name", "?") if isinstance(student, Mapping) else "?"
-        taught = teacher.get("name") if isinstance(teacher, Mapping) else ""
+        student_name = student.get("name", "?") if isinstance(student, Mapping) else "?"
+        teacher_name = teacher.get("name") if isinstance(teacher, Mapping) else ""
         return {
             "state": status.state,
             "title": TITLES.get(status.state, status.state),
@@ -69,130 +70,130 @@ class Runs:
             "step": status.step,
             "steps": status.steps,
             "left": status.seconds_left if status.state == "running" else None,
-            "what": f"{taught} teaches {who}" if taught else f"{who} alone",
+            "networks": f"{teacher_name} → {student_name}" if teacher_name else f"{student_name}, no teacher",
             "score": self._score(run),
             "reason": status.reason,
         }
 
     def _score(self, run: Run) -> str:
-        """Mean PSNR of the student on the probe clip, at the newest snapshot."""
+        """Return the mean PSNR of the student on the validation clip, at the newest snapshot."""
         steps = run.snapshots()
         if not steps:
             return ""
         home = run.folder / "snapshots" / f"{steps[-1]:07d}"
         try:
-            mark = f"{home} {token(home)}"
-            if self._scores.get(str(run.folder), ("", ""))[0] != mark:
-                self._scores[str(run.folder)] = (mark, _mean_psnr(read_scene(home)))
+            identifier = f"{home} {token(home)}"
+            if self._scores.get(str(run.folder), ("", ""))[0] != identifier:
+                self._scores[str(run.folder)] = (identifier, _mean_psnr(read_scene(home)))
             return self._scores[str(run.folder)][1]
         except FolderError:
             return "not readable"
 
-    def compared(self, keys: Any) -> dict[str, Any]:
-        """One run or two in curves and numbers, and the settings that differ.
+    def compare(self, keys: Any) -> dict[str, Any]:
+        """Return curves and numbers of one run or two, and the settings that differ.
 
         Raises:
-            FolderError: other than one or two runs that there are.
+            FolderError: not one or two existing runs.
         """
-        if not isinstance(keys, list) or not 1 <= len(keys) <= COMPARED:
-            raise FolderError(f"choose one run or {COMPARED}")
-        names = [self.studio.run(key) for key in dict.fromkeys(map(str, keys))]
+        if not isinstance(keys, list) or not 1 <= len(keys) <= MAX_COMPARED:
+            raise FolderError(f"keys: select one run or {MAX_COMPARED}")
+        runs = [self.studio.run(key) for key in dict.fromkeys(map(str, keys))]
         lines: list[list[str]] = []
-        if len(names) == COMPARED:
+        if len(runs) == MAX_COMPARED:
             try:
-                old, new = ({"config": settings(run)} for run in names)
-                found = differences(old["config"], new["config"])
-                lines = [[name, _text(before), _text(after)] for name, (before, after) in found.items()]
+                found = differences(*(settings(run) for run in runs))
+                lines = [[name, _text(first), _text(second)] for name, (first, second) in found.items()]
             except WorkbenchError as error:
                 lines = [["", str(error), ""]]
-        return {
-            "compared": [self._detail(f"{key}", run) for key, run in zip(keys, names, strict=False)],
-            "lines": lines,
-        }
+        compared = [self._details(f"{key}", run) for key, run in zip(keys, runs, strict=False)]
+        return {"compared": compared, "lines": lines}
 
-    def beside(self, keys: Sequence[str], step: int | None, seen: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """What the viewers of some runs show at the same step; a run is shown at its snapshot nearest to that.
+    def side_by_side(
+        self, keys: Sequence[str], step: int | None, previous: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Return the content of a lens for every run, at the snapshot nearest to one step.
 
         Args:
             keys: the runs.
-            step: of the training; None: the last one that all of them have reached.
-            seen: what was returned the last time, by run, without ``value``.
+            step: training step; None: the last one that all of the runs have reached.
+            previous: previous return value, by run, without ``value``.
 
         Returns:
-            By run ``name``; ``at`` and ``all``, the step shown and those that could be; ``snapshot``, what identifies
-            it; ``value`` for the lens, None where it is as it was.
+            By run ``name``; ``at`` and ``all``, the step of the snapshot and of all snapshots; ``snapshot``, its
+            identifier; ``value`` for the lens, None where it is unchanged.
         """
-        found: list[dict[str, Any]] = []
+        sides: list[dict[str, Any]] = []
         for key in keys:
             try:
                 run = self.studio.run(key)
-                found.append({"name": run.name, "run": run, "all": run.snapshots(), "problem": ""})
+                sides.append({"name": run.name, "run": run, "all": run.snapshots(), "problem": ""})
             except WorkbenchError as error:
-                found.append({"name": key.partition("/")[2], "all": [], "problem": str(error)})
+                sides.append({"name": key.partition("/")[2], "all": [], "problem": str(error)})
         if step is None:
-            step = min((side["all"][-1] for side in found if side["all"]), default=0)
-        for side, before in zip(found, seen, strict=True):
+            step = min((side["all"][-1] for side in sides if side["all"]), default=0)
+        for side, old in zip(sides, previous, strict=True):
             run, steps = side.pop("run", None), side["all"]
             side["at"] = min(steps, key=lambda one: abs(one - step)) if steps else None
-            words = side.pop("problem") or NO_LOOK.format(side["name"])
-            known = before if before.get("name") == side["name"] else {}
+            message = side.pop("problem") or NO_SNAPSHOT.format(side["name"])
+            known = old if old.get("name") == side["name"] else {}
             if run is None or not steps:
-                side["snapshot"], side["value"] = words, {"message": words} if known.get("snapshot") != words else None
+                is_known = known.get("snapshot") == message
+                side["snapshot"], side["value"] = message, None if is_known else {"message": message}
             else:
                 side["value"], side["snapshot"] = self.studio.snapshot(run, side["at"], {}, known)
-        return found
+        return sides
 
-    def _detail(self, key: str, run: Run) -> dict[str, Any]:
+    def _details(self, key: str, run: Run) -> dict[str, Any]:
         try:
-            tail, status = self.studio.tail(run), run.status()
+            log, status = self.studio.log(run), run.status()
         except WorkbenchError as error:
             return {"key": key, "name": run.name, "message": str(error)}
-        steps, terms = thinned(tail.steps, tail.terms, POINTS)
-        _, measures = thinned(tail.steps, _measures(tail), POINTS)
+        steps, terms = thinned(log.steps, log.terms, MAX_POINTS)
+        _, measures = thinned(log.steps, _gradient_measures(log), MAX_POINTS)
         return {
             "key": key,
             "name": run.name,
             "steps": steps,
             "terms": terms,
             "colours": term_colours(terms),
-            "weights": tail.weights,
+            "weights": log.weights,
             "snapshots": run.snapshots(),
             "measures": measures,
-            "facts": _facts(tail, status),
+            "facts": _facts(log, status),
         }
 
 
-def _measures(tail: Tail) -> dict[str, list[float | None]]:
-    """The measures that are drawn: gradient norms and the angles between them."""
+def _gradient_measures(log: Tail) -> dict[str, list[float | None]]:
+    """Return gradient norms and cosines between gradients, which have charts of their own."""
     return {
         name: values
-        for name, values in tail.measures.items()
+        for name, values in log.measures.items()
         if name == "gradient_norm" or name.startswith(("gradient.", "cosine."))
     }
 
 
-def _facts(tail: Tail, status: Status) -> dict[str, Any]:
-    """Pace, waiting, memory and time left, over the last steps."""
+def _facts(log: Tail, status: Status) -> dict[str, Any]:
+    """Return throughput, data wait, memory and time left, over the last steps."""
 
     def mean(name: str) -> float | None:
-        recent = [value for value in tail.measures.get(name, [])[-RECENT:] if value is not None]
+        recent = [value for value in log.measures.get(name, [])[-RECENT_STEPS:] if value is not None]
         return sum(recent) / len(recent) if recent else None
 
-    seconds, waited = mean("seconds"), mean("data_time")
-    memory = [value for value in tail.measures.get("peak_memory_mib", []) if value is not None]
+    seconds, data_time = mean("seconds"), mean("data_time")
+    memory = [value for value in log.measures.get("peak_memory_mib", []) if value is not None]
     return {
         "step": status.step,
         "steps": status.steps,
         "state": TITLES.get(status.state, status.state),
         "steps_per_second": 1 / seconds if seconds else None,
-        "waited": waited / seconds if seconds and waited is not None else None,
+        "data_share": data_time / seconds if seconds and data_time is not None else None,
         "peak_memory_mib": max(memory) if memory else None,
         "seconds_left": status.seconds_left if status.state == "running" else None,
-        "seconds": tail.seconds,
+        "seconds": log.seconds,
     }
 
 
-def _mean_psnr(scene: Any) -> str:
+def _mean_psnr(scene: Scene) -> str:
     for curve in scene.curves:
         values = [value for value in curve.series.get("student", ()) if value is not None]
         if curve.key == "psnr_y_db" and values:
@@ -208,30 +209,31 @@ def _text(value: Any) -> str:
 
 def runs_page(app: gr.Blocks, runs: Runs) -> None:
     """Lay out the page."""
-    head(
+    page_heading(
         "Runs",
-        "All trainings of this folder and those that ship. Choose two to see which settings differ, their losses over "
-        "each other, and what each term of the loss contributes.",
+        "All runs of your folder and the shipped ones. Select one run to see its losses and gradients; select two to "
+        "see their different settings and to compare them side by side.",
     )
-    board = part("runs", {"message": "Loading …"}, elem_id="runs-board")
+    board = component("runs", {"message": "Loading …"}, elem_id="runs-board")
     with gr.Column(elem_id="runs-beside"):
         gr.HTML("<h2>Side by side, at the same step and frame</h2>", js_on_load=None, elem_classes="page-head")
         with gr.Row(elem_id="runs-lenses"):
             names, lenses = [], []
-            for side in range(COMPARED):
+            for side in range(MAX_COMPARED):
                 with gr.Column(min_width=0):
                     names.append(gr.HTML(js_on_load=None, elem_id=f"runs-name-{side}"))
                     lenses.append(Lens({"message": ""}, elem_id=f"runs-lens-{side}", budget_mib=BUDGET_MIB))
-    # As on the Run page: `wish` is written only by what the person does, `shown` only by looking.
-    seen, wish, shown, timer = gr.State([]), gr.State({}), gr.State(_nothing()), gr.Timer(QUIET_SECONDS)
+    # As on the Run page: only the user's actions write `requested`, only updates write `shown`.
+    empty: list[dict[str, Any]] = [{} for _ in range(MAX_COMPARED)]
+    previous, requested, shown, timer = gr.State([]), gr.State({}), gr.State(empty), gr.Timer(QUIET_SECONDS)
     viewers = [shown, *names, *lenses]
 
-    def look(wish: Mapping[str, Any], before: Sequence[Mapping[str, Any]]) -> list[Any]:
-        if not wish.get("keys"):
+    def update(requested: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[Any]:
+        if not requested.get("keys"):
             return [gr.skip()] * len(viewers)
-        sides = runs.beside(wish["keys"], wish["step"], before)
+        sides = runs.side_by_side(requested["keys"], requested["step"], shown)
         titles, updates = [], []
-        for side, old in zip(sides, before, strict=True):
+        for side, old in zip(sides, shown, strict=True):
             value, steps = side.pop("value"), {"all": side["all"], "at": side["at"]}
             same = all(side[name] == old.get(name) for name in ("name", "at", "all"))
             titles.append(gr.skip() if same else _title(side))
@@ -245,34 +247,30 @@ def runs_page(app: gr.Blocks, runs: Runs) -> None:
         rows = runs.rows()
         return [{"rows": rows, "empty": NO_RUN}, rows]
 
-    def tick(before: list[dict[str, Any]], wish: dict[str, Any], shown: list[dict[str, Any]]) -> list[Any]:
+    def tick(previous: list[dict[str, Any]], requested: dict[str, Any], shown: list[dict[str, Any]]) -> list[Any]:
         rows = runs.rows()
-        news = [gr.skip(), gr.skip()] if rows == before else [{"rows": rows}, rows]
-        return [*news, *look(wish, shown)]
+        changed = [gr.skip(), gr.skip()] if rows == previous else [{"rows": rows}, rows]
+        return [*changed, *update(requested, shown)]
 
     def choose(event: gr.EventData) -> list[Any]:
-        compared = runs.compared(data_of(event).get("keys"))
+        compared = runs.compare(event_data(event).get("keys"))
         keys = [run["key"] for run in compared["compared"]]
-        pair = {"keys": keys, "step": None} if len(keys) == COMPARED else {}
-        return [compared, pair, *look(pair, _nothing())]
+        requested = {"keys": keys, "step": None} if len(keys) == MAX_COMPARED else {}
+        return [compared, requested, *update(requested, empty)]
 
-    def step(wish: dict[str, Any], shown: list[dict[str, Any]], event: gr.EventData) -> list[Any]:
-        wanted = data_of(event).get("step")
-        if not wish.get("keys") or type(wanted) is not int:
-            return [wish, *([gr.skip()] * len(viewers))]
-        return [(now := wish | {"step": wanted}), *look(now, shown)]
+    def select_step(requested: dict[str, Any], shown: list[dict[str, Any]], event: gr.EventData) -> list[Any]:
+        step = event_data(event).get("step")
+        if not requested.get("keys") or type(step) is not int:
+            return [requested, *([gr.skip()] * len(viewers))]
+        return [(now := requested | {"step": step}), *update(now, shown)]
 
-    app.load(load, None, [board, seen], **QUIET)
-    timer.tick(tick, [seen, wish, shown], [board, seen, *viewers], **QUIET)
-    board.choose(choose, None, [board, wish, *viewers], trigger_mode="multiple", **QUIET)
+    app.load(load, None, [board, previous], **IMMEDIATE)
+    timer.tick(tick, [previous, requested, shown], [board, previous, *viewers], **IMMEDIATE)
+    board.choose(choose, None, [board, requested, *viewers], trigger_mode="multiple", **IMMEDIATE)
     for lens in lenses:
-        lens.step(step, [wish, shown], [wish, *viewers], trigger_mode="multiple", **QUIET)
-
-
-def _nothing() -> list[dict[str, Any]]:
-    return [{} for _ in range(COMPARED)]
+        lens.step(select_step, [requested, shown], [requested, *viewers], trigger_mode="multiple", **IMMEDIATE)
 
 
 def _title(side: Mapping[str, Any]) -> str:
-    at = "" if side["at"] is None else f" <small>step {side['at']:,}</small>"
-    return f"<h3>{escape(side['name'])}{at}</h3>"
+    step = "" if side["at"] is None else f" <small>step {side['at']:,}</small>"
+    return f"<h3>{escape(side['name'])}{step}</h3>"

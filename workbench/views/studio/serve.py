@@ -1,4 +1,4 @@
-"""The pages put together, and served."""
+"""The studio: all pages, and their server."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from gradio.components.navbar import Navbar
 from gradio.themes import Base
 from starlette.middleware import Middleware
 
 from workbench.errors import BusyError, ConfigError
-from workbench.views.studio.arriving import routes
 from workbench.views.studio.compare import compare_page
-from workbench.views.studio.desk import Desk, Room
 from workbench.views.studio.folders import Studio
-from workbench.views.studio.guard import LOOPBACK, Guard
-from workbench.views.studio.jobs import Jobs
+from workbench.views.studio.job_queue import JobQueue
 from workbench.views.studio.networks import Networks, networks_page
-from workbench.views.studio.page import Pages
+from workbench.views.studio.page import IMMEDIATE, Pages
+from workbench.views.studio.request_filter import LOOPBACK, RequestFilter
 from workbench.views.studio.run import run_page
 from workbench.views.studio.runs import Runs, runs_page
 from workbench.views.studio.services import Services
+from workbench.views.studio.sessions import BrowserSessions
 from workbench.views.studio.train import Train, train_page
+from workbench.views.studio.upload_routes import upload_routes
+from workbench.views.studio.upload_store import Quota, UploadStore
 from workbench.views.studio.video import Videos, video_page
 
-PEOPLE = ".people"
-"""In the user's own folder of scenes: what those who log in brought, and what was made of it."""
-
-# Gradio confines the style sheet to what lies inside the margins that this narrows.
-NARROW = (
+# Gradio scopes the style sheets to the inside of the margins that this rule reduces.
+PHONE_MARGINS = (
     "<style>@media (max-width: 640px) { .gradio-container .main.fillable { padding: 8px 12px !important; } }</style>"
 )
 
@@ -42,66 +41,70 @@ def build_studio(
     scenes: Sequence[Path],
     start: Callable[[], str] | None = None,
     services: Services | None = None,
-    room: Room | None = None,
-    private: bool = False,
+    quota: Quota | None = None,
+    save_scenes: bool = False,
 ) -> Pages:
-    """The pages, not yet served.
+    """Build the pages, without a server.
 
     Args:
-        runs: folders that hold runs; the first is the user's own, the others (shipped ones) are only looked at.
-        scenes: folders that hold scenes; likewise.
-        start: starts a short run in the user's own folder and returns its name; a button for it is on the Run page.
-        services: what needs networks; None: the studio is only for looking.
-        room: how much of other people's videos there is room for.
-        private: people log in, and see only their own videos; these outlive the studio, in the hidden folder
-            :data:`PEOPLE` of the first folder of scenes, where there is one.
+        runs: folders of runs; the first is the user's own, the others (shipped runs) are read-only.
+        scenes: folders of scenes; the first is the user's own.
+        start: function that starts a short run in the user's own folder and returns its name; adds a button to the page
+            Run.
+        services: functions and commands that need networks; None: the studio only shows runs and scenes.
+        quota: upper limits for uploads and results.
+        save_scenes: allow visitors to save a result as a scene in the first folder of scenes.
 
     Returns:
-        The Blocks; serve them with :func:`launch`, which also serves the pictures.
-
-    Raises:
-        BusyError: people log in, and another studio is open on the same folder.
+        The Blocks; serve them with :func:`launch`, which also serves the images.
     """
-    jobs = Jobs(after=lambda job: desk.tidy(working=not job.began))  # one that never began leaves another at work
-    desk = Desk(
-        room,
-        wanted=lambda: [job.order["file"] for job in jobs.known("enlarge") if not job.over],
-        lasting=Path(scenes[0]) / PEOPLE if private and scenes else None,
-        shelf=Path(scenes[0]) if scenes and not private else None,
+    queue = JobQueue(after=lambda job: store.clean(is_working=job.process is None))  # another job may be running
+    store = UploadStore(
+        quota,
+        in_use=lambda: [job.request["file"] for job in queue.jobs("upscale") if not job.finished],
+        saved_scenes=Path(scenes[0]) if scenes and save_scenes else None,
     )
-    studio = Studio(runs=runs, scenes=scenes, own=desk.scenes, owns=desk.owns)
+
+    def end_session(session: str) -> None:
+        queue.cancel_session(session)
+        store.end_session(session)
+
+    sessions = BrowserSessions(end_session)
+    studio = Studio(runs=runs, scenes=scenes, results=store.scenes, owns=store.owns)
+
+    def add_page(layout: Callable[..., None], *args: Any) -> None:
+        Navbar(main_page_name="Compare")
+        app.load(sessions.open_page, None, None, **IMMEDIATE)
+        layout(app, *args)
+
     with Pages(title="Workbench", analytics_enabled=False, fill_width=True, delete_cache=(3600, 86400)) as app:
-        Navbar(main_page_name="Compare")
-        compare_page(app, studio)
-    with app.route("Run", "/run"):
-        Navbar(main_page_name="Compare")
-        run_page(app, studio, start)
-    with app.route("Train", "/train"):
-        Navbar(main_page_name="Compare")
-        train_page(app, Train(studio, jobs, services))
-    with app.route("Runs", "/runs"):
-        Navbar(main_page_name="Compare")
-        runs_page(app, Runs(studio))
-    with app.route("Your video", "/video"):
-        Navbar(main_page_name="Compare")
-        video_page(app, Videos(studio, desk, jobs, services))
-    with app.route("Networks", "/networks"):
-        Navbar(main_page_name="Compare")
-        networks_page(app, Networks(jobs, services))
-    app.own(studio, [studio.gallery.route(), *routes(desk)], [jobs.close, desk.close])
+        add_page(compare_page, studio)
+        app.unload(sessions.close_page)
+    for title, path, layout, *args in (
+        ("Run", "/run", run_page, studio, start),
+        ("Train", "/train", train_page, Train(studio, queue, services)),
+        ("Runs", "/runs", runs_page, Runs(studio)),
+        ("Your video", "/video", video_page, Videos(studio, store, queue, services)),
+        ("Networks", "/networks", networks_page, Networks(queue, services)),
+    ):
+        with app.route(title, path):
+            add_page(layout, *args)
+    routes = [studio.gallery.route(), *upload_routes(store, sessions.is_open)]
+    app.studio, app.store, app.sessions = studio, store, sessions
+    app.own(routes, [sessions.close, queue.close, store.close])
     return app
 
 
 def check_port(host: str, port: int | None) -> None:
-    """Make sure that a server can listen there.
+    """Check that a server can listen on a port.
 
     Args:
-        host: the address to listen on.
-        port: None: any that is free, so there is nothing to check.
+        host: address to listen on.
+        port: None: any free port, nothing to check.
 
     Raises:
         ConfigError: no such port or host.
-        BusyError: the port is taken, or needs further rights.
+        BusyError: the port is in use, or needs more rights.
     """
     if port is None:
         return
@@ -110,7 +113,7 @@ def check_port(host: str, port: int | None) -> None:
     try:
         family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind) as listener:
-            if os.name == "posix":  # a port that was just let go is free; on Windows the option would share one in use
+            if os.name == "posix":  # accept a port that was just closed; on Windows the option would share one in use
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
     except socket.gaierror as error:
@@ -119,18 +122,13 @@ def check_port(host: str, port: int | None) -> None:
         if error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(f"host: want a name or address of this computer, got {host!r}") from error
         raise BusyError(
-            f"port: {port} on {host} cannot be used ({error.strerror}); name another one with --port, or leave --port "
-            "out: the first free one from 7860 on is taken"
+            f"port: {port} on {host} cannot be used ({error.strerror}); choose another one with --port, or omit --port "
+            "to use the first free one from 7860"
         ) from error
 
 
 def launch(
     *,
-    runs: Sequence[Path],
-    scenes: Sequence[Path],
-    start: Callable[[], str] | None = None,
-    services: Services | None = None,
-    room: Room | None = None,
     host: str = "127.0.0.1",
     names: Sequence[str] = (),
     port: int | None = None,
@@ -138,37 +136,31 @@ def launch(
     inbrowser: bool = False,
     quiet: bool = False,
     wait: bool = True,
+    **studio: Any,
 ) -> tuple[Pages, str]:
     """Serve the studio.
 
     Args:
-        runs: folders that hold runs, the user's own first.
-        scenes: folders that hold scenes, the user's own first.
-        start: see :func:`build_studio`.
-        services: see :func:`build_studio`.
-        room: see :func:`build_studio`.
-        host: who may connect; only this computer unless said otherwise.
-        names: further names under which browsers may ask for it, where other computers can connect.
-        port: None: the first free one from 7860 on.
-        auth: user -> password, asked for before anything is shown; needed where other computers can connect. Videos and
-            what is made of them are then seen by those alone who brought them.
+        host: address to listen on; only this computer can connect to the default.
+        names: further host names of the studio, where other computers can connect.
+        port: None: the first free one from 7860.
+        auth: password by user, needed where other computers can connect.
         inbrowser: open a browser.
         quiet: do not print the address.
         wait: return only when the server is stopped (Ctrl-C).
+        studio: arguments of :func:`build_studio`.
 
     Returns:
         The Blocks (``close()`` stops the server) and the address.
 
     Raises:
-        ConfigError: other computers could connect, and there is no password.
-        BusyError: the port is taken, or there are passwords, and another studio with passwords is open on the same
-            scenes.
+        ConfigError: other computers could connect without a password.
+        BusyError: the port is in use.
     """
     if host not in LOOPBACK and not auth:
-        raise ConfigError(f"host {host}: other computers could stop your runs; give a user and a password too")
+        raise ConfigError(f"host {host}: other computers could stop your runs; set a user and a password")
     check_port(host, port)
-    app = build_studio(runs=runs, scenes=scenes, start=start, services=services, room=room, private=bool(auth))
-    styles = [Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"]
+    app = build_studio(**studio)
     try:
         _, url, _ = app.launch(
             server_name=host,
@@ -180,19 +172,19 @@ def launch(
             share=False,
             run_history=False,
             footer_links=["settings"],
-            max_file_size="1mb",  # what people bring comes another way, see video.py
+            max_file_size="1mb",  # videos are uploaded by another route, see upload_routes.py
             app_kwargs={
-                "routes": app.further_routes,
-                "middleware": [Middleware(Guard, host=host, names=tuple(names))],
+                "routes": app.routes,
+                "middleware": [Middleware(RequestFilter, host=host, names=tuple(names))],
             },
             theme=Base(primary_hue="blue", neutral_hue="slate").set(body_text_color_subdued="*neutral_500"),
-            head=NARROW,
-            css_paths=styles,
+            head=PHONE_MARGINS,
+            css_paths=[Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"],
         )
     except OSError as error:
-        app.let_go()  # the folder of people's videos is free for the next try
+        app.release()
         raise BusyError(
-            f"port: want a free one on {host}, got {port or 'none from 7860 on'} ({error}); name another one: --port"
+            f"port: want a free one on {host}, got {port or 'none from 7860'} ({error}); choose one with --port"
         ) from error
     if wait:
         app.block_thread()

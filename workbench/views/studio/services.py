@@ -1,4 +1,4 @@
-"""What the studio cannot do itself, since it imports no torch: handed in by the command that opens it."""
+"""Functions and commands that need networks: the studio imports no torch, so the command line passes them in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from pathlib import Path
 from workbench.config import RunConfig
 from workbench.runs import Run
 
+READ_ONLY = "This studio only shows runs and scenes; start it with `workbench app` to train, upscale or measure."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Functions and commands from the floors above.
 
     Attributes:
-        prepare: checks a config and lays out its run folder, or raises what is wrong in words.
-        names: what may be chosen for a setting that is a name, by setting: ``{"student.name": [...], ...}``.
-        command: kind of a job (``"estimate"``, ``"enlarge"``, ``"speed"``) -> the command line that
-            does it; see :mod:`workbench.views.studio.jobs` for how it is spoken with.
-        methods: what a video can be enlarged by, besides the user's runs: name -> what a person reads.
+        prepare: function that checks a config and writes its run folder.
+        names: function that returns the valid names of settings: ``{"student.name": [...], ...}``.
+        command: function from the kind of a job (``"estimate"``, ``"upscale"``, ``"speed"``) to its command line; see
+            :mod:`workbench.views.studio.job_queue`.
+        methods: function that returns the labels of the upscaling methods, without the user's runs, by name.
     """
 
     prepare: Callable[[Path, RunConfig], Run]

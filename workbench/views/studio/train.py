@@ -1,4 +1,4 @@
-"""The Train page: a form of all settings, an estimate before the start, and the run as it goes."""
+"""Train page: a form with all settings, an estimate of time and memory, and the view of the run."""
 
 from __future__ import annotations
 
@@ -15,170 +15,159 @@ from workbench.runs import Run
 from workbench.scenes import check_name
 from workbench.views.studio import form
 from workbench.views.studio.folders import Studio
-from workbench.views.studio.jobs import Job, Jobs
-from workbench.views.studio.page import QUIET, data_of, head, part
-from workbench.views.studio.run import follow
-from workbench.views.studio.services import Services
+from workbench.views.studio.job_queue import Job, JobQueue
+from workbench.views.studio.page import IMMEDIATE, component, event_data, page_heading
+from workbench.views.studio.run import run_view
+from workbench.views.studio.services import READ_ONLY, Services
 
 FIRST_PRESET = "demo"
-ONLY_LOOKING = "This studio is only for looking at runs; open it with `workbench app` to train."
 
 
 class Train:
-    """What the Train page asks for.
+    """Actions of the page.
 
     Args:
         studio: the runs.
-        jobs: where an estimate is made.
-        services: what needs networks; None: nothing can be started.
+        queue: queue of the estimates.
+        services: functions and commands that need networks; None: nothing can be started.
     """
 
-    def __init__(self, studio: Studio, jobs: Jobs, services: Services | None) -> None:
-        self.studio, self.jobs, self.services = studio, jobs, services
+    def __init__(self, studio: Studio, queue: JobQueue, services: Services | None) -> None:
+        self.studio, self.queue, self.services = studio, queue, services
+        form.form_fields()  # parse here: `ast.parse` of Python 3.11 can fail in threads that parse at the same time
 
-    def describe(self) -> dict[str, Any]:
-        """The form, filled with the first preset."""
+    def load(self) -> dict[str, Any]:
+        """Return the form, filled with the first preset."""
         if self.services is None:
-            return {"message": ONLY_LOOKING}
-        return form.described(self.services.names()) | self.fill(FIRST_PRESET)
+            return {"message": READ_ONLY}
+        return form.describe(self.services.names()) | self.fill(FIRST_PRESET)
 
     def fill(self, preset: Any) -> dict[str, Any]:
-        """The form's values for a preset."""
+        """Return the values of a preset."""
         if not isinstance(preset, str) or preset not in PRESETS:
-            raise ConfigError(f"no preset {str(preset)[:40]!r}; there are {', '.join(PRESETS)}")
-        return {
-            "values": form.values_of(PRESETS[preset]()),
-            "preset": preset,
-            "name": "",
-            "problem": "",
-            "estimate": "",
-        }
+            raise ConfigError(f"preset: want one of {', '.join(PRESETS)}, got {str(preset)[:40]!r}")
+        values = form.values_of(PRESETS[preset]())
+        return {"values": values, "preset": preset, "name": "", "problem": "", "estimate": ""}
 
     def duplicate(self, choice: Any) -> dict[str, Any]:
-        """The form's values for another run like one that is there."""
+        """Return the values of an existing run."""
         run = self.studio.run(choice)
         return {
             "values": form.values_of(run.config()), "preset": "", "name": "", "estimate": "", "problem": "",
-            "note": f"The settings of {run.name}. Change what shall differ, then start.",
+            "note": f"Settings of {run.name}. Change some of them, then start.",
         }  # fmt: skip
 
     def start(self, data: Mapping[str, Any]) -> Run:
-        """Check what the form says, lay out the run, start its worker.
+        """Check the settings, write the run folder and start its worker.
 
         Raises:
-            WorkbenchError: in words that begin with the name of the setting, where it is one.
+            WorkbenchError: the message begins with the name of the setting, where it is one.
         """
         if self.services is None:
-            raise FolderError(ONLY_LOOKING)
-        config, wait = form.read(data.get("values")), data.get("wait") is True
+            raise FolderError(READ_ONLY)
+        config, queue = form.parse(data.get("values")), data.get("queue") is True
         name = data.get("name", "")
         if not isinstance(name, str):
             raise ConfigError("name: want text")
         preset = data.get("preset") if data.get("preset") in PRESETS else "run"
         name = check_name(name.strip() or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run")
         with self.studio.starting:
-            if not wait:
-                self.studio.check_free()
+            if not queue:
+                self.studio.check_idle()
             try:
                 run = self.services.prepare(self.studio.runs[0] / name, config)
             except WorkbenchError:
                 raise
             except (ValueError, TypeError, RuntimeError, OSError, ArithmeticError) as error:
-                raise ConfigError(f"this cannot be trained: {error}") from error
-            self.studio.start(run, wait=wait)
+                raise ConfigError(f"these settings cannot be trained: {error}") from error
+            self.studio.start(run, queue=queue)
         return run
 
     def estimate(self, data: Mapping[str, Any]) -> Job:
-        """Ask for a short measurement.
+        """Queue a measurement of a few steps.
 
         Raises:
-            WorkbenchError: in words.
+            WorkbenchError: invalid settings, or an estimate is in progress.
         """
         if self.services is None:
-            raise FolderError(ONLY_LOOKING)
-        config = form.read(data.get("values"))
-        if any(not job.over for job in self.jobs.known("estimate")):
-            raise BusyError("an estimate is being made already; wait for it, or cancel it")
+            raise FolderError(READ_ONLY)
+        config = form.parse(data.get("values"))
+        if any(not job.finished for job in self.queue.jobs("estimate")):
+            raise BusyError("an estimate is in progress; wait for it, or cancel it")
         title = f"Estimate: {config.student.name}"
-        return self.jobs.ask("estimate", title, self.services.command("estimate"), config.to_dict(), steps=config.steps)
+        return self.queue.submit("estimate", title, self.services.command("estimate"), config.to_dict())
 
-    def estimated(self, key: Any) -> tuple[dict[str, Any], bool]:
-        """What the form shows of an estimate, and whether more is to be expected."""
-        job = self.jobs.job(key)
-        if not job.over:
-            ahead = self.jobs.ahead(job)
-            words = f"waiting for {ahead} other job{'s' * (ahead != 1)}" if ahead else "measuring a few steps"
-            return {"estimate": f"{words} …", "measuring": job.key}, True
+    def estimate_state(self, key: Any) -> tuple[dict[str, Any], bool]:
+        """Return the state of an estimate for the form, and whether it is in progress."""
+        job = self.queue.job(key)
+        if not job.finished:
+            return {"estimate": f"{self.queue.describe(job)['message']} …", "measuring": job.key}, True
         if job.state != "done":
-            return {"estimate": "", "measuring": "", "problem": "" if job.state == "cancelled" else job.said}, False
-        return {"estimate": estimate_words(job.result, job.about["steps"]), "measuring": ""}, False
+            return {"estimate": "", "measuring": "", "problem": job.message}, False
+        return {"estimate": estimate_text(job.result, job.request["steps"]), "measuring": ""}, False
 
 
-def estimate_words(seen: Mapping[str, Any], steps: int) -> str:
-    """What a measurement means, in one or two sentences.
+def estimate_text(measured: Mapping[str, Any], steps: int) -> str:
+    """Return an estimate in two or three sentences.
 
     Example:
-        >>> estimate_words({"seconds_per_step": 0.5, "peak_mib": 600.0, "free_mib": 4096.0, "fits": True}, 7200)
-        'About 1:00:00 for 7,200 steps (0.5 s each), and 0.6 GiB of memory; 4.0 GiB are free. Looks at the probe clip \
-come on top.'
+        >>> estimate_text({"seconds_per_step": 0.5, "peak_mib": 600.0, "free_mib": 4096.0, "fits": True}, 7200)
+        'About 1:00:00 for 7,200 steps (0.5 s each), without snapshots. Needs 0.6 GiB of memory; 4.0 GiB are free.'
     """
-    pace = seen["seconds_per_step"]
-    took = timedelta(seconds=round(pace * steps))
-    room = f"{seen['peak_mib'] / 1024:.1f} GiB of memory; {seen['free_mib'] / 1024:.1f} GiB are free"
-    words = f"About {took} for {steps:,} steps ({pace:.2g} s each), and {room}."
-    if not seen["fits"]:
-        return f"{words} That is too tight: halve the batch or the crop."
-    return f"{words} Looks at the probe clip come on top."
+    seconds = measured["seconds_per_step"]
+    text = (
+        f"About {timedelta(seconds=round(seconds * steps))} for {steps:,} steps ({seconds:.2g} s each), without "
+        f"snapshots. Needs {measured['peak_mib'] / 1024:.1f} GiB of memory; {measured['free_mib'] / 1024:.1f} GiB are "
+        "free."
+    )
+    return text if measured["fits"] else f"{text} Not enough: halve the batch size or the crop size."
 
 
 def train_page(app: gr.Blocks, train: Train) -> None:
     """Lay out the page."""
-    head(
+    page_heading(
         "Train",
-        "Teach a small network what a large one knows: choose who learns from whom and on what, let a few steps be "
-        "measured, start, and watch. A training goes on when this page, or the studio, is closed.",
+        "Train a small network, with or without a teacher. Choose the networks and the data, estimate the time, start, "
+        "and follow the run below. A run continues when this page or the studio is closed.",
     )
-    sheet = part("form", {"message": "Loading …"}, elem_id="train-form")
-    gr.HTML("<h2>The run</h2>", js_on_load=None, elem_classes="page-head")
-    view = follow(app, train.studio, "train", begin="Duplicate")
-    measuring, pulse = gr.State(""), gr.Timer(0.7, active=False)
-
-    def refused(error: WorkbenchError) -> dict[str, Any]:
-        return {"problem": str(error)}
+    sheet = component("form", {"message": "Loading …"}, elem_id="train-form")
+    gr.HTML("<h2>Run</h2>", js_on_load=None, elem_classes="page-head")
+    view = run_view(app, train.studio, "train", action="Duplicate")
+    job_key, timer = gr.State(""), gr.Timer(0.7, active=False)
 
     def start(event: gr.EventData) -> list[Any]:
         try:
-            run = train.start(data_of(event))
+            run = train.start(event_data(event))
         except WorkbenchError as error:
-            return [refused(error), *([gr.skip()] * len(view.outputs))]
-        note = f"{run.name} is laid out and begins; follow it below."
-        return [{"problem": "", "note": note, "started": run.name}, *view.go_to(run.name)]
+            return [{"problem": str(error)}, *([gr.skip()] * len(view.outputs))]
+        note = f"{run.name} was created and starts; follow it below."
+        return [{"problem": "", "note": note}, *view.show(run.name)]
 
     def fill(event: gr.EventData) -> dict[str, Any]:
-        return train.fill(data_of(event).get("preset")) | {"note": ""}
+        return train.fill(event_data(event).get("preset")) | {"note": ""}
 
     def estimate(event: gr.EventData) -> list[Any]:
         try:
-            job = train.estimate(data_of(event))
+            job = train.estimate(event_data(event))
         except WorkbenchError as error:
-            return [refused(error), "", gr.Timer(active=False)]
-        return [{"problem": "", "note": ""} | train.estimated(job.key)[0], job.key, gr.Timer(active=True)]
+            return [{"problem": str(error)}, "", gr.Timer(active=False)]
+        return [{"problem": "", "note": ""} | train.estimate_state(job.key)[0], job.key, gr.Timer(active=True)]
 
     def cancel(key: str) -> dict[str, Any]:
         if key:
-            train.jobs.cancel(key)
+            train.queue.cancel(key)
         return {"estimate": "", "measuring": ""}
 
-    def beat(key: str) -> list[Any]:
+    def tick(key: str) -> list[Any]:
         if not key:
             return [gr.skip(), gr.Timer(active=False)]
-        shown, more = train.estimated(key)
-        return [shown, gr.skip() if more else gr.Timer(active=False)]
+        state, in_progress = train.estimate_state(key)
+        return [state, gr.skip() if in_progress else gr.Timer(active=False)]
 
-    app.load(train.describe, None, sheet, **QUIET)
-    sheet.start(start, None, [sheet, *view.outputs], **QUIET)
-    sheet.fill(fill, None, sheet, **QUIET)
-    sheet.estimate(estimate, None, [sheet, measuring, pulse], **QUIET)
-    sheet.cancel(cancel, measuring, sheet, **QUIET)
-    pulse.tick(beat, measuring, [sheet, pulse], **QUIET)
-    view.begin.click(train.duplicate, view.choice, sheet, **QUIET)
+    app.load(train.load, None, sheet, **IMMEDIATE)
+    sheet.start(start, None, [sheet, *view.outputs], **IMMEDIATE)
+    sheet.fill(fill, None, sheet, **IMMEDIATE)
+    sheet.estimate(estimate, None, [sheet, job_key, timer], **IMMEDIATE)
+    sheet.cancel(cancel, job_key, sheet, **IMMEDIATE)
+    timer.tick(tick, job_key, [sheet, timer], **IMMEDIATE)
+    view.action.click(train.duplicate, view.choice, sheet, **IMMEDIATE)
