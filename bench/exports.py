@@ -34,7 +34,7 @@ from workbench.evaluation.speed import in_milliseconds, measure
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load, pretrained_names
 from workbench.models.zoo import NETWORKS, build
-from workbench.onnx.export import Export, Format, calibration_clip, export, real_clip
+from workbench.onnx.export import Export, Format, calibration_clip, check_pair, export
 from workbench.onnx.run import open_exported
 from workbench.scenes import write_atomic
 from workbench.training.machine import configure_torch
@@ -66,7 +66,7 @@ def corner(pair: Pair, size: tuple[int, int] | None) -> Pair:
 def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
     """What the table says of one network; no rounds, no times."""
     network, learnt = subject(name)
-    pair = corner(real_clip(network.scale), check)
+    pair = corner(check_pair(network.scale), check)
     ranges = calibration_clip(network.scale)[:, : pair.low.shape[1], : pair.low.shape[2]]
     found: dict[str, Any] = {"name": name, "learnt": learnt, "compared_on": [pair.low.shape[2], pair.low.shape[1]]}
     width, height = size
@@ -85,9 +85,9 @@ def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames:
         runtimes = {"PyTorch": network} | {kind: open_exported(one.path) for kind, one in made.items()}
         if made:
             first = made["fp32"]
-            found |= {"free": list(first.free), "difference": first.difference, "graph": first.facts.graph}
-            if first.facts.size is not None:
-                height, width = first.facts.size
+            found |= {"free": list(first.free), "difference": first.difference, "graph": first.metadata.graph}
+            if first.metadata.size is not None:
+                height, width = first.metadata.size
             if learnt and "int8" in made:
                 found["loss_db"] = made["int8"].loss_db
         taken: dict[str, list[float]] = {kind: [] for kind in runtimes}

@@ -39,7 +39,9 @@ from workbench.inference.chunks import chunks
 from workbench.models.layers import deformable
 from workbench.models.layers.flow import SPyNet
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import VideoSR
+from workbench.models.windows import window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.process import peak_bytes
 from workbench.scenes import write_atomic

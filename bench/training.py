@@ -36,10 +36,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer
 from workbench.config import Data, Network, RunConfig
 from workbench.models.layers import deformable
-from workbench.models.video_sr import FeatureLayer, SlidingWindow, Upscaled, window_indices
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled
 from workbench.models.weights import save
+from workbench.models.windows import window_indices
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
 from workbench.training.engine import Engine

@@ -1,4 +1,4 @@
-"""Bicubic against its definition, written out as a matrix; borders and warping against pictures known by hand."""
+"""Bicubic against its definition, written out as a matrix; borders and warping against images known by hand."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def cubic(x: np.ndarray) -> np.ndarray:
 
 
 def imresize_matrix(size: int, new_size: int) -> np.ndarray:
-    """MATLAB's imresize along one axis: out = matrix @ in. Half-pixel centres, stretched kernel, mirrored edges."""
+    """MATLAB's imresize along one axis: out = matrix @ in. Half-pixel centers, stretched kernel, mirrored edges."""
     factor = size / new_size
     stretch = max(factor, 1.0)
     reach = np.arange(-4 * size - 40, 5 * size + 40)
@@ -34,8 +34,8 @@ def imresize_matrix(size: int, new_size: int) -> np.ndarray:
     mirrored = np.where(period < size, period, 2 * size - 1 - period)
     matrix = np.zeros((new_size, size))
     for row in range(new_size):
-        centre = (row + 0.5) * factor - 0.5
-        weights = cubic((centre - reach) / stretch)
+        center = (row + 0.5) * factor - 0.5
+        weights = cubic((center - reach) / stretch)
         np.add.at(matrix[row], mirrored, weights / weights.sum())
     return matrix
 
@@ -46,11 +46,11 @@ def imresize_matrix(size: int, new_size: int) -> np.ndarray:
 def test_bicubic_is_matlab_imresize(scale, down, small):
     height, width = (side * scale for side in small) if down else small
     new = small if down else (height * scale, width * scale)
-    picture = np.random.default_rng(0).random((3, height, width))
-    wanted = imresize_matrix(height, new[0]) @ picture @ imresize_matrix(width, new[1]).T
-    resized = resize_bicubic(torch.from_numpy(picture), scale=scale, down=down)
+    image = np.random.default_rng(0).random((3, height, width))
+    wanted = imresize_matrix(height, new[0]) @ image @ imresize_matrix(width, new[1]).T
+    resized = resize_bicubic(torch.from_numpy(image), scale=scale, down=down)
     assert np.abs(resized.numpy() - wanted).max() < 1e-12
-    single = resize_bicubic(torch.from_numpy(picture).float(), scale=scale, down=down)
+    single = resize_bicubic(torch.from_numpy(image).float(), scale=scale, down=down)
     assert np.abs(single.numpy() - wanted).max() < 2e-6
 
 
@@ -75,18 +75,18 @@ def test_bicubic_keeps_a_ramp_at_half_pixel_centres(scale, down):
     ramp = torch.arange(size, dtype=torch.float64).expand(1, size, size)
     resized = resize_bicubic(ramp, scale=scale, down=down)[0, 0]
     factor = scale if down else 1 / scale
-    centres = (torch.arange(len(resized), dtype=torch.float64) + 0.5) * factor - 0.5
+    centers = (torch.arange(len(resized), dtype=torch.float64) + 0.5) * factor - 0.5
     inside = slice(2, -2) if down else slice(2 * scale, -2 * scale)  # mirrored borders bend a ramp
-    assert (resized - centres)[inside].abs().max() < 1e-12
+    assert (resized - centers)[inside].abs().max() < 1e-12
 
 
 def test_bicubic_of_an_impulse_is_symmetric_and_separable():
-    picture = torch.zeros(1, 9, 9, dtype=torch.float64)
-    picture[0, 4, 4] = 1
-    spot = resize_bicubic(picture, scale=3)[0]
+    image = torch.zeros(1, 9, 9, dtype=torch.float64)
+    image[0, 4, 4] = 1
+    spot = resize_bicubic(image, scale=3)[0]
     assert torch.allclose(spot, spot.T)
     assert torch.allclose(spot, spot.flip(0))
-    assert spot[13, 13] == 1  # the centre of the enlarged pixel falls on the pixel itself
+    assert spot[13, 13] == 1  # the center of the enlarged pixel falls on the pixel itself
     assert torch.allclose(spot, spot[13][None] * spot[:, 13][:, None])
     assert spot.sum() == pytest.approx(9)
 
@@ -105,17 +105,17 @@ def test_bicubic_refuses_what_does_not_divide():
 
 
 def test_mirror_pad_is_numpy_symmetric():
-    picture = np.arange(12.0).reshape(3, 4)
-    padded = mirror_pad(torch.from_numpy(picture), 8, 3).numpy()
-    assert np.array_equal(padded, np.pad(picture, ((8, 8), (3, 3)), mode="symmetric"))
-    assert mirror_pad(torch.from_numpy(picture), 2).shape == (7, 8)
+    image = np.arange(12.0).reshape(3, 4)
+    padded = mirror_pad(torch.from_numpy(image), 8, 3).numpy()
+    assert np.array_equal(padded, np.pad(image, ((8, 8), (3, 3)), mode="symmetric"))
+    assert mirror_pad(torch.from_numpy(image), 2).shape == (7, 8)
 
 
 def test_crop_and_pad_to_a_multiple():
-    picture = torch.arange(30.0).reshape(1, 5, 6)
-    assert torch.equal(crop_to_multiple(picture, 4), picture[:, :4, :4])
-    padded = pad_to_multiple(picture, 4)
-    assert np.array_equal(padded.numpy(), np.pad(picture.numpy(), ((0, 0), (0, 3), (0, 2)), mode="edge"))
+    image = torch.arange(30.0).reshape(1, 5, 6)
+    assert torch.equal(crop_to_multiple(image, 4), image[:, :4, :4])
+    padded = pad_to_multiple(image, 4)
+    assert np.array_equal(padded.numpy(), np.pad(image.numpy(), ((0, 0), (0, 3), (0, 2)), mode="edge"))
     assert pad_to_multiple(padded, 4) is padded
 
 
@@ -135,15 +135,15 @@ def test_ycbcr_by_hand():
 
 
 def test_grey_has_no_chroma_and_luma_is_luma():
-    grey = torch.linspace(0, 1, 11, dtype=torch.float64).expand(3, 1, 11)
-    assert torch.allclose(rgb_to_ycbcr(grey)[1:] * 255, torch.full((2, 1, 11), 128.0, dtype=torch.float64), atol=1e-12)
+    gray = torch.linspace(0, 1, 11, dtype=torch.float64).expand(3, 1, 11)
+    assert torch.allclose(rgb_to_ycbcr(gray)[1:] * 255, torch.full((2, 1, 11), 128.0, dtype=torch.float64), atol=1e-12)
     clip = torch.rand(2, 3, 3, 4, 5, dtype=torch.float64)
     assert torch.allclose(rgb_to_ycbcr(clip)[:, :, 0] * 255, rgb_to_y(clip), atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-14), (torch.float32, 2e-6)])
 def test_ycbcr_and_back(dtype, rounding):
-    """Also of what is no colour: networks overshoot."""
+    """Also of what is no color: networks overshoot."""
     rgb = torch.rand(2, 2, 3, 6, 7, dtype=dtype) * 1.6 - 0.3
     assert (ycbcr_to_rgb(rgb_to_ycbcr(rgb)) - rgb).abs().max() < rounding
     assert (rgb_to_ycbcr(ycbcr_to_rgb(rgb)) - rgb).abs().max() < rounding
@@ -151,18 +151,18 @@ def test_ycbcr_and_back(dtype, rounding):
 
 def test_ycbcr_is_scikit_image_s():
     """Its weights have three decimals, so 2e-4 levels of 255 is as near as it comes."""
-    colour = pytest.importorskip("skimage.color")
+    color = pytest.importorskip("skimage.color")
     rgb = np.random.default_rng(0).random((5, 6, 3))
     ours = rgb_to_ycbcr(torch.from_numpy(rgb).permute(2, 0, 1)).permute(1, 2, 0).numpy() * 255
-    assert np.abs(ours - colour.rgb2ycbcr(rgb)).max() < 1e-3
+    assert np.abs(ours - color.rgb2ycbcr(rgb)).max() < 1e-3
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(0, 0), (1, 0), (0, 2), (-2, 1)])
 def test_warp_by_whole_pixels_is_a_shift(dx, dy):
-    picture = torch.rand(1, 2, 6, 7)
+    image = torch.rand(1, 2, 6, 7)
     flow = torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).expand(1, 2, 6, 7)
     rows, columns = (torch.arange(6) + dy).clamp(0, 5), (torch.arange(7) + dx).clamp(0, 6)
-    assert torch.allclose(warp(picture, flow), picture[:, :, rows][..., columns], atol=1e-5)
+    assert torch.allclose(warp(image, flow), image[:, :, rows][..., columns], atol=1e-5)
 
 
 def test_warp_by_half_a_pixel_is_the_mean():

@@ -11,7 +11,7 @@ from safetensors.torch import save as safetensors_bytes
 
 from workbench.errors import WeightsError
 from workbench.evaluation.compare import load_method
-from workbench.models.conversion import load_foreign
+from workbench.models.conversion import load_converted
 from workbench.models.weights import read_tensors
 from workbench.weight_files import check_weight_file
 
@@ -64,7 +64,7 @@ STRANGE = {
 def test_what_it_is_is_said_wherever_weights_are_opened(content, what, name, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
-    for opened in (read_tensors, load_foreign, lambda path: load_method(str(path), runs=[])):
+    for opened in (read_tensors, load_converted, lambda path: load_method(str(path), runs=[])):
         with pytest.raises(WeightsError, match=what) as refused:
             opened(path)
         assert str(path) in str(refused.value)
@@ -85,4 +85,4 @@ def test_weights_pass(content, tmp_path):
 def test_a_cut_pickle(content, what, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=what):
-        load_foreign(tmp_path / "w.pth")
+        load_converted(tmp_path / "w.pth")

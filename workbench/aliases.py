@@ -31,6 +31,9 @@ ROW = {"waited": "data_time"}
 CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 """Modules of the ConvLSTM in files of formats 1 and 2."""
 
+ONNX = {"reach": "temporal_radius"}
+"""Metadata of an exported network of format 1."""
+
 SETTINGS = {
     "data.crop": "data.crop_size",
     "data.frames": "data.num_frames",

@@ -11,10 +11,10 @@ UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**2
 
 
 def parse_bytes(given: str) -> int:
-    """An amount of memory as people write it.
+    """Parse an amount of memory.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: not an amount.
 
     Example:
         >>> parse_bytes("4G"), parse_bytes("512 MiB"), parse_bytes("1.5GB")
@@ -27,7 +27,7 @@ def parse_bytes(given: str) -> int:
 
 
 def in_bytes(amount: float) -> str:
-    """An amount of memory for people.
+    """Format an amount of memory for people.
 
     Example:
         >>> in_bytes(1_490_000_000), in_bytes(96_200_000)

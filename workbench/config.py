@@ -13,17 +13,15 @@ from operator import attrgetter
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from workbench.aliases import rename_settings
+from workbench.choices import FeatureLayer, Precision, Skip
 from workbench.errors import ConfigError
 
-Skip = Literal["bicubic", "bilinear", "none"]
 MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
 Normalization = Literal["none", "unit"]
-FeatureLayer = Literal["hr", "hr_pre", "shuffle"]
 SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
 Cells = Literal["last", "all"]
 Schedule = Literal["constant", "warm_up", "decay"]
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,8 @@
-"""The precision of the convolutions: chosen for the device, measured where no rule is known.
+"""Choice of the precision of convolutions for a device, by a measurement on CPUs.
 
 bf16 halves the memory traffic, and a device with bf16 instructions computes it at least as fast as fp32. A CPU without
-them emulates it: 7 to 40 times slower. Torch does not report which of the two a CPU is, so a small convolution is timed
-in both, once a process and device; that takes some milliseconds. On CUDA and MPS what torch reports decides.
+them emulates it: 7 to 40 times slower. Torch does not report whether a CPU has them, so a small convolution is timed in
+both precisions, once per process and device; that takes some milliseconds. On CUDA and MPS the report of torch decides.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from workbench.choices import Precision
+
 logger = logging.getLogger(__name__)
 
 ComputePrecision = Literal["fp32", "bf16", "fp16"]
@@ -28,28 +30,28 @@ DTYPES: dict[ComputePrecision, torch.dtype] = {
     "fp16": torch.float16,
 }
 
-FASTER = 0.8
-"""bf16 is chosen on a CPU where the convolution takes at most this share of its time in fp32."""
+MAX_AUTO_TIME = 0.8
+"""Largest time of a bf16 convolution on a CPU, relative to fp32, for which bf16 is chosen."""
 
-SLOWER = 1.2
-"""A precision that was asked for causes a warning where it takes more than this many times as long as fp32."""
+WARNING_TIME = 1.2
+"""Time relative to fp32 above which a requested precision causes a warning."""
 
 CHANNELS, SIDE, ROUNDS = 64, 32, 5
 """Size of the 3x3 convolution that is timed, and the number of rounds, of which the fastest counts."""
 
-HOPELESS = 4.0
-"""Where the first round of a precision takes this many times as long as fp32, no other follows."""
+GIVE_UP_TIME = 4.0
+"""Time of the first round relative to fp32 after which no other round follows."""
 
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """A precision and why it was chosen.
+    """Precision and the reason for it.
 
     Attributes:
         precision: of the convolutions.
-        wanted: what was asked for: a precision, or auto.
+        wanted: the request: a precision, or auto.
         relative_time: of a convolution in that precision (of bf16 for auto); fp32 is 1. None where nothing was timed.
-        reason: a line for people.
+        reason: a sentence for people.
     """
 
     precision: ComputePrecision
@@ -58,10 +60,8 @@ class PrecisionChoice:
     reason: str
 
 
-def choose_precision(
-    wanted: Literal["auto", "fp32", "bf16", "fp16"], device: torch.device | str, *, training: bool = False
-) -> PrecisionChoice:
-    """Choose the precision for a device, or check the one that is wanted; a slow one is logged as a warning.
+def choose_precision(wanted: Precision, device: torch.device | str, *, training: bool = False) -> PrecisionChoice:
+    """Choose the precision for a device, or check the requested one; a slow one is logged as a warning.
 
     Args:
         wanted: ``auto``, or a precision, which is kept.
@@ -79,16 +79,16 @@ def choose_precision(
     if kind != "cpu":
         return PrecisionChoice(wanted, wanted, None, f"{wanted}, as asked for")
     times = relative_time(wanted, kind, training)
-    told = f"{wanted}, as asked for: a convolution takes {times:.2g} times as long as in fp32 on this {kind}"
-    if times > SLOWER:
-        _warn(told)
-    return PrecisionChoice(wanted, wanted, times, told)
+    reason = f"{wanted}, as asked for: a convolution takes {times:.2g} times as long as in fp32 on this {kind}"
+    if times > WARNING_TIME:
+        _warn(reason)
+    return PrecisionChoice(wanted, wanted, times, reason)
 
 
 @cache
-def _warn(told: str) -> None:
+def _warn(reason: str) -> None:
     """Log a warning once a process."""
-    logger.warning("precision: %s; fp32 is faster, and auto chooses it", told)
+    logger.warning("precision: %s; fp32 is faster, and auto chooses it", reason)
 
 
 def _choose(kind: str, training: bool) -> PrecisionChoice:
@@ -98,27 +98,29 @@ def _choose(kind: str, training: bool) -> PrecisionChoice:
         supported = torch.backends.mps.is_macos_or_newer(14, 0)
     elif kind == "cpu":
         times = relative_time("bf16", kind, training)
-        chosen: ComputePrecision = "bf16" if times <= FASTER else "fp32"
-        told = f"{chosen}, by measurement: a convolution in bf16 takes {times:.2g} times as long as in fp32 on this cpu"
-        return PrecisionChoice(chosen, "auto", times, told)
+        chosen: ComputePrecision = "bf16" if times <= MAX_AUTO_TIME else "fp32"
+        reason = (
+            f"{chosen}, by measurement: a convolution in bf16 takes {times:.2g} times as long as in fp32 on this cpu"
+        )
+        return PrecisionChoice(chosen, "auto", times, reason)
     else:
         supported = False
     chosen = "bf16" if supported else "fp32"
-    told = f"{chosen}: this {kind} device {'computes' if supported else 'is not known to compute'} bf16"
-    return PrecisionChoice(chosen, "auto", None, told)
+    reason = f"{chosen}: this {kind} device {'computes' if supported else 'may not compute'} bf16"
+    return PrecisionChoice(chosen, "auto", None, reason)
 
 
 @cache
 def relative_time(precision: ComputePrecision, kind: str, training: bool) -> float:
-    """Time a small convolution in a precision and in fp32, once a process; returns the ratio.
+    """Return the time of a small convolution in a precision relative to fp32; measured once per process.
 
     Args:
-        precision: what is compared with fp32.
+        precision: compared with fp32.
         kind: type of the device.
         training: the backward pass too.
     """
     first = fastest(convolution("fp32", kind, training))
-    return fastest(convolution(precision, kind, training), give_up=HOPELESS * first) / first
+    return fastest(convolution(precision, kind, training), give_up=GIVE_UP_TIME * first) / first
 
 
 def fastest(
@@ -133,9 +135,9 @@ def fastest(
     """
     clock, seconds = clock or time.perf_counter, float("inf")
     for number in range(ROUNDS + 1):
-        began = clock()
+        start = clock()
         work()
-        took = clock() - began
+        took = clock() - start
         if number == 0 and took > give_up:
             return took
         if number:  # the first time memory is allocated and kernels are compiled

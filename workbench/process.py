@@ -1,4 +1,4 @@
-"""Processes: the memory of this one, and those that it starts, on every system."""
+"""Memory of this process, and start and end of others, on every system."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any, TypedDict
 import psutil
 
 KILLED = (-9, 0xC0000017)
-"""Exit status of a process that the system ended for want of memory: by SIGKILL, or with Windows' STATUS_NO_MEMORY."""
+"""Exit status of a process that the system ended for lack of memory: by SIGKILL, or with Windows' STATUS_NO_MEMORY."""
 
-SECONDS_TO_DIE = 5.0
+KILL_TIMEOUT = 5.0
 
 
 def peak_bytes() -> int:
-    """Memory that this process has held at most since it started.
+    """Return the peak memory of this process since its start.
 
-    On Linux that is ``VmHWM``: ``ru_maxrss`` begins, in a new process, with what its parent held.
+    On Linux that is ``VmHWM``: ``ru_maxrss`` starts, in a new process, with the memory of its parent.
 
     Example:
         >>> peak_bytes() > 2**20
@@ -26,18 +26,18 @@ def peak_bytes() -> int:
     """
     if sys.platform == "linux":
         with open("/proc/self/status", encoding="ascii") as status:
-            held = next(line for line in status if line.startswith("VmHWM:"))
-        return int(held.split()[1]) * 1024
+            line = next(line for line in status if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
     import resource  # not on Windows
 
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def was_killed(status: int | None) -> bool:
-    """Return whether an exit status is that of a process which the system ended, most likely for want of memory.
+    """Return whether an exit status is that of a process which the system ended, most likely for lack of memory.
 
     Example:
         >>> was_killed(-9), was_killed(1), was_killed(None)
@@ -61,11 +61,11 @@ def detached() -> Detached:
 
 
 def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
-    """End a process and all that it started.
+    """End a process and all its descendants.
 
     Args:
-        process: that this one started.
-        patience: seconds in which it may end politely (Windows has no such request); then it is killed.
+        process: a child of this one.
+        patience: seconds to terminate (not on Windows), after which it is killed.
     """
     if process.poll() is not None:
         return
@@ -77,14 +77,14 @@ def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
         with suppress(subprocess.TimeoutExpired):
             process.wait(patience)
     for one in {*tree, *_tree(process.pid)}:
-        with suppress(psutil.Error):  # it is gone, or its number belongs to another process by now
+        with suppress(psutil.Error):  # it has ended, or its id belongs to another process now
             one.kill()
     with suppress(subprocess.TimeoutExpired):
-        process.wait(SECONDS_TO_DIE)
+        process.wait(KILL_TIMEOUT)
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    """Return a process and its descendants; nothing where it is gone."""
+    """Return a process and its descendants; an empty list if it has ended."""
     try:
         root = psutil.Process(pid)
         return [root, *root.children(recursive=True)]

@@ -1,16 +1,16 @@
-"""The letters of the axes, and the checks at the door.
+"""Letters of tensor axes, and checks and conversions of clips.
 
 ===  ==================================================================
 B    clips in a batch
 T    frames of a clip
 N    images in a batch (often B times T)
-C    channels (RGB where there are three)
-H W  rows and columns; of whatever picture the name speaks of
+C    channels (RGB if three)
+H W  rows and columns of the image that the name refers to
 K    hidden channels of a ConvLSTM
 ===  ==================================================================
 
-A name may carry its layout as a suffix where two layouts meet (``frames_BTCHW``). Inside the library pictures are
-float RGB in [0, 1]; 8-bit arrays ``(T, H, W, 3)`` live in ``data.video``, the metrics and the views.
+A name may have its layout as a suffix if two layouts meet (``frames_BTCHW``). Inside the library images are float RGB
+in [0, 1]; 8-bit arrays ``(T, H, W, 3)`` are used in ``data.video``, the metrics and the views.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from workbench.errors import ResultError, ShapeError
 
 
 def check_clip(clip: Tensor, name: str = "clip") -> tuple[int, int, int, int, int]:
-    """Return ``(B, T, C, H, W)`` of a batch of clips, or say what is wrong with it.
+    """Check a batch of clips and return its ``(B, T, C, H, W)``.
 
     Raises:
-        ShapeError: the axes are not ``(B, T, 3, H, W)``, one of them is empty, or the numbers are not floats.
+        ShapeError: the axes are not ``(B, T, 3, H, W)``, one of them is empty, or the values are not floats.
 
     Example:
         >>> check_clip(torch.zeros(1, 5, 3, 8, 8))
@@ -44,7 +44,7 @@ def check_clip(clip: Tensor, name: str = "clip") -> tuple[int, int, int, int, in
 
 
 def check_frames(frames: np.ndarray, name: str = "frames") -> tuple[int, int, int]:
-    """Return ``(T, H, W)`` of 8-bit frames ``(T, H, W, 3)``, or say what is wrong with them."""
+    """Check 8-bit frames ``(T, H, W, 3)`` and return their ``(T, H, W)``."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise ShapeError(f"{name}: want uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
     if 0 in frames.shape:
@@ -61,10 +61,12 @@ def to_float(frames: np.ndarray, dtype: torch.dtype = torch.float32, device: Any
 
 
 def check_finite(clip: Tensor) -> None:
-    """Say in which frame of ``(T, ...)`` the first number lies that is NaN or infinite, if there is one."""
-    good = clip.detach().flatten(1).sum(dim=1, dtype=torch.float32).isfinite().tolist()  # a mask would be a copy or two
-    if not all(good):
-        frame = good.index(False)
+    """Check that all values of ``(T, ...)`` are finite; the error contains the first frame that is not."""
+    finite = (
+        clip.detach().flatten(1).sum(dim=1, dtype=torch.float32).isfinite().tolist()
+    )  # a mask would be a copy or two
+    if not all(finite):
+        frame = finite.index(False)
         raise ResultError(
             f"frame {frame}: NaN or infinity in the result; the network or its weights are damaged, or overflowed in "
             "half precision",
@@ -73,13 +75,13 @@ def check_finite(clip: Tensor) -> None:
 
 
 def to_uint8(clip: Tensor) -> np.ndarray:
-    """A clip ``(1, T, 3, H, W)`` or ``(T, 3, H, W)`` -> 8-bit frames ``(T, H, W, 3)``: clamp, times 255, round.
+    """Convert a clip ``(1, T, 3, H, W)`` or ``(T, 3, H, W)`` to 8-bit frames ``(T, H, W, 3)``: clamp, times 255, round.
 
-    This is the one place where pictures are quantised: what is scored, written and shown has gone through here.
+    All frames that are scored, written or shown are quantized here.
 
     Raises:
-        ShapeError: more than one clip, or not a clip at all.
-        ResultError: NaN or infinity, which have no place among 256 levels; it says in which frame.
+        ShapeError: more than one clip, or not a clip.
+        ResultError: NaN or infinite values; the message contains the frame.
 
     Example:
         >>> to_uint8(torch.tensor([-1.0, 0.5, 2.0]).view(1, 3, 1, 1)).ravel().tolist()

@@ -1,6 +1,6 @@
-"""Files that carry the name of weights and contain something else: a web page, a Git LFS pointer, half a download.
+"""Detection of files that have the name of weights and contain something else: a web page, a Git LFS pointer.
 
-Only bytes are compared here; nothing is unpickled, and torch is not needed.
+Only bytes are compared; nothing is unpickled, and torch is not needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ ARCHIVES: dict[bytes, str] = {
     b"7z\xbc\xaf\x27\x1c": "a 7z archive",
     b"Rar!": "a RAR archive",
 }
-"""First bytes of archives that weights are distributed in."""
+"""First bytes of archives in which weights are distributed."""
 
 PICKLE = b"\x80"
 """First byte of a pickle: checkpoints that ``torch.save`` wrote before version 1.6."""

@@ -23,7 +23,7 @@ def small(tmp_path, monkeypatch):
     """Beside an empty folder, and checked on a small clip."""
     monkeypatch.chdir(tmp_path)
     frames = sample("carphone", frames=3).frames
-    monkeypatch.setattr("workbench.onnx.export.real_clip", lambda scale: make_pair(frames, scale=scale))
+    monkeypatch.setattr("workbench.onnx.export.check_pair", lambda scale: make_pair(frames, scale=scale))
     monkeypatch.setattr("workbench.onnx.export.calibration_clip", lambda scale: make_pair(frames, scale=scale).low)
     return tmp_path
 
@@ -38,9 +38,9 @@ def test_a_student_in_three_precisions_and_a_film_through_it(small, capsys):
     assert run(capsys, "upscale", low, "torch", "--network", "distilled")[0] == 0
     assert run(capsys, "upscale", low, "file", "--network", "s.onnx")[0] == 0
     assert run(capsys, "upscale", low, "runtime", "--network", "distilled", "--runtime", "onnx")[0] == 0
-    pictures = [read_frames(small / name).astype(int) for name in ("torch", "file", "runtime")]
-    assert np.abs(pictures[1] - pictures[0]).max() <= 1
-    assert np.array_equal(pictures[1], pictures[2])
+    images = [read_frames(small / name).astype(int) for name in ("torch", "file", "runtime")]
+    assert np.abs(images[1] - images[0]).max() <= 1
+    assert np.array_equal(images[1], images[2])
 
 
 def test_the_proof_that_nothing_is_added(capsys):

@@ -78,8 +78,8 @@ def test_the_figure_and_its_numbers_beside_it(data, capsys):
     args = ["--data", "set", "--protocol", "folders", "--frames", 1, "--rounds", 1, "--threads", 1]
     status, out, _ = run(capsys, "walk", *args, "--networks", "bicubic,plain,distilled", "--out", "out/walk.png")
     assert status == 0
-    with Image.open(data / "out" / "walk.png") as picture:
-        assert picture.size[0] > 500
+    with Image.open(data / "out" / "walk.png") as image:
+        assert image.size[0] > 500
     held = json.loads((data / "out" / "walk.json").read_text())
     methods = {row["method"]: row for row in held["methods"]}
     assert list(methods) == ["bicubic", "plain", "distilled"]

@@ -19,20 +19,20 @@ def run(capsys, *args):
 
 
 @pytest.fixture
-def film(tmp_path, monkeypatch):
+def video(tmp_path, monkeypatch):
     """Ten numbered frames; the command is given beside it."""
     monkeypatch.chdir(tmp_path)
     return encode(tmp_path / "in.mp4", numbered(10, noise=True))
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """Five pictures of 20x14."""
+def images(tmp_path, monkeypatch):
+    """Five images of 20x14."""
     monkeypatch.chdir(tmp_path)
     return save(tmp_path / "in", np.random.default_rng(0).integers(0, 256, (5, 14, 20, 3), np.uint8))
 
 
-def test_a_film_becomes_larger(film, capsys):
+def test_a_film_becomes_larger(video, capsys):
     status, out, err = run(capsys, "in.mp4", "out.mp4", "--network", "bicubic", "--scale", 2)
     assert status == 0
     assert out.startswith("out.mp4: 10 frames of 128x96 by bicubic")
@@ -40,31 +40,31 @@ def test_a_film_becomes_larger(film, capsys):
     assert "10/10" in err
     assert "frames/s" in err
     assert "peak memory" in err
-    assert len(timeline(film.with_name("out.mp4"))) == 10
+    assert len(timeline(video.with_name("out.mp4"))) == 10
 
 
-def test_the_shipped_student_is_the_default(pictures, capsys):
+def test_the_shipped_student_is_the_default(images, capsys):
     status, out, _ = run(capsys, "in", "out")
     assert status == 0
     assert "by distilled" in out
     assert "exact" in out
-    whole = upscale(load("pretrained:vespcn_distilled"), read_frames(pictures))
+    whole = upscale(load("pretrained:vespcn_distilled"), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
 
 
-def test_tiles_say_what_they_are(pictures, capsys):
+def test_tiles_say_what_they_are(images, capsys):
     args = ("in", "out", "--network", "bicubic", "--tile", 8)
     assert "tiles of 8 with 10 around (low-resolution pixels): as from whole frames" in run(capsys, *args)[2]
-    whole = upscale(Bicubic(scale=4), read_frames(pictures))
+    whole = upscale(Bicubic(scale=4), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
     assert "faded" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]
 
 
-def test_a_damaged_end_is_told_by_exit_status_and_words(film, capsys):
-    content = film.read_bytes()
-    film.write_bytes(content[: len(content) * 2 // 3])
+def test_a_damaged_end_is_told_by_exit_status_and_words(video, capsys):
+    content = video.read_bytes()
+    video.write_bytes(content[: len(content) * 2 // 3])
     status, out, err = run(capsys, "in.mp4", "out.mp4", "--network", "bicubic")
-    frames = len(timeline(film.with_name("out.mp4")))
+    frames = len(timeline(video.with_name("out.mp4")))
     assert status == 1
     assert 0 < frames < 10
     assert f"out.mp4: {frames} frames" in out
@@ -72,14 +72,14 @@ def test_a_damaged_end_is_told_by_exit_status_and_words(film, capsys):
     assert "damaged: in.mp4" in err
 
 
-def test_memory_is_planned_and_told(film, capsys):
+def test_memory_is_planned_and_told(video, capsys):
     status, _, err = run(capsys, "in.mp4", "out.mp4", "--network", "plain", "--memory", "64G")
     assert status == 0
     assert "were expected" in err
     status, out, err = run(capsys, "in.mp4", "other.mp4", "--network", "plain", "--memory", "10M")
     assert (status, out) == (2, "")
     assert "memory: 64x48 to 256x192 needs" in err
-    assert not film.with_name("other.mp4").exists()
+    assert not video.with_name("other.mp4").exists()
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_memory_is_planned_and_told(film, capsys):
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(film, capsys, args, says):
+def test_what_is_wrong_is_said_and_nothing_is_written(video, capsys, args, says):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert says in err
-    assert [path.name for path in film.parent.iterdir()] == ["in.mp4"]
+    assert [path.name for path in video.parent.iterdir()] == ["in.mp4"]

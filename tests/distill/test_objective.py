@@ -9,7 +9,8 @@ from workbench.distill.objective import Objective, charbonnier, weighted_sum
 from workbench.distill.spatial import spatial_distillation
 from workbench.distill.temporal import TemporalMemory, temporal_distillation
 from workbench.errors import ConfigError
-from workbench.models.video_sr import EstimatedFlow, Upscaled
+from workbench.models.layers.flow import EstimatedFlow
+from workbench.models.video_sr import Upscaled
 from workbench.models.zoo import build
 
 

@@ -20,7 +20,8 @@ from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db, ssim
 from workbench.metrics.temporal import mae, t_diff, tof
 from workbench.metrics.warping import warping_error
-from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.models.zoo import build
 
 VID4 = Path(__file__).parents[3] / "shared" / "data" / "vid4"

@@ -8,7 +8,7 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy, reference_flow
 from workbench.imaging import resize_bicubic
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import EstimatedFlow
+from workbench.models.layers.flow import EstimatedFlow
 from workbench.models.zoo import build
 from workbench.tensors import to_uint8
 

@@ -22,7 +22,8 @@ from workbench.imaging import resize_bicubic
 from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput
 from workbench.models.zoo import build
 
 FOLDERS = PROTOCOLS["folders"]

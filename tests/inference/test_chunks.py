@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from workbench.devices import choose_device
 from workbench.errors import ConfigError, ShapeError
-from workbench.inference.chunks import choose_device, chunks, upscale, upscale_stream
+from workbench.inference.chunks import chunks, upscale, upscale_stream
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import BORDERS, SlidingWindow, Upscaled, VideoSR, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput
+from workbench.models.windows import BORDERS
 from workbench.models.zoo import build
 from workbench.tensors import to_float, to_uint8
 
@@ -18,7 +21,7 @@ def low():
 
 
 class Mix(SlidingWindow):
-    """Five frames in five strengths, so that every window gives another picture."""
+    """Five frames in five strengths, so that every window gives another image."""
 
     feature_channels = 3
 
@@ -208,7 +211,7 @@ def test_any_size_and_a_single_frame(name, height, width):
 
 
 def test_eight_bits_in_eight_bits_out(low):
-    """A constant picture stays what it is, and what overshoots is clamped, not wrapped round."""
+    """A constant image stays what it is, and what overshoots is clamped, not wrapped round."""
     flat = np.full((2, 4, 4, 3), 200, np.uint8)
     assert np.array_equal(upscale(Bicubic(), flat), np.full((2, 16, 16, 3), 200, np.uint8))
     edge = np.zeros((1, 8, 8, 3), np.uint8)

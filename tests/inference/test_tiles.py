@@ -1,4 +1,4 @@
-"""Tiles make what the whole picture makes, as far as their overlap reaches and no further."""
+"""Tiles make what the whole image makes, as far as their overlap reaches and no further."""
 
 import numpy as np
 import pytest
@@ -8,9 +8,19 @@ from torch import nn
 from tests.models.tiny import TINY
 from workbench.errors import ConfigError
 from workbench.inference.chunks import upscale, upscale_stream
-from workbench.inference.tiles import FADE, FAR, MARGIN, default_overlap, fades, spans, spatial_radius, tiled
+from workbench.inference.tiles import (
+    FADE,
+    FALLBACK_OVERLAP,
+    MARGIN,
+    blend_weights,
+    default_overlap,
+    spans,
+    spatial_radius,
+    tiled,
+)
 from workbench.models.bicubic import Bicubic
-from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput
 from workbench.models.zoo import build
 from workbench.tensors import to_float
 
@@ -28,7 +38,7 @@ class Blur(SlidingWindow):
 
 
 class Sum(VideoSR):
-    """Every pixel plus the mean of the picture: it reaches everywhere; and the mean of the clip so far."""
+    """Every pixel plus the mean of the image: it reaches everywhere; and the mean of the clip so far."""
 
     temporal_radius = None
 
@@ -54,7 +64,7 @@ def test_tiles_cover_an_axis_once_and_fade_into_each_other(size, multiple):
     assert cut[-1].last == size
     assert all(span.start % multiple == 0 and 0 <= span.start <= span.first < span.last <= span.stop for span in cut)
     total = torch.zeros(size * 3)
-    for span, fade in zip(cut, fades(cut, 3), strict=True):
+    for span, fade in zip(cut, blend_weights(cut, 3), strict=True):
         assert fade.min() >= 0
         total[span.start * 3 : span.stop * 3] += fade
         inner = slice(max(span.first - FADE - 5, 0), min(span.last + FADE + 5, size))
@@ -78,7 +88,7 @@ def test_the_measured_reach_is_the_reach(radius):
 def test_what_reaches_beyond_the_picture_or_along_the_clip_has_no_measure():
     assert spatial_radius(Blur(20), size=32) is None
     assert spatial_radius(Sum()) is None
-    assert default_overlap(Sum()) == (FAR, False)
+    assert default_overlap(Sum()) == (FALLBACK_OVERLAP, False)
 
 
 @pytest.mark.parametrize("tile", [8, 12, 20, 64])

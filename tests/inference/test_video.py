@@ -1,4 +1,4 @@
-"""A film through a network: every frame, in order, whole or not at all, and never more memory than was asked."""
+"""A video through a network: every frame, in order, whole or not at all, and never more memory than was asked."""
 
 import os
 import signal
@@ -42,16 +42,16 @@ class Fails(VideoSR):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
+def video(tmp_path_factory):
     """Thirty numbered frames of 64x48."""
-    return encode(tmp_path_factory.mktemp("films") / "film.mp4", numbered(30))
+    return encode(tmp_path_factory.mktemp("videos") / "video.mp4", numbered(30))
 
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory):
-    """Nine pictures of 31x23."""
+    """Nine images of 31x23."""
     frames = np.random.default_rng(0).integers(0, 256, (9, 23, 31, 3), np.uint8)
-    return save(tmp_path_factory.mktemp("pictures") / "odd", frames)
+    return save(tmp_path_factory.mktemp("images") / "odd", frames)
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
@@ -91,9 +91,9 @@ def test_a_webm_is_exact_and_an_mp4_is_near(odd, tmp_path):
     assert seen.shape == (9, 70, 94, 3)  # 69x93: H.264 in 4:2:0 wants even sizes
 
 
-def test_every_frame_in_order_and_told_as_it_is_written(film, tmp_path):
+def test_every_frame_in_order_and_told_as_it_is_written(video, tmp_path):
     seen = []
-    made = upscale_file(film, tmp_path / "out.mp4", DOUBLE, progress=lambda *told: seen.append(told))
+    made = upscale_file(video, tmp_path / "out.mp4", DOUBLE, progress=lambda *told: seen.append(told))
     shrunk = read_video(tmp_path / "out.mp4").frames[:, ::2, ::2]
     assert numbers(shrunk) == list(range(30))
     assert seen == [(number, 30) for number in range(1, 31)]
@@ -125,8 +125,8 @@ def test_sound_that_the_target_cannot_hold_is_said_and_nothing_is_left(tmp_path)
     with pytest.raises(VideoError, match=r"cannot store the audio of .*\(aac\)"):
         upscale_file(source, tmp_path / "out.webm", DOUBLE)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-    upscale_file(source, tmp_path / "pictures", DOUBLE)  # a folder has none, and nobody asked
-    assert len(read_frames(tmp_path / "pictures")) == 5
+    upscale_file(source, tmp_path / "images", DOUBLE)  # a folder has none, and nobody asked
+    assert len(read_frames(tmp_path / "images")) == 5
 
 
 @pytest.mark.parametrize("plan", [Plan(chunk_frames=2), Plan(chunk_frames=3, tile=16, overlap=30)])
@@ -182,39 +182,39 @@ def test_damage_in_the_middle_ends_the_film_there_and_its_sound(tmp_path):
 
 def test_a_picture_that_cannot_be_read_ends_the_film(odd, tmp_path):
     folder = save(tmp_path / "in", read_frames(odd))
-    (folder / "0005.png").write_bytes(b"no picture")
+    (folder / "0005.png").write_bytes(b"no image")
     made = upscale_file(folder, tmp_path / "out", DOUBLE)
     assert (made.frames, made.expected) == (5, 9)
     assert made.fault is not None
     assert "0005.png: not an image" in made.fault
-    (folder / "0000.png").write_bytes(b"no picture")
+    (folder / "0000.png").write_bytes(b"no image")
     with pytest.raises(VideoError, match=r"0000\.png: not an image"):
         upscale_file(folder, tmp_path / "none", DOUBLE)
     assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
-def test_a_network_that_fails_leaves_nothing(film, tmp_path, name):
+def test_a_network_that_fails_leaves_nothing(video, tmp_path, name):
     with pytest.raises(ResultError, match="NaN or infinity"):
-        upscale_file(film, tmp_path / name, Fails(), plan=Plan(chunk_frames=4))
+        upscale_file(video, tmp_path / name, Fails(), plan=Plan(chunk_frames=4))
     assert list(tmp_path.iterdir()) == []
-    assert "ahead" not in {thread.name for thread in threading.enumerate()}
+    assert "prefetch" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_an_interrupt_leaves_nothing(film, tmp_path):
+def test_an_interrupt_leaves_nothing(video, tmp_path):
     def interrupt(done, _):
         if done == 3:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        upscale_file(film, tmp_path / "out.mp4", DOUBLE, plan=Plan(chunk_frames=2), progress=interrupt)
+        upscale_file(video, tmp_path / "out.mp4", DOUBLE, plan=Plan(chunk_frames=2), progress=interrupt)
     assert list(tmp_path.iterdir()) == []
-    assert "ahead" not in {thread.name for thread in threading.enumerate()}
+    assert "prefetch" not in {thread.name for thread in threading.enumerate()}
 
 
 @pytest.mark.posix
-def test_a_killed_process_leaves_nothing_under_the_name(film, tmp_path):
-    long = repeat(film, tmp_path / "long.mp4", 200)
+def test_a_killed_process_leaves_nothing_under_the_name(video, tmp_path):
+    long = repeat(video, tmp_path / "long.mp4", 200)
     script = f"""
 from pathlib import Path
 from workbench.models.bicubic import Bicubic
@@ -231,18 +231,18 @@ upscale_file({str(long)!r}, {str(tmp_path / "out.mp4")!r}, Bicubic(scale=4), pro
     assert left == {f".out.mp4.{process.pid}.partial"}
 
 
-def test_what_is_there_is_not_written_over_unasked(film, tmp_path):
+def test_what_is_there_is_not_written_over_unasked(video, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"mine")
     with pytest.raises(ConfigError, match=r"out\.mp4: exists already"):
-        upscale_file(film, target, DOUBLE)
+        upscale_file(video, target, DOUBLE)
     assert target.read_bytes() == b"mine"
-    upscale_file(film, target, DOUBLE, replace=True)
+    upscale_file(video, target, DOUBLE, replace=True)
     assert len(timeline(target)) == 30
     with pytest.raises(ConfigError, match="that is the source"):
-        upscale_file(film, film, DOUBLE, replace=True)
+        upscale_file(video, video, DOUBLE, replace=True)
     with pytest.raises(VideoError, match=r"give a name that ends in \.mp4"):
-        upscale_file(film, tmp_path / "out.avi", DOUBLE)
+        upscale_file(video, tmp_path / "out.avi", DOUBLE)
     with pytest.raises(VideoError, match="no such file"):
         upscale_file(tmp_path / "none.mp4", tmp_path / "other.mp4", DOUBLE)
 
@@ -285,7 +285,7 @@ def test_a_plan_is_followed(odd, tmp_path):
     assert made.plan.bytes < memory
 
 
-def test_the_process_stays_below_what_was_planned(film, tmp_path):
+def test_the_process_stays_below_what_was_planned(video, tmp_path):
     """In a process of its own, where nothing was taken before: 64x48 in a network that holds 60 MB a frame."""
     script = f"""
 import torch
@@ -293,7 +293,7 @@ from workbench.models.zoo import build
 from workbench.tensors import to_float
 from workbench.inference.video import upscale_file
 torch.set_num_threads(1)
-made = upscale_file({str(film)!r}, {str(tmp_path / "out.mp4")!r}, build("vespcn").eval(), memory=1_000_000_000)
+made = upscale_file({str(video)!r}, {str(tmp_path / "out.mp4")!r}, build("vespcn").eval(), memory=1_000_000_000)
 print(made.plan.bytes, made.peak_bytes)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=os.environ)

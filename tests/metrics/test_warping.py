@@ -6,7 +6,7 @@ import pytest
 
 from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError
-from workbench.imaging import grey
+from workbench.imaging import gray
 from workbench.metrics import warping
 from workbench.metrics.warping import Motion, dis_flow, motion, motions, occluded, step_warping_error, warping_error
 
@@ -105,8 +105,8 @@ def test_the_whole_of_it_on_real_frames_as_the_slow_reference_has_it():
     frames = blurred.astype(np.uint8)
     wanted = []
     for t in range(2):
-        there = dis_flow(grey(clip[t]), grey(clip[t + 1]))
-        back = dis_flow(grey(clip[t + 1]), grey(clip[t]))
+        there = dis_flow(gray(clip[t]), gray(clip[t + 1]))
+        back = dis_flow(gray(clip[t + 1]), gray(clip[t]))
         wanted.append(slow_error(frames[t], frames[t + 1], there, slow_occluded(there, back)))
     curve = warping_error(frames, clip)
     assert np.isnan(curve[0])
@@ -153,7 +153,7 @@ def test_a_motion_boundary_is_left_out():
 
 @pytest.mark.parametrize("preset", list(warping.PRESETS))
 def test_flow_of_a_shift_is_the_shift(preset):
-    flow = dis_flow(grey(texture()), grey(texture(shift=(1, 2))), preset=preset)
+    flow = dis_flow(gray(texture()), gray(texture(shift=(1, 2))), preset=preset)
     assert (flow.shape, flow.dtype) == ((48, 64, 2), np.float32)
     assert np.median(flow[8:-8, 8:-8], axis=(0, 1)) == pytest.approx((2, 1), abs=0.15)
 
@@ -206,6 +206,6 @@ def test_wrong_input():
     with pytest.raises(ConfigError, match="flow preset: want one of ultrafast, fast, medium, got 'slow'"):
         warping_error(clip, clip, preset="slow")
     with pytest.raises(ShapeError, match="want two pictures of one size"):
-        dis_flow(grey(clip[0]), grey(clip[0])[1:])
+        dis_flow(gray(clip[0]), gray(clip[0])[1:])
     with pytest.raises(ShapeError, match=r"want two flows \(H, W, 2\) of one size"):
         occluded(np.zeros((4, 4, 3)), np.zeros((4, 4, 3)))

@@ -13,7 +13,9 @@ from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.inference.chunks import upscale
 from workbench.models import weights
 from workbench.models.adapter import adapt
-from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import VideoSR
+from workbench.models.windows import window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.tensors import to_float, to_uint8
 
@@ -74,8 +76,8 @@ def test_windows_are_those_of_the_clip(border):
     network = adapt(module, takes="window", num_frames=3, scale=2, border=border)
     assert isinstance(network, SlidingWindow)
     got = network.eval()(clip).frames
-    for centre, window in enumerate(window_indices(5, 3, border)):
-        assert torch.allclose(got[:, centre], module(clip[:, window]), atol=1e-6)
+    for center, window in enumerate(window_indices(5, 3, border)):
+        assert torch.allclose(got[:, center], module(clip[:, window]), atol=1e-6)
 
 
 def test_images_are_frames():
@@ -188,14 +190,14 @@ def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
 
 
 def test_the_module_is_left_as_it_was():
-    """Modes of its parts, what batch normalization has seen, and the dice of everybody else."""
+    """Modes of its parts, what batch normalization has seen, and the rng of everybody else."""
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
     module[0].eval()
-    before, dice = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    before, rng = copy.deepcopy(module.state_dict()), torch.get_rng_state()
     adapt(module, takes="image", scale=2)
     assert [part.training for part in module] == [False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), dice)
+    assert torch.equal(torch.get_rng_state(), rng)
 
 
 def test_a_copy_catches_from_the_copy():
@@ -385,7 +387,7 @@ def test_a_module_that_changes_its_mind():
 
 
 def test_a_compiled_module_is_told_apart():
-    """Without compiling: the wrapper is recognised by the module it holds."""
+    """Without compiling: the wrapper is recognized by the module it holds."""
     module = nn.Module()
     module._orig_mod = Image()
     with pytest.raises(ConfigError, match="adapt it first, compile then"):

@@ -10,12 +10,13 @@ from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
-from workbench.models.conversion import load_flow_into, load_foreign
+from workbench.models.conversion import load_converted, load_flow_into
 from workbench.models.edvr import EDVR
 from workbench.models.iconvsr import IconVSR, keyframe_windows
 from workbench.models.key_maps import basicvsr as keys
-from workbench.models.key_maps.spynet import recognises as recognises_spynet
-from workbench.models.video_sr import EstimatedFlow, count_parameters
+from workbench.models.key_maps.spynet import matches as matches_spynet
+from workbench.models.layers.flow import EstimatedFlow
+from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
 from workbench.tensors import to_float
 
@@ -58,10 +59,10 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
     Directions swapped change it by 6e-5 of the range, no flow at all by 2e-3.
     """
-    assert keys.recognises(reference_weights)
+    assert keys.matches(reference_weights)
     settings, tensors = keys.from_basicvsr(reference_weights)
     assert settings == {"channels": 8, "blocks": 1, "tail_channels": 64, "scale": 4, "skip": "bilinear"}
-    network = load_foreign(reference_weights).double()
+    network = load_converted(reference_weights).double()
     assert network.state_dict().keys() == tensors.keys()
     assert_reproduced(network(golden["input"]).frames, "basicvsr/output", golden)
 
@@ -89,8 +90,8 @@ def test_mmagic_calls_the_same_layers_differently(reference_weights):
 def test_the_flow_alone(reference_weights, tmp_path):
     """A checkpoint of a public SPyNet fills the flow network of a network, and nothing else."""
     theirs = {k.removeprefix("spynet."): v for k, v in reference_weights.items() if k.startswith("spynet.")}
-    assert recognises_spynet(theirs)
-    assert not recognises_spynet(reference_weights)
+    assert matches_spynet(theirs)
+    assert not matches_spynet(reference_weights)
     network = BasicVSR(**SMALL)
     before = network.tail.conv_last.weight.clone()
     torch.save({"params": theirs}, tmp_path / "spynet.pth")
@@ -261,8 +262,8 @@ def test_public_iconvsr_keys():
             inner = inner.replace(f"upconv{number}.", f"upsample{number}.upsample_conv.")
         mmagic[inner] = tensor
     for theirs in (basicsr, mmagic):
-        assert keys.recognises_iconvsr(theirs)
-        assert not keys.recognises(theirs)
+        assert keys.matches_iconvsr(theirs)
+        assert not keys.matches(theirs)
         settings, tensors = keys.from_iconvsr(theirs)
         again = build("iconvsr", **settings, groups=2)
         again.load_state_dict(tensors, strict=True)

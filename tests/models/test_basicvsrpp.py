@@ -10,7 +10,7 @@ from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic, warp
 from workbench.models.basicvsrpp import BasicVSRPlusPlus, SecondOrderAlignment
-from workbench.models.conversion import load_foreign
+from workbench.models.conversion import load_converted
 from workbench.models.key_maps import basicvsrpp as keys
 from workbench.models.video_sr import count_parameters
 from workbench.tensors import to_float
@@ -52,12 +52,12 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
     Without the second state it is off by 4e-4 of the range, with x and y of the flow swapped by 3e-4, with masks of 1/2
     by 1e-5.
     """
-    assert keys.recognises(reference_weights)
+    assert keys.matches(reference_weights)
     settings, tensors = keys.from_basicvsrpp(reference_weights)
     assert settings == {
         "channels": 16, "blocks": 1, "groups": 16, "tail_channels": 64, "scale": 4, "skip": "bilinear"
     }  # fmt: skip
-    network = load_foreign(reference_weights).double()
+    network = load_converted(reference_weights).double()
     assert network.state_dict().keys() == tensors.keys()
     assert_reproduced(network(golden["input"]).frames, "basicvsrpp/output", golden)
 
@@ -99,10 +99,10 @@ FRAME = torch.zeros(1, 4, 24, 30)
 def test_at_the_start_states_follow_the_flow(align, states):
     """The corrections begin at 0: what comes out is the warped state, the first or the second."""
     flows = flow(2.5, -1.25), flow(-4.0, 3.0)
-    first = warp(states[0], flows[0], beyond="zeros")
+    first = warp(states[0], flows[0], padding_mode="zeros")
     assert torch.allclose(align(FRAME, states, flows), first, atol=1e-5)
     align.weight.copy_(align.weight.roll(4, dims=1))
-    assert torch.allclose(align(FRAME, states, flows), warp(states[1], flows[1], beyond="zeros"), atol=1e-5)
+    assert torch.allclose(align(FRAME, states, flows), warp(states[1], flows[1], padding_mode="zeros"), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -111,7 +111,7 @@ def test_corrections_are_10_pixels_at_most(align, states):
     said = align.conv_offset[-1].bias
     said[0 : 4 * 18 : 2], said[1 : 4 * 18 : 2] = -1e4, 1e4  # (dy, dx) of every tap
     got = align(FRAME, states, (flow(1.0, 2.0), flow(0.0, 0.0)))
-    assert torch.allclose(got, warp(states[0], flow(11.0, -8.0), beyond="zeros"), atol=1e-5)
+    assert torch.allclose(got, warp(states[0], flow(11.0, -8.0), padding_mode="zeros"), atol=1e-5)
     assert got.abs().max() > 1
 
 

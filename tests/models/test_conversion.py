@@ -1,4 +1,4 @@
-"""Weights of other code bases: recognised by their names, filled in whole, and refused in words where they are not."""
+"""Weights of other code bases: recognized by their names, filled in whole, and refused in words where they are not."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.cli import main
 from workbench.errors import ConfigError, WeightsError
-from workbench.models.conversion import FORMATS, load_foreign, read_foreign
+from workbench.models.conversion import FORMATS, convert_checkpoint, load_converted
 from workbench.models.weights import load, load_into, read_card, save
 from workbench.models.zoo import NETWORKS, build
 
@@ -122,7 +122,7 @@ def same(network, other):
 def test_edvr_by_its_original_repository(settings):
     network = edvr(**settings)
     theirs = called(network, ORIGINAL | (ORIGINAL_HR_IN if settings.get("hr_in") else {}))
-    foreign = read_foreign(theirs)
+    foreign = convert_checkpoint(theirs)
     assert foreign.source == "EDVR by its original repository"
     same(foreign.network, network)
 
@@ -130,7 +130,7 @@ def test_edvr_by_its_original_repository(settings):
 def test_the_original_repository_numbers_its_temporal_attention_the_other_way_round():
     """Its tAtt_2 reads the reference, its tAtt_1 every frame."""
     theirs = called(edvr(), ORIGINAL)
-    network = load_foreign(theirs)
+    network = load_converted(theirs)
     assert torch.equal(network.fusion.temporal_attn1.weight, theirs["tsa_fusion.tAtt_2.weight"])
     assert torch.equal(network.fusion.temporal_attn2.weight, theirs["tsa_fusion.tAtt_1.weight"])
 
@@ -138,7 +138,7 @@ def test_the_original_repository_numbers_its_temporal_attention_the_other_way_ro
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_edvr_by_basicsr(settings):
     network = edvr(**settings)
-    foreign = read_foreign(network.state_dict())
+    foreign = convert_checkpoint(network.state_dict())
     assert foreign.source == "EDVR by BasicSR"
     same(foreign.network, network)
 
@@ -147,21 +147,21 @@ def test_edvr_by_basicsr(settings):
 def test_edvr_by_mmagic(settings):
     network = edvr(**settings)
     theirs = {f"generator.{name}": tensor for name, tensor in called(network, MMAGIC).items()}
-    foreign = read_foreign({"state_dict": theirs | {"step_counter": torch.zeros(1)}, "meta": {"epoch": 1}})
+    foreign = convert_checkpoint({"state_dict": theirs | {"step_counter": torch.zeros(1)}, "meta": {"epoch": 1}})
     assert foreign.source == "EDVR by mmagic"
     same(foreign.network, network)
 
 
 def test_the_wide_one_is_called_l():
     state = edvr(channels=128, groups=8, front_blocks=1, back_blocks=1).state_dict()
-    assert load_foreign(state).recipe["name"] == "edvr_l"
+    assert load_converted(state).recipe["name"] == "edvr_l"
 
 
 @pytest.mark.parametrize(("file", "frames"), [("edvr_tiny_5f_tsa", 5), ("edvr_tiny_3f_notsa", 3)])
 def test_the_reference_is_reproduced_from_its_own_names(file, frames):
     """Made by BasicSR's EDVR; see tests/models/golden.py for the tolerance."""
     state, golden = read_golden(GOLDEN / f"{file}.safetensors")
-    network = load_foreign(state)
+    network = load_converted(state)
     assert network.num_frames == frames
     with torch.inference_mode():
         ours = network.double()(golden["input"]).frames[:, frames // 2]
@@ -185,14 +185,14 @@ def test_the_reference_is_reproduced_from_its_own_names(file, frames):
 def test_every_reference_is_recognised_by_its_own_names(file, name, shared):
     """The test files of the networks compare the outputs of what is loaded."""
     state, _ = read_golden(shared / "golden" / f"{file}.safetensors")
-    assert load_foreign(state).recipe["name"] == name
+    assert load_converted(state).recipe["name"] == name
 
 
 def test_what_the_tensors_do_not_tell_can_be_said():
     state = edvr().state_dict()
-    assert load_foreign(state, skip="bicubic").recipe["skip"] == "bicubic"
+    assert load_converted(state, skip="bicubic").recipe["skip"] == "bicubic"
     with pytest.raises(ConfigError, match="edvr_m: no setting 'border_rule'; there are:"):
-        load_foreign(state, border_rule="circle")
+        load_converted(state, border_rule="circle")
 
 
 def test_every_layout_leads_to_a_network_of_the_zoo():
@@ -210,14 +210,14 @@ def test_files(suffix, tmp_path):
         save_file(network.state_dict(), path)
     else:
         torch.save(network.state_dict(), path)
-    same(load_foreign(path), network)
-    same(load_foreign(str(path)), network)
+    same(load_converted(path), network)
+    same(load_converted(str(path)), network)
 
 
 def test_half_precision_becomes_single():
     network = edvr()
     state = {name: tensor.half() for name, tensor in network.state_dict().items()}
-    again = load_foreign(state).state_dict()
+    again = load_converted(state).state_dict()
     for name, tensor in state.items():
         assert again[name].dtype == torch.float32
         assert torch.equal(again[name], tensor.float())
@@ -228,20 +228,20 @@ def test_the_average_goes_before_what_it_is_an_average_of(tmp_path):
     torch.nn.init.zeros_(last.conv_last.bias)
     checkpoint = {"params": last.state_dict(), "params_ema": average.state_dict()}
     torch.save(checkpoint, tmp_path / "net_g_latest.pth")
-    same(load_foreign(tmp_path / "net_g_latest.pth"), average)
-    same(load_foreign({"params": last.state_dict()}), last)
+    same(load_converted(tmp_path / "net_g_latest.pth"), average)
+    same(load_converted({"params": last.state_dict()}), last)
     generators = {f"generator.{name}": tensor for name, tensor in called(last, MMAGIC).items()}
     generators |= {f"generator_ema.module.{name}": tensor for name, tensor in called(average, MMAGIC).items()}
-    same(load_foreign({"state_dict": generators | {"generator_ema.steps": torch.tensor(3)}}), average)
+    same(load_converted({"state_dict": generators | {"generator_ema.steps": torch.tensor(3)}}), average)
 
 
 def test_weights_of_several_devices():
     network = edvr()
-    same(load_foreign({f"module.{name}": tensor for name, tensor in network.state_dict().items()}), network)
+    same(load_converted({f"module.{name}": tensor for name, tensor in network.state_dict().items()}), network)
 
 
 def test_what_came_in_can_be_saved_as_ours_and_loaded_again(tmp_path):
-    network = load_foreign(called(edvr(num_frames=7), ORIGINAL))
+    network = load_converted(called(edvr(num_frames=7), ORIGINAL))
     save(network, tmp_path / "ours.safetensors", source="EDVR by its original repository")
     same(load(tmp_path / "ours.safetensors"), network)
     assert read_card(tmp_path / "ours.safetensors")["source"] == "EDVR by its original repository"
@@ -254,57 +254,57 @@ def test_every_key_that_is_left_over_is_listed():
     state = edvr().state_dict() | {f"spare.{number}": torch.zeros(1) for number in range(5)}
     listed = r"not known \['spare.0', 'spare.1', 'spare.2', 'spare.3', 'spare.4'\]"
     with pytest.raises(WeightsError, match=rf"state dict \(EDVR by BasicSR\): .*{listed}"):
-        load_foreign(state)
+        load_converted(state)
 
 
 def test_a_missing_tensor_is_named():
     state = edvr().state_dict()
     del state["reconstruction.1.conv2.bias"]
     with pytest.raises(WeightsError, match=r"missing \['reconstruction.1.conv2.bias'\]"):
-        load_foreign(state)
+        load_converted(state)
 
 
 def test_a_missing_tensor_that_tells_a_setting_is_named():
     state = edvr().state_dict()
     del state["conv_last.weight"]
     with pytest.raises(WeightsError, match=r"looks like EDVR by BasicSR, but is not whole: 'conv_last.weight'"):
-        load_foreign(state)
+        load_converted(state)
 
 
 def test_a_tensor_of_another_shape_is_named():
     state = edvr().state_dict()
     state["conv_hr.bias"] = torch.zeros(9)
     with pytest.raises(WeightsError, match=r"conv_hr.bias is \(9,\), this network wants \(8,\)"):
-        load_foreign(state)
+        load_converted(state)
     state = edvr().state_dict()
     state["conv_last.weight"] = torch.tensor(1.0)  # a shape that settings are read from
     with pytest.raises(WeightsError, match="not whole"):
-        load_foreign(state)
+        load_converted(state)
 
 
 def test_numbers_that_are_none():
     state = edvr().state_dict()
     state["conv_hr.bias"][0] = float("nan")
     with pytest.raises(WeightsError, match=r"conv_hr.bias holds NaN"):
-        load_foreign(state)
+        load_converted(state)
 
 
 def test_two_code_bases_in_one_are_refused():
     network = edvr()
     with pytest.raises(WeightsError, match=r"two tensors stand for conv_hr\.bias"):
-        load_foreign(called(network, ORIGINAL) | {"conv_hr.bias": network.conv_hr.bias})
+        load_converted(called(network, ORIGINAL) | {"conv_hr.bias": network.conv_hr.bias})
 
 
 def test_tensors_beside_the_network_are_listed():
     state = {f"generator.{name}": tensor for name, tensor in edvr().state_dict().items()}
     with pytest.raises(WeightsError, match=r"1 tensors do not begin with 'generator.': discriminator.weight"):
-        load_foreign(state | {"discriminator.weight": torch.zeros(1)})
+        load_converted(state | {"discriminator.weight": torch.zeros(1)})
 
 
 def test_what_is_not_known_at_all():
     message = r"no layout that is known; there are: EDVR by BasicSR, .*called layer.weight \.\.\. .*adapter"
     with pytest.raises(WeightsError, match=message):
-        load_foreign({"layer.weight": torch.zeros(3)})
+        load_converted({"layer.weight": torch.zeros(3)})
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_what_is_not_known_at_all():
 )
 def test_what_are_no_weights(held, message):
     with pytest.raises(WeightsError, match=message):
-        load_foreign(held)
+        load_converted(held)
 
 
 class Burglar:
@@ -336,7 +336,7 @@ def test_nothing_in_a_file_is_run(tmp_path):
     with pytest.raises(
         WeightsError, match=r"bad.pth: want tensors alone, got Python objects too \([\w.]+\)"
     ) as refused:
-        load_foreign(tmp_path / "bad.pth")
+        load_converted(tmp_path / "bad.pth")
     assert not (tmp_path / "been_here").exists()
     assert "weights_only" not in str(refused.value)
 
@@ -347,7 +347,7 @@ def test_nothing_in_a_file_is_run(tmp_path):
 def test_a_damaged_file(content, name, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=re.escape(name)):
-        load_foreign(tmp_path / name)
+        load_converted(tmp_path / name)
 
 
 def test_a_file_that_is_cut_short(tmp_path):
@@ -355,33 +355,33 @@ def test_a_file_that_is_cut_short(tmp_path):
     whole = (tmp_path / "w.pth").read_bytes()
     (tmp_path / "w.pth").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(WeightsError, match=r"w.pth: want weights, got a cut-off zip file"):
-        load_foreign(tmp_path / "w.pth")
+        load_converted(tmp_path / "w.pth")
 
 
 def test_a_file_that_is_not_there_or_holds_something_else(tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere\.pth: no such file"):
-        load_foreign(tmp_path / "nowhere.pth")
+        load_converted(tmp_path / "nowhere.pth")
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="want tensors by name, got list"):
-        load_foreign(tmp_path / "list.pth")
+        load_converted(tmp_path / "list.pth")
 
 
 def test_our_own_are_read_by_load(tmp_path):
     save(edvr(), tmp_path / "ours.safetensors")
     with pytest.raises(WeightsError, match=r"weights of this workbench; read them with models.weights.load"):
-        load_foreign(tmp_path / "ours.safetensors")
+        load_converted(tmp_path / "ours.safetensors")
 
 
 @pytest.mark.parametrize("read", [load, read_card, lambda path: load_into(edvr(), path)])
 def test_load_says_who_reads_what_it_does_not(read, tmp_path):
     torch.save(edvr().state_dict(), tmp_path / "net_g.pth")
-    with pytest.raises(WeightsError, match=r"load_foreign.*workbench convert .*net_g.pth net_g.safetensors"):
+    with pytest.raises(WeightsError, match=r"load_converted.*workbench convert .*net_g.pth net_g.safetensors"):
         read(tmp_path / "net_g.pth")
 
 
 def test_load_says_who_reads_safetensors_without_a_recipe(tmp_path):
     save_file(edvr().state_dict(), tmp_path / "net_g.safetensors")
-    with pytest.raises(WeightsError, match=r"load_foreign and `workbench convert`"):
+    with pytest.raises(WeightsError, match=r"load_converted and `workbench convert`"):
         load(tmp_path / "net_g.safetensors")
 
 

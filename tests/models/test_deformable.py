@@ -1,4 +1,4 @@
-"""Deformable convolution: against a loop over points, a plain convolution, a shifted picture, and its own gradient."""
+"""Deformable convolution: against a loop over points, a plain convolution, a shifted image, and its own gradient."""
 
 import math
 
@@ -54,7 +54,7 @@ def pieces(groups, *, channels=4, height=4, width=5, reach=2.0, dtype=torch.floa
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_loop_over_points_agrees(groups):
-    """Offsets to 3 pixels on a 4x5 picture: many taps lie on the border or outside."""
+    """Offsets to 3 pixels on a 4x5 image: many taps lie on the border or outside."""
     parts = pieces(groups, reach=3.0)
     wanted = point_by_point(*parts, groups)
     assert torch.allclose(modulated_deform_conv(*parts, groups=groups), wanted, atol=1e-12)
@@ -80,7 +80,7 @@ def test_without_offset_it_is_a_convolution(height, width):
 
 
 def test_a_whole_offset_is_a_shifted_picture():
-    """dy = 1, dx = -2 everywhere: the picture, with zeros around, moved one up and two to the right."""
+    """dy = 1, dx = -2 everywhere: the image, with zeros around, moved one up and two to the right."""
     features, offset, mask, weight, bias = pieces(1, height=6, width=7)
     offset[:, 0::2], offset[:, 1::2] = 1.0, -2.0
     moved = F.pad(features, (5, 5, 5, 5)).roll((-1, 2), dims=(2, 3))
@@ -175,7 +175,7 @@ def test_offsets_follow_the_sign_of_the_flow():
     weight = torch.zeros(2, 2, 3, 3)
     weight[range(2), range(2), 1, 1] = 1.0
     got = modulated_deform_conv(features, flow.flip(1).repeat(1, 9, 1, 1), None, weight)
-    assert torch.allclose(got, warp(features, flow, beyond="zeros"), atol=1e-5)
+    assert torch.allclose(got, warp(features, flow, padding_mode="zeros"), atol=1e-5)
 
 
 def test_offsets_of_two_layers_in_a_row_add_up():

@@ -8,7 +8,7 @@ from tests.models.golden import assert_reproduced, read_golden
 from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.imaging import resize_bicubic
-from workbench.models.conversion import load_foreign, read_foreign
+from workbench.models.conversion import convert_checkpoint, load_converted
 from workbench.models.duf import DUF, DenseBlock, bilinear_filters, filter_dynamically
 from workbench.models.key_maps.duf import from_duf
 from workbench.models.video_sr import count_parameters
@@ -57,7 +57,7 @@ def test_the_published_networks(name, layers, count):
 def test_the_reference_implementation_is_reproduced(shared):
     """Made by BasicSR's DUF-16L with random weights and statistics; the middle frame of seven."""
     weights, golden = read_golden(shared / "golden" / "duf_16l.safetensors")
-    network = load_foreign(weights)
+    network = load_converted(weights)
     assert network.recipe["name"] == "duf_16l"
     with torch.inference_mode():
         ours = network.double()(golden["input"]).frames[:, 3]
@@ -71,10 +71,10 @@ def test_the_reference_implementation_is_reproduced(shared):
 def test_dynamic_filters_by_the_definition(scale):
     """One sum for every pixel that comes out, with zeros beyond the border."""
     height, width = 3, 4
-    picture = torch.rand(1, 2, height, width)
+    image = torch.rand(1, 2, height, width)
     filters = torch.rand(1, 25, scale**2, height, width)
-    enlarged = filter_dynamically(picture, filters, scale=scale)
-    for colour in range(2):
+    enlarged = filter_dynamically(image, filters, scale=scale)
+    for color in range(2):
         for y in range(height * scale):
             for x in range(width * scale):
                 total = 0.0
@@ -82,24 +82,24 @@ def test_dynamic_filters_by_the_definition(scale):
                     row, column = y // scale + tap // 5 - 2, x // scale + tap % 5 - 2
                     if 0 <= row < height and 0 <= column < width:
                         weight = filters[0, tap, (y % scale) * scale + x % scale, y // scale, x // scale]
-                        total += (weight * picture[0, colour, row, column]).item()
-                assert enlarged[0, colour, y, x].item() == pytest.approx(total, abs=1e-5)
+                        total += (weight * image[0, color, row, column]).item()
+                assert enlarged[0, color, y, x].item() == pytest.approx(total, abs=1e-5)
 
 
 def test_filters_of_another_size_are_refused():
-    picture = torch.rand(1, 3, 4, 4)
+    image = torch.rand(1, 3, 4, 4)
     for shape in ((1, 25, 4, 4, 5), (1, 24, 4, 4, 4), (1, 16, 4, 4, 4), (1, 25, 9, 4, 4)):
         with pytest.raises(ShapeError, match=r"filters: want \(N, k \* k, 4, 4, 4\)"):
-            filter_dynamically(picture, torch.rand(shape), scale=2)
+            filter_dynamically(image, torch.rand(shape), scale=2)
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_bilinear_filters_enlarge_bilinearly(scale):
-    picture = torch.rand(1, 3, 7, 8)
+    image = torch.rand(1, 3, 7, 8)
     filters = bilinear_filters(scale)
     assert torch.allclose(filters.sum(dim=0), torch.ones(scale**2))
-    ours = filter_dynamically(picture, filters[None, :, :, None, None].expand(1, -1, -1, 7, 8), scale=scale)
-    theirs = F.interpolate(picture, scale_factor=scale, mode="bilinear")
+    ours = filter_dynamically(image, filters[None, :, :, None, None].expand(1, -1, -1, 7, 8), scale=scale)
+    theirs = F.interpolate(image, scale_factor=scale, mode="bilinear")
     inside = slice(scale, -scale)
     assert torch.allclose(ours[..., inside, inside], theirs[..., inside, inside], atol=1e-6)
 
@@ -117,7 +117,7 @@ def test_a_fresh_network_is_bilinear_enlargement(scale):
 
 @torch.inference_mode()
 def test_what_the_filters_make_is_between_what_is_there():
-    """Taps are positive and add up to 1: away from the border, a flat picture stays flat whatever the weights."""
+    """Taps are positive and add up to 1: away from the border, a flat image stays flat whatever the weights."""
     network = duf()
     network.residual2.weight.zero_()
     network.residual2.bias.zero_()
@@ -128,7 +128,7 @@ def test_what_the_filters_make_is_between_what_is_there():
 
 @torch.inference_mode()
 def test_the_residual_has_a_colour_s_pixels_side_by_side():
-    """Channel ``colour * 16 + row * 4 + column``, not TensorFlow's ``(row * 4 + column) * 3 + colour``."""
+    """Channel ``color * 16 + row * 4 + column``, not TensorFlow's ``(row * 4 + column) * 3 + color``."""
     network = duf()
     before = network(clip(1, 2, 2)).frames[0, 0]
     network.residual2.bias += torch.arange(48.0)
@@ -142,11 +142,11 @@ def test_the_residual_has_a_colour_s_pixels_side_by_side():
 @torch.inference_mode()
 def test_a_block_grows_and_the_last_ones_shorten():
     features = torch.rand(2, 4, 5, 6, 7)
-    same = DenseBlock(4, 3, shortens=False, norm_epsilon=1e-5).eval()
+    same = DenseBlock(4, 3, reduces_time=False, norm_epsilon=1e-5).eval()
     grown = same(features)
     assert grown.shape == (2, 7, 5, 6, 7)
     assert torch.equal(grown[:, :4], features)
-    shorter = DenseBlock(4, 3, shortens=True, norm_epsilon=1e-5).eval()
+    shorter = DenseBlock(4, 3, reduces_time=True, norm_epsilon=1e-5).eval()
     shorter.load_state_dict(same.state_dict())
     assert torch.equal(shorter(features)[:, :4], features[:, :, 1:-1])
     assert torch.allclose(shorter(features), grown[:, :, 1:-1], atol=1e-6)  # no zeros are seen in the middle
@@ -230,7 +230,7 @@ def by_basicsr(network):
 )
 def test_names_and_settings_of_basicsr(settings, name):
     network = duf(**settings)
-    found = read_foreign(by_basicsr(network))
+    found = convert_checkpoint(by_basicsr(network))
     assert found.source == "DUF by BasicSR"
     assert found.network.recipe == build(name, **(SMALL | settings)).recipe
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in found.network.state_dict().items())
@@ -239,7 +239,7 @@ def test_names_and_settings_of_basicsr(settings, name):
 @torch.inference_mode()
 def test_the_epsilon_of_converted_weights_can_be_asked_for():
     state = by_basicsr(duf())
-    plain, converted = load_foreign(state), load_foreign(state, norm_epsilon=1e-3)
+    plain, converted = load_converted(state), load_converted(state, norm_epsilon=1e-3)
     assert converted.last_norm.eps == converted.blocks[0].norm1.eps == 1e-3
     assert converted.recipe["norm_epsilon"] == 1e-3
     assert not torch.equal(plain(clip()).frames, converted(clip()).frames)
@@ -254,7 +254,7 @@ def test_a_tensor_that_tells_a_setting_is_missed():
     state = by_basicsr(duf())
     del state["conv3d_r2.weight"]
     with pytest.raises(WeightsError, match=r"looks like DUF by BasicSR, but is not whole: 'residual2.weight'"):
-        load_foreign(state)
+        load_converted(state)
 
 
 # -- learning -------------------------------------------------------------------------------------------------------

@@ -246,7 +246,7 @@ def test_predeblurring_blocks_stand_where_they_stand(doubled, wanted):
 
 @pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "vespcn_s"])
 def test_ours_start_at_their_skip_and_see_nothing_in_a_flat_picture(name):
-    """By construction: no brightness enters, so flat grey has hardly any feature; pictures are nearly bicubic's."""
+    """By construction: no brightness enters, so flat gray has hardly any feature; images are nearly bicubic's."""
     torch.manual_seed(0)
     network = build(name, skip="bicubic").eval()
     flat = torch.full((1, 1, 3, 112, 112), 0.6)

@@ -21,8 +21,10 @@ from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, ShapeError
 from workbench.inference.chunks import chunks, upscale, upscale_stream
-from workbench.models.video_sr import BORDERS, SlidingWindow, count_parameters, require_same_scale, window_indices
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import count_parameters
 from workbench.models.weights import load, save
+from workbench.models.windows import BORDERS, window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.tensors import to_float, to_uint8
 from workbench.training.loop import train
@@ -40,7 +42,7 @@ def tiny(name, **settings):
     with torch.no_grad():
         for parameter in network.parameters():
             area = parameter[0, 0].numel() if parameter.ndim > 2 else 1
-            parameter.add_(torch.randn_like(parameter) * min(0.05, 0.45 / area))  # 7x7: else flow leaves the picture
+            parameter.add_(torch.randn_like(parameter) * min(0.05, 0.45 / area))  # 7x7: else flow leaves the image
     return network
 
 
@@ -49,9 +51,9 @@ def tap(network):
 
 
 def clip(*, frames=2, height=8, width=12, batch=1, seed=1):
-    """Smooth pictures that move: noise has no flow and no neighbors."""
-    dice = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(batch, 3, frames + 4, 5, 5, generator=dice)
+    """Smooth images that move: noise has no flow and no neighbors."""
+    rng = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(batch, 3, frames + 4, 5, 5, generator=rng)
     smooth = torch.nn.functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
     return smooth.transpose(1, 2).contiguous()
 
@@ -115,7 +117,7 @@ def test_every_scale(name):
         network, low = tiny(name, scale=scale), clip()
         assert network.scale == scale
         with torch.inference_mode():
-            require_same_scale(low, network(low), scale)
+            assert network(low).frames.shape == (*low.shape[:3], low.shape[3] * scale, low.shape[4] * scale)
 
 
 # -- what it makes --------------------------------------------------------------------------------------------------
@@ -127,7 +129,7 @@ def test_every_scale(name):
 def test_any_size_and_any_length(name, height, width, frames):
     network, low = tiny(name), clip(frames=frames, height=height, width=width)
     upscaled = network(low, return_features=tap(network))
-    require_same_scale(low, upscaled, network.scale)
+    assert upscaled.frames.shape == (*low.shape[:3], *(side * network.scale for side in low.shape[3:]))
     assert upscaled.frames.isfinite().all()
     size = (height * network.scale, width * network.scale)
     if network.feature_channels:
@@ -177,11 +179,11 @@ def test_a_clip_is_its_windows(name):
         return
     whole = network(low, return_features=tap(network))
     border = network.border if isinstance(network, SlidingWindow) else "replicate"
-    for centre, window in enumerate(window_indices(4, network.num_frames, border)):
+    for center, window in enumerate(window_indices(4, network.num_frames, border)):
         alone = network(low[:, window], return_features=tap(network))
-        close(alone.frames[:, network.temporal_radius], whole.frames[:, centre])
+        close(alone.frames[:, network.temporal_radius], whole.frames[:, center])
         if whole.features is not None:
-            close(alone.features[:, network.temporal_radius], whole.features[:, centre])
+            close(alone.features[:, network.temporal_radius], whole.features[:, center])
 
 
 @every_network

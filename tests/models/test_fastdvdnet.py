@@ -11,10 +11,11 @@ from torch import nn
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
-from workbench.models.conversion import load_foreign
+from workbench.models.conversion import load_converted
 from workbench.models.fastdvdnet import FastDVDnet, FastDVDnetVSR
-from workbench.models.key_maps.fastdvdnet import from_fastdvdnet, recognises
-from workbench.models.video_sr import BORDERS, count_parameters, window_indices
+from workbench.models.key_maps.fastdvdnet import from_fastdvdnet, matches
+from workbench.models.video_sr import count_parameters
+from workbench.models.windows import BORDERS, window_indices
 from workbench.models.zoo import build
 
 
@@ -53,10 +54,10 @@ def test_the_official_code_is_reproduced(shared):
     if not file.is_file():
         pytest.skip(f"reference material: no {file.name}")
     state, golden = read_golden(file)
-    assert recognises(state)
+    assert matches(state)
     settings, tensors = from_fastdvdnet(state)
     assert settings == {"channels": 32, "entry_channels": 30}
-    network = load_foreign(state, noise=golden["noise_map"].unique().item()).double()
+    network = load_converted(state, noise=golden["noise_map"].unique().item()).double()
     assert network.state_dict().keys() == tensors.keys()
     with torch.inference_mode():
         ours = network(golden["input"].view(1, 5, 3, 16, 20)).frames[:, 2]
@@ -141,8 +142,8 @@ def test_a_clip_is_its_windows_whatever_is_shared(official, border, frames):
     network.load_state_dict(tensors, strict=True)
     clip = torch.rand(2, frames, 3, 8, 12)
     got = network(clip).frames
-    for centre, window in enumerate(window_indices(frames, 5, border).tolist()):
-        assert torch.allclose(got[:, centre], official([clip[:, frame] for frame in window], 0.1), atol=1e-5)
+    for center, window in enumerate(window_indices(frames, 5, border).tolist()):
+        assert torch.allclose(got[:, center], official([clip[:, frame] for frame in window], 0.1), atol=1e-5)
 
 
 @torch.inference_mode()
@@ -162,9 +163,9 @@ def test_every_triple_is_computed_once():
 def test_names_of_several_devices_are_the_same_names(official):
     state = official.state_dict()
     wrapped = {f"module.{key}": value for key, value in state.items()}
-    assert recognises(wrapped)
+    assert matches(wrapped)
     assert from_fastdvdnet(wrapped)[1].keys() == from_fastdvdnet(state)[1].keys()
-    assert not recognises(["conv_first.weight", "module.temp1"])
+    assert not matches(["conv_first.weight", "module.temp1"])
 
 
 def test_what_belongs_to_no_layer_is_listed(official):
@@ -206,7 +207,7 @@ def test_its_last_convolution_reads_what_is_distilled(official):
     clip = torch.rand(1, 1, 3, 8, 8)
     hr, hr_pre = (network(clip, return_features=tap).features[0] for tap in ("hr", "hr_pre"))
     assert torch.equal(hr, hr_pre.relu())
-    # one frame: all three pictures of the first stage are one, the middle one of the window
+    # one frame: all three images of the first stage are one, the middle one of the window
     first = network.stage1.denoise(network.with_map(clip.expand(-1, 3, -1, -1, -1)))
     assert torch.allclose(network(clip).frames[0], first - network.stage2.out(hr), atol=1e-6)
 

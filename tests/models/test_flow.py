@@ -17,7 +17,7 @@ def net():
     return SPyNet()
 
 
-def pictures(n=1, height=64, width=96, seed=1):
+def images(n=1, height=64, width=96, seed=1):
     coarse = torch.rand(n, 3, 9, 13, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(coarse, (height, width), mode="bicubic", align_corners=True)
 
@@ -38,15 +38,15 @@ def test_the_published_number_of_parameters(net):
 
 @torch.inference_mode()
 def test_it_begins_all_but_still(net):
-    assert 0 < net(pictures(seed=1), pictures(seed=2)).abs().max() < 0.1
+    assert 0 < net(images(seed=1), images(seed=2)).abs().max() < 0.1
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("level", "pixels"), [(0, 32), (3, 4), (5, 1)])
 def test_a_level_counts_in_its_own_pixels(net, level, pixels):
-    """One pixel of level k is 2^(5-k) pixels of the picture; x comes first."""
+    """One pixel of level k is 2^(5-k) pixels of the image; x comes first."""
     say_constant(net, level, 1.0, -0.5)
-    flow = net(pictures(), pictures(seed=2))
+    flow = net(images(), images(seed=2))
     assert torch.allclose(flow[:, 0], torch.tensor(1.0 * pixels), atol=1e-4)
     assert torch.allclose(flow[:, 1], torch.tensor(-0.5 * pixels), atol=1e-4)
 
@@ -55,14 +55,14 @@ def test_a_level_counts_in_its_own_pixels(net, level, pixels):
 def test_other_sizes_are_resized_and_so_is_their_flow(net):
     """20x24 is worked on as 32x32: 3 pixels of 32 are 3 * 24/32 of 24 in x and 3 * 20/32 of 20 in y."""
     say_constant(net, 5, 3.0, 3.0)
-    flow = net(pictures(height=20, width=24), pictures(height=20, width=24))
+    flow = net(images(height=20, width=24), images(height=20, width=24))
     assert torch.allclose(flow[0, :, 7, 11], torch.tensor([3 * 24 / 32, 3 * 20 / 32]), atol=1e-5)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(1, 1), (2, 70), (33, 31)])
 def test_any_size(net, size):
-    flow = net(pictures(2, *size), pictures(2, *size, seed=2))
+    flow = net(images(2, *size), images(2, *size, seed=2))
     assert flow.shape == (2, 2, *size)
     assert flow.isfinite().all()
 
@@ -71,24 +71,24 @@ def test_any_size(net, size):
 def test_a_level_sees_the_neighbor_where_the_flow_says_it_is(net):
     """The neighbor is the reference 32 pixels further right; the coarsest level says so (1 of its pixels).
 
-    The next level, where that is 2 pixels, then reads two pictures that are alike, and that flow.
+    The next level, where that is 2 pixels, then reads two images that are alike, and that flow.
     """
     say_constant(net, 0, 1.0, 0.0)
-    reference = pictures(height=256, width=256)
+    reference = images(height=256, width=256)
     neighbor = reference.roll(32, dims=-1)
     seen = []
     net.levels[1].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     flow = net(reference, neighbor)
     fixed, warped, so_far = seen[0].split([3, 3, 2], dim=1)
     assert torch.allclose(fixed[..., :-2], warped[..., :-2], atol=1e-5)
-    assert torch.equal(warped[..., -1], warped[..., -2])  # beyond the picture its border is repeated
+    assert torch.equal(warped[..., -1], warped[..., -2])  # beyond the image its border is repeated
     assert torch.allclose(so_far[:, 0], torch.tensor(2.0))
     assert torch.allclose(warp(neighbor, flow)[..., :-32], reference[..., :-32], atol=1e-3)
 
 
 @torch.inference_mode()
 def test_the_pyramid_by_hand(net):
-    frame = pictures()
+    frame = images()
     levels = net.pyramid(frame)
     assert [tuple(level.shape[-2:]) for level in levels] == [(2, 3), (4, 6), (8, 12), (16, 24), (32, 48), (64, 96)]
     red = (frame[0, 0, :2, :2] - IMAGENET_MEAN[0]) / IMAGENET_STD[0]
@@ -99,7 +99,7 @@ def test_the_pyramid_by_hand(net):
 @torch.inference_mode()
 def test_along_a_clip_it_is_pair_by_pair(net):
     torch.nn.init.normal_(net.levels[2][-1].weight, std=0.02)
-    clip = pictures(6, 40, 48).unflatten(0, (2, 3))
+    clip = images(6, 40, 48).unflatten(0, (2, 3))
     to_next, to_previous = net.along(clip)
     assert to_next.shape == to_previous.shape == (2, 2, 2, 40, 48)
     for number in (0, 1):
@@ -119,7 +119,7 @@ def test_one_frame_has_no_neighbors(net):
 
 @torch.inference_mode()
 def test_autocast_changes_nothing(net):
-    reference, neighbor = pictures(), pictures(seed=2)
+    reference, neighbor = images(), images(seed=2)
     exact = net(reference, neighbor)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(net(reference, neighbor), exact)
@@ -127,8 +127,8 @@ def test_autocast_changes_nothing(net):
 
 @pytest.mark.slow
 def test_it_learns_to_follow(net):
-    """A picture that moved by 2 pixels: from nothing to within half a pixel, by making the warped one look alike."""
-    reference = pictures(height=32, width=32)
+    """An image that moved by 2 pixels: from nothing to within half a pixel, by making the warped one look alike."""
+    reference = images(height=32, width=32)
     neighbor = reference.roll(2, dims=-1)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4)
     for _ in range(30):

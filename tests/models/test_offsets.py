@@ -8,7 +8,7 @@ from workbench.config import Network
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
-from workbench.models.edvr import EDVR, edvr_tiny
+from workbench.models.edvr import EDVR
 from workbench.models.video_sr import Upscaled, WindowOffsets
 from workbench.models.weights import load, save
 from workbench.models.windows import window_indices
@@ -162,13 +162,13 @@ def test_offsets_learn_the_displacement(make, steps):
 
 
 def test_the_plain_form_has_no_flow_network():
-    plain, guided = (set(edvr_tiny(flow_guided=way).state_dict()) for way in (False, True))
+    plain, guided = (set(build("edvr_tiny", flow_guided=way).state_dict()) for way in (False, True))
     assert plain < guided
     assert {name.split(".")[0] for name in guided - plain} == {"flow_network"}
 
 
 def test_guided_offsets_begin_as_the_flow_in_the_pixels_of_each_level():
-    align = edvr_tiny(flow_guided=True).pcd_align
+    align = build("edvr_tiny", flow_guided=True).pcd_align
     pyramid = tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2))
     flow, offsets = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8), []
     align(pyramid, pyramid, flow, offsets=offsets)
@@ -179,7 +179,7 @@ def test_guided_offsets_begin_as_the_flow_in_the_pixels_of_each_level():
 
 def test_the_flow_of_the_guided_form_is_supervised():
     """A flow network that answers with the true flow, between frames that are known by their brightness."""
-    network = edvr_tiny(flow_guided=True).train()
+    network = build("edvr_tiny", flow_guided=True).train()
     clip = torch.arange(4.0).view(1, 4, 1, 1, 1).expand(1, 4, 3, 8, 8)
     shift = torch.tensor([[0.25, -0.5]])
 
@@ -196,7 +196,7 @@ def test_the_flow_of_the_guided_form_is_supervised():
 
 
 def test_supervision_of_the_guided_form_trains_its_flow_network_only():
-    network = edvr_tiny(flow_guided=True).train()
+    network = build("edvr_tiny", flow_guided=True).train()
     clip, flow = shifted(torch.tensor([[0.5, 1.0]]), frames=3, size=12)
     flow_term(network(clip), flow).backward()
     reached = {name.split(".")[0] for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}

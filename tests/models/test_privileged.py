@@ -23,7 +23,7 @@ DECODERS = sorted(NETWORKS.keys() - {"bicubic", "fastdvdnet"})
 
 
 def clip(frames=2, height=32, width=48, seed=1):
-    """Smooth pictures: noise has no flow."""
+    """Smooth images: noise has no flow."""
     coarse = torch.rand(1, 3, frames + 2, 5, 5, generator=torch.Generator().manual_seed(seed))
     smooth = torch.nn.functional.interpolate(coarse, (frames, height, width), mode="trilinear", align_corners=True)
     return smooth.transpose(1, 2).contiguous()
@@ -49,16 +49,16 @@ def file(tmp_path):
 
 
 def pick_every(encoder, scale):
-    """Weights by hand: every layer hands the three colours on, so the second one's stride takes every s-th pixel."""
+    """Weights by hand: every layer hands the three colors on, so the second one's stride takes every s-th pixel."""
     convs = [layer for layer in encoder.layers if isinstance(layer, torch.nn.Conv2d)]
     assert [conv.stride[0] for conv in convs] == [1, scale, 1, 1]
     with torch.no_grad():
         for conv in convs:
             conv.weight.zero_()
             conv.bias.zero_()
-            centre = conv.kernel_size[0] // 2
-            for colour in range(3):
-                conv.weight[colour, colour, centre, centre] = 1
+            center = conv.kernel_size[0] // 2
+            for color in range(3):
+                conv.weight[color, color, center, center] = 1
 
 
 @pytest.mark.parametrize("scale", [2, 3, 4])
@@ -70,7 +70,7 @@ def test_the_encoder_by_hand(scale):
 
 
 def test_the_encoder_is_the_published_one():
-    """5x5 to 56, 5x5 to 56, 3x3 to 12, 3x3 to the colours; biases; a slope for each of three activations."""
+    """5x5 to 56, 5x5 to 56, 3x3 to 12, 3x3 to the colors; biases; a slope for each of three activations."""
     wanted = 3 * 25 * 56 + 56 + 56 * 25 * 56 + 56 + 56 * 9 * 12 + 12 + 12 * 9 * 3 + 3 + 3
     assert {count_parameters(Encoder(scale=scale)) for scale in (2, 3, 4)} == {wanted} == {89_102}
 
@@ -195,7 +195,7 @@ def test_it_says_what_it_is():
     assert about.paper.startswith("Lee et al.")
     assert "Caballero" in about.paper
     assert (about.year, about.role) == (2020, "teacher")
-    assert "frame by frame" in about.differs
+    assert "frame by frame" in about.deviations
 
 
 def test_it_is_counted_on_the_truth_of_a_low_frame():

@@ -17,7 +17,7 @@ from workbench.models.video_sr import WindowOutput
 
 
 class Sums(Recurrent):
-    """Each frame's features are the sum of all frames so far; its picture repeats their pixels."""
+    """Each frame's features are the sum of all frames so far; its image repeats their pixels."""
 
     feature_channels = aligned_channels = 3
     size_multiple = 4
@@ -30,7 +30,7 @@ class Sums(Recurrent):
         self.walks += 1
         return self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]).cumsum(dim=1)
 
-    def enlarge(self, features_NCHW, return_features):
+    def upsample(self, features_NCHW, return_features):
         self.passes.append(len(features_NCHW))
         big = F.interpolate(features_NCHW, scale_factor=2.0)
         return WindowOutput(big, -big if return_features else None, features_NCHW if return_features else None)
@@ -43,7 +43,7 @@ def clip():
 
 @torch.inference_mode()
 def test_whole_by_hand(clip):
-    """5x6 is padded to 8x8 inside; what comes out is 10x12, and all of it is of the picture itself."""
+    """5x6 is padded to 8x8 inside; what comes out is 10x12, and all of it is of the image itself."""
     sums = Sums()
     upscaled = sums(clip, return_features="hr")
     by_hand = clip.cumsum(dim=1)
@@ -109,7 +109,7 @@ def test_what_cannot_be(clip):
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_tail_and_its_taps(scale):
-    """hr is LeakyReLU(hr_pre), hr_pre is conv_hr of the activated shuffle, the picture is conv_last of hr."""
+    """hr is LeakyReLU(hr_pre), hr_pre is conv_hr of the activated shuffle, the image is conv_last of hr."""
     tail = ShuffleTail(8, tail_channels=12, scale=scale)
     features = torch.randn(2, 8, 5, 6)
     residual = tail(features)[0]

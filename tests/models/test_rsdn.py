@@ -10,7 +10,7 @@ from workbench.data.datasets.samples import sample
 from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
-from workbench.models.conversion import load_foreign
+from workbench.models.conversion import load_converted
 from workbench.models.key_maps import rsdn as keys
 from workbench.models.rsdn import RSDN, adapt, decompose
 from workbench.models.video_sr import count_parameters
@@ -42,10 +42,10 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
     A filter of the hidden state turned around changes them by 1e-6 of the range, no adaptation at all by 6e-6.
     """
-    assert keys.recognises(reference_weights)
+    assert keys.matches(reference_weights)
     settings, tensors = keys.from_rsdn(reference_weights)
     assert settings == {"channels": 128, "blocks": 9, "scale": 4, "skip": "none"}
-    network = load_foreign(reference_weights).double()
+    network = load_converted(reference_weights).double()
     assert network.state_dict().keys() == tensors.keys()
     features = network.propagate(golden["input"])
     detail, structure = network.detail_and_structure(features)

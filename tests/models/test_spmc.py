@@ -33,20 +33,20 @@ def flow_of(dx, dy, height, width, n=1):
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_without_flow_every_pixel_lands_on_its_own_multiple(scale):
-    picture = torch.rand(2, 3, 4, 5)
-    landed = splat(picture, torch.zeros(2, 2, 4, 5), scale=scale)
-    assert torch.equal(landed[..., ::scale, ::scale], picture)
+    image = torch.rand(2, 3, 4, 5)
+    landed = splat(image, torch.zeros(2, 2, 4, 5), scale=scale)
+    assert torch.equal(landed[..., ::scale, ::scale], image)
     landed[..., ::scale, ::scale] = 0
     assert landed.abs().max() == 0
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(1, 0), (0, 2), (-2, 1)])
 def test_whole_pixels_are_a_shift_and_the_border_collects(dx, dy):
-    picture = torch.rand(1, 2, 6, 7)
-    wanted = torch.zeros_like(picture)
+    image = torch.rand(1, 2, 6, 7)
+    wanted = torch.zeros_like(image)
     for y, x in itertools.product(range(6), range(7)):
-        wanted[..., min(max(y + dy, 0), 5), min(max(x + dx, 0), 6)] += picture[..., y, x]
-    assert torch.allclose(splat(picture, flow_of(dx, dy, 6, 7), scale=1), wanted, atol=1e-6)
+        wanted[..., min(max(y + dy, 0), 5), min(max(x + dx, 0), 6)] += image[..., y, x]
+    assert torch.allclose(splat(image, flow_of(dx, dy, 6, 7), scale=1), wanted, atol=1e-6)
 
 
 def test_a_quarter_of_a_pixel_on_a_grid_twice_as_fine_is_shared_in_two():
@@ -64,30 +64,30 @@ def test_where_two_land_they_add_up():
 @pytest.mark.parametrize("scale", [1, 4])
 def test_nothing_is_lost(scale):
     """Also of what flies off: it stays on the border."""
-    picture, flow = torch.rand(2, 3, 6, 7, dtype=torch.float64), torch.randn(2, 2, 6, 7, dtype=torch.float64) * 4
-    assert torch.allclose(splat(picture, flow, scale=scale).sum((2, 3)), picture.sum((2, 3)), rtol=1e-12)
+    image, flow = torch.rand(2, 3, 6, 7, dtype=torch.float64), torch.randn(2, 2, 6, 7, dtype=torch.float64) * 4
+    assert torch.allclose(splat(image, flow, scale=scale).sum((2, 3)), image.sum((2, 3)), rtol=1e-12)
 
 
 def test_it_is_the_definition_written_as_a_loop():
     """The tent function of the docstring at every pair of pixels; inside, where nothing touches the border."""
     torch.manual_seed(0)
-    picture, flow = torch.rand(2, 2, 4, 5, dtype=torch.float64), torch.rand(2, 2, 4, 5, dtype=torch.float64) * 0.9
-    picture[..., -1, :] = picture[..., :, -1] = 0
+    image, flow = torch.rand(2, 2, 4, 5, dtype=torch.float64), torch.rand(2, 2, 4, 5, dtype=torch.float64) * 0.9
+    image[..., -1, :] = image[..., :, -1] = 0
     wanted = torch.zeros(2, 2, 8, 10, dtype=torch.float64)
     for n, y, x, row, column in itertools.product(range(2), range(4), range(5), range(8), range(10)):
         u, v = flow[n, :, y, x].tolist()
         tent = max(0, 1 - abs(2 * (x + u) - column)) * max(0, 1 - abs(2 * (y + v) - row))
-        wanted[n, :, row, column] += picture[n, :, y, x] * tent
-    assert torch.allclose(splat(picture, flow, scale=2), wanted, atol=1e-12)
+        wanted[n, :, row, column] += image[n, :, y, x] * tent
+    assert torch.allclose(splat(image, flow, scale=2), wanted, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1, 2])
 def test_gradients_of_values_and_of_flow(scale):
     """Away from whole positions, where the tent has a corner."""
     torch.manual_seed(0)
-    picture = torch.rand(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
+    image = torch.rand(1, 2, 3, 4, dtype=torch.float64, requires_grad=True)
     flow = torch.randint(-2, 3, (1, 2, 3, 4)) + torch.rand(1, 2, 3, 4, dtype=torch.float64) * 0.3 + 0.1
-    assert torch.autograd.gradcheck(lambda p, f: splat(p, f, scale=scale), (picture, flow.requires_grad_()))
+    assert torch.autograd.gradcheck(lambda p, f: splat(p, f, scale=scale), (image, flow.requires_grad_()))
 
 
 def test_a_flow_that_is_no_number_spoils_the_values_and_stays_within_the_picture():
@@ -98,10 +98,10 @@ def test_a_flow_that_is_no_number_spoils_the_values_and_stays_within_the_picture
 
 
 def test_positions_are_float32_in_half_precision():
-    picture, flow = torch.rand(1, 1, 4, 300), flow_of(0.1, 0, 4, 300)
-    exact = splat(picture, flow, scale=4)
+    image, flow = torch.rand(1, 1, 4, 300), flow_of(0.1, 0, 4, 300)
+    exact = splat(image, flow, scale=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(splat(picture, flow, scale=4), exact)
+        assert torch.equal(splat(image, flow, scale=4), exact)
 
 
 def test_a_flow_of_another_size_is_refused():

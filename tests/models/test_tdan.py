@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import WeightsError
-from workbench.models.conversion import load_foreign, read_foreign
+from workbench.models.conversion import convert_checkpoint, load_converted
 from workbench.models.key_maps.tdan import from_mmagic, from_tdan
 from workbench.models.layers.deformable import modulated_deform_conv
 from workbench.models.tdan import DeformConv
@@ -57,7 +57,7 @@ def test_the_reference_implementation_is_reproduced(shared):
     So random that its frames go from -3800 to 5100; the aligned ones are compared, too.
     """
     weights, golden = read_golden(shared / "golden" / "tdan.safetensors")
-    network = load_foreign(weights).double()
+    network = load_converted(weights).double()
     low = golden["input"] + 0.5
     with torch.inference_mode():
         upscaled = network(low).frames[:, 2] - 0.5
@@ -95,12 +95,12 @@ def test_alignment_is_its_plain_formulation():
         offset = layer.conv_offset(by)
         return modulated_deform_conv(features, offset, torch.ones_like(offset[:, ::2]), layer.weight, groups=2)
 
-    pictures = low[0] - 0.5
-    features = network.feature_extraction(F.relu(network.entry(pictures)))
+    images = low[0] - 0.5
+    features = network.feature_extraction(F.relu(network.entry(images)))
     for number in range(5):
         got = network.align(*by_window(network, low))[:, number]
         if number == 2:
-            assert torch.equal(got, pictures[2:3])
+            assert torch.equal(got, images[2:3])
             continue
         joined = network.join(torch.cat((features[2:3], features[number : number + 1]), dim=1))
         joined = bend(network.bend_joined1, joined, joined)
@@ -120,7 +120,7 @@ def test_every_frame_is_looked_at_once_and_the_middle_is_not_aligned():
     assert sum(aligned) == 6 * 4
 
 
-# -- the picture ----------------------------------------------------------------------------------------------------
+# -- the image ----------------------------------------------------------------------------------------------------
 
 
 @torch.inference_mode()
@@ -140,7 +140,7 @@ def test_a_fresh_network_repeats_each_pixel_of_the_middle_frame(scale):
     low = clip()
     nearest = F.interpolate(low[0], scale_factor=scale, mode="nearest")
     away = build("tdan", scale=scale, channels=16, groups=2).eval()(low).frames[0] - nearest
-    assert away.square().mean().sqrt() < 0.1 * nearest.std()  # grey would be 1
+    assert away.square().mean().sqrt() < 0.1 * nearest.std()  # gray would be 1
 
 
 @torch.inference_mode()
@@ -209,7 +209,7 @@ def called(network, names):
 )
 def test_names_and_settings_of_others(names, source, prefix):
     network = tdan(num_frames=3, front_blocks=2)
-    found = read_foreign({f"{prefix}{key}": tensor for key, tensor in called(network, names).items()})
+    found = convert_checkpoint({f"{prefix}{key}": tensor for key, tensor in called(network, names).items()})
     assert found.source == source
     assert found.network.recipe == network.recipe
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in found.network.state_dict().items())
@@ -217,7 +217,7 @@ def test_names_and_settings_of_others(names, source, prefix):
 
 @pytest.mark.parametrize("scale", [2, 3])
 def test_the_scale_follows_from_the_shapes(scale):
-    assert load_foreign(called(tdan(scale=scale), OFFICIAL)).scale == scale
+    assert load_converted(called(tdan(scale=scale), OFFICIAL)).scale == scale
 
 
 def test_keys_that_are_left_over_are_listed():
@@ -230,4 +230,4 @@ def test_a_tensor_that_is_not_there_is_named():
     state = called(tdan(), OFFICIAL)
     del state["deconv_2.weight"]
     with pytest.raises(WeightsError, match=r"missing \['bend_joined2.weight'\]"):
-        load_foreign(state)
+        load_converted(state)

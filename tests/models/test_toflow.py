@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
-from workbench.models.conversion import load_foreign, read_foreign
+from workbench.models.conversion import convert_checkpoint, load_converted
 from workbench.models.key_maps.toflow import from_toflow
 from workbench.models.toflow import TaskFlow
 from workbench.models.video_sr import count_parameters
@@ -32,8 +32,8 @@ def clip(frames=3, height=8, width=12, seed=1):
     return torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def pyramid(pictures):
-    sizes = [pictures]
+def pyramid(images):
+    sizes = [images]
     for _ in range(3):
         sizes.insert(0, F.avg_pool2d(sizes[0], 2))
     return sizes
@@ -68,7 +68,7 @@ def test_the_reference_implementation_is_reproduced(shared):
     Its input is enlarged already: what is computed per frame begins behind the enlargement.
     """
     weights, golden = read_golden(shared / "golden" / "toflow.safetensors")
-    network = load_foreign(weights).double()
+    network = load_converted(weights).double()
     frames = golden["input"][0]
     with torch.inference_mode():
         pieces = (size[None] for size in pyramid((frames - MEAN) / STD))
@@ -80,8 +80,8 @@ def test_the_reference_implementation_is_reproduced(shared):
 
 
 def test_zero_weights_see_no_motion(still):
-    pictures = pyramid(torch.rand(2, 3, 32, 48))
-    flow = still(pictures, pyramid(torch.rand(2, 3, 32, 48)))
+    images = pyramid(torch.rand(2, 3, 32, 48))
+    flow = still(images, pyramid(torch.rand(2, 3, 32, 48)))
     assert flow.shape == (2, 2, 32, 48)
     assert flow.abs().max() == 0
 
@@ -234,18 +234,18 @@ def called(network, source):
 @pytest.mark.parametrize("source", ["BasicSR", "mmagic"])
 def test_names_and_settings_of_others(source):
     network = toflow(num_frames=5)
-    found = read_foreign(called(network, source))
+    found = convert_checkpoint(called(network, source))
     assert found.source == "TOFlow by BasicSR or mmagic"
     assert found.network.recipe == network.recipe
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in found.network.state_dict().items())
 
 
 def test_what_the_weights_do_not_say_can_be_asked_for():
-    network = load_foreign(called(toflow(), "BasicSR"), scale=2, reference_first=True)
+    network = load_converted(called(toflow(), "BasicSR"), scale=2, reference_first=True)
     assert network.scale == 2
     assert network.reference_first
     with pytest.raises(ConfigError, match="no setting 'refrence_first'"):
-        load_foreign(called(toflow(), "BasicSR"), refrence_first=True)
+        load_converted(called(toflow(), "BasicSR"), refrence_first=True)
 
 
 def test_keys_that_are_left_over_are_listed():

@@ -12,13 +12,13 @@ from workbench.models.zoo import build
 
 
 @pytest.mark.parametrize(
-    ("colour", "symmetric", "count"),
+    ("color", "symmetric", "count"),
     [("y", True, 272_577), ("y", False, 283_073), ("rgb", True, 305_283), ("rgb", False, 336_515)],
 )
-def test_it_has_the_published_number_of_parameters(colour, symmetric, count):
-    """Counts of running the public PyTorch code (y, symmetric), and of the same with more colours or weights."""
+def test_it_has_the_published_number_of_parameters(color, symmetric, count):
+    """Counts of running the public PyTorch code (y, symmetric), and of the same with more colors or weights."""
     with torch.device("meta"):
-        assert count_parameters(VSRNet(colour=colour, symmetric=symmetric)) == count
+        assert count_parameters(VSRNet(color=color, symmetric=symmetric)) == count
 
 
 def test_the_zoo_has_both():
@@ -86,7 +86,7 @@ def test_the_taps(clip):
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["vsrnet", "vsrnet_y"])
 def test_it_begins_at_the_bicubic(name):
-    """A picture of smooth blobs, as networks see them."""
+    """An image of smooth blobs, as networks see them."""
     torch.manual_seed(0)
     clip = F.interpolate(torch.rand(5, 3, 4, 4), scale_factor=3, mode="bilinear")[None]
     assert (build(name)(clip).frames - resize_bicubic(clip, scale=4)).abs().mean() < 0.02
@@ -98,5 +98,5 @@ def test_one_set_of_weights_for_every_scale():
 
 
 def test_an_unknown_colour_is_refused():
-    with pytest.raises(ConfigError, match="colour: want 'rgb' or 'y', got 'lab'"):
-        VSRNet(colour="lab")
+    with pytest.raises(ConfigError, match="color: want 'rgb' or 'y', got 'lab'"):
+        VSRNet(color="lab")

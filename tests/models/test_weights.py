@@ -62,7 +62,7 @@ def test_there_and_back(network, file):
 
 
 def test_weights_of_another_skip_are_refused(tmp_path):
-    """A network that was trained on top of a bilinear picture makes a wrong one on top of a bicubic."""
+    """A network that was trained on top of a bilinear image makes a wrong one on top of a bicubic."""
     save(build("vespcn_s", skip="bilinear"), tmp_path / "w.safetensors")
     with pytest.raises(WeightsError, match="trained with skip 'bilinear', this network has 'bicubic'"):
         load_into(build("vespcn_s", skip="bicubic"), tmp_path / "w.safetensors")
@@ -251,7 +251,7 @@ def test_flow_weights_fill_the_flow_network_alone(name, tmp_path):
     load_flow_into(target, tmp_path / "flow.safetensors")
     clip = torch.rand(1, 3, 3, 12, 16)
     assert torch.equal(target.estimate_flow(clip).to_next, source.estimate_flow(clip).to_next)
-    inside = {id(part) for part in target.get_submodule(target.flow_part).parameters()}
+    inside = {id(part) for part in target.get_submodule(target.flow_module).parameters()}
     others = [key for key, part in target.named_parameters() if id(part) not in inside]
     assert others
     assert all(torch.equal(target.state_dict()[key], before[key]) for key in others)

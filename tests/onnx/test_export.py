@@ -1,4 +1,4 @@
-"""What is exported makes the pictures that PyTorch makes, on clips that the exporter never saw."""
+"""What is exported makes the images that PyTorch makes, on clips that the exporter never saw."""
 
 import json
 
@@ -13,17 +13,18 @@ from workbench.data.sampling.crops import make_pair
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.inference.chunks import upscale, upscale_stream
 from workbench.inference.video import plan_memory
-from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput
 from workbench.models.weights import load
 from workbench.models.zoo import build
 from workbench.onnx.compare import compare
-from workbench.onnx.run import KEY, need, open_exported
+from workbench.onnx.run import METADATA_KEY, import_optional, open_exported
 from workbench.tensors import to_float
 
 pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
 
-from workbench.onnx.export import FAITHFUL, export
+from workbench.onnx.export import MAX_DIFFERENCE, export
 
 
 def shaken(name):
@@ -83,7 +84,7 @@ def test_it_is_a_network_like_any_other(student, low):
 def test_its_own_interface_is_what_the_head_of_the_module_says(student, low):
     """With ONNX Runtime alone, as somebody does who has never seen this package."""
     network, made = student
-    session = need("onnxruntime").InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
+    session = import_optional("onnxruntime").InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
     assert [given.name for given in session.get_inputs()] == ["clip", "windows"]
     clip = low.transpose(0, 3, 1, 2)[None].astype(np.float32) / 255
     windows = np.array([[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 4]], np.int64)
@@ -98,9 +99,9 @@ def test_its_own_interface_is_what_the_head_of_the_module_says(student, low):
 def test_small_networks_of_every_kind(name, tmp_path, pair):
     network = shaken(name)
     made = export(network, tmp_path / "network.onnx", check=pair, frames=4)
-    assert made.difference <= FAITHFUL
+    assert made.difference <= MAX_DIFFERENCE
     assert {"height", "width"} <= set(made.free)
-    assert made.facts.graph == {"fastdvdnet_vsr": "window", "rsdn": "clip", "bicubic": "clip"}.get(name, "windows")
+    assert made.metadata.graph == {"fastdvdnet_vsr": "window", "rsdn": "clip", "bicubic": "clip"}.get(name, "windows")
     if name == "rsdn":
         with pytest.raises(ShapeError, match="it has 3 frames, this file was made for exactly 4"):
             open_exported(made.path)(torch.rand(1, 3, 3, 8, 8))
@@ -119,7 +120,7 @@ class Sorts(SlidingWindow):
 
 
 class Decides(VideoSR):
-    """Negates pictures that are wide: a graph keeps what it did to the traced one."""
+    """Negates images that are wide: a graph keeps what it did to the traced one."""
 
     def __init__(self):
         super().__init__(scale=2)
@@ -142,14 +143,14 @@ def test_what_decides_by_the_size_goes_for_one_size(tmp_path):
     assert "wrong by up to" in made.refused[0]
     assert "decides by what it sees" in made.refused[0]
     assert made.free == ("batch", "time")
-    assert made.facts.size == (36, 25)
+    assert made.metadata.size == (36, 25)
     exported = open_exported(made.path)
     clip = torch.rand(2, 4, 3, 36, 25)
     assert torch.allclose(exported(clip).frames, Decides()(clip).frames, atol=1e-6)
     with pytest.raises(ShapeError, match=r"it is 40x40, network\.onnx was made for exactly 25x36"):
         exported(torch.rand(1, 1, 3, 40, 40))
     smaller = export(Decides(), tmp_path / "smaller.onnx", check=pair, size=(20, 24))
-    assert (smaller.facts.size, smaller.refused) == ((20, 24), ())
+    assert (smaller.metadata.size, smaller.refused) == ((20, 24), ())
     with pytest.raises(ConfigError, match="size: the clip of the check is 25x36; want that or less"):
         export(Decides(), tmp_path / "larger.onnx", check=pair, size=(37, 24))
 
@@ -184,7 +185,7 @@ def test_without_the_modules_it_is_said_what_to_install(tmp_path, monkeypatch):
 def test_a_student_in_fewer_bits(student, tmp_path, pair, low, precision, most_db):
     network, full = student
     made = export(network, tmp_path / "student.onnx", precision=precision, check=pair, calibration=pair.low)
-    assert made.facts.precision == precision
+    assert made.metadata.precision == precision
     assert 0 < made.difference < 0.5
     assert made.difference > full.difference
     assert abs(made.loss_db) < most_db
@@ -204,7 +205,7 @@ def test_deformable_convolutions_stay_in_full(tmp_path, name, precision):
 
 
 def test_what_is_not_one_of_ours(student, tmp_path):
-    onnx, path = need("onnx"), tmp_path / "other.onnx"
+    onnx, path = import_optional("onnx"), tmp_path / "other.onnx"
     with pytest.raises(WeightsError, match="no such file"):
         open_exported(path)
     path.write_bytes(b"no graph")
@@ -215,8 +216,14 @@ def test_what_is_not_one_of_ours(student, tmp_path):
     onnx.save(model, str(path))
     with pytest.raises(WeightsError, match="not written by `workbench export`"):
         open_exported(path)
-    for said in ("", "[]", "{}", '{"format": 1}', json.dumps(json.loads(student[1].facts.to_json()) | {"scale": -1})):
-        onnx.helper.set_model_props(model, {KEY: said})
+    for said in (
+        "",
+        "[]",
+        "{}",
+        '{"format": 1}',
+        json.dumps(json.loads(student[1].metadata.to_json()) | {"scale": -1}),
+    ):
+        onnx.helper.set_model_props(model, {METADATA_KEY: said})
         onnx.save(model, str(path))
         with pytest.raises(WeightsError, match="what it says of itself is damaged"):
             open_exported(path)

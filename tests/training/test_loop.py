@@ -16,8 +16,9 @@ from workbench.data.sampling.crops import CropSampler, make_pair
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR
+from workbench.models.sliding_window import SlidingWindow
 from workbench.models.vespcn import VESPCN
-from workbench.models.video_sr import SlidingWindow, WindowOutput
+from workbench.models.video_sr import WindowOutput
 from workbench.training.engine import Engine
 from workbench.training.loop import cosine, train
 

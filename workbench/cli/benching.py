@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -63,20 +62,19 @@ def bench(
     """
     import torch
 
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import load_method
-    from workbench.inference.chunks import choose_device
     from workbench.models.zoo import build
-    from workbench.precision import SLOWER, choose_precision
+    from workbench.precision import WARNING_TIME, choose_precision
 
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+    set_num_threads(threads)
     names = split_names(networks)
     if not names:
         raise ConfigError("networks: name at least one, for example bicubic,plain,teacher")
     place = choose_device(device)
     if torch_precisions == "auto":
         choice = choose_precision("auto", place)
-        slow = choice.precision == "fp32" and (choice.relative_time is None or choice.relative_time > SLOWER)
+        slow = choice.precision == "fp32" and (choice.relative_time is None or choice.relative_time > WARNING_TIME)
         torch_precisions = "fp32" if slow else "fp32,bf16"
         if slow:
             notes.print(f"bf16 left out: {choice.reason}; --torch-precisions fp32,bf16 measures it", markup=False)

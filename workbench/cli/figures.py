@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,11 +64,11 @@ def walk(
 
     import torch
 
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import load_method
     from workbench.evaluation.evaluate import evaluate
     from workbench.evaluation.protocols import find_protocol
     from workbench.evaluation.speed import in_milliseconds, measure
-    from workbench.inference.chunks import choose_device
     from workbench.models.cost import cost
     from workbench.views.figures import quality_over_time
 
@@ -78,8 +77,7 @@ def walk(
     target = scores or out.with_suffix(".json")
     for path in (out, target):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+    set_num_threads(threads)
     names = list(dict.fromkeys(split_names(networks)))
     if not names:
         raise ConfigError("networks: name at least one, for example bicubic,plain,distilled,teacher")

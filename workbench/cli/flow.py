@@ -31,18 +31,18 @@ def flow(
     Args:
         network: one or more methods with optical flow, separated by commas: plain, distilled, a weights file, a zoo
             name, RUN or RUN@STEP.
-        protocol: names the kind of data set and the degradation, as in `workbench evaluate`.
-        data: folder of the data set.
+        protocol: dataset and degradation, as in `workbench evaluate`.
+        data: folder of the dataset.
         frames: reference frames per clip; each is compared with the two frames before and the two after.
         out: a JSON file for the results.
         device: auto, cpu, cuda, mps.
         runs: folder of the run folders.
     """
     from workbench.data.datasets.registry import open_set
+    from workbench.devices import choose_device
     from workbench.evaluation.compare import load_method
     from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
     from workbench.evaluation.protocols import find_protocol
-    from workbench.inference.chunks import choose_device
     from workbench.scenes import write_atomic
 
     chosen = find_protocol(protocol)
@@ -50,23 +50,21 @@ def flow(
     table = Table("network", "clip", "motion", "end-point error", "slope")
     stored = []
     for name in split_names(network):
-        contender = load_method(name, scale=chosen.scale, runs=[runs])
+        method = load_method(name, scale=chosen.scale, runs=[runs])
         place = choose_device(device)
         with notes.status(f"{name}: flow"):
             results = list(
-                flow_accuracy(
-                    contender.network.to(place), clips, degradation=chosen.degradation, frames_per_clip=frames
-                )
+                flow_accuracy(method.network.to(place), clips, degradation=chosen.degradation, frames_per_clip=frames)
             )
         for one in (*results, mean_accuracy(results)):
             table.add_row(
-                contender.method.key,
+                method.method.key,
                 one.clip,
                 f"{one.motion:.3f}",
                 f"{one.end_point_error:.3f}",
                 f"{one.slope:.2f}",
             )
-            stored.append({"network": contender.method.key, **one.to_dict()})
+            stored.append({"network": method.method.key, **one.to_dict()})
     OutputConsole().print(table)
     if out is not None:
         write_atomic(out, json.dumps({"protocol": chosen.name, "frames": frames, "results": stored}, indent=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -53,11 +52,10 @@ def degrade(
         family: bi (MATLAB's bicubic), bd_basicvsr, bd_duf or bd_tecogan (three blurs that do not go together).
         scale: how many times smaller: 2, 3, 4.
     """
-    import torch
-
     from workbench.data.degradation.write_lr import Stage, write_low
+    from workbench.devices import set_num_threads
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    set_num_threads()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=notes) as bar:
         task = bar.add_task("looking for clips", total=None)

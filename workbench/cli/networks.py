@@ -1,9 +1,8 @@
-"""``workbench networks`` and ``workbench convert``: what there is to choose from, and what comes from elsewhere."""
+"""``workbench networks`` and ``workbench convert``: list of the networks, and conversion of public weights."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,20 +31,21 @@ def networks(
     device: str = "auto",
     format: Literal["text", "json", "md"] = "text",
 ) -> int:
-    """List the networks with their cost for an input of 180x120 pixels.
+    """List the networks with their sizes and costs.
 
-    MACs are products of one more frame of a long clip, where neighboring frames share their work; `alone` are
-    those of one frame from its window by itself, as papers count.
+    Costs are for an input of 180x120 pixels. MACs are those of one more frame of a long clip, where neighboring frames
+    share work; `alone` are those of one frame from its window by itself, as in papers.
 
     Args:
-        only: some of them, separated by commas.
-        show: the layers of one network, with the shapes of what they return, instead of the list.
+        only: names of networks, separated by commas; empty: all.
+        show: list the layers of one network, with the shapes of their outputs, instead.
         depth: with `show`: how many modules deep.
-        macs: show the products.
-        time: measure one frame of each with fresh weights, here; all take an hour on a small CPU, so see `only`.
+        macs: show the MACs.
+        time: measure the time per frame here, with random weights; all networks take an hour on a small CPU, see
+            `only`.
         frames: with `time`: length of the clip.
-        rounds: with `time`: how often; the median counts.
-        threads: with `time`: of the CPU; 0 means as many as there are cores.
+        rounds: with `time`: number of measurements, of which the median counts.
+        threads: with `time`: CPU threads; 0 means as many as there are cores.
         device: with `time`: auto, cpu, cuda, mps.
         format: text, json or md (Markdown).
     """
@@ -63,10 +63,10 @@ def networks(
     if not macs:
         rows = [{key: value for key, value in row.items() if key not in ("macs", "macs_alone")} for row in rows]
     conditions = _measure(rows, frames, rounds, threads, device) if time else ""
-    if format == "text":  # the whole of it is in the other formats
+    if format == "text":  # the other formats contain everything
         rows = [row | {"paper": row["paper"].partition(",")[0]} for row in rows]
         for row in rows:
-            del row["what"]
+            del row["summary"]
     print_rows(rows, format, f"Networks, {catalog.size} in")
     if conditions:
         notes.print(f"time: {conditions}")
@@ -74,7 +74,7 @@ def networks(
 
 
 def _describe(name: str) -> dict[str, Any]:
-    """Count a network that is not in the stored catalog: one of the user's own."""
+    """Describe a network of the user, which is not in the stored catalog."""
     from workbench.models.zoo import NETWORKS, describe_with_cost
 
     if name not in NETWORKS:
@@ -83,7 +83,7 @@ def _describe(name: str) -> dict[str, Any]:
 
 
 def _layers(name: str, depth: int, *, whole: bool) -> list[dict[str, Any]]:
-    """List the layers of a network, ``whole`` with all that is known of them."""
+    """List the layers of a network; ``whole`` with all their properties."""
     from workbench.models import cost
     from workbench.models.zoo import build
 
@@ -105,14 +105,11 @@ def _layers(name: str, depth: int, *, whole: bool) -> list[dict[str, Any]]:
 
 def _measure(rows: Sequence[dict[str, Any]], frames: int, rounds: int, threads: int, device: str) -> str:
     """Add the time of one frame and the peak memory to each row; return the conditions of the measurement."""
-    import torch
-
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.speed import measure
-    from workbench.inference.chunks import choose_device
     from workbench.models.zoo import build
 
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+    set_num_threads(threads)
     conditions = ""
     with notes.status("timing") as status:
         for row in rows:
@@ -132,13 +129,13 @@ COLUMNS = {
     "peak_bytes": "peak MB",
     "shape": "returns",
 }
-"""What the columns are called for people, where it is not the key."""
+"""Headings of columns, if they differ from the key."""
 
-LEFT = ("name", "what", "role", "paper", "layer", "kind", "network", "runtime", "precision", "size")
+LEFT = ("name", "summary", "role", "paper", "layer", "kind", "network", "runtime", "precision", "size")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
-    """Rows as JSON with all digits, or as a table for people."""
+    """Print rows as JSON with all digits, or as a table for people."""
     if format == "json":
         print(json.dumps(rows, indent=1))
         return
@@ -155,12 +152,12 @@ def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
         table.add_column(heading, justify="left" if column in LEFT else "right", no_wrap=True)
     for line in cells:
         table.add_row(*map(escape, line))
-    needed = OutputConsole(width=1000).measure(table).maximum  # cut to a narrow terminal, it would lose its numbers
+    needed = OutputConsole(width=1000).measure(table).maximum  # a narrow terminal would cut the numbers
     OutputConsole(width=needed, highlight=False).print(table)
 
 
 def _cell(column: str, value: Any) -> str:
-    """A value as people read it; parameters as the exact number."""
+    """Format a value for people; parameters as the exact number."""
     if column == "frames" and value is None:
         return "all"
     if value is None or (column == "feature_channels" and not value):
@@ -184,35 +181,35 @@ def convert(
     settings: tuple[str, ...] = (),
     half: bool = False,
 ) -> int:
-    """Convert weights of other code bases, and print the network that was recognized.
+    """Convert weights of other code bases to those of this package.
 
     Args:
-        source: a .pth, .pt or .safetensors file; nothing in it is run.
-        out: the .safetensors file to write; it must not be there yet.
-        settings: what the tensors do not tell, as NAME=VALUE: norm_epsilon=1e-3 or reference_first=true.
+        source: a .pth, .pt or .safetensors file; nothing in it is executed.
+        out: the .safetensors file to write; it must not exist yet.
+        settings: settings that the tensors do not determine, as NAME=VALUE: norm_epsilon=1e-3 or reference_first=true.
         half: store in half precision.
     """
     from workbench.errors import WeightsError
-    from workbench.models.conversion import read_foreign
+    from workbench.models.conversion import convert_checkpoint
     from workbench.models.video_sr import count_parameters
     from workbench.models.weights import checksum, save
 
     if out.suffix != ".safetensors":
         raise WeightsError(f"{out}: want a name that ends in .safetensors")
     if out.exists():
-        raise WeightsError(f"{out}: it is there already; name another")
-    foreign = read_foreign(source, **dict(_setting(given) for given in settings))
-    save(foreign.network, out, half=half, source=foreign.source, source_sha256=checksum(source))
-    recipe = dict(foreign.network.recipe)
-    print(f"{source.name}: {foreign.source}")
-    print(f"network     {recipe.pop('name')}, {count_parameters(foreign.network):,} parameters")
+        raise WeightsError(f"{out}: exists already; name another")
+    converted = convert_checkpoint(source, **dict(_parse_setting(one) for one in settings))
+    save(converted.network, out, half=half, source=converted.source, source_sha256=checksum(source))
+    recipe = dict(converted.network.recipe)
+    print(f"{source.name}: {converted.source}")
+    print(f"network     {recipe.pop('name')}, {count_parameters(converted.network):,} parameters")
     print(f"settings    {', '.join(f'{setting} {value}' for setting, value in recipe.items())}")
     print(f"written     {out}")
     return 0
 
 
-def _setting(given: str) -> tuple[str, Any]:
-    """``NAME=VALUE`` as a name and a JSON value; what is no JSON is a word."""
+def _parse_setting(given: str) -> tuple[str, Any]:
+    """Parse ``NAME=VALUE`` into the name and a JSON value; a value that is not JSON is text."""
     name, equals, value = given.partition("=")
     if not (name and equals):
         raise ConfigError(f"settings: want NAME=VALUE, got {given!r}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -78,8 +77,8 @@ def evaluate(
         device: auto, cpu, cuda, mps.
         runs: where runs are looked for.
     """
-    import torch
 
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import load_method
     from workbench.evaluation.evaluate import evaluate, score_pictures
     from workbench.evaluation.neighbors import NeighborSettings
@@ -87,12 +86,10 @@ def evaluate(
     from workbench.evaluation.scores import check_scores, write_scores
     from workbench.evaluation.speed import measure
     from workbench.evaluation.tables import comparison, render, render_comparison
-    from workbench.inference.chunks import choose_device
     from workbench.metrics.perceptual import load_lpips
     from workbench.models.cost import cost
 
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(os.cpu_count() or 1)
+    set_num_threads()
     changes = {"degradation": degradation, "scale": scale, "crop": crop}
     chosen = find_protocol(protocol).change(**{key: value for key, value in changes.items() if value is not None})
     share = None
@@ -179,13 +176,12 @@ def compare(
         replace: overwrite a scene that is there.
         effort: of the lossless compression: 0 is fast, 6 is a fifth smaller and twenty times slower.
     """
-    import torch
 
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import compare
-    from workbench.inference.chunks import choose_device
 
     check_name(out.name, "scene")
-    torch.set_num_threads(os.cpu_count() or 1)
+    set_num_threads()
     names = split_names(methods)
     with notes.status("reading the clip") as status:
         scene = compare(

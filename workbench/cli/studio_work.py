@@ -36,8 +36,8 @@ def estimate(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
 def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Upscale a part of an uploaded video with several methods, and write the scene."""
     from workbench.data.video.read import read_video
+    from workbench.devices import choose_device
     from workbench.evaluation.compare import compare
-    from workbench.inference.chunks import choose_device
     from workbench.views.studio.upload_store import CONVERSION
 
     report("reading the video")
@@ -58,8 +58,8 @@ def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 def speed(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Measure time and memory of some networks on this machine."""
+    from workbench.devices import choose_device
     from workbench.evaluation.speed import measure
-    from workbench.inference.chunks import choose_device
     from workbench.models.catalog import read_catalog
     from workbench.models.zoo import build
 

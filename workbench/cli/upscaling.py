@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -53,26 +52,25 @@ def upscale(
 ) -> int:
     """Upscale a video of any length in bounded memory.
 
-    Reading, the network and writing run at the same time, and no unfinished file is left.
+    Reader, network and writer run concurrently; an incomplete output is never left behind. Every frame keeps its
+    presentation time. Audio, subtitles, chapters, pixel aspect ratio and color properties are kept if the output can
+    store them; conversions and losses are printed first.
 
-    Every frame keeps its own presentation time. Audio, subtitles, chapters, pixel aspect ratio and color marks are
-    kept where the output can store them; what is converted or lost is printed before the work begins.
-
-    Exit status: 0, all is written; 1, the source is damaged and frames are missing, the output is whole and
+    Exit status: 0, everything is written; 1, the source is damaged and frames are missing, the output is complete and
     playable; 2, nothing is written.
 
     Args:
         source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of frames.
-        out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, never for measuring), NAME.webm (VP9, lossless), or a
+        out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, not for metrics), NAME.webm (VP9, lossless), or a
             folder for PNG files (exact).
         network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP, or
-            an .onnx file that `workbench export` wrote.
-        scale: of bicubic; networks have their own.
+            an .onnx file by `workbench export`.
+        scale: upsampling factor of bicubic; networks have their own.
         runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
-        precision: of the convolutions under torch. auto: fp32 for exact output (.webm, a folder), which may be
-            measured; for lossy output bf16 where a convolution is measured to be faster in it.
-        memory: limit of the process, such as 4G: lengths of chunks and tiles are chosen by it, or the amount that
-            is needed is printed. On CUDA the device's.
+        precision: precision of the convolutions under torch. auto: fp32 for exact output (.webm, a folder); for lossy
+            output bf16 if a convolution is measured to be faster in it.
+        memory: memory limit of the process, such as 4G: chunks and tiles are chosen by it, or the needed amount is
+            printed. On CUDA that of the device.
         tile: side of tiles in low-resolution pixels; 0 uses whole frames unless `memory` needs less.
         overlap: low-resolution pixels that are computed around a tile and dropped; -1 measures the network's
             spatial radius.
@@ -94,10 +92,11 @@ def upscale(
     from workbench.data.video.color import Conversion
     from workbench.data.video.transfer import TransferPlan
     from workbench.data.video.write import coding_of, is_folder_name
+    from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import load_method
-    from workbench.inference.chunks import choose_device
+    from workbench.inference.memory_plan import Plan
     from workbench.inference.tiles import default_overlap
-    from workbench.inference.video import Plan, upscale_file
+    from workbench.inference.video import upscale_file
     from workbench.precision import choose_precision
 
     for name, value in (
@@ -109,9 +108,8 @@ def upscale(
         raise ConfigError("memory chooses tile and chunk_frames by itself; give one or the other")
     conversion = Conversion(deinterlace=deinterlace, hdr=hdr, background=parse_color(background))
     limit = parse_bytes(memory) if memory else None
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
-    found = load_method(network, scale=scale, runs=[runs])
+    set_num_threads(threads)
+    method = load_method(network, scale=scale, runs=[runs])
     place = choose_device(device)
     exact_output = is_folder_name(out) or coding_of(out).rgb
     wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
@@ -133,17 +131,17 @@ def upscale(
             notes.print(f"not kept: {text}", style="yellow", markup=False, highlight=False)
 
     with ExitStack() as stack:
-        runner = found.network.to(place)
+        runner = method.network.to(place)
         if runtime == "onnx":
             from workbench.onnx.export import export
             from workbench.onnx.run import open_exported
 
-            home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             with notes.status("exporting"):
-                runner = open_exported(export(runner, home / "network.onnx").path, threads=torch.get_num_threads())
+                runner = open_exported(export(runner, folder / "network.onnx").path, threads=torch.get_num_threads())
         plan = None
         if tile:
-            around, exact = default_overlap(found.network) if overlap < 0 else (overlap, False)
+            around, exact = default_overlap(method.network) if overlap < 0 else (overlap, False)
             plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
         elif chunk_frames:
             plan = Plan(chunk_frames=chunk_frames)
@@ -154,34 +152,34 @@ def upscale(
                 speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
                 bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
 
-            made = upscale_file(
+            result = upscale_file(
                 source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
-                planned_for=found.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
+                planned_for=method.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
                 conversion=conversion, replace=replace, announce=announce, progress=watched,
             )  # fmt: skip
-    how = "lossy: H.264, for viewing" if made.lossy else "exact"
+    how = "lossy: H.264, for viewing" if result.lossy else "exact"
     print(
-        f"{made.path}: {made.frames} frames of {made.width}x{made.height} by {found.method.key}, {made.fps:.3g} "
-        f"frames/s, {how}"
+        f"{result.path}: {result.frames} frames of {result.width}x{result.height} by {method.method.key}, "
+        f"{result.fps:.3g} frames/s, {how}"
     )
     if fps and source.is_file():
-        notes.print(f"constant rate: {made.repeated} frames repeated, {made.omitted} left out")
-    if made.interlaced and not any("interlaced" in text for text in shown):
+        notes.print(f"constant rate: {result.repeated} frames repeated, {result.omitted} left out")
+    if result.interlaced and not any("interlaced" in text for text in shown):
         what = "left as they were" if deinterlace == "off" else "deinterlaced by bwdif"
-        notes.print(f"notice: {made.interlaced} frames further on are interlaced and were {what}", style="yellow")
-    if made.plan.tile:
-        around = f"tiles of {made.plan.tile} with {made.plan.overlap} around"
-        means = "as from whole frames, as far as the network's reach was measured" if made.plan.exact else "faded"
+        notes.print(f"notice: {result.interlaced} frames further on are interlaced and were {what}", style="yellow")
+    if result.plan.tile:
+        around = f"tiles of {result.plan.tile} with {result.plan.overlap} around"
+        means = "equal to whole frames, as far as the spatial radius was measured" if result.plan.exact else "blended"
         notes.print(f"{around} (low-resolution pixels): {means}")
-    if made.peak_bytes:
-        expected = f", {in_bytes(made.plan.bytes)} were expected" if made.plan.bytes else ""
-        notes.print(f"peak memory of the process: {in_bytes(made.peak_bytes)}{expected}")
-    if made.track_fault:
-        notes.print(f"not kept: the end of the copied tracks, which is damaged ({made.track_fault})", style="yellow")
-    if made.fault:
-        missing = "; ".join(map(_describe_gap, made.missing_seconds))
+    if result.peak_bytes:
+        expected = f", {in_bytes(result.plan.bytes)} were expected" if result.plan.bytes else ""
+        notes.print(f"peak memory of the process: {in_bytes(result.peak_bytes)}{expected}")
+    if result.track_fault:
+        notes.print(f"not kept: the end of the copied tracks, which is damaged ({result.track_fault})", style="yellow")
+    if result.fault:
+        missing = "; ".join(map(_describe_gap, result.missing_seconds))
         notes.print(
-            f"damaged: {made.fault}\nwritten: {made.frames} frames, of {made.expected} promised"
+            f"damaged: {result.fault}\nwritten: {result.frames} frames, of {result.expected} promised"
             + (f"\nmissing: {missing}" if missing else ""),
             style="yellow", markup=False, highlight=False,
         )  # fmt: skip

@@ -18,7 +18,7 @@ from workbench.data.video.read import Video
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
 from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
-from workbench.models.conversion import read_foreign
+from workbench.models.conversion import convert_checkpoint
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
@@ -94,7 +94,7 @@ def _from_file(path: Path) -> LoadedMethod:
     """Weights of ours have a recipe inside; others are recognised by the names of their tensors."""
     note = f"{path.name} (sha256 {checksum(path)[:12]})"
     if path.suffix in PICKLES or "recipe" not in read_tensors(path)[1]:
-        foreign = read_foreign(path)
+        foreign = convert_checkpoint(path)
         network, note = foreign.network, f"{note}, {foreign.source}"
     else:
         network = load(path)

@@ -28,7 +28,9 @@ from workbench.evaluation.scores import Report, TemporalShare, metrics_of
 from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics.perceptual import LPIPS
 from workbench.metrics.scorer import TEMPORAL, Scorer
-from workbench.models.video_sr import SlidingWindow, VideoSR, window_indices
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import VideoSR
+from workbench.models.windows import window_indices
 from workbench.tensors import to_uint8
 
 Restore = Callable[[ClipEntry, Sequence[int]], Iterator[np.ndarray]]

@@ -12,11 +12,11 @@ from typing import Any, Literal
 
 import numpy as np
 
+from workbench.choices import Border
 from workbench.data.datasets.clip_set import ClipEntry
 from workbench.data.degradation.families import find_degradation
 from workbench.errors import ConfigError, unknown_name
 from workbench.metrics.fidelity import Channel
-from workbench.models.video_sr import Border
 
 Frames = Literal["all", "targets", "centre"]
 Averaging = Literal["clips", "frames"]

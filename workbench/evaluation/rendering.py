@@ -11,12 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.choices import FeatureLayer
 from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory
 from workbench.inference.chunks import chunks
 from workbench.metrics.fidelity import psnr_db, ssim
 from workbench.metrics.temporal import flow, t_diff, tof
-from workbench.models.video_sr import FeatureLayer, VideoSR
+from workbench.models.video_sr import VideoSR
 from workbench.scenes import Method, Overlay, SceneWriter
 from workbench.tensors import to_uint8
 

@@ -1,4 +1,4 @@
-"""What tensors hold at once while a network works: counted, so that it can be known at a small size for a large one."""
+"""Measurement of the memory of a network's tensors on small images, and its extrapolation to large ones."""
 
 from __future__ import annotations
 
@@ -11,59 +11,59 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from workbench.models.video_sr import SlidingWindow, VideoSR
-from workbench.models.windows import window_indices
+from workbench.devices import device_of, evaluation_mode
+from workbench.models.video_sr import VideoSR
 
 SMALL, LARGER = 32, 64
-"""Sides of the pictures on which :func:`appetite` looks."""
+"""Sides of the images that :func:`fit_memory_model` measures."""
 
 
 class PeakMemoryMode(TorchDispatchMode):
-    """While the block runs, counts the bytes of all blocks of memory that tensors hold.
+    """Context in which the bytes of all tensor storages are counted.
 
-    What one operation needs for itself, the interpreter and libraries are not in it.
+    Memory of the interpreter, of libraries, and that an operation needs internally is not included.
 
     Attributes:
-        most: at any moment so far.
+        peak: most bytes so far.
 
     Args:
-        before: tensors that are there already and count too.
+        before: existing tensors that are counted too.
     """
 
     def __init__(self, *before: Tensor) -> None:
         super().__init__()
-        self._blocks: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._now = self.most = 0
+        self._storages: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._current = self.peak = 0
         for tensor in before:
-            self._note(tensor)
+            self._track(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in made if isinstance(made, (list, tuple)) else (made,):
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (list, tuple)) else (result,):
             if isinstance(tensor, Tensor):
-                self._note(tensor)
-        return made
+                self._track(tensor)
+        return result
 
-    def _note(self, tensor: Tensor) -> None:
-        """Count the block that a tensor lies in, until nothing lies in it any more; views share one."""
-        block = tensor.untyped_storage()
-        place, size = block._cdata, block.nbytes()
-        if place in self._blocks:
+    def _track(self, tensor: Tensor) -> None:
+        """Count the storage of a tensor until it is freed; views share one."""
+        storage = tensor.untyped_storage()
+        address, size = storage._cdata, storage.nbytes()
+        if address in self._storages:
             return
 
         def freed(_: object) -> None:
-            del self._blocks[place]
-            self._now -= size
+            del self._storages[address]
+            self._current -= size
 
-        self._blocks[place] = weakref.ref(block, freed)
-        self._now += size
-        self.most = max(self.most, self._now)
+        self._storages[address] = weakref.ref(storage, freed)
+        self._current += size
+        self.peak = max(self.peak, self._current)
 
 
 def peak_tensor_bytes(run: Callable[[], object], *before: Tensor, device: torch.device) -> int | None:
-    """Most bytes that tensors hold at once while something runs; None on devices that do not tell.
+    """Run a function and return the most bytes that its tensors use at once; None on devices without a count.
 
-    On CUDA what operations need for themselves is in it.
+    On CUDA the memory that operations need internally is included.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -71,19 +71,18 @@ def peak_tensor_bytes(run: Callable[[], object], *before: Tensor, device: torch.
         return torch.cuda.max_memory_allocated(device)
     if device.type != "cpu":
         return None
-    with PeakMemoryMode(*before) as held:
+    with PeakMemoryMode(*before) as mode:
         run()
-    return held.most
+    return mode.peak
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryModel:
-    r"""What a network holds to make a stretch of frames of a picture of so many pixels.
+    r"""Memory of a network for a chunk of F frames of P low-resolution pixels.
 
     .. math:: bytes = weights + P (b + c F) + q P^2
 
-    with P pixels of a low-resolution picture and F frames of the stretch. The square is there for networks that compare
-    all pixels with all.
+    The square is for networks that compare all pixels with all others.
     """
 
     weights: float
@@ -92,27 +91,27 @@ class MemoryModel:
     per_square: float
 
     def bytes(self, frames: int, height: int, width: int) -> int:
-        """For a stretch of ``frames``, of a low-resolution picture of that size."""
+        """Return the bytes for a chunk of ``frames`` at a low resolution of that size."""
         pixels = height * width
         linear = pixels * (self.per_pixel + frames * self.per_pixel_and_frame)
         return round(self.weights + linear + self.per_square * pixels**2)
 
 
 def fit_memory_model(network: VideoSR, *, context: int = 0) -> MemoryModel | None:
-    """What a network holds, by measuring three small stretches.
+    """Measure the memory of a network on three small chunks.
 
-    Small pictures pad relatively more, so that it rather says too much.
+    Small images have relatively more padding, so that the model overestimates rather than underestimates.
 
     Args:
-        network: any; measured where it is.
-        context: frames on either side of a stretch that are worked on besides, for networks whose reach is the clip.
+        network: any; measured on its device.
+        context: frames before and after a chunk, for networks that depend on the whole clip.
 
     Returns:
-        None on devices that do not tell.
+        None on devices without a count.
     """
-    one = _stretch_bytes(network, 1, SMALL, context)
-    four = _stretch_bytes(network, 4, SMALL, context)
-    larger = _stretch_bytes(network, 1, LARGER, context)
+    one = _chunk_bytes(network, 1, SMALL, context)
+    four = _chunk_bytes(network, 4, SMALL, context)
+    larger = _chunk_bytes(network, 1, LARGER, context)
     if one is None or four is None or larger is None:
         return None
     weights = sum(each.nbytes for each in (*network.parameters(), *network.buffers()))
@@ -123,24 +122,16 @@ def fit_memory_model(network: VideoSR, *, context: int = 0) -> MemoryModel | Non
     return MemoryModel(weights=weights, per_pixel=per_pixel, per_pixel_and_frame=per_frame, per_square=square)
 
 
-def _stretch_bytes(network: VideoSR, frames: int, side: int, context: int) -> int | None:
-    """What is held to make ``frames`` frames of a picture that is ``side`` wide and high."""
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    beyond = context if network.temporal_radius is None else network.temporal_radius
-    clip = torch.rand(1, frames + 2 * beyond, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+def _chunk_bytes(network: VideoSR, frames: int, side: int, context: int) -> int | None:
+    """Measure a chunk of ``frames`` square images of ``side`` pixels."""
+    device = device_of(network)
+    margin = context if network.temporal_radius is None else network.temporal_radius
+    clip = torch.rand(1, frames + 2 * margin, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
     def run() -> object:
-        if isinstance(network, SlidingWindow):
-            windows = window_indices(clip.shape[1], network.num_frames, first=beyond, last=beyond + frames)
-            return network.upscale_windows(clip, windows)
         if network.temporal_radius is None:
             return next(network.chunks(clip, frames=frames))
-        return network(clip)
+        return network.upscale_chunk(lambda _: clip, clip.shape[1], margin, margin + frames)  # it needs all frames
 
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            return peak_tensor_bytes(run, clip, *network.parameters(), *network.buffers(), device=device)
-    finally:
-        network.train(was_training)
+    with evaluation_mode(network), torch.inference_mode():
+        return peak_tensor_bytes(run, clip, *network.parameters(), *network.buffers(), device=device)

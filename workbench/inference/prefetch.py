@@ -1,4 +1,4 @@
-"""Work beside work: what comes next is made by another thread while this one is busy."""
+"""Prefetching: items are produced by a background thread while this one is busy."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from queue import Full, Queue
 from typing import TypeVar
 
 WAITING = 4
-"""Frames that may wait between two threads."""
+"""Frames that may wait in the queue between two threads."""
 
 _T = TypeVar("_T")
 _END = object()
 
 
 def prefetch(items: Iterable[_T], *, waiting: int = WAITING) -> Generator[_T]:
-    """The same items, made by a thread of its own; at most ``waiting`` of them wait.
+    """Yield the same items, produced by a background thread; at most ``waiting`` of them wait in the queue.
 
-    An error there is raised here. When this is closed the thread stops after the item that it is at, and closes what it
-    takes them from.
+    An exception there is raised here. When this generator is closed, the thread stops after its current item and closes
+    its source.
 
     Example:
-        >>> list(ahead(range(5), waiting=2))
+        >>> list(prefetch(range(5), waiting=2))
         [0, 1, 2, 3, 4]
     """
     queue: Queue[tuple[object, BaseException | None]] = Queue(waiting)
@@ -42,13 +42,13 @@ def prefetch(items: Iterable[_T], *, waiting: int = WAITING) -> Generator[_T]:
                 if stopped.is_set():
                     break
             put(_END)
-        except BaseException as error:  # whatever it is, it belongs to who asked
+        except BaseException as error:  # raised in the consuming thread
             put(_END, error)
         finally:
             if isinstance(source, Generator):
                 source.close()
 
-    thread = threading.Thread(target=work, name="ahead", daemon=True)
+    thread = threading.Thread(target=work, name="prefetch", daemon=True)
     thread.start()
     try:
         while True:

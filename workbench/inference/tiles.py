@@ -1,16 +1,15 @@
-"""A network on pictures that are too large for it: tile by tile, with overlap, without seams.
+"""Processing of large images in tiles, with overlap and without seams.
 
-Every tile is worked on with ``overlap`` pixels around it that are thrown away, and beyond them a few in which it fades
-into its neighbor. Where a pixel of the result depends on no more than ``overlap`` pixels to either side the tiles are
-the whole picture, to rounding (fades of equal values are those values). Where it depends on more they are not, and the
-fade makes of a seam a slope:
+Every tile is computed with ``overlap`` pixels around it that are dropped, and a few more in which it is blended with
+its neighbors. If no pixel of the output depends on more than ``overlap`` pixels to either side, the result equals that
+of the whole image, up to rounding. Otherwise it differs, and blending turns seams into slopes:
 
-- networks that fetch pixels by a flow or by offsets reach as far as these point;
-- networks that estimate a flow from a pyramid, or resize the picture first (SPyNet), or compare all pixels with all
-  (PFNL), see another picture in each tile;
-- networks that carry a state along the clip reach further with every frame.
+- networks that sample by a flow or by offsets depend on pixels as far away as these point;
+- networks that estimate a flow from a pyramid, resize the image first (SPyNet), or compare all pixels with all others
+  (PFNL) have another input in each tile;
+- for networks that carry a state along the clip, the distance grows with every frame.
 
-How far a network reaches is measured by :func:`spread`.
+:func:`spatial_radius` measures the distance.
 """
 
 from __future__ import annotations
@@ -22,34 +21,37 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.choices import FeatureLayer
+from workbench.devices import device_of, evaluation_mode
 from workbench.errors import ConfigError
-from workbench.models.video_sr import FeatureLayer, SlidingWindow, Upscaled, VideoSR
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR
 
 FADE = 4
-"""Low-resolution pixels to either side of an edge in which a tile fades into the next."""
+"""Low-resolution pixels to either side of an edge in which a tile is blended with the next."""
 
-FAR = 32
-"""Overlap where nobody knows how far a network reaches."""
+FALLBACK_OVERLAP = 32
+"""Overlap for networks whose spatial radius cannot be measured."""
 
 MARGIN = 8
-"""Added to what a network was seen to reach: flows and offsets point further in other pictures."""
+"""Added to the measured spatial radius: flows and offsets point further in other images."""
 
-PROBE = 160
-"""Side of the picture on which :func:`spread` looks."""
+PROBE_SIZE = 160
+"""Side of the image on which :func:`spatial_radius` measures."""
 
-CHANGED = 1e-6
-"""Of the range of a picture; less is rounding."""
+CHANGE_THRESHOLD = 1e-6
+"""Smallest difference that counts, for values in [0, 1]; less is rounding."""
 
 
 @dataclass(frozen=True)
 class Span:
-    """A tile along one axis, in low-resolution pixels.
+    """Tile along one axis, in low-resolution pixels.
 
     Attributes:
-        first: where what it contributes begins, the middle of the fade.
-        last: where it ends.
-        start: where what is computed begins.
-        stop: where it ends.
+        first: start of its contribution to the output, the middle of the blend.
+        last: end of its contribution.
+        start: start of the computed pixels.
+        stop: end of the computed pixels.
     """
 
     first: int
@@ -62,10 +64,10 @@ def spans(size: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span
     """Cut an axis into tiles of about equal length.
 
     Args:
-        size: of the axis.
-        tile: what a tile contributes at most; rounded up to ``multiple``.
-        overlap: what is computed around it and thrown away.
-        multiple: every tile starts at a multiple of it, so that layers that halve see the same pairs of pixels.
+        size: length of the axis.
+        tile: largest contribution of a tile; rounded up to ``multiple``.
+        overlap: pixels around it that are computed and dropped.
+        multiple: every tile starts at a multiple of it, so that layers that halve the size pair the same pixels.
 
     Example:
         >>> [(span.first, span.last, span.start, span.stop) for span in spans(40, tile=24, overlap=4)]
@@ -73,51 +75,54 @@ def spans(size: int, *, tile: int, overlap: int, multiple: int = 1) -> list[Span
     """
     count = -(-size // tile)
     core = -(-size // (count * multiple)) * multiple
-    around = overlap + FADE
-    found = []
+    margin = overlap + FADE
+    tiles = []
     for first in range(0, size, core):
         last = min(first + core, size)
-        start = max(first - around, 0) // multiple * multiple
-        stop = min(-(-(last + around) // multiple) * multiple, size)
-        found.append(Span(first, last, start, stop if last < size else size))
-    return found
+        start = max(first - margin, 0) // multiple * multiple
+        stop = min(-(-(last + margin) // multiple) * multiple, size)
+        tiles.append(Span(first, last, start, stop if last < size else size))
+    return tiles
 
 
-def fades(cut: list[Span], scale: int) -> list[Tensor]:
-    """How much each tile of an axis counts at each pixel that it computes; over all tiles that is 1 everywhere."""
-    size = cut[-1].last
+def blend_weights(spans: list[Span], scale: int) -> list[Tensor]:
+    """Return the weight of each tile of an axis at each pixel that it computes; over all tiles they sum to 1."""
+    size = spans[-1].last
 
-    def risen(edge: int) -> Tensor:
-        """0 before the edge, 1 behind it, a slope of ``2 * FADE`` low-resolution pixels between."""
+    def ramp(edge: int) -> Tensor:
+        """Return 0 before the edge, 1 behind it, and a slope of ``2 * FADE`` low-resolution pixels between."""
         if edge == 0 or edge == size:
             return torch.full((size * scale,), float(edge == 0))
-        at = (torch.arange(size * scale) + 0.5) / scale - edge
-        return (at / (2 * FADE) + 0.5).clamp(0, 1)
+        distance = (torch.arange(size * scale) + 0.5) / scale - edge
+        return (distance / (2 * FADE) + 0.5).clamp(0, 1)
 
     return [
-        (risen(span.first) - risen(span.last))[span.start * scale : span.stop * scale]  # sums to 1 by telescoping
-        for span in cut
+        (ramp(span.first) - ramp(span.last))[span.start * scale : span.stop * scale]  # a telescoping sum of 1
+        for span in spans
     ]
 
 
-class _Cut:
-    """How pictures of one size are cut."""
+class _TileGrid:
+    """Division of images of one size into tiles."""
 
     def __init__(self, network: VideoSR, height: int, width: int, tile: int, overlap: int) -> None:
         settings = {"tile": tile, "overlap": overlap, "multiple": network.size_multiple}
         self.rows, self.columns = spans(height, **settings), spans(width, **settings)
         self.scale, self.size = network.scale, (height * network.scale, width * network.scale)
-        self.row_fades, self.column_fades = fades(self.rows, self.scale), fades(self.columns, self.scale)
+        self.row_weights, self.column_weights = (
+            blend_weights(self.rows, self.scale),
+            blend_weights(self.columns, self.scale),
+        )
 
     def parts(self, clip: Tensor) -> list[Tensor]:
-        """What is computed of each tile, row by row."""
+        """Return the computed pixels of each tile, row by row."""
         return [clip[..., r.start : r.stop, c.start : c.stop] for r in self.rows for c in self.columns]
 
     def join(self, parts: Iterator[Tensor]) -> Tensor:
-        """The whole, of what came of the parts in the same order: each is added as it comes, and can be forgotten."""
+        """Blend the outputs of the tiles, in the same order; each is added as it is computed, and can then be freed."""
         whole: Tensor | None = None
-        for row, down in zip(self.rows, self.row_fades, strict=True):
-            for column, right in zip(self.columns, self.column_fades, strict=True):
+        for row, down in zip(self.rows, self.row_weights, strict=True):
+            for column, right in zip(self.columns, self.column_weights, strict=True):
                 part = next(parts)
                 if whole is None:
                     whole = part.new_zeros((*part.shape[:-2], *self.size))
@@ -129,7 +134,7 @@ class _Cut:
 
 
 class TiledWindows(SlidingWindow):
-    """A sliding window, tile by tile; see :func:`tiled`."""
+    """Sliding window that is computed tile by tile; see :func:`tiled`."""
 
     scales = (1, 2, 3, 4)
 
@@ -139,12 +144,12 @@ class TiledWindows(SlidingWindow):
         self.network, self.tile, self.overlap = network, tile, overlap
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
-        cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
-        return Upscaled(cut.join(self.network._upscale(part, windows, None).frames for part in cut.parts(clip)))
+        grid = _TileGrid(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
+        return Upscaled(grid.join(self.network._upscale(part, windows, None).frames for part in grid.parts(clip)))
 
 
 class TiledClips(VideoSR):
-    """A network that takes clips as a whole, tile by tile; see :func:`tiled`."""
+    """Network for whole clips that is computed tile by tile; see :func:`tiled`."""
 
     scales = (1, 2, 3, 4)
 
@@ -155,33 +160,33 @@ class TiledClips(VideoSR):
         self.network, self.tile, self.overlap = network, tile, overlap
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
-        """Upscale a batch of clips; there are no features to keep."""
+        """Upscale a batch of clips; no features are returned."""
         self.check_input(clip, return_features)
-        cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
-        return Upscaled(cut.join(self.network(part).frames for part in cut.parts(clip)))
+        grid = _TileGrid(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
+        return Upscaled(grid.join(self.network(part).frames for part in grid.parts(clip)))
 
     def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
-        """Of each tile a stretch, then of each the next; what they know at low resolution is held for all tiles."""
+        """Upscale chunk by chunk, all tiles of each; the low-resolution features of all tiles stay in memory."""
         self.check_input(clip, return_features)
-        cut = _Cut(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
-        under_way = [self.network.chunks(part, frames=frames) for part in cut.parts(clip)]
+        grid = _TileGrid(self.network, clip.shape[-2], clip.shape[-1], self.tile, self.overlap)
+        chunked = [self.network.chunks(part, frames=frames) for part in grid.parts(clip)]
         for _ in range(0, clip.shape[1], frames):
-            yield Upscaled(cut.join(next(tile).frames for tile in under_way))
+            yield Upscaled(grid.join(next(tile).frames for tile in chunked))
 
 
 def tiled(network: VideoSR, tile: int, *, overlap: int | None = None) -> VideoSR:
-    """The same network, working through tiles.
+    """Return the same network, computed tile by tile.
 
     Args:
         network: any. Weights are shared, not copied.
-        tile: side in low-resolution pixels of what a tile contributes.
-        overlap: pixels around it that are computed and thrown away; :func:`enough` where left out.
+        tile: side of the contribution of a tile, in low-resolution pixels.
+        overlap: pixels around it that are computed and dropped; by default :func:`default_overlap`.
 
     Returns:
-        A network of the same scale and reach, without features to keep.
+        A network of the same scale and temporal radius, without features.
 
     Raises:
-        ConfigError: tiles narrower than their fades, or an overlap below 0.
+        ConfigError: tiles narrower than their blend, or an overlap below 0.
 
     Example:
         >>> from workbench.models.bicubic import Bicubic
@@ -200,48 +205,41 @@ def tiled(network: VideoSR, tile: int, *, overlap: int | None = None) -> VideoSR
 
 
 def default_overlap(network: VideoSR) -> tuple[int, bool]:
-    """An overlap around tiles, and whether it covers all that the network was seen to reach.
+    """Return an overlap for tiles, and whether it covers the measured spatial radius.
 
-    It is what :func:`spread` says and :data:`MARGIN` more, or :data:`FAR` where that says nothing.
+    It is :func:`spatial_radius` and :data:`MARGIN`, or :data:`FALLBACK_OVERLAP` if that cannot be measured.
     """
-    reached = spatial_radius(network)
-    return (FAR, False) if reached is None else (reached + MARGIN, True)
+    radius = spatial_radius(network)
+    return (FALLBACK_OVERLAP, False) if radius is None else (radius + MARGIN, True)
 
 
-def spatial_radius(network: VideoSR, *, size: int = PROBE) -> int | None:
-    """How many low-resolution pixels away a change of the picture is seen in the result, measured.
+def spatial_radius(network: VideoSR, *, size: int = PROBE_SIZE) -> int | None:
+    """Measure how many low-resolution pixels away a change of the input changes the output.
 
-    The network sees soft spots that move by a pixel a frame, and once more with the middle of the picture inverted.
-    What it makes of them differs around the middle: this far. Flows and offsets point elsewhere in other pictures, so
-    that for networks that have such it is what is usual, and no bound.
+    The inputs are soft spots that move by a pixel a frame, and the same with the center of the image inverted. Flows
+    and offsets point elsewhere in other images: for networks that have them, the result is typical, and no bound.
 
     Args:
         network: any.
-        size: side of the picture.
+        size: side of the image.
 
     Returns:
-        The distance; None where it is not within the picture, or grows with the clip (``reach`` None).
+        The distance; None if it exceeds the image, or grows with the clip (``temporal_radius`` None).
     """
     if network.temporal_radius is None:
         return None
     middle, step = size // 2 // network.size_multiple * network.size_multiple, max(network.size_multiple, 2)
-    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    clip = _soft_spots(network.num_frames, size).to(device)
+    clip = _soft_spots(network.num_frames, size).to(device_of(network))
     changed = clip.clone()
     changed[..., middle : middle + step, middle : middle + step].neg_().add_(1)
-    was_training = network.training
-    network.eval()
-    try:
-        with torch.inference_mode():
-            seen, other = (_middle_frame(network, one) for one in (clip, changed))
-    finally:
-        network.train(was_training)
-    differs = (seen - other).abs().flatten(0, -3).amax(dim=0) > CHANGED
+    with evaluation_mode(network), torch.inference_mode():
+        before, after = (_middle_frame(network, each) for each in (clip, changed))
+    differs = (before - after).abs().flatten(0, -3).amax(dim=0) > CHANGE_THRESHOLD
     furthest = 0
     for axis in (0, 1):
-        touched = differs.any(dim=axis).nonzero().flatten()
-        if len(touched):
-            first, last = int(touched[0]) // network.scale, int(touched[-1]) // network.scale
+        changed_lines = differs.any(dim=axis).nonzero().flatten()
+        if len(changed_lines):
+            first, last = int(changed_lines[0]) // network.scale, int(changed_lines[-1]) // network.scale
             if first == 0 or last == size - 1:
                 return None
             furthest = max(furthest, middle - first, last - (middle + step - 1))
@@ -255,7 +253,7 @@ def _middle_frame(network: VideoSR, clip: Tensor) -> Tensor:
 
 
 def _soft_spots(frames: int, size: int) -> Tensor:
-    """``(1, frames, 3, size, size)``: noise of 8-pixel spots, moved by a pixel a frame."""
+    """Return ``(1, frames, 3, size, size)``: noise of 8-pixel spots that moves by a pixel a frame."""
     coarse = torch.rand(1, 3, size // 8 + 2, (size + frames) // 8 + 2, generator=torch.Generator().manual_seed(0))
     wide = F.interpolate(coarse, scale_factor=8, mode="bilinear", align_corners=False)
     return torch.stack([wide[..., :size, number : number + size] for number in range(frames)], dim=1)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from workbench.errors import ConfigError, ResultError, ShapeError, unknown_name
-from workbench.imaging import farneback, grey
+from workbench.imaging import farneback, gray
 from workbench.metrics.fidelity import frame_psnr_db, frame_ssim, luma, without_border
 from workbench.metrics.perceptual import LPIPS, frame_lpips
 from workbench.metrics.temporal import flow_distance, mean_distance, step_t_diff
@@ -148,7 +148,7 @@ class Scorer:
         if "t_diff" in self.curves:
             scores["t_diff"] = step_t_diff(before.error, now.error)
         if "tof" in self.curves:
-            flows = [farneback(grey(a), grey(b)) for a, b in ((before.frame, now.frame), (before.truth, now.truth))]
+            flows = [farneback(gray(a), gray(b)) for a, b in ((before.frame, now.frame), (before.truth, now.truth))]
             scores["tof"] = flow_distance(*flows)
         if {"warping_error", "warping_error_floor"} & self.curves.keys():
             moved = motion(before.truth, now.truth, preset=self.preset)

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.imaging import farneback, grey
+from workbench.imaging import farneback, gray
 from workbench.metrics.fidelity import luma
 from workbench.tensors import check_frames
 
@@ -106,7 +106,7 @@ def flow_distance(ours: np.ndarray, true: np.ndarray) -> float:
 
 
 def _flow_steps(frames: np.ndarray) -> Iterator[np.ndarray]:
-    for before, after in pairwise(map(grey, frames)):
+    for before, after in pairwise(map(gray, frames)):
         yield farneback(before, after)
 
 

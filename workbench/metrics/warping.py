@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from workbench.errors import ConfigError, ShapeError
-from workbench.imaging import grey, warp
+from workbench.imaging import gray, warp
 from workbench.metrics.temporal import check_alike
 from workbench.tensors import check_frames
 
@@ -59,7 +59,7 @@ def dis_flow(grey_before: np.ndarray, grey_after: np.ndarray, *, preset: Preset 
     """Optical flow of one step by dense inverse search: OpenCV's, on 8-bit grey pictures.
 
     Args:
-        grey_before: uint8 ``(H, W)``, see ``metrics.temporal.grey``.
+        grey_before: uint8 ``(H, W)``, see ``imaging.gray``.
         grey_after: the next frame, the same size.
         preset: one of :data:`PRESETS`.
 
@@ -127,7 +127,7 @@ def occluded(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
 
 def motion(before: np.ndarray, after: np.ndarray, *, preset: Preset = "medium") -> Motion:
     """How one 8-bit RGB frame ``(H, W, 3)`` of the true clip becomes the next, by DIS flow in both directions."""
-    first, second = grey(before), grey(after)
+    first, second = gray(before), gray(after)
     forward = dis_flow(first, second, preset=preset)
     backward = dis_flow(second, first, preset=preset)
     return Motion(forward, ~occluded(forward, backward))

@@ -1,15 +1,15 @@
-"""BasicVSR (Chan et al., CVPR 2021): what is known of a frame travels through the whole clip, in both directions.
+"""BasicVSR (Chan et al., CVPR 2021): recurrent states propagate through the whole clip in both directions.
 
 From the last frame to the first, then from the first to the last, a state of 64 channels is warped onto the next frame
-by an optical flow, joined with the frame and refined by residual blocks. The two states of a frame are fused, and
-EDVR's tail makes the picture.
+by an optical flow, concatenated with the frame and refined by residual blocks. The two states of a frame are fused and
+upsampled by EDVR's tail.
 
-Where we differ: the flow network begins at all but zero flow and learns with the rest, but slower
-(``optimizer.offset_lr_mult`` of a run): at a rate of 2e-4 it was seen to run off, hundreds of pixels within 50 steps;
-up to 1e-4 it stayed within 2. The published model begins with a trained SPyNet, holds it for 5,000 steps, then lets it
-learn at an eighth of the rate of the others, 2.5e-5. Layers begin so that they keep the signal's size, and the last one
-nearly silent, so that short trainings work. Pictures smaller than 64 pixels, for which public implementations warn or
-stop, work. The published model is for scale 4 and adds the bilinear enlargement.
+Deviations: the flow network starts with almost zero flow and is trained with the rest, at a lower rate
+(``optimizer.offset_lr_mult`` of a run): at a rate of 2e-4 its flow diverged to hundreds of pixels within 50 steps; up
+to 1e-4 it stayed below 2. The published model starts with a trained SPyNet, freezes it for 5,000 steps, and then trains
+it at an eighth of the rate of the others, 2.5e-5. Layers are initialized to keep the signal's variance, and the last
+one near 0, so that short trainings work. Images smaller than 64 pixels, for which public implementations warn or stop,
+work. The published model is for scale 4 and adds the bilinear upsampling.
 """
 
 from __future__ import annotations
@@ -20,37 +20,39 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from workbench.choices import Skip
 from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.layers.blocks import ResidualBlock, kaiming_init_, lrelu, zero_mean_init_
-from workbench.models.layers.flow import SPyNet
-from workbench.models.layers.tail import ShuffleTail, Trunk
+from workbench.models.layers.flow import EstimatedFlow, SPyNet
+from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.vespcn import MotionCompensation
-from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
+from workbench.models.video_sr import NetworkInfo
 
 FlowNetwork = Literal["spynet", "compact"]
 
 
 class BasicVSR(Recurrent):
-    """Propagate backwards and forwards, fuse, enlarge.
+    """BasicVSR with SPyNet or a smaller flow network.
 
-    Memory of the first half, inference: the fused features of all frames and, before they are stacked, as many states;
-    ``2 * channels`` numbers a low-resolution pixel and frame: at 64 channels 11 MB a frame of 180x120.
+    Memory of the first half at inference: the fused features of all frames and, before they are stacked, the same
+    number of states; ``2 * channels`` values per low-resolution pixel and frame: at 64 channels 11 MB per frame of
+    180x120.
 
     Args:
         channels: width at low resolution.
         blocks: residual blocks of each direction (30 published; public models with 15 and 7 exist).
-        tail_channels: width at high resolution, and so of F^SR; 64 in the published model whatever ``channels`` is.
+        tail_channels: width at high resolution, and so of F^SR; 64 in the published model with any ``channels``.
         scale: 4 as published; 2 and 3 have one shuffle.
         skip: see :class:`Recurrent`.
-        flow: the flow network: ``spynet`` as published, or ``compact``, that of VESPCN (ours: it costs a
-            thirtieth of SPyNet, and has two levels instead of six, so it follows motions of a few pixels).
-        coupled: the forward direction reads the backward state of its frame, and its states alone are enlarged, as in
-            IconVSR; else the states of both directions are fused at the end.
+        flow: the flow network: ``spynet`` as published, or ``compact``, that of VESPCN (ours: it costs a thirtieth of
+            SPyNet, and has two levels instead of six, so it follows motions of a few pixels).
+        coupled: the input of the forward direction includes the backward state of its frame, and only forward states
+            are upsampled, as in IconVSR; otherwise the states of both directions are fused at the end.
 
     Raises:
-        ConfigError: there is no such flow network.
+        ConfigError: unknown flow network.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -62,15 +64,14 @@ class BasicVSR(Recurrent):
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
-        features="the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
-        "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
+        features=TAIL_FEATURES,
         aligned="the states of both directions, fused",
-        differs="the flow network starts untrained, at all but zero flow, and learns with the rest",
+        deviations="the flow network starts untrained, with almost zero flow, and is trained with the rest",
     )
 
     has_flow = True
-    flow_part = "flow"
-    slow = ("flow.",)
+    flow_module = "flow"
+    low_lr_params = ("flow.",)
 
     def __init__(
         self,
@@ -104,21 +105,21 @@ class BasicVSR(Recurrent):
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
         to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
-        nothing = clip.new_zeros(batch, self.aligned_channels, height, width)
+        zeros = clip.new_zeros(batch, self.aligned_channels, height, width)
 
-        states: list[Tensor] = []  # the last frame's first
-        state = nothing
+        states: list[Tensor] = []  # starts with that of the last frame
+        state = zeros
         for number in reversed(range(len(frames))):
             if states:
-                state = warp(state, to_next[:, number], beyond="zeros")
+                state = warp(state, to_next[:, number], padding_mode="zeros")
             state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
             states.append(state)
 
         fused: list[Tensor] = []
-        state = nothing
+        state = zeros
         for number, frame in enumerate(frames):
             if fused:
-                state = warp(state, to_previous[:, number - 1], beyond="zeros")
+                state = warp(state, to_previous[:, number - 1], padding_mode="zeros")
             if self.fusion is None:
                 state = self.forward_trunk(torch.cat((frame, states.pop(), state), dim=1))
                 fused.append(state)
@@ -127,25 +128,13 @@ class BasicVSR(Recurrent):
                 fused.append(lrelu(self.fusion(torch.cat((states.pop(), state), dim=1))))
         return torch.stack(fused, dim=1)
 
-    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """EDVR's tail."""
-        residual, features = self.tail(features_NCHW, return_features)
-        return WindowOutput(residual, features, features_NCHW if return_features else None)
-
-
-def basicvsr(
-    *, scale: int = 4, skip: Skip = "bilinear", channels: int = 64, blocks: int = 30, tail_channels: int = 64
-) -> BasicVSR:
-    """As published: 64 channels, 30 blocks a direction; 6,291,311 parameters, 1,440,300 of them the flow's."""
-    return BasicVSR(scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels)
-
 
 def basicvsr_s(
     *, scale: int = 4, skip: Skip = "bicubic", channels: int = 32, blocks: int = 6, tail_channels: int = 16
 ) -> BasicVSR:
-    """Ours, for hours on a CPU: 32 channels, 6 blocks a direction, VESPCN's flow network. Not a published model.
+    """For hours on a CPU: 32 channels, 6 blocks a direction, VESPCN's flow network. Not a published model.
 
-    Coupled propagation as in IconVSR. The residual blocks start stronger than published, and the frames enter blind to
+    Coupled propagation as in IconVSR. The residual blocks start stronger than published, and the first layers ignore
     brightness, so that a short training learns to use the states.
     """
     narrow = BasicVSR(
@@ -154,8 +143,8 @@ def basicvsr_s(
     )  # fmt: skip
     narrow.info = replace(
         narrow.info,
-        aligned="the states of the forward direction, which has read those of the backward one",
-        differs="ours, narrow, for a CPU: coupled propagation, and the flow network of VESPCN instead of SPyNet",
+        aligned="the states of the forward direction, which depend on those of the backward one",
+        deviations="ours, narrow, for a CPU: coupled propagation, and the flow network of VESPCN instead of SPyNet",
     )
     for trunk in (narrow.backward_trunk, narrow.forward_trunk):
         for block in trunk.blocks:

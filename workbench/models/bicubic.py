@@ -1,15 +1,16 @@
-"""Bicubic enlargement as a network like any other: the floor that everything is measured against."""
+"""Bicubic upsampling as a network: the baseline of all comparisons."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from workbench.choices import FeatureLayer
 from workbench.imaging import resize_bicubic
-from workbench.models.video_sr import FeatureLayer, NetworkInfo, Upscaled, VideoSR
+from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 
 
 class Bicubic(VideoSR):
-    """MATLAB's ``imresize(..., 'bicubic')``, frame by frame; nothing to learn.
+    """MATLAB's ``imresize(..., 'bicubic')``, frame by frame, without parameters.
 
     Example:
         >>> import torch
@@ -22,13 +23,13 @@ class Bicubic(VideoSR):
         year=1981,
         role="baseline",
         features="",
-        differs="the borders are mirrored, as in MATLAB",
+        deviations="the borders are mirrored, as in MATLAB",
     )
 
     def __init__(self, *, scale: int = 4) -> None:
         super().__init__(scale=scale)
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
-        """Upscale a batch of clips; there are no features to keep."""
+        """Upscale a batch of clips; no features are returned."""
         self.check_input(clip, return_features)
         return Upscaled(frames=resize_bicubic(clip, scale=self.scale))

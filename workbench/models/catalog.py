@@ -16,13 +16,13 @@ CATALOG = Path(__file__).with_name("networks.json")
 
 @dataclass(frozen=True, kw_only=True)
 class Catalog:
-    """Networks with what they are and what they cost.
+    """Networks with their properties and costs.
 
     Args:
-        height: of the low-resolution frame that the costs are for.
+        height: of the low-resolution frame of the costs.
         width: of the same frame.
         rows: one per network: ``name``, ``role``, ``parameters``, ``frames`` (None for the whole clip),
-            ``feature_channels``, ``year``, ``paper``, ``what``, ``macs``, ``macs_alone``
+            ``feature_channels``, ``year``, ``paper``, ``summary``, ``macs``, ``macs_alone``
             (see :class:`workbench.models.cost.Cost`).
     """
 

@@ -1,7 +1,7 @@
-"""Weights of other code bases: which network they belong to, with which settings, and that network filled with them.
+"""Conversion of weights of other code bases: detection of the layout, and a network filled with them.
 
-A file tells what it is by the names of its tensors; the settings follow from their shapes. Every tensor must find its
-place: a name that is not known is an error that lists it, never dropped.
+The layout is detected by the names of the tensors; the settings follow from their shapes. Every tensor must be
+converted: an unknown name is an error.
 
 =====================  =================================================================================
 file                   read as
@@ -10,8 +10,8 @@ file                   read as
 anything else          ``torch.load(weights_only=True)``: tensors and plain containers; no code in it is run
 =====================  =================================================================================
 
-Inside, ``params_ema`` goes before ``params`` (BasicSR), then ``state_dict`` (mmagic), then the file itself; names may
-begin with ``module.`` (several devices) or ``generator.`` (mmagic; its average ``generator_ema.`` goes first).
+``params_ema`` is preferred to ``params`` (BasicSR), then ``state_dict`` (mmagic), then the file itself; names may begin
+with ``module.`` (several devices) or ``generator.`` (mmagic; its average ``generator_ema.`` is preferred).
 """
 
 from __future__ import annotations
@@ -38,91 +38,91 @@ log = logging.getLogger(__name__)
 State = Mapping[str, Tensor]
 
 WRAPPERS = ("params_ema", "params", "state_dict")
-"""Under which name a checkpoint holds its tensors; the first that is there is taken."""
+"""Keys under which checkpoints store their tensors; the first that exists is used."""
 
 PREFIXES = ("generator_ema.module.", "generator_ema.", "generator.", "module.")
-"""In front of every name; the first that occurs is taken off, and what does not begin with it is not the network's."""
+"""Prefixes of all names; the first that occurs is removed, and other names do not belong to the network."""
 
 BOOKKEEPING = frozenset({"step_counter", "generator_ema.steps"})
-"""Counters of mmagic's trainers that no network has."""
+"""Counters of mmagic's trainers, which no network has."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A layout of weights.
+    """Layout of weights.
 
     Attributes:
-        label: what it is called, for people.
-        recognises: whether these are the names of its tensors.
-        convert: its tensors -> the settings of our network (its name among them, where several go by one layout), and
-            the tensors by our names.
+        label: name for people.
+        matches: returns whether these are the names of its tensors.
+        convert: returns the settings of our network (including its name, if several have this layout), and the tensors
+            by our names.
         network: the name in :data:`workbench.models.zoo.NETWORKS`.
     """
 
     label: str
-    recognises: Callable[[Collection[str]], bool]
+    matches: Callable[[Collection[str]], bool]
     convert: Callable[[State], tuple[dict[str, Any], dict[str, Tensor]]]
     network: str
 
 
 FORMATS: tuple[Format, ...] = (
-    Format("EDVR by BasicSR", edvr.recognises_basicsr, edvr.from_basicsr, "edvr_m"),
-    Format("EDVR by its original repository", edvr.recognises_original, edvr.from_original, "edvr_m"),
-    Format("EDVR by mmagic", edvr.recognises_mmagic, edvr.from_mmagic, "edvr_m"),
-    Format("FastDVDnet by its official repository", fastdvdnet.recognises, fastdvdnet.from_fastdvdnet, "fastdvdnet"),
-    Format("DUF by BasicSR", duf.recognises, duf.from_duf, "duf_16l"),
-    Format("TDAN by its official repository", tdan.recognises, tdan.from_tdan, "tdan"),
-    Format("TDAN by mmagic", tdan.recognises_mmagic, tdan.from_mmagic, "tdan"),
-    Format("TOFlow by BasicSR or mmagic", toflow.recognises, toflow.from_toflow, "toflow"),
-    Format("RSDN by its official repository", rsdn.recognises, rsdn.from_rsdn, "rsdn"),
-    Format("BasicVSR by BasicSR or mmagic", basicvsr.recognises, basicvsr.from_basicvsr, "basicvsr"),
-    Format("IconVSR by BasicSR or mmagic", basicvsr.recognises_iconvsr, basicvsr.from_iconvsr, "iconvsr"),
-    Format("BasicVSR++ by BasicSR or mmagic", basicvsrpp.recognises, basicvsrpp.from_basicvsrpp, "basicvsrpp"),
+    Format("EDVR by BasicSR", edvr.matches_basicsr, edvr.from_basicsr, "edvr_m"),
+    Format("EDVR by its original repository", edvr.matches_original, edvr.from_original, "edvr_m"),
+    Format("EDVR by mmagic", edvr.matches_mmagic, edvr.from_mmagic, "edvr_m"),
+    Format("FastDVDnet by its official repository", fastdvdnet.matches, fastdvdnet.from_fastdvdnet, "fastdvdnet"),
+    Format("DUF by BasicSR", duf.matches, duf.from_duf, "duf_16l"),
+    Format("TDAN by its official repository", tdan.matches, tdan.from_tdan, "tdan"),
+    Format("TDAN by mmagic", tdan.matches_mmagic, tdan.from_mmagic, "tdan"),
+    Format("TOFlow by BasicSR or mmagic", toflow.matches, toflow.from_toflow, "toflow"),
+    Format("RSDN by its official repository", rsdn.matches, rsdn.from_rsdn, "rsdn"),
+    Format("BasicVSR by BasicSR or mmagic", basicvsr.matches, basicvsr.from_basicvsr, "basicvsr"),
+    Format("IconVSR by BasicSR or mmagic", basicvsr.matches_iconvsr, basicvsr.from_iconvsr, "iconvsr"),
+    Format("BasicVSR++ by BasicSR or mmagic", basicvsrpp.matches, basicvsrpp.from_basicvsrpp, "basicvsrpp"),
 )
 
 
 @dataclass(frozen=True)
 class ConvertedCheckpoint:
-    """A network that came from elsewhere.
+    """Network with converted weights.
 
     Attributes:
-        network: filled, in evaluation mode; its recipe is whole, so that :func:`workbench.models.weights.save` works.
-        source: what the weights were recognised as.
+        network: in evaluation mode; its recipe is complete, so that :func:`workbench.models.weights.save` works.
+        source: layout of the weights.
     """
 
     network: VideoSR
     source: str
 
 
-def load_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> VideoSR:
-    """The network whose weights these are, filled with them; in evaluation mode.
+def load_converted(weights: str | Path | Mapping[str, Any], **settings: Any) -> VideoSR:
+    """Load weights of another code base into a new network, in evaluation mode.
 
     Args:
         weights: a ``.safetensors``, ``.pth`` or ``.pt`` file, or a state dict.
-        settings: what the weights themselves do not say, for the network's builder: see ``models.keys``.
+        settings: settings of the network's builder that the weights do not determine, see ``models.key_maps``.
 
     Raises:
-        WeightsError: the file is damaged or holds more than tensors; no layout is recognised; or tensors are missing,
-            left over, of another shape or not finite (the error says which).
+        WeightsError: the file is damaged or contains more than tensors; the layout is unknown; or tensors are missing,
+            left over, of another shape or not finite.
     """
-    return read_foreign(weights, **settings).network
+    return convert_checkpoint(weights, **settings).network
 
 
-def read_foreign(weights: str | Path | Mapping[str, Any], **settings: Any) -> ConvertedCheckpoint:
-    """The same as :func:`load_foreign`, and what the weights were recognised as."""
+def convert_checkpoint(weights: str | Path | Mapping[str, Any], **settings: Any) -> ConvertedCheckpoint:
+    """Load weights as :func:`load_converted` does, and return their layout too."""
     name = "state dict" if isinstance(weights, Mapping) else Path(weights).name
     state = _network_state(_read(Path(weights)) if not isinstance(weights, Mapping) else weights, name)
-    layout = next((layout for layout in FORMATS if layout.recognises(state.keys())), None)
+    layout = next((layout for layout in FORMATS if layout.matches(state.keys())), None)
     if layout is None:
         known = ", ".join(layout.label for layout in FORMATS)
         raise WeightsError(
-            f"{name}: no layout that is known; there are: {known}. Its tensors are called {', '.join(list(state)[:5])} "
-            "... A network of your own joins through models.adapter.adapt"
+            f"{name}: unknown layout; known are: {known}. The names of its tensors are {', '.join(list(state)[:5])}. "
+            "For a network of your own see models.adapter.adapt"
         )
     try:
         inferred, tensors = layout.convert(state)
     except (KeyError, IndexError) as error:
-        raise WeightsError(f"{name}: looks like {layout.label}, but is not whole: {error} is not there") from error
+        raise WeightsError(f"{name}: want {layout.label}, got one without {error}") from error
     settings = {"name": layout.network, **inferred, **settings}
     network = build(**settings)
     fill(network, tensors, f"{name} ({layout.label})")
@@ -134,71 +134,70 @@ def load_flow_into(network: VideoSR, where: str | Path) -> None:
     """Load weights of a flow network alone into the flow network of ``network``; its other weights stay.
 
     Args:
-        network: one that contains a flow network (``flow_part``).
+        network: one that contains a flow network (``flow_module``).
         where: ``pretrained:flow`` (for VESPCN and ``basicvsr_s``), a safetensors file of the flow network, or weights
             of a public SPyNet (``.pth`` of BasicSR or mmagic), for the BasicVSR family.
 
     Raises:
         WeightsError: the network contains no flow network, or another one; or the file is damaged.
     """
-    if not network.flow_part:
-        name = network.recipe.get("name", type(network).__name__)
-        raise WeightsError(f"{where}: {name} contains no flow network; leave its flow weights out")
+    if not network.flow_module:
+        raise WeightsError(f"{where}: {network.name} contains no flow network; leave its flow weights out")
     path = locate(where)
     state = _network_state(_read(path), path.name)
-    tensors = spynet.from_spynet(state)[1] if spynet.recognises(state.keys()) else state
-    fill(network.get_submodule(network.flow_part), tensors, path.name)
+    tensors = spynet.from_spynet(state)[1] if spynet.matches(state.keys()) else state
+    fill(network.get_submodule(network.flow_module), tensors, path.name)
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """What a file holds, without running anything in it."""
+    """Return the content of a file, without executing anything in it."""
     if not path.is_file():
         raise WeightsError(f"{path}: no such file")
     if path.suffix == ".safetensors":
         tensors, metadata = read_tensors(path)
         if "recipe" in metadata:
-            raise WeightsError(f"{path}: these are weights of this workbench; read them with models.weights.load")
+            raise WeightsError(f"{path}: want other weights, got weights of this package; see models.weights.load")
         return tensors
     check_weight_file(path)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except Exception as error:  # torch reports what it cannot read in a dozen ways
+    except Exception as error:  # torch raises many types for unreadable files
         raise WeightsError(f"{path}: {_describe_failure(error)}") from error
-    if not isinstance(held, Mapping):
-        raise WeightsError(f"{path}: want tensors by name, got {type(held).__name__}")
-    return held
+    if not isinstance(checkpoint, Mapping):
+        raise WeightsError(f"{path}: want tensors by name, got {type(checkpoint).__name__}")
+    return checkpoint
 
 
 def _describe_failure(error: Exception) -> str:
     """Return why a checkpoint cannot be read, and what to do; never torch's advice to unpickle the file."""
-    told = str(error)
-    if refused := re.search(r"GLOBAL ([\w.]+)", told):
+    message = str(error)
+    if refused := re.search(r"GLOBAL ([\w.]+)", message):
         return (
             f"want tensors alone, got Python objects too ({refused[1]}); they are not loaded, since code in them would "
             "be run. Get a safetensors file, or a checkpoint of the state dict alone, from its author"
         )
-    if isinstance(error, EOFError) or "unexpected EOF" in told or "central directory" in told:
+    if isinstance(error, EOFError) or "unexpected EOF" in message or "central directory" in message:
         return "want a checkpoint, got one that is cut off; " + DOWNLOAD
     return f"want a checkpoint by torch.save, got something else or a damaged one ({type(error).__name__}); {DOWNLOAD}"
 
 
-def _network_state(held: Mapping[str, Any], name: str) -> dict[str, Tensor]:
-    """The tensors of the network alone, without what a trainer wrapped around them."""
-    wrapper = next((key for key in WRAPPERS if isinstance(held.get(key), Mapping)), None)
-    state = held if wrapper is None else held[wrapper]
-    strange = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
-    if strange or not state:
+def _network_state(checkpoint: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    """Return the tensors of the network alone, without those of a trainer."""
+    wrapper = next((key for key in WRAPPERS if isinstance(checkpoint.get(key), Mapping)), None)
+    state = checkpoint if wrapper is None else checkpoint[wrapper]
+    invalid = [str(key) for key, value in state.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if invalid or not state:
         raise WeightsError(
-            f"{name}: want tensors by name, or one of {', '.join(WRAPPERS)} that holds them; "
-            f"got {', '.join(strange[:10]) if strange else 'nothing'}"
+            f"{name}: want tensors by name, or one of {', '.join(WRAPPERS)} that contains them; "
+            f"got {', '.join(invalid[:10]) if invalid else 'nothing'}"
         )
     prefix = next((prefix for prefix in PREFIXES if any(key.startswith(prefix) for key in state)), "")
     kept = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-    beside = [key for key in state if not key.startswith(prefix) and key not in BOOKKEEPING]
-    if prefix.startswith("generator_ema"):  # the average is taken, what it is an average of is known
-        beside = [key for key in beside if not key.startswith("generator.")]
-    if beside:
-        raise WeightsError(f"{name}: {len(beside)} tensors do not begin with {prefix!r}: {', '.join(beside[:20])}")
+    others = [key for key in state if not key.startswith(prefix) and key not in BOOKKEEPING]
+    if prefix.startswith("generator_ema"):  # the average is used; the weights that it averages may be there too
+        others = [key for key in others if not key.startswith("generator.")]
+    if others:
+        raise WeightsError(f"{name}: {len(others)} tensors do not begin with {prefix!r}: {', '.join(others[:20])}")
     return {key: value for key, value in kept.items() if key not in BOOKKEEPING}

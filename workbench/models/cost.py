@@ -1,15 +1,15 @@
-"""What a network costs before it has run: parameters, and products of one output frame.
+"""Cost of a network before it has run: parameters, and multiply-accumulate operations (MACs) of one output frame.
 
-A product is one multiplication and the addition behind it (a MAC; half of what is often called a FLOP). Counted are
-convolutions, plain, transposed and deformable, and products of matrices, by :mod:`torch.utils.flop_counter`. It does
-not see the rest, and neither do published counts: sampling by a flow or by offsets (``grid_sample``), sums and
-products pixel by pixel (gates, masks, DUF's dynamic filters), enlarging, normalization. A network that does much of
-this takes longer than its count says, see :mod:`workbench.evaluation.speed`.
+A MAC is one multiplication and one addition (half of what is often called a FLOP). Counted are convolutions (plain,
+transposed and deformable) and matrix products, by :mod:`torch.utils.flop_counter`. Not counted, as in published counts,
+are sampling by a flow or offsets (``grid_sample``), pixelwise sums and products (gates, masks, DUF's dynamic filters),
+interpolation and normalization. A network with much of this takes longer than its count suggests, see
+:mod:`workbench.evaluation.speed`.
 
-Nothing is computed: the network runs on fake tensors, which have a shape and no numbers, at the full size. Counting at
-a small size and multiplying would be wrong for the networks that pad (SPyNet goes to the next multiple of 32) or that
-compare all pixels with all (PFNL). A network that looks at the numbers to decide what to do (FastDVDnet looks at
-indices) cannot run so; it runs for real, at the full size: the count is the same, it takes seconds.
+Nothing is computed: the network runs on fake tensors, which have a shape and no values, at the full size. Counting at a
+small size and multiplying would be wrong for networks that pad (SPyNet pads to the next multiple of 32) or compare all
+pixels with all others (PFNL). A network whose control flow depends on values (FastDVDnet: on indices) cannot run on
+fake tensors; it runs on real ones at the full size, which takes seconds and gives the same count.
 """
 
 from __future__ import annotations
@@ -29,24 +29,26 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils.flop_counter import FlopCounterMode
 
+from workbench.devices import device_of, evaluation_mode
 from workbench.errors import ConfigError
-from workbench.models.video_sr import SlidingWindow, Upscaled, VideoSR
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import Upscaled, VideoSR
 
 HEIGHT, WIDTH = 120, 180
-"""Of the low-resolution frame that costs are given for: a quarter of Vid4's walk and foliage."""
+"""Size of the low-resolution frame for which costs are stated: a quarter of Vid4's walk and foliage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one output frame takes.
+    """Cost of one output frame.
 
     Attributes:
-        parameters: how many numbers the network has learnt, or would.
-        macs: products of one more output frame of a long clip. What neighboring frames share is counted once.
-        macs_alone: products of one output frame from its window alone, nothing shared: the number that papers give for
-            sliding windows. None for other networks.
+        parameters: number of parameters.
+        macs: MACs of one more output frame of a long clip. Work that neighboring frames share is counted once.
+        macs_alone: MACs of one output frame from its window alone, nothing shared: the number in papers about sliding
+            windows. None for other networks.
         height: of the low-resolution frame.
-        width: likewise.
+        width: of the low-resolution frame.
     """
 
     parameters: int
@@ -58,16 +60,16 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """A module of a network, as it was met in one pass.
+    """Module of a network, as recorded in one pass.
 
     Attributes:
         name: its path in the network; empty for the network itself.
-        depth: how many modules it lies in.
+        depth: number of modules that contain it.
         kind: its class.
-        shape: of the tensor that it returned when it was last called; None if it never was.
-        calls: how often it was called.
-        parameters: in it and in all that lies in it.
-        macs: likewise, of all calls.
+        shape: of its output in its last call; None without a call.
+        calls: number of calls.
+        parameters: of it and its submodules.
+        macs: of it and its submodules, in all calls.
     """
 
     name: str
@@ -80,16 +82,16 @@ class Layer:
 
 
 def cost(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> Cost:
-    """Parameters, and products of one output frame.
+    """Return the parameters and the MACs of one output frame.
 
-    The products of one more frame are the difference of two clips, divided by the frames between: ends of a clip, where
-    a flow or a keyframe is missing or added, do not count. Where work comes only every so many frames
-    (``network.period``), so many lie between.
+    The MACs of one more frame are the difference of two clips, divided by the frames between: the ends of a clip, where
+    a flow or a keyframe is missing or added, cancel. If the work repeats every few frames (``network.period``), the
+    clips differ by as many.
 
     Args:
-        network: any; where it is and what mode it is in does not matter.
+        network: any, on any device and in any mode.
         height: of the low-resolution frame.
-        width: likewise.
+        width: of the low-resolution frame.
 
     Raises:
         ConfigError: an empty frame.
@@ -101,10 +103,10 @@ def cost(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> Cost:
     """
     window = isinstance(network, SlidingWindow)
     first = network.num_frames if window else 2 * network.period + 1
-    few, more = (_count(network, frames, height, width) for frames in (first, first + network.period))
+    short, long = (_count(network, frames, height, width) for frames in (first, first + network.period))
     return Cost(
         parameters=_parameters(network),
-        macs=round((more - few) / network.period),
+        macs=round((long - short) / network.period),
         macs_alone=_count(network, network.num_frames, height, width, alone=True) if window else None,
         height=height,
         width=width,
@@ -112,20 +114,20 @@ def cost(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> Cost:
 
 
 def layers(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> list[Layer]:
-    """Every module of a network with shapes, in the order of its definition, the network itself first.
+    """Return all modules of a network with shapes, in the order of their definition, the network itself first.
 
-    Sliding windows are shown one window: what is computed once per frame has as many images as the window has frames.
-    Others are shown a clip of three frames.
+    The input of a sliding window is one window: layers that run once per frame have as many images as the window has
+    frames. The input of other networks is a clip of three frames.
 
     Args:
         network: any.
         height: of the low-resolution frame.
-        width: likewise.
+        width: of the low-resolution frame.
     """
     window = isinstance(network, SlidingWindow)
     frames = network.num_frames if window else 3
-    seen: dict[str, _Seen] = {}
-    total = _count(network, frames, height, width, alone=window, seen=seen)
+    stats: dict[str, _ModuleStats] = {}
+    total = _count(network, frames, height, width, alone=window, stats=stats)
     whole = (1, 1 if window else frames, 3, height * network.scale, width * network.scale)
     rows = [
         Layer(
@@ -140,30 +142,30 @@ def layers(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> lis
     ]
     for name, module in network.named_modules():
         if name:
-            met = seen.get(name, _Seen())
+            entry = stats.get(name, _ModuleStats())
             rows.append(
                 Layer(
                     name=name,
                     depth=name.count(".") + 1,
                     kind=type(module).__name__,
-                    shape=met.shape,
-                    calls=met.calls,
+                    shape=entry.shape,
+                    calls=entry.calls,
                     parameters=_parameters(module),
-                    macs=met.flops // 2,
+                    macs=entry.flops // 2,
                 )
             )
     return rows
 
 
 @dataclass
-class _Seen:
+class _ModuleStats:
     shape: tuple[int, ...] | None = None
     calls: int = 0
     flops: int = 0
 
 
 def _parameters(module: nn.Module) -> int:
-    """All of them, frozen ones too: a teacher that does not learn has as many."""
+    """Return the number of all parameters, also of frozen ones: a teacher without training has as many."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
@@ -174,32 +176,35 @@ def _count(
     width: int,
     *,
     alone: bool = False,
-    seen: dict[str, _Seen] | None = None,
+    stats: dict[str, _ModuleStats] | None = None,
 ) -> int:
-    """Products of a clip, or of one window ``alone``; ``seen`` is filled with what each module did."""
+    """Return the MACs of a clip, or of one window ``alone``; ``stats`` is filled with those of each module."""
     if height < 1 or width < 1:
         raise ConfigError(f"frame: want 1x1 or more, got {width}x{height}")
-    was_training = network.training
-    network.eval()
-    try:
+    with evaluation_mode(network):
         try:
-            return _counted(network, FakeTensorMode(allow_non_fake_inputs=True), frames, height, width, alone, seen)
+            return _run_counter(
+                network, FakeTensorMode(allow_non_fake_inputs=True), frames, height, width, alone, stats
+            )
         except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException):
-            if seen is not None:
-                seen.clear()
-            return _counted(network, torch.no_grad(), frames, height, width, alone, seen)
-    finally:
-        network.train(was_training)
+            if stats is not None:
+                stats.clear()
+            return _run_counter(network, torch.no_grad(), frames, height, width, alone, stats)
 
 
-def _counted(
-    network: VideoSR, mode: Any, frames: int, height: int, width: int, alone: bool, seen: dict[str, _Seen] | None
+def _run_counter(
+    network: VideoSR,
+    mode: Any,
+    frames: int,
+    height: int,
+    width: int,
+    alone: bool,
+    stats: dict[str, _ModuleStats] | None,
 ) -> int:
-    weight = next(network.parameters(), None)
     counter = FlopCounterMode(display=False)
     size = network.select_input((height, width), (height * network.scale, width * network.scale))
-    with mode, counter, nullcontext() if seen is None else _watched(network, counter, seen):
-        clip = torch.zeros(1, frames, 3, *size, device=None if weight is None else weight.device)
+    with mode, counter, nullcontext() if stats is None else _record_modules(network, counter, stats):
+        clip = torch.zeros(1, frames, 3, *size, device=device_of(network))
         if alone and isinstance(network, SlidingWindow):
             network._upscale(clip, torch.arange(frames)[None], None)
         else:
@@ -208,20 +213,20 @@ def _counted(
 
 
 @contextmanager
-def _watched(network: nn.Module, counter: FlopCounterMode, seen: dict[str, _Seen]) -> Iterator[None]:
-    """While the block runs, what every module returns and costs is written into ``seen``."""
+def _record_modules(network: nn.Module, counter: FlopCounterMode, stats: dict[str, _ModuleStats]) -> Iterator[None]:
+    """Record the outputs and costs of all modules in ``stats``, within the context."""
     begun: list[int] = []
 
     def before(_module: nn.Module, _inputs: object) -> None:
         begun.append(counter.get_total_flops())
 
     def after(name: str) -> Any:
-        def note(_module: nn.Module, _inputs: object, output: object) -> None:
-            met = seen.setdefault(name, _Seen())
-            met.shape, met.calls = _shape(output), met.calls + 1
-            met.flops += counter.get_total_flops() - begun.pop()
+        def record(_module: nn.Module, _inputs: object, output: object) -> None:
+            entry = stats.setdefault(name, _ModuleStats())
+            entry.shape, entry.calls = _shape(output), entry.calls + 1
+            entry.flops += counter.get_total_flops() - begun.pop()
 
-        return note
+        return record
 
     handles = []
     try:
@@ -235,7 +240,7 @@ def _watched(network: nn.Module, counter: FlopCounterMode, seen: dict[str, _Seen
 
 
 def _shape(output: object) -> tuple[int, ...] | None:
-    """Of the first tensor in what a module returned."""
+    """Return the shape of the first tensor in the output of a module."""
     if isinstance(output, Tensor):
         return tuple(output.shape)
     if isinstance(output, Upscaled):

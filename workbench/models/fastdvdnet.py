@@ -1,54 +1,55 @@
-"""FastDVDnet (Tassano et al., CVPR 2020): a denoiser, and the student that STD makes of it.
+"""FastDVDnet (Tassano et al., CVPR 2020): a denoiser, and a student derived from it as in STD.
 
-Two stages of one kind of block, a small U-net over three frames. The first stage runs on the triples (t-2, t-1, t),
-(t-1, t, t+1) and (t, t+1, t+2) with shared weights; the second on the three pictures that come of it. Motion is left
-to the U-nets: nothing is warped. A triple of frames belongs to three neighboring windows, and is computed once.
+Two stages of the same block, a small U-net over three frames. The first stage processes the triples (t-2, t-1, t),
+(t-1, t, t+1) and (t, t+1, t+2) with shared weights, the second the three resulting images. Nothing is warped: the
+U-nets handle motion. A triple of frames belongs to three neighboring windows, and is computed once.
 
-``fastdvdnet`` is the denoiser as published: the clip comes out in its own size, and every frame goes in with a map of
-the noise to expect. ``fastdvdnet_vsr`` drops the map and ends the second stage in EDVR's tail, on top of the enlarged
-reference. What STD changed is **unconfirmed**: this tail is the simplest that rounds to the 2.6 M parameters quoted
-for it and that has EDVR's 64 channels at high resolution (2,626,247).
+``fastdvdnet`` is the denoiser as published: the output has the size of the input, and every input frame has a noise
+map. ``fastdvdnet_vsr`` has no noise map; its second stage ends in EDVR's tail, whose output is added to the upsampled
+reference. STD's changes are **unconfirmed**: this tail is the simplest with 2.6 M parameters, as quoted, and with
+EDVR's 64 channels at high resolution (2,626,247).
 
-Batch normalization sees the whole batch while training: with a handful of small crops the features that are distilled
-are not those of the network in evaluation. ``norm="frozen"`` always uses the running statistics.
+In training, batch normalization uses the statistics of the batch: with a few small crops the distilled features differ
+from those in evaluation. ``norm="frozen"`` always uses the running statistics.
 
-Where we differ: both stages start with predictions near zero and with the coarser sizes of the U-nets faint, so that
-short trainings begin at the picture and at its detail.
+Deviations: in both stages the initial output is almost zero and the coarser sizes of the U-nets have small weights, so
+that short trainings start from the image and its details.
 """
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer, Skip
 from workbench.errors import ConfigError
 from workbench.models.layers.blocks import kaiming_init_
-from workbench.models.layers.tail import ShuffleTail
-from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
-
-Norm = Literal["batch", "frozen"]
+from workbench.models.layers.norm import Norm, check_norm, freeze_norms
+from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 
 def _layer(in_channels: int, out_channels: int, *, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-    """Convolution without bias, batch normalization, ReLU."""
+    """Return a convolution without bias, batch normalization and ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, 3, stride, 1, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(out_channels), nn.ReLU()]
 
 
 class DenoisingBlock(nn.Module):
-    """A U-net over three frames (figure 2 of the paper): half and quarter size, shuffled up again, skips that add.
+    """U-net over three frames (figure 2 of the paper) with half and quarter size, pixel-shuffles and additive skips.
 
     Args:
         channels: width at full size; half and quarter size have twice and four times as many.
-        entry_channels: width per frame of the first layer, which sees each frame apart.
-        noise_map: a fourth channel beside each frame says how much noise to expect.
-        predicts: ends in a convolution to RGB.
+        entry_channels: width per frame of the first layer, which processes each frame separately.
+        noise_map: whether each frame has a fourth channel with the noise level.
+        has_output: ends in a convolution to RGB.
     """
 
-    def __init__(self, *, channels: int, entry_channels: int, noise_map: bool, predicts: bool) -> None:
+    def __init__(self, *, channels: int, entry_channels: int, noise_map: bool, has_output: bool) -> None:
         super().__init__()
         entry, half, quarter = 3 * entry_channels, 2 * channels, 4 * channels
 
@@ -63,18 +64,22 @@ class DenoisingBlock(nn.Module):
         self.up2 = nn.Sequential(twice(quarter), widened2, nn.PixelShuffle(2))
         self.up1 = nn.Sequential(twice(half), widened1, nn.PixelShuffle(2))
         self.exit = nn.Sequential(*_layer(channels, channels)[:2])
-        self.out = nn.Conv2d(channels, 3, 3, padding=1, bias=False) if predicts else None
+        self.out = nn.Conv2d(channels, 3, 3, padding=1, bias=False) if has_output else None
         kaiming_init_(*(part for part in self.modules() if isinstance(part, nn.Conv2d)), slope=0.0)
-        kaiming_init_(widened2, widened1, slope=1.0, gain=0.1)  # the coarser sizes enter faintly
+        kaiming_init_(widened2, widened1, slope=1.0, gain=0.1)  # a small initial share of the coarser sizes
         if self.out is not None:
             kaiming_init_(self.out, slope=1.0, gain=0.005)
 
     def forward(self, frames_NTCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Three frames, with their maps if there are any: ``(N, 3, 3 or 4, H, W)``, ``H`` and ``W`` multiples of 4.
+        """Return the features of three frames.
+
+        Args:
+            frames_NTCHW: three frames with their noise maps, if any: ``(N, 3, 3 or 4, H, W)``; ``H`` and ``W`` are
+                multiples of 4.
 
         Returns:
-            ``(N, channels, H, W)`` twice: what the last pixel-shuffle gives, and what the last normalization gives;
-            the ReLU and the last convolution are left to the caller.
+            ``(N, channels, H, W)`` twice: the output of the last pixel-shuffle, and that of the last normalization. The
+            ReLU and the last convolution are left to the caller.
         """
         full = self.entry(frames_NTCHW.flatten(1, 2))
         half = self.down1(full)
@@ -83,30 +88,30 @@ class DenoisingBlock(nn.Module):
         return shuffled, self.exit(full + shuffled)
 
     def denoise(self, frames_NTCHW: Tensor) -> Tensor:
-        """The middle frame less what is predicted to be noise, ``(N, 3, H, W)``."""
+        """Return the middle frame without the estimated noise, ``(N, 3, H, W)``."""
         assert self.out is not None
         return frames_NTCHW[:, 1, :3] - self.out(F.relu(self(frames_NTCHW)[1]))
 
 
 class TwoStages(SlidingWindow):
-    """The first stage on every triple of frames, the second on three of its pictures; what comes of it is open.
+    """Base class: the first stage on every triple of frames, the second on three of its images.
 
     Args:
-        predicts: whether the second stage ends in a convolution to RGB, as the first does.
-        noise: the standard deviation of the noise to expect, for pictures in [0, 1]; it may be set at any time on a
-            network that has a noise map. None: no map at all.
-        norm: ``batch``, or ``frozen``: running statistics while training, too.
+        has_output: whether the second stage ends in a convolution to RGB, as the first does.
+        noise: standard deviation of the expected noise, for images in [0, 1]; it can be set at any time on a network
+            with a noise map. None: no map.
+        norm: ``batch``, or ``frozen``: running statistics in training too.
         channels: see :class:`DenoisingBlock`; 32 as published.
-        entry_channels: likewise; 30 as published.
+        entry_channels: see :class:`DenoisingBlock`; 30 as published.
         scale: see :class:`SlidingWindow`.
-        skip: likewise.
-        border: likewise.
+        skip: see :class:`SlidingWindow`.
+        border: see :class:`SlidingWindow`.
     """
 
     def __init__(
         self,
         *,
-        predicts: bool,
+        has_output: bool,
         noise: float | None,
         norm: Norm,
         channels: int,
@@ -121,57 +126,54 @@ class TwoStages(SlidingWindow):
             border=border,
             skip=skip,
             size_multiple=4,
-            minimum_size=8,  # batch normalization wants more than one pixel at a quarter of the size
+            minimum_size=8,  # batch normalization needs more than one pixel at a quarter of the size
         )
-        if norm not in ("batch", "frozen"):
-            raise ConfigError(f"norm: want 'batch' or 'frozen', got {norm!r}")
+        check_norm(norm)
         if noise is not None and not 0 <= noise <= 1:
             raise ConfigError(f"noise: want a standard deviation in [0, 1] (25/255 is a usual one), got {noise}")
         self.noise, self.norm = noise, norm
         self.stage1, self.stage2 = (
             DenoisingBlock(
-                channels=channels, entry_channels=entry_channels, noise_map=noise is not None, predicts=ends_in_rgb
+                channels=channels, entry_channels=entry_channels, noise_map=noise is not None, has_output=output
             )
-            for ends_in_rgb in (True, predicts)
+            for output in (True, has_output)
         )
 
     def train(self, mode: bool = True) -> Self:
         """Switch to training or evaluation; frozen normalization stays in evaluation."""
         super().train(mode)
         if self.norm == "frozen":
-            for part in self.modules():
-                if isinstance(part, nn.BatchNorm2d):
-                    part.eval()
+            freeze_norms(self)
         return self
 
     def with_map(self, frames_NTCHW: Tensor) -> Tensor:
-        """The frames with a constant noise map beside each, where the network wants one."""
+        """Return the frames with a constant noise map as a further channel, if the network has one."""
         if self.noise is None:
             return frames_NTCHW
-        expected = torch.full_like(frames_NTCHW[:, :, :1], self.noise)
-        return torch.cat((frames_NTCHW, expected), dim=2)
+        noise_map = torch.full_like(frames_NTCHW[:, :, :1], self.noise)
+        return torch.cat((frames_NTCHW, noise_map), dim=2)
 
-    def units(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
-        """Every triple that occurs in a window, once, ``(N, 3, 3, H, W)``; and each window as three of them."""
-        wanted = [tuple(window[first : first + 3]) for window in windows.tolist() for first in range(3)]
-        place = {triple: number for number, triple in enumerate(dict.fromkeys(wanted))}
+    def frame_groups(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return every triple of all windows once, ``(N, 3, 3, H, W)``, and the indices of each window's three."""
+        triples = [tuple(window[first : first + 3]) for window in windows.tolist() for first in range(3)]
+        index = {triple: number for number, triple in enumerate(dict.fromkeys(triples))}
         device = frames_NCHW.device
-        triples = frames_NCHW[torch.tensor(list(place), device=device)]
-        return triples, torch.tensor([place[triple] for triple in wanted], device=device).view(-1, 3)
+        unique = frames_NCHW[torch.tensor(list(index), device=device)]
+        return unique, torch.tensor([index[triple] for triple in triples], device=device).view(-1, 3)
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """The first stage, once per triple ``(N, 3, 3, H, W)``."""
+        """Return the image of the first stage for each triple ``(N, 3, 3, H, W)``."""
         return (self.stage1.denoise(self.with_map(frames_NCHW)),)
 
 
 class FastDVDnet(TwoStages):
-    """The denoiser: the second stage predicts what is left of the noise.
+    """Denoiser: the second stage estimates the remaining noise.
 
     Args:
         channels: width at full size, and so of F^SR.
         entry_channels: width per frame of the first layer.
         noise: see :class:`TwoStages`.
-        norm: likewise.
+        norm: see :class:`TwoStages`.
         border: see :class:`SlidingWindow`.
 
     Example:
@@ -185,9 +187,9 @@ class FastDVDnet(TwoStages):
         paper="Tassano et al., FastDVDnet: towards real-time deep video denoising without flow estimation, CVPR 2020",
         year=2020,
         role="both",
-        features="the end of the second stage, at the size of the clip: hr is what the last convolution reads, hr_pre "
-        "the same before its ReLU, shuffle right after the last pixel-shuffle",
-        differs="denoises, does not enlarge; one noise level for the whole clip; starts with predictions near zero",
+        features="the end of the second stage, at the size of the clip: hr is the input of the last convolution, "
+        "hr_pre the same before its ReLU, shuffle the output of the last pixel-shuffle",
+        deviations="denoises, does not upsample; one noise level for the whole clip; starts with predictions near zero",
     )
 
     def __init__(
@@ -200,31 +202,31 @@ class FastDVDnet(TwoStages):
         border: Border = "replicate",
     ) -> None:
         super().__init__(
-            predicts=True,
+            has_output=True,
             noise=noise,
             norm=norm,
             channels=channels,
             entry_channels=entry_channels,
             scale=1,
-            skip="none",  # the prediction is subtracted from the first stage's picture, not from the clip
+            skip="none",  # the output is subtracted from the first stage's image, not from the clip
             border=border,
         )
         self.feature_channels = channels
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """The second stage: what it predicts is taken from the middle one of the first stage's pictures."""
-        (denoised_NTCHW,) = pieces
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Run the second stage, whose output is subtracted from the middle one of the first stage's images."""
+        (denoised_NTCHW,) = features
         shuffled, before = self.stage2(self.with_map(denoised_NTCHW))
         after = F.relu(before)
         assert self.stage2.out is not None
-        picture = denoised_NTCHW[:, 1] - self.stage2.out(after)
+        image = denoised_NTCHW[:, 1] - self.stage2.out(after)
         return WindowOutput(
-            picture, {"hr": after, "hr_pre": before, "shuffle": shuffled}[return_features] if return_features else None
+            image, {"hr": after, "hr_pre": before, "shuffle": shuffled}[return_features] if return_features else None
         )
 
 
 class FastDVDnetVSR(TwoStages):
-    """The student: the second stage ends in EDVR's tail instead, on top of the enlarged reference.
+    """Student: the second stage ends in EDVR's tail, whose output is added to the upsampled reference.
 
     Args:
         channels: width at full size.
@@ -233,7 +235,7 @@ class FastDVDnetVSR(TwoStages):
         norm: see :class:`TwoStages`.
         scale: 2, 3 or 4.
         skip: see :class:`SlidingWindow`.
-        border: likewise.
+        border: see :class:`SlidingWindow`.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -245,10 +247,9 @@ class FastDVDnetVSR(TwoStages):
         paper="Tassano et al., FastDVDnet, CVPR 2020; as a student in Xiao et al., CVPR 2021",
         year=2020,
         role="student",
-        features="the end of the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre "
-        "the same before its activation, shuffle right after the last pixel-shuffle",
+        features=TAIL_FEATURES,
         aligned="the end of the second stage",
-        differs="EDVR's tail for the last convolution, no noise map, bicubic skip: what STD did is unconfirmed; "
+        deviations="EDVR's tail for the last convolution, no noise map, bicubic skip: STD's changes are unconfirmed; "
         "starts with predictions near zero",
     )
 
@@ -264,7 +265,7 @@ class FastDVDnetVSR(TwoStages):
         border: Border = "replicate",
     ) -> None:
         super().__init__(
-            predicts=False,
+            has_output=False,
             noise=None,
             norm=norm,
             channels=channels,
@@ -276,12 +277,12 @@ class FastDVDnetVSR(TwoStages):
         self.feature_channels, self.aligned_channels = tail_channels, channels
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """The second stage and the tail."""
-        (denoised_NTCHW,) = pieces
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Run the second stage and the tail."""
+        (denoised_NTCHW,) = features
         aligned = F.relu(self.stage2(denoised_NTCHW)[1])
-        residual, features = self.tail(aligned, return_features)
-        return WindowOutput(residual, features, aligned if return_features else None)
+        residual, high = self.tail(aligned, return_features)
+        return WindowOutput(residual, high, aligned if return_features else None)
 
 
 def fastdvdnet(
@@ -292,31 +293,11 @@ def fastdvdnet(
     noise: float | None = 25 / 255,
     norm: Norm = "batch",
 ) -> FastDVDnet:
-    """The denoiser as published: what comes out has the size of what went in; 2,479,096 parameters.
+    """Denoiser as published: the output has the size of the input; 2,479,096 parameters.
 
     Raises:
         ConfigError: a scale other than 1.
     """
     if scale != 1:
-        raise ConfigError(f"fastdvdnet: a denoiser, so scale must be 1, got {scale}; fastdvdnet_vsr enlarges")
+        raise ConfigError(f"scale: want 1 for the denoiser fastdvdnet, got {scale}; fastdvdnet_vsr upsamples")
     return FastDVDnet(channels=channels, entry_channels=entry_channels, noise=noise, norm=norm)
-
-
-def fastdvdnet_vsr(
-    *,
-    scale: int = 4,
-    skip: Skip = "bicubic",
-    channels: int = 32,
-    entry_channels: int = 30,
-    tail_channels: int = 64,
-    norm: Norm = "batch",
-) -> FastDVDnetVSR:
-    """The denoiser with EDVR's tail, for super-resolution, as STD's student may have been; 2,626,247 parameters."""
-    return FastDVDnetVSR(
-        scale=scale,
-        skip=skip,
-        channels=channels,
-        entry_channels=entry_channels,
-        tail_channels=tail_channels,
-        norm=norm,
-    )

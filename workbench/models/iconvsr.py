@@ -1,17 +1,17 @@
-"""IconVSR (Chan et al., CVPR 2021): BasicVSR with refills, and directions that know of each other.
+"""IconVSR (Chan et al., CVPR 2021): BasicVSR with information refill and coupled propagation.
 
-BasicVSR's state forgets what one flow after another has blurred. So every fifth frame, and the last, is a keyframe: a
-small EDVR aligns and fuses its neighbors (they need no flow), and what comes of it is fused into the passing state
-(information refill). And the forward direction reads what the backward one has found of each frame (coupled
-propagation), so that the two need no fusion at the end.
+Warping by one flow after another blurs BasicVSR's state. So every fifth frame, and the last, is a keyframe: a small
+EDVR aligns and fuses its neighbors (without a flow), and the result is fused into the state (information refill). The
+input of the forward direction includes the backward state of the frame (coupled propagation), so that no fusion is
+needed at the end.
 
-Where we differ: see :mod:`workbench.models.basicvsr`; the EDVR starts untrained as well (published: trained on the same
+Deviations: see :mod:`workbench.models.basicvsr`; the EDVR starts untrained as well (published: trained on the same
 data, without its reconstruction). Clips that are shorter than the windows of the keyframes work: frames beyond the clip
-are mirrored, as published, and what the mirror cannot supply is the nearest end. Sizes that are no multiple of 4 are
+are mirrored, as published, or the nearest end if the clip is too short for that. Sizes that are no multiple of 4 are
 padded by repeating the border, not by mirroring.
 
-Unconfirmed: no output of a public implementation was at hand to compare with. Counts of parameters, of the layers and
-of the keyframes are those of the public ones, and the EDVR parts are compared in the tests of EDVR.
+Unconfirmed: no output of a public implementation was available for comparison. Counts of parameters, layers and
+keyframes are those of the public ones, and the EDVR parts are compared in the tests of EDVR.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from workbench.choices import Skip
 from workbench.errors import ConfigError
 from workbench.imaging import warp
 from workbench.models.edvr import PCDAlignment, TSAFusion
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
-from workbench.models.layers.flow import SPyNet
-from workbench.models.layers.tail import ShuffleTail, Trunk
+from workbench.models.layers.flow import EstimatedFlow, SPyNet
+from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
+from workbench.models.video_sr import NetworkInfo
 
 
 class Keyframes(nn.Module):
-    """EDVR up to its fusion: what a window of frames knows of its middle one.
+    """EDVR up to its fusion, for the windows of keyframes.
 
     Args:
         channels: width of every layer.
         num_frames: of a window.
         groups: deformable groups.
-        front_blocks: residual blocks that each frame goes through.
+        front_blocks: residual blocks per frame.
     """
 
     def __init__(self, channels: int, *, num_frames: int, groups: int, front_blocks: int = 5) -> None:
@@ -52,23 +53,23 @@ class Keyframes(nn.Module):
         kaiming_init_(self.conv_first, self.conv_l2_1, self.conv_l2_2, self.conv_l3_1, self.conv_l3_2)
 
     def pyramid(self, frames_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Features of each frame: full, half and quarter resolution."""
+        """Return the features of each frame at full, half and quarter resolution."""
         level1 = self.feature_extraction(lrelu(self.conv_first(frames_NCHW)))
         level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
         level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
         return level1, level2, level3
 
     def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
-        """From the pyramids of a window's frames to ``(N, C, H, W)``."""
+        """Fuse the pyramids of a window's frames into ``(N, C, H, W)``."""
         reference = window[len(window) // 2]
         return self.fusion(torch.stack([self.pcd_align(neighbor, reference) for neighbor in window], dim=1))
 
 
 def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, list[int]]:
-    """Which frames are keyframes, and which frames each of them looks at.
+    """Return the keyframes and the frames of their windows.
 
-    Every ``stride``-th frame and the last. Beyond the first frame lie frames ``2 * padding`` down to ``padding + 1``,
-    beyond the last the same counted from the end; in a clip that is too short for these, the nearest end.
+    Keyframes are every ``stride``-th frame and the last. Before the first frame are frames ``2 * padding`` down to
+    ``padding + 1``, after the last the same counted from the end; in shorter clips the nearest end.
 
     Example:
         >>> keyframe_windows(7, stride=5, padding=2)
@@ -82,19 +83,19 @@ def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, lis
 
 
 class IconVSR(Recurrent):
-    """Propagate backwards, then forwards with what was found; refill at keyframes; enlarge.
+    """IconVSR: coupled propagation with refills at keyframes.
 
-    Memory of the first half, inference: the pyramids of the frames that keyframes look at, then the states of both
-    directions: ``2 * channels`` numbers a low-resolution pixel and frame: at 64 channels 11 MB a frame of 180x120.
+    Memory of the first half at inference: the pyramids of the frames of keyframe windows, then the states of both
+    directions: ``2 * channels`` values per low-resolution pixel and frame: at 64 channels 11 MB per frame of 180x120.
 
     Args:
         channels: width at low resolution.
         blocks: residual blocks of each direction (30 published).
-        keyframe_stride: every so many frames the state is refilled.
-        temporal_padding: frames to either side that a keyframe looks at: 2 (REDS; 8,694,991 parameters) or 3
+        keyframe_stride: distance of the keyframes.
+        temporal_padding: frames before and after a keyframe in its window: 2 (REDS; 8,694,991 parameters) or 3
             (Vimeo-90K; 8,711,375).
         groups: deformable groups of the EDVR.
-        tail_channels: width at high resolution, and so of F^SR; 64 in the published model whatever ``channels`` is.
+        tail_channels: width at high resolution, and so of F^SR; 64 in the published model with any ``channels``.
         scale: 4 as published; 2 and 3 have one shuffle.
         skip: see :class:`Recurrent`.
 
@@ -108,15 +109,14 @@ class IconVSR(Recurrent):
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
-        features="the tail at high resolution, as in EDVR: hr is what the last convolution reads, hr_pre the same "
-        "before its LeakyReLU, shuffle comes right after the last pixel-shuffle",
-        aligned="the states of the forward direction, which has read those of the backward one",
-        differs="the flow network and the EDVR start untrained; unconfirmed: no public output was at hand to compare",
+        features=TAIL_FEATURES,
+        aligned="the states of the forward direction, which depend on those of the backward one",
+        deviations="the flow network and the EDVR start untrained; unconfirmed: no public output was available",
     )
 
     has_flow = True
-    flow_part = "flow"
-    slow = ("flow.", "conv_offset")
+    flow_module = "flow"
+    low_lr_params = ("flow.", "conv_offset")
     size_multiple = 4
 
     def __init__(
@@ -158,61 +158,32 @@ class IconVSR(Recurrent):
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
         refills = self.refills(frames)
-        nothing = clip.new_zeros(batch, self.aligned_channels, height, width)
+        zeros = clip.new_zeros(batch, self.aligned_channels, height, width)
 
-        found: list[Tensor] = []  # by the backward direction; the last frame's first
-        state = nothing
+        backward: list[Tensor] = []  # starts with the state of the last frame
+        state = zeros
         for number in reversed(range(len(frames))):
-            if found:
-                state = warp(state, to_next[:, number], beyond="zeros")
+            if backward:
+                state = warp(state, to_next[:, number], padding_mode="zeros")
             if number in refills:
                 state = self.backward_fusion(torch.cat((state, refills[number]), dim=1))
             state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
-            found.append(state)
+            backward.append(state)
 
         states: list[Tensor] = []
-        state = nothing
+        state = zeros
         for number, frame in enumerate(frames):
             if states:
-                state = warp(state, to_previous[:, number - 1], beyond="zeros")
+                state = warp(state, to_previous[:, number - 1], padding_mode="zeros")
             if number in refills:
                 state = self.forward_fusion(torch.cat((state, refills[number]), dim=1))
-            state = self.forward_trunk(torch.cat((frame, found.pop(), state), dim=1))
+            state = self.forward_trunk(torch.cat((frame, backward.pop(), state), dim=1))
             states.append(state)
         return torch.stack(states, dim=1)
 
     def refills(self, frames: tuple[Tensor, ...]) -> dict[int, Tensor]:
-        """What the EDVR knows of each keyframe, ``(B, C, H, W)``; pyramids are made once per frame."""
+        """Return the EDVR's features of each keyframe, ``(B, C, H, W)``; pyramids are computed once per frame."""
         windows = keyframe_windows(len(frames), stride=self.keyframe_stride, padding=self.temporal_padding)
         needed = {number for window in windows.values() for number in window}
         pyramids = {number: self.keyframes.pyramid(frames[number]) for number in needed}
         return {key: self.keyframes([pyramids[number] for number in window]) for key, window in windows.items()}
-
-    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """EDVR's tail."""
-        residual, features = self.tail(features_NCHW, return_features)
-        return WindowOutput(residual, features, features_NCHW if return_features else None)
-
-
-def iconvsr(
-    *,
-    scale: int = 4,
-    skip: Skip = "bilinear",
-    channels: int = 64,
-    blocks: int = 30,
-    keyframe_stride: int = 5,
-    temporal_padding: int = 2,
-    groups: int = 8,
-    tail_channels: int = 64,
-) -> IconVSR:
-    """As published for REDS: BasicVSR with refills by an EDVR-M of 5 frames; 8,694,991 parameters."""
-    return IconVSR(
-        scale=scale,
-        skip=skip,
-        channels=channels,
-        blocks=blocks,
-        keyframe_stride=keyframe_stride,
-        temporal_padding=temporal_padding,
-        groups=groups,
-        tail_channels=tail_channels,
-    )

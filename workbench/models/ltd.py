@@ -1,18 +1,17 @@
 """RVSR-LTD ("Robust Video Super-Resolution with Learned Temporal Dynamics", Liu et al., ICCV 2017).
 
-How many frames help depends on how fast a thing moves. So there are several super-resolution branches, each on more
-frames than the one before: 1, 3 and 5; and a temporal modulation branch that sees all frames and says, pixel by pixel
-at high resolution, how much of each estimate goes into the picture. Before all of them a spatial alignment network
-brings the neighbors onto the reference.
+The best number of frames depends on the speed of motion. So there are several super-resolution branches on 1, 3 and 5
+frames, and a temporal modulation branch on all frames with the weight of each branch for every high-resolution pixel.
+Before all of them a spatial alignment network aligns the neighbors to the reference.
 
-The layers see luma; chroma is enlarged bicubic. The shuffle at the end of each branch *is* its estimate, so there are
-no high-resolution features to distil.
+The layers process luma; chroma is upsampled bicubically. The output of the shuffle at the end of each branch is its
+estimate, so there are no high-resolution features to distil.
 
-There is no official code. The layers are those of the one public re-implementation (PFNL's authors). Where it and we
-differ from the paper: the alignment network regresses a dense flow; the paper's is a spatial transformer that regresses
-one translation per patch, with a loss towards a rectified optical flow. Where we differ from both: neighbors are
-fetched by backward warping (the re-implementation warps forward) and the modulation branch reads the aligned frames;
-the unit of the flow is a setting; every branch starts by passing the reference on. Unconfirmed: the paper's own widths.
+There is no official code. The layers are those of the one public re-implementation (PFNL's authors). It and this
+implementation differ from the paper: the alignment network estimates a dense flow; the paper's is a spatial transformer
+that estimates one translation per patch, with a loss towards a rectified optical flow. Deviations from both: neighbors
+are warped backward (the re-implementation warps forward) and the input of the modulation branch is the aligned frames;
+the unit of the flow is a setting; the initial output of every branch is the reference. Unconfirmed: the paper's widths.
 """
 
 from __future__ import annotations
@@ -21,18 +20,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer, Skip
 from workbench.imaging import warp
 from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
-from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 
 class SpatialAlignment(nn.Module):
-    """Estimate the flow from the reference to a neighbor at a quarter of the size, and warp.
+    """Alignment by a flow from the reference to a neighbor, which is estimated at a quarter of the size.
 
     Args:
         channels: width of the two 9x9 layers.
-        flow_gain: low-resolution pixels that a tanh of 1 means.
+        flow_gain: flow in low-resolution pixels for a tanh of 1.
     """
 
     def __init__(self, *, channels: int, flow_gain: float) -> None:
@@ -42,10 +43,10 @@ class SpatialAlignment(nn.Module):
         self.conv2 = nn.Conv2d(channels, channels, 9, padding=4)
         self.conv3 = conv3x3(channels, 2)
         kaiming_init_(self.conv1, self.conv2, slope=0.0)
-        kaiming_init_(self.conv3, slope=1.0, gain=0.02)  # next to no motion at the start
+        kaiming_init_(self.conv3, slope=1.0, gain=0.02)  # almost no motion at the start
 
     def forward(self, reference: Tensor, neighbor: Tensor) -> Tensor:
-        """The neighbor ``(N, 1, H, W)`` as the reference ``(N, 1, H, W)`` sees it; any size."""
+        """Align a neighbor ``(N, 1, H, W)`` to the reference ``(N, 1, H, W)``; any size."""
         features = F.max_pool2d(F.relu(self.conv1(torch.cat((reference, neighbor), 1))), 2, ceil_mode=True)
         features = F.max_pool2d(F.relu(self.conv2(features)), 2, ceil_mode=True)
         features = F.interpolate(features, size=reference.shape[-2:], mode="bilinear", align_corners=False)
@@ -53,7 +54,7 @@ class SpatialAlignment(nn.Module):
 
 
 class TemporalModulation(nn.Module):
-    """How much of each estimate, pixel by pixel: three 5x5 layers on the enlarged frames and a softmax."""
+    """Weights of the branches for each pixel: three 5x5 layers on the upsampled frames and a softmax."""
 
     def __init__(self, num_frames: int, branches: int, channels: int) -> None:
         super().__init__()
@@ -62,15 +63,15 @@ class TemporalModulation(nn.Module):
         self.conv3 = nn.Conv2d(channels // 2, branches, 5, padding=2)
 
     def forward(self, frames_NTHW: Tensor) -> Tensor:
-        """``(N, T, s*H, s*W)`` -> weights ``(N, branches, s*H, s*W)`` that add up to 1."""
+        """Return the weights ``(N, branches, s*H, s*W)``, which sum to 1, for frames ``(N, T, s*H, s*W)``."""
         return self.conv3(F.relu(self.conv2(F.relu(self.conv1(frames_NTHW))))).softmax(dim=1)
 
 
 class LTD(SlidingWindow):
-    """Align, estimate from 1, 3, 5 frames, and mix.
+    """RVSR-LTD: alignment, estimates from 1, 3 and 5 frames, and their weighted sum.
 
     Args:
-        num_frames: 5, and so three branches; one more for every two frames more.
+        num_frames: 5 for three branches; two more frames for each further branch.
         channels: width of the branches.
         modulation_channels: width of the first modulation layer; the second has half.
         alignment_channels: width of the alignment network.
@@ -91,8 +92,8 @@ class LTD(SlidingWindow):
         role="both",
         color="y",
         features="",
-        differs="dense flow instead of one translation per patch; the alignment's and the branches' own losses are not "
-        "offered; unconfirmed: the paper's own widths",
+        deviations="dense flow instead of one translation per patch; no losses of "
+        "the alignment and the branches; unconfirmed: the paper's own widths",
     )
 
     def __init__(
@@ -108,13 +109,13 @@ class LTD(SlidingWindow):
         border: Border = "replicate",
     ) -> None:
         super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip)
-        reach = num_frames // 2
+        radius = num_frames // 2
         self.alignment = SpatialAlignment(channels=alignment_channels, flow_gain=flow_gain)
-        self.branches = nn.ModuleList(self._branch(1 + 2 * near, channels) for near in range(reach + 1))
-        self.modulation = TemporalModulation(num_frames, reach + 1, modulation_channels)
+        self.branches = nn.ModuleList(self._branch(1 + 2 * near, channels) for near in range(radius + 1))
+        self.modulation = TemporalModulation(num_frames, radius + 1, modulation_channels)
 
     def _branch(self, frames: int, channels: int) -> nn.Sequential:
-        """An ESPCN on so many frames, which begins by repeating each pixel of the middle one."""
+        """Return an ESPCN for ``frames`` frames, whose initial output repeats each pixel of the middle one."""
         first = nn.Conv2d(frames, channels, 5, padding=2)
         second, third = conv3x3(channels, channels), conv3x3(channels, channels)
         last = conv3x3(channels, self.scale**2)
@@ -133,43 +134,23 @@ class LTD(SlidingWindow):
         )  # fmt: skip
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Luma and chroma."""
+        """Return luma and chroma."""
         return split_luma(frames_NCHW)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Bring the neighbors onto the middle frame, estimate it from more and more of them, and mix."""
-        luma_NTCHW, chroma_NTCHW = pieces
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Align the neighbors to the middle frame, estimate it from 1, 3 ... frames, and combine the estimates."""
+        luma_NTCHW, chroma_NTCHW = features
         n, frames = luma_NTCHW.shape[:2]
-        reach = frames // 2
-        reference = luma_NTCHW[:, reach]
-        neighbors = torch.cat((luma_NTCHW[:, :reach], luma_NTCHW[:, reach + 1 :]), dim=1)
+        radius = frames // 2
+        reference = luma_NTCHW[:, radius]
+        neighbors = torch.cat((luma_NTCHW[:, :radius], luma_NTCHW[:, radius + 1 :]), dim=1)
         moved = self.alignment(reference.repeat_interleave(frames - 1, dim=0), neighbors.flatten(0, 1))
-        before, after = moved.view(n, frames - 1, *reference.shape[2:]).split(reach, dim=1)
+        before, after = moved.view(n, frames - 1, *reference.shape[2:]).split(radius, dim=1)
         aligned_NTHW = torch.cat((before, reference, after), dim=1)
 
         estimates = [
-            branch(aligned_NTHW[:, reach - near : reach + near + 1]) for near, branch in enumerate(self.branches)
+            branch(aligned_NTHW[:, radius - near : radius + near + 1]) for near, branch in enumerate(self.branches)
         ]
-        enlarged = F.interpolate(aligned_NTHW, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
-        luma = (torch.cat(estimates, dim=1) * self.modulation(enlarged)).sum(dim=1, keepdim=True)
-        return WindowOutput(join_luma(luma, chroma_NTCHW[:, reach] if self.skip == "none" else None, scale=self.scale))
-
-
-def ltd(
-    *,
-    scale: int = 4,
-    skip: Skip = "none",
-    num_frames: int = 5,
-    channels: int = 64,
-    modulation_channels: int = 32,
-    alignment_channels: int = 32,
-) -> LTD:
-    """Three branches on 1, 3 and 5 aligned frames, mixed pixel by pixel, in luma; 370,677 parameters."""
-    return LTD(
-        scale=scale,
-        skip=skip,
-        num_frames=num_frames,
-        channels=channels,
-        modulation_channels=modulation_channels,
-        alignment_channels=alignment_channels,
-    )
+        upsampled = F.interpolate(aligned_NTHW, scale_factor=float(self.scale), mode="bilinear", align_corners=False)
+        luma = (torch.cat(estimates, dim=1) * self.modulation(upsampled)).sum(dim=1, keepdim=True)
+        return WindowOutput(join_luma(luma, chroma_NTCHW[:, radius] if self.skip == "none" else None, scale=self.scale))

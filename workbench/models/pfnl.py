@@ -1,19 +1,19 @@
-"""PFNL (Yi et al., ICCV 2019): frames fused little by little, after a look at everything.
+"""PFNL (Yi et al., ICCV 2019): non-local attention over the window, then progressive fusion of its frames.
 
-A non-local block first: every 2x2 patch of the seven stacked frames is compared with every other, and takes what like
-patches have. Then twenty progressive fusion blocks: each frame keeps features of its own, and in every block all frames
-are condensed to what they share, which each frame then mixes into itself. Weights are shared by the frames. Two
-pixel-shuffles and the enlarged middle frame make the picture. The widest thing at high resolution is the picture, and
-at half of it there are 12 channels: no features to distil.
+First a non-local block: every 2x2 patch of the seven stacked frames is compared with every other, and receives the
+values of similar patches. Then twenty progressive fusion blocks: each frame keeps its own features, and every block
+condenses those of all frames to shared features, which are mixed into each frame. All frames share the weights. The
+output of two pixel-shuffles is added to the upsampled middle frame. At high resolution there is only the image, and at
+half of it there are 12 channels: no features to distil.
 
-Nothing but the picture itself is per frame: the non-local block sees the window as a whole. It also sees the frame as a
-whole: tiles of a frame give another picture than the frame, and time and memory grow with the square of the pixels
-(the memory only where a gradient is asked for).
+No features are computed per frame, since the non-local block processes the whole window. It also processes the whole
+frame: tiles give another result than the frame, and time and memory grow with the square of the pixels (the memory with
+gradient only).
 
-Where we differ: the middle frame is enlarged by MATLAB's bicubic (TensorFlow 1's, which the authors use, has another
-kernel and no half-pixel centres); patches are cut with the channels in PyTorch's order (TensorFlow's is another, which
-a converter of weights would have to undo in the two layers of the non-local block and the two at the end). A fresh
-network begins at the enlarged frame. ``scale`` 2 and 3 are ours: one shuffle instead of two.
+Deviations: the middle frame is upsampled by MATLAB's bicubic (that of TensorFlow 1, which the authors use, has another
+kernel and no half-pixel centers); patches have PyTorch's order of channels (a converter of weights would have to
+permute TensorFlow's in the two layers of the non-local block and the two at the end). A fresh network starts at the
+upsampled frame. ``scale`` 2 and 3 are ours: one shuffle instead of two.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer, Skip
 from workbench.models.layers.blocks import conv3x3, kaiming_init_
-from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 SLOPE = 0.2
-"""Of every LeakyReLU: TensorFlow's default."""
+"""Slope of every LeakyReLU: TensorFlow's default."""
 
 PATCH = 2
-"""Rows and columns of the patches that are compared."""
+"""Rows and columns of the patches."""
 
 ENTRIES_PER_PASS = 2**22
-"""Of how many pairs of patches the likeness is kept at once: 16 MB, whatever the size of the frame."""
+"""Number of pairs of patches whose similarity is in memory at once: 16 MB for any frame size."""
 
 
 def gaussian_attention(points_NLC: Tensor, values_NLC: Tensor) -> Tensor:
-    r"""What like points have: the Gaussian non-local operation (Wang et al., CVPR 2018, equations 1 and 2).
+    r"""Return the Gaussian non-local operation (Wang et al., CVPR 2018, equations 1 and 2).
 
     .. math:: y_i = \frac{\sum_j e^{x_i \cdot x_j} \, v_j}{\sum_j e^{x_i \cdot x_j}}
 
-    The largest exponent of a row is subtracted first, which changes nothing but that nothing overflows. All of it is
-    float32 whatever the precision around. Rows are worked on in passes, so that no more than :data:`ENTRIES_PER_PASS`
-    likenesses are there at a time; where a gradient is asked for, all are kept for the way back.
+    The largest exponent of a row is subtracted first, against overflow. Everything is float32 also under autocast. Rows
+    are processed in passes of at most :data:`ENTRIES_PER_PASS` similarities; with gradient, all are kept for the
+    backward pass.
 
     Args:
-        points_NLC: L points of C numbers.
-        values_NLC: what each of them has.
+        points_NLC: L points of C values.
+        values_NLC: the value of each point.
 
     Returns:
-        Like ``values_NLC``.
+        The same shape as ``values_NLC``.
 
     Example:
         >>> points = torch.tensor([[[0.0], [9.0], [9.0]]])
@@ -61,16 +63,16 @@ def gaussian_attention(points_NLC: Tensor, values_NLC: Tensor) -> Tensor:
         points, values = points_NLC.to(dtype), values_NLC.to(dtype)
         n, count, _ = points.shape
         rows = max(ENTRIES_PER_PASS // (n * count), 1)
-        others, found = points.transpose(1, 2), torch.empty_like(values)
-        # Results that are joined afterwards would lie between the large blocks on the heap: 4 GB of holes at 480x270.
+        others, result = points.transpose(1, 2), torch.empty_like(values)
+        # Concatenated results would fragment the heap between the large blocks: 4 GB at 480x270.
         for first in range(0, count, rows):
             some = slice(first, first + rows)
-            found[:, some] = (points[:, some] @ others).softmax(dim=-1) @ values
-        return found
+            result[:, some] = (points[:, some] @ others).softmax(dim=-1) @ values
+        return result
 
 
 class NonLocalBlock(nn.Module):
-    """Patches of the stacked frames take what like patches have, on top of what they are (section 3.2)."""
+    """Residual attention between the patches of the stacked frames (section 3.2)."""
 
     def __init__(self, num_frames: int) -> None:
         super().__init__()
@@ -81,18 +83,18 @@ class NonLocalBlock(nn.Module):
         kaiming_init_(self.exit, slope=1.0, gain=0.1)
 
     def forward(self, frames_NTCHW: Tensor) -> Tensor:
-        """``(N, T, 3, H, W)``, ``H`` and ``W`` even -> the same shape."""
+        """Process frames ``(N, T, 3, H, W)``, with even ``H`` and ``W``, which keep their shape."""
         patches = F.pixel_unshuffle(frames_NTCHW.flatten(1, 2), PATCH)
-        points, values = (picture.flatten(2).transpose(1, 2) for picture in (patches, self.value(patches)))
-        found = gaussian_attention(points, values).transpose(1, 2).reshape(patches.shape)
-        return frames_NTCHW + F.pixel_shuffle(self.exit(found), PATCH).view_as(frames_NTCHW)
+        points, values = (image.flatten(2).transpose(1, 2) for image in (patches, self.value(patches)))
+        attended = gaussian_attention(points, values).transpose(1, 2).reshape(patches.shape)
+        return frames_NTCHW + F.pixel_shuffle(self.exit(attended), PATCH).view_as(frames_NTCHW)
 
 
 class ProgressiveFusionBlock(nn.Module):
-    """What frames have of their own, and what they share, mixed into each (figure 3).
+    """Features of each frame and features shared by all, mixed into each frame (figure 3).
 
-    The second convolution reads what is shared beside what is a frame's own. The half that reads what is shared is
-    computed once for all frames, which is the same to rounding and a quarter less to compute.
+    The input of the second convolution is the shared features and those of the frame. Its half for the shared features
+    is computed once for all frames, which is equal up to rounding, with a quarter less operations.
     """
 
     def __init__(self, channels: int, num_frames: int) -> None:
@@ -104,7 +106,7 @@ class ProgressiveFusionBlock(nn.Module):
         kaiming_init_(self.mix, slope=SLOPE, gain=0.1)
 
     def forward(self, features_NTCHW: Tensor) -> Tensor:
-        """``(N, T, C, H, W)`` -> the same shape."""
+        """Process features ``(N, T, C, H, W)``, which keep their shape."""
         n, frames = features_NTCHW.shape[:2]
         own = F.leaky_relu(self.own(features_NTCHW.flatten(0, 1)), SLOPE)
         shared = F.leaky_relu(self.share(own.unflatten(0, (n, frames)).flatten(1, 2)), SLOPE)
@@ -117,7 +119,7 @@ class ProgressiveFusionBlock(nn.Module):
 
 
 class PFNL(SlidingWindow):
-    """A non-local block, progressive fusion, two shuffles.
+    """PFNL: a non-local block, progressive fusion, two shuffles.
 
     Args:
         channels: width of the fusion.
@@ -139,7 +141,7 @@ class PFNL(SlidingWindow):
         year=2019,
         role="both",
         features="",
-        differs="MATLAB's bicubic for the skip; begins at the enlarged middle frame; scales 2 and 3 are ours",
+        deviations="MATLAB's bicubic for the skip; starts at the upsampled middle frame; scales 2 and 3 are ours",
     )
 
     def __init__(
@@ -161,18 +163,13 @@ class PFNL(SlidingWindow):
         kaiming_init_(self.entry, self.merge, slope=SLOPE)
         kaiming_init_(self.exit, slope=1.0, gain=0.005)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Look everywhere, fuse little by little, enlarge."""
-        (frames_NTCHW,) = pieces
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Apply the non-local block, fuse, upsample."""
+        (frames_NTCHW,) = features
         n, frames = frames_NTCHW.shape[:2]
-        features = F.leaky_relu(self.entry(self.non_local(frames_NTCHW).flatten(0, 1)), SLOPE)
-        features = features.to(torch.promote_types(features.dtype, torch.float32)).unflatten(0, (n, frames))
-        merged = F.leaky_relu(self.merge(self.blocks(features).flatten(1, 2)), SLOPE)
+        inner = F.leaky_relu(self.entry(self.non_local(frames_NTCHW).flatten(0, 1)), SLOPE)
+        inner = inner.to(torch.promote_types(inner.dtype, torch.float32)).unflatten(0, (n, frames))
+        merged = F.leaky_relu(self.merge(self.blocks(inner).flatten(1, 2)), SLOPE)
         if self.scale != 4:
             return WindowOutput(F.pixel_shuffle(self.exit(merged), self.scale))
         return WindowOutput(F.pixel_shuffle(self.exit(F.pixel_shuffle(merged, 2)), 2))
-
-
-def pfnl(*, scale: int = 4, skip: Skip = "bicubic", num_frames: int = 7, channels: int = 64, blocks: int = 20) -> PFNL:
-    """A look at everything, then twenty blocks of progressive fusion, 7 frames; 3,003,156 parameters."""
-    return PFNL(scale=scale, skip=skip, num_frames=num_frames, channels=channels, blocks=blocks)

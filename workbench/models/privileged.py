@@ -1,13 +1,13 @@
-"""PISR's privileged teacher (Lee et al., ECCV 2020): a student's own network behind an encoder that sees the truth.
+"""PISR's privileged teacher (Lee et al., ECCV 2020): a student's network behind an encoder of the ground truth.
 
-The encoder shrinks the *high*-resolution clip to one that looks like the low-resolution clip, but was made to be
-enlarged; the decoder, which is a student network, enlarges that. So the teacher shows what the student's layers could
-do with a better input. Training has two stages: the teacher reconstructs the truth while what its encoder makes is
-held near the low resolution; then the student begins with the weights of the decoder and learns from the low
-resolution, with the teacher's features beside it (``distill.baselines.VariationalInformation``).
+The encoder downsamples the *high*-resolution clip to one that resembles the low-resolution clip, but is optimized for
+upscaling; the decoder, a student network, upscales it. So the teacher shows the limit of the student's layers with a
+better input. Training has two stages: the teacher reconstructs the ground truth while the encoder's output is kept
+close to the low resolution; then the student starts with the weights of the decoder and learns from the low resolution,
+together with the teacher's features (:class:`workbench.distill.losses.VariationalInformation`).
 
-``zoo.build("privileged:vespcn")`` is the teacher whose decoder is ``vespcn``. It is no upscaler: it must be given what
-it is to make.
+``zoo.build("privileged:vespcn")`` is the teacher whose decoder is ``vespcn``. It cannot upscale: its input is the
+ground truth.
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer
 from workbench.errors import ConfigError, ShapeError
 from workbench.models.layers.blocks import conv3x3
-from workbench.models.video_sr import FRAMES_PER_PASS, FeatureLayer, Upscaled, VideoSR
+from workbench.models.sliding_window import FRAMES_PER_PASS
+from workbench.models.video_sr import Upscaled, VideoSR
 
 
 class Encoder(nn.Module):
-    """Four convolutions from the truth to a small picture: ``(N, 3, s*H, s*W)`` -> ``(N, 3, H, W)``, not clamped.
+    """Four convolutions from the ground truth to a small image: ``(N, 3, s*H, s*W)`` -> ``(N, 3, H, W)``, not clamped.
 
     The layers and widths are those of the authors' code ("lcscc"), which works in Y; the second has the stride ``s``.
     89,102 parameters.
@@ -45,22 +47,22 @@ class Encoder(nn.Module):
         )  # fmt: skip
 
     def forward(self, frames_NCHW: Tensor) -> Tensor:
-        """See the class."""
+        """Encode frames; see the class."""
         return self.layers(frames_NCHW)
 
 
 class Privileged(VideoSR):
-    """A teacher that is called with the high-resolution clip: ``upscaled = network(high, return_features=None)``.
+    """Teacher whose input is the high-resolution clip: ``upscaled = network(high, return_features=None)``.
 
-    Here ``H`` and ``W`` are those of the low resolution, as everywhere: in comes ``(B, T, 3, s*H, s*W)``, out come
-    pictures and features of that size, and ``Upscaled.encoded``, ``(B, T, 3, H, W)``. The encoder works frame by
-    frame; what is exchanged between frames is up to the decoder.
+    ``H`` and ``W`` are those of the low resolution, as everywhere. The input is ``(B, T, 3, s*H, s*W)``; images and
+    features of the output have that size, and ``Upscaled.encoded`` is ``(B, T, 3, H, W)``. The encoder works frame by
+    frame; only the decoder combines frames.
 
     Args:
-        decoder: a network that learns and enlarges; a student is to begin with its weights.
+        decoder: a network with parameters that upscales, whose weights a student will start with.
 
     Raises:
-        ConfigError: a decoder that has nothing to learn, does not enlarge, or is itself privileged.
+        ConfigError: the decoder has no parameters, does not upscale, or is privileged itself.
 
     Example:
         >>> from workbench.models.zoo import build
@@ -71,52 +73,51 @@ class Privileged(VideoSR):
     """
 
     privileged = True
-    temporal_radius = None  # a clip is encoded as a whole, and the decoder cuts it by its own rules: see stretches
+    temporal_radius = None  # a clip is encoded as a whole; the decoder divides it, see chunks
 
     def __init__(self, decoder: VideoSR) -> None:
-        for fault, there in (
+        for fault, present in (
             ("is privileged itself", decoder.privileged),
             ("restores at the same size", decoder.scale == 1),
-            ("has nothing to learn", not list(decoder.parameters())),
+            ("has no parameters", not list(decoder.parameters())),
         ):
-            if there:
-                name = decoder.recipe.get("name", type(decoder).__name__)
-                raise ConfigError(f"decoder: it is a student's network, and {name} {fault}; choose another")
+            if present:
+                raise ConfigError(f"decoder: want the network of a student, but {decoder.name} {fault}; choose another")
         super().__init__(scale=decoder.scale)
         self.encoder, self.decoder = Encoder(scale=decoder.scale), decoder
-        decoder.check_values = False  # what the encoder makes is no user's clip
+        decoder.check_values = False  # the encoder's output is not an input of the user
         self.num_frames, self.period, self.low_lr_params = decoder.num_frames, decoder.period, decoder.low_lr_params
         self.feature_channels, self.aligned_channels = decoder.feature_channels, decoder.aligned_channels
-        theirs = decoder.info
+        info = decoder.info
         self.info = replace(
-            theirs,
+            info,
             paper="Lee et al., Learning with Privileged Information for Efficient Image Super-Resolution (PISR), ECCV "
-            f"2020; the decoder: {theirs.paper}",
+            f"2020; the decoder: {info.paper}",
             year=2020,
             role="teacher",
-            colour="rgb",
-            differs="video, and the encoder works frame by frame; the paper has images; RGB, the paper works in Y; "
+            color="rgb",
+            deviations="video, and the encoder works frame by frame; the paper has images; RGB, the paper works in Y; "
             "the decoder is any student, the paper's is FSRCNN; Charbonnier for its L1"
-            + (f"; the decoder: {theirs.differs}" if theirs.differs else ""),
-            without_gradient={rf"decoder\.(?:{rule})": why for rule, why in theirs.without_gradient.items()},
+            + (f"; the decoder: {info.deviations}" if info.deviations else ""),
+            without_gradient={rf"decoder\.(?:{rule})": why for rule, why in info.without_gradient.items()},
         )
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
-        """Reconstruct a batch of clips from a few of their own pixels.
+        """Reconstruct a batch of clips.
 
         Args:
-            clip: the truth, ``(B, T, 3, s*H, s*W)``, float RGB in [0, 1].
+            clip: the ground truth, ``(B, T, 3, s*H, s*W)``, float RGB in [0, 1].
             return_features: see :meth:`VideoSR.forward`.
 
         Raises:
-            ShapeError: not a batch of clips, or sides that are no multiples of the scale.
-            ConfigError: ``return_features`` asks for features that the decoder does not have.
+            ShapeError: not a batch of clips, or sides that are not multiples of the scale.
+            ConfigError: the decoder does not have the features that ``return_features`` names.
         """
         encoded = self.encode(clip, return_features)
         return replace(self.decoder(encoded, return_features=return_features), encoded=encoded)
 
     def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
-        """The same a stretch at a time, as the decoder can; see :meth:`VideoSR.stretches`."""
+        """Reconstruct in the chunks of the decoder; see :meth:`VideoSR.chunks`."""
         encoded = self.encode(clip, return_features)
         first = 0
         for part in self.decoder.chunks(encoded, frames=frames, return_features=return_features):
@@ -125,32 +126,32 @@ class Privileged(VideoSR):
             first = last
 
     def encode(self, high: Tensor, return_features: FeatureLayer | None = None) -> Tensor:
-        """What the encoder makes of the truth: ``(B, T, 3, s*H, s*W)`` -> ``(B, T, 3, H, W)``, in float32 or more."""
+        """Encode the ground truth: ``(B, T, 3, s*H, s*W)`` -> ``(B, T, 3, H, W)``, in float32 or more."""
         *_, height, width = self.check_input(high, return_features)
         if height % self.scale or width % self.scale:
             raise ShapeError(
-                f"clip: a privileged network is given the high resolution, whose sides are multiples of {self.scale}; "
+                f"clip: want the high resolution for a privileged network, with multiples of {self.scale} as sides, "
                 f"got {width}x{height}"
             )
         frames = high.flatten(0, 1)
         if torch.is_grad_enabled():
-            made = self.encoder(frames)
+            encoded = self.encoder(frames)
         else:
-            made = torch.cat([self.encoder(some) for some in frames.split(FRAMES_PER_PASS)])
-        return made.to(torch.promote_types(made.dtype, torch.float32)).unflatten(0, high.shape[:2])
+            encoded = torch.cat([self.encoder(some) for some in frames.split(FRAMES_PER_PASS)])
+        return encoded.to(torch.promote_types(encoded.dtype, torch.float32)).unflatten(0, high.shape[:2])
 
 
 def imitation(encoded: Tensor, low: Tensor) -> Tensor:
-    r"""How far what the encoder makes is from the low resolution (PISR's second term of stage 1).
+    r"""Return the distance of the encoder's output from the low resolution (PISR's second loss of stage 1).
 
     .. math:: L_{im} = \operatorname{mean} |LR - E(HR)|
 
-    With the reconstruction this is what the teacher learns from; without it the encoder is free to write a code that
-    no low-resolution clip resembles, and the decoder is of no use to a student.
+    The teacher learns from it and the reconstruction. Without it the encoder may develop a code that resembles no
+    low-resolution clip, and the decoder would not help a student.
 
     Args:
         encoded: ``(B, T, 3, H, W)``, of :class:`Upscaled`.
-        low: the same shape, in [0, 1]; made by the degradation of the run.
+        low: the same shape, in [0, 1]; by the degradation of the run.
 
     Raises:
         ShapeError: they are of different sizes.

@@ -1,47 +1,42 @@
-"""Networks that carry what they know along the clip: propagate at low resolution, then enlarge frame by frame."""
+"""Base class of the networks that propagate features along the clip, then upsample frame by frame."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer, Skip
 from workbench.errors import ConfigError, ShapeError
-from workbench.models.video_sr import (
-    SKIPS,
-    EstimatedFlow,
-    FeatureLayer,
-    Skip,
-    Upscaled,
-    VideoSR,
-    WindowOutput,
-    add_skip,
-)
+from workbench.models.layers.flow import EstimatedFlow
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput, add_skip, join_outputs
 
 
 class Recurrent(VideoSR):
-    """A network in two halves: :meth:`propagate` needs the whole clip, :meth:`reconstruct` one frame at a time.
+    """Network in two halves: :meth:`propagate` needs the whole clip, :meth:`reconstruct` one frame at a time.
 
-    A subclass says how features travel along the clip (:meth:`propagate`) and how those of a frame become a picture
-    (:meth:`enlarge`); this class adds the skip connection, crops sizes that were padded, and bounds the memory of the
-    second half. That of the first half grows with the clip: see what the subclass says of it.
+    A subclass defines how features propagate along the clip (:meth:`propagate`) and how those of a frame become an
+    image (:meth:`upsample`). This class adds the skip connection, crops the padding, and bounds the memory of the
+    second half. The memory of the first half grows with the clip; see the subclass.
 
     Args:
         scale: 2, 3 or 4.
-        skip: what is added to the output: the frame enlarged ``bicubic``, ``bilinear``, or ``none``.
+        skip: upsampled frame that is added to the output: ``bicubic``, ``bilinear``, or ``none``.
     """
 
     temporal_radius = None
+    tail: nn.Module
 
     frames_per_pass: int | None = None
-    """How many frames are enlarged at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
+    """Number of frames that are upsampled at once; None: all with gradient, else one on a CPU and eight on a GPU."""
 
     def __init__(self, *, scale: int, skip: Skip) -> None:
         super().__init__(scale=scale)
-        if skip not in SKIPS:
-            raise ConfigError(f"skip: want one of {', '.join(SKIPS)}, got {skip!r}")
+        if skip not in get_args(Skip):
+            raise ConfigError(f"skip: want one of {', '.join(get_args(Skip))}, got {skip!r}")
         self.skip: Skip = skip
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
@@ -57,41 +52,32 @@ class Recurrent(VideoSR):
         """
         raise NotImplementedError
 
-    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """From the features of some frames to what is added to the skip connection."""
-        raise NotImplementedError
+    def upsample(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Return the output of some frames before the skip connection; by default that of ``self.tail``."""
+        residual, features = self.tail(features_NCHW, return_features)
+        return WindowOutput(residual, features, features_NCHW if return_features else None)
 
     def reconstruct(self, features: Tensor, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
-        """Make pictures of what :meth:`propagate` returned, for all frames or for a stretch of them.
+        """Make images from the features of :meth:`propagate`, for all frames or a chunk of them.
 
         Args:
             features: ``(B, T, C, H', W')``.
-            clip: the same frames as they came, ``(B, T, 3, H, W)``.
+            clip: the same frames of the input, ``(B, T, 3, H, W)``.
             return_features: see :meth:`VideoSR.forward`.
 
         Raises:
-            ShapeError: features and clip are not of the same frames.
-            ConfigError: ``return_features`` asks for what is not there.
+            ShapeError: features and clip do not have the same number of frames.
+            ConfigError: the network does not have the features that ``return_features`` names.
         """
         self.check_features(return_features)
-        batch, frames, _, height, width = clip.shape
+        batch, frames = clip.shape[:2]
         if features.ndim != 5 or features.shape[:2] != clip.shape[:2]:
             raise ShapeError(f"features: want ({batch}, {frames}, C, H, W) as in the clip, got {tuple(features.shape)}")
-        seen = [
-            self.enlarge(some, return_features) for some in features.flatten(0, 1).split(self._frames_at_once(clip))
+        outputs = [
+            self.upsample(some, return_features) for some in features.flatten(0, 1).split(self._frames_at_once(clip))
         ]
-
-        def whole(parts: list[Tensor | None], factor: int) -> Tensor | None:
-            there = [part[..., : height * factor, : width * factor] for part in parts if part is not None]
-            return torch.cat(there).unflatten(0, (batch, frames)) if there else None
-
-        residual = whole([part.residual for part in seen], self.scale)
-        assert residual is not None
-        return Upscaled(
-            frames=add_skip(residual, clip, skip=self.skip, scale=self.scale),
-            features=whole([part.features for part in seen], self.scale),
-            aligned=whole([part.aligned for part in seen], 1),
-        )
+        residual, high, aligned = join_outputs(outputs, clip, frames, self.scale)
+        return Upscaled(add_skip(residual, clip, skip=self.skip, scale=self.scale), features=high, aligned=aligned)
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
@@ -104,12 +90,12 @@ class Recurrent(VideoSR):
         return replace(upscaled, flow=EstimatedFlow(*(part[..., :height, :width] for part in flow)))
 
     def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
-        """Propagate along the whole clip once, then reconstruct a stretch at a time; see :meth:`VideoSR.stretches`."""
+        """Propagate along the whole clip once, then reconstruct chunk by chunk; see :meth:`VideoSR.chunks`."""
         self.check_input(clip, return_features)
         features = self.propagate(clip)
         for first in range(0, clip.shape[1], frames):
-            stretch = slice(first, first + frames)
-            yield self.reconstruct(features[:, stretch], clip[:, stretch], return_features)
+            chunk = slice(first, first + frames)
+            yield self.reconstruct(features[:, chunk], clip[:, chunk], return_features)
 
     def _frames_at_once(self, clip: Tensor) -> int:
         if self.frames_per_pass is not None:

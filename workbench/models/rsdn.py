@@ -1,14 +1,14 @@
-"""RSDN (Isobe et al., ECCV 2020): structure and detail travel apart along the clip, and help each other.
+"""RSDN (Isobe et al., ECCV 2020): recurrent network with separate streams for structure and detail.
 
-Every frame is parted into structure (what is left of it after halving and doubling its size) and detail (the rest).
-Each part goes through a stream of residual blocks; after every block both streams gain the sum of what the two have
-found. The streams share a hidden state, which is first adapted: where it no longer looks like the frame, it is shut
-out. Frames are taken in order, first to last, without looking ahead.
+Every frame is decomposed into structure (the result of halving and doubling its size) and detail (the rest). Each part
+is processed by a stream of residual blocks; after every block the sum of both updates is added to both streams. The
+streams share a hidden state, which is adapted first: it is suppressed where it does not resemble the frame. Frames are
+processed in order, from first to last, without later frames.
 
-Where we differ: the skip connection is a setting (the published network has none), clips of one and two frames work,
-and sides may be odd. The start is ours: the published one makes all layers small; here the layers keep the signal's
-size and the network begins by repeating pixels, or at its skip connection. Unconfirmed in public sources: how it was
-trained, the weights of the three terms of its loss (:meth:`RSDN.detail_and_structure`) among others.
+Deviations: the skip connection is a setting (the published network has none), clips of one and two frames work, and
+sides may be odd. The published initialization makes all layers small; here the layers keep the signal's variance and
+the initial output repeats pixels, or is the skip connection. Unconfirmed in public sources: the training, including the
+weights of the three losses (:meth:`RSDN.detail_and_structure`).
 """
 
 from __future__ import annotations
@@ -17,60 +17,62 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer, Skip
 from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu
+from workbench.models.layers.flow import EstimatedFlow
 from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import EstimatedFlow, FeatureLayer, NetworkInfo, Skip, WindowOutput
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 
-def decompose(pictures: Tensor) -> tuple[Tensor, Tensor]:
-    """Part pictures into detail and structure; their sum is the picture.
+def decompose(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Decompose images into detail and structure, whose sum is the image.
 
-    Structure is the picture at half its size, bilinear, brought back to its size, bilinear.
+    Structure is the image at half its size, bilinear, and back at its size, bilinear.
 
     Args:
-        pictures: ``(..., C, H, W)``; the last row and column are repeated where ``H`` or ``W`` is odd.
+        images: ``(..., C, H, W)``; the last row and column are repeated if ``H`` or ``W`` is odd.
 
     Returns:
-        Detail and structure, each of the shape that came.
+        Detail and structure, each of the same shape.
 
     Example:
         >>> detail, structure = decompose(torch.tensor([[[[0.0, 1.0], [0.0, 1.0]]]]))
         >>> structure.flatten().tolist(), detail.flatten().tolist()
         ([0.5, 0.5, 0.5, 0.5], [-0.5, 0.5, -0.5, 0.5])
     """
-    height, width = pictures.shape[-2:]
-    even = pad_to_multiple(pictures, 2)
+    height, width = images.shape[-2:]
+    even = pad_to_multiple(images, 2)
     flat = even.reshape(-1, *even.shape[-3:])
     half = F.interpolate(flat, scale_factor=0.5, mode="bilinear", align_corners=False)
     blurred = F.interpolate(half, scale_factor=2.0, mode="bilinear", align_corners=False)
     structure = blurred.view(even.shape)[..., :height, :width]
-    return pictures - structure, structure
+    return images - structure, structure
 
 
 def adapt(hidden: Tensor, filters: Tensor) -> Tensor:
-    r"""Hidden-state adaptation: shut out what does not look like the frame.
+    r"""Suppress the hidden state where it does not resemble the frame (hidden-state adaptation).
 
     .. math:: h'(p) = h(p) \, \sigma\Big(\sum_k f_k(p) \, h(p + p_k)\Big)
 
-    with ``p_k`` the 3x3 neighborhood; one filter for all channels of a place.
+    with the 3x3 neighborhood ``p_k``; all channels of a pixel share a filter.
 
     Args:
         hidden: ``(N, C, H, W)``.
         filters: ``(N, 9, H, W)``, row by row of the neighborhood.
     """
     height, width = hidden.shape[-2:]
-    around = F.pad(hidden, (1, 1, 1, 1))
-    likeness = torch.zeros_like(hidden)
-    for place, weight in enumerate(filters.split(1, dim=1)):
-        row, column = divmod(place, 3)
-        likeness = likeness + weight * around[..., row : row + height, column : column + width]
-    return hidden * likeness.sigmoid()
+    padded = F.pad(hidden, (1, 1, 1, 1))
+    similarity = torch.zeros_like(hidden)
+    for tap, weight in enumerate(filters.split(1, dim=1)):
+        row, column = divmod(tap, 3)
+        similarity = similarity + weight * padded[..., row : row + height, column : column + width]
+    return hidden * similarity.sigmoid()
 
 
 class StructureDetailBlock(nn.Module):
-    """Two residual blocks side by side; each stream gains what both have found."""
+    """Two parallel residual blocks; the sum of their updates is added to both streams."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -79,19 +81,19 @@ class StructureDetailBlock(nn.Module):
         kaiming_init_(self.detail1, self.detail2, self.structure1, self.structure2, slope=0.0, gain=0.1)
 
     def forward(self, detail: Tensor, structure: Tensor) -> tuple[Tensor, Tensor]:
-        """Both ``(N, C, H, W)``, as what comes out."""
-        found = self.detail2(F.relu(self.detail1(detail))) + self.structure2(F.relu(self.structure1(structure)))
-        return detail + found, structure + found
+        """Update both streams, each ``(N, C, H, W)``."""
+        update = self.detail2(F.relu(self.detail1(detail))) + self.structure2(F.relu(self.structure1(structure)))
+        return detail + update, structure + update
 
 
 class RSDN(Recurrent):
-    """Part, propagate, merge.
+    """RSDN: decomposition, propagation, fusion of detail and structure.
 
-    The sum of detail and structure that the streams make is not the picture: a last convolution merges the two. All
-    layers work at low resolution, and the shuffle is the picture: there are no high-resolution features to distil.
+    A last convolution fuses the detail and structure of the two streams. All layers work at low resolution, and the
+    output of the shuffle is the image: there are no high-resolution features to distil.
 
-    Memory of the first half, inference: what the two streams say of every frame, and the same again while it is
-    stacked: ``12 * scale**2`` numbers a low-resolution pixel and frame: at scale 4, 17 MB a frame of 180x120.
+    Memory of the first half at inference: the output of the two streams for every frame, twice while it is stacked:
+    ``12 * scale**2`` values per low-resolution pixel and frame: at scale 4, 17 MB per frame of 180x120.
 
     Args:
         channels: width of each stream and of the hidden state; 6 or more.
@@ -110,56 +112,56 @@ class RSDN(Recurrent):
         year=2020,
         role="both",
         features="",
-        differs="the skip connection is a setting; the start is ours; unconfirmed: how it was trained",
+        deviations="the skip connection is a setting; initialization of our own; unconfirmed: the training",
     )
 
     def __init__(self, *, channels: int = 128, blocks: int = 9, scale: int = 4, skip: Skip = "none") -> None:
         super().__init__(scale=scale, skip=skip)
         if channels < 6:
             raise ConfigError(f"channels: want 6 or more (two frames of RGB), got {channels}")
-        said = 3 * scale**2
+        out_channels = 3 * scale**2
         self.channels = channels
         self.filters = conv3x3(3, 9)
-        self.detail_entry = conv3x3(6 + channels + said, channels)
-        self.structure_entry = conv3x3(6 + channels + said, channels)
+        self.detail_entry = conv3x3(6 + channels + out_channels, channels)
+        self.structure_entry = conv3x3(6 + channels + out_channels, channels)
         self.blocks = nn.ModuleList(StructureDetailBlock(channels) for _ in range(blocks))
         self.detail_hidden, self.structure_hidden = conv3x3(channels, channels), conv3x3(channels, channels)
-        self.detail_out, self.structure_out = conv3x3(channels, said), conv3x3(channels, said)
-        self.merge = conv3x3(2 * said, said)
+        self.detail_out, self.structure_out = conv3x3(channels, out_channels), conv3x3(channels, out_channels)
+        self.merge = conv3x3(2 * out_channels, out_channels)
         self._start()
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
-        """What the streams say of every frame, ``(B, T, 6 * scale**2, H, W)``: detail first, then structure."""
+        """Return the output of the streams, ``(B, T, 6 * scale**2, H, W)``: detail first, then structure."""
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
         parts = [part.unbind(dim=1) for part in decompose(clip)]
         hidden = clip.new_zeros(batch, self.channels, height, width)
-        said = clip.new_zeros(batch, 2 * self.detail_out.out_channels, height, width)
-        everything: list[Tensor] = []
+        output = clip.new_zeros(batch, 2 * self.detail_out.out_channels, height, width)
+        outputs: list[Tensor] = []
         for number, frame in enumerate(frames):
-            before = number - 1 if number else min(1, len(frames) - 1)  # the first frame looks at the second
+            before = number - 1 if number else min(1, len(frames) - 1)  # the first frame uses the second
             hidden = adapt(hidden, lrelu(self.filters(frame)))
             detail, structure = (
                 lrelu(entry(torch.cat((part[before], part[number], hidden, own), dim=1)))
                 for entry, part, own in zip(
-                    (self.detail_entry, self.structure_entry), parts, said.chunk(2, dim=1), strict=True
+                    (self.detail_entry, self.structure_entry), parts, output.chunk(2, dim=1), strict=True
                 )
             )
             for block in self.blocks:
                 detail, structure = block(detail, structure)
             hidden = lrelu(self.detail_hidden(detail)) + lrelu(self.structure_hidden(structure))
-            said = torch.cat((self.detail_out(detail), self.structure_out(structure)), dim=1)
-            everything.append(said)
-        return torch.stack(everything, dim=1)
+            output = torch.cat((self.detail_out(detail), self.structure_out(structure)), dim=1)
+            outputs.append(output)
+        return torch.stack(outputs, dim=1)
 
-    def enlarge(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Merge the two and shuffle."""
+    def upsample(self, features_NCHW: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Fuse the two and shuffle."""
         return WindowOutput(F.pixel_shuffle(self.merge(features_NCHW), self.scale))
 
     def detail_and_structure(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What each stream alone says of the frames, as pictures: the auxiliary outputs of the paper's loss.
+        """Return the images of each stream: the auxiliary outputs for the paper's loss.
 
-        The paper compares them with :func:`decompose` of the truth, by the loss that compares the pictures::
+        The paper compares them with :func:`decompose` of the ground truth, by the same loss as the images::
 
             features = network.propagate(low)
             detail, structure = network.detail_and_structure(features)
@@ -176,27 +178,22 @@ class RSDN(Recurrent):
         return detail, structure
 
     def _start(self) -> None:
-        """Begin by repeating pixels, each stream its own part, or at the skip connection.
+        """Initialize the output to repeat pixels, each stream those of its part, or to the skip connection.
 
-        LeakyReLU(x) - LeakyReLU(-x) is 1.1 x: two channels carry a colour through whatever its sign.
+        LeakyReLU(x) - LeakyReLU(-x) is 1.1 x: two channels carry a color of either sign.
         """
         kaiming_init_(self.filters, self.detail_entry, self.structure_entry, self.detail_hidden, self.structure_hidden)
         kaiming_init_(self.detail_out, self.structure_out, slope=1.0, gain=0.05)
         kaiming_init_(self.merge, slope=1.0, gain=0.02)
         with torch.no_grad():
             for entry, out in ((self.detail_entry, self.detail_out), (self.structure_entry, self.structure_out)):
-                for colour in range(3):
-                    entry.weight[[colour, colour + 3]] = 0.0
-                    entry.weight[colour, 3 + colour, 1, 1] = 1.0
-                    entry.weight[colour + 3, 3 + colour, 1, 1] = -1.0
-                    pixels = slice(colour * self.scale**2, (colour + 1) * self.scale**2)
-                    out.weight[pixels, colour, 1, 1] += 1 / 1.1
-                    out.weight[pixels, colour + 3, 1, 1] -= 1 / 1.1
+                for color in range(3):
+                    entry.weight[[color, color + 3]] = 0.0
+                    entry.weight[color, 3 + color, 1, 1] = 1.0
+                    entry.weight[color + 3, 3 + color, 1, 1] = -1.0
+                    pixels = slice(color * self.scale**2, (color + 1) * self.scale**2)
+                    out.weight[pixels, color, 1, 1] += 1 / 1.1
+                    out.weight[pixels, color + 3, 1, 1] -= 1 / 1.1
             if self.skip == "none":
                 nn.init.dirac_(self.merge.weight[:, : self.detail_out.out_channels])
                 nn.init.dirac_(self.merge.weight[:, self.detail_out.out_channels :])
-
-
-def rsdn(*, scale: int = 4, skip: Skip = "none", channels: int = 128, blocks: int = 9) -> RSDN:
-    """As published (RSDN 9-128): 128 channels, 9 blocks, no skip; 6,180,236 parameters; no high-resolution features."""
-    return RSDN(scale=scale, skip=skip, channels=channels, blocks=blocks)

@@ -1,19 +1,19 @@
-"""TDAN (Tian et al., CVPR 2020): deformable convolutions bring the neighbors onto the reference, without a flow.
+"""TDAN (Tian et al., CVPR 2020): deformable convolutions align the neighbors to the reference, without a flow.
 
-Every frame becomes features. For each neighbor, the features of both, side by side, say by which offsets to sample:
-two deformable convolutions bend the joined features, two more the neighbor's own, and a convolution turns these into
-an *aligned low-resolution picture*. The middle frame and its aligned neighbors go through residual blocks and are
-enlarged by pixel-shuffles: that is the picture, there is no global residual.
+Features are extracted from every frame. For each neighbor, offsets are computed from its features and those of the
+reference: two deformable convolutions sample the joint features, two more the neighbor's own, and a convolution turns
+these into an *aligned low-resolution image*. The middle frame and its aligned neighbors are processed by residual
+blocks and upsampled by pixel-shuffles; there is no global residual.
 
-The layers work in [-0.5, 0.5]; what goes in and comes out is [0, 1].
+The layers work in [-0.5, 0.5]; input and output are in [0, 1].
 
-Where we differ: offsets start at zero (mmagic; the authors start them like any convolution), and without a skip a
-fresh network repeats each pixel of the middle frame (the authors' start is noise). The joined features are a
-convolution of two halves; each half is computed once per frame and not once per pair, which is the same to rounding.
-The authors add 0.25 times (mmagic: 0.01 times) the squared error of the aligned pictures against the middle frame to
-the loss; here :meth:`TDAN.align` returns these, and no loss reads them. Instead, the offsets at which the neighbors'
+Deviations: offsets start at zero (mmagic; the authors initialize them like any convolution), and without a skip a fresh
+network repeats each pixel of the middle frame (the authors' initial output is noise). The joint features are a
+convolution of two halves; each half is computed once per frame and not once per pair, which is equal up to rounding.
+The authors add 0.25 times (mmagic: 0.01 times) the squared error of the aligned images against the middle frame to the
+loss; here :meth:`TDAN.align` returns these images, and no loss uses them. Instead, the offsets at which the neighbors'
 own features are sampled can be supervised by the true flow: those of the first of the two layers, and the total of
-both. The layers before them sample the joined features, which belong to no single frame. ``scale`` 2 and 3 have one
+both. The layers before them sample the joint features, which belong to no single frame. ``scale`` 2 and 3 have one
 shuffle.
 """
 
@@ -23,21 +23,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer, Skip
 from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init_, residual_blocks
 from workbench.models.layers.deformable import add_offsets, modulated_deform_conv
-from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, Skip, SlidingWindow, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
-MIDDLE_GREY = 0.5
-"""What is subtracted from pictures on their way in, and added on their way out."""
+MIDDLE_GRAY = 0.5
+"""Subtracted from input images, and added to the output."""
 
 
 class DeformConv(nn.Module):
-    """A 3x3 deformable convolution (Dai et al., ICCV 2017): no mask, no bias; a second tensor says the offsets.
+    """3x3 deformable convolution (Dai et al., ICCV 2017) without mask and bias, with offsets from a second tensor.
 
-    At the start the offsets are 0: a plain convolution.
+    Initially the offsets are 0: a plain convolution.
 
     Args:
-        channels: in and out.
+        channels: of input and output.
         groups: deformable groups.
     """
 
@@ -63,14 +65,14 @@ class DeformConv(nn.Module):
 
 
 class TDAN(SlidingWindow):
-    """Features, alignment to low-resolution pictures, reconstruction.
+    """TDAN: feature extraction, alignment of low-resolution images, reconstruction.
 
     Args:
         channels: width of every layer, and of F^SR and F^LR.
         num_frames: 5 as published.
         groups: deformable groups.
-        front_blocks: residual blocks that each frame goes through.
-        back_blocks: residual blocks behind the alignment.
+        front_blocks: residual blocks per frame.
+        back_blocks: residual blocks after the alignment.
         scale: 4 as published (two shuffles of 2); 2 and 3 have one.
         skip: see :class:`SlidingWindow`; the published network has none.
         border: see :class:`SlidingWindow`.
@@ -86,11 +88,11 @@ class TDAN(SlidingWindow):
         paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
         year=2020,
         role="both",
-        value_range=(-MIDDLE_GREY, MIDDLE_GREY),
-        features="right behind the last pixel-shuffle, what the last convolution reads; there is no activation, all "
-        "three taps are one",
+        value_range=(-MIDDLE_GRAY, MIDDLE_GRAY),
+        features="the output of the last pixel-shuffle and input of the last convolution; without an activation, so "
+        "all three layers are one",
         aligned="the middle frame and its aligned neighbors, joined by a convolution, before the residual blocks",
-        differs="offsets start at zero, the picture at the middle frame; no loss reads the aligned pictures, the true "
+        deviations="offsets start at zero, the output at the middle frame; no loss on the aligned images, the true "
         "flow can supervise the offsets",
     )
 
@@ -130,7 +132,7 @@ class TDAN(SlidingWindow):
         self._start()
 
     def _start(self) -> None:
-        """Begin by repeating each pixel of the middle frame; next to nothing is added to a skip."""
+        """Initialize the output to repeat each pixel of the middle frame, or to add almost 0 to a skip."""
         wideners = [layer for layer in self.upscale if isinstance(layer, nn.Conv2d)]
         kaiming_init_(self.entry, self.fuse, slope=0.0)
         kaiming_init_(self.join, self.to_picture, *wideners, self.exit, slope=1.0)
@@ -140,40 +142,40 @@ class TDAN(SlidingWindow):
         with torch.no_grad():
             self.exit.weight *= 1e-3
             for channel in range(6):  # the positive parts of red, green and blue, then the negative parts
-                colour, sign = channel % 3, 1 if channel < 3 else -1
-                identity_init_(self.fuse, 3 * (self.num_frames // 2) + colour, channel)
+                color, sign = channel % 3, 1 if channel < 3 else -1
+                identity_init_(self.fuse, 3 * (self.num_frames // 2) + color, channel)
                 self.fuse.weight[channel] *= sign
                 for widen in wideners:
                     copies = widen.out_channels // widen.in_channels
                     for copy in range(copies):
                         identity_init_(widen, channel, channel * copies + copy)
-                self.exit.weight[colour, channel, 1, 1] += sign
+                self.exit.weight[color, channel, 1, 1] += sign
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Pictures about zero, their features, and what :attr:`join` makes of these as reference and as neighbor."""
-        pictures = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, torch.float32)) - MIDDLE_GREY
-        features = self.feature_extraction(F.relu(self.entry(pictures)))
+        """Return images around zero, features, and both halves of :attr:`join`: for the reference and a neighbor."""
+        images = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, torch.float32)) - MIDDLE_GRAY
+        features = self.feature_extraction(F.relu(self.entry(images)))
         as_reference, as_neighbor = self.join.weight.chunk(2, dim=1)
         return (
-            pictures,
+            images,
             features,
             F.conv2d(features, as_reference, self.join.bias, padding=1),
             F.conv2d(features, as_neighbor, padding=1),
         )
 
-    def align(self, *pieces: Tensor, offsets: list[Tensor] | None = None) -> Tensor:
-        """Return low-resolution images of the neighbors, aligned to the middle frame; the middle frame as it is.
+    def align(self, *features: Tensor, offsets: list[Tensor] | None = None) -> Tensor:
+        """Return low-resolution images of the neighbors, aligned to the middle frame, with the middle frame itself.
 
         Args:
-            pieces: of :meth:`per_frame`, each ``(N, num_frames, ...)``.
-            offsets: a list that sampling offsets are appended to, each ``(N * (num_frames - 1), groups * 18, H, W)``:
+            features: of :meth:`per_frame`, each ``(N, num_frames, ...)``.
+            offsets: a list to which sampling offsets are appended, each ``(N * (num_frames - 1), groups * 18, H, W)``:
                 of the first layer that deforms the neighbors' own features, and the total of both.
 
         Returns:
             ``(N, num_frames, 3, H, W)`` in [-0.5, 0.5].
         """
-        pictures_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbor_NTCHW = pieces
-        n, frames = pictures_NTCHW.shape[:2]
+        images_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbor_NTCHW = features
+        n, frames = images_NTCHW.shape[:2]
         middle = frames // 2
 
         def neighbors(every: Tensor) -> Tensor:
@@ -187,39 +189,17 @@ class TDAN(SlidingWindow):
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
         before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
-        return torch.cat((before, pictures_NTCHW[:, middle, None], after), dim=1)
+        return torch.cat((before, images_NTCHW[:, middle, None], after), dim=1)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Align the neighbors to the middle frame, fuse, reconstruct, enlarge."""
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Align the neighbors to the middle frame, fuse, reconstruct, upsample."""
         offsets: list[Tensor] | None = [] if self.training else None
-        fused = F.relu(self.fuse(self.align(*pieces, offsets=offsets).flatten(1, 2)))
+        fused = F.relu(self.fuse(self.align(*features, offsets=offsets).flatten(1, 2)))
         shuffled = self.upscale(self.reconstruction(fused))
         residual = self.exit(shuffled)
         if self.skip == "none":
-            residual = residual.to(torch.promote_types(residual.dtype, torch.float32)) + MIDDLE_GREY
+            residual = residual.to(torch.promote_types(residual.dtype, torch.float32)) + MIDDLE_GRAY
         sampled = tuple(offset.unflatten(0, (len(residual), -1)) for offset in offsets or ())
         return WindowOutput(
             residual, shuffled if return_features else None, fused if return_features else None, offsets=sampled
         )
-
-
-def tdan(
-    *,
-    scale: int = 4,
-    skip: Skip = "none",
-    channels: int = 64,
-    num_frames: int = 5,
-    groups: int = 8,
-    front_blocks: int = 5,
-    back_blocks: int = 10,
-) -> TDAN:
-    """Neighbors bent onto the middle frame by deformable convolutions, 5 frames; 1,970,819 parameters."""
-    return TDAN(
-        scale=scale,
-        skip=skip,
-        channels=channels,
-        num_frames=num_frames,
-        groups=groups,
-        front_blocks=front_blocks,
-        back_blocks=back_blocks,
-    )

@@ -1,19 +1,18 @@
-"""TOFlow (Xue et al., IJCV 2019): a flow that is learned for the task, on frames that are enlarged first.
+"""TOFlow (Xue et al., IJCV 2019): a flow that is learned for the task, on upsampled frames.
 
-Frames are enlarged bicubic and normalized as for ImageNet; all else is at high resolution. A flow network of four
-levels, SPyNet's shape with batch normalization, estimates where each pixel of the middle frame is found in every
-neighbor, and the neighbors are warped by it. Two 9x9 and two 1x1 convolutions on the seven aligned frames give
-what is added to the middle one. Without pixel-shuffle there is nothing between the 64 maps that the last convolution
-reads and the picture: these are F^SR.
+Frames are upsampled bicubically and normalized as for ImageNet; everything else is at high resolution. A flow network
+of four levels, like SPyNet with batch normalization, estimates the flow from the middle frame to every neighbor, and
+the neighbors are warped by it. Two 9x9 and two 1x1 convolutions on the seven aligned frames give the residual of the
+middle one. There is no pixel-shuffle: F^SR are the 64 input channels of the last convolution.
 
-The flow is computed in float32 whatever the precision around. ``norm`` says what its normalisations use while training:
-``batch`` is over all pairs of frames of the batch, so a single clip normalizes by its own motion; ``frozen`` takes the
+The flow is computed in float32 also under autocast. ``norm`` selects the statistics of its normalizations in training:
+``batch`` uses all pairs of frames of the batch, so a single clip is normalized by its own motion; ``frozen`` uses the
 running statistics, as in evaluation.
 
-Where we differ: what is added to the middle frame begins at next to nothing, and so does the flow (the authors train
-the flow network first). All neighbors are normalized together in training, not one after the other. With
-``reference_first`` the middle frame leads the seven, as in weights that were converted from the authors' Torch files.
-Unconfirmed: the authors' own graph and training, seen only through re-implementations.
+Deviations: the residual of the middle frame starts near zero, and so does the flow (the authors train the flow network
+first). In training all neighbors are normalized together, not one after the other. With ``reference_first`` the middle
+frame is the first of the seven, as in weights that were converted from the authors' Torch files. Unconfirmed: the
+authors' own graph and training, known only from re-implementations.
 """
 
 from __future__ import annotations
@@ -26,30 +25,32 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer
 from workbench.imaging import resize_bicubic, warp
 from workbench.models.layers.blocks import kaiming_init_
 from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD
 from workbench.models.layers.norm import Norm, check_norm, freeze_norms
-from workbench.models.video_sr import Border, FeatureLayer, NetworkInfo, SlidingWindow, WindowOutput
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 LEVELS = 4
 
 
 class TaskFlow(nn.Module):
-    """Flow between two pyramids of pictures, coarse to fine; 960,776 parameters."""
+    """Flow between two image pyramids, coarse to fine; 960,776 parameters."""
 
     pairs_per_pass: int | None = None
-    """How many pairs are worked on at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
+    """Number of pairs that are processed at once; None: all with gradient, else one on a CPU and eight on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
         self.levels = nn.ModuleList(_level() for _ in range(LEVELS))
 
     def forward(self, reference: list[Tensor], neighbor: list[Tensor]) -> Tensor:
-        """Where each pixel of the reference is found in the neighbor.
+        """Return the flow from the reference to the neighbor.
 
         Args:
-            reference: four sizes of normalized pictures ``(N, 3, h, w)``, the smallest first, each half the next.
+            reference: four sizes of normalized images ``(N, 3, h, w)``, the smallest first, each half the next.
             neighbor: the same shapes.
 
         Returns:
@@ -71,13 +72,13 @@ class TaskFlow(nn.Module):
         with torch.autocast(flow.device.type, enabled=False):
             for level, fixed, moving in zip(self.levels, reference, neighbor, strict=True):
                 flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
-                warped = warp(moving, flow, beyond="zeros").to(fixed.dtype)
+                warped = warp(moving, flow, padding_mode="zeros").to(fixed.dtype)
                 flow = flow + level(torch.cat((fixed, warped, flow), dim=1))
         return flow
 
 
 def _level() -> nn.Sequential:
-    """8 channels (reference, warped neighbor, flow) -> what the flow lacks."""
+    """Return layers from 8 channels (reference, warped neighbor, flow) to a correction of the flow."""
     layers: list[nn.Module] = []
     for into, out in pairwise((8, 32, 64, 32, 16)):
         conv = nn.Conv2d(into, out, 7, padding=3, bias=False)
@@ -89,12 +90,12 @@ def _level() -> nn.Sequential:
 
 
 class TOFlow(SlidingWindow):
-    """Enlarge, estimate flow, warp, and convolve the aligned frames.
+    """TOFlow: upsampling, flow estimation, warping, and convolution of the aligned frames.
 
     Args:
-        channels: width of the three convolutions behind the alignment, and so of F^SR.
+        channels: width of the three convolutions after the alignment, and so of F^SR.
         num_frames: 7 as published.
-        reference_first: the middle frame goes before the others into the first convolution, and not between them.
+        reference_first: the middle frame is the first input of the first convolution, not between the others.
         norm: see the module.
         scale: 2, 3 or 4; the layers are the same.
         border: see :class:`SlidingWindow`.
@@ -110,10 +111,10 @@ class TOFlow(SlidingWindow):
         year=2019,
         role="both",
         upscaled_input=True,
-        features="64 channels at high resolution, what the last convolution reads: hr is after its ReLU, hr_pre "
+        features="64 channels at high resolution, the input of the last convolution: hr is after its ReLU, hr_pre "
         "before, shuffle is hr (there is no shuffle)",
-        differs="flow and residual begin at next to nothing, the flow network is not trained first; unconfirmed "
-        "beyond re-implementations",
+        deviations="flow and residual start near zero, the flow network is not trained first; unconfirmed beyond "
+        "re-implementations",
     )
     has_flow = True
     mean: Tensor
@@ -134,7 +135,7 @@ class TOFlow(SlidingWindow):
             scale=scale,
             num_frames=num_frames,
             border=border,
-            skip="bicubic",  # the enlarged frame that the layers read
+            skip="bicubic",  # the upsampled frame that is the input of the layers
             size_multiple=smallest // gcd(smallest, scale),
         )
         check_norm(norm)
@@ -159,7 +160,7 @@ class TOFlow(SlidingWindow):
         return self
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
-        """Each frame enlarged and normalized, in four sizes, the smallest first."""
+        """Return each frame upsampled and normalized, in four sizes, the smallest first."""
         with torch.autocast(frames_NCHW.device.type, enabled=False):
             frames = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, self.mean.dtype))
             sizes = [(resize_bicubic(frames, scale=self.scale) - self.mean) / self.std]
@@ -167,17 +168,17 @@ class TOFlow(SlidingWindow):
                 sizes.insert(0, F.avg_pool2d(sizes[0], 2))
         return tuple(sizes)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Warp the neighbors onto the middle frame; convolve all together."""
-        n, frames = pieces[0].shape[:2]
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Warp the neighbors to the middle frame; convolve all together."""
+        n, frames = features[0].shape[:2]
         middle = frames // 2
         others = [number for number in range(frames) if number != middle]
-        neighbor = [size[:, others].flatten(0, 1) for size in pieces]
-        reference = [size[:, middle].repeat_interleave(len(others), dim=0) for size in pieces]
+        neighbor = [size[:, others].flatten(0, 1) for size in features]
+        reference = [size[:, middle].repeat_interleave(len(others), dim=0) for size in features]
         flow = self.flow(reference, neighbor)
-        moved = warp(neighbor[-1], flow, beyond="zeros").to(neighbor[-1].dtype)
+        moved = warp(neighbor[-1], flow, padding_mode="zeros").to(neighbor[-1].dtype)
         before, after = moved.unflatten(0, (n, len(others))).split(middle, dim=1)
-        fixed = pieces[-1][:, middle, None]
+        fixed = features[-1][:, middle, None]
         order = (fixed, before, after) if self.reference_first else (before, fixed, after)
 
         aligned = torch.cat(order, dim=1).flatten(1, 2)
@@ -190,21 +191,3 @@ class TOFlow(SlidingWindow):
         if return_features is None:
             return WindowOutput(residual, offsets=sampled)
         return WindowOutput(residual, pre if return_features == "hr_pre" else after_relu, offsets=sampled)
-
-
-def toflow(
-    *,
-    scale: int = 4,
-    num_frames: int = 7,
-    channels: int = 64,
-    reference_first: bool = False,
-    norm: Norm = "batch",
-) -> TOFlow:
-    """Flow learned for the task, on enlarged frames, 7 of them; 1,405,899 parameters."""
-    return TOFlow(
-        scale=scale,
-        num_frames=num_frames,
-        channels=channels,
-        reference_first=reference_first,
-        norm=norm,
-    )

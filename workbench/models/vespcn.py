@@ -1,15 +1,15 @@
-"""VESPCN (Caballero et al., CVPR 2017): the student.
+"""VESPCN (Caballero et al., CVPR 2017): the student of the STD paper.
 
-Neighbors are warped onto the reference by an optical flow that a small network estimates in two steps; then a
-super-resolution network works at low resolution and shuffles channels into pixels at the end.
+Neighbors are warped to the reference by an optical flow that a small network estimates in two steps; then a
+super-resolution network works at low resolution and ends in a pixel-shuffle.
 
-Two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in Y): its
-shuffle *is* the picture, so there are no high-resolution features to distil. ``vespcn`` is the wider one that the
-literature's "0.88 M" speaks of: residual blocks, and 64 channels at high resolution before the last convolution, the
-shape of EDVR's.
+There are two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in
+Y): the output of its shuffle is the image, so there are no high-resolution features to distil. ``vespcn`` is the wider
+one with the "0.88 M" parameters of the literature: residual blocks, and 64 channels at high resolution before the last
+convolution, like EDVR's.
 
-There is no official code. Unconfirmed in public sources: what unit the flow has. Here the network's output, two tanh
-in [-1, 1], times ``flow_gain`` is the flow in low-resolution pixels, in both steps.
+There is no official code. Unconfirmed in public sources: the unit of the flow. Here the flow in low-resolution pixels
+is the network's output, two tanh in [-1, 1], times ``flow_gain``, in both steps.
 """
 
 from __future__ import annotations
@@ -20,33 +20,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import Border, FeatureLayer, Skip
 from workbench.imaging import pad_to_multiple, warp
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, zero_mean_init_
-from workbench.models.video_sr import (
-    Border,
-    EstimatedFlow,
-    FeatureLayer,
-    NetworkInfo,
-    Skip,
-    SlidingWindow,
-    WindowOutput,
-)
+from workbench.models.layers.flow import EstimatedFlow
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import NetworkInfo, WindowOutput
 
 
 class MotionCompensation(nn.Module):
-    """Estimate the flow from the reference to a neighbor, coarse (quarter size) then fine (half size), and warp.
+    """Flow from the reference to a neighbor, estimated at a quarter and then at half of the size, and warping by it.
 
-    The initial weights preserve the variance of the signal, the first layer of each step is blind to brightness and
-    four times as strong, and the last one is weak, so that the flow starts near zero. Supervised by the true flow, the
-    error stays that of zero flow for hundreds of steps before it falls, with PyTorch's initial weights for thousands:
-    see ``tools/flow_network.py`` and the shipped weights ``pretrained:flow``.
+    The initial weights preserve the variance of the signal, the first layer of each step ignores brightness and is four
+    times as strong, and the last one is weak, so that the flow starts near zero. Supervised by the true flow, the error
+    stays that of zero flow for hundreds of steps before it falls, with PyTorch's initial weights for thousands: see
+    ``tools/flow_network.py`` and the shipped weights ``pretrained:flow``.
 
     Args:
-        flow_gain: low-resolution pixels that a tanh of 1 means; the total flow is at most twice this.
-        colours: channels of a picture: 3, or 1 for luma (as in the paper; SPMC's flow network is this one).
+        flow_gain: flow in low-resolution pixels for a tanh of 1; the total flow is at most twice this.
+        colors: channels of an image: 3, or 1 for luma (as in the paper; SPMC's flow network is this one).
     """
 
-    def __init__(self, *, flow_gain: float, colours: int = 3) -> None:
+    def __init__(self, *, flow_gain: float, colors: int = 3) -> None:
         super().__init__()
         self.flow_gain = flow_gain
 
@@ -54,11 +49,11 @@ class MotionCompensation(nn.Module):
             return nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2)
 
         self.coarse = nn.Sequential(
-            conv(5, 2 * colours, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(5, 24, 24, 2), nn.ReLU(),
+            conv(5, 2 * colors, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(5, 24, 24, 2), nn.ReLU(),
             conv(3, 24, 24), nn.ReLU(), conv(3, 24, 32), nn.Tanh(), nn.PixelShuffle(4),
         )  # fmt: skip
         self.fine = nn.Sequential(
-            conv(5, 3 * colours + 2, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
+            conv(5, 3 * colors + 2, 24, 2), nn.ReLU(), conv(3, 24, 24), nn.ReLU(), conv(3, 24, 24), nn.ReLU(),
             conv(3, 24, 24), nn.ReLU(), conv(3, 24, 8), nn.Tanh(), nn.PixelShuffle(2),
         )  # fmt: skip
         for step in (self.coarse, self.fine):
@@ -69,7 +64,7 @@ class MotionCompensation(nn.Module):
             kaiming_init_(last, slope=1.0, gain=0.1)
 
     def forward(self, reference: Tensor, neighbor: Tensor) -> tuple[Tensor, Tensor]:
-        """Warp a neighbor onto the reference.
+        """Warp a neighbor to the reference.
 
         Args:
             reference: ``(N, 3, H, W)``, ``H`` and ``W`` multiples of 4.
@@ -84,49 +79,49 @@ class MotionCompensation(nn.Module):
     def flow(self, reference: Tensor, neighbor: Tensor) -> Tensor:
         """Return the flow from the reference to the neighbor, ``(N, 2, H, W)`` in pixels, x first.
 
-        Under autocast it computes in float32 all the same: an error of the network's output is ``flow_gain`` times as
-        large in the flow.
+        It is computed in float32 also under autocast: an error of the network's output is ``flow_gain`` times as large
+        in the flow.
         """
         with torch.autocast(reference.device.type, enabled=False):
             dtype = next(self.parameters()).dtype
             reference, neighbor = reference.to(dtype), neighbor.to(dtype)
             coarse = self.coarse(torch.cat((reference, neighbor), 1))
-            roughly = warp(neighbor, coarse * self.flow_gain).to(dtype)
-            fine = self.fine(torch.cat((reference, neighbor, coarse, roughly), 1))
+            warped = warp(neighbor, coarse * self.flow_gain).to(dtype)
+            fine = self.fine(torch.cat((reference, neighbor, coarse, warped), 1))
             return (coarse + fine) * self.flow_gain
 
     def along(self, clip: Tensor) -> EstimatedFlow:
         """Return the flow between neighboring frames of clips ``(B, T, 3, H, W)`` of any size, in both directions."""
         batch, frames, _, height, width = clip.shape
         if frames == 1:
-            nothing = clip.new_zeros(batch, 0, 2, height, width)
-            return EstimatedFlow(nothing, nothing)
+            empty = clip.new_zeros(batch, 0, 2, height, width)
+            return EstimatedFlow(empty, empty)
         padded = pad_to_multiple(clip.flatten(0, 1), 4).unflatten(0, (batch, frames))
         earlier, later = padded[:, :-1].flatten(0, 1), padded[:, 1:].flatten(0, 1)
         flow = self.flow(torch.cat((earlier, later)), torch.cat((later, earlier)))[..., :height, :width]
         return EstimatedFlow(*flow.unflatten(0, (2, batch, frames - 1)).unbind())
 
 
-def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, roughness: float = 0.003) -> Tensor:
-    r"""What a flow network is asked for its own sake: the warped neighbor is the reference, and the flow is smooth.
+def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, smoothness: float = 0.003) -> Tensor:
+    r"""Return the loss of a flow network: distance of the warped neighbor from the reference, and gradient of the flow.
 
     .. math:: L_{MC} = \operatorname{mean} |x' - x| + 0.003 \operatorname{mean} |\nabla \Delta|
 
     After section 2.3 of the VESPCN paper, which has squares, Huber's function on the gradient, and weights of its own.
 
     Args:
-        warped: the neighbor, warped onto the reference, ``(N, 3, H, W)``.
+        warped: the neighbor, warped to the reference, ``(N, 3, H, W)``.
         reference: the same shape.
         flow: ``(N, 2, H, W)`` in pixels.
-        roughness: weight of the flow's gradient.
+        smoothness: weight of the flow's gradient.
 
     Example:
         >>> still = torch.zeros(1, 2, 4, 4)
         >>> round(motion_loss(torch.full((1, 3, 4, 4), 0.5), torch.full((1, 3, 4, 4), 0.25), still).item(), 3)
         0.25
     """
-    rough = flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
-    return (warped.float() - reference.float()).abs().mean() + roughness * rough
+    gradient = flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
+    return (warped.float() - reference.float()).abs().mean() + smoothness * gradient
 
 
 class VESPCN(SlidingWindow):
@@ -134,7 +129,7 @@ class VESPCN(SlidingWindow):
 
     Args:
         wide: residual blocks and features at high resolution (878,787 parameters at x4), or the paper's nine layers
-            of 24 channels, whose shuffle is the picture (108,232).
+            of 24 channels, whose shuffle is the image (108,232).
         channels: width at low resolution of the wide variant.
         hr_channels: width at high resolution of the wide variant, and so of F^SR.
         scale: 2, 3 or 4.
@@ -149,15 +144,15 @@ class VESPCN(SlidingWindow):
     """
 
     has_alignment_loss = has_flow = True
-    flow_part = "motion"
+    flow_module = "motion"
     info = NetworkInfo(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
         role="student",
-        features="behind the pixel-shuffle, what the last convolution reads; no activation around it",
-        aligned="behind the residual blocks and their long skip, before the widening convolution",
-        differs="RGB, the paper works in Y; the widths are those of a public re-implementation of 0.88 M parameters, "
-        "the paper's network has 0.1 M; the unit of the flow is unconfirmed",
+        features="the output of the pixel-shuffle and input of the last convolution; no activation around it",
+        aligned="after the residual blocks and their long skip, before the widening convolution",
+        deviations="RGB, the paper works in Y; the widths are those of a public re-implementation of 0.88 M "
+        "parameters, the paper's network has 0.1 M; the unit of the flow is unconfirmed",
     )
 
     def __init__(
@@ -179,7 +174,7 @@ class VESPCN(SlidingWindow):
                 self.info,
                 features="",
                 aligned="",
-                differs="RGB, the paper works in Y; the unit of the flow is unconfirmed",
+                deviations="RGB, the paper works in Y; the unit of the flow is unconfirmed",
             )
         if wide:
             self.feature_channels, self.aligned_channels = hr_channels, channels
@@ -203,9 +198,9 @@ class VESPCN(SlidingWindow):
         """Return the flow between neighboring frames, in both directions."""
         return self.motion.along(clip)
 
-    def per_window(self, *pieces: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
-        """Warp the neighbors onto the middle frame; enlarge the three together."""
-        (frames_NTCHW,) = pieces
+    def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
+        """Warp the neighbors to the middle frame; upscale from the three together."""
+        (frames_NTCHW,) = features
         before, reference, after = frames_NTCHW.unbind(dim=1)
         both = reference.repeat(2, 1, 1, 1)
         warped, flow = self.motion(both, torch.cat((before, after)))
@@ -217,11 +212,13 @@ class VESPCN(SlidingWindow):
                 F.pixel_shuffle(self.layers(early_fusion), self.scale), alignment_loss=motion, flow=both_ways
             )
 
-        entry = features = self.entry(early_fusion)
+        entry = inner = self.entry(early_fusion)
         for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
-            features = features + second(F.relu(first(F.relu(features))))
-        aligned = F.relu(features) + entry
-        shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)  # no activation around it: all three taps are one
+            inner = inner + second(F.relu(first(F.relu(inner))))
+        aligned = F.relu(inner) + entry
+        shuffled = F.pixel_shuffle(
+            self.widen(aligned), self.scale
+        )  # no activation around it: all three feature layers are one
         return WindowOutput(
             self.exit(shuffled),
             shuffled if return_features else None,
@@ -229,18 +226,3 @@ class VESPCN(SlidingWindow):
             motion,
             both_ways,
         )
-
-
-def vespcn(*, scale: int = 4, skip: Skip = "none", channels: int = 64, hr_channels: int = 64) -> VESPCN:
-    """The wide variant with 64 channels at high resolution; 878,787 parameters at x4."""
-    return VESPCN(channels=channels, hr_channels=hr_channels, scale=scale, skip=skip)
-
-
-def vespcn_s(*, scale: int = 4, skip: Skip = "none", channels: int = 32, hr_channels: int = 16) -> VESPCN:
-    """Ours, for a CPU: the wide variant with 32 channels, 16 at high resolution. Not a published model."""
-    return VESPCN(channels=channels, hr_channels=hr_channels, scale=scale, skip=skip)
-
-
-def vespcn_paper(*, scale: int = 4, skip: Skip = "none") -> VESPCN:
-    """The paper's 9L-E3-MC in RGB; 108,232 parameters at x4; no high-resolution features."""
-    return VESPCN(wide=False, scale=scale, skip=skip)

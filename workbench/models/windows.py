@@ -1,34 +1,33 @@
-"""Which frames a window holds: also beyond the ends of a clip, where a rule decides."""
+"""Indices of the frames of sliding windows, with a border rule beyond the ends of a clip."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from workbench.choices import Border
 from workbench.errors import ConfigError
 
-Border = Literal["replicate", "reflection", "reflection_circle", "circle"]
-
-BORDERS: tuple[Border, ...] = ("replicate", "reflection", "reflection_circle", "circle")
+BORDERS: tuple[Border, ...] = get_args(Border)
 
 
 def window_indices(
     frames: int, window: int, border: Border = "replicate", *, first: int = 0, last: int | None = None
 ) -> Tensor:
-    """Which frames each output frame looks at, ``(T, window)``; the centre is the frame itself.
+    """Return the frames of the window of each output frame, ``(T, window)``; the center is the frame itself.
 
-    Beyond the ends of the clip a rule decides; shown for frame 0 of a long clip and a window of 5:
+    Beyond the ends of the clip the border rule applies; here for frame 0 of a long clip and a window of 5:
     ``replicate`` [0, 0, 0, 1, 2], ``reflection`` [2, 1, 0, 1, 2], ``reflection_circle`` [4, 3, 0, 1, 2] (EDVR's own
-    rule for Vid4), ``circle`` [3, 4, 0, 1, 2]. An index that the rule cannot supply is clamped to the clip.
+    rule for Vid4), ``circle`` [3, 4, 0, 1, 2]. An index outside of a short clip is clamped to the clip.
 
     Args:
         frames: of the whole clip.
         window: an odd number of frames.
         border: see above.
-        first: output frames ``first`` to ``last`` (excluded) only.
-        last: see ``first``; the end of the clip where it is left out.
+        first: first output frame.
+        last: end of the output frames; by default that of the clip.
 
     Raises:
         ConfigError: the window is even, or the rule unknown.
@@ -41,19 +40,19 @@ def window_indices(
         raise ConfigError(f"window: want an odd number of frames, got {window}")
     if border not in BORDERS:
         raise ConfigError(f"border: want one of {', '.join(BORDERS)}, got {border!r}")
-    final, reach = frames - 1, window // 2
-    rows: list[list[int]] = []
-    for centre in range(first, frames if last is None else min(last, frames)):
-        row: list[int] = []
-        for index in range(centre - reach, centre + reach + 1):
+    final, radius = frames - 1, window // 2
+    windows: list[list[int]] = []
+    for center in range(first, frames if last is None else min(last, frames)):
+        window_: list[int] = []
+        for index in range(center - radius, center + radius + 1):
             over = max(index - final, 0)
             if index < 0 or over:
                 index = {
                     "replicate": index,
                     "reflection": final - over if over else -index,
-                    "reflection_circle": centre - reach - over if over else centre + reach - index,
+                    "reflection_circle": center - radius - over if over else center + radius - index,
                     "circle": index - window if over else index + window,
                 }[border]
-            row.append(min(max(index, 0), final))
-        rows.append(row)
-    return torch.tensor(rows)
+            window_.append(min(max(index, 0), final))
+        windows.append(window_)
+    return torch.tensor(windows)

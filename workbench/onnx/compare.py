@@ -1,4 +1,4 @@
-"""What is in the graph of an exported network, and two of them beside each other."""
+"""Operators of exported networks, and comparison of two exported networks."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from typing import Any
 import torch
 
 from workbench.errors import ConfigError
-from workbench.onnx.run import ExportedClips, ExportedWindows, need, open_exported
+from workbench.onnx.run import ExportedClips, ExportedWindows, import_optional, open_exported
 
 
 def operators(path: Path) -> dict[str, int]:
-    """How often each operator occurs in a file."""
-    return dict(sorted(Counter(node.op_type for node in need("onnx").load(str(path)).graph.node).items()))
+    """Return the number of occurrences of each operator in a file."""
+    return dict(sorted(Counter(node.op_type for node in import_optional("onnx").load(str(path)).graph.node).items()))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Two exported networks beside each other.
+    """Comparison of two exported networks.
 
     Attributes:
-        operators: of each.
-        differences: where their graphs differ, in words; the numbers in their weights are not compared.
-        weight_bytes: what their weights take.
-        file_bytes: what their files take.
+        operators: number of operators of each.
+        differences: descriptions of the differences of their graphs; the values of their weights are not compared.
+        weight_bytes: size of their weights.
+        file_bytes: size of their files.
         seconds: per output frame, median over the rounds.
-        noise_seconds: half the range in which the middle half of the rounds of either lies; the larger.
-        conditions: how that was measured.
+        noise_seconds: half the interquartile range of the rounds; the larger of the two.
+        conditions: of the measurement.
     """
 
     operators: tuple[int, int]
@@ -46,12 +46,12 @@ class Comparison:
 
     @property
     def same_work(self) -> bool:
-        """Operator by operator the same graph, with weights of the same size."""
+        """Whether the graphs are equal operator by operator, with weights of the same size."""
         return not self.differences and self.weight_bytes[0] == self.weight_bytes[1]
 
     @property
     def same_time(self) -> bool:
-        """The medians are no further from each other than twice the noise."""
+        """Whether the medians differ by at most twice the noise."""
         return abs(self.seconds[0] - self.seconds[1]) <= 2 * self.noise_seconds
 
 
@@ -63,17 +63,17 @@ def compare(
     width: int = 180,
     rounds: int = 15,
 ) -> Comparison:
-    """See whether two exported networks are the same work: for a student without and with distillation.
+    """Compare the work of two exported networks, such as a student without and with distillation.
 
     Args:
-        first: a file that :func:`export` wrote.
+        first: a file by :func:`workbench.onnx.export.export`.
         second: another.
         height: of the low-resolution frame that is timed.
-        width: likewise.
-        rounds: to time, of one and the other in turn, after one that is not counted.
+        width: of the same frame.
+        rounds: number of measurements of each, in turn, after one for warm-up.
 
     Raises:
-        WeightsError: not files of ours.
+        WeightsError: not files by this package.
         ConfigError: an empty frame or no rounds.
     """
     for name, value in (("height", height), ("width", width), ("rounds", rounds)):
@@ -89,11 +89,11 @@ def compare(
     times: list[list[float]] = [[], []]
     with torch.inference_mode():
         for _ in range(rounds + 1):
-            for network, clip, taken in zip(networks, clips, times, strict=True):
-                began = time.perf_counter()
+            for network, clip, seconds in zip(networks, clips, times, strict=True):
+                start = time.perf_counter()
                 network(clip)
-                taken.append((time.perf_counter() - began) / clip.shape[1])
-    medians, spreads = zip(*(_middle(taken[1:]) for taken in times), strict=True)
+                seconds.append((time.perf_counter() - start) / clip.shape[1])
+    medians, spreads = zip(*(_median(seconds[1:]) for seconds in times), strict=True)
     threads = torch.get_num_threads()
     return Comparison(
         operators=(len(graphs[0][0]), len(graphs[1][0])),
@@ -108,53 +108,53 @@ def compare(
 
 
 def _length(network: ExportedWindows | ExportedClips) -> int:
-    """Frames of a clip that an exported network takes and that shows what a frame costs."""
-    return network.facts.frames or network.num_frames + 2
+    """Return the number of frames of a clip for the measurement."""
+    return network.metadata.frames or network.num_frames + 2
 
 
-def _middle(seconds: Sequence[float]) -> tuple[float, float]:
-    """Median, and half the range of the middle half."""
+def _median(seconds: Sequence[float]) -> tuple[float, float]:
+    """Return the median and half the interquartile range."""
     if len(seconds) < 2:
         return seconds[0], 0.0
-    quarter, median, three = statistics.quantiles(seconds, n=4, method="inclusive")
-    return median, (three - quarter) / 2
+    quarter, median, three_quarters = statistics.quantiles(seconds, n=4, method="inclusive")
+    return median, (three_quarters - quarter) / 2
 
 
 def _signature(path: Path) -> tuple[list[str], int]:
-    """Every operator with its settings and where it reads from, in order; and the bytes of all weights.
+    """Return every operator with its attributes and inputs, in order, and the bytes of all weights.
 
-    Tensors are numbered as they appear, weights are known by type and shape.
+    Tensors are numbered in order of appearance; weights are identified by type and shape.
     """
-    onnx = need("onnx")
+    onnx = import_optional("onnx")
     model = onnx.load(str(path))
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    known: dict[str, str] = {"": "nothing"} | {given.name: given.name for given in model.graph.input}
+    labels: dict[str, str] = {"": "none"} | {given.name: given.name for given in model.graph.input}
     for name, tensor in weights.items():
-        known[name] = f"{onnx.TensorProto.DataType.Name(tensor.data_type).lower()}{list(tensor.dims)}"
+        labels[name] = f"{onnx.TensorProto.DataType.Name(tensor.data_type).lower()}{list(tensor.dims)}"
     lines: list[str] = []
     for number, node in enumerate(model.graph.node):
         settings = sorted(
             f"{attribute.name}={_value(onnx.helper.get_attribute_value(attribute))}" for attribute in node.attribute
         )
-        reads = ", ".join(known.get(name, "?") for name in node.input)
-        lines.append(f"{node.op_type}({reads}){' ' if settings else ''}{' '.join(settings)}")
-        known |= {name: f"#{number}.{place}" for place, name in enumerate(node.output)}
+        inputs = ", ".join(labels.get(name, "?") for name in node.input)
+        lines.append(f"{node.op_type}({inputs}){' ' if settings else ''}{' '.join(settings)}")
+        labels |= {name: f"#{number}.{place}" for place, name in enumerate(node.output)}
     return lines, sum(onnx.numpy_helper.to_array(tensor).nbytes for tensor in weights.values())
 
 
 def _value(value: Any) -> str:
-    """A setting of an operator; of a tensor all its numbers."""
+    """Return an attribute of an operator as text, a tensor with all its values."""
     if hasattr(value, "dims"):
-        array = need("onnx").numpy_helper.to_array(value)
+        array = import_optional("onnx").numpy_helper.to_array(value)
         return f"{array.dtype}{list(array.shape)}:{array.tobytes().hex()}"
     return str(list(value)) if isinstance(value, (list, tuple)) else str(value)
 
 
-def _differences(first: Sequence[str], second: Sequence[str], *, told: int = 5) -> tuple[str, ...]:
+def _differences(first: Sequence[str], second: Sequence[str], *, limit: int = 5) -> tuple[str, ...]:
     found = [
         f"operator {n}: {a[:120]} / {b[:120]}" for n, (a, b) in enumerate(zip(first, second, strict=False)) if a != b
     ]
     if len(first) != len(second):
         found.insert(0, f"{len(first)} operators / {len(second)}")
-    more = len(found) - told
-    return (*found[:told], f"and {more} more") if more > 0 else tuple(found)
+    more = len(found) - limit
+    return (*found[:limit], f"and {more} more") if more > 0 else tuple(found)

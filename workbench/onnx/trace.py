@@ -1,4 +1,4 @@
-"""Networks as ONNX graphs, by PyTorch's tracing exporter."""
+"""Conversion of networks to ONNX graphs, by PyTorch's tracing exporter."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from workbench.models.video_sr import SlidingWindow, VideoSR
+from workbench.models.sliding_window import SlidingWindow
+from workbench.models.video_sr import VideoSR
 from workbench.models.windows import window_indices
 from workbench.onnx.run import OnnxMetadata
 
 OPSET = 18
 TRACED = (37, 45)
-"""Rows and columns of the clip that is traced: no multiples of anything, so that every padding is seen."""
+"""Rows and columns of the traced clip: multiples of nothing, so that every padding is traced."""
 
 
 class _Windows(nn.Module):
-    """A sliding window as a graph for any clip and any windows of it; the sums of :meth:`SlidingWindow._upscale`."""
+    """Sliding window as a graph for any clip and any windows of it; computes :meth:`SlidingWindow._upscale`."""
 
     def __init__(self, network: SlidingWindow) -> None:
         super().__init__()
@@ -32,15 +33,16 @@ class _Windows(nn.Module):
         outputs, middle = windows.shape[0], network.num_frames // 2
         start = torch.arange(batch)[:, None, None] * frames
         rows = (start + windows[None]).reshape(-1, network.num_frames)
-        units, chosen = network.frame_groups(network.pad_input(clip.flatten(0, 1)), rows)
-        seen = network.per_window(*(piece[chosen] for piece in network.per_frame(units)), return_features=None).residual
-        seen = seen[..., : height * network.scale, : width * network.scale]
-        residual = seen.reshape(batch, outputs, 3, height * network.scale, width * network.scale)
+        groups, chosen = network.frame_groups(network.pad_input(clip.flatten(0, 1)), rows)
+        features = (each[chosen] for each in network.per_frame(groups))
+        output = network.per_window(*features, return_features=None).residual
+        output = output[..., : height * network.scale, : width * network.scale]
+        residual = output.reshape(batch, outputs, 3, height * network.scale, width * network.scale)
         return network._add_skip(residual, clip[:, windows[:, middle]])
 
 
 class _Window(nn.Module):
-    """A sliding window as a graph for one window."""
+    """Sliding window as a graph for one window."""
 
     def __init__(self, network: SlidingWindow) -> None:
         super().__init__()
@@ -52,7 +54,7 @@ class _Window(nn.Module):
 
 
 class _Clip(nn.Module):
-    """Any other network: a clip in, a clip out."""
+    """Any other network as a graph for a clip."""
 
     def __init__(self, network: VideoSR) -> None:
         super().__init__()
@@ -62,43 +64,43 @@ class _Clip(nn.Module):
         return self.network(clip).frames
 
 
-def axes_of(facts: OnnxMetadata) -> tuple[str, ...]:
-    """What is free in a graph, where the layers allow it; one window after the other is any time."""
-    size = ("height", "width") if facts.size is None else ()
-    if facts.graph == "window":
+def axes_of(metadata: OnnxMetadata) -> tuple[str, ...]:
+    """Return the axes of a graph with variable length; graphs for one window are run window by window for any time."""
+    size = ("height", "width") if metadata.size is None else ()
+    if metadata.graph == "window":
         return ("time", *size)
-    return size if facts.frames is not None else ("batch", "time", *size)
+    return size if metadata.frames is not None else ("batch", "time", *size)
 
 
-def trace(network: VideoSR, facts: OnnxMetadata, path: Path, *, half: bool = False) -> str | None:
-    """Write the graph; returns why not, in words, where an operator has no counterpart."""
-    height, width = facts.size or TRACED
-    dice = torch.Generator().manual_seed(0)
-    if facts.graph == "windows":
+def trace(network: VideoSR, metadata: OnnxMetadata, path: Path, *, half: bool = False) -> str | None:
+    """Write the graph; return the reason if an operator has no ONNX counterpart."""
+    height, width = metadata.size or TRACED
+    rng = torch.Generator().manual_seed(0)
+    if metadata.graph == "windows":
         assert isinstance(network, SlidingWindow)
-        module, count = _Windows(network), facts.num_frames + 1
-        inputs = (torch.rand(2, count, 3, height, width, generator=dice), window_indices(count, facts.num_frames)[:2])
-    elif facts.graph == "window":
+        module, count = _Windows(network), metadata.num_frames + 1
+        inputs = (torch.rand(2, count, 3, height, width, generator=rng), window_indices(count, metadata.num_frames)[:2])
+    elif metadata.graph == "window":
         assert isinstance(network, SlidingWindow)
-        module, inputs = _Window(network), (torch.rand(1, facts.num_frames, 3, height, width, generator=dice),)
+        module, inputs = _Window(network), (torch.rand(1, metadata.num_frames, 3, height, width, generator=rng),)
     else:
-        batch, frames = (2, 3) if facts.frames is None else (1, facts.frames)
-        module, inputs = _Clip(network), (torch.rand(batch, frames, 3, height, width, generator=dice),)
-    free = {"batch": 0, "time": 1, "height": 3, "width": 4}
-    picture = {free[name]: name for name in axes_of(facts)}
-    out = {axis: f"{name}_out" if axis > 2 else name for axis, name in picture.items()}
-    if facts.graph == "windows":
+        batch, frames = (2, 3) if metadata.frames is None else (1, metadata.frames)
+        module, inputs = _Clip(network), (torch.rand(batch, frames, 3, height, width, generator=rng),)
+    axis_of = {"batch": 0, "time": 1, "height": 3, "width": 4}
+    dynamic = {axis_of[name]: name for name in axes_of(metadata)}
+    out = {axis: f"{name}_out" if axis > 2 else name for axis, name in dynamic.items()}
+    if metadata.graph == "windows":
         out[1] = "outputs"
-    elif facts.graph == "window":
-        picture, out = ({axis: name for axis, name in each.items() if axis > 2} for each in (picture, out))
+    elif metadata.graph == "window":
+        dynamic, out = ({axis: name for axis, name in each.items() if axis > 2} for each in (dynamic, out))
     names = ["clip", "windows"][: len(inputs)]
-    axes = {"clip": picture, "windows": {0: "outputs"}, "frames": out}
+    axes = {"clip": dynamic, "windows": {0: "outputs"}, "frames": out}
     try:
         with (
-            warnings.catch_warnings(), torch.no_grad(), _enlarging(), _no_dump(),
+            warnings.catch_warnings(), torch.no_grad(), _bicubic_symbolic(), _no_dump(),
             torch.autocast("cpu", torch.float16, enabled=half, cache_enabled=False),
         ):  # fmt: skip
-            warnings.simplefilter("ignore")  # of everything that the check below looks for
+            warnings.simplefilter("ignore")  # the comparison with PyTorch finds what they warn of
             torch.onnx.export(
                 module.eval(), inputs, str(path), dynamo=False, opset_version=OPSET, input_names=names,
                 output_names=["frames"], dynamic_axes={key: axes[key] for key in (*names, "frames")},
@@ -109,13 +111,13 @@ def trace(network: VideoSR, facts: OnnxMetadata, path: Path, *, half: bool = Fal
 
 
 @contextmanager
-def _enlarging() -> Iterator[None]:
-    """While the block runs, bicubic enlarging has a counterpart; PyTorch's exporter knows none for Keys' a = -0.5."""
+def _bicubic_symbolic() -> Iterator[None]:
+    """Register bicubic upsampling with Keys' a = -0.5 for PyTorch's exporter, within the context."""
     from torch.onnx import symbolic_helper, utils
 
     operator = "aten::_upsample_bicubic2d_aa"
 
-    def resize(g: Any, pictures: Any, size: Any, align_corners: Any, *_scales: Any) -> Any:
+    def resize(g: Any, images: Any, size: Any, align_corners: Any, *_scales: Any) -> Any:
         if symbolic_helper._is_packed_list(size):
             one = torch.tensor([1])
             sides = [
@@ -123,10 +125,10 @@ def _enlarging() -> Iterator[None]:
             ]
             size = g.op("Concat", *sides, axis_i=0)
         size = g.op("Cast", size, to_i=7)  # int64
-        channels = symbolic_helper._slice_helper(g, g.op("Shape", pictures), axes=[0], starts=[0], ends=[2])
-        nothing = symbolic_helper._optional_input_placeholder_tensor(g)
+        channels = symbolic_helper._slice_helper(g, g.op("Shape", images), axes=[0], starts=[0], ends=[2])
+        empty = symbolic_helper._optional_input_placeholder_tensor(g)
         return g.op(
-            "Resize", pictures, nothing, nothing, g.op("Concat", channels, size, axis_i=0), mode_s="cubic",
+            "Resize", images, empty, empty, g.op("Concat", channels, size, axis_i=0), mode_s="cubic",
             coordinate_transformation_mode_s="half_pixel", cubic_coeff_a_f=-0.5, antialias_i=1,
         )  # fmt: skip
 
@@ -139,7 +141,7 @@ def _enlarging() -> Iterator[None]:
 
 @contextmanager
 def _no_dump() -> Iterator[None]:
-    """While the block runs, an exporter that fails does not print its whole graph to stdout, where results belong."""
+    """Keep an exporter that fails from printing its graph to stdout, within the context."""
     before = torch._C._jit_onnx_log  # pyright: ignore[reportAttributeAccessIssue]
     torch._C._jit_onnx_log = lambda *_: None  # pyright: ignore[reportAttributeAccessIssue]
     try:

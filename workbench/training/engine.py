@@ -16,8 +16,8 @@ from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 
 from workbench.config import Precision
+from workbench.devices import choose_device
 from workbench.errors import ConfigError
-from workbench.inference.chunks import choose_device
 from workbench.precision import ComputePrecision, choose_precision
 
 PRECISIONS: dict[ComputePrecision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from workbench.choices import FeatureLayer
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective, TeacherTargets, Terms, weighted_sum
 from workbench.distill.ratio import GradientRatio
-from workbench.models.video_sr import FeatureLayer, Upscaled, VideoSR
+from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.training.engine import Engine
 from workbench.training.watch import gradient_stats, parameter_gradient
 

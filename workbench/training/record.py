@@ -15,13 +15,14 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.aliases import setting_name
+from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
 from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
-from workbench.models.video_sr import FeatureLayer, VideoSR
+from workbench.models.video_sr import VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
 from workbench.runs import FORMAT, Run, RunWriter

@@ -24,10 +24,11 @@ import torch
 from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import CropSampler, to_batch
 from workbench.distill.objective import Objective, TeacherTargets
 from workbench.errors import ConfigError, FolderError
-from workbench.models.video_sr import FeatureLayer, VideoSR
+from workbench.models.video_sr import VideoSR
 from workbench.scenes import write_atomic
 from workbench.tensors import to_uint8
 from workbench.training.engine import Engine

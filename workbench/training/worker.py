@@ -23,8 +23,8 @@ from workbench.config import RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import Pair, make_pair
 from workbench.data.video.read import Video
+from workbench.devices import choose_device
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
-from workbench.inference.chunks import choose_device
 from workbench.models.weights import checksum, locate
 from workbench.precision import PrecisionChoice, choose_precision
 from workbench.runs import Queue, Run, RunWriter, create_run

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.errors import DataError
-from workbench.imaging import farneback, grey
+from workbench.imaging import farneback, gray
 
 CELL = 8
 """Side of the squares over which motion is averaged, in low-resolution pixels."""
@@ -39,7 +39,7 @@ def motion_map(low: np.ndarray) -> np.ndarray:
     rows, columns = np.arange(0, height, CELL), np.arange(0, width, CELL)
     area = np.outer(np.diff(rows, append=height), np.diff(columns, append=width))
     cells = np.zeros((len(low) - 1, len(rows), len(columns)), np.float16)
-    for step, (before, after) in enumerate(pairwise(map(grey, low))):
+    for step, (before, after) in enumerate(pairwise(map(gray, low))):
         length = np.linalg.norm(farneback(before, after), axis=-1)
         cells[step] = np.add.reduceat(np.add.reduceat(length, rows, axis=0), columns, axis=1) / area
     return cells

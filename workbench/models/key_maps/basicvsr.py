@@ -32,31 +32,31 @@ KEYFRAMES: Renames = (
 ICONVSR: Renames = (*TRUNKS, *TAIL, *FLOW, *KEYFRAMES, (r"(backward|forward)_fusion\.(weight|bias)", r"\1_fusion.\2"))
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of a BasicVSR."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of a BasicVSR."""
     return _has(keys, "spynet.", "fusion.") and _has(keys, "backward_") and not _has(keys, "edvr.")
 
 
-def recognises_iconvsr(keys: Collection[str]) -> bool:
-    """Whether these are the keys of an IconVSR."""
+def matches_iconvsr(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of an IconVSR."""
     return _has(keys, "spynet.", "backward_fusion.", "edvr.")
 
 
 def from_basicvsr(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``basicvsr`` and its tensors.
+    """Return the settings of ``basicvsr`` and its tensors.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     tensors = rename(state, BASICVSR, label="BasicVSR weights")
     return trunk_settings(tensors, "backward_trunk") | tail_settings(tensors), tensors
 
 
 def from_iconvsr(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``iconvsr`` and its tensors; how far apart the keyframes are is not in them (5 in public models).
+    """Return the settings of ``iconvsr`` and its tensors; the keyframe stride is not included (5 in public models).
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     tensors = rename(state, ICONVSR, label="IconVSR weights")
     channels = len(tensors["backward_trunk.entry.weight"])
@@ -66,13 +66,13 @@ def from_iconvsr(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str,
 
 
 def trunk_settings(tensors: Mapping[str, Tensor], trunk: str) -> dict[str, Any]:
-    """How wide and how deep a trunk is."""
+    """Return the width and depth of a trunk."""
     blocks = sum(name.startswith(f"{trunk}.blocks.") and name.endswith("conv1.weight") for name in tensors)
     return {"channels": len(tensors[f"{trunk}.entry.weight"]), "blocks": blocks}
 
 
 def tail_settings(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Width and scale of the tail; every public network of this family adds the bilinear enlargement."""
+    """Return the width and scale of the tail; all public networks of this family add the bilinear upsampling."""
     width = len(tensors["tail.conv_hr.weight"])
     factor = round((len(tensors["tail.upconv2.weight"]) / width) ** 0.5)
     scale = 4 if "tail.upconv1.weight" in tensors else factor

@@ -21,16 +21,16 @@ BASICVSRPP: Renames = (
 )
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of a BasicVSR++."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of a BasicVSR++."""
     return any(key.startswith("deform_align.backward_1.") for key in keys)
 
 
 def from_basicvsrpp(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``basicvsrpp`` and its tensors.
+    """Return the settings of ``basicvsrpp`` and its tensors.
 
     Raises:
-        WeightsError: keys that belong to no layer (those of a network for deblurring among them).
+        WeightsError: keys of no layer (those of a network for deblurring among them).
     """
     tensors = rename(state, BASICVSRPP, label="BasicVSR++ weights")
     groups = len(tensors["branches.backward_1.align.conv_offset.6.bias"]) // 27

@@ -13,20 +13,19 @@ LAYERS = {"0": "norm1", "2": "pointwise", "3": "norm2", "5": "grow"}
 HEADS = {"r1": "residual1", "r2": "residual2", "f1": "filter1", "f2": "filter2", "1": "entry", "2": "fuse"}
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of a DUF by BasicSR."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of a DUF by BasicSR."""
     return "conv3d_f2.weight" in keys
 
 
 def from_duf(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``duf_16l``, ``duf_28l`` or ``duf_52l``, and their tensors.
+    """Return the settings of ``duf_16l``, ``duf_28l`` or ``duf_52l``, and their tensors.
 
-    What the weights do not say: the epsilon of the normalisations. BasicSR has 1e-5 for those that it trained, which is
-    what the settings mean, and 1e-3 for those that were converted from the published ones: with these, ask for
-    ``norm_epsilon=1e-3``.
+    Not determined by the weights: the epsilon of the normalization. BasicSR uses 1e-5 for weights of its own
+    training, the default here, and 1e-3 for those converted from the published ones, which need ``norm_epsilon=1e-3``.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     padded = len({key.split(".")[2] for key in state if key.startswith("dense_block1.dense_blocks.")})
     shortening = len({key.split(".")[1] for key in state if key.startswith("dense_block2.temporal_reduce")})

@@ -1,7 +1,7 @@
 """Weights of EDVR by BasicSR, by its original repository and by mmagic -> ours.
 
 BasicSR's names are ours. The original repository numbers the two convolutions of the temporal attention the other way
-round: its ``tAtt_2`` reads the reference, its ``tAtt_1`` every frame.
+round: the input of its ``tAtt_2`` is the reference, that of ``tAtt_1`` every frame.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ MMAGIC = {
     r"^pcd_alignment\.": r"pcd_align.",
     r"^upsample(\d)\.upsample_conv\.": r"upconv\1.",
 }
-"""mmagic: likewise. The first rule unwraps its blocks of convolution and activation."""
+"""mmagic: the same. The first rule unwraps its blocks of convolution and activation."""
 
 
-def recognises_basicsr(keys: Collection[str]) -> bool:
-    """Whether these are the keys of BasicSR's EDVR."""
+def matches_basicsr(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of BasicSR's EDVR."""
     return "pcd_align.offset_conv1.l1.weight" in keys
 
 
-def recognises_original(keys: Collection[str]) -> bool:
-    """Whether these are the keys of EDVR's original repository."""
+def matches_original(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of EDVR's original repository."""
     return "pcd_align.L1_offset_conv1.weight" in keys
 
 
-def recognises_mmagic(keys: Collection[str]) -> bool:
-    """Whether these are the keys of mmagic's (or mmediting's) EDVR."""
+def matches_mmagic(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of mmagic's (or mmediting's) EDVR."""
     return "pcd_alignment.offset_conv1.l1.conv.weight" in keys
 
 
 def from_basicsr(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``edvr_l`` (128 channels) or ``edvr_m``, and their tensors.
+    """Return the settings of ``edvr_l`` (128 channels) or ``edvr_m``, and their tensors.
 
-    The public models enlarge by 4 and add a bilinear enlargement. The border rule is not in the weights; EDVR's own
+    The public models upsample by 4 and add a bilinear upsampling. The border rule is not in the weights; EDVR's own
     for Vid4 is ``reflection_circle``.
     """
     channels = state["feature_extraction.0.conv1.weight"].shape[0]
@@ -96,12 +96,12 @@ def from_basicsr(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str,
 
 
 def from_original(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The same of the original repository."""
+    """Return the same for the original repository."""
     return from_basicsr(_renamed(state, ORIGINAL))
 
 
 def from_mmagic(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The same of mmagic."""
+    """Return the same for mmagic."""
     return from_basicsr(_renamed(state, MMAGIC))
 
 
@@ -111,11 +111,11 @@ def _renamed(state: Mapping[str, Tensor], rules: Mapping[str, str]) -> dict[str,
         for theirs, ours in rules.items():
             key = re.sub(theirs, ours, key)
         if key in renamed:
-            raise WeightsError(f"EDVR weights: two tensors stand for {key}; these are names of two code bases in one")
+            raise WeightsError(f"EDVR weights: two tensors for {key}, with names of two code bases")
         renamed[key] = tensor
     return renamed
 
 
 def _count(state: Mapping[str, Tensor], stack: str) -> int:
-    """How many blocks a stack has, by the tensors that are there."""
+    """Return the number of blocks of a stack, by its tensors."""
     return len({key.split(".")[1] for key in state if key.startswith(f"{stack}.")})

@@ -20,16 +20,16 @@ FASTDVDNET: Renames = (
 )
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of an official FastDVDnet, saved from one device or from several."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of an official FastDVDnet, saved from one device or from several."""
     return any(key.removeprefix("module.") == "temp1.inc.convblock.0.weight" for key in keys)
 
 
 def from_fastdvdnet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``fastdvdnet`` and its tensors. The noise level is no weight: it stays at its default.
+    """Return the settings of ``fastdvdnet`` and its tensors. The noise level is no weight: it stays at its default.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     tensors = rename(state, FASTDVDNET, label="official FastDVDnet weights")
     first = tensors["stage1.entry.0.weight"]

@@ -24,16 +24,16 @@ RSDN: Renames = (
 )
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of the official RSDN."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of the official RSDN."""
     return any(key == "neuro.forget.weight" for key in keys)
 
 
 def from_rsdn(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``rsdn`` and its tensors.
+    """Return the settings of ``rsdn`` and its tensors.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     tensors = rename(state, RSDN, label="official RSDN weights")
     return {

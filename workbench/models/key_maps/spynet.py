@@ -13,7 +13,7 @@ from workbench.errors import WeightsError
 from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD
 
 Renames = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
-"""Regular expressions that match the whole of their key; what it is called here."""
+"""Regular expressions for whole keys, and our names."""
 
 SPYNET: Renames = (
     (r"basic_module\.(\d)\.basic_module\.([02468])\.(weight|bias)", r"levels.\1.\2.\3"),
@@ -24,14 +24,14 @@ SPYNET: Renames = (
 )
 
 FIXED = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-"""Stored with the weights by others; part of the code here."""
+"""Constants that other code stores with the weights."""
 
 
 def rename(state: Mapping[str, Tensor], renames: Renames, *, label: str) -> dict[str, Tensor]:
-    """Give every tensor the name that ``renames`` say; none is dropped but SPyNet's constants, once they are checked.
+    """Rename every tensor; an unknown name is an error, except SPyNet's constants, whose values are checked.
 
     Raises:
-        WeightsError: keys that no rename matches or that name a tensor again; constants that are not ImageNet's.
+        WeightsError: unknown keys, two keys for one tensor, or constants other than ImageNet's.
     """
     tensors: dict[str, Tensor] = {}
     unknown: list[str] = []
@@ -48,12 +48,12 @@ def rename(state: Mapping[str, Tensor], renames: Renames, *, label: str) -> dict
         else:
             tensors[names[0]] = tensor
     if unknown:
-        raise WeightsError(f"{label}: {len(unknown)} keys are not known: {', '.join(unknown[:5])}")
+        raise WeightsError(f"{label}: {len(unknown)} unknown keys: {', '.join(unknown[:5])}")
     return tensors
 
 
 def inside(prefix: str, ours: str, renames: Renames) -> Renames:
-    """The same renames for keys that begin with ``prefix``; what comes of them begins with ``ours``."""
+    """Return the same renames for keys with another prefix, and the prefix of our names."""
 
     def prefixed(target: str | Callable[[re.Match[str]], str]) -> Callable[[re.Match[str]], str]:
         return lambda found: ours + (found.expand(target) if isinstance(target, str) else target(found))
@@ -61,17 +61,17 @@ def inside(prefix: str, ours: str, renames: Renames) -> Renames:
     return [(re.escape(prefix) + pattern, prefixed(target)) for pattern, target in renames]
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of a SPyNet alone."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of a SPyNet alone."""
     return bool(keys) and all(key in FIXED or key.startswith("basic_module.") for key in keys)
 
 
 def from_spynet(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """No settings, and the tensors of :class:`workbench.models.layers.flow.SPyNet`.
+    """Return no settings, and the tensors of :class:`workbench.models.layers.flow.SPyNet`.
 
-    A flow network that was trained elsewhere goes into a network by :func:`workbench.models.conversion.load_flow_into`.
+    See :func:`workbench.models.conversion.load_flow_into`.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     return {}, rename(state, SPYNET, label="SPyNet weights")

@@ -43,30 +43,30 @@ MMAGIC: Renames = (
 )
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of the authors' TDAN."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of the authors' TDAN."""
     return "off2d_1.weight" in keys and "recon_lr.weight" in keys
 
 
-def recognises_mmagic(keys: Collection[str]) -> bool:
-    """Whether these are the keys of mmagic's TDAN."""
+def matches_mmagic(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of mmagic's TDAN."""
     return "feat_aggregate.1.conv_offset.weight" in keys
 
 
 def from_tdan(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``tdan`` and its tensors.
+    """Return the settings of ``tdan`` and its tensors.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     return _settled(rename(state, OFFICIAL, label="official TDAN weights"))
 
 
 def from_mmagic(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The same of mmagic's names.
+    """Return the same for the names of mmagic.
 
     Raises:
-        WeightsError: keys that belong to no layer.
+        WeightsError: keys of no layer.
     """
     return _settled(rename(state, MMAGIC, label="TDAN by mmagic"))
 

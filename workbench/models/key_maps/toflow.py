@@ -21,23 +21,22 @@ TOFLOW: Renames = (
 )
 
 
-def recognises(keys: Collection[str]) -> bool:
-    """Whether these are the keys of a TOFlow by BasicSR or mmagic."""
+def matches(keys: Collection[str]) -> bool:
+    """Return whether these are the keys of a TOFlow by BasicSR or mmagic."""
     return any(key in keys for key in ("conv_4.weight", "conv4.weight")) and any(
         key.startswith("spynet.basic_module.3.") for key in keys
     )
 
 
 def from_toflow(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Settings of ``toflow`` and its tensors.
+    """Return the settings of ``toflow`` and its tensors.
 
-    What the weights do not say: the scale, since the layers work on enlarged frames (4, as published, unless asked
-    otherwise), and whether the middle frame goes first. Both code bases put it in the middle when they train, which is
-    what the settings mean, and first for the weights that were converted from the published ones: ask for
-    ``reference_first=True`` with these.
+    Not determined by the weights: the scale, since the layers work on upsampled frames (4, as published, by default),
+    and the position of the middle frame. Both code bases put it in the middle for weights of their own training, the
+    default here, and first for weights converted from the published ones, which need ``reference_first=True``.
 
     Raises:
-        WeightsError: keys that belong to no layer, or a normalization of pictures that is not ImageNet's.
+        WeightsError: keys of no layer, or a normalization of images that is not ImageNet's.
     """
     tensors = rename(state, TOFLOW, label="TOFlow weights")
     first = tensors["conv1.weight"]

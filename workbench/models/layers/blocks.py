@@ -1,4 +1,4 @@
-"""Small blocks that several networks share."""
+"""Small blocks and initializations that several networks share."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from torch import Tensor, nn
 
 
 def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution with bias that keeps the size (or halves it with ``stride`` 2)."""
+    """Return a 3x3 convolution with bias that keeps the size (or halves it with ``stride`` 2)."""
     return nn.Conv2d(in_channels, out_channels, 3, stride, 1)
 
 
 def lrelu(features: Tensor) -> Tensor:
-    """LeakyReLU with slope 0.1, never in place: features may be kept for distillation."""
+    """Apply LeakyReLU with slope 0.1, never in place: features may be returned for distillation."""
     return F.leaky_relu(features, 0.1)
 
 
 def upsample2x(features: Tensor) -> Tensor:
-    """Twice the size, bilinear."""
+    """Double the size, bilinear."""
     return F.interpolate(features, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
@@ -35,19 +35,19 @@ class ResidualBlock(nn.Module):
         kaiming_init_(self.conv1, self.conv2, slope=0.0, gain=0.1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, C, H, W)`` -> the same shape."""
+        """Process features ``(N, C, H, W)``, which keep their shape."""
         return features + self.conv2(F.relu(self.conv1(features)))
 
 
 def kaiming_init_(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float = 1.0) -> None:
-    """Start convolutions so that they neither shrink nor swell what goes through them (Kaiming-normal, bias 0).
+    """Initialize convolutions so that they keep the variance of the signal (Kaiming-normal, bias 0).
 
-    PyTorch's own start shrinks the signal to less than half in every layer that is followed by a (leaky) ReLU: a deep
-    network then needs thousands of steps before its output depends on its input at all.
+    PyTorch's default reduces the signal to less than half in every layer before a (leaky) ReLU: a deep network then
+    needs thousands of steps before its output depends on its input.
 
     Args:
         convs: any convolutions.
-        slope: of the leaky ReLU behind them; 1 where there is no activation.
+        slope: of the leaky ReLU after them; 1 without an activation.
         gain: further factor, for example 0.1 for a last layer that adds to a skip connection.
     """
     for conv in convs:
@@ -58,10 +58,10 @@ def kaiming_init_(*convs: nn.Conv2d | nn.Conv3d, slope: float = 0.1, gain: float
 
 
 def icnr_init_(conv: nn.Conv2d, scale: int = 2) -> None:
-    """Start a convolution that feeds a pixel-shuffle with the same kernel for all ``scale**2`` phases of a channel.
+    """Initialize a convolution before a pixel-shuffle with the same kernel for all ``scale**2`` phases of a channel.
 
-    What is shuffled then begins as an enlargement of features, not as a checkerboard that later layers would first have
-    to unlearn (ICNR; Aitken et al., Checkerboard artifact free sub-pixel convolution, 2017, section 3).
+    The shuffle then starts as nearest-neighbor upsampling, without a checkerboard (ICNR; Aitken et al., Checkerboard
+    artifact free sub-pixel convolution, 2017, section 3).
 
     Example:
         >>> conv = nn.Conv2d(1, 4, 1)
@@ -77,11 +77,11 @@ def icnr_init_(conv: nn.Conv2d, scale: int = 2) -> None:
 
 
 def zero_mean_init_(conv: nn.Conv2d, inputs: int | None = None) -> None:
-    """Start a convolution that reads pictures blind to brightness, and twice as strong instead.
+    """Initialize a convolution of images with kernels of zero mean and doubled weights, so that it ignores brightness.
 
-    For networks that add to an enlarged frame: flat regions then give next to no features. The skip has them right
-    already, and what a young last layer makes of their brightness is noise only. EDVR was seen to silence it by closing
-    its masks, and with it all else; VESPCN to lose its first hundred steps.
+    For networks with a skip connection, which covers flat regions: what an untrained last layer makes of their
+    brightness is noise. EDVR was seen to suppress it by closing its masks, and with it everything else; VESPCN lost its
+    first hundred steps.
 
     Args:
         conv: the first convolution of a network.
@@ -99,12 +99,12 @@ def zero_mean_init_(conv: nn.Conv2d, inputs: int | None = None) -> None:
 
 
 def residual_blocks(channels: int, count: int) -> nn.Sequential:
-    """So many residual blocks in a row."""
+    """Return a sequence of ``count`` residual blocks."""
     return nn.Sequential(*(ResidualBlock(channels) for _ in range(count)))
 
 
 def identity_init_(conv: nn.Conv2d, source: int, target: int) -> None:
-    """Start one output channel of a convolution as one of its input channels, with a thousandth of what it was."""
+    """Initialize an output channel of a convolution as a copy of an input channel, with a thousandth of its weights."""
     rows, columns = conv.kernel_size
     with torch.no_grad():
         conv.weight[target] *= 1e-3

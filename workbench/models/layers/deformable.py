@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from workbench.errors import ShapeError
 
 OPEN = 0.95
-"""Masks of a fresh layer. Closed halfway, as published, five layers in a row leave little of a neighbor."""
+"""Initial masks. With 0.5, as published, five layers in a row keep little of a neighbor."""
 
 
 def modulated_deform_conv(
@@ -27,24 +27,24 @@ def modulated_deform_conv(
 
     .. math:: y(p) = b + \sum_k w_k \, m_k(p) \, x(p + p_k + \Delta_k(p))
 
-    Samples between pixels are bilinear, outside the picture zero. All taps of all groups are fetched by one
+    Samples between pixels are bilinear, outside the image zero. All taps of all groups are sampled by one
     ``grid_sample`` (groups folded into the batch, taps stacked along the rows) and summed by one 1x1 convolution: exact
     to rounding, and on a CPU up to twice as fast as a loop over taps (``bench/deformable.py``). Coordinates and samples
-    are float32 whatever the precision around: half a pixel is lost in bf16.
+    are float32 also under autocast: half a pixel is lost in bf16.
 
     Args:
         features: ``(N, C, H, W)``.
         offset: ``(N, groups * k * k * 2, H, W)`` in pixels; for each group and tap ``(dy, dx)``.
-        mask: ``(N, groups * k * k, H, W)``, usually in [0, 1]; None weighs no tap (DCNv1).
+        mask: ``(N, groups * k * k, H, W)``, usually in [0, 1]; None for no weights (DCNv1).
         weight: ``(C_out, C, k, k)``.
         bias: ``(C_out,)``; not modulated.
-        groups: deformable groups: channels are cut into so many parts, each with offsets of its own.
+        groups: deformable groups: number of parts of the channels, each with its own offsets.
 
     Returns:
         ``(N, C_out, H, W)``.
 
     Raises:
-        ShapeError: channels of ``offset`` or ``mask`` do not fit, or ``C`` is not a multiple of ``groups``.
+        ShapeError: wrong channels of ``offset`` or ``mask``, or ``C`` is not a multiple of ``groups``.
     """
     n, channels, height, width = features.shape
     kernel = weight.shape[-1]
@@ -58,20 +58,20 @@ def modulated_deform_conv(
     with torch.autocast(features.device.type, enabled=False):
         dtype = torch.promote_types(features.dtype, torch.float32)
         moved = offset.to(dtype).reshape(n * groups, taps, 2, height, width)
-        reach = kernel // 2
-        steps = torch.arange(-reach, reach + 1, device=features.device, dtype=dtype)
+        radius = kernel // 2
+        steps = torch.arange(-radius, radius + 1, device=features.device, dtype=dtype)
         rows = torch.arange(height, device=features.device, dtype=dtype)[:, None]
         columns = torch.arange(width, device=features.device, dtype=dtype)
         ys = moved[:, :, 0] + steps.repeat_interleave(kernel)[:, None, None] + rows
         xs = moved[:, :, 1] + steps.repeat(kernel)[:, None, None] + columns
-        grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)  # pixel centres
+        grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)  # pixel centers
         folded = features.to(dtype).reshape(n * groups, channels // groups, height, width)
-        fetched = F.grid_sample(
+        sampled = F.grid_sample(
             folded, grid.view(n * groups, taps * height, width, 2), padding_mode="zeros", align_corners=False
         )
         if mask is not None:
-            fetched = fetched * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
-        columns_NCHW = fetched.reshape(n, channels * taps, height, width)
+            sampled = sampled * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
+        columns_NCHW = sampled.reshape(n, channels * taps, height, width)
     return F.conv2d(columns_NCHW, weight.flatten(1)[:, :, None, None], bias)
 
 
@@ -81,12 +81,12 @@ def offset_error(offset: Tensor, true: Tensor, visible: Tensor, *, stride: int =
     .. math:: \frac{1}{|V| K} \sum_{p \in V} \sum_k
               \sqrt{\lVert s \, \Delta_k(p) - f^*(s p) \rVert_2^2 + \rho^2} - \rho
 
-    Every tap of every group is drawn to the flow from the reference to the neighbor, so the layer becomes a
+    Every tap of every group is supervised by the flow from the reference to the neighbor, so that the layer becomes a
     convolution of the warped neighbor. This is the offset fidelity of Chan et al. (Understanding deformable alignment
     in video super-resolution, AAAI 2021), who let offsets deviate by up to 10 pixels at no cost. Motion here is of a
     pixel or so: deviations cost little below ``rounding``, and nothing at 0 only. A sharp error (a rounding of 0.001)
-    holds fresh offsets at 0, since pixels that move little pull as hard as all others: in 80 steps of a tiny EDVR
-    their slope to the true displacement was 0.0 to 0.8 with it, and 0.9 or more with half a pixel.
+    keeps fresh offsets at 0, since pixels with little motion have the same gradient as all others: in 80 steps of a
+    tiny EDVR their slope to the true displacement was 0.0 to 0.8 with it, and 0.9 or more with half a pixel.
 
     Args:
         offset: ``(..., 2 * K, H', W')`` in pixels of the layer, ``(dy, dx)`` for each of K taps, as
@@ -102,10 +102,10 @@ def offset_error(offset: Tensor, true: Tensor, visible: Tensor, *, stride: int =
         0.8
     """
     y_and_x = true.flip(-3)[..., ::stride, ::stride].unsqueeze(-4)
-    seen = visible[..., ::stride, ::stride].unsqueeze(-3)
+    mask = visible[..., ::stride, ::stride].unsqueeze(-3)
     taps = offset[..., : y_and_x.shape[-2], : y_and_x.shape[-1]].unflatten(-3, (-1, 2)).float() * stride
     error = ((taps - y_and_x).square().sum(dim=-3) + rounding**2).sqrt() - rounding
-    return (error * seen).sum() / (seen.sum() * error.shape[-3]).clamp(min=1)
+    return (error * mask).sum() / (mask.sum() * error.shape[-3]).clamp(min=1)
 
 
 def add_offsets(first: Tensor, second: Tensor) -> Tensor:
@@ -122,12 +122,12 @@ def add_offsets(first: Tensor, second: Tensor) -> Tensor:
 
 
 class ModulatedDeformConv(nn.Module):
-    """A 3x3 deformable convolution that reads its offsets and masks from a second tensor.
+    """3x3 deformable convolution with offsets and masks from a second tensor.
 
-    At the start the offsets are 0 and the masks :data:`OPEN` everywhere, so the layer begins as a plain convolution.
+    Initially the offsets are 0 and the masks :data:`OPEN`, so the layer starts as a plain convolution.
 
     Args:
-        channels: in and out.
+        channels: of input and output.
         groups: deformable groups.
     """
 

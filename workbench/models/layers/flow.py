@@ -1,12 +1,11 @@
-"""Optical flow inside a network: SPyNet (Ranjan and Black, CVPR 2017), as the BasicVSR family uses it.
+"""Optical flow inside a network: SPyNet (Ranjan and Black, CVPR 2017), as in the BasicVSR family.
 
-Six levels, coarse to fine: each doubles the flow of the level below, warps the neighbor by it, and a network of five
-7x7 convolutions adds what is still missing. Pictures are normalized as for ImageNet and, before the pyramid, resized to
-the next multiple of 32, so any size will do.
+Six levels, coarse to fine: each doubles the flow of the level below, warps the neighbor by it, and adds a residual by a
+network of five 7x7 convolutions. Images are normalized as for ImageNet and, before the pyramid, resized to the next
+multiple of 32, so they may have any size.
 
-Where we differ from the implementations that the published weights come from: at the start the flow is all but zero
-(their networks begin with trained weights, which are not part of this package), and pictures of 32 pixels and fewer
-work.
+Deviations from the implementations of the published weights: initially the flow is almost zero (their networks start
+with trained weights, which are not part of this package), and images of 32 pixels and fewer work.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ class EstimatedFlow(NamedTuple):
 
 
 def end_point_error(flow: Tensor, true: Tensor, visible: Tensor, *, eps: float = 1e-3) -> Tensor:
-    r"""Return the mean end-point error of a flow where its truth is known, rounded at 0 as Charbonnier's loss.
+    r"""Return the mean end-point error of a flow over visible pixels, rounded at 0 as Charbonnier's loss.
 
     .. math:: \frac{1}{|V|} \sum_{p \in V} \sqrt{\lVert f_p - f^*_p \rVert_2^2 + \epsilon^2}
 
@@ -61,9 +60,9 @@ def end_point_error(flow: Tensor, true: Tensor, visible: Tensor, *, eps: float =
 
 
 class SPyNet(nn.Module):
-    """Flow between two pictures; 1,440,300 parameters.
+    """Flow between two images; 1,440,300 parameters.
 
-    Under autocast it computes in float32 all the same: an error of the coarsest level is 32 times as large at the end.
+    It is computed in float32 also under autocast: an error of the coarsest level is 32 times as large at the end.
 
     Example:
         >>> still = torch.rand(1, 3, 20, 24)
@@ -75,7 +74,7 @@ class SPyNet(nn.Module):
     std: Tensor
 
     pairs_per_pass: int | None = None
-    """How many pairs are worked on at once; None: all while training, one on a CPU and eight on a GPU otherwise."""
+    """Number of pairs processed at once; None: all with gradient, else one on a CPU and eight on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +83,7 @@ class SPyNet(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, reference: Tensor, neighbor: Tensor) -> Tensor:
-        """Where each pixel of the reference is found in the neighbor: ``warp(neighbor, flow)`` is the reference.
+        """Return the flow from the reference to the neighbor: ``warp(neighbor, flow)`` is the reference.
 
         Args:
             reference: ``(N, 3, H, W)``, RGB in [0, 1].
@@ -94,11 +93,11 @@ class SPyNet(nn.Module):
             ``(N, 2, H, W)`` in pixels, x first, float32.
 
         Raises:
-            ShapeError: the two are not alike.
+            ShapeError: the two have different shapes.
         """
         if reference.ndim != 4 or reference.shape != neighbor.shape:
             raise ShapeError(
-                f"flow: want two (N, 3, H, W) alike, got {tuple(reference.shape)} and {tuple(neighbor.shape)}"
+                f"flow: want two equal shapes (N, 3, H, W), got {tuple(reference.shape)} and {tuple(neighbor.shape)}"
             )
         flow = self._between(self.pyramid(reference), self.pyramid(neighbor))
         return _resize_flow(flow, *reference.shape[-2:])
@@ -113,8 +112,8 @@ class SPyNet(nn.Module):
         earlier, later = pairs[:, :-1].flatten(), pairs[:, 1:].flatten()
         from_, to = torch.cat((earlier, later)), torch.cat((later, earlier))
         if not len(from_):
-            nothing = clip.new_zeros(batch, 0, 2, height, width, dtype=self.mean.dtype)
-            return EstimatedFlow(nothing, nothing)
+            empty = clip.new_zeros(batch, 0, 2, height, width, dtype=self.mean.dtype)
+            return EstimatedFlow(empty, empty)
         pyramid = self.pyramid(clip.flatten(0, 1))
         at_once = self._pairs_at_once(len(from_), clip.device)
         flow = torch.cat(
@@ -125,18 +124,18 @@ class SPyNet(nn.Module):
         )
         return EstimatedFlow(*_resize_flow(flow, height, width).unflatten(0, (2, batch, frames - 1)).unbind())
 
-    def pyramid(self, pictures: Tensor) -> list[Tensor]:
-        """Normalized pictures ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
+    def pyramid(self, images: Tensor) -> list[Tensor]:
+        """Return normalized images ``(N, 3, H, W)`` in six sizes, the smallest first, each half the next."""
         step = 2 ** (LEVELS - 1)
-        fitting = [(side + step - 1) // step * step for side in pictures.shape[-2:]]
-        pictures = pictures.to(self.mean.dtype)
-        levels = [(_resize(pictures, *fitting) - self.mean) / self.std]
+        padded = [(side + step - 1) // step * step for side in images.shape[-2:]]
+        images = images.to(self.mean.dtype)
+        levels = [(_resize(images, *padded) - self.mean) / self.std]
         for _ in range(LEVELS - 1):
             levels.append(F.avg_pool2d(levels[-1], 2))
         return levels[::-1]
 
     def _between(self, reference: list[Tensor], neighbor: list[Tensor]) -> Tensor:
-        """Flow between two pyramids, in the size of their largest level."""
+        """Return the flow between two pyramids, in the size of their largest level."""
         n, _, height, width = reference[0].shape
         flow = reference[0].new_zeros(n, 2, height, width)
         with torch.autocast(flow.device.type, enabled=False):
@@ -156,7 +155,7 @@ class SPyNet(nn.Module):
 
 
 def _level() -> nn.Sequential:
-    """8 channels (reference, warped neighbor, flow) -> what the flow lacks."""
+    """Return layers from 8 channels (reference, warped neighbor, flow) to a correction of the flow."""
     widths = (8, 32, 64, 32, 16, 2)
     convs = [nn.Conv2d(into, out, 7, padding=3) for into, out in pairwise(widths)]
     kaiming_init_(*convs[:-1], slope=0.0)
@@ -165,13 +164,13 @@ def _level() -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
-def _resize(pictures: Tensor, height: int, width: int) -> Tensor:
-    if pictures.shape[-2:] == (height, width):
-        return pictures
-    return F.interpolate(pictures, size=(height, width), mode="bilinear", align_corners=False)
+def _resize(images: Tensor, height: int, width: int) -> Tensor:
+    if images.shape[-2:] == (height, width):
+        return images
+    return F.interpolate(images, size=(height, width), mode="bilinear", align_corners=False)
 
 
 def _resize_flow(flow: Tensor, height: int, width: int) -> Tensor:
-    """Another size of the picture, so other pixels of motion."""
-    change = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(2, 1, 1)
-    return _resize(flow, height, width) * change
+    """Resize a flow, and scale its values by the same factor."""
+    ratio = flow.new_tensor([width / flow.shape[-1], height / flow.shape[-2]]).view(2, 1, 1)
+    return _resize(flow, height, width) * ratio

@@ -1,4 +1,4 @@
-"""Networks that see luma only: in at the door, out at the end, chroma past them."""
+"""Conversion at the input and output of networks that process luma only and pass chroma by."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from workbench.imaging import resize_bicubic, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 def split_luma(rgb_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """RGB pictures -> luma ``(N, 1, H, W)`` in [16, 235] / 255, which a network reads, and chroma ``(N, 2, H, W)``."""
+    """Return the luma ``(N, 1, H, W)`` in [16, 235] / 255 and the chroma ``(N, 2, H, W)`` of RGB images."""
     with torch.autocast(rgb_NCHW.device.type, enabled=False):
         ycbcr = rgb_to_ycbcr(rgb_NCHW.to(torch.promote_types(rgb_NCHW.dtype, torch.float32)))
     return ycbcr[:, :1], ycbcr[:, 1:]
 
 
 def join_luma(luma_NCHW: Tensor, chroma_NCHW: Tensor | None, *, scale: int) -> Tensor:
-    """What a network makes of luma -> RGB, in float32 whatever the precision around.
+    """Combine the output of a network for luma with chroma into RGB, in float32 also under autocast.
 
     Args:
-        luma_NCHW: ``(N, 1, s*H, s*W)``: the picture's luma, or what is to be added to it.
-        chroma_NCHW: ``(N, 2, H, W)``, enlarged bicubic here; None where ``luma`` is a residual, which the caller adds
-            to a picture that has its chroma already: a change of luma alone is the same change of R, G and B.
-        scale: how many times larger the chroma becomes.
+        luma_NCHW: ``(N, 1, s*H, s*W)``: luma of the image, or a residual of luma.
+        chroma_NCHW: ``(N, 2, H, W)``, upsampled bicubically here; None if ``luma_NCHW`` is a residual, which the caller
+            adds to an RGB image: a change of luma alone is the same change of R, G and B.
+        scale: upsampling factor of the chroma.
 
     Returns:
         ``(N, 3, s*H, s*W)``.

@@ -1,4 +1,4 @@
-"""Batch normalization where batches are small: over what it normalizes, and when it stops counting."""
+"""Modes of batch normalization for small batches."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from torch import nn
 from workbench.errors import ConfigError
 
 Norm = Literal["batch", "frozen"]
-"""While training: ``batch`` normalizes by the batch at hand, ``frozen`` by the running statistics, as in evaluation."""
+"""Statistics in training: ``batch`` uses those of the batch, ``frozen`` the running ones, as in evaluation."""
 
 
 def check_norm(norm: Norm) -> None:
-    """Say so if it is neither."""
+    """Check that ``norm`` is a valid mode."""
     if norm not in ("batch", "frozen"):
         raise ConfigError(f"norm: want 'batch' or 'frozen', got {norm!r}")
 
 
 def freeze_norms(network: nn.Module) -> None:
-    """Put every batch normalization of a network in evaluation: it uses its running statistics and leaves them be."""
+    """Switch all batch normalizations of a network to evaluation mode, so that they use their running statistics."""
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
             part.eval()

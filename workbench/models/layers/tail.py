@@ -1,4 +1,4 @@
-"""The two ends of the BasicVSR family's branches: a trunk of residual blocks, and EDVR's tail."""
+"""First and last layers of the branches of the BasicVSR family: a trunk of residual blocks, and EDVR's tail."""
 
 from __future__ import annotations
 
@@ -8,19 +8,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.choices import FeatureLayer
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
-from workbench.models.video_sr import FeatureLayer
+
+TAIL_FEATURES = (
+    "the tail at high resolution: hr is the input of the last convolution, hr_pre the same before its activation, "
+    "shuffle the output of the last pixel-shuffle"
+)
+"""Description of F^SR for networks with EDVR's tail."""
 
 
 class Trunk(nn.Module):
-    """A convolution, LeakyReLU, and residual blocks; their sums are float32 whatever the precision around.
+    """Convolution, LeakyReLU, and residual blocks, whose sums are float32 also under autocast.
 
     Args:
-        parts: channels of what is joined to come in. At the start each part brings an equal share of the signal, so
-            that a frame (3) is not drowned by a state (64), and the layer is a little weaker than others, so that
-            states fade along a clip: with 16 channels they were seen to swell 30 times in 20 frames.
-        channels: of what goes out.
-        blocks: how many.
+        parts: channels of the concatenated inputs. At initialization each part contributes an equal share of the
+            signal, so that a state (64) does not drown a frame (3), and the layer has a gain slightly below 1, so that
+            states fade along a clip: with 16 channels they grew 30 times in 20 frames otherwise.
+        channels: of the output.
+        blocks: number of residual blocks.
     """
 
     def __init__(self, parts: Sequence[int], channels: int, blocks: int) -> None:
@@ -33,19 +39,19 @@ class Trunk(nn.Module):
                 weight *= (sum(parts) / len(parts) / part) ** 0.5
 
     def forward(self, features: Tensor) -> Tensor:
-        """``(N, sum of parts, H, W)`` -> ``(N, channels, H, W)``."""
-        entered = lrelu(self.entry(features))
-        return self.blocks(entered.to(torch.promote_types(entered.dtype, torch.float32)))
+        """Process features ``(N, sum of parts, H, W)`` -> ``(N, channels, H, W)``."""
+        features = lrelu(self.entry(features))
+        return self.blocks(features.to(torch.promote_types(features.dtype, torch.float32)))
 
 
 class ShuffleTail(nn.Module):
-    """From features at low resolution to a picture: pixel-shuffles, then two convolutions.
+    """Upsampling of features to an image: pixel-shuffles, then two convolutions.
 
-    It starts at all but nothing, so that a network with a skip connection begins as that.
+    The initial output is almost 0, so that a network with a skip connection starts as that.
 
     Args:
-        channels: of what comes in.
-        tail_channels: at high resolution; 64 in the published models whatever ``channels`` is.
+        channels: of the input.
+        tail_channels: at high resolution; 64 in the published models with any ``channels``.
         scale: 4 (two shuffles of 2), 2 or 3 (one).
     """
 
@@ -60,14 +66,14 @@ class ShuffleTail(nn.Module):
         kaiming_init_(self.conv_last, slope=1.0, gain=0.02)
 
     def forward(self, features: Tensor, return_features: FeatureLayer | None = None) -> tuple[Tensor, Tensor | None]:
-        """Enlarge.
+        """Upsample features.
 
         Args:
             features: ``(N, channels, H, W)``.
-            return_features: which features to return besides, see :class:`workbench.models.video_sr.VideoSR`.
+            return_features: layer whose features are returned too, see :class:`workbench.models.video_sr.VideoSR`.
 
         Returns:
-            The residual ``(N, 3, s*H, s*W)``, and F^SR ``(N, tail_channels, s*H, s*W)`` where it is kept.
+            The residual ``(N, 3, s*H, s*W)``, and F^SR ``(N, tail_channels, s*H, s*W)`` or None.
         """
         if self.upconv1 is not None:
             features = lrelu(F.pixel_shuffle(self.upconv1(features), 2))
