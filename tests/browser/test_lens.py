@@ -290,67 +290,120 @@ class TestSlice:
         assert state(lens)["point"] == [32, 36]
 
 
-class TestLooks:
-    def test_maps_and_differences_lie_on_one_scale(self, lens, scene):
-        show(lens, 2)
-        panel(lens, "looks")
+class TestMaps:
+    def test_maps_of_every_method_are_on_one_scale(self, lens, scene):
         show(lens, 2)
         maps = {o.method: o for o in scene.overlays if o.kind == "attention"}
-        names = lens.locator(f"{LENS} .lens-look .lens-name").all_inner_texts()
-        assert names == ["Distilled student", "Teacher", f"Distilled student {MINUS} Teacher"]
-        high = max(o.high for o in maps.values())
-        theirs, ours = grey(scene, maps["teacher"], 2), grey(scene, maps["distilled"], 2)
-        drawn = rgb(lens, "readLook(1)").astype(float)
-        np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[(theirs / high * 255).round().astype(int)], atol=1)
-        said = lens.locator(f"{LENS} [data-part=scales] .lens-numbers").nth(1).inner_text().split()
-        assert float(said[0]) == -float(said[2])
-        assert float(said[1]) == 0
-        level = ((ours - theirs) / float(said[2]) + 1) * 127.5
-        drawn = rgb(lens, "readLook(2)").astype(float)
-        reach = np.abs(np.diff(ramp(DIVERGING), axis=0)).max() + 1  # a rounded level may fall to its neighbour
-        np.testing.assert_allclose(drawn, ramp(DIVERGING)[level.round().clip(0, 255).astype(int)], atol=reach)
+        names = lens.locator(f"{LENS} [data-part=attention-maps] .lens-name").all_inner_texts()
+        assert names == ["Distilled student", "Teacher"]
+        theirs = grey(scene, maps["teacher"], 2)
+        drawn = rgb(lens, "readMap(1)").astype(float)
+        levels = (theirs / max(o.high for o in maps.values()) * 255).round().astype(int)
+        np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[levels], atol=1)
 
-    def test_says_the_overlap_of_the_frame_and_the_value_under_the_pointer(self, lens, scene):
-        panel(lens, "looks")
+    def test_memory_cells_of_a_channel_are_on_one_scale(self, lens, scene):
+        choose(lens, "cell", "3")
+        show(lens, 4)
+        cells = {o.method: scene.array(o).astype(float) for o in scene.overlays if o.kind == "memory"}
+        low, zero, high = map(float, part(lens, "cell-scale").locator(".lens-numbers").inner_text().split())
+        assert (low, zero) == (-high, 0)
+        assert high == pytest.approx(np.quantile(np.abs(cells["teacher"][:, 3]), 0.995), rel=0.1)
+        drawn = rgb(lens, "readMap(3)").astype(float)
+        levels = ((cells["teacher"][4, 3] / high + 1) * 127.5).round().clip(0, 255).astype(int)
+        step = np.abs(np.diff(ramp(DIVERGING), axis=0)).max() * 2 + 1  # the image stores 256 levels
+        np.testing.assert_allclose(drawn, ramp(DIVERGING)[levels], atol=step)
+
+    def test_differences_are_on_one_scale_with_zero_in_the_middle(self, lens, scene):
+        panel(lens, "differences")
+        show(lens, 2)
+        maps = {o.method: o for o in scene.overlays if o.kind == "attention"}
+        names = lens.locator(f"{LENS} [data-part=difference-maps] .lens-name").all_inner_texts()
+        assert names == [f"Distilled student {MINUS} Teacher"]
+        theirs, ours = grey(scene, maps["teacher"], 2), grey(scene, maps["distilled"], 2)
+        low, zero, high = map(float, part(lens, "difference-scale").locator(".lens-numbers").inner_text().split())
+        assert (low, zero) == (-high, 0)
+        level = ((ours - theirs) / high + 1) * 127.5
+        drawn = rgb(lens, "readMap(4)").astype(float)
+        step = np.abs(np.diff(ramp(DIVERGING), axis=0)).max() + 1  # a rounded level may fall to its neighbor
+        np.testing.assert_allclose(drawn, ramp(DIVERGING)[level.round().clip(0, 255).astype(int)], atol=step)
+
+    def test_captions_give_the_overlap_of_the_frame_and_the_value_under_the_pointer(self, lens, scene):
+        panel(lens, "differences")
         show(lens, 5)
         maps = {o.method: scene.array(o)[5].astype(float) for o in scene.overlays if o.kind == "attention"}
         a, b = maps["distilled"].ravel(), maps["teacher"].ravel()
         cosine = (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum())
-        look = lens.locator(f"{LENS} .lens-look").nth(2)
-        look.locator("canvas").scroll_into_view_if_needed()
-        box = look.locator("canvas").bounding_box()
-        look.locator("canvas").hover(position={"x": box["width"] * 0.5 + 1, "y": box["height"] * 0.5 + 1})
-        words = look.locator(".lens-caption").inner_text()
+        difference = lens.locator(f"{LENS} [data-part=difference-maps] .lens-map")
+        canvas = difference.locator("canvas")
+        canvas.scroll_into_view_if_needed()
+        box = canvas.bounding_box()
+        canvas.hover(position={"x": box["width"] * 0.5 + 1, "y": box["height"] * 0.5 + 1})
+        caption = difference.locator(".lens-caption").inner_text()
         here = maps["distilled"][6, 8] - maps["teacher"][6, 8]
-        assert float(words.split(" here")[0]) == pytest.approx(here, abs=2 * scene.overlays[0].high / 255)
-        assert f"overlap {cosine:.3f}" in words
-        assert "Overlap with the teacher" in part(lens, "agreement").inner_text()
+        assert float(caption.split(" · ")[0]) == pytest.approx(here, abs=2 * scene.overlays[0].high / 255)
+        assert f"overlap {cosine:.3f}" in caption
+        assert "Attention overlap" in part(lens, "similarity").inner_text()
 
 
-def test_what_they_remember_a_dip_is_a_click_away(watched, home):
+def test_similarity_of_the_memory_cells_is_a_curve(watched, home):
     folder = home / "scenes" / "wide"
     with np.load(folder / "arrays.npz") as file:
         arrays = dict(file)
-    arrays["memory.distilled"][3, :4] *= -1  # half of the channels remember the opposite
+    arrays["memory.distilled"][3, :4] *= -1  # half of the channels are opposite
     np.savez_compressed(folder / "arrays.npz", **arrays)
     page = watched.open("?scene=wide")
     page.wait_for_selector(LENS)
     last = arrays["memory.teacher"][-1].astype(float)
     index = np.sqrt(last.var((1, 2)).mean() / (last**2).mean())
     assert 0.1 < index < 0.29
-    said = part(page, "verdict").inner_text()
-    assert said.startswith("The shared memory is thin on the clip shown: ")
-    assert f"{index:.2f} on the clip shown (collapse index: " in said
-    words = page.locator(f"{LENS} .lens-strip-words")
-    assert "frame 1: 1.000" in words.inner_text()
-    words.locator("button").click()
+    assert f"{index:.2f} on the clip shown" in part(page, "memory").inner_text()
+    chart = part(page, "similarity").locator(".chart").nth(1)
+    assert "1.00" in chart.locator(".chart-read").inner_text()
+    plot = chart.locator(".chart-plot")
+    box = plot.bounding_box()
+    plot.click(position={"x": 46 + (box["width"] - 56) * 3 / 4, "y": 40})
     wait_frame(page, 3)
     ours, theirs = (arrays[f"memory.{key}"][3].astype(float).ravel() for key in ("distilled", "teacher"))
     cosine = (ours * theirs).sum() / np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
-    assert f"frame 4: {cosine:.3f}" in words.inner_text()
-    strip = page.locator(f"{LENS} .lens-strip")
-    strip.click(position={"x": strip.bounding_box()["width"] * 0.5, "y": 5})
-    wait_frame(page, 2)
+    assert f"{cosine:.3f}" in chart.locator(".chart-read").inner_text()
+
+
+class TestOpening:
+    @pytest.fixture
+    def page(self, watched):
+        page = watched.open("?scene=disc", width=1440, height=900)
+        page.wait_for_selector(LENS)
+        return page
+
+    def test_attention_maps_and_memory_cells_are_visible(self, page):
+        for name in ("attention", "cells"):
+            names = part(page, f"{name.removesuffix('s')}-maps").locator(".lens-name").all_inner_texts()
+            assert names == ["Distilled student", "Teacher"]
+            box = part(page, name).bounding_box()
+            assert box["y"] + box["height"] <= 900
+
+    def test_frames_fill_their_panel_and_the_loupe_what_is_left(self, page):
+        cell, side = page.locator(f"{LENS} .lens-cell").bounding_box(), part(page, "side").bounding_box()
+        main = part(page, "main").bounding_box()
+        assert cell["width"] == pytest.approx(part(page, "stage").bounding_box()["width"], abs=2)
+        assert cell["width"] + side["width"] == pytest.approx(main["width"], abs=25)
+        assert cell["width"] > 0.45 * main["width"]
+        patches = page.locator(f"{LENS} .lens-patch canvas")
+        right = max(box.bounding_box()["x"] + box.bounding_box()["width"] for box in patches.all())
+        assert right > side["x"] + 0.8 * side["width"]
+
+    def test_five_curves_fit_one_row(self, page):
+        tops = part(page, "curves").locator(".chart").evaluate_all("all => all.map(c => c.getBoundingClientRect().top)")
+        assert len(tops) == 5
+        assert len(set(tops)) == 1
+
+    def test_on_a_phone_maps_follow_the_frames(self, watched):
+        page = watched.open("?scene=disc", width=390, height=844, touch=True)
+        page.wait_for_selector(LENS)
+        frame, maps, curves = (
+            part(page, name).bounding_box()["y"] for name in ("stage", "attention-maps", "similarity")
+        )
+        assert frame < maps < curves
 
 
 def test_worst_frames_come_first_and_are_a_click_away(lens, scene):
@@ -460,7 +513,7 @@ class TestLinks:
 
 
 def test_a_second_slider_goes_through_the_training_and_every_panel_follows(watched, home):
-    page = watched.open("run?run=mine&step=0&frame=5&panels=slice,looks")
+    page = watched.open("run?run=mine&step=0&frame=5&panels=slice,differences")
     page.wait_for_selector(LENS)
     wait_state(page, "s.scene === 'mine-0' && s.frame === 4")
     assert part(page, "trained").inner_text() == "step 0"
@@ -500,12 +553,13 @@ class TestHandling:
         lens.keyboard.press("o")
         assert state(lens)["overlay"] == "attention"
         lens.keyboard.press("l")
-        assert not part(lens, "side").is_visible()
-        for key, name in (("x", "slice"), ("a", "looks"), ("w", "worst")):
+        assert not part(lens, "loupes").is_visible()
+        for key, name in (("x", "slice"), ("a", "differences"), ("w", "worst"), ("m", "attention")):
+            shown = part(lens, name).is_visible()
             lens.keyboard.press(key)
-            assert part(lens, name).is_visible()
+            assert part(lens, name).is_visible() != shown
             lens.keyboard.press(key)
-            assert not part(lens, name).is_visible()
+            assert part(lens, name).is_visible() == shown
         for key, zoom in (("+", 1), ("+", 2), ("-", 1), ("0", "fit")):
             lens.keyboard.press(key)
             assert state(lens)["zoom"] == zoom
@@ -519,7 +573,7 @@ class TestHandling:
         lens.locator(LENS).focus()
         part(lens, "zoom").focus()
         lens.keyboard.press("l")
-        assert part(lens, "side").is_visible()
+        assert part(lens, "loupes").is_visible()
         lens.keyboard.press("ArrowRight")
         assert state(lens)["frame"] == 0
 
@@ -604,8 +658,8 @@ class TestHandling:
             show(page, frame)
         page.wait_for_function(f"document.querySelector('{LENS}').lens.stats.pending === 0")
         stats = page.evaluate(f"document.querySelector('{LENS}').lens.stats")
-        assert stats["frames"] == 12 * 6
-        assert stats["bytes"] == 12 * 4 * (5 * 64 * 48 + 16 * 12)
+        assert stats["frames"] == 12 * (6 + 4)  # two attention maps, memory cells of two methods
+        assert stats["bytes"] == 12 * (4 * (5 * 64 * 48 + 16 * 12) + 2 * (1 + 8) * 16 * 12)
 
 
 def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):

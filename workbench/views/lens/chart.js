@@ -151,7 +151,7 @@ function lineChart(host) {
     if (read.hidden) return;
     const i = nearest(spec.xs, x);
     where.textContent = `${spec.xName} ${(spec.xText || String)(spec.xs[i])}`;
-    spec.series.forEach((s, k) => { numbers[k].data = `${s.label} ${short(s.values[i])}`; });
+    spec.series.forEach((s, k) => { numbers[k].data = spec.brief ? short(s.values[i]) : `${s.label} ${short(s.values[i])}`; });
   }
 
   const under = event => {

@@ -25,7 +25,7 @@ function makeCurves() {
     chart.figure.dataset.key = curve.key;
     chart.set({
       title: curve.label, note: [curve.unit, `${curve.better} is better`].filter(Boolean).join(' · '),
-      xs: Array.from({ length: scene.frames }, (_, i) => i), xName: 'frame', xText: x => String(x + 1), height: 118,
+      xs: Array.from({ length: scene.frames }, (_, i) => i), xName: 'frame', xText: x => String(x + 1), height: 118, brief: true,
       series: counted.filter(m => !view.muted.has(m.key) && curve.series[m.key]?.some(exists)).map(m => (
         { key: m.key, label: m.label, colour: m.colour, dash: dashes[m.key], values: curve.series[m.key] })),
       onPick: seek,

@@ -8,15 +8,19 @@ function controls() {                               // what the chosen layout ha
   part('gains').hidden = view.layout !== 'difference';
   part('overlays').hidden = !scene.overlays.length || view.layout === 'difference';
   part('fading').hidden = !view.overlay;
-  part('side').hidden = !view.loupe;
+  part('side').hidden = !view.loupe && !shownMaps().length;
+  part('loupes').hidden = !view.loupe;
+  part('maps').checked = view.maps;
+  part('attention').hidden = !view.maps || !attention();
+  part('cells').hidden = !view.maps || !memoryCells();
+  part('attention-kind').value = attention()?.kind ?? '';
   part('enlarge').value = view.enlarge;
   for (const button of part('panels').children) {
     const on = view.panels.has(button.dataset.panel);
     button.setAttribute('aria-pressed', on);
-    button.hidden = (button.dataset.panel === 'looks' && !looked()) || (button.dataset.panel === 'worst' && !scene.curves.length);
+    button.hidden = (button.dataset.panel === 'differences' && !(attention() && mapPairs(attention()).length)) || (button.dataset.panel === 'worst' && !scene.curves.length);
     part(button.dataset.panel).hidden = !on || button.hidden;
   }
-  root.classList.toggle('alone', !view.loupe);
   part('left').value = view.left;
   part('right').value = view.right;
   part('overlay').value = view.overlay;
@@ -26,11 +30,13 @@ function controls() {                               // what the chosen layout ha
   part('gain').value = view.gain;
   part('loupe').checked = view.loupe;
   for (const chip of part('chips').children) chip.setAttribute('aria-pressed', !view.absent.has(chip.dataset.key));
-  const channels = overlay()?.channels || 1;
-  part('channels').hidden = channels < 2;
+  const channels = Math.max(overlay()?.channels || 1, memoryCells()?.channels || 1);
+  part('channels').hidden = !(overlay()?.channels > 1);
   view.channel = clamp(view.channel, 0, channels - 1);
-  part('channel').replaceChildren(...Array.from({ length: channels }, (_, i) => node('option', { value: i, textContent: i })));
-  part('channel').value = view.channel;
+  for (const name of ['channel', 'cell']) {
+    part(name).replaceChildren(...Array.from({ length: channels }, (_, i) => node('option', { value: i, textContent: i })));
+    part(name).value = view.channel;
+  }
 }
 
 function rearrange() {                              // after a change of layout, methods or map
@@ -39,7 +45,7 @@ function rearrange() {                              // after a change of layout,
   controls();
   makeCells();
   makeLegend();
-  makeLooks();
+  makeMaps();
   makeSlices();
   makeWorst();
   marks();                                          // names at once, pictures when they are there
@@ -87,6 +93,7 @@ function setValue(given) {
   wanted = Math.min(wanted, scene.frames - 1);
   for (const side of ['left', 'right']) part(side).replaceChildren(...scene.methods.map(m => node('option', { value: m.key, textContent: m.label })));
   part('overlay').replaceChildren(node('option', { value: '', textContent: 'none' }), ...scene.overlays.map(o => node('option', { value: o.kind, textContent: o.label })));
+  part('attention-kind').replaceChildren(...flatMaps().map(o => node('option', { value: o.kind, textContent: o.label.split(': ').at(-1) })));
   part('chips').replaceChildren(...scene.methods.map(m => {
     const chip = node('button', { type: 'button', title: m.note }, dot(m.key), m.label);
     chip.dataset.key = m.key;
@@ -96,7 +103,7 @@ function setValue(given) {
   part('scrub').max = scene.frames - 1;
   makeLoupe();
   makeCurves();
-  makeMemory();
+  makeSimilarity();
   stepper();
   rearrange();
   if (box) panTo(box[0] + (box[2] - seen[0]) / 2, box[1] + (box[3] - seen[1]) / 2);   // the same middle, whatever fits here
@@ -140,6 +147,7 @@ function toggle(key) {
 function layout(name) { view.layout = name; rearrange(); }
 function flip() { view.flipped = !view.flipped; draw(); }
 function loupe(on) { view.loupe = on; controls(); fit(); show(wanted); }
+function maps(on) { view.maps = on; rearrange(); }
 function pick(name, key) { view[name] = key; rearrange(); }
 function panel(name, on = !view.panels.has(name)) {
   if (on) view.panels.add(name); else view.panels.delete(name);
@@ -187,7 +195,9 @@ part('film').onclick = saveFilm;
 part('loupe').onchange = event => loupe(event.target.checked);
 part('overlay').onchange = event => pick('overlay', event.target.value);
 part('opacity').oninput = event => { view.opacity = Number(event.target.value); draw(); };
-part('channel').onchange = event => { view.channel = Number(event.target.value); draw(); };
+for (const name of ['channel', 'cell']) part(name).onchange = event => { view.channel = Number(event.target.value); rearrange(); };
+part('attention-kind').onchange = event => { view.attention = event.target.value; makeSimilarity(); rearrange(); };
+part('maps').onchange = event => { view.maps = event.target.checked; rearrange(); };
 part('ask').onclick = help;
 const blinking = setInterval(() => {                // 1.25 changes a second: far below what can harm
   if (!root.isConnected) clearInterval(blinking);
@@ -210,7 +220,8 @@ const KEYS = [
   ['o', 'next map', { o: nextOverlay }],
   ['x', 'x–t slice: a row over time; ↑ ↓ choose the row', {
     x: () => panel('slice'), ArrowUp: () => view.panels.has('slice') && rowAt(view.row - 1), ArrowDown: () => view.panels.has('slice') && rowAt(view.row + 1) }],
-  ['a', 'where they look', { a: () => panel('looks') }],
+  ['m', 'attention maps and memory cells', { m: () => maps(!view.maps) }],
+  ['a', 'differences of the attention maps', { a: () => panel('differences') }],
   ['w', 'worst frames first', { w: () => panel('worst') }],
   ['c s', 'copy, save what is shown as a figure', { c: copyFigure, s: saveFigure }],
   ['?', 'this list', { '?': help }],
@@ -235,7 +246,7 @@ root.addEventListener('keydown', event => {
   event.preventDefault();
 });
 
-new ResizeObserver(() => fit()).observe(part('stage').parentElement);
+new ResizeObserver(() => fit()).observe(part('main'));
 
 root.lens = element.lens = {                        // for tests and the curious
   get state() { return { ...view, absent: [...view.absent], muted: [...view.muted], panels: [...view.panels], shown: scene ? onShow() : [], frame, wanted, scene: scene?.id }; },
@@ -248,7 +259,10 @@ root.lens = element.lens = {                        // for tests and the curious
     return context.getImageData(0, 0, bitmap.width, bitmap.height);
   },
   readSlice: index => slices[index].context.getImageData(0, 0, scene.width, scene.frames),
-  readLook: index => looks[index].canvas.getContext('2d').getImageData(0, 0, looks[index].canvas.width, looks[index].canvas.height),
+  readMap(index) {
+    const { canvas } = mapViews[index];
+    return canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  },
   readFigure() {
     const made = figure();
     return made.getContext('2d').getImageData(0, 0, made.width, made.height);

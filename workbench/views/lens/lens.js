@@ -11,7 +11,7 @@ const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 const LAYOUTS = ['wipe', 'grid', 'flicker', 'difference'];
 const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
 const ENLARGE = [2, 3, 4, 6, 8, 12, 16];
-const PANELS = ['slice', 'looks', 'worst'];
+const PANELS = ['slice', 'differences', 'worst'];
 const AHEAD = 6;                                    // frames fetched before they are asked for
 
 let scene = null;
@@ -20,7 +20,7 @@ let frame = 0;                                      // what is on show
 let wanted = 0;                                     // what was asked for last
 const view = {
   layout: 'wipe', left: '', right: '', absent: new Set(['low']), wipe: 0.5, gain: 4, flipped: false, zoom: 'fit', overlay: '',
-  opacity: 0.65, channel: 0, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', muted: new Set(),
+  attention: '', opacity: 0.65, channel: 0, maps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', muted: new Set(),
   pan: [0, 0], enlarge: 'auto', panels: new Set(), row: 0, worst: '',
 };
 const START = { ...view, absent: new Set(view.absent) };   // what the address of the page need not say

@@ -13,6 +13,8 @@ function described() {
   if (view.layout === 'flicker') put('flipped', Number(view.flipped), 0);
   if (view.layout === 'difference') put('gain', view.gain, START.gain);
   if (view.zoom !== 'fit') Object.assign(words, { zoom: String(view.zoom), box: [...view.pan, ...seen.map(Math.round)].join(',') });
+  put('attention', view.attention, '');
+  put('maps', view.maps ? 'on' : 'off', 'on');
   put('loupe', view.loupe ? view.enlarge : 'off', 'auto');
   if (view.pinned) words.at = view.point.join(',');
   put('panels', [...view.panels].join(','), '');
@@ -22,7 +24,7 @@ function described() {
   return words;
 }
 
-const LINKED = ['scene', 'run', 'step', 'frame', 'layout', 'left', 'right', 'without', 'map', 'channel', 'opacity', 'wipe',
+const LINKED = ['scene', 'run', 'step', 'frame', 'layout', 'left', 'right', 'without', 'map', 'attention', 'maps', 'channel', 'opacity', 'wipe',
   'flipped', 'gain', 'zoom', 'box', 'loupe', 'at', 'panels', 'row', 'worst', 'score'];
 let remembering = 0;
 
@@ -59,7 +61,7 @@ function recall() {
   const keys = scene.methods.map(m => m.key), size = [scene.width, scene.height];
   const wishes = {
     layout: one('layout', LAYOUTS), left: one('left', keys), right: one('right', keys), absent: several('without', keys),
-    overlay: one('map', scene.overlays.map(o => o.kind)), channel: number('channel', 0, 4096), opacity: number('opacity', 0, 1),
+    overlay: one('map', scene.overlays.map(o => o.kind)), attention: one('attention', flatMaps().map(o => o.kind)), channel: number('channel', 0, 4096), opacity: number('opacity', 0, 1),
     wipe: number('wipe', 0, 1), gain: [1, 2, 4, 8, 16].find(gain => gain === number('gain', 1, 16)) ?? null,
     zoom: ZOOMS.find(zoom => zoom === number('zoom', 1, 8)) ?? null, panels: several('panels', PANELS), row: number('row', 0, scene.height - 1),
     worst: one('worst', keys), score: one('score', scene.curves.map(c => c.key)), enlarge: ENLARGE.find(power_ => power_ === number('loupe', 2, 16)) ?? null,
@@ -67,6 +69,7 @@ function recall() {
   for (const [name, value] of Object.entries(wishes)) if (value !== null) view[name] = value;
   view.flipped = words.get('flipped') === '1';
   view.loupe = words.get('loupe') !== 'off';
+  view.maps = words.get('maps') !== 'off';
   const at = numbers('at', 2), box = numbers('box', 4);
   if (at) Object.assign(view, { pinned: true, point: at.map((value, i) => clamp(Math.floor(value), 0, size[i] - 1)) });
   if (view.row !== null) view.row = Math.round(view.row);

@@ -20,16 +20,23 @@ function makeLoupe() {
   part('patches').replaceChildren(...patches.map(patch => patch.box));
 }
 
-// A whole number of screen pixels for each pixel of the picture: the chosen one, or what lets SIDE pixels fit.
+// The magnification is a whole number: the chosen one, or the largest with which the patches fit into the free height.
 function fitLoupe() {
-  const room = part('patches').clientWidth, gap = 8;
+  const room = part('patches').clientWidth, gap = 6, caption = 62;
   if (!room || !patches.length) return;
-  const columns = Math.min(patches.length, room > 700 ? patches.length : room < 420 ? 2 : 3);
-  const wide = Math.floor((room - gap * (columns - 1)) / columns);
-  power = view.enlarge === 'auto' ? clamp(Math.floor(wide / SIDE), 2, 6) : view.enlarge;
+  const free = root.classList.contains('wide') ? part('left-column').offsetHeight - part('patches').offsetTop : innerHeight * 0.6;
+  const layouts = patches.map((_, i) => {
+    const rows = i + 1, columns = Math.ceil(patches.length / rows), wide = Math.floor((room - gap * (columns - 1)) / columns);
+    const scale = Math.min(8, Math.floor(wide / SIDE), Math.max(2, Math.floor((free / rows - caption) / SIDE)));
+    return { columns, wide, scale, height: rows * (SIDE * scale + caption) };
+  }).filter(one => one.wide >= 72);
+  const fitting = layouts.filter(one => one.height <= free);
+  const { columns, wide, scale } = fitting.length
+    ? fitting.reduce((a, b) => (b.scale > a.scale ? b : a)) : layouts.reduce((a, b) => (b.height < a.height ? b : a));
+  power = view.enlarge === 'auto' ? scale : view.enlarge;
   side = view.enlarge === 'auto' ? SIDE : clamp(Math.floor(Math.min(wide, SIDE * 6) / power), 5, 96);
   const [width, height] = patchSize();
-  part('patches').style.gridTemplateColumns = `repeat(${columns}, ${Math.max(width * power, 100)}px)`;
+  part('patches').style.gridTemplateColumns = `repeat(${columns}, ${Math.max(width * power, Math.min(wide, 100))}px)`;
   for (const { canvas, context } of patches) {
     Object.assign(canvas, { width, height });
     context.imageSmoothingEnabled = false;          // setting the size forgets it
@@ -48,7 +55,7 @@ function pixelUnder({ key, context }) {
 
 function drawLoupe() {
   if (!scene || !view.loupe) return;
-  const [left, top] = patchOrigin(), [x, y] = view.point, map = overlay() || (view.panels.has('looks') ? looked() : null);
+  const [left, top] = patchOrigin(), [x, y] = view.point, map = overlay();
   for (const { key, canvas, context } of patches) {
     const bitmap = pictureOf(key);
     context.clearRect(0, 0, canvas.width, canvas.height);
@@ -102,7 +109,7 @@ function pointAt(x, y) {
   view.point = [clamp(Math.floor(x), 0, scene.width - 1), clamp(Math.floor(y), 0, scene.height - 1)];
   marks();
   drawLoupe();
-  readLooks();
+  readMaps();
 }
 
 function wipeTo(share) {

@@ -8,6 +8,8 @@ function ramp(stops) {                              // 256 colours between the s
   });
 }
 
+// The scale that all methods share: of the channel that is shown, where a map has several.
+const rangeOf = map => (map.limits ? [-map.limits[view.channel], map.limits[view.channel]] : [map.low, map.high]);
 const levelOf = ({ low, high }, grey) => low + grey / 255 * (high - low);
 const channelOf = (map, key) => Math.min(view.channel, map.maps[key].channels - 1);
 
@@ -15,10 +17,10 @@ function coloured(map, key, entry) {
   const { channels } = map.maps[key], channel = channelOf(map, key);
   if (entry.canvas && entry.channel === channel) return entry.canvas;
   const { width } = entry, height = Math.floor(entry.height / channels), canvas = node('canvas', { width, height });
-  const picture = new ImageData(width, height), colours = colourOf(map.stops), span = map.high - map.low || 1;
+  const picture = new ImageData(width, height), colours = colourOf(map.stops), [low, high] = rangeOf(map), span = high - low || 1;
   for (let i = 0; i < width * height; i++) {        // own scale -> the scale that all maps of the kind share
     const value = levelOf(map.maps[key], entry.grey[channel * width * height + i]);
-    const colour = colours[clamp(Math.round((value - map.low) / span * 255), 0, 255)];
+    const colour = colours[clamp(Math.round((value - low) / span * 255), 0, 255)];
     picture.data.set([...colour, 255], 4 * i);
   }
   canvas.getContext('2d').putImageData(picture, 0, 0);
@@ -53,7 +55,7 @@ function makeLegend() {
   if (!map) return;
   legend.replaceChildren(
     node('b', { textContent: map.label }),
-    scaleBar(map.stops, map.low, map.high),
+    scaleBar(map.stops, ...rangeOf(map)),
     node('span', { className: 'lens-values' }), node('span', { className: 'lens-explain', textContent: map.explain }));
   readValues();
 }

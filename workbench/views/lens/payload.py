@@ -108,6 +108,7 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "low": low,
         "high": high,
         "diverging": diverging,
+        **({"limits": limits} if (limits := readings.channel_limits(values)) else {}),
         "channels": max(overlay.channels for overlay in overlays),
         "stops": list(DIVERGING if diverging else SEQUENTIAL),
         "maps": {

@@ -18,10 +18,11 @@ function addressOf(frames, index) {
 
 // Every picture that a frame needs, in the present layout.
 function needed(index) {
-  const all = scene.methods.map(m => m.key), keys = view.loupe ? all : onShow(), looks = view.panels.has('looks');
+  const all = scene.methods.map(m => m.key), keys = view.loupe ? all : onShow();
   const jobs = keys.map(key => ({ key, address: addressOf(method(key).frames, index), grey: false }));
-  for (const map of new Set([overlay(), looks ? looked() : null])) {
-    for (const key of looks ? all : keys) if (map?.maps[key]) jobs.push({ key, address: addressOf(map.maps[key].frames, index), grey: true });
+  const shown = shownMaps();
+  for (const map of new Set([overlay(), ...shown])) {
+    for (const key of shown.includes(map) ? all : keys) if (map?.maps[key]) jobs.push({ key, address: addressOf(map.maps[key].frames, index), grey: true });
   }
   return jobs;
 }

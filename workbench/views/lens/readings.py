@@ -85,9 +85,28 @@ def reach(values: Mapping[str, np.ndarray]) -> float | None:
     """
     keys = list(values)
     pairs = [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :] if values[a].shape == values[b].shape]
-    if not pairs:
+    return _scale_end([values[a] - values[b] for a, b in pairs])
+
+
+def channel_limits(values: Mapping[str, np.ndarray]) -> list[float]:
+    """Return for each channel the magnitude that 99.5 % of the values of every method stay below; empty for flat maps.
+
+    Args:
+        values: method -> ``(T, channels, h, w)``.
+
+    Example:
+        >>> channel_limits({"teacher": np.array([[[[0.5]], [[-2.0]]]])})
+        [0.5, 2.0]
+    """
+    cells = [array for array in values.values() if array.ndim == 4]
+    channels = min((array.shape[1] for array in cells), default=0)
+    return [_scale_end([array[:, channel] for array in cells]) or 1.0 for channel in range(channels)]
+
+
+def _scale_end(arrays: Sequence[np.ndarray]) -> float | None:
+    if not arrays:
         return None
-    top = max(float(np.quantile(np.abs(values[a] - values[b]), 0.995)) for a, b in pairs)
+    top = max(float(np.quantile(np.abs(array), 0.995)) for array in arrays)
     if not math.isfinite(top) or top <= 0:
         return 1.0
     unit = 10.0 ** (math.floor(math.log10(top)) - 1)

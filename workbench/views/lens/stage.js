@@ -32,10 +32,12 @@ function makeCells() {
   fit();
 }
 
-// The number of columns that shows the pictures largest, and their size on the page.
+// The number of columns that shows the frames largest, and their size on the page. On a wide page the frames get the width
+// that their height allows, and maps and loupe the rest.
 function fit() {
   if (!scene || !cells.length) return;
-  const stage = part('stage'), gap = 6, room = stage.parentElement.clientWidth, tall = clamp(innerHeight * 0.64, 220, 760);
+  const stage = part('stage'), gap = 6, whole_ = part('main').clientWidth, side = view.loupe || shownMaps().length > 0, wide = side && whole_ >= 980;
+  const room = wide ? Math.floor(whole_ * 0.54) : whole_, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
   let best = { scale: 0, columns: 1 };
   for (let columns = 1; columns <= cells.length; columns++) {
     const rows = Math.ceil(cells.length / columns);
@@ -47,6 +49,8 @@ function fit() {
   const window_ = fits ? whole : [
     Math.min(whole[0], Math.floor((room - gap * (best.columns - 1)) / best.columns)),
     Math.min(whole[1], Math.floor((tall - gap * (rows - 1)) / rows))];
+  root.classList.toggle('wide', wide);
+  part('main').style.gridTemplateColumns = wide ? `${Math.floor(scene.width * best.scale) * best.columns + gap * (best.columns - 1)}px minmax(0, 1fr)` : '';
   seen = fits ? [scene.width, scene.height] : window_.map(size => size / scale);
   stage.style.gridTemplateColumns = `repeat(${best.columns}, ${window_[0]}px)`;
   for (const { box, sheet, canvas } of cells) {
@@ -102,7 +106,7 @@ function draw() {
   }
   marks();
   drawLoupe();
-  drawLooks();
+  drawMaps();
   markSlices();
   charts.forEach(chart => chart.cursor(frame));
 }
