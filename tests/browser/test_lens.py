@@ -112,7 +112,7 @@ class TestPixels:
     def test_the_loupe_shows_the_same_place_of_every_method(self, lens, scene):
         show(lens, 1)
         x, y = state(lens)["point"]
-        said = lens.locator(f"{LENS} .lens-colour").all_inner_texts()
+        said = lens.locator(f"{LENS} .lens-color").all_inner_texts()
         for text, method in zip(said, scene.methods, strict=True):
             picture = enlarged(scene.frame(method.key, 1), scene)
             assert text == " ".join(map(str, picture[y, x])), method.key
@@ -253,7 +253,7 @@ class TestLoupe:
         lens.keyboard.press("ArrowRight")
         x, y = state(lens)["point"]
         assert (x, y) == (before[0] - 3, before[1] + 2)
-        said = lens.locator(f"{LENS} .lens-colour").all_inner_texts()
+        said = lens.locator(f"{LENS} .lens-color").all_inner_texts()
         for text, method in zip(said, scene.methods, strict=True):
             assert text == " ".join(map(str, enlarged(scene.frame(method.key, 0), scene)[y, x])), method.key
 
@@ -445,7 +445,7 @@ class TestFigure:
     def test_the_clip_on_show_is_saved_without_a_loss(self, lens, scene):
         choose(lens, "left", "low")
         with lens.expect_download() as saved:
-            part(lens, "film").click()
+            part(lens, "clip").click()
         assert saved.value.suggested_filename == "disc-low-distilled-lossless.webm"
         read = read_video(saved.value.path()).frames
         low = scene.clip("low").repeat(4, 1).repeat(4, 2)
@@ -667,11 +667,11 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
 
     from workbench.views.lens.gradio_lens import Lens
     from workbench.views.lens.payload import payload
-    from workbench.views.serving import Gallery
+    from workbench.views.serving import SceneFileServer
 
-    gallery = Gallery(runs=[], scenes=[home / "scenes"])
+    files = SceneFileServer(runs=[], scenes=[home / "scenes"])
     with gr.Blocks(analytics_enabled=False) as app:
-        made = Lens(payload(read_scene(home / "scenes" / "disc"), gallery.address))
+        made = Lens(payload(read_scene(home / "scenes" / "disc"), files.address))
         heard, go = gr.Number(elem_id="heard"), gr.Button("Go", elem_id="go")
 
         def hear(event: gr.EventData) -> int:
@@ -681,7 +681,7 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         made.select(hear, None, heard, trigger_mode="multiple")
         go.click(lambda: gr.update(goto=7), None, made)
     _, url, _ = app.launch(
-        quiet=True, prevent_thread_lock=True, run_history=False, app_kwargs={"routes": [gallery.route()]}
+        quiet=True, prevent_thread_lock=True, run_history=False, app_kwargs={"routes": [files.route()]}
     )
     try:
         page = pages(url).open()
@@ -693,6 +693,29 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         page.close()  # a page that loses its server says so
     finally:
         app.close()
+
+
+def test_a_browser_can_import_the_modules_without_the_linker(contexts):
+    """A name that a module does not import would be an error there, and an import of what is not exported too."""
+    from workbench.views.lens import FOLDER, read
+
+    page, errors = contexts(False).new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    html = f"<body>{read('lens.html')}<script type=module>{NATIVE}</script></body>"
+    page.route("http://lens.test/", lambda route: route.fulfill(content_type="text/html", body=html))
+    page.route("http://lens.test/*.js", lambda route: route.fulfill(path=FOLDER / route.request.url.rpartition("/")[2]))
+    page.goto("http://lens.test/")
+    page.get_by_text("Nothing here.").wait_for()
+    page.close()
+    assert not errors
+
+
+NATIVE = """
+import { mountLens } from './lens.js';
+import './notebook.js';
+import './progress.js';
+mountLens(document.body, { trigger() {}, props: { value: { message: 'Nothing here.' } }, watch() {} });
+"""
 
 
 class TestFailures:
@@ -712,11 +735,11 @@ class TestFailures:
             there = read_scene(folder).frame("distilled", 2)
             np.testing.assert_array_equal(rgb(page, "readPixels('distilled')"), there)
             show(page, 3)
-            assert part(page, "status").inner_text() == "Distilled student, frame 4: not a readable picture"
+            assert part(page, "status").inner_text() == "Distilled student, frame 4: not a readable image"
             show(page, 4)
             assert part(page, "status").inner_text() == ""
             panel(page, "slice")
-            page.get_by_text("2 pictures are missing.").wait_for()
+            page.get_by_text("2 images are missing.").wait_for()
             page.close()  # a page that loses its server says so
         finally:
             app.close()

@@ -15,9 +15,9 @@ pytestmark = pytest.mark.browser
 
 HOST = """
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
-window.arrived = pictures => Object.fromEntries(Object.entries(pictures).map(
+window.arrived = images => Object.fromEntries(Object.entries(images).map(
   ([name, files]) => [name, files.map(file => new DataView(bytes(file).buffer))]));
-const traits = { ...GIVEN.steps, value: GIVEN.value, frame: GIVEN.frame, pictures: arrived(GIVEN.pictures) };
+const traits = { ...GIVEN.steps, value: GIVEN.value, frame: GIVEN.frame, images: arrived(GIVEN.images) };
 const listeners = {};
 window.model = {
   get: name => traits[name],
@@ -50,8 +50,8 @@ def opens(browser):
             "style": str(Lens._css),
             "value": widget.value,
             "frame": widget.frame,
-            "steps": {"steps": widget.steps, "step": widget.step, "wish": widget.wish},
-            "pictures": {name: encoded(files) for name, files in widget.pictures.items()},
+            "steps": {"steps": widget.steps, "step": widget.step, "requested_step": widget.requested_step},
+            "images": {name: encoded(files) for name, files in widget.images.items()},
         }
         contexts.append(browser.new_context(viewport={"width": 900, "height": 900}))
         page = contexts[-1].new_page()
@@ -112,12 +112,12 @@ def test_the_second_slider_asks_python_for_a_training_step(opens, home):
     opened = opens(widget)
     assert opened.locator("[data-part=trained]").inner_text() == "step 400"
     opened.locator("[data-part=step]").fill("1")
-    opened.wait_for_function("model.get('wish') === 200")
-    widget.wish = 200  # Python hears of it, and answers
-    answer = {name: getattr(widget, name) for name in ("value", "steps", "step", "wish")}
-    files = {name: encoded(files) for name, files in widget.pictures.items()}
+    opened.wait_for_function("model.get('requested_step') === 200")
+    widget.requested_step = 200  # Python answers
+    answer = {name: getattr(widget, name) for name in ("value", "steps", "step", "requested_step")}
+    files = {name: encoded(files) for name, files in widget.images.items()}
     opened.evaluate(
-        "([answer, files]) => model.hold({ ...answer, pictures: arrived(files) })",
+        "([answer, files]) => model.hold({ ...answer, images: arrived(files) })",
         [answer, files],
     )
     opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'mine-200'")
@@ -130,7 +130,7 @@ def test_the_second_slider_asks_python_for_a_training_step(opens, home):
     opened.keyboard.press("[")  # not where nothing has the focus
     opened.locator(".lens").focus()
     opened.keyboard.press("[")
-    opened.wait_for_function("model.get('wish') === 0")
+    opened.wait_for_function("model.get('requested_step') === 0")
 
 
 def test_a_scene_has_no_second_slider(page):

@@ -22,30 +22,30 @@ def test_sends_the_pictures_that_were_scored(scene):
     assert widget.frame == 2
     assert [m["key"] for m in widget.value["methods"]] == ["bicubic", "teacher"]
     home = widget.value["methods"][1]["frames"]
-    with Image.open(io.BytesIO(widget.pictures[home][3])) as picture:
+    with Image.open(io.BytesIO(widget.images[home][3])) as picture:
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), scene.frame("teacher", 3))
     maps = [m["frames"] for overlay in widget.value["overlays"] for m in overlay["maps"].values()]
     assert len(maps) == 2
-    assert all(len(widget.pictures[name]) == scene.frames for name in maps)
+    assert all(len(widget.images[name]) == scene.frames for name in maps)
 
 
 def test_shows_another_scene_in_place(scene, run):
     widget = look(run.snapshot(20))
-    before = widget.pictures
+    before = widget.images
     assert widget.show(run.snapshot(40)) is widget
     assert widget.value["id"] == "mine-40"
-    assert widget.pictures != before
+    assert widget.images != before
 
 
 def test_a_run_has_a_slider_for_its_training_steps(run):
     widget = look(run, frame=3)
     assert (widget.step, widget.steps, widget.value["id"]) == (40, [0, 20, 40], "mine-40")
-    before = widget.pictures
-    widget.wish = 20  # what the slider does
+    before = widget.images
+    widget.requested_step = 20  # what the slider does
     assert (widget.step, widget.value["id"], widget.frame) == (20, "mine-20", 3)
     student = widget.value["methods"][-1]["frames"]
     assert student not in before
-    with Image.open(io.BytesIO(widget.pictures[student][3])) as picture:
+    with Image.open(io.BytesIO(widget.images[student][3])) as picture:
         np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), run.snapshot(20).frame("student", 3))
     assert widget.go_to(33).step == 40  # the nearest
     assert look(run, step=0, methods=["teacher", "student"]).step == 0
@@ -57,12 +57,12 @@ def test_snapshots_that_come_and_go(run, specimens):
     assert widget.follow(run).steps == [0, 20, 40, 60]
     assert widget.step == 60
     shutil.rmtree(run.folder / "snapshots" / "0000020")
-    widget.wish = 20
+    widget.requested_step = 20
     assert (widget.steps, widget.step) == ([0, 40, 60], 0)
     (run.folder / "snapshots" / "0000040" / "scene.json").write_text("{")
     with pytest.raises(FolderError):
-        widget.wish = 40
-    assert (widget.wish, widget.step) == (0, 0)
+        widget.requested_step = 40
+    assert (widget.requested_step, widget.step) == (0, 0)
 
 
 def test_a_run_without_snapshots_and_a_scene_without_steps(scene, specimens, tmp_path):

@@ -24,7 +24,7 @@ def test_says_all_that_the_lens_needs(scene):
     assert (value["width"], value["height"], value["frames"], value["fps"]) == (64, 48, 8, 12)
     assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
     assert value["methods"][3]["frames"] == "lens/disc/frames/plain"
-    assert value["methods"][5]["colour"] == METHODS["teacher"]
+    assert value["methods"][5]["color"] == METHODS["teacher"]
     assert [c["key"] for c in value["curves"]] == ["psnr_y_db", "ssim_y", "t_diff", "tof", "gap_closed"]
     assert value["curves"][2]["series"]["plain"][0] is None  # the first frame has no change
     assert json.loads(json.dumps(value, allow_nan=False)) == value

@@ -45,7 +45,7 @@ class Read(HTMLParser):
         self._in = (given.get("id") or "script") if tag == "script" else "style" if tag == "style" else None
 
     def handle_data(self, data):
-        if self._in in ("report", "pictures"):
+        if self._in in ("report", "images"):
             self.blocks[self._in] = json.loads(data)
         elif self._in == "script":
             self.scripts.append(data)
@@ -56,7 +56,7 @@ class Read(HTMLParser):
         self._in = None
 
     def picture(self, folder: str, index: int) -> np.ndarray:
-        data = base64.b64decode(self.blocks["pictures"][f"{folder}/{index:05d}.webp"])
+        data = base64.b64decode(self.blocks["images"][f"{folder}/{index:05d}.webp"])
         with Image.open(io.BytesIO(data)) as picture:
             return np.asarray(picture)
 
@@ -100,7 +100,7 @@ def test_every_picture_is_the_one_of_the_scene(scene, tmp_path):
             maps += 1
     assert maps == len(scene.overlays)
     expected = len(scene.frames * (value["methods"] + list(scene.overlays)))
-    assert len(page.blocks["pictures"]) == expected
+    assert len(page.blocks["images"]) == expected
 
 
 def test_the_run_has_every_snapshot_its_losses_and_what_differs(run, tmp_path):
@@ -194,7 +194,7 @@ def test_what_does_not_fit_is_left_out_and_said(scene, tmp_path):
     assert few.left_out in page.text
     assert value["frames"] == few.frames
     assert {len(values) for curve in value["curves"] for values in curve["series"].values()} == {few.frames}
-    assert {int(address[-10:-5]) for address in page.blocks["pictures"]} == set(range(few.frames))
+    assert {int(address[-10:-5]) for address in page.blocks["images"]} == set(range(few.frames))
     np.testing.assert_array_equal(page.picture("frames/high", few.frames - 1), scene.frame("high", few.frames - 1))
     assert write_report(scene, tmp_path / "exact.html", max_bytes=whole.bytes).frames == scene.frames
 

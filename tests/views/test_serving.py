@@ -11,7 +11,7 @@ from workbench.data.video.read import read_video
 from workbench.errors import FolderError
 from workbench.scenes import read_scene
 from workbench.views import serving
-from workbench.views.serving import Gallery, StaleError
+from workbench.views.serving import SceneFileServer, StaleError
 
 
 @pytest.fixture
@@ -20,21 +20,21 @@ def scene(specimens, tmp_path):
 
 
 @pytest.fixture
-def gallery(run, scene):
-    return Gallery(runs=[run.folder.parent], scenes=[scene.folder.parent])
+def files(run, scene):
+    return SceneFileServer(runs=[run.folder.parent], scenes=[scene.folder.parent])
 
 
 @pytest.fixture
-def client(gallery):
-    return TestClient(Starlette(routes=[gallery.route()]))
+def client(files):
+    return TestClient(Starlette(routes=[files.route()]))
 
 
-def film(gallery, folder, methods):
-    return gallery.address(folder / "frames" / "x").replace("/frames/x", f"/films/{methods}.webm")
+def clip_address(files, folder, methods):
+    return files.address(folder / "frames" / "x").replace("/frames/x", f"/clips/{methods}.webm")
 
 
-def test_holds_every_pixel_of_the_methods_side_by_side(gallery, client, scene, tmp_path):
-    answer = client.get("/" + film(gallery, scene.folder, "low+distilled+teacher"))
+def test_holds_every_pixel_of_the_methods_side_by_side(files, client, scene, tmp_path):
+    answer = client.get("/" + clip_address(files, scene.folder, "low+distilled+teacher"))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/webm")
     (tmp_path / "clip.webm").write_bytes(answer.content)
     read = read_video(tmp_path / "clip.webm").frames
@@ -42,52 +42,52 @@ def test_holds_every_pixel_of_the_methods_side_by_side(gallery, client, scene, t
     np.testing.assert_array_equal(read, np.concatenate([low, scene.clip("distilled"), scene.clip("teacher")], 2))
 
 
-def test_a_snapshot_goes_together_with_the_probe_clip(gallery, run, tmp_path):
-    address = film(gallery, run.folder / "snapshots" / "0000020", "student+teacher").removeprefix("lens/")
-    scene, methods = gallery.film(address)
-    path = serving.write_film(scene, methods, tmp_path / "clip.webm")
+def test_a_snapshot_goes_together_with_the_validation_clip(files, run, tmp_path):
+    address = clip_address(files, run.folder / "snapshots" / "0000020", "student+teacher").removeprefix("lens/")
+    scene, methods = files.clip(address)
+    path = serving.write_clip(scene, methods, tmp_path / "clip.webm")
     student, teacher = read_scene(run.folder / "snapshots" / "0000020"), read_scene(run.folder / "validation_clip")
     expected = np.concatenate([student.clip("student"), teacher.clip("teacher")], 2)
     np.testing.assert_array_equal(read_video(path).frames, expected)
 
 
-def test_what_cannot_be_a_clip_is_refused(gallery, client, scene, monkeypatch, tmp_path):
-    address = film(gallery, scene.folder, "teacher")
+def test_what_cannot_be_a_clip_is_refused(files, client, scene, monkeypatch, tmp_path):
+    address = clip_address(files, scene.folder, "teacher")
     token = address.split("/")[4]
     for bad, words in (
         (address.replace("teacher.webm", "nobody.webm"), "no method 'nobody'"),
         (address.replace("teacher.webm", "teacher+.webm"), "no picture has this address"),
         (address.replace("teacher.webm", "../teacher.webm"), "no picture has this address"),
-        (address.replace("/films/", "/frames/"), "no picture has this address"),
+        (address.replace("/clips/", "/frames/"), "no picture has this address"),
         (address.replace(f"/disc/{token}", f"/other/{token}"), "no picture has this address"),
     ):
         with pytest.raises(FolderError, match=words):
-            gallery.film(bad.removeprefix("lens/"))
+            files.clip(bad.removeprefix("lens/"))
         assert client.get("/" + bad).status_code == 404
     with pytest.raises(StaleError):
-        gallery.film(address.removeprefix("lens/").replace(token, "abc"))
+        files.clip(address.removeprefix("lens/").replace(token, "abc"))
     assert client.get("/" + address.replace(token, "abc")).status_code == 410
     with monkeypatch.context() as patch:
         patch.setattr(serving, "MOST_PIXELS", 4 * 48 * 64 - 1)
         with pytest.raises(FolderError, match="too many for a clip; show fewer methods"):
-            gallery.film(address.removeprefix("lens/"))
+            files.clip(address.removeprefix("lens/"))
     outside = tmp_path / "outside.webp"
     os.rename(scene.frame_path("teacher", 1), outside)
     scene.frame_path("teacher", 1).symlink_to(outside)
     with pytest.raises(FolderError, match="missing"):
-        gallery.film(address.removeprefix("lens/"))
+        files.clip(address.removeprefix("lens/"))
 
 
-def test_one_at_a_time_and_nothing_is_left_behind(gallery, client, scene, monkeypatch, tmp_path):
+def test_one_at_a_time_and_nothing_is_left_behind(files, client, scene, monkeypatch, tmp_path):
     monkeypatch.setattr(serving.tempfile, "tempdir", str(tmp_path))
-    address = "/" + film(gallery, scene.folder, "plain")
-    gallery._writing.acquire()
+    address = "/" + clip_address(files, scene.folder, "plain")
+    files._writing.acquire()
     answer = client.get(address)
     assert (answer.status_code, answer.text) == (503, "another clip is being written; try again when it is done")
-    gallery._writing.release()
+    files._writing.release()
     assert client.get(address).status_code == 200
     assert not list(tmp_path.glob("workbench-clip-*"))
     scene.frame_path("plain", 2).write_bytes(b"not a picture")
     assert client.get(address).status_code == 500
     assert not list(tmp_path.glob("workbench-clip-*"))
-    assert gallery._writing.acquire(blocking=False)
+    assert files._writing.acquire(blocking=False)

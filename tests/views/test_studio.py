@@ -14,7 +14,7 @@ from workbench.runs import RunWriter
 from workbench.scenes import read_scene, write_scene
 from workbench.views import facts, progress
 from workbench.views.progress import Tail
-from workbench.views.serving import Gallery, StaleError
+from workbench.views.serving import SceneFileServer, StaleError
 from workbench.views.studio import Studio, build_studio, launch
 
 NEWEST = {"step": None, "follow": True}
@@ -287,25 +287,25 @@ class TestRun:
 
 class TestServing:
     @pytest.fixture
-    def gallery(self, run, scene_folder):
-        return Gallery(runs=[run.folder.parent], scenes=[scene_folder.parent])
+    def files(self, run, scene_folder):
+        return SceneFileServer(runs=[run.folder.parent], scenes=[scene_folder.parent])
 
-    def test_an_address_leads_back(self, gallery, run, scene_folder):
+    def test_an_address_leads_back(self, files, run, scene_folder):
         for folder in (
             scene_folder / "frames" / "low",
             scene_folder / "overlays" / "memory" / "teacher",
             run.folder / "validation_clip" / "frames" / "high",
             run.folder / "snapshots" / "0000020" / "overlays" / "attention" / "student",
         ):
-            address = gallery.address(folder).removeprefix("lens/")
-            assert gallery.find(f"{address}/00001.webp") == (folder / "00001.webp").resolve()
+            address = files.address(folder).removeprefix("lens/")
+            assert files.find(f"{address}/00001.webp") == (folder / "00001.webp").resolve()
 
-    def test_nothing_else_has_an_address(self, gallery, run, scene_folder, tmp_path):
+    def test_nothing_else_has_an_address(self, files, run, scene_folder, tmp_path):
         (run.folder / "weights").mkdir()
         (run.folder / "weights" / "student.safetensors").write_bytes(b"w")
         (run.folder / "frames" / "state").mkdir(parents=True)
         shutil.copy(scene_folder / "frames" / "low" / "00000.webp", run.folder / "frames" / "state" / "00000.webp")
-        address = gallery.address(run.folder / "validation_clip" / "frames" / "high").removeprefix("lens/")
+        address = files.address(run.folder / "validation_clip" / "frames" / "high").removeprefix("lens/")
         token = address.split("/")[4]
         for bad in (
             f"{address}/00099.webp",
@@ -320,9 +320,9 @@ class TestServing:
             "",
         ):
             with pytest.raises(FolderError, match="no picture"):
-                gallery.find(bad)
+                files.find(bad)
         with pytest.raises(FolderError, match="not in a folder"):
-            gallery.address(tmp_path)
+            files.address(tmp_path)
 
     def test_links_out_of_the_scene_are_refused(self, specimens, tmp_path):
         folder = specimens.make_scene(tmp_path / "scenes" / "linked", frames=2)
@@ -331,23 +331,23 @@ class TestServing:
         picture = folder / "frames" / "low" / "00000.webp"
         picture.unlink()
         picture.symlink_to(secret)
-        gallery = Gallery(runs=[], scenes=[tmp_path / "scenes"])
+        files = SceneFileServer(runs=[], scenes=[tmp_path / "scenes"])
         with pytest.raises(FolderError):
-            gallery.find(gallery.address(picture.parent).removeprefix("lens/") + "/00000.webp")
+            files.find(files.address(picture.parent).removeprefix("lens/") + "/00000.webp")
 
     def test_a_rewritten_scene_has_new_addresses(self, specimens, tmp_path):
         folder = specimens.make_scene(tmp_path / "scenes" / "twice", frames=2)
-        gallery = Gallery(runs=[], scenes=[tmp_path / "scenes"])
-        old = gallery.address(folder / "frames" / "low")
+        files = SceneFileServer(runs=[], scenes=[tmp_path / "scenes"])
+        old = files.address(folder / "frames" / "low")
         os.utime(folder / "scene.json", ns=(1, 1))
-        assert gallery.address(folder / "frames" / "low") != old
+        assert files.address(folder / "frames" / "low") != old
         with pytest.raises(StaleError):
-            gallery.find(old.removeprefix("lens/") + "/00000.webp")
+            files.find(old.removeprefix("lens/") + "/00000.webp")
 
     def test_served_over_http(self, run, scene_folder):
         app, url = launch(runs=[run.folder.parent], scenes=[scene_folder.parent], quiet=True, wait=False)
         try:
-            address = app.studio.gallery.address(scene_folder / "frames" / "teacher")
+            address = app.studio.files.address(scene_folder / "frames" / "teacher")
             answer = httpx.get(f"{url}{address}/00000.webp")
             assert answer.content == (scene_folder / "frames" / "teacher" / "00000.webp").read_bytes()
             assert "immutable" in answer.headers["cache-control"]
@@ -369,7 +369,7 @@ class TestServing:
     def test_asks_for_the_same_login_as_the_pages(self, scene_folder):
         app, url = launch(runs=[], scenes=[scene_folder.parent], auth={"me": "word"}, quiet=True, wait=False)
         try:
-            address = f"{url}{app.studio.gallery.address(scene_folder / 'frames' / 'low')}/00000.webp"
+            address = f"{url}{app.studio.files.address(scene_folder / 'frames' / 'low')}/00000.webp"
             assert httpx.get(address).status_code == 401
             with httpx.Client() as client:
                 client.post(f"{url}login", data={"username": "me", "password": "word"})

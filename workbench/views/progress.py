@@ -205,7 +205,7 @@ def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: 
         "share": round(share, 4),
         "steps": steps,
         "terms": terms,
-        "colours": term_colours(terms),
+        "colors": term_colours(terms),
         "snapshots": run.snapshots(),
         "step": step,
         "follow": follow,

@@ -1,17 +1,20 @@
-// A page to send: the lens, and the progress of a run, with everything they draw inside the page. The functions `lens` and
-// `progress` come before this text; `report` is what report.py wrote: { title, at, scenes: { step: value }, progress }.
+// The report page: the viewer, and the progress of a run, with all data inside the page. Python writes the elements `report`,
+// { at, scenes: { step: value }, progress }, and `images`, { address: base64 }.
 
-const told = name => JSON.parse(document.getElementById(name).textContent);
-const report = told('report'), pictures = new Map(Object.entries(told('pictures')));
+import { mountLens } from './lens/lens.js';
+import { mountProgress } from './lens/progress.js';
 
-// What a server would answer.
-async function inside(address) {
-  const picture = pictures.get(address);
-  if (picture === undefined) return new Response('', { status: 404 });
-  return new Response(new Blob([Uint8Array.from(atob(picture), c => c.charCodeAt(0))], { type: 'image/webp' }));
+const parse = name => JSON.parse(document.getElementById(name).textContent);
+const report = parse('report'), images = new Map(Object.entries(parse('images')));
+
+// Stands in for fetch.
+async function fetchInside(address) {
+  const image = images.get(address);
+  if (image === undefined) return new Response('', { status: 404 });
+  return new Response(new Blob([Uint8Array.from(atob(image), c => c.charCodeAt(0))], { type: 'image/webp' }));
 }
 
-function numbered(value) {                          // a folder of numbered pictures -> their addresses, one a frame
+function numbered(value) {                          // the folder of numbered images -> an address per frame
   for (const one of [...value.methods, ...value.overlays.flatMap(overlay => Object.values(overlay.maps))]) {
     const folder = one.frames;
     one.frames = Array.from({ length: value.frames }, (_, i) => `${folder}/${String(i).padStart(5, '0')}.webp`);
@@ -19,14 +22,13 @@ function numbered(value) {                          // a folder of numbered pict
   return value;
 }
 
-// Lets a component live in the page; returns what gives it other properties.
-function mounted(id, component, props, heard) {
+// Mounts a component; returns a function that changes its properties.
+function mount(id, component, props, trigger) {
   const watchers = [];
-  component(document.getElementById(id), (name, data) => heard(name, data), props, {}, null,
-    (names, call) => watchers.push([[names].flat(), call]));
+  component(document.getElementById(id), { trigger, props, watch: (name, callback) => watchers.push({ name, callback }) });
   return changes => {
     Object.assign(props, changes);
-    watchers.filter(([names]) => names.some(name => name in changes)).forEach(([, call]) => call());
+    watchers.filter(({ name }) => name in changes).forEach(({ callback }) => callback());
   };
 }
 
@@ -36,11 +38,11 @@ const shown = at => ({ value: scenes.get(at), steps: training ? { all: steps, at
 
 function goTo(step) {
   if (!scenes.has(step)) return;
-  look(shown(step));
-  follow?.({ value: { ...report.progress, step } });
+  setLens(shown(step));
+  setProgress?.({ value: { ...report.progress, step } });
   for (const part of document.querySelectorAll('[data-step]')) part.hidden = Number(part.dataset.step) !== step;
 }
 
 document.getElementById('progress').hidden = !training;
-const look = mounted('lens', lens, { ...shown(report.at), goto: null, fetch: inside }, (name, data) => { if (name === 'step') goTo(data.step); });
-const follow = training ? mounted('progress', progress, { value: { ...report.progress } }, (name, data) => goTo(data.step)) : null;
+const setLens = mount('lens', mountLens, { ...shown(report.at), goto: null, fetch: fetchInside }, (event, data) => { if (event === 'step') goTo(data.step); });
+const setProgress = training ? mount('progress', mountProgress, { value: { ...report.progress } }, (event, data) => goTo(data.step)) : null;

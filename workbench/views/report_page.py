@@ -19,8 +19,8 @@ from workbench.errors import FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene
 from workbench.views import facts, memory
-from workbench.views.lens import SCRIPTS
 from workbench.views.lens import read as read_lens
+from workbench.views.lens.linker import link
 from workbench.views.privacy import without_paths
 from workbench.views.progress import Tail, progress, settings
 
@@ -89,7 +89,7 @@ class Page:
         scenes = list(told.scenes.items())
         self._at, last = scenes[-1]
         home = Path(__file__).parent
-        script = _script((home / "report.js").read_text(encoding="utf-8"))
+        script = f"(() => {{\n'use strict';\n{link(home / 'report.js')}}})();"
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         self._state, run_facts, said = _of_run(told) if told.run else (None, "", "")
         title = told.run.name if told.run else last.title or last.name
@@ -126,8 +126,8 @@ class Page:
         }
         self._template = Template((home / "report.html").read_text(encoding="utf-8"))
 
-    def page(self, frames: int, pictures: str, whole: int, max_bytes: int = 0) -> bytes:
-        """The page with the first ``frames`` frames; ``pictures`` is the inside of a JSON object."""
+    def page(self, frames: int, images: str, whole: int, max_bytes: int = 0) -> bytes:
+        """The page with the first ``frames`` frames; ``images`` is the inside of a JSON object."""
         scene = next(iter(self._told.scenes.values()))
         values = {str(step): _cut(value, frames) for step, value in self._told.values.items()}
         said = left_out(frames, scene.frames, whole, max_bytes)
@@ -135,28 +135,9 @@ class Page:
             self._fixed,
             left_out=f"<p class='notice'>{escape(said)}</p>" if said else "",
             value=_json({"at": self._at, "scenes": values, "progress": self._state}),
-            pictures=f"{{{pictures}}}",
+            images=f"{{{images}}}",
         )
         return text.encode("utf-8", "replace")
-
-
-def _script(last: str) -> str:
-    """The one script of the page: the lens and the progress as functions, and what ties them to the page."""
-    given = "element, trigger, props, server, upload, watch"
-    chart, *lens = SCRIPTS
-    parts = (
-        "(() => {\n'use strict';",
-        read_lens(chart),
-        f"function lens({given}) {{",
-        read_lens(*lens),
-        "}",
-        f"function progress({given}) {{",
-        read_lens("progress.js"),
-        "}",
-        last,
-        "})();",
-    )
-    return "\n".join(parts)
 
 
 def _json(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 A picture: ``lens/<kind>/<root>/<name>[/validation_clip | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The
 token changes when ``scene.json`` does, so a picture may be kept by the browser for ever. A clip, written when it is
-asked for, one at a time: ``.../films/<method>+<method>.webm``. Weights, states, logs and everything outside the given
+asked for, one at a time: ``.../clips/<method>+<method>.webm``. Weights, states, logs and everything outside the given
 folders have no address; allowed paths of Gradio are not used.
 """
 
@@ -34,7 +34,7 @@ _NAME = NAME.pattern
 _ADDRESS = re.compile(
     rf"(?P<kind>scene|run)/(?P<root>\d{{1,3}})/(?P<name>{_NAME})(?:/(?P<part>probe|validation_clip|snapshots/\d{{7}}))?"
     rf"/(?P<token>[0-9a-f]{{1,16}})/(?:(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
-    rf"|films/(?P<film>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
+    rf"|clips/(?P<clip>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
 )
 SESSION_COOKIE = "workbench-session"
 _SESSION = re.compile(r"[0-9a-f]{32}")
@@ -42,7 +42,7 @@ MOST_PIXELS = 400_000_000
 """Of a clip, all its frames together: about a minute of writing."""
 
 
-class Gallery:
+class SceneFileServer:
     """The folders that are on show, and the addresses of their pictures.
 
     Args:
@@ -93,7 +93,7 @@ class Gallery:
             raise StaleError("the scene was rewritten since this address was made")
         return path
 
-    def film(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
+    def clip(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
         """The scene and the methods of the clip that an address names; every picture lies inside the scene or run.
 
         Raises:
@@ -101,13 +101,13 @@ class Gallery:
             StaleError: the scene was rewritten since the address was made.
         """
         match, top, home = self._home(address, session)
-        if not match["film"]:
+        if not match["clip"]:
             raise FolderError("no clip has this address")
         if token(home) != match["token"]:
             raise StaleError("the scene was rewritten since this address was made")
         part = match["part"] or ""
         scene = Run(top).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(home)
-        keys = tuple(match["film"].split("+"))
+        keys = tuple(match["clip"].split("+"))
         paths = [scene.frame_path(scene.method(key).key, i) for key in keys for i in range(scene.frames)]
         if not all(path.resolve().is_relative_to(top) and path.is_file() for path in paths):
             raise FolderError("pictures of this clip are missing")
@@ -140,7 +140,7 @@ class Gallery:
             address, session = request.path_params["address"], session_of(request)
             try:
                 if address.endswith(".webm"):
-                    return await run_in_threadpool(self._answer_film, address, session)
+                    return await run_in_threadpool(self._answer_clip, address, session)
                 path = self.find(address, session)
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
@@ -151,14 +151,14 @@ class Gallery:
 
         return Route(f"/{PREFIX}/{{address:path}}", picture, methods=["GET"])
 
-    def _answer_film(self, address: str, session: str) -> Response:
+    def _answer_clip(self, address: str, session: str) -> Response:
         """A clip, written now; while one is being written, others are asked to come again."""
-        scene, keys = self.film(address, session)
+        scene, keys = self.clip(address, session)
         if not self._writing.acquire(blocking=False):
             return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
         folder = Path(tempfile.mkdtemp(prefix="workbench-clip-"))
         try:
-            path = write_film(scene, keys, folder / "clip.webm")
+            path = write_clip(scene, keys, folder / "clip.webm")
         except (WorkbenchError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             return PlainTextResponse(str(error) if isinstance(error, WorkbenchError) else "no", status_code=500)
@@ -168,7 +168,7 @@ class Gallery:
         return FileResponse(path, media_type="video/webm", headers={"Cache-Control": "no-store"}, background=done)
 
 
-def write_film(scene: Scene, methods: Sequence[str], path: Path) -> Path:
+def write_clip(scene: Scene, methods: Sequence[str], path: Path) -> Path:
     """Write the pictures of some methods, side by side and pixel by pixel as they are, to a lossless ``.webm``.
 
     Args:

@@ -1,30 +1,7 @@
-// A line chart as SVG, drawn at its real size so that text keeps its size, with a cursor that costs nothing to move.
-// Used for the curves of a clip (x: frame) and for the terms of a training (x: step). Text goes in through textContent.
+// A line chart as SVG, drawn at its real size so that text keeps its size; moving the cursor does not redraw the lines.
+// Used for the curves of a clip (x: frame) and for the terms of a training (x: step).
 
-const SVG_NAMES = 'http://www.w3.org/2000/svg';
-
-function node(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
-
-function shape(tag, attributes = {}, text = '') {
-  const made = document.createElementNS(SVG_NAMES, tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text) made.textContent = text;
-  return made;
-}
-
-const exists = value => typeof value === 'number' && Number.isFinite(value);
-
-// 0.0123 -> "0.0123", 24.128 -> "24.13", 0.00000132 -> "1.3e-6"
-function short(value) {
-  if (!exists(value)) return '–';
-  const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1);
-  return size >= 100 ? value.toFixed(1) : size >= 1 ? value.toFixed(2) : value.toFixed(4);
-}
+import { exists, node, pointerIn, shape, short } from './dom.js';
 
 function linearTicks(low, high) {
   const raw = (high - low) / 3, power = 10 ** Math.floor(Math.log10(raw));
@@ -49,16 +26,17 @@ function logTicks(low, high) {
   return ticks;
 }
 
-// The mean of what lies around each value: quiets a noisy loss without shifting it.
-function smoothed(values, reach) {
+// Centered moving mean over 2 * radius + 1 values.
+function smoothed(values, radius) {
   return values.map((value, i) => {
     if (!exists(value)) return null;
-    const near = values.slice(Math.max(0, i - reach), i + reach + 1).filter(exists);
+    const near = values.slice(Math.max(0, i - radius), i + radius + 1).filter(exists);
     return near.reduce((sum, v) => sum + v, 0) / near.length;
   });
 }
 
-function nearest(xs, x) {
+// Index of the number in the sorted list xs that is nearest to x.
+export function nearest(xs, x) {
   let low = 0, high = xs.length - 1;
   while (high - low > 1) {
     const middle = (low + high) >> 1;
@@ -67,12 +45,12 @@ function nearest(xs, x) {
   return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
 }
 
-// spec: { title, note, xs, series: [{key, label, colour, dash, values}], log, smooth, height, marks: [x], xName,
-//         xText(x), onPick(x, index), onTitle(), onOpen(x, key, event): a click beside the line `key`, tip(x, key): what it does }
-function lineChart(host) {
+// chart.set({ title, note, xs, series: [{ key, label, color, dash, values }], log, smooth, height, marks: [x], xName, xText(x),
+//   brief: numbers without labels, onPick(x), onTitle(), onOpen(x, key, event): a click near the line `key`, tip(x, key) })
+export function lineChart(host) {
   const left = 46, right = 10, top = 8, bottom = 22;
   let spec = null, place = null, at = null, hover = null, lines = {}, numbers = [];
-  const where = node('span', { className: 'chart-where' });
+  const position = node('span', { className: 'chart-where' });
   const title = node('button', { type: 'button', className: 'chart-title' });
   const note = node('span', { className: 'chart-note' });
   const read = node('div', { className: 'chart-read' });
@@ -80,7 +58,7 @@ function lineChart(host) {
   const tip = node('div', { className: 'chart-tip', hidden: true });
   const figure = node('figure', { className: 'chart' }, node('figcaption', {}, title, note), plot, read, tip);
   host.append(figure);
-  title.onclick = () => spec && spec.onTitle && spec.onTitle();
+  title.onclick = () => spec?.onTitle?.();
 
   function draw() {
     const width = Math.round(plot.clientWidth);
@@ -123,15 +101,15 @@ function lineChart(host) {
           d += `${pen ? 'L' : 'M'}${X(xs[i]).toFixed(1)} ${Y(v).toFixed(1)}${alone ? 'h0.01' : ''}`;
           pen = true;
         });
-        plot.append(shape('path', { class: 'chart-line', d, stroke: one.colour, 'data-key': one.key, ...attributes }));
+        plot.append(shape('path', { class: 'chart-line', d, stroke: one.color, 'data-key': one.key, ...attributes }));
       };
       if (spec.smooth) put(one.values, { 'stroke-opacity': 0.25, 'stroke-width': 1 });
       put(one.quiet, one.dash ? { 'stroke-dasharray': one.dash } : {});
     }
     numbers = spec.series.map(() => new Text());
-    read.replaceChildren(where, ...spec.series.map((s, k) => {
+    read.replaceChildren(position, ...spec.series.map((s, k) => {
       const dot = node('i', { className: 'dot' });
-      dot.style.background = s.colour;
+      dot.style.background = s.color;
       return node('span', { title: s.label }, dot, numbers[k]);
     }));
     lines.hover = shape('line', { class: 'chart-hover', y1: top, y2: height - bottom });
@@ -150,22 +128,21 @@ function lineChart(host) {
     read.hidden = x === null || !spec.xs.length;
     if (read.hidden) return;
     const i = nearest(spec.xs, x);
-    where.textContent = `${spec.xName} ${(spec.xText || String)(spec.xs[i])}`;
+    position.textContent = `${spec.xName} ${(spec.xText || String)(spec.xs[i])}`;
     spec.series.forEach((s, k) => { numbers[k].data = spec.brief ? short(s.values[i]) : `${s.label} ${short(s.values[i])}`; });
   }
 
-  const under = event => {
-    const box = plot.getBoundingClientRect();
-    const x = place.first + place.span * ((event.clientX - box.left) / box.width * place.width - left) / (place.width - left - right);
-    return spec.xs[nearest(spec.xs, x)];
+  const xAt = event => {
+    const x = pointerIn(plot, event)[0] * place.width;
+    return spec.xs[nearest(spec.xs, place.first + place.span * (x - left) / (place.width - left - right))];
   };
-  const beside = event => {                         // the line nearest to the pointer, of those that have a number there
-    const i = nearest(spec.xs, under(event)), y = event.clientY - plot.getBoundingClientRect().top;
-    const there = spec.series.filter(s => place.usable(s.values[i])), off = s => Math.abs(place.Y(s.values[i]) - y);
-    return there.reduce((best, s) => (best && off(best) <= off(s) ? best : s), null)?.key ?? null;
+  const nearestLine = event => {                    // of the lines that have a number there
+    const i = nearest(spec.xs, xAt(event)), y = event.clientY - plot.getBoundingClientRect().top;
+    const present = spec.series.filter(s => place.usable(s.values[i])), distance = s => Math.abs(place.Y(s.values[i]) - y);
+    return present.reduce((best, s) => (best && distance(best) <= distance(s) ? best : s), null)?.key ?? null;
   };
   const point = event => {
-    const key = spec.tip ? beside(event) : null;
+    const key = spec.tip ? nearestLine(event) : null;
     tip.hidden = key === null;
     if (tip.hidden) return;
     tip.textContent = spec.tip(hover, key);
@@ -173,7 +150,7 @@ function lineChart(host) {
     tip.style.left = `${Math.max(0, Math.min(at_ + 12, box.width - tip.offsetWidth))}px`;
     tip.style.top = `${event.clientY - box.top + 16}px`;
   };
-  const pick = event => spec.onPick && spec.onPick(under(event));
+  const pick = event => spec.onPick?.(xAt(event));
   plot.addEventListener('pointerdown', event => {
     if (!place || !spec.xs.length) return;
     plot.setPointerCapture(event.pointerId);
@@ -181,15 +158,15 @@ function lineChart(host) {
   });
   plot.addEventListener('pointermove', event => {
     if (!place || !spec.xs.length) return;
-    hover = under(event);
+    hover = xAt(event);
     if (event.buttons && spec.drag !== false) pick(event);
     move();
     point(event);
   });
   plot.addEventListener('pointerleave', () => { hover = null; tip.hidden = true; move(); });
   plot.addEventListener('click', event => {
-    const key = place && spec.onOpen && spec.xs.length ? beside(event) : null;
-    if (key !== null) spec.onOpen(under(event), key, event);
+    const key = place && spec.onOpen && spec.xs.length ? nearestLine(event) : null;
+    if (key !== null) spec.onOpen(xAt(event), key, event);
   });
   new ResizeObserver(draw).observe(plot);
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.views.lens import SCRIPTS, read
+from workbench.views.lens import FOLDER, read
+from workbench.views.lens.linker import link
 
 
 class Lens(gr.HTML):
@@ -42,7 +43,7 @@ class Lens(gr.HTML):
             value=value,
             html_template=read("lens.html"),
             css_template=read("lens.css"),
-            js_on_load=read(*SCRIPTS),
+            js_on_load=link(FOLDER / "lens.js") + "mountLens(element, { trigger, props, watch });",
             apply_default_css=False,
             goto=goto,
             steps=steps,
@@ -70,7 +71,7 @@ class Progress(gr.HTML):
             value=value,
             html_template=read("progress.html"),
             css_template=read("lens.css", "progress.css"),
-            js_on_load=read("chart.js", "progress.js"),
+            js_on_load=link(FOLDER / "progress.js") + "mountProgress(element, { trigger, props, watch });",
             apply_default_css=False,
             **kwargs,
         )

@@ -1,110 +1,175 @@
-// The lens: several renderings of one clip, frame by frame, in step. The adapters (gr.HTML, anywidget) hand in element,
-// trigger(event, data), props and watch(name, callback). All files that __init__.py lists share one scope: this one holds
-// the state and goes from frame to frame; handling.js, the last, ties everything to buttons and keys.
-// props.value is what payload.py makes; props.goto is a frame (or [frame, count] to go to the same frame twice);
-// props.steps is { all: [training step], at } where there are snapshots to choose from.
+// The viewer of a scene: several methods on one clip, frame by frame. Hosts (Gradio, anywidget, a report page) call
+// mountLens(element, { trigger, props, watch }):
+//   props.value             the JSON value of payload.py
+//   props.goto              a frame, or [frame, count] to go to the same frame twice
+//   props.steps             { all: [training step], at } where there are snapshots to choose from
+//   trigger(event, data)    'select' with { frame }, 'step' with { step, follow }
+//   watch(name, callback)   calls back when a property changes
+// Each module adds a part to one `lens` object, which contains the state: scene, frame, wanted, view.
 
-const root = element.querySelector('.lens');
-const parts = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(found => [found.dataset.part, found]));
-const part = name => parts[name];
-const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
-const LAYOUTS = ['wipe', 'grid', 'flicker', 'difference'];
-const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
-const ENLARGE = [2, 3, 4, 6, 8, 12, 16];
-const PANELS = ['slice', 'differences', 'worst'];
-const AHEAD = 6;                                    // frames fetched before they are asked for
+import { createControls } from './controls.js';
+import { createCurves } from './curves.js';
+import { exists, node } from './dom.js';
+import { createFeatureMaps } from './feature_maps.js';
+import { createFigure } from './figure.js';
+import { absolute, addressOf, createImageCache, pixelsOf } from './image_cache.js';
+import { createLoupe } from './loupe.js';
+import { createPermalink } from './permalink.js';
+import { createPlayer } from './player.js';
+import { createSlice } from './slice.js';
+import { createViewport } from './viewport.js';
 
-let scene = null;
-let turn = 0;                                       // counts wishes for a frame; only the newest may draw
-let frame = 0;                                      // what is on show
-let wanted = 0;                                     // what was asked for last
-const view = {
-  layout: 'wipe', left: '', right: '', absent: new Set(['low']), wipe: 0.5, gain: 4, flipped: false, zoom: 'fit', overlay: '',
-  attention: '', opacity: 0.65, channel: 0, maps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', muted: new Set(),
-  pan: [0, 0], enlarge: 'auto', panels: new Set(), row: 0, worst: '',
+const DEFAULTS = {
+  layout: 'wipe', left: '', right: '', hidden: ['low'], wipe: 0.5, gain: 4, flipped: false, zoom: 'fit', overlay: '', attention: '',
+  opacity: 0.65, channel: 0, maps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', muted: [],
+  pan: [0, 0], enlarge: 'auto', panels: [], row: 0, worst: '',
 };
-const START = { ...view, absent: new Set(view.absent) };   // what the address of the page need not say
+const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // on show first, of those that a scene has
 
-const method = key => scene.methods.find(m => m.key === key);
-const overlay = () => scene.overlays.find(o => o.kind === view.overlay) || null;
-const say = text => { if (part('status').textContent !== text) part('status').textContent = text; };
+export function mountLens(element, { trigger, props, watch }) {
+  const root = element.querySelector('.lens');
+  const parts = Object.fromEntries([...root.querySelectorAll('[data-part]')].map(found => [found.dataset.part, found]));
+  const part = name => parts[name];
+  const view = { ...DEFAULTS, hidden: new Set(DEFAULTS.hidden), muted: new Set(), panels: new Set() };
+  const automatic = {};                             // sides that the viewer chose; it chooses again with every scene
 
-// ------------------------------------------------------------------------------------- going to a frame, all in step
-
-// Draws frame `index` when every picture of it is there (or known to be missing), unless a newer wish has come meanwhile.
-function show(index) {
-  if (!scene) return Promise.resolve(false);
-  const mine = ++turn;
-  wanted = clamp(Math.round(index), 0, scene.frames - 1);
-  const jobs = needed(wanted), entries = jobs.map(load);
-  if (!entries.some(entry => entry instanceof Promise)) {   // all at hand: draw now, not a tick later
-    arrive();
-    return Promise.resolve(true);
-  }
-  const soon = new Set(jobs.map(job => job.address));
-  for (let d = 1; d <= AHEAD; d++) if (wanted + d < scene.frames) needed(wanted + d).forEach(job => soon.add(job.address));
-  abortAllBut(soon);
-  return Promise.all(entries).then(() => {
-    if (mine !== turn) return false;
-    arrive();
-    return true;
-  });
-}
-
-function arrive() {
-  frame = wanted;
-  draw();
-  const missing = needed(frame).filter(job => failed.has(job.address));
-  say(missing.map(job => `${method(job.key).label}, frame ${frame + 1}${job.grey ? ', map' : ''}: ${failed.get(job.address)}`).join('; '));
-  for (let d = 1; d <= AHEAD; d++) needed((frame + d) % scene.frames).forEach(load);
-  tell();
-}
-
-// Start of a frame in seconds; frames follow scene.fps where the scene has no times of their own.
-const startOf = index => scene.times ? scene.times[index] : index / scene.fps;
-
-// The frame that is shown at a time, searched from a frame that is not later; scene.frames behind the end.
-function frameAt(seconds, index) {
-  if (!scene.times) return Math.min(scene.frames, Math.floor(seconds * scene.fps + 1e-6));
-  while (index < scene.frames && scene.times[index + 1] <= seconds) index++;
-  return index;
-}
-
-let telling = 0;
-function tell() {                                   // Python hears where somebody stays, not every frame on the way
-  clearTimeout(telling);
-  telling = setTimeout(() => { if (scene && !view.playing) trigger('select', { frame }); }, 150);
-}
-
-function play() {
-  if (!scene) return;
-  if (view.playing) return stop();
-  view.playing = true;
-  marks();
-  let since = performance.now(), from = frame >= scene.frames - 1 ? 0 : frame, speed = view.speed, busy = false;
-  const tick = now => {
-    if (!view.playing || !scene) return;
-    if (speed !== view.speed) [since, from, speed] = [now, frame, view.speed];
-    const due = frameAt(startOf(from) + (now - since) / 1000 * speed, from);
-    if (due >= scene.frames) [since, from] = [now, 0];
-    if (!busy && due !== frame) {
-      const came = show(due >= scene.frames ? 0 : due);
-      busy = true;
-      came.finally(() => { busy = false; });
-    }
-    requestAnimationFrame(tick);
+  const lens = {
+    root, part, props, trigger, view,
+    scene: null,
+    frame: 0,                                       // on show
+    wanted: 0,                                      // requested last
+    method: key => lens.scene.methods.find(m => m.key === key),
+    overlay: () => lens.scene.overlays.find(o => o.kind === view.overlay) || null,
+    score: () => lens.scene.curves.find(curve => curve.key === view.score),
+    setStatus: text => { if (part('status').textContent !== text) part('status').textContent = text; },
+    shown, needed, dot, draw, label, rearrange,
   };
-  requestAnimationFrame(tick);
+  lens.images = createImageCache(lens);
+  lens.player = createPlayer(lens);
+  lens.viewport = createViewport(lens);
+  lens.maps = createFeatureMaps(lens);
+  lens.loupe = createLoupe(lens);
+  lens.slice = createSlice(lens);
+  lens.curves = createCurves(lens);
+  lens.figure = createFigure(lens);
+  lens.permalink = createPermalink(lens, DEFAULTS);
+  lens.controls = createControls(lens);
+
+  // Keys of the methods in the cells.
+  function shown() {
+    if (view.layout !== 'grid') return view.left === view.right ? [view.left] : [view.left, view.right];
+    return lens.scene.methods.map(m => m.key).filter(key => !view.hidden.has(key));
+  }
+
+  // Every image that a frame needs: { key, address, gray }.
+  function needed(index) {
+    const all = lens.scene.methods.map(m => m.key), keys = view.loupe ? all : shown(), kinds = lens.maps.shown();
+    const jobs = keys.map(key => ({ key, address: addressOf(lens.method(key).frames, index), gray: false }));
+    for (const map of new Set([lens.overlay(), ...kinds])) {
+      for (const key of kinds.includes(map) ? all : keys) if (map?.maps[key]) jobs.push({ key, address: addressOf(map.maps[key].frames, index), gray: true });
+    }
+    return jobs;
+  }
+
+  function dot(key) {
+    const mark = node('i', { className: 'dot' });
+    mark.style.background = lens.method(key).color;
+    return mark;
+  }
+
+  function draw() {
+    lens.viewport.draw();
+    label();
+    lens.loupe.draw();
+    lens.maps.draw();
+    lens.slice.mark();
+    lens.curves.cursor(lens.frame);
+  }
+
+  // Texts and marks that follow the frame and the view.
+  function label() {
+    root.classList.toggle('playing', view.playing);
+    part('play').setAttribute('aria-label', view.playing ? 'Pause' : 'Play');
+    if (!lens.scene) return;
+    root.dataset.frame = lens.frame;
+    part('scrub').value = lens.frame;
+    part('scrub').setAttribute('aria-valuetext', `frame ${lens.frame + 1} of ${lens.scene.frames}`);
+    part('count').textContent = `frame ${lens.frame + 1} / ${lens.scene.frames} · ${lens.player.startOf(lens.frame).toFixed(2)} s`;
+    lens.viewport.label();
+    lens.maps.read();
+    lens.permalink.write();
+  }
+
+  function rearrange() {                            // after a change of layout, methods, maps or panels
+    if (!lens.scene) return;
+    if (view.layout !== 'flicker') { part('blink').checked = false; view.flipped = false; }
+    lens.controls.update();
+    lens.maps.make();
+    lens.viewport.makeCells();
+    lens.slice.make();
+    lens.curves.makeWorst();
+    label();                                        // names at once, images when they are there
+    lens.player.show(lens.wanted);
+  }
+
+  function setValue(given) {
+    const value = given && JSON.parse(JSON.stringify(given));   // a plain copy of the host's reactive object, fast to read
+    const same = lens.scene && value?.frames && ['width', 'height', 'frames'].every(name => lens.scene[name] === value[name]);
+    lens.player.cancel();
+    lens.images.abortAllBut(new Set());
+    lens.images.failed.clear();
+    part('body').hidden = !value?.frames;
+    part('empty').hidden = !!value?.frames;
+    part('empty').textContent = value?.message || 'Nothing to show yet.';
+    if (!value?.frames || !same) lens.player.stop();
+    lens.scene = value?.frames ? value : null;
+    if (!lens.scene) return;
+    for (const frames of [...value.methods, ...value.overlays.flatMap(o => Object.values(o.maps))]) frames.frames = absolute(frames.frames);
+    if (!same) {
+      lens.wanted = lens.frame = 0;
+      Object.assign(view, { pinned: false, point: [value.width >> 1, value.height >> 1], pan: [0, 0], row: value.height >> 1 });
+    }
+    const box = lens.permalink.restore(), keys = value.methods.map(m => m.key);
+    for (const [side, preferred, fallback] of [['left', LEFT, keys[0]], ['right', RIGHT, keys.at(-1)]]) {
+      if (!keys.includes(view[side]) || view[side] === automatic[side]) view[side] = automatic[side] = preferred.find(key => keys.includes(key)) || fallback;
+    }
+    if (!lens.overlay()) view.overlay = '';
+    if (!lens.score()) view.score = value.curves[0]?.key || '';
+    lens.wanted = Math.min(lens.wanted, value.frames - 1);
+    lens.controls.fill();
+    lens.loupe.make();
+    lens.curves.make();
+    lens.maps.makeSimilarity();
+    rearrange();
+    const { visible } = lens.viewport;
+    if (box) lens.viewport.panTo(box[0] + (box[2] - visible[0]) / 2, box[1] + (box[3] - visible[1]) / 2);   // the same center, whatever fits here
+  }
+
+  new ResizeObserver(() => lens.viewport.fit()).observe(part('main'));
+  root.lens = element.lens = inspector(lens);       // for tests, and for pages that couple two viewers
+  watch('value', () => setValue(props.value));
+  watch('steps', () => lens.controls.updateSteps());
+  watch('goto', () => {
+    const frame = Array.isArray(props.goto) ? props.goto[0] : props.goto;
+    if (lens.scene && exists(frame)) lens.player.seek(frame);
+  });
+  setValue(props.value);
 }
 
-function stop() {
-  view.playing = false;
-  [turn, wanted] = [turn + 1, frame];               // a picture still on its way must not move the clip once it has stopped
-  marks();
-  tell();
-}
-
-function seek(index) {
-  if (view.playing) stop();
-  return show(index);
+function inspector(lens) {
+  const { view, viewport } = lens, pixels = canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+  return {
+    get state() {
+      const sets = { hidden: [...view.hidden], muted: [...view.muted], panels: [...view.panels] };
+      return { ...view, ...sets, shown: lens.scene ? lens.shown() : [], frame: lens.frame, wanted: lens.wanted, scene: lens.scene?.id };
+    },
+    get stats() { return lens.images.stats; },
+    show: lens.player.seek,
+    readPixels: key => pixelsOf(lens.images.bitmap(key)),   // RGBA as decoded
+    readSlice: index => pixels(lens.slice.slices[index].canvas),
+    readMap: index => pixels(lens.maps.views[index].canvas),
+    readFigure: () => pixels(lens.figure.make()),
+    readCell: index => pixels(viewport.cells[index].canvas),
+    readValue: (key, x, y) => lens.overlay() && lens.maps.valueAt(lens.overlay(), key, [x, y]),
+  };
 }

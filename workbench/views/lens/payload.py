@@ -54,7 +54,7 @@ def payload(
                 "key": method.key,
                 "label": method.label,
                 "note": method.note,
-                "colour": colours[method.key],
+                "color": colours[method.key],
                 "frames": address(scene.frame_path(method.key, 0).parent),
             }
             for method in scene.methods

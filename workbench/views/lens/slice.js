@@ -1,67 +1,67 @@
-// ---------------------------------- x-t slice: one row of the picture over time; downwards is later, a line is a frame
+// x-t slice: one row of the frames over time. A line of the slice is a frame; later frames are below.
 
-let slices = [];                                    // [{ key, canvas, context, mark, box }]
-let slicing = 0;                                    // counts rows asked for; only the newest is drawn
+import { addressOf } from './image_cache.js';
+import { clamp, node, pointerIn, range } from './dom.js';
 
-function makeSlices() {
-  slicing++;
-  part('slices').replaceChildren();
-  slices = [];
-  if (!scene || !view.panels.has('slice')) return;
-  const high = clamp(Math.floor(144 / scene.frames), 1, 10);
-  slices = scene.methods.filter(m => !view.absent.has(m.key)).map(({ key }) => {
-    const canvas = node('canvas', { width: scene.width, height: scene.frames }), context = canvas.getContext('2d');
-    const mark = node('i', { className: 'lens-now' });
-    context.imageSmoothingEnabled = false;
-    canvas.style.height = `${scene.frames * high}px`;
-    const view_ = node('div', { className: 'lens-slice' }, canvas, mark);
-    view_.setAttribute('role', 'img');
-    view_.setAttribute('aria-label', `Row of ${method(key).label} over time`);
-    view_.onclick = event => {
-      const place = canvas.getBoundingClientRect();
-      pinAt((event.clientX - place.left) / place.width * scene.width, view.row);
-      seek(Math.floor((event.clientY - place.top) / place.height * scene.frames));
-    };
-    const box = node('div', {}, node('span', { className: 'lens-name' }, dot(key), method(key).label), view_);
-    return { key, canvas, context, mark, box };
-  });
-  part('slices').append(...slices.map(one => one.box));
-  part('row').max = scene.height - 1;
-  cut();
-}
+export function createSlice(lens) {
+  const { part, view } = lens;
+  let slices = [];                                  // [{ key, canvas, context, mark, box }]
+  let request = 0;                                  // counts requested rows; only the newest is drawn
 
-// Draws the row of every frame; the frames near the one on show first.
-function cut() {
-  const mine = ++slicing, { row } = view, gone = () => mine !== slicing;
-  part('row').value = row;
-  if (!slices.length) return;
-  let left = scene.frames * slices.length, missing = 0;
-  part('cutting').textContent = '';
-  const order = Array.from({ length: scene.frames }, (_, i) => i).sort((a, b) => Math.abs(a - frame) - Math.abs(b - frame));
-  for (const index of order) {
-    for (const { key, context } of slices) {
-      glimpse(addressOf(method(key).frames, index), bitmap => {
-        const from = Math.floor((row + 0.5) * bitmap.height / scene.height);
-        context.drawImage(bitmap, 0, from, bitmap.width, 1, 0, index, scene.width, 1);
-      }, gone).then(came => {
-        left--;
-        missing += !came;
-        if (!gone()) part('cutting').textContent = left ? `${left} pictures to come` : missing ? `${missing} pictures are missing.` : '';
-      });
+  function make() {
+    const { methods, width, frames } = lens.scene, open = view.panels.has('slice'), zoom = clamp(Math.floor(144 / frames), 1, 10);
+    request++;
+    slices = methods.filter(m => open && !view.hidden.has(m.key)).map(({ key, label }) => {
+      const canvas = node('canvas', { width, height: frames }), context = canvas.getContext('2d');
+      const mark = node('i', { className: 'lens-now' }), plot = node('div', { className: 'lens-slice' }, canvas, mark);
+      context.imageSmoothingEnabled = false;
+      canvas.style.height = `${frames * zoom}px`;
+      plot.setAttribute('role', 'img');
+      plot.setAttribute('aria-label', `Row of ${label} over time`);
+      plot.onclick = event => {
+        const [x, y] = pointerIn(canvas, event);
+        lens.loupe.pinAt(x * width, view.row);
+        lens.player.seek(Math.floor(y * frames));
+      };
+      return { key, canvas, context, mark, box: node('div', {}, node('span', { className: 'lens-name' }, lens.dot(key), label), plot) };
+    });
+    part('slices').replaceChildren(...slices.map(one => one.box));
+    part('row').max = lens.scene.height - 1;
+    if (open) draw();
+  }
+
+  // Draws the row of every frame; the frames near the one on show first.
+  function draw() {
+    const mine = ++request, { row } = view, { frames, height, width } = lens.scene, cancelled = () => mine !== request;
+    let left = frames * slices.length, missing = 0;
+    part('row').value = row;
+    part('cutting').textContent = '';
+    for (const index of range(frames).sort((a, b) => Math.abs(a - lens.frame) - Math.abs(b - lens.frame))) {
+      for (const { key, context } of slices) {
+        lens.images.fetchLowPriority(addressOf(lens.method(key).frames, index), bitmap => {
+          context.drawImage(bitmap, 0, Math.floor((row + 0.5) * bitmap.height / height), bitmap.width, 1, 0, index, width, 1);
+        }, cancelled).then(drawn => {
+          left--;
+          missing += !drawn;
+          if (!cancelled()) part('cutting').textContent = left ? `${left} images to come` : missing ? `${missing} images are missing.` : '';
+        });
+      }
+    }
+    mark();
+  }
+
+  function mark() {
+    for (const { mark: { style } } of slices) {
+      style.top = `${lens.frame / lens.scene.frames * 100}%`;
+      style.height = `${100 / lens.scene.frames}%`;
     }
   }
-  markSlices();
-}
 
-function markSlices() {
-  for (const { mark } of slices) {
-    mark.style.top = `${frame / scene.frames * 100}%`;
-    mark.style.height = `${100 / scene.frames}%`;
+  function rowAt(row) {
+    view.row = clamp(Math.round(row), 0, lens.scene.height - 1);
+    lens.label();
+    draw();
   }
-}
 
-function rowAt(row) {
-  view.row = clamp(Math.round(row), 0, scene.height - 1);
-  marks();
-  cut();
+  return { make, mark, rowAt, get slices() { return slices; } };
 }

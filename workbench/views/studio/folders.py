@@ -19,7 +19,7 @@ from workbench.scenes import list_scenes, read_scene
 from workbench.views import facts, memory, temporal_share
 from workbench.views.lens.payload import payload
 from workbench.views.progress import Tail, progress, settings
-from workbench.views.serving import Gallery, token
+from workbench.views.serving import SceneFileServer, token
 
 NO_SCENE = (
     "No scene yet: upscale a video on the page Your video, or run "
@@ -81,7 +81,7 @@ class Studio:
         if results is not None:
             self.scenes = (*self.scenes, results)
         self._owns = owns
-        self.gallery = Gallery(runs=self.runs, scenes=self.scenes, visible=self._is_visible)
+        self.files = SceneFileServer(runs=self.runs, scenes=self.scenes, visible=self._is_visible)
         self._logs: dict[Path, Tail] = {}
         self.starting = threading.Lock()
         self._just_started: dict[str, float] = {}
@@ -121,7 +121,7 @@ class Studio:
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             tables = {"Temporal share": temporal_share.scene_table(scene)}
-            return payload(scene, self.gallery.address, link={"scene": name}), facts.scene_facts(scene, tables)
+            return payload(scene, self.files.address, link={"scene": name}), facts.scene_facts(scene, tables)
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 
@@ -295,7 +295,7 @@ class Studio:
                 scene = run.snapshot(step)
             if identifier == previous.get("snapshot"):
                 return None, identifier
-            return payload(scene, self.gallery.address, link=link), identifier
+            return payload(scene, self.files.address, link=link), identifier
         except WorkbenchError as error:
             identifier = f"broken {step} {error}"
             message = {"message": f"Step {step} cannot be shown: {error}"}

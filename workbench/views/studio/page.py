@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from workbench.errors import WorkbenchError
 from workbench.views.lens import read as read_lens
+from workbench.views.lens.linker import link
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.sessions import BrowserSessions
 from workbench.views.studio.upload_store import UploadStore
@@ -109,12 +110,11 @@ def component(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
     inserts every text through ``textContent``.
     """
     here = Path(__file__).parent
-    script = "\n".join((here / file).read_text(encoding="utf-8") for file in ("parts.js", f"{name}.js"))
     return gr.HTML(
         value=dict(value),
         html_template=f'<section class="progress part {name}-part"></section>',
         css_template=read_lens("lens.css", "progress.css") + (here / "parts.css").read_text(encoding="utf-8"),
-        js_on_load=read_lens("chart.js") + "\n" + script,
+        js_on_load=link(here / "parts.js", here / f"{name}.js"),
         apply_default_css=False,
         elem_id=elem_id,
     )

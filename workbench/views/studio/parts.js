@@ -1,4 +1,7 @@
-// Functions of all components. chart.js comes before this script in the same scope, the script of the component after it.
+// Functions of all components; page.py links this script and that of a component into one scope.
+
+import { lineChart, nearest } from '../lens/chart.js';
+import { exists, node, shape, short } from '../lens/dom.js';
 
 const home = element.querySelector('.part');
 const emptyNote = text => node('p', { className: 'lens-empty', textContent: text });

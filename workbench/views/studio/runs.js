@@ -198,12 +198,12 @@ function draw() {
   const reach = Math.max(...runs.map(r => r.steps.length)), smooth = reach > 24 ? Math.ceil(reach / 60) : 0;
   const charts = node('div', { className: 'charts' });
   detail.append(charts);
-  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, colour: colours[name], values })));
+  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colours[name], values })));
   chart(charts, runs, { title: 'Loss terms', note: `unweighted · lower is better · log scale · ▴ snapshots${key}`, log: true, smooth, ...terms });
   const measured = chart(charts, runs, { title: 'Total', note: '', xs: [], series: [] });
   const part = node('div', { id: 'runs-shares' });
   const redraw = () => {
-    const made = joined(runs, r => [{ key: 'total', label: 'total', colour: 'var(--accent)', values: total(r) }]);
+    const made = joined(runs, r => [{ key: 'total', label: 'total', color: 'var(--accent)', values: total(r) }]);
     const changed = Object.keys(weights).some(n => weights[n] !== known.trained[n]);
     measured.set({ title: 'Total', note: `${changed ? 'with changed weights, no training' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
       xName: 'step', xText: x => String(Math.round(x)), ...opening(runs, made.series), ...made });
@@ -216,7 +216,7 @@ function draw() {
   const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
   const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7a68c4', '#a0522d'];
   const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: interpolated(r.measures[n]),
-    colour: colours[clean(n)] || palette[names.indexOf(n) % palette.length] }));
+    color: colours[clean(n)] || palette[names.indexOf(n) % palette.length] }));
   const norms = [...new Set(runs.flatMap(r => has(r, n => n === 'gradient_norm' || n.startsWith('gradient.'))))];
   const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
   const more = node('div', { className: 'charts' });

@@ -89,7 +89,7 @@ def build_studio(
     ):
         with app.route(title, path):
             add_page(layout, *args)
-    routes = [studio.gallery.route(), *upload_routes(store, sessions.is_open)]
+    routes = [studio.files.route(), *upload_routes(store, sessions.is_open)]
     app.studio, app.store, app.sessions = studio, store, sessions
     app.own(routes, [sessions.close, queue.close, store.close])
     return app

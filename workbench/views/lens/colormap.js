@@ -1,0 +1,37 @@
+// From the gray levels of a map to its values and colors.
+
+import { clamp, node, short } from './dom.js';
+
+const tables = {};                                  // stops -> 256 colors
+
+export function colorTable(stops) {
+  return (tables[stops] ||= interpolate(stops.map(stop => [1, 3, 5].map(i => parseInt(stop.slice(i, i + 2), 16)))));
+}
+
+function interpolate(rgb) {
+  return Array.from({ length: 256 }, (_, i) => {
+    const at = i / 255 * (rgb.length - 1), k = Math.min(rgb.length - 2, Math.floor(at));
+    return rgb[k].map((value, c) => Math.round(value + (rgb[k + 1][c] - value) * (at - k)));
+  });
+}
+
+// Value that a gray level of one method's map stands for.
+export const valueOf = ({ low, high }, gray) => low + gray / 255 * (high - low);
+
+// An image in which pixel i has the color of valueAt(i) on a scale from low to high.
+export function colorImage(width, height, stops, [low, high], valueAt) {
+  const image = new ImageData(width, height), colors = colorTable(stops), span = high - low || 1;
+  for (let i = 0; i < width * height; i++) {
+    const color = colors[clamp(Math.round((valueAt(i) - low) / span * 255), 0, 255)];
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = color[c];
+    image.data[4 * i + 3] = 255;
+  }
+  return image;
+}
+
+export function scaleBar(stops, [low, high]) {
+  const bar = node('i', { className: 'lens-ramp' });
+  bar.style.background = `linear-gradient(to right, ${stops.join(', ')})`;
+  const numbers = [low, (low + high) / 2, high].map(value => node('span', { textContent: short(value) }));
+  return node('span', { className: 'lens-scale' }, bar, node('span', { className: 'lens-numbers' }, ...numbers));
+}

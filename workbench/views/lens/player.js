@@ -1,0 +1,93 @@
+// Goes from frame to frame, and plays. A frame is drawn when all its images are there, so that all methods stay in step.
+
+import { clamp } from './dom.js';
+
+const PREFETCH = 6;                                 // frames fetched ahead
+
+export function createPlayer(lens) {
+  const { view, images } = lens;
+  let request = 0, reporting = 0;                   // request: counts requested frames; only the newest may be drawn
+
+  // Draws a frame when every image of it is there, or known to be missing, unless another frame was requested meanwhile.
+  function show(index) {
+    if (!lens.scene) return Promise.resolve(false);
+    const mine = ++request, { frames } = lens.scene;
+    lens.wanted = clamp(Math.round(index), 0, frames - 1);
+    const jobs = lens.needed(lens.wanted), entries = jobs.map(images.load);
+    if (!entries.some(entry => entry instanceof Promise)) {   // all cached: drawn in this tick
+      arrive();
+      return Promise.resolve(true);
+    }
+    const soon = new Set(jobs.map(job => job.address));
+    for (let i = lens.wanted + 1; i <= Math.min(lens.wanted + PREFETCH, frames - 1); i++) lens.needed(i).forEach(job => soon.add(job.address));
+    images.abortAllBut(soon);
+    return Promise.all(entries).then(() => {
+      if (mine !== request) return false;
+      arrive();
+      return true;
+    });
+  }
+
+  function arrive() {
+    lens.frame = lens.wanted;
+    lens.draw();
+    const { failed } = images, missing = lens.needed(lens.frame).filter(job => failed.has(job.address));
+    lens.setStatus(missing.map(job => `${lens.method(job.key).label}, frame ${lens.frame + 1}${job.gray ? ', map' : ''}: ${failed.get(job.address)}`).join('; '));
+    for (let d = 1; d <= PREFETCH; d++) lens.needed((lens.frame + d) % lens.scene.frames).forEach(images.load);
+    report();
+  }
+
+  function report() {                               // to Python: the frame where the viewer stays, not every frame on the way
+    clearTimeout(reporting);
+    reporting = setTimeout(() => { if (lens.scene && !view.playing) lens.trigger('select', { frame: lens.frame }); }, 150);
+  }
+
+  // Start of a frame in seconds; frames follow scene.fps where the scene has no times of its own.
+  const startOf = index => (lens.scene.times ? lens.scene.times[index] : index / lens.scene.fps);
+
+  // The frame that is shown at a time, searched from a frame that is not later; scene.frames after the end.
+  function frameAt(seconds, index) {
+    const { times, frames, fps } = lens.scene;
+    if (!times) return Math.min(frames, Math.floor(seconds * fps + 1e-6));
+    while (index < frames && times[index + 1] <= seconds) index++;
+    return index;
+  }
+
+  function play() {
+    if (!lens.scene) return;
+    if (view.playing) { stop(); return; }
+    view.playing = true;
+    lens.label();
+    let since = performance.now(), from = lens.frame >= lens.scene.frames - 1 ? 0 : lens.frame, { speed } = view, busy = false;
+    const tick = now => {
+      if (!view.playing || !lens.scene) return;
+      if (speed !== view.speed) [since, from, speed] = [now, lens.frame, view.speed];
+      const due = frameAt(startOf(from) + (now - since) / 1000 * speed, from), ended = due >= lens.scene.frames;
+      if (ended) [since, from] = [now, 0];
+      if (!busy && due !== lens.frame) {
+        busy = true;
+        show(ended ? 0 : due).finally(() => { busy = false; });
+      }
+      requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  }
+
+  function stop() {
+    view.playing = false;
+    cancel();
+    lens.wanted = lens.frame;
+    lens.label();
+    report();
+  }
+
+  // An image that is still on its way must not change the frame any more.
+  function cancel() { request++; }
+
+  function seek(index) {
+    if (view.playing) stop();
+    return show(index);
+  }
+
+  return { show, seek, play, stop, cancel, startOf };
+}

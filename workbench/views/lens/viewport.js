@@ -1,0 +1,246 @@
+// The cells that show the frames: their size on the page, zoom and pan, what is drawn into them, and the pointer over them.
+
+import { pixelsOf } from './image_cache.js';
+import { clamp, exists, node, pointerIn, short } from './dom.js';
+
+export const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
+const GAP = 6, WIDE = 980;                          // between cells; width of the page from which maps and loupe are beside the frames
+
+export function createViewport(lens) {
+  const { part, root, view, images } = lens;
+  let cells = [];                                   // [{ keys, box, sheet, canvas, context, labels, divider, spot, line, mean }]
+  let visible = [1, 1];                             // width and height of the visible part, in pixels of the frame
+
+  const size = () => [lens.scene.width, lens.scene.height];
+
+  function makeCells() {
+    const groups = view.layout === 'grid' ? lens.shown().map(key => [key]) : [[view.left, view.right]];
+    cells = groups.map(keys => {
+      const canvas = node('canvas', { width: lens.scene.width, height: lens.scene.height });
+      const context = canvas.getContext('2d', { willReadFrequently: view.layout === 'difference' });
+      context.imageSmoothingEnabled = false;        // `low` is enlarged pixel by pixel
+      const labels = keys.map((_, side) => node('span', { className: `lens-label ${side ? 'right' : 'left'}` }));
+      const spot = node('i', { className: 'lens-spot' }), line = node('i', { className: 'lens-line' });
+      const sheet = node('div', { className: 'lens-sheet' }, canvas, spot, line);
+      const box = node('div', { className: 'lens-cell' }, sheet, ...labels);
+      const cell = { keys, box, sheet, canvas, context, labels, spot, line, divider: null };
+      if (view.layout === 'wipe') addDivider(cell);
+      listen(cell);
+      return cell;
+    });
+    part('stage').replaceChildren(...cells.map(cell => cell.box));
+    if (!cells.length) part('stage').append(node('p', { className: 'lens-empty', textContent: 'Choose a method to show.' }));
+    fit();
+  }
+
+  function addDivider(cell) {
+    cell.divider = node('i', { className: 'lens-divider', tabIndex: 0 });
+    cell.divider.setAttribute('role', 'slider');
+    cell.divider.setAttribute('aria-label', 'Border between left and right, in percent');
+    cell.divider.addEventListener('keydown', event => {
+      const by = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
+      if (by) { wipeTo(view.wipe + by); event.preventDefault(); event.stopPropagation(); }
+    });
+    cell.box.append(cell.divider);
+  }
+
+  // The number of columns with which the frames are largest, and their size on the page. On a wide page the frames get the
+  // width that their height allows, and maps and loupe the rest.
+  function fit() {
+    if (!lens.scene || !cells.length) return;
+    const page = part('main').clientWidth, wide = page >= WIDE && !part('side').hidden, [width, height] = size();
+    const room = wide ? Math.floor(page * 0.54) : page, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
+    let best = { scale: 0, columns: 1 };
+    for (let columns = 1; columns <= cells.length; columns++) {
+      const rows = Math.ceil(cells.length / columns);
+      const scale = Math.min((room - GAP * (columns - 1)) / columns / width, (tall - GAP * (rows - 1)) / rows / height);
+      if (scale > best.scale) best = { scale, columns };
+    }
+    const { columns } = best, rows = Math.ceil(cells.length / columns), fits = view.zoom === 'fit', scale = fits ? best.scale : view.zoom;
+    const [whole, fitted] = [scale, best.scale].map(s => [width, height].map(pixels => Math.max(1, Math.floor(pixels * s))));
+    const limit = [wide ? fitted[0] : Math.floor((room - GAP * (columns - 1)) / columns), Math.floor((tall - GAP * (rows - 1)) / rows)];
+    const shown = fits ? whole : whole.map((pixels, i) => Math.min(pixels, limit[i]));
+    visible = fits ? [width, height] : shown.map(pixels => pixels / scale);
+    root.classList.toggle('wide', wide);
+    part('main').style.gridTemplateColumns = wide ? `${fitted[0] * columns + GAP * (columns - 1)}px minmax(0, 1fr)` : '';
+    part('stage').style.gridTemplateColumns = `repeat(${columns}, ${shown[0]}px)`;
+    for (const { box, sheet, canvas } of cells) {
+      canvas.style.imageRendering = scale >= 1 ? 'pixelated' : 'auto';
+      sheet.style.width = `${whole[0]}px`;
+      box.style.height = fits ? '' : `${shown[1]}px`;
+      box.classList.toggle('zoomed', whole[0] > shown[0] || whole[1] > shown[1]);
+    }
+    root.style.setProperty('--label-size', shown[0] < 200 ? '10px' : '12px');
+    panTo(...view.pan);
+    lens.loupe.fit();
+  }
+
+  // Every cell shows the same part of its frame, from a whole pixel on.
+  function panTo(x, y) {
+    view.pan = [x, y].map((at, i) => clamp(Math.round(at), 0, Math.max(0, Math.ceil(size()[i] - visible[i]))));
+    const scale = view.zoom === 'fit' ? 0 : view.zoom;
+    for (const { sheet } of cells) sheet.style.transform = scale ? `translate(${-view.pan[0] * scale}px, ${-view.pan[1] * scale}px)` : '';
+  }
+
+  // Zooms about a point of the frame, which keeps its place in the cells.
+  function zoomTo(zoom, [x, y] = view.point) {
+    const share = [(x - view.pan[0]) / visible[0], (y - view.pan[1]) / visible[1]].map(s => (s >= 0 && s <= 1 ? s : 0.5));
+    view.zoom = zoom;
+    if (zoom === 'fit') view.pan = [0, 0];
+    lens.controls.update();
+    fit();
+    if (zoom !== 'fit') panTo(x - share[0] * visible[0], y - share[1] * visible[1]);
+    lens.draw();
+  }
+
+  const zoomBy = (steps, point) => zoomTo(ZOOMS[clamp(ZOOMS.indexOf(view.zoom) + steps, 0, ZOOMS.length - 1)], point);
+
+  function panBy(dx, dy) {
+    panTo(view.pan[0] + dx, view.pan[1] + dy);
+    lens.draw();
+  }
+
+  // Column of the frame where the left side of a wipe ends.
+  const wipeColumn = () => clamp(Math.round(view.pan[0] + view.wipe * visible[0]), 0, lens.scene.width);
+
+  function wipeTo(share) {
+    view.wipe = clamp(share, 0, 1);
+    lens.draw();
+  }
+
+  function draw() {
+    const { width } = lens.scene;
+    for (const cell of cells) {
+      if (view.layout === 'difference') drawDifference(cell);
+      else if (view.layout === 'flicker') drawColumns(cell, cell.keys[view.flipped ? 1 : 0], 0, width);
+      else if (view.layout === 'wipe') {
+        drawColumns(cell, cell.keys[0], 0, wipeColumn());
+        drawColumns(cell, cell.keys[1], wipeColumn(), width);
+      } else drawColumns(cell, cell.keys[0], 0, width);
+    }
+  }
+
+  // Columns `from` to `to` of one method's frame, with its own map as overlay.
+  function drawColumns({ context }, key, from, to) {
+    if (to <= from) return;
+    const [width, height] = size(), bitmap = images.bitmap(key), map = lens.overlay(), entry = map && images.map(map, key);
+    context.save();
+    context.beginPath();
+    context.rect(from, 0, to - from, height);
+    context.clip();
+    context.clearRect(from, 0, to - from, height);
+    if (bitmap) context.drawImage(bitmap, 0, 0, width, height); else drawMissing(context);
+    if (entry) {
+      context.globalAlpha = view.opacity;
+      context.drawImage(lens.maps.colored(map, key, entry), 0, 0, width, height);
+    }
+    context.restore();
+  }
+
+  function drawMissing(context) {
+    const [width, height] = size();
+    context.clearRect(0, 0, width, height);
+    context.fillStyle = '#77777733';
+    context.fillRect(0, 0, width, height);
+    context.strokeStyle = '#777777';
+    context.beginPath();
+    for (let x = -height; x < width; x += 16) { context.moveTo(x, height); context.lineTo(x + height, 0); }
+    context.stroke();
+  }
+
+  // |left - right| * gain, computed from the pixels: black means equal.
+  function drawDifference(cell) {
+    const [a, b] = cell.keys.map(key => images.bitmap(key)).map(bitmap => bitmap && pixelsOf(bitmap, ...size()));
+    cell.mean = null;
+    if (!a || !b) { drawMissing(cell.context); return; }
+    let sum = 0;
+    for (let i = 0; i < a.data.length; i += 4) {
+      for (let c = i; c < i + 3; c++) {
+        const difference = Math.abs(a.data[c] - b.data[c]);
+        sum += difference;
+        a.data[c] = difference * view.gain;         // Uint8ClampedArray: saturates at 255
+      }
+    }
+    cell.mean = sum / (a.data.length / 4 * 3);
+    cell.context.putImageData(a, 0, 0);
+  }
+
+  // What the label of each side of a cell says.
+  function captions(cell) {
+    if (view.layout === 'difference') {
+      const [a, b] = cell.keys.map(key => lens.method(key).label);
+      return [{ name: `|${a} − ${b}| × ${view.gain}`, score: exists(cell.mean) ? `mean ${short(cell.mean)} of 255 levels` : 'no image' }];
+    }
+    const keys = view.layout === 'flicker' ? [cell.keys[view.flipped ? 1 : 0]] : cell.keys, curve = lens.score();
+    return keys.map(key => {
+      const value = curve?.series[key]?.[lens.frame];
+      return { key, name: lens.method(key).label, score: exists(value) ? `${short(value)} ${curve.unit}`.trim() : '' };
+    });
+  }
+
+  function label() {
+    for (const cell of cells) {
+      const texts = captions(cell), map = lens.overlay();
+      cell.labels.forEach((element, side) => {
+        element.hidden = !texts[side];
+        if (!texts[side]) return;
+        const { key, name, score } = texts[side], parts = [node('b', { textContent: name }), ` ${score}`];
+        if (key) parts.unshift(lens.dot(key));
+        if (key && map && !map.maps[key]) parts.push(node('em', { textContent: ' no map' }));
+        element.replaceChildren(...parts);
+        element.title = key ? lens.method(key).note : '';
+      });
+      if (cell.divider) {
+        cell.divider.style.left = `${view.wipe * 100}%`;
+        cell.divider.setAttribute('aria-valuenow', Math.round(view.wipe * 100));
+      }
+      mark(cell.spot, view.loupe, lens.loupe.patch());
+      cell.spot.classList.toggle('pinned', view.pinned);
+      mark(cell.line, view.panels.has('slice'), { left: 0, top: view.row, width: lens.scene.width, height: 1 });
+    }
+  }
+
+  function mark(element, shown, { left, top, width, height }) {
+    const [w, h] = size();
+    element.hidden = !shown;
+    Object.assign(element.style, { left: `${left / w * 100}%`, top: `${top / h * 100}%`, width: `${width / w * 100}%`, height: `${height / h * 100}%` });
+  }
+
+  // A drag moves the wipe, or the visible part of a zoomed frame; a click pins the loupe and chooses the row of the slice.
+  // Both work with a mouse, a pen and a finger.
+  function listen(cell) {
+    let start = null;
+    const place = event => pointerIn(cell.canvas, event).map((share, i) => share * size()[i]);
+    const share = event => pointerIn(cell.box, event)[0];
+    cell.box.addEventListener('pointerdown', event => {
+      if (event.button) return;
+      const zoomed = cell.box.classList.contains('zoomed'), near = Math.abs(share(event) - view.wipe) * cell.box.clientWidth < 24;
+      start = { x: event.clientX, y: event.clientY, moved: false, pan: view.pan, wipes: view.layout === 'wipe' && (!zoomed || near), pans: zoomed };
+      cell.box.setPointerCapture(event.pointerId);
+    });
+    cell.box.addEventListener('pointermove', event => {
+      if (start && !start.moved) start.moved = Math.hypot(event.clientX - start.x, event.clientY - start.y) > 3;
+      if (start?.moved && start.wipes) wipeTo(share(event));
+      else if (start?.moved && start.pans) {
+        panTo(start.pan[0] - (event.clientX - start.x) / view.zoom, start.pan[1] - (event.clientY - start.y) / view.zoom);
+        lens.draw();
+      } else if (!view.pinned) lens.loupe.pointAt(...place(event));
+    });
+    cell.box.addEventListener('pointerup', event => {
+      if (start && !start.moved) {
+        view.pinned = !view.pinned || event.pointerType === 'touch' || view.panels.has('slice');
+        lens.loupe.pointAt(...place(event));
+        if (view.panels.has('slice')) lens.slice.rowAt(view.point[1]);
+      }
+      start = null;
+    });
+    cell.box.addEventListener('pointercancel', () => { start = null; });
+    cell.box.addEventListener('wheel', event => {   // without ctrl the wheel scrolls the page
+      if (!event.ctrlKey && !event.metaKey) return;
+      event.preventDefault();
+      zoomBy(event.deltaY < 0 ? 1 : -1, place(event));
+    }, { passive: false });
+  }
+
+  return { makeCells, fit, panTo, panBy, zoomTo, zoomBy, wipeColumn, draw, label, captions, get cells() { return cells; }, get visible() { return visible; } };
+}
