@@ -20,7 +20,7 @@ def link(*entries: Path) -> str:
     The entries themselves share the outermost scope; what they export is a name there.
 
     Raises:
-        ValueError: a module imports itself through others, a name that is not exported, or in a form that is not handled.
+        ValueError: a cycle of imports, a name that is not exported, or a form that is not handled.
     """
     exports: dict[Path, tuple[str, ...]] = {}
     imported: dict[Path, set[str]] = {}
