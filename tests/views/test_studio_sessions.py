@@ -85,7 +85,7 @@ def test_another_session_cannot_list_or_fetch_uploads_and_results(open_studio, m
     app, ann, bob = open_studio(auth)
     made = make_result(ann)
     own, image = f"{app.studio.results_index}/{made.scene}", image_address(app, made.scene)
-    video = image.replace("frames/low/00000.webp", "films/low.webm")
+    video = image.replace("frames/low/00000.webp", "clips/low.webm")
     routes = [image, video, f"results/{made.scene}/scores.json", f"results/{made.scene}/frames.zip"]
     for visitor, status in ((ann, 200), (bob, 404)):
         assert [visitor.status(path) for path in routes] == [status] * len(routes)
