@@ -1,12 +1,12 @@
-"""How much faster is the deformable convolution than a loop? ``python bench/deformable.py``, about half a minute.
+"""Time of the deformable convolution against loops: ``python bench/deformable.py``, about half a minute.
 
-Three ways of computing the same thing:
+Three implementations of the same operation:
 
 - ours: one ``grid_sample`` for all taps of all groups, one 1x1 convolution;
 - tap by tap: a ``grid_sample`` for each of the nine taps;
-- point by point: the definition in Python, on a picture so small that it ends.
+- point by point: the definition in Python, on a small image.
 
-Ours and a loop take turns; threads and memory are set up as in a training.
+Ours and a loop run in turn; threads and memory are configured as in a training.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHANNELS, GROUPS = 64, 8
 
 
 def tap_by_tap(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Nine fetches, nine 1x1 convolutions."""
+    """Sample and convolve tap by tap."""
     n, channels, height, width = features.shape
     moved = offset.view(n, GROUPS, 9, 2, height, width)
     masks = mask.view(n, GROUPS, 9, 1, height, width)
@@ -38,14 +38,14 @@ def tap_by_tap(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, b
         ys = (moved[:, :, tap, 0] + rows + tap // 3 - 1).flatten(0, 1)
         xs = (moved[:, :, tap, 1] + columns + tap % 3 - 1).flatten(0, 1)
         grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)
-        fetched = F.grid_sample(folded, grid, padding_mode="zeros", align_corners=False)
-        fetched = (fetched.view(n, GROUPS, -1, height, width) * masks[:, :, tap]).flatten(1, 2)
-        out = out + F.conv2d(fetched, weight[:, :, tap // 3, tap % 3, None, None])
+        sampled = F.grid_sample(folded, grid, padding_mode="zeros", align_corners=False)
+        sampled = (sampled.view(n, GROUPS, -1, height, width) * masks[:, :, tap]).flatten(1, 2)
+        out = out + F.conv2d(sampled, weight[:, :, tap // 3, tap % 3, None, None])
     return out
 
 
 def point_by_point(features: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The definition: for every point and tap, four neighbors of where it points, all channels of a group at once."""
+    """Compute the definition: four neighbors for every point and tap, all channels of a group at once."""
     n, channels, height, width = features.shape
     per_group = channels // GROUPS
     padded = F.pad(features, (1, 1, 1, 1))
@@ -55,25 +55,25 @@ def point_by_point(features: Tensor, offset: Tensor, mask: Tensor, weight: Tenso
         for row in range(height):
             for column in range(width):
                 taps = []
-                for place in range(GROUPS * 9):
-                    group, tap = divmod(place, 9)
-                    y = (row + tap // 3 - 1 + offset[image, 2 * place, row, column]).clamp(-1, height)
-                    x = (column + tap % 3 - 1 + offset[image, 2 * place + 1, row, column]).clamp(-1, width)
+                for index in range(GROUPS * 9):
+                    group, tap = divmod(index, 9)
+                    y = (row + tap // 3 - 1 + offset[image, 2 * index, row, column]).clamp(-1, height)
+                    x = (column + tap % 3 - 1 + offset[image, 2 * index + 1, row, column]).clamp(-1, width)
                     top, left = min(int(y.floor()), height - 1), min(int(x.floor()), width - 1)
                     dy, dx = y - top, x - left
                     block = padded[
                         image, group * per_group : (group + 1) * per_group, top + 1 : top + 3, left + 1 : left + 3
                     ]
                     down, right = torch.stack((1 - dy, dy)), torch.stack((1 - dx, dx))
-                    taps.append((block * down[:, None] * right).sum(dim=(1, 2)) * mask[image, place, row, column])
-                fetched = torch.stack(taps).view(GROUPS, 9, per_group).transpose(1, 2).reshape(channels, 9)
-                points.append((weight.flatten(2) * fetched).sum(dim=(1, 2)) + bias)
+                    taps.append((block * down[:, None] * right).sum(dim=(1, 2)) * mask[image, index, row, column])
+                sampled = torch.stack(taps).view(GROUPS, 9, per_group).transpose(1, 2).reshape(channels, 9)
+                points.append((weight.flatten(2) * sampled).sum(dim=(1, 2)) + bias)
         images.append(torch.stack(points, dim=1).view(-1, height, width))
     return torch.stack(images)
 
 
 def inputs(side: int) -> list[Tensor]:
-    """A picture, offsets to two pixels, masks, weights."""
+    """Return an image, offsets of up to two pixels, masks, weights."""
     torch.manual_seed(0)
     parts = [
         torch.randn(1, CHANNELS, side, side),
@@ -86,15 +86,15 @@ def inputs(side: int) -> list[Tensor]:
 
 
 def ours(*parts: Tensor) -> Tensor:
-    """What the networks use."""
+    """Compute the function of the networks."""
     return modulated_deform_conv(*parts, groups=GROUPS)
 
 
 def main() -> None:
     """Time the three and print medians and ratios."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--side", type=int, default=32, help="of the picture (default 32: a training crop)")
-    options.add_argument("--small", type=int, default=8, help="of the picture for the loop over points (default 8)")
+    options.add_argument("--side", type=int, default=32, help="side of the image (default 32: a training crop)")
+    options.add_argument("--small", type=int, default=8, help="side of the image for the loop over points (default 8)")
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--threads", type=int, default=1)
     chosen = options.parse_args()
@@ -105,24 +105,24 @@ def main() -> None:
     )
     print(f"{chosen.rounds} interleaved rounds")
     compare("tap by tap", tap_by_tap, chosen.side, chosen.rounds)
-    with torch.no_grad():  # millions of small blocks for its backward pass would slow down whoever comes next
+    with torch.no_grad():  # its backward pass would keep millions of small blocks
         compare("point by point", point_by_point, chosen.small, chosen.rounds)
 
 
 def compare(name: str, loop: Callable[..., Tensor], side: int, rounds: int) -> None:
-    """Time ours and a loop in turn on one picture, and print what came."""
+    """Time ours and a loop in turn on one image, and print the result."""
     parts = inputs(side)
     assert torch.allclose(ours(*parts), loop(*parts), atol=1e-3)
     seconds: dict[str, list[float]] = {"ours": [], name: []}
     for number in range(rounds + 1):
-        for who, compute in (("ours", ours), (name, loop)):
-            began = time.perf_counter()
+        for way, compute in (("ours", ours), (name, loop)):
+            start = time.perf_counter()
             total = compute(*parts).sum()
             if total.requires_grad:
                 total.backward()
             if number:  # the first round warms up
-                seconds[who].append(time.perf_counter() - began)
-    median = {who: statistics.median(times) for who, times in seconds.items()}
+                seconds[way].append(time.perf_counter() - start)
+    median = {way: statistics.median(times) for way, times in seconds.items()}
     passes = "forward and backward" if torch.is_grad_enabled() else "forward"
     print(f"  {side}x{side} {passes}: ours {median['ours'] * 1e3:.1f} ms, {name} {median[name] * 1e3:.1f} ms:", end=" ")
     print(f"{median[name] / median['ours']:.2f} times as long")

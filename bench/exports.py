@@ -1,16 +1,15 @@
-"""Which networks go to ONNX, how faithfully, and how fast? ``python bench/exports.py``; an hour or two on two cores.
+"""Accuracy and time of exported networks: ``python bench/exports.py``; an hour or two on two cores.
 
-Every network of the zoo is exported as ``workbench export`` does it, and what was written is run beside PyTorch on a
-real clip. The shipped students and teachers bring their weights; all others are fresh: a difference in pictures says
-as much, a loss in dB nothing, so it is left out. Times: a frame of a clip of noise, PyTorch fp32, ONNX fp32 and int8 in
-turn, medians of interleaved rounds in one process.
+Every network of the zoo is exported as by ``workbench export``, and compared with PyTorch on a real clip. The shipped
+students and teachers have their weights, all others random ones, for which only the difference of images is stated and
+no loss in dB. Times are those of a frame of a clip of noise, PyTorch fp32, ONNX fp32 and int8 in turn, medians of
+interleaved rounds in one process.
 
-What was found is kept in ``--store``, after every network, and the table is made of all that is kept there: the work
-can be done in legs, and a comparison on more of the clip outlives a later one on less. ``--untimed`` leaves the times
-out, so that a leg may run beside other work; ``--check 48x32`` compares on that corner of the real clip, for networks
-that would take an hour for all of it. Every line says how large its input was. ``--write PAGE`` fills the table's place
-in a page, between its two comment lines. Each network runs in a process of its own, so that one which takes too much
-memory or time costs its own line only.
+Results are stored in ``--store`` after every network, and the table contains all stored results: the work can be
+divided into several runs, and a comparison on a larger part of the clip is kept. ``--untimed`` omits the times, so that
+a run does not disturb others; ``--check 48x32`` compares on that corner of the real clip, for networks that would take
+an hour for all of it. Every line states the size of its input. ``--write PAGE`` replaces the table in a page, between
+its two comment lines. Each network runs in its own process, so that excessive memory or time affects its own line only.
 """
 
 from __future__ import annotations
@@ -49,14 +48,14 @@ HEADER = (
 
 
 def subject(name: str) -> tuple[VideoSR, bool]:
-    """A network, and whether it has learnt."""
+    """Return a network, and whether it has trained weights."""
     if name in pretrained_names():
         return load(f"pretrained:{name}"), True
     return build(name).eval(), False
 
 
 def corner(pair: Pair, size: tuple[int, int] | None) -> Pair:
-    """The upper left of a clip, ``(width, height)`` in low resolution; all of it where none is said."""
+    """Return the upper left of a clip, ``(width, height)`` in low resolution; all of it for None."""
     if size is None:
         return pair
     (width, height), scale = size, pair.scale
@@ -64,7 +63,7 @@ def corner(pair: Pair, size: tuple[int, int] | None) -> Pair:
 
 
 def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames: int, rounds: int) -> dict[str, Any]:
-    """What the table says of one network; no rounds, no times."""
+    """Return the results of one network; without rounds no times."""
     network, learnt = subject(name)
     pair = corner(check_pair(network.scale), check)
     ranges = calibration_clip(network.scale)[:, : pair.low.shape[1], : pair.low.shape[2]]
@@ -100,7 +99,7 @@ def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames:
 
 
 def pixels(text: str) -> tuple[int, int]:
-    """``160x90`` as width and height."""
+    """Parse ``160x90`` into width and height."""
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise SystemExit(f"want WIDTHxHEIGHT, got {text!r}")
@@ -126,8 +125,8 @@ def line(found: dict[str, Any]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """One network, in a process of its own."""
+def run_in_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one network in its own process."""
     rounds = 0 if options.untimed else options.rounds
     command = [sys.executable, __file__, "--only", name, "--here", "--check", options.check, "--size", options.size,
                "--frames", str(options.frames), "--rounds", str(rounds), "--threads", str(options.threads)]  # fmt: skip
@@ -140,8 +139,8 @@ def in_a_process(name: str, options: argparse.Namespace) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def joined(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
-    """What a new leg found; the comparison on more of the clip stays, if an earlier leg made it."""
+def merge(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """Return the new results, with an earlier comparison if that covers a larger part of the clip."""
     if "difference" not in before or "difference" not in found:
         return found
     if math.prod(before["compared_on"]) <= math.prod(found["compared_on"]):
@@ -159,15 +158,15 @@ def write(page: Path, text: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="some networks, separated by commas; all where left out")
+    parser.add_argument("--only", default="", help="names of networks, separated by commas; empty: all")
     parser.add_argument("--check", default="", help="WIDTHxHEIGHT of the clip's corner to compare on; else all of it")
     parser.add_argument("--size", default="160x90", help="of the input that is timed, WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=5, help="of the clip, and of graphs that carry a state along it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=900, help="at most, for one network")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--untimed", action="store_true", help="leave the times out")
-    parser.add_argument("--store", type=Path, default=STORE, help="where what was found is kept, network by network")
+    parser.add_argument("--untimed", action="store_true", help="omit the times")
+    parser.add_argument("--store", type=Path, default=STORE, help="file of the results, network by network")
     parser.add_argument("--write", type=Path, help="a page with a place for the table")
     parser.add_argument("--here", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -185,7 +184,7 @@ def main() -> None:
     kept: dict[str, Any] = json.loads(options.store.read_text()) if options.store.exists() else {}
     print(HEADER, flush=True)
     for name in names:
-        kept[name] = joined(kept.get(name, {}), in_a_process(name, options))
+        kept[name] = merge(kept.get(name, {}), run_in_process(name, options))
         write_atomic(options.store, json.dumps(kept, indent=1) + "\n")
         print(line(kept[name]), flush=True)
         if options.write is not None:
@@ -193,7 +192,7 @@ def main() -> None:
 
 
 def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
-    """All that is kept, and what could not be had."""
+    """Format all stored results, and the reasons for missing ones."""
     conditions = (
         f"`python bench/exports.py`, x4, {options.frames} frames, {options.threads} "
         f"thread{'s' * (options.threads != 1)} of {platform.machine()}, torch {torch.__version__}; medians of three "
@@ -204,9 +203,9 @@ def table(rows: list[dict[str, Any]], options: argparse.Namespace) -> str:
         for key in ("no fp32", "no int8"):
             if key in found:
                 reasons.setdefault(found[key].partition(": ")[2], []).append(found["name"])
-    told = [f"- {', '.join(names)}: {why}" for why, names in reasons.items()]
-    told = ["", "Not to be had:", "", *told] if told else []
-    return "\n".join([conditions, "", HEADER, *map(line, rows), *told])
+    notes = [f"- {', '.join(names)}: {why}" for why, names in reasons.items()]
+    notes = ["", "Not possible:", "", *notes] if notes else []
+    return "\n".join([conditions, "", HEADER, *map(line, rows), *notes])
 
 
 if __name__ == "__main__":

@@ -1,19 +1,19 @@
-"""How much faster are the networks than a plain formulation? ``python bench/networks.py``; all take hours on two cores.
+"""Time of the networks against a plain formulation: ``python bench/networks.py``; all take hours on two cores.
 
-Every network (settings of its preset, fresh weights) enlarges a clip of noise twice, in turn, in one run:
+Every network (with the settings of its preset and random weights) upscales a clip of noise in two ways in turn:
 
-- ours: the clip at once, as inference does it: what neighboring frames share is computed once, deformable
-  convolutions are one ``grid_sample`` and one 1x1 convolution, frames and windows go in passes;
-- plain: written for this page after the textbook: window by window, everything recomputed for each; deformable
-  convolutions a ``grid_sample`` for each group and each tap; recurrent networks, whose definition has no windows, frame
-  by frame with the flow of every pair from its own two pyramids, and all frames enlarged at once.
+- ours: the clip at once, as at inference: features shared by neighboring frames are computed once, deformable
+  convolutions are one ``grid_sample`` and one 1x1 convolution, frames and windows are processed in passes;
+- plain: a textbook version for this measurement: window by window, with everything computed again for each; deformable
+  convolutions with a ``grid_sample`` for each group and each tap; recurrent networks, which have no windows, frame by
+  frame with the flow of every pair from its own two pyramids, and all frames upsampled at once.
 
-Both must agree to rounding. A network gets as many frames of 20 as its share of seconds allows, said in the table, and
-one round where one takes all of them; a frame of either is a clip divided by its frames. Medians of interleaved rounds;
-fp32 and bf16 (autocast).
+Both must agree up to rounding. Each network gets as many of 20 frames as its time limit allows (stated in the table),
+and one round if one takes all of it; the time of a frame is that of the clip divided by its frames. Medians of
+interleaved rounds; fp32 and bf16 (autocast).
 
-``--memory``: instead, the peak of a fresh process that takes EDVR-L through ``inference.chunks`` on 40 frames of
-180x120. ``--write PAGE`` fills the table's place in a page, between its two comment lines.
+``--memory`` measures the peak of a new process that runs EDVR-L through ``inference.chunks`` on 40 frames of 180x120.
+``--write PAGE`` replaces the table in a page, between its two comment lines.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def plain_deform_conv(
     *,
     groups: int = 1,
 ) -> Tensor:
-    """The deformable convolution as its equation reads: for each group and tap, fetch, weigh, multiply, add."""
+    """Compute the deformable convolution by its equation: for each group and tap, sample, weight, multiply, add."""
     n, channels, height, width = features.shape
     out_channels, _, kernel, _ = weight.shape
     per_group = channels // groups
@@ -91,10 +91,10 @@ OUR_FLOW = SPyNet.along
 
 
 def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
-    """Flow along a clip, pair by pair."""
+    """Estimate the flow along a clip, pair by pair."""
     frames = clip.unbind(dim=1)
     if len(frames) < 2:
-        return OUR_FLOW(network, clip)  # of one frame there is none
+        return OUR_FLOW(network, clip)  # one frame has no flow
     neighbors = range(len(frames) - 1)
     to_next = [network(frames[number], frames[number + 1]) for number in neighbors]
     to_previous = [network(frames[number + 1], frames[number]) for number in neighbors]
@@ -103,14 +103,14 @@ def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
 
 @contextmanager
 def plain_parts() -> Iterator[None]:
-    """While the block runs, networks find the plain parts where theirs were."""
+    """Replace parts of the networks by the plain formulation, within the context."""
     import workbench.models as models
 
-    held: list[tuple[Any, str, Any]] = []
+    replaced: list[tuple[Any, str, Any]] = []
     ours = deformable.modulated_deform_conv
     for module in [module for name, module in sys.modules.items() if name.startswith(models.__name__)]:
         if getattr(module, "modulated_deform_conv", None) is ours:
-            held.append((module, "modulated_deform_conv", ours))
+            replaced.append((module, "modulated_deform_conv", ours))
             module.modulated_deform_conv = plain_deform_conv  # pyright: ignore[reportAttributeAccessIssue]
     along = SPyNet.along
     SPyNet.along = plain_flow  # pyright: ignore[reportAttributeAccessIssue]
@@ -118,33 +118,33 @@ def plain_parts() -> Iterator[None]:
         yield
     finally:
         SPyNet.along = along
-        for module, name, value in held:
+        for module, name, value in replaced:
             setattr(module, name, value)
 
 
-def plainly(network: VideoSR, clip: Tensor) -> Tensor:
-    """The frames of a clip by the plain formulation, ``(1, T, 3, s*H, s*W)``."""
+def upscale_plainly(network: VideoSR, clip: Tensor) -> Tensor:
+    """Upscale a clip by the plain formulation, ``(1, T, 3, s*H, s*W)``."""
     with plain_parts():
         if isinstance(network, SlidingWindow):
-            made = []
+            frames = []
             for window in window_indices(clip.shape[1], network.num_frames, network.border):
                 middle = torch.arange(network.num_frames)[None]  # a clip of its own for every window: nothing is shared
-                made.append(network.upscale_windows(clip[:, window], middle).frames)
-            return torch.cat(made, dim=1)
+                frames.append(network.upscale_windows(clip[:, window], middle).frames)
+            return torch.cat(frames, dim=1)
         if isinstance(network, Recurrent):
-            held, network.frames_per_pass = network.frames_per_pass, clip.shape[1]
+            frames_per_pass, network.frames_per_pass = network.frames_per_pass, clip.shape[1]
             try:
                 return network(clip).frames
             finally:
-                network.frames_per_pass = held
+                network.frames_per_pass = frames_per_pass
         return torch.cat([network(frame[:, None]).frames for frame in clip.unbind(dim=1)], dim=1)
 
 
 # -- the measurement ------------------------------------------------------------------------------------------------
 
 
-def shaken(name: str) -> VideoSR:
-    """A network whose every layer has something to say: offsets of zero would be fetched faster than others."""
+def build_moving(name: str) -> VideoSR:
+    """Build a network whose offsets are not zero, since zero offsets are sampled faster."""
     torch.manual_seed(0)
     network = build(name).eval()
     with torch.no_grad():
@@ -161,15 +161,15 @@ def timed(work: Any) -> tuple[float, Tensor]:
 
 
 def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str, Any]:
-    """Seconds of both ways on one clip, in turn."""
-    network = shaken(name)
+    """Measure both ways on one clip, in turn."""
+    network = build_moving(name)
     width, height = options.size
     clip = torch.rand(1, options.frames, 3, height, width, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         seconds_of_one, _ = timed(lambda: network(clip[:, :1]))  # the first call allocates
         few = 1 if 8 * seconds_of_one > options.seconds else min(2, options.frames)
         seconds_of_few, one_way = timed(lambda: network(clip[:, :few]).frames)
-        plain_of_few, other_way = timed(lambda: plainly(network, clip[:, :few]))
+        plain_of_few, other_way = timed(lambda: upscale_plainly(network, clip[:, :few]))
         apart = (one_way - other_way).abs().max().item()
         if apart > (2e-3 if precision == "fp32" else 0.5):
             raise SystemExit(f"{name}, {precision}: the two ways differ by {apart:.3g}")
@@ -182,7 +182,7 @@ def compare(name: str, options: argparse.Namespace, precision: str) -> dict[str,
         for number in range(rounds):
             ways = [
                 ("ours", lambda: network(clip[:, :frames]).frames),
-                ("plain", lambda: plainly(network, clip[:, :frames])),
+                ("plain", lambda: upscale_plainly(network, clip[:, :frames])),
             ]
             for who, way in ways if number % 2 == 0 else ways[::-1]:
                 times[who].append(timed(way)[0] / frames)
@@ -215,7 +215,7 @@ def line(fp32: dict[str, Any], bf16: dict[str, Any]) -> str:
 
 
 def write(page: Path, text: str) -> None:
-    """Put text between the two comment lines of a page."""
+    """Write text between the two comment lines of a page."""
     whole = page.read_text(encoding="utf-8")
     if whole.count(BEGIN) != 1 or whole.count(END) != 1:
         raise SystemExit(f"{page}: want one line {BEGIN} and one {END}")
@@ -227,7 +227,7 @@ def write(page: Path, text: str) -> None:
 
 
 def memory(name: str, frames: int, size: tuple[int, int]) -> None:
-    """In this process: a clip through ``inference.chunks``, and what the process held at its highest."""
+    """Run a clip through ``inference.chunks`` in this process, and print its peak memory."""
     width, height = size
     low = np.random.default_rng(0).integers(0, 256, (frames, height, width, 3), dtype=np.uint8)
     network, done, began = build(name), 0, time.perf_counter()
@@ -252,7 +252,7 @@ def size(given: str) -> tuple[int, int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="some networks, separated by commas; all where left out")
+    parser.add_argument("--only", default="", help="names of networks, separated by commas; empty: all")
     parser.add_argument("--size", type=size, default=(180, 120), help="of the input, WIDTHxHEIGHT")
     parser.add_argument("--frames", type=int, default=20, help="of the clip")
     parser.add_argument("--seconds", type=float, default=60, help="for a network in one precision, all rounds together")
@@ -276,7 +276,7 @@ def main() -> None:
     conditions = (
         f"Input {width}x{height}, {options.threads} thread{'s' * (options.threads != 1)} of {platform.machine()}, "
         f"torch {torch.__version__}; medians of {options.rounds} interleaved rounds, at most {options.seconds:g} s for "
-        "a network in one precision; fresh weights. Ratio: how many times as long the plain formulation takes."
+        "a network in one precision; random weights. Ratio: time of the plain formulation, relative to ours."
     )
     print(conditions + "\n\n" + HEADER, flush=True)
     lines = []

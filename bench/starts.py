@@ -1,9 +1,9 @@
-"""What do the starts of our small networks save? ``python bench/starts.py``; minutes on one core.
+"""Effect of the initialization of our small networks: ``python bench/starts.py``; minutes on one core.
 
-A network learns the sample clips from the same seed and crops: as it starts now, and without one of the two things
-done to its first weights: ``zero_mean_init_`` (its first layer begins blind to brightness) and ``icnr_init_`` (its
-pixel-shuffles begin as enlargements). Printed is its loss on crops that it never sees, as a share of bicubic's: 1 means
-that nothing was learnt. One seed: halves of these numbers mean something, hundredths do not.
+A network is trained on the sample clips with the same seed and crops: with its initialization, and without one or both
+of its steps ``zero_mean_init_`` (the first layer ignores brightness) and ``icnr_init_`` (pixel-shuffles start as
+upsampling). Printed is its loss on unseen crops relative to bicubic's: 1 means that nothing was learned. With a single
+seed, factors of two are significant, hundredths are not.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ from workbench.training.machine import configure_torch
 from workbench.training.trainer import Trainer
 
 UNSEEN = 10**6
-"""Crops of this step and later are drawn by no training here."""
+"""First step of crops that are used in no training here."""
 
 STARTS: dict[str, tuple[str, ...]] = {
-    "as it is": (),
-    "sees brightness": ("zero_mean_init_",),
-    "phases apart": ("icnr_init_",),
+    "ours": (),
+    "no zero mean": ("zero_mean_init_",),
+    "no ICNR": ("icnr_init_",),
     "neither": ("zero_mean_init_", "icnr_init_"),
 }
 
 
-def nothing(*_: Any) -> None:
-    """In place of what is left out."""
+def skip(*_: Any) -> None:
+    """Do nothing, in place of an omitted step."""
 
 
 @contextmanager
 def without(names: tuple[str, ...]) -> Iterator[None]:
-    """Networks built in here start without these."""
+    """Build networks without these steps, within the context."""
     places = [(module, name) for module in (edvr, vespcn) for name in names if hasattr(module, name)]
     kept: list[Callable[..., None]] = [getattr(module, name) for module, name in places]
     for module, name in places:
-        setattr(module, name, nothing)
+        setattr(module, name, skip)
     try:
         yield
     finally:
@@ -55,7 +55,7 @@ def without(names: tuple[str, ...]) -> Iterator[None]:
 
 
 def losses(name: str, leave_out: tuple[str, ...], options: argparse.Namespace) -> list[float]:
-    """Loss on unseen crops as a share of bicubic's, at every look."""
+    """Return the loss on unseen crops relative to bicubic's, at regular steps."""
     config = RunConfig(
         precision="fp32",
         student=Network(name=name),
@@ -84,15 +84,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="edvr_tiny,vespcn_s", help="separated by commas; edvr_s takes an hour")
     parser.add_argument("--steps", type=int, default=200)
-    parser.add_argument("--every", type=int, default=50, help="steps between two looks")
+    parser.add_argument("--every", type=int, default=50, help="steps between two measurements")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--crop", type=int, default=16)
     parser.add_argument("--rate", type=float, default=1e-3, help="learning rate")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     configure_torch(1)
-    looks = range(options.every, options.steps + 1, options.every)
-    print(f"| | {' | '.join(f'step {look}' for look in looks)} |\n| --- |{' ---: |' * len(looks)}")
+    steps = range(options.every, options.steps + 1, options.every)
+    print(f"| | {' | '.join(f'step {step}' for step in steps)} |\n| --- |{' ---: |' * len(steps)}")
     for name in options.networks.split(","):
         for start, leave_out in STARTS.items():
             if name.startswith("vespcn") and "icnr_init_" in leave_out:

@@ -15,6 +15,6 @@ def test_amounts(given, means):
 
 
 @pytest.mark.parametrize("given", ["", "G", "4X", "-4G", "0", "four", "1e9"])
-def test_what_is_no_amount(given):
+def test_invalid_amounts_are_refused(given):
     with pytest.raises(ConfigError, match="want an amount such as 4G or 512MiB"):
         parse_bytes(given)

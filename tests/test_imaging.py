@@ -99,7 +99,7 @@ def test_bicubic_takes_any_number_of_leading_axes():
     assert resize_bicubic(clip, scale=1) is clip
 
 
-def test_bicubic_refuses_what_does_not_divide():
+def test_bicubic_refuses_sizes_that_are_no_multiple():
     with pytest.raises(ShapeError, match=r"10x8.*multiple of 4.*crop_to_multiple"):
         resize_bicubic(torch.zeros(1, 3, 8, 10), scale=4, down=True)
 

@@ -46,7 +46,7 @@ def test_the_first_round_does_not_count_and_the_fastest_of_the_others_does():
     assert clock.calls == ROUNDS + 1
 
 
-def test_one_round_is_enough_of_what_is_hopeless():
+def test_a_slow_precision_is_timed_once():
     clock = Clock(5, 1)
     assert fastest(clock.work, give_up=4, clock=clock) == 5
     assert clock.calls == 1
@@ -72,7 +72,7 @@ def test_training_and_inference_are_timed_apart(times):
     assert chosen == ["fp32", "bf16"]
 
 
-def test_a_slow_precision_that_is_asked_for_is_kept_with_a_warning(times, caplog):
+def test_a_slow_requested_precision_is_kept_with_a_warning(times, caplog):
     times[0].update({("fp32", False): 1.0, ("bf16", False): 12.0, ("fp16", False): 1.1})
     with caplog.at_level(logging.WARNING):
         assert choose_precision("fp16", "cpu").precision == "fp16"
@@ -83,7 +83,7 @@ def test_a_slow_precision_that_is_asked_for_is_kept_with_a_warning(times, caplog
     assert ["12 times as long" in record.getMessage() for record in caplog.records] == [True], "once a process"
 
 
-def test_fp32_as_asked_for_is_not_timed(times):
+def test_requested_fp32_is_not_timed(times):
     assert choose_precision("fp32", "cpu", training=True).relative_time is None
     assert not times[1]
 

@@ -14,7 +14,7 @@ from workbench import process, scenes
 from workbench.process import detached, end_tree, peak_bytes, was_killed
 
 
-def test_what_was_taken_is_seen_and_what_the_parent_took_is_not():
+def test_peak_memory_excludes_that_of_the_parent():
     """A child of a process that holds 400 MB begins small, and grows by the 200 MB that it takes."""
     held = bytearray(400_000_000)
     held[::4096] = b"x" * len(held[::4096])
@@ -71,7 +71,7 @@ def test_a_process_and_its_children_are_ended(tmp_path, monkeypatch, stubborn):
     end_tree(started)  # again, of one that is gone
 
 
-def test_a_status_tells_who_was_killed(without_unix):
+def test_a_killed_process_is_recognized_by_its_status(without_unix):
     assert [was_killed(status) for status in (-9, 0xC0000017, 0, 1, -15, None)] == [True, True, *[False] * 4]
 
 

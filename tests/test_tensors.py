@@ -15,7 +15,7 @@ from workbench.tensors import check_clip, check_frames, to_float, to_uint8
         (torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8), "want floats in .*, got torch.uint8; see tensors.to_float"),
     ],
 )
-def test_a_wrong_clip_is_told_what_is_wrong(clip, says):
+def test_errors_describe_an_invalid_clip(clip, says):
     with pytest.raises(ShapeError, match=says):
         check_clip(clip)
 
@@ -28,7 +28,7 @@ def test_a_wrong_clip_is_told_what_is_wrong(clip, says):
         (np.zeros((0, 8, 8, 3), np.uint8), "an axis is empty"),
     ],
 )
-def test_wrong_frames_are_told_what_is_wrong(frames, says):
+def test_errors_describe_invalid_frames(frames, says):
     with pytest.raises(ShapeError, match=says):
         check_frames(frames)
 
@@ -60,7 +60,7 @@ def test_frames_that_are_not_contiguous():
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_what_is_not_finite_never_becomes_a_level(bad):
+def test_values_that_are_not_finite_are_refused(bad):
     clip = torch.zeros(1, 4, 3, 2, 2)
     clip[0, 2, 1, 0, 1] = bad
     with pytest.raises(ResultError, match="frame 2: NaN or infinity in the result") as caught:

@@ -61,7 +61,7 @@ STRANGE = {
 
 @pytest.mark.parametrize(("content", "what"), STRANGE.values(), ids=STRANGE)
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-def test_what_it_is_is_said_wherever_weights_are_opened(content, what, name, tmp_path):
+def test_errors_name_the_type_of_a_file_that_is_no_weights(content, what, name, tmp_path):
     path = tmp_path / name
     path.write_bytes(content)
     for opened in (read_tensors, load_converted, lambda path: load_method(str(path), runs=[])):

@@ -28,10 +28,10 @@ from workbench.training.machine import configure_torch
 OUT = Path(__file__).resolve().parents[1] / "workbench" / "pretrained" / "flow.safetensors"
 EARLY, EARLY_EPS, EPS = 0.2, 2.0, 0.01
 """Share of the steps with a loss that is rounded at 2 pixels, and so nearly quadratic: with the sharp loss, frames that
-move little hold the flow at zero for longer. The rounding of the loss after it is a hundredth of a pixel."""
+move little keep the flow at zero for longer. The rounding of the loss after it is a hundredth of a pixel."""
 
 HELD_OUT = 100
-"""Clips that are not trained on, for the error that is reported."""
+"""Clips for the reported error, excluded from training."""
 
 
 def main(
@@ -43,7 +43,7 @@ def main(
     learning_rate: float = 1.5e-3,
     seed: int = 0,
 ) -> None:
-    """Train and save.
+    """Train the network and save its weights.
 
     Args:
         stills: folder of still images.
@@ -52,7 +52,7 @@ def main(
         steps: of the training.
         batch: pairs of frames a step.
         learning_rate: at the first step; a cosine leads to a hundredth of it.
-        seed: decides everything.
+        seed: of the clips, the initial weights and the batches.
     """
     configure_torch(1)
     torch.manual_seed(seed)
@@ -75,11 +75,11 @@ def main(
             seconds = time.process_time() - started
             print(f"step {step}: end-point error {np.mean(errors[-250:]):.3f}, {seconds:.0f} s", file=sys.stderr)
     with torch.inference_mode():
-        held = slice(0, HELD_OUT)
-        flow = network.eval().flow(to_float(before[held])[0], to_float(after[held])[0])
-        found = end_point_error(flow, true[held], visible[held], eps=0).item()
-        zero = end_point_error(0 * flow, true[held], visible[held], eps=0).item()
-    print(f"{out}: held-out end-point error {found:.3f} px, of zero flow {zero:.3f} px", file=sys.stderr)
+        test = slice(0, HELD_OUT)
+        flow = network.eval().flow(to_float(before[test])[0], to_float(after[test])[0])
+        error = end_point_error(flow, true[test], visible[test], eps=0).item()
+        zero = end_point_error(0 * flow, true[test], visible[test], eps=0).item()
+    print(f"{out}: held-out end-point error {error:.3f} px, of zero flow {zero:.3f} px", file=sys.stderr)
     tensors = {name: value.half() for name, value in network.state_dict().items()}
     save_tensors(out, tensors, {"network": "compact flow", "steps": str(steps), "seed": str(seed)})
 

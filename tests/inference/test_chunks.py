@@ -42,7 +42,7 @@ class Mix(SlidingWindow):
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("chunk_frames", [1, 2, 4, 16])
-def test_stretches_equal_the_whole_clip(border, chunk_frames, low):
+def test_chunks_equal_the_whole_clip(border, chunk_frames, low):
     network = Mix(border)
     whole = network(to_float(low), return_features="hr")
     parts = list(chunks(network, low, return_features="hr", chunk_frames=chunk_frames))
@@ -54,7 +54,7 @@ def test_stretches_equal_the_whole_clip(border, chunk_frames, low):
     assert np.array_equal(upscale(network, low, chunk_frames=chunk_frames), to_uint8(whole.frames))
 
 
-def test_a_stretch_works_on_what_it_depends_on_and_no_more(low):
+def test_a_chunk_computes_only_the_frames_it_depends_on(low):
     """Nine frames in stretches of four: 4 + 4 + 1 windows, of 6, 7 and 3 frames (two to either side, if there are)."""
     network = Mix("replicate")
     upscale(network, low, chunk_frames=4)
@@ -113,7 +113,7 @@ def test_a_stream_of_edvr(low):
 
 
 @pytest.mark.parametrize("border", BORDERS)
-def test_a_stream_is_read_as_far_as_needed_and_held_no_longer(border, monkeypatch):
+def test_a_stream_is_read_and_buffered_only_as_needed(border, monkeypatch):
     """Never more than the stretch and twice the reach to either side."""
     read = 0
 
@@ -138,7 +138,7 @@ def test_a_stream_is_read_as_far_as_needed_and_held_no_longer(border, monkeypatc
     assert longest <= 4 + 2 * 4
 
 
-def test_a_stream_through_a_network_without_end_is_overlapping_stretches():
+def test_a_stream_with_an_unbounded_temporal_radius_uses_overlapping_chunks():
     """Stretches of 4 with 3 frames of context: what Echo makes of each, cut out; and not what it makes of the whole."""
     low = np.random.default_rng(1).integers(0, 256, (10, 4, 4, 3), np.uint8)
     network = Echo()
@@ -168,13 +168,13 @@ def test_an_empty_stream_is_an_empty_stream():
         ("frame.png", r"frame 2: want uint8 \(H, W, 3\), got str"),
     ],
 )
-def test_a_bad_frame_in_a_stream_is_told_by_its_number(bad, message):
+def test_errors_name_the_invalid_frame_of_a_stream(bad, message):
     good = np.zeros((4, 4, 3), np.uint8)
     with pytest.raises(ShapeError, match=message):
         list(upscale_stream(Bicubic(), [good, good, bad, good]))
 
 
-def test_stretches_without_frames_are_refused(low):
+def test_chunks_without_frames_are_refused(low):
     with pytest.raises(ConfigError, match="chunk_frames: want 1 or more, got 0"):
         upscale(Bicubic(), low, chunk_frames=0)
     with pytest.raises(ConfigError, match="chunk_frames: want 1 or more, got -1"):
@@ -183,7 +183,7 @@ def test_stretches_without_frames_are_refused(low):
         next(upscale_stream(Bicubic(), low, context=-1))
 
 
-def test_edvr_in_stretches(low):
+def test_edvr_in_chunks(low):
     """The real thing, at the cost of the real thing."""
     torch.manual_seed(0)
     network = build("edvr_tiny").eval()
@@ -232,7 +232,7 @@ def test_the_network_goes_on_as_it_was(training, low):
     assert not torch.is_inference_mode_enabled()
 
 
-def test_what_are_not_frames_is_refused(low):
+def test_inputs_that_are_not_frames_are_refused(low):
     with pytest.raises(ShapeError, match="low: want uint8"):
         upscale(Bicubic(), low.astype(np.float32))
 

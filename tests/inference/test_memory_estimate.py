@@ -29,7 +29,7 @@ class Holds(VideoSR):
         return made
 
 
-def test_weights_pixels_and_frames_are_told_apart():
+def test_the_memory_model_separates_weights_pixels_and_frames():
     found = fit_memory_model(Holds())
     assert found is not None
     assert found.weights == 4000
@@ -47,7 +47,7 @@ def test_a_network_that_compares_all_with_all_is_seen_through():
 
 
 @pytest.mark.parametrize("name", ["vespcn_paper", "bicubic"])
-def test_what_is_foretold_for_a_larger_picture_is_what_it_holds(name):
+def test_the_memory_model_predicts_larger_images(name):
     from workbench.evaluation.speed import measure
 
     network = build(name)

@@ -85,14 +85,14 @@ def test_the_measured_reach_is_the_reach(radius):
     assert default_overlap(Blur(radius)) == (radius + MARGIN, True)
 
 
-def test_what_reaches_beyond_the_picture_or_along_the_clip_has_no_measure():
+def test_an_unbounded_spatial_radius_is_not_measured():
     assert spatial_radius(Blur(20), size=32) is None
     assert spatial_radius(Sum()) is None
     assert default_overlap(Sum()) == (FALLBACK_OVERLAP, False)
 
 
 @pytest.mark.parametrize("tile", [8, 12, 20, 64])
-def test_tiles_with_enough_overlap_are_the_whole_picture(tile, low):
+def test_tiles_with_enough_overlap_equal_the_whole_image(tile, low):
     torch.manual_seed(0)
     network = Blur(5).eval()
     whole = network(to_float(low)).frames.detach()
@@ -147,7 +147,7 @@ def test_clips_that_hang_together_go_through_every_tile_at_once(low):
         assert torch.allclose(in_tiles, recurrent(to_float(low)).frames, atol=1e-5)
 
 
-def test_what_cannot_be_a_tile_is_refused():
+def test_invalid_tiles_are_refused():
     with pytest.raises(ConfigError, match="tile: want 8 low-resolution pixels or more, got 7"):
         tiled(Bicubic(), 7)
     with pytest.raises(ConfigError, match="overlap: want 0 or more low-resolution pixels, got -1"):

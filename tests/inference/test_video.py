@@ -58,7 +58,7 @@ def odd(tmp_path_factory):
 
 
 @pytest.mark.parametrize("stretch", [1, 4, None])
-def test_pictures_are_those_of_the_whole_clip_at_once(odd, tmp_path, stretch):
+def test_frames_of_a_video_equal_those_of_the_whole_clip(odd, tmp_path, stretch):
     torch.manual_seed(0)
     network = build("vespcn_paper").eval()
     whole = upscale(network, read_frames(odd), chunk_frames=9)
@@ -72,7 +72,7 @@ def test_pictures_are_those_of_the_whole_clip_at_once(odd, tmp_path, stretch):
 
 
 @pytest.mark.parametrize("stretch", [1, 2, 4])
-def test_stretches_are_the_whole_clip_before_rounding_too(odd, stretch):
+def test_chunks_equal_the_whole_clip_before_rounding(odd, stretch):
     torch.manual_seed(0)
     network, low = build("vespcn_paper").eval(), read_frames(odd)
     parts = [chunk.upscaled.frames for chunk in chunks(network, low, chunk_frames=stretch)]
@@ -91,7 +91,7 @@ def test_a_webm_is_exact_and_an_mp4_is_near(odd, tmp_path):
     assert seen.shape == (9, 70, 94, 3)  # 69x93: H.264 in 4:2:0 wants even sizes
 
 
-def test_every_frame_in_order_and_told_as_it_is_written(video, tmp_path):
+def test_every_frame_is_written_in_order_and_reported(video, tmp_path):
     seen = []
     made = upscale_file(video, tmp_path / "out.mp4", DOUBLE, progress=lambda *told: seen.append(told))
     shrunk = read_video(tmp_path / "out.mp4").frames[:, ::2, ::2]
@@ -120,7 +120,7 @@ def test_sound_goes_along_as_it_is(tmp_path, audio):
     assert len(timeline(tmp_path / "out.mp4")) == 50
 
 
-def test_sound_that_the_target_cannot_hold_is_said_and_nothing_is_left(tmp_path):
+def test_unsupported_audio_is_refused_and_leaves_no_output(tmp_path):
     source = with_sound(tmp_path / "in.mp4", 5, codec="aac")
     with pytest.raises(VideoError, match=r"cannot store the audio of .*\(aac\)"):
         upscale_file(source, tmp_path / "out.webm", DOUBLE)
@@ -130,7 +130,7 @@ def test_sound_that_the_target_cannot_hold_is_said_and_nothing_is_left(tmp_path)
 
 
 @pytest.mark.parametrize("plan", [Plan(chunk_frames=2), Plan(chunk_frames=3, tile=16, overlap=30)])
-def test_in_stretches_and_tiles(odd, tmp_path, plan):
+def test_chunks_and_tiles_equal_whole_frames(odd, tmp_path, plan):
     torch.manual_seed(0)
     network = build("vespcn_paper").eval()
     upscale_file(odd, tmp_path / "out", network, plan=plan)
@@ -138,7 +138,7 @@ def test_in_stretches_and_tiles(odd, tmp_path, plan):
     assert np.abs(read_frames(tmp_path / "out").astype(int) - whole).max() <= 1
 
 
-def test_half_precision_is_asked_for(odd, tmp_path):
+def test_half_precision_is_used_on_request(odd, tmp_path):
     network = build("vespcn_paper").eval()
     upscale_file(odd, tmp_path / "full", network)
     upscale_file(odd, tmp_path / "half", network, precision="bf16")
@@ -152,7 +152,7 @@ def test_half_precision_is_asked_for(odd, tmp_path):
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_a_film_that_is_cut_off_gives_the_frames_before(tmp_path, noise):
+def test_a_truncated_video_gives_the_frames_before(tmp_path, noise):
     source = encode(tmp_path / "in.mp4", numbered(40, noise=noise))
     content = source.read_bytes()
     source.write_bytes(content[: len(content) * 3 // 5])
@@ -165,7 +165,7 @@ def test_a_film_that_is_cut_off_gives_the_frames_before(tmp_path, noise):
     assert numbers(read_video(tmp_path / "out.mp4").frames[:, ::2, ::2]) == list(range(good))
 
 
-def test_damage_in_the_middle_ends_the_film_there_and_its_sound(tmp_path):
+def test_damage_ends_the_video_and_its_audio(tmp_path):
     source = with_sound(tmp_path / "in.mp4", 100, codec="aac")
     content = bytearray(source.read_bytes())
     middle = len(content) // 2
@@ -180,7 +180,7 @@ def test_damage_in_the_middle_ends_the_film_there_and_its_sound(tmp_path):
     assert sound_packets(tmp_path / "out.mp4")[-1][1] <= good / 25
 
 
-def test_a_picture_that_cannot_be_read_ends_the_film(odd, tmp_path):
+def test_an_unreadable_image_ends_the_video(odd, tmp_path):
     folder = save(tmp_path / "in", read_frames(odd))
     (folder / "0005.png").write_bytes(b"no image")
     made = upscale_file(folder, tmp_path / "out", DOUBLE)
@@ -231,7 +231,7 @@ upscale_file({str(long)!r}, {str(tmp_path / "out.mp4")!r}, Bicubic(scale=4), pro
     assert left == {f".out.mp4.{process.pid}.partial"}
 
 
-def test_what_is_there_is_not_written_over_unasked(video, tmp_path):
+def test_existing_files_are_not_overwritten(video, tmp_path):
     target = tmp_path / "out.mp4"
     target.write_bytes(b"mine")
     with pytest.raises(ConfigError, match=r"out\.mp4: exists already"):
@@ -250,7 +250,7 @@ def test_what_is_there_is_not_written_over_unasked(video, tmp_path):
 # -- memory -----------------------------------------------------------------------------------------------------------
 
 
-def test_more_memory_longer_stretches_larger_tiles():
+def test_more_memory_allows_longer_chunks_and_larger_tiles():
     network = build("vespcn").eval()
     plans = []
     for memory in np.geomspace(1e9, 2e10, 14):
@@ -285,7 +285,7 @@ def test_a_plan_is_followed(odd, tmp_path):
     assert made.plan.bytes < memory
 
 
-def test_the_process_stays_below_what_was_planned(video, tmp_path):
+def test_the_peak_memory_stays_below_the_plan(video, tmp_path):
     """In a process of its own, where nothing was taken before: 64x48 in a network that holds 60 MB a frame."""
     script = f"""
 import torch
@@ -301,7 +301,7 @@ print(made.plan.bytes, made.peak_bytes)
     assert peak <= planned <= 1_000_000_000
 
 
-def test_memory_of_what_depends_on_the_clip_counts_its_context():
+def test_a_memory_plan_includes_the_context():
     network = build("rsdn", channels=8, blocks=1)
     alone, between = fit_memory_model(network), fit_memory_model(network, context=8)
     assert alone is not None
@@ -313,7 +313,7 @@ def test_memory_of_what_depends_on_the_clip_counts_its_context():
 # -- ahead ------------------------------------------------------------------------------------------------------------
 
 
-def test_work_goes_on_while_nobody_asks_but_not_far():
+def test_prefetching_is_bounded():
     made = []
 
     def items():
@@ -331,7 +331,7 @@ def test_work_goes_on_while_nobody_asks_but_not_far():
     assert list(waiting) == list(range(1, 20))
 
 
-def test_an_error_arrives_behind_what_came_before_it():
+def test_errors_are_raised_after_earlier_items():
     def items():
         yield 1
         raise VideoError("torn")
@@ -342,7 +342,7 @@ def test_an_error_arrives_behind_what_came_before_it():
         next(waiting)
 
 
-def test_who_stops_asking_stops_the_work():
+def test_closing_the_consumer_stops_the_thread():
     closed = threading.Event()
 
     def items():

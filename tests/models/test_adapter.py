@@ -142,7 +142,7 @@ def shuffled_by_hand(module, window):
     return F.pixel_shuffle(module.widen(F.relu(module.entry(window.flatten(1, 2)))), 2)
 
 
-def test_what_a_layer_reads_is_caught_before_anything_in_place_changes_it():
+def test_inputs_of_a_layer_are_captured_before_operations_in_place():
     """tail.0 is an activation in place: it changes its own input. tail.1 reads what came of it."""
     module, window = Theirs().eval(), torch.rand(1, 3, 3, 6, 6)
     before = shuffled_by_hand(module, window)
@@ -173,7 +173,7 @@ def test_features_of_clips_are_in_the_order_of_the_frames(how):
         assert torch.allclose(module.tail[1](upscaled.features[:, t]), upscaled.frames[:, t], atol=1e-6)
 
 
-def test_unasked_nothing_is_caught_and_nothing_stays_on_the_module():
+def test_no_features_are_captured_by_default_and_no_hook_remains():
     module = Theirs()
     network = adapt(module, takes="window", num_frames=3, scale=2, features="tail.1").eval()
     assert network(torch.rand(1, 2, 3, 6, 6)).features is None
@@ -264,9 +264,9 @@ def test_features_carry_gradient_through_the_copy():
 # -- weights --------------------------------------------------------------------------------------------------------
 
 
-def test_an_adapted_network_says_why_it_cannot_be_saved_and_what_can_be_done(tmp_path):
+def test_saving_an_adapted_network_without_a_recipe_raises_an_error_with_a_fix(tmp_path):
     network = adapt(Image(), takes="image", scale=2)
-    with pytest.raises(WeightsError, match=r"not built by the zoo.*NETWORKS\[\"mine\"\].*save_tensors.*load_into"):
+    with pytest.raises(WeightsError, match=r"NETWORKS\[\"mine\"\].*save_tensors.*load_into"):
         weights.save(network, tmp_path / "w.safetensors")
     weights.save_tensors(tmp_path / "w.safetensors", network.state_dict())
     other = adapt(Image(), takes="image", scale=2)
@@ -300,7 +300,7 @@ class Returns(nn.Module):
 
 def test_another_scale():
     with pytest.raises(
-        ConfigError, match=r"of images \(2, 3, 16, 16\) it makes \(2, 3, 32, 32\); want \(2, 3, 64, 64\)"
+        ConfigError, match=r"want output \(2, 3, 64, 64\) for images \(2, 3, 16, 16\).* got \(2, 3, 32, 32\)"
     ):
         adapt(Image(scale=2), takes="image", scale=4)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 5"):
@@ -308,22 +308,20 @@ def test_another_scale():
 
 
 def test_another_number_of_frames():
-    with pytest.raises(
-        ConfigError, match=r"does not take windows of shape \(2, 5, 3, 16, 16\): RuntimeError: .*num_frames"
-    ):
+    with pytest.raises(ConfigError, match=r"windows of shape \(2, 5, 3, 16, 16\): RuntimeError: .*num_frames"):
         adapt(Theirs(frames=3), takes="window", num_frames=5, scale=2)
     with pytest.raises(ConfigError, match="window: want an odd number of frames, got 4"):
         adapt(Theirs(frames=4), takes="window", num_frames=4, scale=2)
-    with pytest.raises(ConfigError, match=r"num_frames: only windows have so many, clips do not"):
+    with pytest.raises(ConfigError, match="num_frames: want 1 for clips, got 3"):
         adapt(Clip(), takes="clip", num_frames=3, scale=2)
 
 
 def test_another_kind_of_input():
-    with pytest.raises(ConfigError, match=r"does not take windows of shape \(2, 1, 3, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"windows of shape \(2, 1, 3, 16, 16\)"):
         adapt(Image(), takes="window", scale=2)
-    with pytest.raises(ConfigError, match=r"does not take images of shape \(2, 3, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"images of shape \(2, 3, 16, 16\)"):
         adapt(Theirs(), takes="image", scale=2)
-    with pytest.raises(ConfigError, match=r"does not take clips of shape \(2, 3, 3, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"clips of shape \(2, 3, 3, 16, 16\)"):
         adapt(Image(), takes="clip", scale=2)
     with pytest.raises(ConfigError, match="takes: want 'window', 'clip' or 'image', got 'video'"):
         adapt(Image(), takes="video", scale=2)
@@ -332,12 +330,12 @@ def test_another_kind_of_input():
 @pytest.mark.parametrize(
     ("made", "message"),
     [
-        (lambda image: (image, None), "want one tensor out of it, got tuple; wrap it"),
-        (lambda image: image.numpy(), "want one tensor out of it, got ndarray"),
-        (lambda image: image[:, :1].repeat(1, 1, 2, 2), r"makes \(2, 1, 32, 32\); want \(2, 3, 32, 32\)"),
+        (lambda image: (image, None), "want one tensor .*got tuple"),
+        (lambda image: image.numpy(), "want one tensor .*got ndarray"),
+        (lambda image: image[:, :1].repeat(1, 1, 2, 2), r"want output \(2, 3, 32, 32\).* got \(2, 1, 32, 32\)"),
     ],
 )
-def test_what_is_no_picture(made, message):
+def test_outputs_that_are_not_images_are_refused(made, message):
     with pytest.raises(ConfigError, match=message):
         adapt(Returns(made), takes="image", scale=2)
 
@@ -352,9 +350,9 @@ def test_no_such_layer():
 
 
 def test_a_layer_that_reads_something_else():
-    with pytest.raises(ConfigError, match=r"features: the layer widen reads \(2, 8, 16, 16\); name one .* C, 32, 32\)"):
+    with pytest.raises(ConfigError, match=r"features: .*widen is \(2, 8, 16, 16\).* C, 32, 32\)"):
         adapt(Image(), takes="image", scale=2, features="widen")
-    with pytest.raises(ConfigError, match=r"aligned: the layer tail reads \(2, 8, 32, 32\); name one .* C, 16, 16\)"):
+    with pytest.raises(ConfigError, match=r"aligned: .*tail is \(2, 8, 32, 32\).* C, 16, 16\)"):
         adapt(Image(), takes="image", scale=2, features="tail", aligned="tail")
 
 
@@ -365,15 +363,15 @@ def test_a_layer_that_does_not_run_or_runs_too_often():
         adapt(module, takes="image", scale=2, features="spare")
     twice = nn.Sequential(Image(), nn.Conv2d(3, 3, 1))
     twice.append(twice[1])
-    with pytest.raises(ConfigError, match=r"features: want the layer 1 to read 2 frames at once.*it ran 2 times"):
+    with pytest.raises(ConfigError, match=r"features: .*layer 1.* 2 frames.* 2 times"):
         adapt(twice, takes="image", scale=2, features="1")
 
 
-def test_asking_for_what_there_is_not():
+def test_unavailable_features_are_refused():
     clip = torch.rand(1, 2, 3, 6, 6)
     with pytest.raises(ConfigError, match="no high-resolution features"):
         adapt(Image(), takes="image", scale=2)(clip, return_features="hr")
-    with pytest.raises(ConfigError, match=r"one tap, 'hr' .*got 'shuffle'"):
+    with pytest.raises(ConfigError, match=r"want 'hr'.*got 'shuffle'"):
         adapt(Image(), takes="image", scale=2, features="tail")(clip, return_features="shuffle")
 
 
@@ -386,11 +384,11 @@ def test_a_module_that_changes_its_mind():
         network(torch.rand(1, 2, 3, 6, 6))
 
 
-def test_a_compiled_module_is_told_apart():
+def test_a_compiled_module_is_refused():
     """Without compiling: the wrapper is recognized by the module it holds."""
     module = nn.Module()
     module._orig_mod = Image()
-    with pytest.raises(ConfigError, match="adapt it first, compile then"):
+    with pytest.raises(ConfigError, match=r"module: .*compiled"):
         adapt(module, takes="image", scale=2, features="tail")
 
 
@@ -399,6 +397,6 @@ def test_a_range_that_is_none():
         adapt(Image(), takes="image", scale=2, value_range=(1, 0))
 
 
-def test_clips_are_checked_at_the_door_here_too():
-    with pytest.raises(ShapeError, match="divide 8-bit numbers by 255"):
+def test_input_clips_are_checked():
+    with pytest.raises(ShapeError, match=r"want RGB in \[0, 1\]"):
         adapt(Clip(), takes="clip", scale=2).eval()(torch.rand(1, 2, 3, 6, 6) * 255)

@@ -128,7 +128,7 @@ def loud(network):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("network", [BasicVSR(**SMALL), IconVSR(**ICON)])
-def test_what_is_known_travels_both_ways_through_the_whole_clip(network, clip):
+def test_every_output_frame_depends_on_the_whole_clip_in_both_directions(network, clip):
     network = loud(network)
     other = clip.clone()
     other[:, 2] = 1 - other[:, 2]
@@ -175,7 +175,7 @@ def test_keyframes_and_their_windows():
 
 
 @torch.inference_mode()
-def test_a_refill_is_what_edvr_fuses(clip):
+def test_a_refill_equals_the_fusion_of_edvr(clip):
     """EDVR, which is compared with its reference elsewhere, makes the same of the same weights and the same window."""
     network = loud(IconVSR(**ICON))
     edvr = EDVR(channels=8, groups=2, front_blocks=5, back_blocks=1, border="reflection_circle").eval()

@@ -40,7 +40,7 @@ def test_vsrnet_by_hand():
     ("name", "settings", "published", "pyramid"),
     [("edvr_m", {}, 183, 5), ("edvr_l", {}, 985, 7)],
 )
-def test_edvr_alone_is_what_the_public_code_takes(name, settings, published, pyramid):
+def test_macs_of_edvr_equal_the_published_ones(name, settings, published, pyramid):
     """GMAC of one window, of running BasicSR; ours shares the pyramids of all frames but the new one."""
     found = cost(build(name, **settings))
     assert round(found.macs_alone / 1e9) == published
@@ -50,7 +50,7 @@ def test_edvr_alone_is_what_the_public_code_takes(name, settings, published, pyr
     assert found.macs_alone - found.macs == (pyramid - 1) * (level1 + levels)
 
 
-def test_what_indices_decide_is_counted_for_real():
+def test_networks_that_branch_on_indices_are_counted_on_real_tensors():
     """FastDVDnet reads the numbers of its windows, which fake tensors do not have; three triples become one new one."""
     found = cost(build("fastdvdnet", channels=4, entry_channels=3), height=16, width=24)
     assert found.macs_alone == 2 * found.macs  # a first and a second stage alike; three of the first, or one
@@ -132,7 +132,7 @@ class Stubborn(VideoSR):
         return Upscaled(frames.repeat_interleave(2, -1).repeat_interleave(2, -2).unflatten(0, clip.shape[:2]))
 
 
-def test_a_network_of_ones_own_that_looks_at_numbers():
+def test_a_network_that_branches_on_values_is_counted_on_real_tensors():
     found = cost(Stubborn(), height=5, width=7)
     assert found.macs == 2 * 9 * 3 * 3 * 35
     (_, layer) = layers(Stubborn(), height=5, width=7)

@@ -79,7 +79,7 @@ def test_without_offset_it_is_a_convolution(height, width):
     assert torch.allclose(got, F.conv2d(features, weight, bias, padding=1), atol=1e-12)
 
 
-def test_a_whole_offset_is_a_shifted_picture():
+def test_an_integer_offset_shifts_the_image():
     """dy = 1, dx = -2 everywhere: the image, with zeros around, moved one up and two to the right."""
     features, offset, mask, weight, bias = pieces(1, height=6, width=7)
     offset[:, 0::2], offset[:, 1::2] = 1.0, -2.0

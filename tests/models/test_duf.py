@@ -116,7 +116,7 @@ def test_a_fresh_network_is_bilinear_enlargement(scale):
 
 
 @torch.inference_mode()
-def test_what_the_filters_make_is_between_what_is_there():
+def test_filtered_values_are_within_the_range_of_the_input():
     """Taps are positive and add up to 1: away from the border, a flat image stays flat whatever the weights."""
     network = duf()
     network.residual2.weight.zero_()
@@ -237,7 +237,7 @@ def test_names_and_settings_of_basicsr(settings, name):
 
 
 @torch.inference_mode()
-def test_the_epsilon_of_converted_weights_can_be_asked_for():
+def test_the_epsilon_of_converted_weights_is_a_setting():
     state = by_basicsr(duf())
     plain, converted = load_converted(state), load_converted(state, norm_epsilon=1e-3)
     assert converted.last_norm.eps == converted.blocks[0].norm1.eps == 1e-3

@@ -105,7 +105,7 @@ def test_sizes_that_do_not_fit_are_padded_as_by_hand(tiny):
 
 
 @torch.inference_mode()
-def test_the_smallest_picture(tiny):
+def test_images_of_the_smallest_size_are_upscaled(tiny):
     """One pixel: level 3 of the pyramid is 1x1."""
     assert tiny(torch.rand(1, 1, 3, 1, 1)).frames.shape == (1, 1, 3, 4, 4)
 
@@ -150,7 +150,7 @@ NARROW = {"channels": 8, "groups": 1, "front_blocks": 1, "back_blocks": 1, "tail
         ({"hr_in": True}, {"conv_first", "stride_conv_hr1", "stride_conv_hr2"}),
     ],
 )
-def test_the_keys_of_the_door_are_those_of_the_public_weights(settings, keys):
+def test_keys_of_the_first_layers_equal_those_of_public_weights(settings, keys):
     """BasicSR's names of what is new or has moved; the rest of the pyramid is the same with and without hr_in."""
     network = EDVR(**NARROW, **settings)
     pyramid = {f"predeblur.resblock_l1.{number}.conv{half}" for number in range(5) for half in (1, 2)}
@@ -177,7 +177,7 @@ def test_input_of_the_output_s_size_comes_out_in_its_size(predeblur, height, wid
 
 @torch.inference_mode()
 @pytest.mark.parametrize("skip", ["bilinear", "bicubic", "none"])
-def test_what_is_added_to_input_of_the_output_s_size_is_the_frame_itself(skip):
+def test_with_hr_in_the_frame_itself_is_the_skip(skip):
     network = EDVR(**NARROW, hr_in=True, skip=skip).eval()
     for parameter in network.conv_last.parameters():
         parameter.zero_()
@@ -185,7 +185,7 @@ def test_what_is_added_to_input_of_the_output_s_size_is_the_frame_itself(skip):
     assert torch.equal(network(clip).frames, torch.zeros_like(clip) if skip == "none" else clip)
 
 
-def test_input_of_the_output_s_size_is_enlarged_by_what_it_was_shrunk_by():
+def test_with_hr_in_upsampling_inverts_the_strides():
     with pytest.raises(ConfigError, match="hr_in: the layers shrink by 4 and enlarge by 4, so scale must be 4, got 2"):
         EDVR(**NARROW, hr_in=True, scale=2)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 1"):
@@ -231,7 +231,7 @@ def test_predeblurring_with_silent_blocks_is_three_sizes_added(hr_in):
         ("l3", 211),
     ],
 )
-def test_predeblurring_blocks_stand_where_they_stand(doubled, wanted):
+def test_predeblurring_blocks_have_their_published_order(doubled, wanted):
     """The three sizes are 1, 10 and 100 everywhere; one block, x + ReLU(x), doubles what is there where it stands."""
     part = Predeblur(1, hr_in=False).eval()
     for parameter in part.parameters():
@@ -245,7 +245,7 @@ def test_predeblurring_blocks_stand_where_they_stand(doubled, wanted):
 
 
 @pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "vespcn_s"])
-def test_ours_start_at_their_skip_and_see_nothing_in_a_flat_picture(name):
+def test_narrow_networks_start_at_their_skip_and_ignore_flat_images(name):
     """By construction: no brightness enters, so flat gray has hardly any feature; images are nearly bicubic's."""
     torch.manual_seed(0)
     network = build(name, skip="bicubic").eval()
@@ -271,7 +271,7 @@ def test_ours_start_without_a_checkerboard(name):
     assert shuffled[:, ::2, ::2].std() > 1e-3
 
 
-def test_how_far_the_neighbors_are_is_said_in_training_and_reaches_what_aligns():
+def test_the_alignment_loss_is_returned_in_training_with_a_gradient_for_the_alignment():
     """A still clip and deformable layers that pass on: next to nothing to align; no gradient behind the alignment."""
     torch.manual_seed(0)
     network = build("edvr_tiny").train()

@@ -140,7 +140,7 @@ def test_any_size_and_any_length(name, height, width, frames):
 
 @every_network
 @torch.inference_mode()
-def test_features_are_kept_when_asked_for_and_change_no_pixel(name):
+def test_returned_features_do_not_change_the_frames(name):
     network, low = tiny(name), clip()
     plain = network(low)
     assert plain.features is None
@@ -187,7 +187,7 @@ def test_a_clip_is_its_windows(name):
 
 
 @every_network
-def test_a_clip_in_stretches_is_the_whole_clip(name):
+def test_chunks_of_a_clip_equal_the_whole_clip(name):
     network = tiny(name)
     low = to_uint8(clip(frames=5, height=6))
     with torch.inference_mode():
@@ -201,7 +201,7 @@ def test_a_clip_in_stretches_is_the_whole_clip(name):
 
 
 @every_network
-def test_a_stream_is_the_whole_clip_where_the_reach_is_bounded(name):
+def test_a_stream_equals_the_whole_clip_for_a_bounded_temporal_radius(name):
     network = tiny(name)
     low = to_uint8(clip(frames=5, height=6))
     whole = upscale(network, low).astype(int)
@@ -235,9 +235,9 @@ def test_half_the_digits_make_nearly_the_same(name):
 
 
 @every_network
-def test_what_is_no_clip_is_refused(name):
+def test_invalid_clips_are_refused(name):
     network = tiny(name)
-    with pytest.raises(ShapeError, match="divide 8-bit numbers by 255"):
+    with pytest.raises(ShapeError, match=r"want RGB in \[0, 1\]"):
         network(clip() * 255)
     with pytest.raises(ShapeError, match="NaN"):
         network(clip() * float("nan"))

@@ -168,7 +168,7 @@ def test_names_of_several_devices_are_the_same_names(official):
     assert not matches(["conv_first.weight", "module.temp1"])
 
 
-def test_what_belongs_to_no_layer_is_listed(official):
+def test_unknown_keys_are_listed(official):
     for stranger in ("temp3.inc.convblock.0.weight", "temp1.mid.convblock.0.weight", "epoch"):
         with pytest.raises(WeightsError, match=f"official FastDVDnet weights: 1 keys .*{stranger}"):
             from_fastdvdnet({**official.state_dict(), stranger: torch.zeros(1)})
@@ -201,7 +201,7 @@ def test_the_noise_level_is_read(official):
 
 
 @torch.inference_mode()
-def test_its_last_convolution_reads_what_is_distilled(official):
+def test_features_are_the_input_of_the_last_convolution(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
     network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
@@ -212,7 +212,7 @@ def test_its_last_convolution_reads_what_is_distilled(official):
     assert torch.allclose(network(clip).frames[0], first - network.stage2.out(hr), atol=1e-6)
 
 
-def test_what_a_denoiser_cannot_be():
+def test_invalid_settings_of_the_denoiser_are_refused():
     with pytest.raises(ConfigError, match="a denoiser, so scale must be 1, got 4; fastdvdnet_vsr enlarges"):
         build("fastdvdnet", scale=4)
     with pytest.raises(ConfigError, match=r"noise: want a standard deviation in \[0, 1\] .*got 25"):

@@ -68,7 +68,7 @@ def test_any_size(net, size):
 
 
 @torch.inference_mode()
-def test_a_level_sees_the_neighbor_where_the_flow_says_it_is(net):
+def test_each_level_warps_the_neighbor_by_the_coarser_flow(net):
     """The neighbor is the reference 32 pixels further right; the coarsest level says so (1 of its pixels).
 
     The next level, where that is 2 pixels, then reads two images that are alike, and that flow.
@@ -139,7 +139,7 @@ def test_it_learns_to_follow(net):
     assert (net(reference, neighbor)[0, 0, 8:-8, 8:-8].mean() - 2).abs() < 0.5
 
 
-def test_pictures_that_are_not_alike(net):
+def test_images_of_different_shapes_are_refused(net):
     with pytest.raises(ShapeError, match=r"flow: want two \(N, 3, H, W\) alike, got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
         net(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
 

@@ -59,7 +59,7 @@ def test_the_weights_add_up_to_one_everywhere():
     assert weights.std() > 1e-3
 
 
-def test_estimates_that_agree_are_the_picture(network, clip):
+def test_equal_estimates_are_the_output(network, clip):
     """Each branch says 0.5 everywhere: so does the mixture, whatever the weights."""
     for branch in network.branches:
         torch.nn.init.zeros_(branch[6].weight)
@@ -79,7 +79,7 @@ def test_a_weight_of_one_takes_that_estimate(network, clip, chosen):
     assert torch.allclose(luma, torch.tensor((chosen + 1) / 10), atol=1e-5)
 
 
-def test_alignment_fetches_from_where_the_flow_points():
+def test_the_alignment_samples_along_the_flow():
     """tanh(bias) = 2/8 and -1/8 with a gain of 8: two pixels to the right, one up; sizes that do not halve."""
     alignment = SpatialAlignment(channels=4, flow_gain=8.0).requires_grad_(False)
     torch.nn.init.zeros_(alignment.conv3.weight)
@@ -112,7 +112,7 @@ def test_it_begins_by_repeating_the_middle_pixel(scale, clip):
     assert (ours - repeated).abs().mean() < 0.01
 
 
-def test_the_shuffle_is_the_picture_so_there_is_nothing_to_distil(network, clip):
+def test_the_output_of_the_shuffle_is_the_image_without_features(network, clip):
     assert network.feature_channels == 0
     with pytest.raises(ConfigError, match="LTD has no high-resolution features"):
         network(clip, return_features="hr")

@@ -18,7 +18,7 @@ def test_luma_is_the_field_s_luma():
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_what_is_split_and_enlarged_bicubic_is_the_bicubic_picture(scale):
+def test_split_upsampled_and_joined_channels_equal_bicubic(scale):
     rgb = torch.rand(2, 3, 4, 5)
     luma, chroma = split_luma(rgb)
     joined = join_luma(resize_bicubic(luma, scale=scale), chroma, scale=scale)

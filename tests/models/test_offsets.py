@@ -112,7 +112,7 @@ def test_clips_without_true_flow_teach_nothing():
         (lambda: build("tdan", **SMALL_TDAN), {"bend_neighbor1", "bend_neighbor2"}),
     ],
 )
-def test_the_gradient_reaches_what_makes_offsets_and_nothing_behind_it(make, layers):
+def test_the_offset_loss_has_gradients_for_offset_layers_only(make, layers):
     network = make().train()
     assert network.has_flow
     clip, flow = shifted(torch.tensor([[0.5, 1.0]]), frames=3, size=12)

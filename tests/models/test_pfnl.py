@@ -90,7 +90,7 @@ def test_memory_is_bounded_whatever_the_size(monkeypatch):
 
 
 @torch.inference_mode()
-def test_patches_of_the_stacked_frames_take_what_like_patches_have():
+def test_patches_receive_the_values_of_similar_patches():
     """By loops: a patch is 2x2 pixels of all frames; both 1x1 layers read it in pixel_unshuffle's order."""
     torch.manual_seed(0)
     block, frames = NonLocalBlock(3), clip(height=4, width=6)

@@ -144,12 +144,12 @@ def test_an_encoder_far_off_is_no_fault_of_the_clip():
     with torch.no_grad():
         network.encoder.layers[-1].bias.fill_(100.0)
         assert network(clip()).frames.max() > 50
-        with pytest.raises(ShapeError, match="divide 8-bit numbers by 255"):
+        with pytest.raises(ShapeError, match=r"want RGB in \[0, 1\]"):
             network(clip() * 255)
 
 
-def test_what_is_no_high_resolution_is_refused():
-    with pytest.raises(ShapeError, match="given the high resolution, whose sides are multiples of 4; got 49x32"):
+def test_clips_that_are_not_the_high_resolution_are_refused():
+    with pytest.raises(ShapeError, match=r"multiples of 4.* got 49x32"):
         privileged()(torch.rand(1, 2, 3, 32, 49))
     with pytest.raises(ShapeError, match=r"want \(B, T, 3, H, W\)"):
         privileged()(torch.rand(1, 2, 1, 32, 48))
@@ -158,13 +158,13 @@ def test_what_is_no_high_resolution_is_refused():
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("bicubic", "bicubic has nothing to learn"),
+        ("bicubic", "bicubic has no parameters"),
         ("fastdvdnet", "fastdvdnet restores at the same size"),
         ("privileged:vespcn_s", "privileged:vespcn_s is privileged itself"),
     ],
 )
-def test_what_cannot_be_a_student_is_no_decoder(name, says):
-    with pytest.raises(ConfigError, match=f"decoder: it is a student's network, and {says}; choose another"):
+def test_networks_that_cannot_be_a_student_are_refused_as_decoder(name, says):
+    with pytest.raises(ConfigError, match=f"decoder: .*{says}"):
         build(f"privileged:{name}")
 
 
@@ -190,7 +190,7 @@ def test_names_and_settings_are_those_of_the_decoder():
         build("privileged:vespcn_paper")(clip(), return_features="hr")
 
 
-def test_it_says_what_it_is():
+def test_its_info_names_paper_and_deviations():
     about = build("privileged:vespcn_s").info
     assert about.paper.startswith("Lee et al.")
     assert "Caballero" in about.paper
@@ -238,7 +238,7 @@ def test_imitation_moves_the_encoder_only_and_reconstruction_both():
     assert moved == {"encoder", "decoder"}
 
 
-def test_what_is_not_privileged_imitates_nothing():
+def test_the_imitation_loss_needs_a_privileged_network():
     made = Upscaled(frames=torch.zeros(1, 1, 3, 8, 8))
     with pytest.raises(ConfigError, match="want a privileged student, and the low resolution it imitates"):
         Objective(imitation_weight=1e-4).terms(made, made.frames, low=torch.zeros(1, 1, 3, 2, 2))
@@ -277,37 +277,33 @@ def test_the_decoder_of_tensors_without_a_recipe(tmp_path):
     load_into(student, f"decoder:{tmp_path / 'state.safetensors'}")
     assert torch.equal(student.exit.weight, privileged().decoder.exit.weight)
     save_tensors(tmp_path / "plain.safetensors", student.state_dict())
-    with pytest.raises(WeightsError, match=r"plain.safetensors: there is no decoder in it; name it without `decoder:`"):
+    with pytest.raises(WeightsError, match=r"plain.safetensors: no decoder in it"):
         load_into(student, f"decoder:{tmp_path / 'plain.safetensors'}")
 
 
-def test_files_that_do_not_fit_are_told_apart(file, tmp_path):
+def test_unsuitable_files_are_refused_with_their_network(file, tmp_path):
     student = build("vespcn_s", **TINY["vespcn_s"])
-    with pytest.raises(
-        WeightsError, match=r"privileged:vespcn_s, not of vespcn_s; `decoder:.*` takes those of its dec"
-    ):
+    with pytest.raises(WeightsError, match=r"want weights of vespcn_s, got privileged:vespcn_s; `decoder:"):
         load_into(student, str(file))
-    with pytest.raises(WeightsError, match=r"these are weights of privileged:vespcn_s, not of vespcn$"):
+    with pytest.raises(WeightsError, match=r"want weights of vespcn, got privileged:vespcn_s$"):
         load_into(build("vespcn"), file)
-    with pytest.raises(WeightsError, match=r"these are weights of vespcn_s, not of vespcn$"):
+    with pytest.raises(WeightsError, match=r"want weights of vespcn, got vespcn_s$"):
         load_into(build("vespcn"), f"decoder:{file}")
     with pytest.raises(WeightsError, match="trained with skip 'none', this network has 'bicubic'"):
         load_into(build("vespcn_s", **TINY["vespcn_s"], skip="bicubic"), f"decoder:{file}")
     save(student, tmp_path / "student.safetensors")
-    with pytest.raises(
-        WeightsError, match="no decoder in it, these are weights of vespcn_s; name it without `decoder:`"
-    ):
+    with pytest.raises(WeightsError, match="want weights of a privileged teacher, got vespcn_s"):
         load_into(student, f"decoder:{tmp_path / 'student.safetensors'}")
-    with pytest.raises(WeightsError, match="these are weights of vespcn_s, not of privileged:vespcn_s"):
+    with pytest.raises(WeightsError, match="want weights of privileged:vespcn_s, got vespcn_s"):
         load_into(privileged(), tmp_path / "student.safetensors")
 
 
 # -- no upscaler ----------------------------------------------------------------------------------------------------
 
-NO_UPSCALER = "privileged:vespcn_s is a privileged teacher: it is given the high resolution and can upscale nothing"
+NO_UPSCALER = "privileged:vespcn_s is a privileged teacher"
 
 
-def test_it_upscales_nothing(file):
+def test_it_refuses_to_upscale(file):
     low = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(ConfigError, match=NO_UPSCALER):
         upscale(privileged(), low)

@@ -58,7 +58,7 @@ def test_whole_by_hand(clip):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("frames", [1, 2, 3, 7, 50])
-def test_stretches_are_the_whole_in_pieces(clip, frames):
+def test_chunks_concatenate_to_the_whole(clip, frames):
     sums = Sums(skip="bicubic")
     whole = sums(clip, return_features="hr")
     sums.walks = 0
@@ -91,7 +91,7 @@ def test_how_many_frames_are_enlarged_at_once(clip):
     assert sums.passes == [5, 5, 4]
 
 
-def test_what_cannot_be(clip):
+def test_invalid_arguments_are_refused(clip):
     with pytest.raises(ConfigError, match="skip: want one of bicubic, bilinear, none, got 'cubic'"):
         Sums(skip="cubic")
     sums = Sums()
@@ -123,7 +123,7 @@ def test_the_tail_and_its_taps(scale):
 
 
 @torch.inference_mode()
-def test_every_part_of_what_a_trunk_reads_weighs_the_same():
+def test_parts_of_a_trunk_s_input_contribute_equally():
     torch.manual_seed(0)
     trunk = Trunk((3, 40), 200, 0)
     frame, state = torch.randn(4, 3, 16, 16), torch.randn(4, 40, 16, 16)
@@ -142,7 +142,7 @@ def test_trunks_add_in_float32_under_autocast():
 
 
 @torch.inference_mode()
-def test_what_a_fresh_trunk_passes_on_to_itself_fades():
+def test_states_fade_in_a_fresh_trunk():
     """Of 40 random trunks that keep the size of a signal, 2 made it grow 5 and 17 times in 20 frames."""
     for seed in range(40):
         torch.manual_seed(seed)
@@ -171,7 +171,7 @@ def test_fresh_networks_say_as_much_at_the_end_of_a_clip(network, settings, monk
 
 
 @pytest.mark.parametrize("network", [BasicVSR, BasicVSRPlusPlus, IconVSR])
-def test_what_training_moves_less(network):
+def test_parameters_with_a_lower_learning_rate_are_named(network):
     """The flow, and what makes offsets: all of it and nothing else."""
     named = network(channels=8, blocks=1)
     slow = {name for name, _ in named.named_parameters() if any(part in name for part in named.low_lr_params)}

@@ -117,7 +117,7 @@ def test_it_does_not_look_ahead_but_from_the_first_frame_to_the_second(network, 
 
 
 @torch.inference_mode()
-def test_the_picture_is_both_streams_merged(network, clip):
+def test_the_output_is_the_fusion_of_both_streams(network, clip):
     features = network.propagate(clip)
     detail, structure = network.detail_and_structure(features)
     assert detail.shape == structure.shape == (1, 5, 3, 28, 36)
@@ -145,7 +145,7 @@ def test_or_at_its_skip_connection(clip):
     assert 0 < (fresh(clip).frames - enlarged).square().mean().sqrt() < 0.05 * enlarged.std()
 
 
-def test_there_is_nothing_to_distil_but_the_pictures(clip):
+def test_there_are_no_features_to_distil(clip):
     network = build("rsdn", channels=8, blocks=1)
     with pytest.raises(ConfigError, match="rsdn has no high-resolution features wider than RGB; distil its output"):
         network(clip, return_features="hr")

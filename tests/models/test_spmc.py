@@ -55,7 +55,7 @@ def test_a_quarter_of_a_pixel_on_a_grid_twice_as_fine_is_shared_in_two():
     assert landed.tolist() == [[[[2.0, 2.0, 4.0, 4.0], [0.0, 0.0, 0.0, 0.0]]]]
 
 
-def test_where_two_land_they_add_up():
+def test_pixels_with_the_same_target_add_up():
     flow = torch.zeros(1, 2, 1, 3)
     flow[0, 0, 0] = torch.tensor([1.0, 0.0, -1.0])
     assert splat(torch.tensor([[[[1.0, 2.0, 4.0]]]]), flow, scale=1).tolist() == [[[[0.0, 7.0, 0.0]]]]
@@ -90,7 +90,7 @@ def test_gradients_of_values_and_of_flow(scale):
     assert torch.autograd.gradcheck(lambda p, f: splat(p, f, scale=scale), (image, flow.requires_grad_()))
 
 
-def test_a_flow_that_is_no_number_spoils_the_values_and_stays_within_the_picture():
+def test_a_nan_flow_gives_nan_values_and_no_index_error():
     """A diverged training shall stop at its loss, not in a memory fault."""
     for number in (math.nan, math.inf, -1e30):
         assert splat(torch.rand(1, 1, 2, 3), torch.full((1, 2, 2, 3), number), scale=4).shape == (1, 1, 8, 12)

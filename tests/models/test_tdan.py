@@ -144,7 +144,7 @@ def test_a_fresh_network_repeats_each_pixel_of_the_middle_frame(scale):
 
 
 @torch.inference_mode()
-def test_the_last_convolution_reads_what_is_distilled():
+def test_features_are_the_input_of_the_last_convolution():
     network, low = tdan(), clip()
     upscaled = network(low, return_features="hr")
     assert upscaled.features.shape == (1, 3, 8, 28, 36)

@@ -169,7 +169,7 @@ def test_without_its_last_layer_it_is_the_enlargement(scale, multiple):
 
 
 @torch.inference_mode()
-def test_the_last_convolution_reads_what_is_distilled():
+def test_features_are_the_input_of_the_last_convolution():
     network, low = toflow(), clip()
     after, before = network(low, return_features="hr"), network(low, return_features="hr_pre")
     assert after.features.shape == (1, 3, 4, 32, 48)
@@ -240,7 +240,7 @@ def test_names_and_settings_of_others(source):
     assert all(torch.equal(value, network.state_dict()[key]) for key, value in found.network.state_dict().items())
 
 
-def test_what_the_weights_do_not_say_can_be_asked_for():
+def test_settings_that_weights_do_not_determine_are_arguments():
     network = load_converted(called(toflow(), "BasicSR"), scale=2, reference_first=True)
     assert network.scale == 2
     assert network.reference_first
@@ -253,6 +253,6 @@ def test_keys_that_are_left_over_are_listed():
         from_toflow(called(toflow(), "BasicSR") | {"conv_9.weight": torch.zeros(1)})
 
 
-def test_another_normalisation_of_pictures_is_refused():
+def test_another_normalization_of_images_is_refused():
     with pytest.raises(WeightsError, match="not ImageNet's"):
         from_toflow(called(toflow(), "BasicSR") | {"mean": torch.full((1, 3, 1, 1), 0.5)})

@@ -25,7 +25,7 @@ def last_bias(part):
     return [layer for layer in part if isinstance(layer, torch.nn.Conv2d)][-1].bias
 
 
-def test_zero_weights_leave_the_neighbor_where_it_is(still):
+def test_zero_weights_leave_the_neighbor_unchanged(still):
     reference, neighbor = torch.rand(2, 2, 3, 8, 12)
     warped, flow = still(reference, neighbor)
     assert flow.abs().max() == 0
@@ -90,7 +90,7 @@ def test_both_neighbors_are_warped_alike_and_the_reference_comes_last():
 
 
 @torch.inference_mode()
-def test_the_last_convolution_reads_what_is_distilled():
+def test_features_are_the_input_of_the_last_convolution():
     network = build("vespcn").eval()
     clip = torch.rand(1, 2, 3, 8, 8)
     upscaled = network(clip, return_features="hr")
@@ -108,7 +108,7 @@ def test_the_paper_s_variant_has_no_features_wider_than_rgb():
 
 
 @pytest.mark.parametrize("wide", [True, False])
-def test_a_still_clip_is_aligned_where_the_flow_is_none(wide):
+def test_a_still_clip_with_zero_flow_is_aligned(wide):
     """Neighbors that are the reference, and a flow of 0: nothing to align. One that is moved: something."""
     torch.manual_seed(0)
     network = VESPCN(wide=wide, channels=4, hr_channels=4).train()

@@ -60,7 +60,7 @@ def test_some_rows_are_those_of_the_whole_table(border):
             assert window_indices(9, 5, border, first=first, last=last).tolist() == whole[first:last].tolist()
 
 
-def test_what_cannot_be_a_window():
+def test_invalid_windows_are_refused():
     with pytest.raises(ConfigError, match="odd number"):
         window_indices(5, 4)
     with pytest.raises(ConfigError, match=r"border: want one of .*circle"):
@@ -151,7 +151,7 @@ def test_without_asking_one_window_at_a_time_or_all_while_training():
 
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn", "vespcn_paper"])
 @torch.inference_mode()
-def test_keeping_features_changes_no_pixel_and_nothing_is_kept_unasked(name):
+def test_features_are_returned_on_request_and_do_not_change_the_frames(name):
     network = build(name).eval()
     clip = torch.rand(1, 2, 3, 8, 8)
     plain = network(clip)
@@ -188,7 +188,7 @@ def test_padding_does_not_touch_the_skip():
 # -- at the door ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_a_clip_is_refused():
+def test_inputs_that_are_not_clips_are_refused():
     network = build("vespcn")
     for wrong in (torch.rand(2, 3, 8, 8), torch.rand(1, 2, 1, 8, 8), torch.rand(1, 0, 3, 8, 8)):
         with pytest.raises(ShapeError):
@@ -259,7 +259,7 @@ def test_tensors_that_stand_for_others_have_no_numbers_to_look_at():
 
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("frames", [1, 2, 5, 9])
-def test_stretches_are_the_whole_and_work_on_no_window_twice(border, frames):
+def test_chunks_equal_the_whole_and_compute_each_window_once(border, frames):
     network, clip = Weighted(border=border), torch.rand(2, 7, 3, 3, 4, dtype=torch.float64)
     whole = network(clip, return_features="hr")
     network.windows_seen.clear()
@@ -320,7 +320,7 @@ class Large(SlidingWindow):
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (10, 10), (11, 3), (12, 20), (9, 13)])
-def test_small_pictures_are_padded_inside_and_cropped_after(height, width):
+def test_small_images_are_padded_and_cropped(height, width):
     clip = torch.rand(1, 2, 3, height, width)
     assert torch.equal(Large()(clip).frames, clip.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
@@ -344,7 +344,7 @@ def test_a_gpu_gets_many_small_windows_or_one_large_one():
     assert seen == [8, 8, 4, 1, 1]
 
 
-def test_what_there_is_to_know_cannot_be_changed_by_accident():
+def test_network_info_is_immutable():
     about = build("vespcn").info
     assert isinstance(about, NetworkInfo)
     with pytest.raises(AttributeError):

@@ -101,17 +101,17 @@ def test_channels_last_weights_are_saved_as_they_read(network, tmp_path):
 
 
 def test_another_network(file):
-    with pytest.raises(WeightsError, match=r"paper.safetensors: these are weights of vespcn_paper, not of vespcn"):
+    with pytest.raises(WeightsError, match=r"paper.safetensors: want weights of vespcn, got vespcn_paper"):
         load_into(build("vespcn"), file)
 
 
 def test_another_scale(file):
-    with pytest.raises(WeightsError, match=r"layers.16.bias is \(48,\), .*wants \(12,\) \(another scale or width"):
+    with pytest.raises(WeightsError, match=r"layers.16.bias is \(48,\).* \(12,\)"):
         load_into(build("vespcn_paper", scale=2), file)
 
 
-def test_a_network_that_nobody_named_is_told_by_its_tensors(file):
-    with pytest.raises(WeightsError, match=r"belong to another network: missing .*not known"):
+def test_weights_without_a_recipe_are_refused(file):
+    with pytest.raises(WeightsError, match=r"another network: missing .*unknown"):
         load_into(VESPCN(), file)
 
 
@@ -123,18 +123,18 @@ def test_a_missing_tensor(file):
 
 def test_a_tensor_too_many(file):
     rewrite(file, lambda tensors: tensors.update(spare=torch.zeros(1)))
-    with pytest.raises(WeightsError, match=r"another network: not known \['spare'\]$"):
+    with pytest.raises(WeightsError, match=r"another network: unknown \['spare'\]$"):
         load(file)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_numbers_that_are_none(file, bad):
     rewrite(file, lambda tensors: tensors["layers.0.bias"].fill_(bad))
-    with pytest.raises(WeightsError, match=r"layers.0.bias holds NaN or infinite numbers"):
+    with pytest.raises(WeightsError, match=r"layers.0.bias contains NaN"):
         load(file)
 
 
-def test_nothing_is_loaded_where_something_does_not_fit(file):
+def test_a_tensor_that_does_not_fit_prevents_loading(file):
     """A refusal leaves the network as it was."""
     rewrite(file, lambda tensors: tensors["layers.16.bias"].fill_(float("nan")))
     network = build("vespcn_paper")
@@ -153,7 +153,7 @@ def test_a_file_cut_short(file, left):
 
 def test_a_file_of_something_else(file):
     file.write_bytes(b"\x80\x04 this could have been a pickle")
-    with pytest.raises(WeightsError, match=r"paper\.safetensors: not a safetensors file"):
+    with pytest.raises(WeightsError, match=r"paper\.safetensors: want a safetensors file"):
         load(file)
 
 
@@ -174,8 +174,8 @@ def test_a_newer_format_is_refused(network, tmp_path):
         load(path)
 
 
-def test_a_network_that_nobody_could_rebuild_is_not_saved(tmp_path):
-    with pytest.raises(WeightsError, match=r"use zoo\.build"):
+def test_a_network_without_a_recipe_is_not_saved(tmp_path):
+    with pytest.raises(WeightsError, match=r"network: want one by zoo\.build"):
         save(VESPCN(), tmp_path / "w.safetensors")
     assert list(tmp_path.iterdir()) == []
 
@@ -201,7 +201,7 @@ def test_pretrained_misspelt(monkeypatch):
         locate("pretrained:vespcn_plian")
 
 
-def test_what_ships():
+def test_shipped_weights_are_listed():
     demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
     assert pretrained_names() == ["basicvsr_s", *demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
     with pytest.raises(WeightsError, match="not weights of this workbench"):
@@ -221,7 +221,7 @@ def test_the_shipped_flow_network_finds_a_shift():
 @pytest.mark.parametrize(
     "name", ["basicvsr_s", "demo_distilled", "demo_plain", "demo_teacher", "edvr_s", "vespcn_distilled", "vespcn_plain"]
 )
-def test_what_ships_loads(name):
+def test_shipped_weights_load(name):
     network = load(f"pretrained:{name}")
     assert read_card(f"pretrained:{name}")["recipe"].items() <= network.recipe.items()  # builders may know more by now
     with torch.inference_mode():

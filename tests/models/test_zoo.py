@@ -98,7 +98,7 @@ def test_bicubic_has_nothing_to_learn_and_nothing_to_distil(tmp_path):
     assert load(tmp_path / "bicubic.safetensors").scale == 2
 
 
-def test_a_misspelt_name_is_told_the_nearest():
+def test_errors_for_misspelled_names_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="no network 'edvr-tiny'; did you mean 'edvr_tiny'"):
         build("edvr-tiny")
     with pytest.raises(UnknownNameError, match="did you mean 'vespcn'"):
@@ -114,7 +114,7 @@ def test_a_setting_that_the_builder_does_not_take_is_named():
         build("edvr_tiny", skip="cubic")
 
 
-def test_who_has_a_skip_to_choose():
+def test_networks_with_a_skip_setting_are_known():
     without = {"bicubic", "duf_16l", "duf_28l", "duf_52l", "fastdvdnet", "toflow"}
     assert {name for name in NETWORKS if not takes_skip(name)} == without
 

@@ -1,6 +1,7 @@
 """What is exported makes the images that PyTorch makes, on clips that the exporter never saw."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput
 from workbench.models.weights import load
 from workbench.models.zoo import build
 from workbench.onnx.compare import compare
-from workbench.onnx.run import METADATA_KEY, import_optional, open_exported
+from workbench.onnx.run import METADATA_KEY, OnnxMetadata, import_optional, open_exported
 from workbench.tensors import to_float
 
 pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
@@ -81,7 +82,7 @@ def test_it_is_a_network_like_any_other(student, low):
         assert torch.allclose(exported(batch).frames, network(batch).frames, atol=1e-4)
 
 
-def test_its_own_interface_is_what_the_head_of_the_module_says(student, low):
+def test_the_graph_interface_is_the_documented_one(student, low):
     """With ONNX Runtime alone, as somebody does who has never seen this package."""
     network, made = student
     session = import_optional("onnxruntime").InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
@@ -103,7 +104,7 @@ def test_small_networks_of_every_kind(name, tmp_path, pair):
     assert {"height", "width"} <= set(made.free)
     assert made.metadata.graph == {"fastdvdnet_vsr": "window", "rsdn": "clip", "bicubic": "clip"}.get(name, "windows")
     if name == "rsdn":
-        with pytest.raises(ShapeError, match="it has 3 frames, this file was made for exactly 4"):
+        with pytest.raises(ShapeError, match="clip: want 4 frames, got 3"):
             open_exported(made.path)(torch.rand(1, 3, 3, 8, 8))
 
 
@@ -130,14 +131,14 @@ class Decides(VideoSR):
         return Upscaled(1 - enlarged if clip.shape[-1] > 30 else enlarged)
 
 
-def test_what_cannot_go_says_why(tmp_path):
+def test_an_unsupported_operator_is_named(tmp_path):
     pair = make_pair(sample("carphone", frames=3).frames, scale=2)
     with pytest.raises(ConfigError, match=r"Sorts cannot be exported to ONNX.*bessel_j0"):
         export(Sorts(), tmp_path / "a.onnx", check=pair)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_decides_by_the_size_goes_for_one_size(tmp_path):
+def test_networks_that_branch_on_the_size_are_exported_for_one_size(tmp_path):
     pair = make_pair(sample("carphone", frames=3).frames[:, :, :50], scale=2)
     made = export(Decides(), tmp_path / "network.onnx", check=pair)
     assert "wrong by up to" in made.refused[0]
@@ -147,29 +148,29 @@ def test_what_decides_by_the_size_goes_for_one_size(tmp_path):
     exported = open_exported(made.path)
     clip = torch.rand(2, 4, 3, 36, 25)
     assert torch.allclose(exported(clip).frames, Decides()(clip).frames, atol=1e-6)
-    with pytest.raises(ShapeError, match=r"it is 40x40, network\.onnx was made for exactly 25x36"):
+    with pytest.raises(ShapeError, match=r"clip: want 25x36, .*network\.onnx, got 40x40"):
         exported(torch.rand(1, 1, 3, 40, 40))
     smaller = export(Decides(), tmp_path / "smaller.onnx", check=pair, size=(20, 24))
     assert (smaller.metadata.size, smaller.refused) == ((20, 24), ())
-    with pytest.raises(ConfigError, match="size: the clip of the check is 25x36; want that or less"):
+    with pytest.raises(ConfigError, match="size: want at most 25x36"):
         export(Decides(), tmp_path / "larger.onnx", check=pair, size=(37, 24))
 
 
-def test_memory_that_nobody_can_measure_is_not_promised(student):
+def test_a_memory_plan_for_onnx_is_refused(student):
     with pytest.raises(ConfigError, match=r"memory: .*ONNX Runtime.*chunk_frames and tile"):
         plan_memory(open_exported(student[1].path), 8, 8, 2**33)
 
 
 def test_a_file_that_is_there_stays(tmp_path, pair):
     (tmp_path / "a.onnx").write_bytes(b"mine")
-    with pytest.raises(ConfigError, match="there is something already"):
+    with pytest.raises(ConfigError, match="exists already"):
         export(build("bicubic"), tmp_path / "a.onnx", check=pair)
     with pytest.raises(ConfigError, match=r"want a name that ends in \.onnx"):
         export(build("bicubic"), tmp_path / "a.pt", check=pair)
     assert (tmp_path / "a.onnx").read_bytes() == b"mine"
 
 
-def test_without_the_modules_it_is_said_what_to_install(tmp_path, monkeypatch):
+def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypatch):
     def absent(name):
         raise ImportError(name)
 
@@ -204,7 +205,7 @@ def test_deformable_convolutions_stay_in_full(tmp_path, name, precision):
 # -- files of others --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_not_one_of_ours(student, tmp_path):
+def test_files_without_metadata_are_refused(student, tmp_path):
     onnx, path = import_optional("onnx"), tmp_path / "other.onnx"
     with pytest.raises(WeightsError, match="no such file"):
         open_exported(path)
@@ -214,7 +215,7 @@ def test_what_is_not_one_of_ours(student, tmp_path):
     model = onnx.load(str(student[1].path))
     del model.metadata_props[:]
     onnx.save(model, str(path))
-    with pytest.raises(WeightsError, match="not written by `workbench export`"):
+    with pytest.raises(WeightsError, match="want a file by `workbench export`"):
         open_exported(path)
     for said in (
         "",
@@ -225,8 +226,15 @@ def test_what_is_not_one_of_ours(student, tmp_path):
     ):
         onnx.helper.set_model_props(model, {METADATA_KEY: said})
         onnx.save(model, str(path))
-        with pytest.raises(WeightsError, match="what it says of itself is damaged"):
+        with pytest.raises(WeightsError, match="damaged metadata"):
             open_exported(path)
+
+
+def test_metadata_of_format_1_is_read(student):
+    metadata = student[1].metadata
+    stored = json.loads(metadata.to_json())
+    stored |= {"format": 1, "reach": stored.pop("temporal_radius")}
+    assert OnnxMetadata.from_json(json.dumps(stored), Path("old.onnx")) == metadata
 
 
 # -- two of them ------------------------------------------------------------------------------------------------------

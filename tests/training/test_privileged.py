@@ -197,7 +197,7 @@ def test_a_teacher_that_saw_the_truth_is_shown_and_not_scored(stage_2):
 
 def test_no_run_of_it_is_a_method(stage_1, stage_2):
     for name in ("truth", "truth@2"):
-        with pytest.raises(ConfigError, match="privileged:vespcn_s is a privileged teacher: it is given the high"):
+        with pytest.raises(ConfigError, match="privileged:vespcn_s is a privileged teacher"):
             load_method(name, runs=[stage_1.folder.parent])
     assert load_method("taught", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
 
@@ -212,7 +212,7 @@ def test_commands_refuse_it_and_write_nothing(stage_1, footage, tmp_path, capsys
         assert main(command) != 0
         seen = capsys.readouterr()
         said = " ".join(seen.err.split())
-        assert "privileged:vespcn_s is a privileged teacher: it is given the high resolution and can upscale no" in said
+        assert "privileged:vespcn_s is a privileged teacher" in said
         assert seen.out == ""
     assert not out.exists()
 

@@ -77,7 +77,6 @@ def evaluate(
         device: auto, cpu, cuda, mps.
         runs: where runs are looked for.
     """
-
     from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import load_method
     from workbench.evaluation.evaluate import evaluate, score_pictures
@@ -176,7 +175,6 @@ def compare(
         replace: overwrite a scene that is there.
         effort: of the lossless compression: 0 is fast, 6 is a fifth smaller and twenty times slower.
     """
-
     from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.compare import compare
 
