@@ -35,15 +35,16 @@ def estimate(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
 
 def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """Upscale a part of an uploaded video with several methods, and write the scene."""
+    from workbench.data.video.color import Conversion
     from workbench.data.video.read import read_video
     from workbench.devices import choose_device
     from workbench.evaluation.compare import compare
-    from workbench.views.studio.upload_store import CONVERSION
 
     report("reading the video")
     first, last = request["frames"]
     top, left, height, width = request["region"]
-    video = read_video(request["file"], first=first, last=last, on_damage="keep", conversion=CONVERSION)
+    conversion = Conversion(background=tuple(request["background"]))
+    video = read_video(request["file"], first=first, last=last, on_damage="keep", conversion=conversion)
     part = replace(video, frames=video.frames[:, top : top + height, left : left + width].copy())
     del video
     methods = request["methods"]

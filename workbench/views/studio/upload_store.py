@@ -224,7 +224,7 @@ class UploadStore:
             )
         return {
             "file": str(upload.path), "title": upload.title, "frames": [first, last],
-            "region": [top, left, height, width], "ground_truth": ground_truth,
+            "region": [top, left, height, width], "ground_truth": ground_truth, "background": CONVERSION.background,
         }  # fmt: skip
 
     # -- results
