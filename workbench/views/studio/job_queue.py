@@ -177,8 +177,9 @@ class JobQueue:
                 try:
                     process = job.process = _start(job.command)
                 except OSError as error:
-                    job.state, job.message = "failed", f"the command cannot be started: {error.strerror or error}"
-            if job.process is None:
+                    process, job.state = None, "failed"
+                    job.message = f"the command cannot be started: {error.strerror or error}"
+            if process is None:
                 self._after(job)
                 continue
             timer = threading.Timer(self._time_limit_seconds, self._time_out, (job, process))
