@@ -68,8 +68,8 @@ def check(config: RunConfig) -> None:
             network = make_network(choice, config.data.scale)
             if config.alignment_loss_weight and choice is config.student and not network.has_alignment_loss:
                 raise ConfigError(
-                    f"alignment_loss_weight: want 0, since {choice.name} has no loss for its alignment (VESPCN and EDVR "
-                    f"have), got {config.alignment_loss_weight:g}"
+                    f"alignment_loss_weight: want 0, since {choice.name} has no loss for its alignment (VESPCN and "
+                    f"EDVR have), got {config.alignment_loss_weight:g}"
                 )
             if config.flow_weight and choice is config.student and not network.has_flow:
                 raise ConfigError(

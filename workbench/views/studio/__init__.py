@@ -1,8 +1,8 @@
 """Studio: a Gradio app with a page to compare, run, train and upscale; it reads run and scene folders.
 
 Every page is a file: functions and methods without gradio, and at the end a function that lays out the page.
-:func:`launch` serves the pages, and the images with :class:`~workbench.views.serving.SceneFileServer`. Work that needs networks
-is passed in (:class:`~workbench.views.studio.services.Services`): nothing here imports torch.
+:func:`launch` serves the pages, and the images with :class:`~workbench.views.serving.SceneFileServer`. Work that needs
+networks is passed in (:class:`~workbench.views.studio.services.Services`): nothing here imports torch.
 """
 
 import os

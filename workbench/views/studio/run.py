@@ -71,7 +71,7 @@ def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str = "") -
         queue = gr.Checkbox(
             label="Queue", elem_id=f"{prefix}-queue", elem_classes="queue", container=False, visible=False, min_width=90
         )
-        button = gr.Button(action, elem_id=f"{prefix}-start", visible=bool(action), **size | {"min_width": 140})
+        button = gr.Button(action, elem_id=f"{prefix}-start", visible=bool(action), **{**size, "min_width": 140})
     lead = gr.HTML(js_on_load=None, elem_id=f"{prefix}-lead")
     state = Progress({"message": "Loading …"}, elem_id=f"{prefix}-progress")
     lens = Lens({"message": NO_SNAPSHOT}, elem_id=f"{prefix}-lens")
