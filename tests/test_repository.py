@@ -186,7 +186,7 @@ def test_commands_in_documents_exist(document):
     made = set(re.findall(r"(?:^|&& )make ([a-z]+)", code, re.MULTILINE))
     assert "test" in made
     assert made <= TARGETS
-    assert set(re.findall(r"(?:^|&& |bin/)workbench ([a-z]+)", code, re.MULTILINE)) <= set(COMMANDS)
+    assert set(re.findall(r"(?:^|&& |bin/)workbench ([a-z-]+)", code, re.MULTILINE)) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

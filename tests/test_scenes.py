@@ -70,10 +70,10 @@ def test_pictures_are_exact(scene):
     assert scene.frame_path("student", 2) == scene.folder / "frames" / "student" / "00002.webp"
 
 
-@pytest.mark.parametrize("effort", [0, 4])
-def test_pictures_are_exact_whatever_the_effort(effort, tmp_path):
+@pytest.mark.parametrize("compression", [0, 4])
+def test_pictures_are_exact_whatever_the_compression(compression, tmp_path):
     with write_scene(tmp_path / "s") as writer:
-        writer.add_method(Method(key="high", label="High"), FRAMES, effort=effort)
+        writer.add_method(Method(key="high", label="High"), FRAMES, compression=compression)
         writer.finish(name="s", title="s", fps=1.0, protocol={}, provenance={})
     assert np.array_equal(read_scene(tmp_path / "s").clip("high"), FRAMES)
 

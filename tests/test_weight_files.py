@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save as safetensors_bytes
 
 from workbench.errors import WeightsError
-from workbench.evaluation.compare import load_method
+from workbench.evaluation.methods import load_method
 from workbench.models.conversion import load_converted
 from workbench.models.weights import read_tensors
 from workbench.weight_files import check_weight_file

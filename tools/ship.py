@@ -27,7 +27,7 @@ from workbench.data.datasets.samples import find_sample
 from workbench.data.preparation.manifest import MANIFEST
 from workbench.data.sampling.stills import still_files
 from workbench.distill.temporal import TemporalMemory, load_memory, save_memory
-from workbench.evaluation.compare import compare
+from workbench.evaluation.rendering import render_scene
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.runs import Run
@@ -121,7 +121,7 @@ def main(
     shutil.rmtree(HOME / "scenes", ignore_errors=True)
     methods = ("bicubic", "plain", "distilled", "teacher")
     for name, (clip, title) in SCENES.items():
-        compare(clip, methods, HOME / "scenes" / name, title=title, effort=6)
+        render_scene(clip, methods, HOME / "scenes" / name, title=title, compression=6)
 
 
 def _ship_network(folder: Path, name: str, what: str, hours: str) -> None:

@@ -232,13 +232,13 @@ class SceneWriter:
         self._size: tuple[int, int, int] | None = None
         self._pool = ThreadPoolExecutor(2)
 
-    def add_method(self, method: Method, frames: np.ndarray, *, effort: int = 0) -> None:
+    def add_method(self, method: Method, frames: np.ndarray, *, compression: int = 0) -> None:
         """Write the pictures of one method, uint8 ``(T, H, W, 3)``, as lossless WebP.
 
         Args:
             method: who rendered them.
             frames: the pictures; every method has the same number, ``low`` may be smaller in size.
-            effort: 0 (fast) to 6 (a tenth smaller, twenty times slower: for pictures that ship).
+            compression: effort of the compression: 0 (fast) to 6 (a tenth smaller, twenty times slower).
         """
         check_name(method.key, "method")
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
@@ -252,7 +252,7 @@ class SceneWriter:
             self._size = (count, height, width)
         home = self.folder / "frames" / method.key
         home.mkdir(parents=True)
-        self._write(home, [(frame, {"method": effort, "quality": 100 if effort else 0}) for frame in frames])
+        self._write(home, [(frame, {"method": compression, "quality": 100 if compression else 0}) for frame in frames])
         self._methods.append(method)
 
     def add_curve(self, key: str, label: str, unit: str, better: str, method: str, values: np.ndarray) -> None:

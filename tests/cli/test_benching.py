@@ -46,7 +46,7 @@ def test_bf16_is_left_out_where_it_is_slow(capsys, monkeypatch, ratio, wanted):
     assert ("bf16 left out" in err) == (ratio == 12)
 
 
-def test_onnx_beside_it_and_what_cannot_be_is_left_out(capsys):
+def test_networks_that_cannot_be_exported_are_left_out(capsys):
     pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
     pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
     args = ("--networks", "bicubic,teacher", "--torch-precisions", "", "--onnx-precisions", "int8", "--format", "json")
@@ -56,7 +56,7 @@ def test_onnx_beside_it_and_what_cannot_be_is_left_out(capsys):
     assert "teacher, onnx int8: left out: edvr_s: int8 is for networks without deformable" in err
 
 
-def test_walk_takes_its_times_from_there(capsys, tmp_path, monkeypatch):
+def test_plot_tradeoff_reads_the_times_of_bench(capsys, tmp_path, monkeypatch):
     from PIL import Image
 
     from workbench.data.datasets.samples import sample
@@ -66,27 +66,27 @@ def test_walk_takes_its_times_from_there(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     size = ("--sizes", "16x12,180x120", "--frames", "1", "--rounds", "1", "--threads", "1")
     run(capsys, "--networks", "bicubic", "--onnx-precisions", "", "--out", "bench.json", *size)
-    walk = ("walk", "--data", "set", "--protocol", "folders", "--networks", "bicubic", "--times", "bench.json")
-    assert main([*walk, "--threads", "1"]) == 0
+    plot = ("plot-tradeoff", "--data", "set", "--protocol", "folders", "--networks", "bicubic", "--times", "bench.json")
+    assert main([*plot, "--threads", "1"]) == 0
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
     wanted = [row["speed"] for row in rows if row["speed"]["precision"] == "fp32" and row["speed"]["width"] == 180]
-    assert [row["speed"] for row in json.loads((tmp_path / "walk.json").read_text())["methods"]] == wanted
+    assert [row["speed"] for row in json.loads((tmp_path / "tradeoff.json").read_text())["methods"]] == wanted
     (tmp_path / "bench.json").write_text("{}")
     capsys.readouterr()
-    assert main([*walk, "--threads", "1"]) == 2
+    assert main([*plot, "--threads", "1"]) == 2
     assert "bench.json: not a file that `workbench bench --out` wrote" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["--networks", ","], "name at least one"),
-        (["--sizes", "180"], "want WIDTHxHEIGHT such as 180x120, got '180'"),
-        (["--torch-precisions", "int8"], "torch-precisions: want some of fp32, bf16, fp16, got 'int8'"),
+        (["--sizes", "180"], "size: got '180'"),
+        (["--torch-precisions", "int8"], "torch-precisions: got 'int8'"),
         (["--networks", "plian"], "did you mean 'plain'"),
     ],
 )
-def test_what_is_wrong_is_said(capsys, args, says):
+def test_wrong_options_are_refused(capsys, args, message):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
-    assert says in err
+    assert message in err

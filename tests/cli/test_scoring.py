@@ -62,7 +62,7 @@ def test_the_temporal_share(data, capsys):
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "md", "latex"])
-def test_stdout_holds_nothing_else(data, capsys, form):
+def test_stdout_contains_the_table_only(data, capsys, form):
     status, out, _ = run(capsys, "--protocol", "folders", "--data", "set", "--format", form, "--clips", "walk")
     assert status == 0
     if form == "csv":
@@ -70,18 +70,18 @@ def test_stdout_holds_nothing_else(data, capsys, form):
     elif form == "json":
         assert list(json.loads(out)["scores"][0]["per_clip"]) == ["walk"]
     else:
-        assert out.startswith({"md": "**bicubic on set, 1 clips of it", "latex": r"\begin{table}"}[form])
+        assert out.startswith({"md": "**bicubic on set, 1 of its clips", "latex": r"\begin{table}"}[form])
 
 
-def test_several_methods_and_settings_of_ones_own(data, capsys):
+def test_several_methods_and_changed_settings(data, capsys):
     status, out, _ = run(
         capsys, "--network", "bicubic,plain", "--protocol", "folders", "--data", "set", "--degradation", "bd_duf",
-        "--crop", 8, "--format", "csv", "--out", "mine.json",
+        "--crop-border", 8, "--format", "csv", "--out", "mine.json",
     )  # fmt: skip
     assert status == 0
     rows = list(csv.DictReader(io.StringIO(out)))
     assert {row["method"] for row in rows} == {"bicubic", "plain"}
-    assert {row["protocol"] for row in rows} == {"folders+degradation=bd_duf+crop=8"}
+    assert {row["protocol"] for row in rows} == {"folders+degradation=bd_duf+crop_border=8"}
     held = read_scores(data.parent / "mine.json")
     assert "sha256" in held[1]["provenance"]["method"]
 
@@ -104,53 +104,53 @@ def test_weights_of_another_code_base(data, capsys, root):
     assert "other.pth: no layout that is known" in " ".join(err.split())
 
 
-def test_pictures_of_another_program(data, capsys):
+def test_frames_of_another_program(data, capsys):
     for clip in ("city", "walk"):
         frames = [np.asarray(Image.open(path)) for path in sorted((data / clip).iterdir())]
         save(data.parent / "theirs" / clip, frames)
-    status, out, _ = run(capsys, "--frames-from", "theirs", "--protocol", "folders", "--data", "set")
+    status, out, _ = run(capsys, "--predictions", "theirs", "--protocol", "folders", "--data", "set")
     assert status == 0
     assert "theirs on set" in out
-    assert "5 frames equal to the truth" in " ".join(out.split())
+    assert "5 frames equal to the ground truth" in " ".join(out.split())
     (data.parent / "theirs" / "walk" / "1.png").unlink()
-    status, out, err = run(capsys, "--frames-from", "theirs", "--protocol", "folders", "--data", "set")
+    status, out, err = run(capsys, "--predictions", "theirs", "--protocol", "folders", "--data", "set")
     assert (status, out) == (2, "")
     assert "walk: 1 is missing" in " ".join(err.split())
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "message"),
     [
         (["--protocol", "vid5"], "did you mean 'vid4'"),
         (["--protocol", "folders", "--data", "set", "--clips", "wlak"], "did you mean 'walk'"),
         (["--protocol", "folders", "--data", "set", "--degradation", "bd"], "no degradation 'bd'"),
         (["--protocol", "folders", "--data", "nowhere"], "nowhere: no such folder"),
-        (["--protocol", "folders", "--data", "set", "--low", "BIx4"], "no folder BIx4"),
-        (["--protocol", "vid4"], "Say where its data is"),
+        (["--protocol", "folders", "--data", "set", "--lr-dir", "BIx4"], "no folder BIx4"),
+        (["--protocol", "vid4"], "Name the folder of its data"),
         (["--network", "plain", "--protocol", "folders", "--data", "set", "--scale", "2"], "scores x2"),
         (["--protocol", "folders", "--data", "set", "--neighbors", "copy"], "copies, far, other, reversed, true"),
         (
             ["--protocol", "folders", "--data", "set", "--neighbors", "true", "--neighbor-frames", "0"],
             "neighbor_frames",
         ),
-        (["--frames-from", "set", "--protocol", "folders", "--data", "set", "--neighbors", "true"], "--frames-from"),
+        (["--predictions", "set", "--protocol", "folders", "--data", "set", "--neighbors", "true"], "--predictions"),
         (["--protocol", "held_out", "--neighbors", "other"], "neighbors other"),
     ],
 )
-def test_what_is_wrong_is_said_on_stderr(data, capsys, args, says):
+def test_wrong_options_are_refused_on_stderr(data, capsys, args, message):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
-    assert says in " ".join(err.split())
+    assert message in " ".join(err.split())
 
 
-def test_absent_weights_of_lpips_are_known_before_anything_is_scored(data, capsys, monkeypatch):
+def test_missing_weights_of_lpips_are_an_error_before_scoring(data, capsys, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(data.parent / "hub"))
     status, out, err = run(capsys, "--protocol", "folders", "--data", "set", "--perceptual")
     assert (status, out) == (2, "")
     assert "AlexNet's weights are not at" in " ".join(err.split())
 
 
-def test_a_file_that_is_no_scores_is_refused_before_anything_is_scored(data, capsys):
+def test_another_file_is_refused_before_scoring(data, capsys):
     (data.parent / "notes.json").write_text("[]")
     status, out, err = run(capsys, "--protocol", "folders", "--data", "set", "--out", "notes.json")
     assert (status, out) == (2, "")
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_scores_is_refused_before_anything_is_scored(data, cap
     assert (data.parent / "notes.json").read_text() == "[]"
 
 
-def test_a_full_disk_does_not_cost_the_table(data, capsys, monkeypatch):
+def test_a_full_disk_does_not_lose_the_table(data, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "scores.json")
 

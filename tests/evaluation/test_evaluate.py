@@ -13,7 +13,7 @@ from workbench.data.datasets.samples import sample
 from workbench.data.datasets.vimeo import Lists
 from workbench.data.degradation.families import degrade, downscale_bi
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError, UnknownNameError
-from workbench.evaluation import evaluate as module
+from workbench.evaluation import clip_frames
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.inference.chunks import upscale
@@ -39,7 +39,7 @@ BICUBIC_VID4 = {
 
 
 class Nearest(VideoSR):
-    """Repeats every pixel, and nothing else: its score can be told beforehand."""
+    """Repeats every pixel: its score can be computed by hand."""
 
     def __init__(self, *, scale: int = 4, gain: int = 1) -> None:
         super().__init__(scale=scale)
@@ -74,7 +74,7 @@ class DamagedWhole(Damaged):
 
 
 class Spy(SlidingWindow):
-    """Its picture is the mean of the frames of its window, so that border rules show."""
+    """Its output is the mean of the frames of its window, which depends on the border rule."""
 
     def __init__(self, frames: int = 5) -> None:
         super().__init__(scale=4, num_frames=frames, border="replicate", skip="none")
@@ -90,17 +90,17 @@ class Spy(SlidingWindow):
 
 
 @pytest.fixture(scope="module")
-def report(data):
+def result(data):
     return evaluate(build("bicubic", scale=4), data, "folders", temporal=True)
 
 
-# -- what a report holds --------------------------------------------------------------------------------------------
+# -- results --------------------------------------------------------------------------------------------------------
 
 
-def test_a_report_is_the_metrics_on_what_the_network_made(data, report):
-    assert list(report.per_frame) == ["clip_9", "clip_10"]  # natural order
-    assert report.frames == {"clip_9": 3, "clip_10": 5}
-    assert report.sizes == {"clip_9": (64, 48), "clip_10": (88, 72)}  # what does not fill a pixel is cropped
+def test_scores_are_the_metrics_of_the_upscaled_frames(data, result):
+    assert list(result.per_frame) == ["clip_9", "clip_10"]  # natural order
+    assert result.frames == {"clip_9": 3, "clip_10": 5}
+    assert result.sizes == {"clip_9": (64, 48), "clip_10": (88, 72)}  # what does not fill a pixel is cropped
     high = sample("carphone", frames=(40, 43)).frames[:, :48, :64]
     restored = upscale(build("bicubic", scale=4), downscale_bi(high, 4))
     wanted = {
@@ -113,18 +113,18 @@ def test_a_report_is_the_metrics_on_what_the_network_made(data, report):
         "warping_error_floor": warping_error(high, high),
         "mae": mae(restored, high),
     }
-    assert report.per_frame["clip_9"].keys() == wanted.keys()
+    assert result.per_frame["clip_9"].keys() == wanted.keys()
     for metric, curve in wanted.items():
-        assert report.per_frame["clip_9"][metric] == pytest.approx(curve, nan_ok=True)
+        assert result.per_frame["clip_9"][metric] == pytest.approx(curve, nan_ok=True)
 
 
-def test_it_says_how_it_came_about(data, report):
-    assert (report.network, report.data, report.low) == ("bicubic", "set", "bi, made here")
-    assert report.protocol is PROTOCOLS["folders"]
-    assert report.provenance["torch"] == torch.__version__
-    assert "Farneback" in report.provenance["tof"]
-    assert "DIS, preset medium" in report.provenance["warping_error"]
-    assert str(data.parent) not in str(report.to_dict())
+def test_the_result_records_its_conditions(data, result):
+    assert (result.network, result.data, result.low) == ("bicubic", "set", "bi, made here")
+    assert result.protocol is PROTOCOLS["folders"]
+    assert result.provenance["torch"] == torch.__version__
+    assert "Farneback" in result.provenance["tof"]
+    assert "DIS, preset medium" in result.provenance["warping_error"]
+    assert str(data.parent) not in str(result.to_dict())
     short = evaluate(Nearest(), data, "folders", name="mine", note="weights.safetensors (sha256 123)")
     assert (short.network, short.provenance["method"]) == ("mine", "weights.safetensors (sha256 123)")
     assert "tof" not in short.provenance
@@ -132,31 +132,31 @@ def test_it_says_how_it_came_about(data, report):
     assert evaluate(Nearest(), data, "folders").network == "Nearest"
 
 
-def test_a_clip_by_its_path_is_called_by_its_last_part(data):
+def test_a_clip_by_its_path_is_named_by_its_last_part(data):
     spec = f"{data}/clip_10[0:2]"
-    report = evaluate(Nearest(), spec, "held_out")
-    assert (report.data, list(report.per_clip), report.frames) == (
+    result = evaluate(Nearest(), spec, "held_out")
+    assert (result.data, list(result.per_clip), result.frames) == (
         "clip_10[0:2]",
         ["clip_10[0:2]"],
         {"clip_10[0:2]": 2},
     )
-    assert str(data) not in str(report.to_dict())
+    assert str(data) not in str(result.to_dict())
 
 
-def test_a_perfect_network_on_pictures_of_large_pixels(tmp_path, save):
-    """Grey pictures of one level: nothing is lost, so all frames are equal."""
+def test_a_perfect_network_on_flat_frames(tmp_path, save):
+    """Gray frames of one level: nothing is lost, so all frames are equal."""
     save(tmp_path / "flat", np.stack([np.full((32, 32, 3), level, np.uint8) for level in (0, 7, 255)]))
-    report = evaluate(Nearest(), tmp_path, "folders", temporal=True)
-    assert report.per_frame["flat"]["psnr_y_db"] == [math.inf] * 3
-    assert report.per_frame["flat"]["ssim_y"] == pytest.approx([1] * 3)
-    assert report.equal_frames == 3
-    assert math.isnan(report.mean["psnr_y_db"])
-    assert report.mean["t_diff"] == 0
+    result = evaluate(Nearest(), tmp_path, "folders", temporal=True)
+    assert result.per_frame["flat"]["psnr_y_db"] == [math.inf] * 3
+    assert result.per_frame["flat"]["ssim_y"] == pytest.approx([1] * 3)
+    assert result.equal_frames == 3
+    assert math.isnan(result.mean["psnr_y_db"])
+    assert result.mean["t_diff"] == 0
 
 
 def test_only_some_clips(data):
-    report = evaluate(Nearest(), data, "folders", clips=["clip_10"])
-    assert (list(report.per_clip), report.selected) == (["clip_10"], True)
+    result = evaluate(Nearest(), data, "folders", clips=["clip_10"])
+    assert (list(result.per_clip), result.selected) == (["clip_10"], True)
     with pytest.raises(UnknownNameError, match="no clip of set 'clip_1'; did you mean 'clip_10'"):
         evaluate(Nearest(), data, "folders", clips=["clip_1"])
 
@@ -168,7 +168,7 @@ def test_progress_counts_frames(data):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_is_left_as_it_was(data, training):
+def test_training_mode_and_border_are_restored(data, training):
     network = build("edvr_tiny", scale=4).train(training)
     network.border = "circle"
     evaluate(network, data, PROTOCOLS["folders"].change(border="reflection"))
@@ -183,29 +183,29 @@ def ramp(frames=5, height=24, width=32, step=20):
     return np.stack([np.full((height, width, 3), step * t, np.uint8) for t in range(frames)])
 
 
-def test_the_window_rule_of_the_protocol_holds(held):
+def test_the_border_rule_of_the_protocol_is_used(held):
     """Mean squared errors of flat frames give back the level: frame 0 by [0, 0, 0, 1, 2] or by [4, 3, 0, 1, 2]."""
     flat = held(ramp())
 
     def off(protocol):
-        report = evaluate(Spy(), flat, protocol)
-        return report.windows, 255 * 10 ** (-report.per_frame["walk"]["psnr_rgb_db"][0] / 20)
+        result = evaluate(Spy(), flat, protocol)
+        return result.windows, 255 * 10 ** (-result.per_frame["walk"]["psnr_rgb_db"][0] / 20)
 
     assert off("folders") == ("replicate", pytest.approx((0 + 0 + 0 + 20 + 40) / 5))
     assert off("vid4") == ("reflection_circle", pytest.approx((80 + 60 + 0 + 20 + 40) / 5))
     assert evaluate(Nearest(), flat, "vid4").windows == ""
 
 
-def test_only_the_windows_that_count_are_computed(held):
+def test_only_the_windows_of_scored_frames_are_computed(held):
     """Vimeo: frame 3 of 7 and no other, from exactly its window."""
     network = Spy()
-    report = evaluate(network, held(ramp(7), targets=(3,)), "vimeo90k_t")
+    result = evaluate(network, held(ramp(7), targets=(3,)), "vimeo90k_t")
     assert network.seen == [1]
-    assert report.numbers == {"walk": [3]}
-    assert report.equal == {"walk": [True]}  # the mean of levels 20 to 100 is level 60
+    assert result.numbers == {"walk": [3]}
+    assert result.equal == {"walk": [True]}  # the mean of levels 20 to 100 is level 60
 
 
-def test_frames_left_out_and_the_middle_of_the_picture(held):
+def test_skipped_frames_and_center_crop(held):
     """TecoGAN: frames 2 to T - 3, 64x32 of 96x64; everything outside may be wrong."""
     frames = np.random.default_rng(0).integers(0, 256, (7, 64, 96, 3)).astype(np.uint8)
 
@@ -217,24 +217,24 @@ def test_frames_left_out_and_the_middle_of_the_picture(held):
             made[..., :16] = made[..., 80:] = 0.5
             return Upscaled(frames=made)
 
-    report = evaluate(Partly(), held(frames), "tecogan", temporal=True)
-    assert report.numbers == {"walk": [2, 3, 4]}
-    assert report.equal == {"walk": [True] * 3}
-    assert report.per_frame["walk"]["tof"] == pytest.approx([math.nan, 0, 0], nan_ok=True)
+    result = evaluate(Partly(), held(frames), "tecogan", temporal=True)
+    assert result.numbers == {"walk": [2, 3, 4]}
+    assert result.equal == {"walk": [True] * 3}
+    assert result.per_frame["walk"]["tof"] == pytest.approx([math.nan, 0, 0], nan_ok=True)
 
 
 def test_rgb_protocols_have_ssim_of_rgb(data):
-    report = evaluate(Nearest(), data, PROTOCOLS["folders"].change(channel="rgb"))
-    assert report.metrics == ["psnr_y_db", "ssim_y", "psnr_rgb_db", "ssim_rgb"]
+    result = evaluate(Nearest(), data, PROTOCOLS["folders"].change(channel="rgb"))
+    assert result.metrics == ["psnr_y_db", "ssim_y", "psnr_rgb_db", "ssim_rgb"]
 
 
 @pytest.mark.parametrize("family", ["bd_basicvsr", "bd_duf", "bd_tecogan"])
 def test_the_family_and_the_crop_of_the_protocol(data, family):
-    report = evaluate(build("bicubic"), data, PROTOCOLS["folders"].change(degradation=family, crop=8))
+    result = evaluate(build("bicubic"), data, PROTOCOLS["folders"].change(degradation=family, crop_border=8))
     high = sample("carphone", frames=5).frames
     restored = upscale(build("bicubic"), degrade(high, family, 4))
-    assert report.per_frame["clip_10"]["psnr_y_db"] == pytest.approx(psnr_db(restored, high, crop=8).tolist())
-    assert report.low == f"{family}, made here"
+    assert result.per_frame["clip_10"]["psnr_y_db"] == pytest.approx(psnr_db(restored, high, crop_border=8).tolist())
+    assert result.low == f"{family}, made here"
 
 
 def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
@@ -250,13 +250,13 @@ def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
         (tmp_path / f"{group}_testset.txt").write_text("\n".join(members))
     lists = Lists(clips={"test": 3}, groups={"slow": 1, "medium": 1, "fast": 1}, size=(64, 32), left_out=())
     protocol = replace(PROTOCOLS["vimeo90k_t"], options={"split": "test", "whole": lists})
-    report = evaluate(Nearest(), tmp_path, protocol)
-    assert report.numbers == {name: [3] for name in names}
+    result = evaluate(Nearest(), tmp_path, protocol)
+    assert result.numbers == {name: [3] for name in names}
     middle = sample("carphone", frames=(10, 11)).frames[:, :32, :64]
     wanted = psnr_db(upscale(Nearest(), downscale_bi(middle, 4)), middle)
-    assert report.per_clip["00001/0002"]["psnr_y_db"] == pytest.approx(wanted.item())
-    assert list(report.per_group) == ["slow", "medium", "fast"]
-    assert report.per_group["fast"] == report.per_clip["00002/0001"]
+    assert result.per_clip["00001/0002"]["psnr_y_db"] == pytest.approx(wanted.item())
+    assert list(result.per_group) == ["slow", "medium", "fast"]
+    assert result.per_group["fast"] == result.per_clip["00002/0001"]
     with pytest.raises(ConfigError, match="'vimeo90k_t': scores single frames"):
         evaluate(Nearest(), tmp_path, protocol, temporal=True)
 
@@ -274,78 +274,78 @@ def set_with_low(tmp_path, save):
 
 
 def test_low_resolution_on_disk_is_used_where_its_family_agrees(set_with_low):
-    """The family is recognised by the pictures; one of them is then spoilt, so that it can be seen that it was read."""
+    """The family is recognised by the images; one of them is then spoilt, so that it can be seen that it was read."""
     made = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"))
-    from_disk = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), low="LRx4")
+    from_disk = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), lr_dir="LRx4")
     assert (made.low, from_disk.low) == ("bd_duf, made here", "bd_duf, from disk")
     assert from_disk.per_frame == made.per_frame
     Image.fromarray(np.zeros((18, 22, 3), np.uint8)).save(set_with_low / "LRx4" / "car" / "2.png")
-    spoilt = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), low="LRx4")
+    spoilt = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), lr_dir="LRx4")
     assert spoilt.per_frame["car"]["psnr_y_db"][:2] == made.per_frame["car"]["psnr_y_db"][:2]
     assert spoilt.per_frame["car"]["psnr_y_db"][2] < 15
 
 
 def test_low_resolution_of_another_family_is_refused_with_the_reason(set_with_low):
     with pytest.raises(DataError, match=r"on disk is bd_duf, not bi; .* 20.2 instead of 28.0"):
-        evaluate(Nearest(), set_with_low, "folders", low="LRx4")
+        evaluate(Nearest(), set_with_low, "folders", lr_dir="LRx4")
 
 
 # -- long clips -----------------------------------------------------------------------------------------------------
 
 
-def test_a_long_clip_in_stretches_is_the_whole_clip(monkeypatch, held):
+def test_a_long_clip_in_chunks_equals_the_whole_clip(monkeypatch, held):
     """Sliding windows over the seams, and a network of the whole clip, as in one pass."""
     frames = sample("carphone", frames=20).frames
-    monkeypatch.setattr(module, "READ_FRAMES", 6)
+    monkeypatch.setattr(clip_frames, "READ_FRAMES", 6)
     for network in (build("vespcn", scale=4), Average()):
         restored = upscale(network, downscale_bi(frames, 4))
-        report = evaluate(network, held(frames), "folders")
-        assert report.per_frame["walk"]["psnr_y_db"] == pytest.approx(psnr_db(restored, frames).tolist())
+        result = evaluate(network, held(frames), "folders")
+        assert result.per_frame["walk"]["psnr_y_db"] == pytest.approx(psnr_db(restored, frames).tolist())
 
 
 class Endless:
     """A source that makes each frame when it is asked for."""
 
-    def __init__(self, picture, frames):
-        self.picture, self.frames = picture, frames
+    def __init__(self, image, frames):
+        self.image, self.frames = image, frames
 
     def stream(self):
-        return (self.picture.copy() for _ in range(self.frames))
+        return (self.image.copy() for _ in range(self.frames))
 
 
 def test_memory_does_not_grow_with_the_clip(held):
     peaks = {}
-    picture = sample("carphone", frames=1).frames[0]
+    image = sample("carphone", frames=1).frames[0]
     for count in (40, 160):
-        frames = np.broadcast_to(picture, (count, *picture.shape))  # one picture in memory
-        long = held(frames, source=Endless(picture, count))
+        frames = np.broadcast_to(image, (count, *image.shape))  # one image in memory
+        long = held(frames, source=Endless(image, count))
         tracemalloc.start()
         try:
             evaluate(Nearest(), long, "folders")
             peaks[count] = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
-    assert peaks[160] - peaks[40] < 2 * picture.nbytes
+    assert peaks[160] - peaks[40] < 2 * image.nbytes
 
 
-# -- what cannot be scored ------------------------------------------------------------------------------------------
+# -- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_what_cannot_be_scored(data, held):
+def test_wrong_arguments_are_refused(data, held):
     with pytest.raises(UnknownNameError, match="no protocol 'vid5'; did you mean 'vid4'"):
         evaluate(Nearest(), data, "vid5")
-    with pytest.raises(ConfigError, match="scores x4, but the network enlarges x2"):
+    with pytest.raises(ConfigError, match=r"x4.*x2"):
         evaluate(Nearest(scale=2), data, "folders")
     with pytest.raises(DataError, match="city is missing"):
         evaluate(Nearest(), data, "vid4")
-    with pytest.raises(DataError, match=r"protocol 'folders': folders x4, .* Say where its data is"):
+    with pytest.raises(DataError, match=r"protocol 'folders': folders x4, .* Name the folder of its data"):
         evaluate(Nearest(), "", "folders")
     flat = held(ramp())
-    with pytest.raises(ConfigError, match="scores x2, Held is open for x4"):
+    with pytest.raises(ConfigError, match=r"x2, Held.* x4"):
         evaluate(Nearest(scale=2), flat, PROTOCOLS["folders"].change(scale=2))
-    with pytest.raises(ConfigError, match="Held: already open; name its low resolution when it is opened"):
-        evaluate(Nearest(), flat, "folders", low="BIx4")
-    with pytest.raises(ShapeError, match="clip_9, frame 0: the result is 128x96, the true frame 64x48"):
+    with pytest.raises(ConfigError, match=r"Held: .*BIx4"):
+        evaluate(Nearest(), flat, "folders", lr_dir="BIx4")
+    with pytest.raises(ShapeError, match=r"clip_9, frame 0: .*128x96.* 64x48"):
         evaluate(Nearest(gain=2), data, "folders")
 
 
@@ -353,11 +353,11 @@ def test_what_cannot_be_scored(data, held):
 def test_nan_is_refused_with_clip_and_frame(network, held):
     frames = ramp(23, step=10) + 1
     frames[21] = 0
-    with pytest.raises(ResultError, match="walk, frame 21: NaN or infinity in the result; the network"):
+    with pytest.raises(ResultError, match="walk, frame 21: NaN"):
         evaluate(network, held(frames), "folders")
 
 
-def test_nan_in_the_one_frame_that_counts(held):
+def test_nan_in_a_single_scored_frame(held):
     class Broken(Spy):
         def upscale_windows(self, clip, windows, return_features=None):
             return Upscaled(frames=super().upscale_windows(clip, windows).frames * math.nan)
@@ -366,7 +366,7 @@ def test_nan_in_the_one_frame_that_counts(held):
         evaluate(Broken(), held(ramp(7), targets=(3,)), "vimeo90k_t")
 
 
-def test_a_network_that_loses_frames(data):
+def test_a_network_that_drops_frames(data):
     class Forgets(Nearest):
         def forward(self, clip, return_features=None):
             return Upscaled(frames=super().forward(clip[:, :-1]).frames)
@@ -381,9 +381,9 @@ def test_a_network_that_loses_frames(data):
 @needs_vid4
 @pytest.mark.slow
 def test_bicubic_on_vid4_has_the_published_scores():
-    report = evaluate(build("bicubic", scale=4), VID4, "vid4")
+    result = evaluate(build("bicubic", scale=4), VID4, "vid4")
     for clip, golden in BICUBIC_VID4.items():
-        scores = report.per_clip[clip]
+        scores = result.per_clip[clip]
         assert (round(scores["psnr_y_db"], 2), round(scores["ssim_y"], 4)) == golden
-    assert (round(report.mean["psnr_y_db"], 2), round(report.mean["ssim_y"], 4)) == (23.78, 0.6347)
-    assert sum(report.frames.values()) == 171
+    assert (round(result.mean["psnr_y_db"], 2), round(result.mean["ssim_y"], 4)) == (23.78, 0.6347)
+    assert sum(result.frames.values()) == 171

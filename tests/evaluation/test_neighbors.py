@@ -13,11 +13,12 @@ from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.datasets.samples import sample
 from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, ResultError, UnknownNameError
-from workbench.evaluation import tables
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.method_table import method_table
 from workbench.evaluation.neighbors import NEIGHBORS, NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.evaluation.scores import mean_score, read_scores, write_scores
+from workbench.evaluation.tables import format_results
 from workbench.imaging import resize_bicubic
 from workbench.inference.chunks import upscale
 from workbench.metrics.fidelity import psnr_db
@@ -224,9 +225,9 @@ def test_other_clips_of_another_size_and_length():
 def test_the_pixels_of_the_protocol():
     moving = sample("carphone", frames=4).frames
     share = measure_temporal_share(
-        Bicubic(), clips(moving), FOLDERS.change(crop=8, degradation="bd_duf"), NeighborSettings(names=["true"])
+        Bicubic(), clips(moving), FOLDERS.change(crop_border=8, degradation="bd_duf"), NeighborSettings(names=["true"])
     )
-    wanted = psnr_db(upscale(Bicubic(), degrade(moving, "bd_duf", 4)), moving, crop=8)
+    wanted = psnr_db(upscale(Bicubic(), degrade(moving, "bd_duf", 4)), moving, crop_border=8)
     assert share.bicubic["clip_0"] == pytest.approx([wanted[n].item() for n in share.numbers["clip_0"]])
 
 
@@ -276,7 +277,7 @@ def test_scores_store_it(report, tmp_path):
     assert share["per_frame"]["clip_0"]["psnr_y_db"].keys() == set(NEIGHBORS)
     assert share["per_clip"]["clip_1"]["gain_db"]["copies"] == 0
     assert share["bicubic_db"] == pytest.approx(report.mean["psnr_y_db"], abs=3)
-    assert "temporal_share" in json.loads(tables.render(report, "json"))["scores"][0]
+    assert "temporal_share" in json.loads(format_results(report, "json"))["scores"][0]
 
 
 def test_equal_frames_are_null_in_json():
@@ -289,7 +290,7 @@ def test_equal_frames_are_null_in_json():
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
 def test_tables_show_it(report, form):
-    page = " ".join(tables.render(report, form).replace("\\_", "_").split())
+    page = " ".join(format_results(report, form).replace("\\_", "_").split())
     gain = report.temporal_share.mean_gain()
     assert "Temporal share of half on Held" in page
     assert "4, 10, 16" in page
@@ -300,16 +301,16 @@ def test_tables_show_it(report, form):
 
 
 def test_programs_read_it(report, pair):
-    rows = list(csv.DictReader(io.StringIO(tables.render([report, evaluate(Bicubic(), pair, "folders")], "csv"))))
+    rows = list(csv.DictReader(io.StringIO(format_results([report, evaluate(Bicubic(), pair, "folders")], "csv"))))
     assert list(rows[0])[-5:] == ["gain_true_db", "gain_copies_db", "gain_reversed_db", "gain_far_db", "gain_other_db"]
     assert float(rows[2]["gain_far_db"]) == report.temporal_share.mean_gain()["far"]
     assert float(rows[1]["gain_other_db"]) == report.temporal_share.clip_gain("clip_1")["other"]
     assert rows[5]["gain_true_db"] == ""
-    table = tables.comparison([report, evaluate(Bicubic(), pair, "folders")])
+    table = method_table([report, evaluate(Bicubic(), pair, "folders")])
     assert [cell.texts for cell in table.rows["gain, copies [dB]"]] == [("+0.000",), ("-",)]
     assert table.data[0]["temporal_share"] == report.temporal_share.to_dict()
     assert "temporal_share" not in table.data[1]
-    assert "window of 3" in table.words
+    assert "window of 3" in table.caption
 
 
 # -- what cannot be measured ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from workbench.distill.spatial import ATTENTION_KINDS, attention_map
 from workbench.distill.temporal import TemporalMemory
-from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
+from workbench.evaluation.rendering import Rendering, Scales, SceneScorer, add_rendering, render
 from workbench.models.zoo import build
 from workbench.scenes import Method, read_scene, write_scene
 from workbench.tensors import to_float, to_uint8
@@ -119,9 +119,9 @@ def test_a_look_in_a_scene_and_its_scales_back(seen, tmp_path):
 def test_scores_of_the_truth_and_of_a_shifted_level(tmp_path):
     """The truth itself: infinite PSNR has no number, SSIM is 1, nothing flickers. Ten levels more flicker as little."""
     high = np.random.default_rng(0).integers(20, 200, (3, 16, 16, 3), np.uint8)
-    scores = Scores(high)
+    scores = SceneScorer(high)
     with write_scene(tmp_path / "scores") as writer:
-        writer.add_method(Method(key="high", label="Truth"), high)
+        writer.add_method(Method(key="high", label="Ground truth"), high)
         scores.add(writer, "high", high)
         scores.add(writer, "lighter", high + 10)
         writer.finish(name="scores", title="Scores", fps=25.0, protocol={}, provenance={})
@@ -139,7 +139,7 @@ def test_scores_of_the_truth_and_of_a_shifted_level(tmp_path):
 def test_a_clip_of_one_frame_has_no_temporal_scores(tmp_path):
     high = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), np.uint8)
     with write_scene(tmp_path / "one") as writer:
-        writer.add_method(Method(key="high", label="Truth"), high)
-        Scores(high).add(writer, "high", high)
+        writer.add_method(Method(key="high", label="Ground truth"), high)
+        SceneScorer(high).add(writer, "high", high)
         writer.finish(name="one", title="One", fps=25.0, protocol={}, provenance={})
     assert {curve.key for curve in read_scene(tmp_path / "one").curves} == {"psnr_y_db", "ssim_y"}

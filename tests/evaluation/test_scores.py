@@ -10,8 +10,7 @@ from workbench.errors import FolderError, ShapeError
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.evaluation.scores import (
     FORMAT,
-    METRICS,
-    Report,
+    EvaluationResult,
     check_scores,
     mean_score,
     metrics_of,
@@ -19,12 +18,12 @@ from workbench.evaluation.scores import (
     score,
     write_scores,
 )
+from workbench.metrics import FIDELITY, METRICS
 from workbench.metrics.fidelity import psnr_db
-from workbench.metrics.scorer import FIDELITY, KNOWN
 from workbench.metrics.temporal import tof
 
 
-def report(**changes):
+def result(**changes):
     """Two clips of unlike length; one frame of the second is equal to the truth."""
     curves = {
         "one": {"psnr_y_db": [20.0, 22.0], "t_diff": [math.nan, 3.0]},
@@ -40,20 +39,16 @@ def report(**changes):
         "per_frame": curves,
         "equal": {"one": [False, False], "two": [False, True, False, False]},
     }
-    return Report(**(settings | changes))
+    return EvaluationResult(**(settings | changes))
 
 
-def plain(value):
+def as_json(value):
     """As it would be read from a file, refusing what JSON does not have."""
 
     def refuse(word):
         raise AssertionError(word)
 
     return json.loads(json.dumps(value, allow_nan=False), parse_constant=refuse)
-
-
-def test_every_metric_has_a_column():
-    assert tuple(METRICS) == KNOWN
 
 
 def test_the_mean_is_of_what_is_finite():
@@ -63,7 +58,7 @@ def test_the_mean_is_of_what_is_finite():
 
 
 def test_clips_then_frames_or_all_frames_alike():
-    one = report()
+    one = result()
     assert one.per_clip == {"one": {"psnr_y_db": 21, "t_diff": 3}, "two": {"psnr_y_db": 32, "t_diff": 2}}
     assert one.mean == {"psnr_y_db": 26.5, "t_diff": 2.5} == one.average("clips")
     flat = replace(one, protocol=replace(one.protocol, averaging="frames"))
@@ -72,7 +67,7 @@ def test_clips_then_frames_or_all_frames_alike():
 
 
 def test_equal_frames_are_null_marked_counted_and_out_of_the_means():
-    read = plain(report().to_dict())
+    read = as_json(result().to_dict())
     assert read["per_frame"]["two"]["psnr_y_db"] == [30, None, 32, 34]
     assert read["per_frame"]["two"]["equal"] == [False, True, False, False]
     assert read["per_clip"]["two"] == {"psnr_y_db": 32, "t_diff": 2, "equal_frames": 1}
@@ -84,30 +79,30 @@ def test_equal_frames_are_null_marked_counted_and_out_of_the_means():
 def test_a_clip_of_equal_frames_alone_has_no_mean():
     curves = {"one": {"psnr_y_db": [math.inf] * 2}, "two": {"psnr_y_db": [30.0, 30.0]}}
     flags = {"one": [True] * 2, "two": [False] * 2}
-    one = report(per_frame=curves, equal=flags, numbers={"one": [0, 1], "two": [0, 1]})
+    one = result(per_frame=curves, equal=flags, numbers={"one": [0, 1], "two": [0, 1]})
     assert math.isnan(one.per_clip["one"]["psnr_y_db"])
     assert one.mean == {"psnr_y_db": 30}
-    assert plain(one.to_dict())["per_clip"]["one"] == {"psnr_y_db": None, "equal_frames": 2}
+    assert as_json(one.to_dict())["per_clip"]["one"] == {"psnr_y_db": None, "equal_frames": 2}
 
 
 def test_parts_of_a_set_have_their_own_means():
-    read = plain(report(groups={"one": "slow", "two": "fast"}).to_dict())
+    read = as_json(result(groups={"one": "slow", "two": "fast"}).to_dict())
     assert read["per_group"] == {"slow": {"psnr_y_db": 21, "t_diff": 3}, "fast": {"psnr_y_db": 32, "t_diff": 2}}
-    assert plain(report().to_dict())["per_group"] == {}
+    assert as_json(result().to_dict())["per_group"] == {}
 
 
 def test_what_is_scored_under_a_protocol():
     assert metrics_of(PROTOCOLS["vid4"]) == FIDELITY
     assert metrics_of(PROTOCOLS["reds4"]) == (*FIDELITY, "ssim_rgb")
-    assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == KNOWN
+    assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == tuple(METRICS)
 
 
 def test_scoring_a_clip_at_hand():
     first, second = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32, 3)).astype(np.uint8)
-    curves = score(first, second, metrics=("psnr_rgb_db", "tof"), crop=4)
-    assert curves["psnr_rgb_db"] == pytest.approx(psnr_db(first, second, channel="rgb", crop=4))
+    curves = score(first, second, metrics=("psnr_rgb_db", "tof"), crop_border=4)
+    assert curves["psnr_rgb_db"] == pytest.approx(psnr_db(first, second, channel="rgb", crop_border=4))
     assert curves["tof"] == pytest.approx(tof(first, second).tolist(), nan_ok=True)
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match="reference"):
         score(first, second[1:])
 
 
@@ -117,14 +112,14 @@ def test_scoring_a_clip_at_hand():
 def test_a_method_is_laid_beside_others_and_replaces_itself(tmp_path):
     path = tmp_path / "deep" / "scores.json"
     assert read_scores(path) == []
-    write_scores(path, [report()])
-    write_scores(path, [report(network="other"), report(protocol=PROTOCOLS["folders"].change(crop=8))])
-    better = report(per_frame={"one": {"psnr_y_db": [50.0, 50.0]}, "two": {"psnr_y_db": [50.0] * 4}})
+    write_scores(path, [result()])
+    write_scores(path, [result(network="other"), result(protocol=PROTOCOLS["folders"].change(crop_border=8))])
+    better = result(per_frame={"one": {"psnr_y_db": [50.0, 50.0]}, "two": {"psnr_y_db": [50.0] * 4}})
     write_scores(path, [better])
     held = read_scores(path)
     assert [(one["network"], one["protocol"]["name"]) for one in held] == [
         ("other", "folders"),
-        ("net", "folders+crop=8"),
+        ("net", "folders+crop_border=8"),
         ("net", "folders"),
     ]
     assert held[-1]["mean"]["psnr_y_db"] == 50
@@ -132,9 +127,9 @@ def test_a_method_is_laid_beside_others_and_replaces_itself(tmp_path):
     assert sorted(p.name for p in path.parent.iterdir() if not p.name.endswith(".lock")) == ["scores.json"]
 
 
-def test_a_part_of_a_set_does_not_replace_the_whole(tmp_path):
-    whole = report()
-    one = report(
+def test_a_part_of_a_dataset_does_not_replace_the_whole(tmp_path):
+    whole = result()
+    one = result(
         selected=True,
         **{key: {"one": getattr(whole, key)["one"]} for key in ("numbers", "sizes", "per_frame", "equal")},
     )
@@ -143,11 +138,25 @@ def test_a_part_of_a_set_does_not_replace_the_whole(tmp_path):
     assert [list(held["per_clip"]) for held in read_scores(tmp_path / "scores.json")] == [["one", "two"], ["one"]]
 
 
+def test_scores_of_format_2_are_read_with_their_new_names(tmp_path):
+    """Format 2 called the mean absolute error ``profile_distance``; the next write stores format 3."""
+    path = tmp_path / "scores.json"
+    old = result(per_frame={clip: {"psnr_y_db": [30.0], "mae": [2.0]} for clip in ("one", "two")}).to_dict()
+    text = json.dumps({"format": 2, "scores": [old]}).replace('"mae"', '"profile_distance"')
+    assert text.count("profile_distance") == 8
+    path.write_text(text)
+    assert read_scores(path) == [old]
+    write_scores(path, [result(network="other")])
+    assert [one["network"] for one in read_scores(path)] == ["net", "other"]
+    assert json.loads(path.read_text())["format"] == FORMAT == 3
+    assert "profile_distance" not in path.read_text()
+
+
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"format": 1, "scores": []}', '{"format": 2}', "[" * 9999])
 def test_another_file_is_left_alone(tmp_path, content):
     path = tmp_path / "scores.json"
     path.write_text(content)
-    for attempt in (read_scores, check_scores, lambda path: write_scores(path, [report()])):
+    for attempt in (read_scores, check_scores, lambda path: write_scores(path, [result()])):
         with pytest.raises(FolderError, match=r"scores.json: not .*--out"):
             attempt(path)
     assert path.read_text() == content
@@ -163,7 +172,7 @@ def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path):
 
 def test_a_full_target_leaves_the_old_scores(tmp_path, monkeypatch):
     path = tmp_path / "scores.json"
-    write_scores(path, [report()])
+    write_scores(path, [result()])
     before = path.read_text()
 
     def full(*_):
@@ -171,7 +180,7 @@ def test_a_full_target_leaves_the_old_scores(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        write_scores(path, [report(network="other")])
+        write_scores(path, [result(network="other")])
     assert path.read_text() == before
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
 
@@ -179,5 +188,5 @@ def test_a_full_target_leaves_the_old_scores(tmp_path, monkeypatch):
 def test_writers_at_once_lose_nothing(tmp_path):
     names = [f"net{number}" for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(lambda name: write_scores(tmp_path / "scores.json", [report(network=name)]), names))
+        list(pool.map(lambda name: write_scores(tmp_path / "scores.json", [result(network=name)]), names))
     assert sorted(one["network"] for one in read_scores(tmp_path / "scores.json")) == names

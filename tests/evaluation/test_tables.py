@@ -7,14 +7,15 @@ from dataclasses import replace
 import pytest
 
 from workbench.errors import ConfigError, UnknownNameError
-from workbench.evaluation import tables
+from workbench.evaluation.method_table import format_method_table, method_table
 from workbench.evaluation.protocols import PROTOCOLS
-from workbench.evaluation.scores import Report
+from workbench.evaluation.scores import EvaluationResult
 from workbench.evaluation.speed import Speed
+from workbench.evaluation.tables import format_results
 from workbench.models.cost import Cost
 
 
-def report(clips=("clip_9", "clip_10"), **changes):
+def result(clips=("clip_9", "clip_10"), **changes):
     curves = {
         clip: {
             "psnr_y_db": [25.004 + number, math.inf],
@@ -34,29 +35,29 @@ def report(clips=("clip_9", "clip_10"), **changes):
         "per_frame": curves,
         "equal": {clip: [False, True] for clip in clips},
     }
-    return Report(**(settings | changes))
+    return EvaluationResult(**(settings | changes))
 
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
 def test_documents_show_the_same_numbers_and_what_they_mean(form):
-    page = " ".join(tables.render(report(), form).replace("\\_", "_").split())
+    page = " ".join(format_results(result(), form).replace("\\_", "_").split())
     for cell in ("25.00", "26.00", "25.50", "0.9062", "0.250", "0.000123", "clip_9", "clip_10", "mean", "net on set"):
         assert cell in page, cell
     for word in ("PSNR-Y [dB]", "tOF [px]", "E-warp", "(folders, BI x4)", "mean of the clips' means", "bi, made here"):
         assert word in page, word
-    assert "2 frames equal to the truth: infinite, so not in the means of PSNR" in page
+    assert "2 frames equal to the ground truth: not in the means of PSNR" in page
     assert "\x1b" not in page
 
 
 def test_markdown_is_a_table():
-    lines = tables.to_markdown([report()]).splitlines()[2:]
+    lines = format_results(result(), "md").splitlines()[2:]
     assert len(lines) == 2 + 2 + 1
     assert {line.count("|") for line in lines} == {7}
-    assert tables.render(report(), "markdown") == tables.render(report(), "md")
+    assert format_results(result(), "markdown") == format_results(result(), "md")
 
 
 def test_latex_is_a_table():
-    page = tables.to_latex([report(network="a_b & 100%")])
+    page = format_results(result(network="a_b & 100%"), "latex")
     assert r"a\_b \& 100\% on set" in page
     body = page[page.index(r"\toprule") : page.index(r"\bottomrule")]
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
@@ -67,8 +68,8 @@ def test_latex_is_a_table():
 
 
 def test_csv_has_all_decimals_one_header_and_nothing_for_what_is_not_there():
-    other = report(network="other", per_frame={c: {"psnr_y_db": [1.5, 2.5]} for c in ("clip_9", "clip_10")})
-    rows = list(csv.DictReader(io.StringIO(tables.render([report(), other], "csv"))))
+    other = result(network="other", per_frame={c: {"psnr_y_db": [1.5, 2.5]} for c in ("clip_9", "clip_10")})
+    rows = list(csv.DictReader(io.StringIO(format_results([result(), other], "csv"))))
     assert [(row["method"], row["clip"]) for row in rows] == [
         (name, clip) for name in ("net", "other") for clip in ("clip_9", "clip_10", "mean")
     ]
@@ -82,45 +83,45 @@ def test_json_is_what_a_file_of_scores_holds():
     def refuse(word):
         raise AssertionError(word)
 
-    read = json.loads(tables.render([report(), report(network="b")], "json"), parse_constant=refuse)
-    assert read["format"] == 2
+    read = json.loads(format_results([result(), result(network="b")], "json"), parse_constant=refuse)
+    assert read["format"] == 3
     assert [one["network"] for one in read["scores"]] == ["net", "b"]
-    assert read["scores"][0] == json.loads(json.dumps(report().to_dict()))
+    assert read["scores"][0] == json.loads(json.dumps(result().to_dict()))
     assert read["scores"][0]["metrics"]["tof"]["unit"] == "px"
 
 
 def test_names_are_shown_as_they_are():
-    hostile = report(clips=("[bold]a|b",), network="[red]x")
-    text, markdown = tables.render(hostile, "text"), tables.render(hostile, "md")
+    hostile = result(clips=("[bold]a|b",), network="[red]x")
+    text, markdown = format_results(hostile, "text"), format_results(hostile, "md")
     assert "[bold]a|b" in text
     assert "[red]x on" in text
     assert "[bold]a\\|b" in markdown
 
 
 def test_what_is_not_there_is_a_dash():
-    one = report(clips=("a",), per_frame={"a": {"psnr_y_db": [math.inf, math.inf], "tof": [math.nan, math.nan]}})
-    assert tables.render(one, "text").count(" - ") == 4
+    one = result(clips=("a",), per_frame={"a": {"psnr_y_db": [math.inf, math.inf], "tof": [math.nan, math.nan]}})
+    assert format_results(one, "text").count(" - ") == 4
 
 
 def test_parts_of_a_set_and_very_large_sets():
     names = tuple(f"{number:05d}/0001" for number in range(150))
     groups = {name: "slow" if number % 3 else "fast" for number, name in enumerate(names)}
-    page = tables.render(report(clips=names, groups=groups), "text")
+    page = format_results(result(clips=names, groups=groups), "text")
     assert "00007/0001" not in page
     assert all(word in page for word in ("slow", "fast", "mean", "200", "300"))
-    rows = list(csv.DictReader(io.StringIO(tables.render(report(clips=names), "csv"))))
+    rows = list(csv.DictReader(io.StringIO(format_results(result(clips=names), "csv"))))
     assert len(rows) == 151
 
 
 def test_a_part_of_a_set_says_so():
-    assert "net on set, 2 clips of it (folders" in tables.render(report(selected=True), "text")
-    flat = replace(report(), protocol=replace(PROTOCOLS["folders"], averaging="frames"))
-    assert "mean over all frames alike" in tables.render(flat, "md")
+    assert "net on set, 2 of its clips (folders" in format_results(result(selected=True), "text")
+    flat = replace(result(), protocol=replace(PROTOCOLS["folders"], averaging="frames"))
+    assert "mean over all frames" in format_results(flat, "md")
 
 
 def test_a_format_that_is_not_there():
     with pytest.raises(UnknownNameError, match="did you mean 'json'"):
-        tables.render(report(), "jsn")
+        format_results(result(), "jsn")
 
 
 # -- many methods beside each other ---------------------------------------------------------------------------------
@@ -135,7 +136,7 @@ SPEED = Speed(
 def scored(name, psnr, ssim, tof=None, clips=("city", "walk")):
     """A report whose clips all have the same known means."""
     curves = {"psnr_y_db": [psnr, psnr], "ssim_y": [ssim, ssim]} | ({"tof": [math.nan, tof]} if tof else {})
-    return report(
+    return result(
         clips=clips, network=name, per_frame=dict.fromkeys(clips, curves), equal={c: [False] * 2 for c in clips}
     )
 
@@ -145,9 +146,7 @@ def marks(table, label):
 
 
 def test_best_and_second_of_each_number_are_marked():
-    table = tables.comparison(
-        [scored("a", 27.0, 0.80, 0.5), scored("b", 28.0, 0.79, 0.4), scored("c", 26.0, 0.78, 0.3)]
-    )
+    table = method_table([scored("a", 27.0, 0.80, 0.5), scored("b", 28.0, 0.79, 0.4), scored("c", 26.0, 0.78, 0.3)])
     assert table.methods == ("a", "b", "c")
     assert list(table.rows) == ["city", "walk", "mean", "tOF [px]"]
     for label in ("city", "walk", "mean"):
@@ -156,29 +155,29 @@ def test_best_and_second_of_each_number_are_marked():
 
 
 def test_what_is_printed_alike_is_marked_alike():
-    table = tables.comparison([scored("a", 27.001, 0.8), scored("b", 27.004, 0.7), scored("c", 26.9, 0.6)])
+    table = method_table([scored("a", 27.001, 0.8), scored("b", 27.004, 0.7), scored("c", 26.9, 0.6)])
     assert [which[0] for which in marks(table, "mean")] == ["best", "best", "second"]
 
 
 def test_a_number_that_is_none_wins_nothing():
     equal = scored("copy", math.inf, 1.0)
-    table = tables.comparison([equal, scored("a", 27.0, 0.8)])
+    table = method_table([equal, scored("a", 27.0, 0.8)])
     assert [cell.texts[0] for cell in table.rows["mean"]] == ["-", "27.00"]
     assert [which[0] for which in marks(table, "mean")] == ["", "best"]
-    assert marks(tables.comparison([scored("alone", 27.0, 0.8)]), "mean") == [("", "")]
+    assert marks(method_table([scored("alone", 27.0, 0.8)]), "mean") == [("", "")]
 
 
 def test_costs_stand_below_and_a_dash_where_there_is_none():
-    table = tables.comparison([scored("a", 27.0, 0.8), scored("theirs", 28.0, 0.9)], {"a": COST}, {"a": SPEED})
+    table = method_table([scored("a", 27.0, 0.8), scored("theirs", 28.0, 0.9)], {"a": COST}, {"a": SPEED})
     costs = {label: [cell.texts[0] for cell in table.rows[label]] for label in list(table.rows)[-3:]}
     assert costs == {"parameters": ["1,234,567", "-"], "MACs a frame": ["18.7 G", "-"], "ms a frame": ["12.3", "-"]}
-    assert "median of 3 rounds" in table.words
-    assert "180x120 frame of a long clip" in table.words
+    assert "median of 3 rounds" in table.caption
+    assert "180x120 frame of a long clip" in table.caption
 
 
 def comparison_page(form):
     pair = [scored("a_b", 27.0, 0.8), scored("c", 28.0, 0.7)]
-    return tables.render_comparison(tables.comparison(pair, {"a_b": COST}, {"a_b": SPEED}), form)
+    return format_method_table(method_table(pair, {"a_b": COST}, {"a_b": SPEED}), form)
 
 
 def test_the_comparison_as_text():
@@ -213,22 +212,25 @@ def test_the_comparison_for_programs():
     assert held["methods"][0]["mean"]["psnr_y_db"] == 27.0
     assert held["methods"][1]["speed"] is None
     with pytest.raises(UnknownNameError, match="did you mean 'latex'"):
-        tables.render_comparison(tables.comparison([scored("a", 1.0, 0.1)]), "latx")
+        format_method_table(method_table([scored("a", 1.0, 0.1)]), "latx")
 
 
 @pytest.mark.parametrize(
-    ("reports", "says"),
+    ("results", "message"),
     [
-        ([], "no report"),
+        ([], "got none"),
         ([scored("a", 1.0, 0.1), scored("a", 2.0, 0.2)], "a method twice: a"),
         ([scored("a", 1.0, 0.1), scored("b", 2.0, 0.2, clips=("city",))], "a and b differ in frames"),
         ([scored("a", 1.0, 0.1), replace(scored("b", 2.0, 0.2), data="other")], "a and b differ in data"),
         (
-            [scored("a", 1.0, 0.1), replace(scored("b", 2.0, 0.2), protocol=PROTOCOLS["folders"].change(crop=8))],
+            [
+                scored("a", 1.0, 0.1),
+                replace(scored("b", 2.0, 0.2), protocol=PROTOCOLS["folders"].change(crop_border=8)),
+            ],
             "a and b differ in protocol",
         ),
     ],
 )
-def test_what_must_not_be_compared_is_refused(reports, says):
-    with pytest.raises(ConfigError, match=says):
-        tables.comparison(reports)
+def test_what_must_not_be_compared_is_refused(results, message):
+    with pytest.raises(ConfigError, match=message):
+        method_table(results)

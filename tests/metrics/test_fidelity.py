@@ -70,14 +70,14 @@ def test_as_scikit_image_has_it(channel, crop):
     inside = slice(crop, -crop or None)
     a, b = ((luma(x) if channel == "y" else x.astype(float))[:, inside, inside] for x in (first, second))
     psnr = [peak_signal_noise_ratio(x, y, data_range=255) for x, y in zip(a, b, strict=True)]
-    assert psnr_db(first, second, channel=channel, crop=crop) == pytest.approx(psnr, abs=1e-10)
+    assert psnr_db(first, second, channel=channel, crop_border=crop) == pytest.approx(psnr, abs=1e-10)
     settings = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 255}
     similar = [
         # its window is 11 wide at this sigma; its mean leaves out the same 5 pixels at every border
         structural_similarity(x, y, channel_axis=None if channel == "y" else -1, **settings)
         for x, y in zip(a, b, strict=True)
     ]
-    assert ssim(first, second, channel=channel, crop=crop) == pytest.approx(similar, abs=1e-10)
+    assert ssim(first, second, channel=channel, crop_border=crop) == pytest.approx(similar, abs=1e-10)
 
 
 @pytest.mark.parametrize("crop", [0, 3])
@@ -87,13 +87,13 @@ def test_as_torchmetrics_has_it(crop):
     inside = slice(crop, -crop or None)
     a, b = (torch.from_numpy(x[:, inside, inside].astype(float)).permute(0, 3, 1, 2) for x in (first, second))
     psnr = [psnr_of_torchmetrics(x[None], y[None], data_range=255.0).item() for x, y in zip(a, b, strict=True)]
-    assert psnr_db(first, second, channel="rgb", crop=crop) == pytest.approx(psnr, abs=1e-4)
+    assert psnr_db(first, second, channel="rgb", crop_border=crop) == pytest.approx(psnr, abs=1e-4)
     maps = [
         ssim_of_torchmetrics(x[None], y[None], data_range=255.0, return_full_image=True)[1]
         for x, y in zip(a, b, strict=True)
     ]
     similar = [one[..., 5:-5, 5:-5].mean().item() for one in maps]
-    assert ssim(first, second, channel="rgb", crop=crop) == pytest.approx(similar, abs=1e-6)
+    assert ssim(first, second, channel="rgb", crop_border=crop) == pytest.approx(similar, abs=1e-6)
 
 
 def test_ssim_of_two_constants_by_hand():
@@ -114,17 +114,17 @@ def test_more_noise_is_worse():
 @pytest.mark.parametrize("metric", [psnr_db, ssim])
 def test_wrong_input(metric):
     first, second = clips()
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match=r"second: .*expected"):
         metric(first, second[:, :, 1:])
-    with pytest.raises(ShapeError, match="first: want uint8"):
+    with pytest.raises(ShapeError, match=r"first: .*uint8"):
         metric(first / 255, second / 255)
     with pytest.raises(ShapeError):
-        metric(first, second, crop=19)
-    with pytest.raises(ConfigError, match="want 'y' or 'rgb', got 'luma'"):
+        metric(first, second, crop_border=19)
+    with pytest.raises(ConfigError, match=r"channel: .*'luma'"):
         metric(first, second, channel="luma")
 
 
 def test_ssim_needs_room_for_its_window():
     assert ssim(plain(1, height=11, width=11), plain(1, height=11, width=11)) == pytest.approx([1])
-    with pytest.raises(ShapeError, match="want at least 11x11 pixels after cropping, got 12x10"):
+    with pytest.raises(ShapeError, match=r"ssim: .*12x10"):
         ssim(plain(1, height=10, width=12), plain(1, height=10, width=12))

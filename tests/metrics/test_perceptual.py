@@ -73,18 +73,18 @@ def test_tlp_is_the_difference_of_the_steps(network):
 
 
 def test_wrong_pictures(network):
-    with pytest.raises(ShapeError, match="want at least 31x31"):
+    with pytest.raises(ShapeError, match=r"LPIPS: .*31x31"):
         network(torch.zeros(1, 3, 30, 40), torch.zeros(1, 3, 30, 40))
-    with pytest.raises(ShapeError, match="want two times"):
+    with pytest.raises(ShapeError, match="LPIPS: got"):
         network(torch.zeros(1, 3, 40, 40), torch.zeros(1, 3, 40, 41))
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match=r"reference: .*expected"):
         lpips(pictures()[0][None], pictures()[0][None, 1:], network)
 
 
 def test_absent_weights_explain_themselves_and_nothing_is_fetched(trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-    with pytest.raises(WeightsError, match=r"AlexNet's weights are not at .*Nothing is downloaded unasked; to fetch"):
+    with pytest.raises(WeightsError, match=r"AlexNet's weights are not at .*to fetch"):
         load_lpips()
     monkeypatch.setattr(perceptual, "LINEAR", {"no_such_package": "alex.pth"})
     with pytest.raises(WeightsError, match=r"pip install 'workbench\[perceptual\]'"):
@@ -95,7 +95,7 @@ def test_another_file_under_the_name_of_the_trunk_is_refused(trunk, tmp_path, mo
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / TRUNK).write_bytes(trunk.read_bytes())
-    with pytest.raises(WeightsError, match="damaged, or another file under this name"):
+    with pytest.raises(WeightsError, match="sha256"):
         load_lpips()
 
 
@@ -112,9 +112,9 @@ def test_files_that_are_not_weights(trunk, tmp_path):
     with pytest.raises(WeightsError, match=r"noise.pth: want weights, got a text file"):
         load_lpips(tmp_path / "noise.pth")
     torch.save([1], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="want named tensors, got list"):
+    with pytest.raises(WeightsError, match="list"):
         load_lpips(tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match=r"no lin0.model.1.weight of 64 numbers"):
+    with pytest.raises(WeightsError, match=r"lin0.model.1.weight of 64 numbers"):
         load_lpips(trunk, trunk)
 
 

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from workbench.errors import ConfigError, ResultError, ShapeError, UnknownNameError
-from workbench.metrics import scorer
+from workbench.metrics import FIDELITY, METRICS, TEMPORAL, scorer
 from workbench.metrics.fidelity import psnr_db, ssim
-from workbench.metrics.scorer import FIDELITY, KNOWN, TEMPORAL, Scorer
+from workbench.metrics.scorer import Scorer
 from workbench.metrics.temporal import mae, t_diff, tof
 from workbench.metrics.warping import warping_error
+
+WITHOUT_NETWORK = tuple(METRICS)[:-2]
 
 
 def clips(frames=4, height=40, width=48):
@@ -32,12 +34,12 @@ def scored(frames, truth, **settings):
 @pytest.mark.parametrize("crop", [0, 3])
 def test_frame_by_frame_it_is_what_the_functions_of_whole_clips_say(crop):
     frames, truth = clips()
-    curves = scored(frames, truth, metrics=KNOWN[:-2], crop=crop).curves
+    curves = scored(frames, truth, metrics=WITHOUT_NETWORK, crop_border=crop).curves
     wanted = {
-        "psnr_y_db": psnr_db(frames, truth, crop=crop),
-        "ssim_y": ssim(frames, truth, crop=crop),
-        "psnr_rgb_db": psnr_db(frames, truth, channel="rgb", crop=crop),
-        "ssim_rgb": ssim(frames, truth, channel="rgb", crop=crop),
+        "psnr_y_db": psnr_db(frames, truth, crop_border=crop),
+        "ssim_y": ssim(frames, truth, crop_border=crop),
+        "psnr_rgb_db": psnr_db(frames, truth, channel="rgb", crop_border=crop),
+        "ssim_rgb": ssim(frames, truth, channel="rgb", crop_border=crop),
         "t_diff": t_diff(frames, truth),
         "tof": tof(frames, truth),
         "warping_error": warping_error(frames, truth),
@@ -51,7 +53,7 @@ def test_frame_by_frame_it_is_what_the_functions_of_whole_clips_say(crop):
 
 def test_each_metric_alone_is_the_same():
     frames, truth = clips(frames=2)
-    whole = scored(frames, truth, metrics=KNOWN[:-2]).curves
+    whole = scored(frames, truth, metrics=WITHOUT_NETWORK).curves
     for name in whole:
         alone = scored(frames, truth, metrics=[name]).curves
         assert alone.keys() == {name}
@@ -71,7 +73,7 @@ def test_equal_frames_are_counted():
     frames[3] = truth[3]
     frames[3, 0, 0] += 1
     assert scored(frames, truth).equal == [False, False, True, False]
-    inside = scored(frames, truth, crop=1)
+    inside = scored(frames, truth, crop_border=1)
     assert inside.equal == [False, False, True, True]
     assert [math.isinf(value) for value in inside.curves["psnr_y_db"]] == inside.equal
 
@@ -87,21 +89,21 @@ def test_what_is_not_finite_is_refused_with_clip_and_frame(bad):
     frames, truth = clips(frames=3)
     tensors = [torch.from_numpy(frame).permute(2, 0, 1) / 255 for frame in frames]
     tensors[2][1, 5, 7] = bad
-    with pytest.raises(ResultError, match="walk, frame 2: NaN or infinity in the result") as caught:
+    with pytest.raises(ResultError, match="walk, frame 2: NaN") as caught:
         scored(tensors, truth)
     assert caught.value.frame == 2
 
 
 def test_wrong_input_names_clip_and_frame():
     frames, truth = clips(frames=2)
-    with pytest.raises(ShapeError, match="walk, frame 1: the result is 47x40, the true frame 48x40"):
+    with pytest.raises(ShapeError, match=r"walk, frame 1: .*47x40, .*48x40"):
         scored([frames[0], frames[1][:, :-1]], truth)
-    with pytest.raises(ShapeError, match=r"walk, frame 0: the result: want uint8 \(H, W, 3\), got float64"):
+    with pytest.raises(ShapeError, match=r"walk, frame 0: .*float64.*uint8"):
         scored(frames / 255, truth)
-    with pytest.raises(ShapeError, match="walk, frame 0: ssim: want at least 11x11 pixels after cropping, got 10x2"):
-        scored(frames, truth, crop=19)
-    with pytest.raises(ShapeError, match="walk, frame 0: crop: 20 pixels at every border leave nothing of 48x40"):
-        scored(frames, truth, crop=20)
+    with pytest.raises(ShapeError, match=r"walk, frame 0: ssim: .*10x2.*11x11"):
+        scored(frames, truth, crop_border=19)
+    with pytest.raises(ShapeError, match=r"walk, frame 0: crop_border: .*20.*48x40"):
+        scored(frames, truth, crop_border=20)
     with pytest.raises(UnknownNameError, match="no metric 'tdiff'; did you mean 't_diff'"):
         Scorer(metrics=["tdiff"])
     with pytest.raises(ConfigError, match="lpips: needs a network"):

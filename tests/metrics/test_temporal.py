@@ -9,7 +9,7 @@ from workbench.metrics.temporal import flow, flow_distance, mae, t_diff, tempora
 
 
 def blobs(frames=4, shift=0, height=64, width=80):
-    """A textured picture that moves ``shift`` pixels to the right each frame, without a seam in sight."""
+    """A textured image that moves ``shift`` pixels to the right each frame, without a seam in sight."""
     rows, columns = np.mgrid[:height, :width].astype(float)
     values = []
     for t in range(frames):
@@ -107,7 +107,7 @@ def test_tof_on_tiny_frames_as_a_slow_reference_has_it():
     assert tof(frames, reference)[1:] == pytest.approx(wanted, rel=1e-6)
 
 
-def test_the_flow_of_the_truth_can_be_used_again(monkeypatch):
+def test_the_flow_of_the_ground_truth_can_be_reused(monkeypatch):
     frames, reference = blobs(shift=2), blobs(shift=1)
     wanted, known = tof(frames, reference), flow(reference)
     seen = []
@@ -115,7 +115,7 @@ def test_the_flow_of_the_truth_can_be_used_again(monkeypatch):
     monkeypatch.setattr(temporal, "_flow_steps", lambda clip: seen.append(clip is reference) or steps(clip))
     assert np.array_equal(tof(frames, reference, reference_flow=known), wanted, equal_nan=True)
     assert seen == [False]
-    with pytest.raises(ShapeError, match=r"reference_flow: want \(3, 64, 80, 2\), got \(2, 64, 80, 2\)"):
+    with pytest.raises(ShapeError, match=r"reference_flow: .*\(2, 64, 80, 2\).*\(3, 64, 80, 2\)"):
         tof(frames, reference, reference_flow=known[1:])
 
 
@@ -137,9 +137,9 @@ def test_a_single_frame_has_no_step():
 
 @pytest.mark.parametrize("metric", [t_diff, tof])
 def test_wrong_input(metric):
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match=r"reference: .*expected"):
         metric(blobs(frames=3), blobs(frames=4))
-    with pytest.raises(ShapeError, match="want uint8"):
+    with pytest.raises(ShapeError, match="uint8"):
         metric(blobs() / 255, blobs())
 
 
@@ -155,7 +155,7 @@ def test_a_profile_is_one_line_of_every_frame():
     assert temporal_profile(clip).base is None  # a copy: the clip can go
 
 
-def test_profile_distance_by_hand():
+def test_mae_by_hand():
     reference = np.zeros((2, 3, 4, 3), np.uint8)
     frames = reference.copy()
     frames[0, 1] = 6  # one row of three
@@ -174,11 +174,11 @@ def test_over_all_rows_it_is_the_mean_over_the_profiles_of_the_rows():
 
 def test_a_profile_that_is_not_there():
     clip = blobs()
-    with pytest.raises(ConfigError, match="want a row from 0 to 63, got 64"):
+    with pytest.raises(ConfigError, match=r"row: .*64.*63"):
         temporal_profile(clip, row=64)
-    with pytest.raises(ConfigError, match="want a column from 0 to 79, got -81"):
+    with pytest.raises(ConfigError, match=r"column: .*-81.*79"):
         temporal_profile(clip, column=-81)
-    with pytest.raises(ConfigError, match="want a row or a column, got row 1 and column 2"):
+    with pytest.raises(ConfigError, match="row 1 and column 2"):
         temporal_profile(clip, row=1, column=2)
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match=r"reference: .*expected"):
         mae(clip, clip[1:])

@@ -169,13 +169,13 @@ def test_a_clip_that_follows_the_motion_has_a_small_error_and_one_that_flickers_
     assert moved.visible[5:-5, 5:-5].mean() > 0.9
 
 
-def test_the_motion_of_the_truth_can_be_used_again(monkeypatch):
+def test_the_motion_of_the_ground_truth_can_be_reused(monkeypatch):
     clip = np.stack([texture(shift=(0, t)) for t in range(3)])
     known = list(motions(clip))
     wanted = warping_error(clip[::-1], clip)
     monkeypatch.setattr(warping, "motion", None)
     assert np.array_equal(warping_error(clip[::-1], clip, steps=known), wanted, equal_nan=True)
-    with pytest.raises(ShapeError, match="steps: want 2 of 64x48"):
+    with pytest.raises(ShapeError, match=r"steps: .*64x48"):
         warping_error(clip, clip, steps=known[1:])
 
 
@@ -189,8 +189,8 @@ def test_sizes_at_which_the_library_itself_reads_beyond_its_pictures():
     source = (
         "import numpy as np; from workbench.metrics.warping import dis_flow\n"
         "for height, width in ((1, 1), (3, 90), (8, 64), (11, 64), (15, 40), (12, 1000), (90, 3), (31, 320)):\n"
-        "    grey = np.random.default_rng(0).integers(0, 255, (height, width), dtype=np.uint8)\n"
-        "    assert dis_flow(grey, np.roll(grey, 1, 1)).shape == (height, width, 2)\n"
+        "    gray = np.random.default_rng(0).integers(0, 255, (height, width), dtype=np.uint8)\n"
+        "    assert dis_flow(gray, np.roll(gray, 1, 1)).shape == (height, width, 2)\n"
         "print('fine')"
     )
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=100)
@@ -199,13 +199,13 @@ def test_sizes_at_which_the_library_itself_reads_beyond_its_pictures():
 
 def test_wrong_input():
     clip = np.stack([texture()] * 2)
-    with pytest.raises(ShapeError, match="want two clips of one size"):
+    with pytest.raises(ShapeError, match=r"reference: .*expected"):
         warping_error(clip, clip[:, 1:])
-    with pytest.raises(ShapeError, match="want uint8"):
+    with pytest.raises(ShapeError, match="uint8"):
         warping_error(clip / 255, clip)
-    with pytest.raises(ConfigError, match="flow preset: want one of ultrafast, fast, medium, got 'slow'"):
+    with pytest.raises(ConfigError, match=r"flow preset: .*'slow'"):
         warping_error(clip, clip, preset="slow")
-    with pytest.raises(ShapeError, match="want two pictures of one size"):
+    with pytest.raises(ShapeError, match="grey_after"):
         dis_flow(gray(clip[0]), gray(clip[0])[1:])
-    with pytest.raises(ShapeError, match=r"want two flows \(H, W, 2\) of one size"):
+    with pytest.raises(ShapeError, match=r"backward"):
         occluded(np.zeros((4, 4, 3)), np.zeros((4, 4, 3)))

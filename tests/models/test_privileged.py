@@ -9,7 +9,7 @@ import torch
 from tests.models.tiny import TINY
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
-from workbench.evaluation.compare import load_method
+from workbench.evaluation.methods import load_method
 from workbench.evaluation.evaluate import evaluate
 from workbench.inference.chunks import upscale, upscale_stream
 from workbench.models.cost import layers

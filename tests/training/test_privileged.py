@@ -15,7 +15,7 @@ from workbench.config import READ_PICTURES, Data, Distillation, Network, OtherLo
 from workbench.distill.losses import DISTILLATION_LOSSES, VariationalInformation, make_term
 from workbench.distill.objective import Objective, charbonnier
 from workbench.errors import ConfigError, WeightsError
-from workbench.evaluation.compare import load_method
+from workbench.evaluation.methods import load_method
 from workbench.models.privileged import Privileged, imitation
 from workbench.models.weights import load, read_tensors, save
 from workbench.models.zoo import build

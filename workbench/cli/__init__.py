@@ -1,6 +1,6 @@
-"""The command line, which puts everything together.
+"""Command line: the commands of ``workbench``.
 
-Torch takes seconds to import, so a command imports what needs it when it runs.
+Torch takes seconds to import, so each command imports it, and the modules that need it, when it runs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from workbench import __version__
 from workbench.cli.benching import bench
 from workbench.cli.experimenting import experiment
 from workbench.cli.exporting import export
-from workbench.cli.figures import walk
+from workbench.cli.figures import plot_tradeoff
 from workbench.cli.flow import flow
 from workbench.cli.footage import degrade, prepare, samples
 from workbench.cli.networks import convert, networks
@@ -40,7 +40,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "evaluate": evaluate,
     "flow": flow,
     "networks": networks,
-    "walk": walk,
+    "plot-tradeoff": plot_tradeoff,
     "experiment": experiment,
     "upscale": upscale,
     "export": export,
@@ -69,9 +69,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     name, *rest = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: workbench COMMAND [OPTIONS]     (workbench COMMAND --help tells its options)\n")
+        print("usage: workbench COMMAND [OPTIONS]     (workbench COMMAND --help lists its options)\n")
         for command, function in COMMANDS.items():
-            print(f"  {command:<10} {(function.__doc__ or '').splitlines()[0]}")
+            print(f"  {command:<13} {(function.__doc__ or '').splitlines()[0]}")
         return 0
     if name == "--version":
         print(f"workbench {__version__}")

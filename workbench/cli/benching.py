@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.cli.command import command
 from workbench.cli.networks import print_rows
@@ -14,10 +14,12 @@ from workbench.cli.terminal import RUNS, notes, parse_size, split_names
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.scenes import write_atomic
 
-FORMAT = 1
-"""Version of the file."""
+if TYPE_CHECKING:
+    from workbench.models.video_sr import VideoSR
 
-SIZES = "180x120,480x270"
+FORMAT = 1
+"""Format version of the file."""
+
 TORCH, ONNX = ("fp32", "bf16", "fp16"), ("fp32", "fp16", "int8")
 
 
@@ -25,8 +27,8 @@ TORCH, ONNX = ("fp32", "bf16", "fp16"), ("fp32", "fp16", "int8")
 def bench(
     *,
     networks: str = "bicubic,plain,teacher",
-    fresh: bool = False,
-    sizes: str = SIZES,
+    random_weights: bool = False,
+    sizes: str = "180x120,480x270",
     torch_precisions: str = "auto",
     onnx_precisions: str = "fp32,int8",
     frames: int = 4,
@@ -37,33 +39,34 @@ def bench(
     out: Path | None = None,
     runs: Path = RUNS,
 ) -> int:
-    """Measure time and memory of networks on this machine, under PyTorch and ONNX Runtime.
+    """Measure time and memory of a frame under PyTorch and ONNX Runtime.
 
-    Networks are exported for the second (see `workbench export`); what cannot be is left out and said. Close other
-    programs first: they make all of it slower.
+    Networks are exported for ONNX Runtime (see `workbench export`); those that cannot be exported are left out with a
+    message. Close other programs first.
 
-    Memory: under PyTorch what tensors hold at most; under ONNX Runtime what the process grew by, weights, session
-    and its arena together, which is not the same measure.
+    Memory under PyTorch is the peak of all tensors. Under ONNX Runtime it is the growth of the process: weights,
+    session and arena together, which is another measure.
 
     Args:
-        networks: separated by commas, as for `workbench evaluate`; with --fresh names of `workbench networks`.
-        fresh: take random weights; time does not depend on them.
-        sizes: of the low resolution, WIDTHxHEIGHT, separated by commas.
-        torch_precisions: fp32, bf16, fp16, separated by commas; an empty list leaves PyTorch out. auto: fp32,
-            and bf16 where this machine does not compute it slower.
-        onnx_precisions: fp32, fp16, int8, separated by commas; an empty list leaves ONNX Runtime out.
-        frames: of the clip that is timed.
-        rounds: how often; the median counts.
-        threads: of the CPU; 0 means as many as there are cores, or as OMP_NUM_THREADS says.
-        device: auto, cpu, cuda, mps; of PyTorch.
-        format: text, json or md (Markdown).
-        out: a JSON file besides; `workbench walk --times` takes its times from there.
-        runs: where runs are looked for.
+        networks: networks, separated by commas, as for `workbench evaluate`; with --random-weights names of `workbench
+            networks`.
+        random_weights: initialize the networks randomly; time does not depend on the weights.
+        sizes: sizes of the low resolution, WIDTHxHEIGHT, separated by commas.
+        torch_precisions: precisions under PyTorch: fp32, bf16, fp16, separated by commas, or none; auto: fp32, and bf16
+            unless it is slower on this machine.
+        onnx_precisions: precisions under ONNX Runtime: fp32, fp16, int8, separated by commas, or none.
+        frames: frames of the clip that is timed.
+        rounds: number of timed rounds, of which the median counts.
+        threads: CPU threads; 0: all cores, or OMP_NUM_THREADS.
+        device: device of PyTorch: auto, cpu, cuda, mps.
+        format: format of stdout: text, json or md (Markdown).
+        out: JSON file, which `workbench plot-tradeoff --times` reads.
+        runs: folder of the runs.
     """
     import torch
 
     from workbench.devices import choose_device, set_num_threads
-    from workbench.evaluation.compare import load_method
+    from workbench.evaluation.methods import load_method
     from workbench.models.zoo import build
     from workbench.precision import WARNING_TIME, choose_precision
 
@@ -71,91 +74,81 @@ def bench(
     names = split_names(networks)
     if not names:
         raise ConfigError("networks: name at least one, for example bicubic,plain,teacher")
-    place = choose_device(device)
+    target = choose_device(device)
     if torch_precisions == "auto":
-        choice = choose_precision("auto", place)
+        choice = choose_precision("auto", target)
         slow = choice.precision == "fp32" and (choice.relative_time is None or choice.relative_time > WARNING_TIME)
         torch_precisions = "fp32" if slow else "fp32,bf16"
         if slow:
             notes.print(f"bf16 left out: {choice.reason}; --torch-precisions fp32,bf16 measures it", markup=False)
-    for given in split_names(torch_precisions):
-        if given in ("bf16", "fp16"):
-            choose_precision(given, place)  # warns of one that is slow here
-    under_torch, under_onnx = (
-        _among(split_names(given), known, option)
-        for given, known, option in (
-            (torch_precisions, TORCH, "torch-precisions"),
-            (onnx_precisions, ONNX, "onnx-precisions"),
-        )
-    )
+    for precision in split_names(torch_precisions):
+        if precision in ("bf16", "fp16"):
+            choose_precision(precision, target)  # warns of one that is slow on this machine
+    under_torch = _check(split_names(torch_precisions), TORCH, "torch-precisions")
+    under_onnx = _check(split_names(onnx_precisions), ONNX, "onnx-precisions")
     measured_sizes = [parse_size(size) for size in split_names(sizes)]
-    found = {name: build(name).eval() if fresh else load_method(name, runs=[runs]).network for name in names}
+    found = {name: build(name).eval() if random_weights else load_method(name, runs=[runs]).network for name in names}
     rows: list[dict[str, Any]] = []
-    with notes.status("measuring") as status, tempfile.TemporaryDirectory() as home:
+    with notes.status("measuring") as status, tempfile.TemporaryDirectory() as folder:
         for name, network in found.items():
-            subjects: list[tuple[str, str, Any]] = [("torch", precision, network) for precision in under_torch]
-            subjects += [("onnx", precision, Path(home) / f"{name}.{precision}.onnx") for precision in under_onnx]
-            for runtime, precision, subject in subjects:
+            cases = [("torch", precision) for precision in under_torch]
+            cases += [("onnx", precision) for precision in under_onnx]
+            for runtime, precision in cases:
                 try:
-                    for size in measured_sizes:
-                        status.update(f"{name}, {runtime} {precision}, {size[0]}x{size[1]}")
-                        speed = _measured(network, subject, runtime, precision, size, frames, rounds, place)
+                    for width, height in measured_sizes:
+                        status.update(f"{name}, {runtime} {precision}, {width}x{height}")
+                        clip: dict[str, Any] = {"height": height, "width": width, "frames": frames, "rounds": rounds}
+                        if runtime == "torch":
+                            speed = _measure_torch(network, precision, target, clip)
+                        else:
+                            speed = _measure_onnx(network, precision, Path(folder) / f"{name}.{precision}.onnx", clip)
                         rows.append({"network": name, "runtime": runtime, "scale": network.scale, "speed": speed})
                 except WorkbenchError as error:
                     notes.print(f"{name}, {runtime} {precision}: left out: {error}", markup=False)
-    held = {"format": FORMAT, "torch": torch.__version__, "rows": rows}
+    content = json.dumps({"format": FORMAT, "torch": torch.__version__, "rows": rows}, indent=1)
     if out is not None:
-        write_atomic(out, json.dumps(held, indent=1) + "\n")
+        write_atomic(out, content + "\n")
     if format == "json":
-        print(json.dumps(held, indent=1))
+        print(content)
     else:
-        print_rows([_for_people(row) for row in rows], format, "Time and memory of a frame")
+        print_rows([_table_row(row) for row in rows], format, "Time and memory of a frame")
     if rows:
         one = rows[0]["speed"]
-        how = f"clip of {one['frames']} frames, {one['device']}, {one['threads']} threads, {one['rounds']} rounds"
-        notes.print(f"measured: {how}; in ONNX Runtime on the CPU")
+        conditions = f"{one['frames']} frames, {one['device']}, {one['threads']} threads, {one['rounds']} rounds"
+        notes.print(f"measured: clip of {conditions}; in ONNX Runtime on the CPU")
     return 0
 
 
-def _measured(
-    network: Any,
-    subject: Any,
-    runtime: str,
-    precision: Any,
-    size: tuple[int, int],
-    frames: int,
-    rounds: int,
-    place: Any,
-) -> dict[str, Any]:
-    """A :class:`workbench.evaluation.speed.Speed` as plain data."""
+def _measure_torch(network: VideoSR, precision: Any, device: Any, clip: dict[str, Any]) -> dict[str, Any]:
     from workbench.evaluation.speed import measure
 
-    width, height = size
-    settings: dict[str, Any] = {"height": height, "width": width, "frames": frames, "rounds": rounds}
-    if runtime == "torch":
-        return measure(subject, **settings, device=place, precision=precision).to_dict()
+    return measure(network, **clip, device=device, precision=precision).to_dict()
+
+
+def _measure_onnx(network: VideoSR, precision: Any, path: Path, clip: dict[str, Any]) -> dict[str, Any]:
     import psutil
 
+    from workbench.evaluation.speed import measure
     from workbench.onnx.export import export
     from workbench.onnx.run import open_exported
 
-    if not subject.exists():
-        export(network, subject, precision=precision, frames=frames)
+    if not path.exists():
+        export(network, path, precision=precision, frames=clip["frames"])
     process = psutil.Process()
     before = process.memory_info().rss
-    exported = open_exported(subject)  # held until its memory has been looked at: with the session its arena goes
-    speed = measure(exported, **settings).to_dict()
+    exported = open_exported(path)  # in scope until its memory is read: the arena is freed with the session
+    speed = measure(exported, **clip).to_dict()
     return speed | {"precision": precision, "peak_bytes": max(process.memory_info().rss - before, 0) or None}
 
 
-def _among(given: Sequence[str], known: Sequence[str], option: str) -> Sequence[str]:
+def _check(given: Sequence[str], known: Sequence[str], option: str) -> Sequence[str]:
     for one in given:
         if one not in known:
-            raise ConfigError(f"{option}: want some of {', '.join(known)}, got {one!r}")
+            raise ConfigError(f"{option}: got {one!r}, expected some of {', '.join(known)}")
     return given
 
 
-def _for_people(row: dict[str, Any]) -> dict[str, Any]:
+def _table_row(row: dict[str, Any]) -> dict[str, Any]:
     speed = row["speed"]
     return {
         "network": row["network"],

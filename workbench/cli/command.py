@@ -17,6 +17,6 @@ def command(function: Callable[..., int]) -> Callable[[Sequence[str]], int]:
 
     @functools.wraps(function)
     def run(args: Sequence[str]) -> int:
-        return tyro.cli(function, args=list(args), prog=f"workbench {function.__name__}")
+        return tyro.cli(function, args=list(args), prog=f"workbench {function.__name__.replace('_', '-')}")
 
     return run

@@ -67,7 +67,7 @@ def export(
     from workbench.data.datasets.clips import load_clip
     from workbench.data.sampling.crops import make_pair
     from workbench.devices import set_num_threads
-    from workbench.evaluation.compare import load_method
+    from workbench.evaluation.methods import load_method
     from workbench.models.video_sr import VideoSR
     from workbench.models.zoo import build
     from workbench.onnx.compare import compare as compare_exported

@@ -1,4 +1,4 @@
-"""``workbench report``: a scene or a run as one page to send."""
+"""``workbench report``: a scene or a run as one HTML file."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from workbench.amounts import parse_bytes
 from workbench.cli.command import command
-from workbench.cli.terminal import RUNS, SCENES, notes, split_names
+from workbench.cli.terminal import COLUMNS, RUNS, SCENES, notes, split_names
 from workbench.errors import ConfigError, FolderError
 from workbench.runs import Run, find_run, list_runs, shipped
 from workbench.scenes import Scene, list_scenes, read_scene
 
-COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-
 
 @command
 def report(
-    what: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SCENE")],
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SCENE")],
     /,
     *,
     out: Path | None = None,
@@ -33,22 +31,20 @@ def report(
     runs: Path = RUNS,
     scenes: Path = SCENES,
 ) -> int:
-    """Write a scene or a run as one HTML file that opens without a server.
+    """Write a scene or a run as one HTML file: the viewer, the frames and the scores.
 
-    The page contains the viewer, the frames and the scores.
-
-    It opens from disk, from the attachment of a mail or on any web host, and loads nothing. The pictures are
-    lossless; what does not fit is left out, frames from the end first, and the page says which.
+    It opens from disk, from an attachment or on any web host, and loads nothing. Frames are lossless; those that exceed
+    the size are left out, from the end first, and the page lists them.
 
     Args:
-        what: a run or a scene, by its name (of yours, or shipped) or its folder.
-        out: the file; NAME.html where left out.
-        max_size: what the file may take, such as 20M or 512KiB; many mailboxes refuse more than 25M.
-        methods: only these, separated by commas, as the scene calls them: high,plain,distilled.
-        steps: of a run: only the snapshots of these training steps, separated by commas.
-        replace: overwrite a file that is there.
-        runs: where runs are looked for.
-        scenes: where scenes are looked for.
+        source: name of a run or scene, yours or shipped, or its folder.
+        out: file to write; NAME.html by default.
+        max_size: maximum size of the file, such as 20M or 512KiB; many mailboxes refuse more than 25M.
+        methods: methods to show, separated by commas, by their keys in the scene: high,plain,distilled.
+        steps: training steps of a run whose snapshots are shown, separated by commas.
+        replace: overwrite an existing file.
+        runs: folder of the runs.
+        scenes: folder of the scenes.
     """
     from workbench.views.report import in_megabytes, write_report
 
@@ -56,58 +52,59 @@ def report(
     try:
         limit = parse_bytes(max_size)
     except ConfigError as error:
-        raise ConfigError(f"max-size: want a size such as 20M or 512KiB, got {max_size!r}") from error
-    found = find(what, runs=[runs, shipped("runs")], scenes=[scenes, shipped("scenes")])
+        raise ConfigError(f"max-size: got {max_size!r}, expected a size such as 20M or 512KiB") from error
+    found = find(source, runs=[runs, shipped("runs")], scenes=[scenes, shipped("scenes")])
     with Progress(*COLUMNS, console=notes) as bar:
         task = bar.add_task(f"{found.name}: frames", total=None)
-        made = write_report(
+        written = write_report(
             found,
             out or Path(f"{found.name}.html"),
             max_bytes=limit,
             methods=split_names(methods),
-            steps=[_number(step) for step in split_names(steps)],
+            steps=[_step(step) for step in split_names(steps)],
             replace_file=replace,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    told = f"{made.frames} of {made.of} frames" if made.frames < made.of else f"{made.of} frames"
-    snapshots = f", {len(made.steps)} snapshots" if made.steps else ""
-    print(f"{made.path}: {told}{snapshots}, {in_megabytes(made.bytes)}, {time.perf_counter() - began:.1f} s")
-    if made.left_out:
+    frames = f"{written.frames} of {written.of} frames" if written.frames < written.of else f"{written.of} frames"
+    snapshots = f", {len(written.steps)} snapshots" if written.steps else ""
+    size, seconds = in_megabytes(written.bytes), time.perf_counter() - began
+    print(f"{written.path}: {frames}{snapshots}, {size}, {seconds:.1f} s")
+    if written.left_out:
         notes.print(
-            f"{made.left_out} More fits with --max-size, or with fewer --methods.", style="yellow", markup=False
+            f"{written.left_out} More fits with --max-size, or with fewer --methods.", style="yellow", markup=False
         )
     return 0
 
 
-def find(what: str, *, runs: Sequence[Path], scenes: Sequence[Path]) -> Run | Scene:
-    """The run or the scene that a name or a folder says.
+def find(source: str, *, runs: Sequence[Path], scenes: Sequence[Path]) -> Run | Scene:
+    """Return the run or the scene of a name or folder.
 
     Args:
-        what: a folder with ``run.json`` or ``scene.json``, or a name.
-        runs: folders that hold runs.
-        scenes: folders that hold scenes.
+        source: folder with ``run.json`` or ``scene.json``, or a name.
+        runs: folders that contain runs.
+        scenes: folders that contain scenes.
 
     Raises:
         FolderError: there is none, or one of each.
     """
-    folder = Path(what)
+    folder = Path(source)
     if (folder / "run.json").is_file():
         return Run(folder.resolve())
     if (folder / "scene.json").is_file():
         return read_scene(folder.resolve())
-    home = next((root for root in scenes if what in list_scenes(root)), None)
-    known = [name for root in runs for name in list_runs(root)]
-    if what in known and home:
-        raise FolderError(f"{what!r} is both a run and a scene; give its folder, such as {home / what}")
-    if what in known:
-        return find_run(runs, what)
-    if home:
-        return read_scene(home / what)
-    known += [name for root in scenes for name in list_scenes(root)]
-    raise FolderError(f"no run or scene {what!r}; there are: {', '.join(known) or 'none yet'}")
+    root = next((root for root in scenes if source in list_scenes(root)), None)
+    names = [name for one in runs for name in list_runs(one)]
+    if source in names and root:
+        raise FolderError(f"{source!r} is both a run and a scene; give its folder, such as {root / source}")
+    if source in names:
+        return find_run(runs, source)
+    if root:
+        return read_scene(root / source)
+    names += [name for one in scenes for name in list_scenes(one)]
+    raise FolderError(f"no run or scene {source!r}; there are: {', '.join(names) or 'none yet'}")
 
 
-def _number(given: str) -> int:
+def _step(given: str) -> int:
     if not given.isdecimal():
-        raise ConfigError(f"steps: want training steps such as 0,200,400, got {given!r}")
+        raise ConfigError(f"steps: got {given!r}, expected training steps such as 0,200,400")
     return int(given)

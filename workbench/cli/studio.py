@@ -144,7 +144,7 @@ def _services() -> Services:
 @cache
 def _methods() -> dict[str, str]:
     """Return the labels of the shipped upscaling methods by name."""
-    from workbench.evaluation.compare import ALIASES
+    from workbench.evaluation.methods import ALIASES
 
     return {"bicubic": "Bicubic (no network)"} | {name: label for name, (_, label) in ALIASES.items()}
 

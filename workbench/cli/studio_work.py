@@ -38,7 +38,7 @@ def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from workbench.data.video.color import Conversion
     from workbench.data.video.read import read_video
     from workbench.devices import choose_device
-    from workbench.evaluation.compare import compare
+    from workbench.evaluation.rendering import render_scene
 
     report("reading the video")
     first, last = request["frames"]
@@ -49,8 +49,8 @@ def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     del video
     methods = request["methods"]
     counts = iter(f" ({number} of {len(methods)})" for number in range(1, len(methods) + 1))
-    scene = compare(
-        part, methods, Path(request["folder"]), truth=request["ground_truth"], title=request["title"],
+    scene = render_scene(
+        part, methods, Path(request["folder"]), has_ground_truth=request["ground_truth"], title=request["title"],
         runs=[Path(root) for root in request["runs"]], device=choose_device(),
         progress=lambda work: report(work + next(counts, "")),
     )  # fmt: skip

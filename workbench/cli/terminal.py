@@ -9,22 +9,27 @@ import sys
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from workbench.errors import ConfigError
+from workbench.metrics import METRICS
 from workbench.scenes import Scene
 
 RUNS, SCENES = Path("runs"), Path("scenes")
 
+COLUMNS = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+"""Columns of a progress bar."""
+
 PIPE_CLOSED = 141
-"""Exit status when the reader of the output has gone: 128 + SIGPIPE, as shells report it."""
+"""Exit status when the reader of the output has closed the pipe: 128 + SIGPIPE, as in shells."""
 
 
 class OutputConsole(Console):
-    """A console that leaves a closed pipe to the caller, where rich would end the process with status 1."""
+    """Console that raises an error for a closed pipe, where rich would end the process with status 1."""
 
     def on_broken_pipe(self) -> None:
-        """Raise the error that is being handled; nothing more is written."""
+        """Raise the error that is being handled, and write nothing more."""
         self.quiet = True
         raise
 
@@ -42,23 +47,41 @@ def replace_unencodable() -> None:
 
 def output_closed() -> bool:
     """Return whether the reader of stdout or stderr has closed its end of the pipe."""
-    if not hasattr(select, "poll"):  # on Windows, where no other pipe of ours raises a BrokenPipeError
+    if not hasattr(select, "poll"):  # on Windows, where no other pipe of this program raises a BrokenPipeError
         return True
     reader = select.poll()
     try:
         for stream in (sys.stdout, sys.stderr):
-            reader.register(stream.fileno(), 0)  # errors are reported without being asked for
-    except io.UnsupportedOperation:  # replaced by a stream that is no file
+            reader.register(stream.fileno(), 0)  # errors are reported with any mask
+    except io.UnsupportedOperation:  # replaced by a stream that is not a file
         return False
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in reader.poll(0))
 
 
 def discard_output() -> None:
-    """Send what is still buffered for stdout and stderr nowhere, so that the interpreter can flush them at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Redirect buffered output to the null device, so that the interpreter can flush stdout and stderr at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+        os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def use_all_cores(threads: int = 0) -> None:
+    """Set the number of CPU threads of PyTorch; 0: all cores, unless ``OMP_NUM_THREADS`` is set."""
+    import torch
+
+    if threads or "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(threads or os.cpu_count() or 1)
+
+
+def split_names(given: str) -> list[str]:
+    """Return the names of a list separated by commas.
+
+    Example:
+        >>> split_names("plain, sd_w0.01,")
+        ['plain', 'sd_w0.01']
+    """
+    return [name.strip() for name in given.split(",") if name.strip()]
 
 
 def split_names(given: str) -> list[str]:
@@ -72,7 +95,7 @@ def split_names(given: str) -> list[str]:
 
 
 def score_table(scene: Scene, title: str) -> Table:
-    """Mean over the frames of every curve of a scene: one row a method."""
+    """Return a table of the mean of every curve of a scene over the frames: one row a method."""
     table = Table(title=title)
     table.add_column("")
     for curve in scene.curves:
@@ -82,16 +105,17 @@ def score_table(scene: Scene, title: str) -> Table:
         cells = []
         for curve in scene.curves:
             values = [value for value in curve.series.get(method.key, []) if value is not None]
-            cells.append(f"{sum(values) / len(values):.{4 if curve.key == 'ssim_y' else 3}f}" if values else "-")
+            digits = METRICS[curve.key].digits if curve.key in METRICS else 3
+            cells.append(f"{sum(values) / len(values):.{digits}f}" if values else "-")
         table.add_row(method.label, *cells)
     return table
 
 
 def parse_size(given: str) -> tuple[int, int]:
-    """``WIDTHxHEIGHT`` of a picture, as two numbers.
+    """Parse the size ``WIDTHxHEIGHT`` of an image.
 
     Raises:
-        ConfigError: it is not that.
+        ConfigError: the text has another form.
 
     Example:
         >>> parse_size("180x120")
@@ -99,5 +123,5 @@ def parse_size(given: str) -> tuple[int, int]:
     """
     width, _, height = given.strip().partition("x")
     if not (width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise ConfigError(f"size: want WIDTHxHEIGHT such as 180x120, got {given!r}")
+        raise ConfigError(f"size: got {given!r}, expected WIDTHxHEIGHT such as 180x120")
     return int(width), int(height)

@@ -93,7 +93,7 @@ def upscale(
     from workbench.data.video.transfer import TransferPlan
     from workbench.data.video.write import coding_of, is_folder_name
     from workbench.devices import choose_device, set_num_threads
-    from workbench.evaluation.compare import load_method
+    from workbench.evaluation.methods import load_method
     from workbench.inference.memory_plan import Plan
     from workbench.inference.tiles import default_overlap
     from workbench.inference.video import upscale_file

@@ -1,51 +1,44 @@
-"""Score a network, or pictures that another program made, on a data set under a named protocol.
+"""Score a network on a dataset under a named protocol.
 
-Clips of any length: both resolutions are streamed, and only the numbers are kept.
+Clips may have any length: both resolutions are streamed, and only the scores are kept.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.data.datasets.registry import open_set
-from workbench.data.degradation.families import degrade
-from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
-from workbench.data.video.frame_numbers import describe_mismatch, match_frames
-from workbench.errors import ConfigError, DataError, ResultError, ShapeError
+from workbench.errors import ConfigError, DataError, ShapeError
+from workbench.evaluation.clip_frames import crop_to_scale, stream_ground_truth
 from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import Protocol, center_crop, find_protocol
-from workbench.evaluation.scores import Report, TemporalShare, metrics_of
-from workbench.inference.chunks import chunks, upscale_stream, upscale_window
+from workbench.evaluation.rendering import render_frames
+from workbench.evaluation.scores import EvaluationResult, TemporalShare, metrics_of
+from workbench.metrics import TEMPORAL
 from workbench.metrics.perceptual import LPIPS
-from workbench.metrics.scorer import TEMPORAL, Scorer
+from workbench.metrics.scorer import Scorer
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
-from workbench.models.windows import window_indices
-from workbench.tensors import to_uint8
 
-Restore = Callable[[ClipEntry, Sequence[int]], Iterator[np.ndarray]]
-"""A clip and the numbers of its frames that count -> these frames, restored, one after the other."""
+ClipRenderer = Callable[[ClipEntry, Sequence[int]], Iterator[np.ndarray]]
+"""Function of a clip and the numbers of its scored frames; yields these frames, restored, in order."""
 
-Progress = Callable[[str, int, int], None]
-"""Called as ``progress(clip, done, total)``, counting frames of the whole set: before every clip and after
-every frame."""
-
-READ_FRAMES = 16
-"""Frames are read and shrunk at most so many at a time."""
+ProgressCallback = Callable[[str, int, int], None]
+"""Called as ``progress(clip, done, total)``, with frames of the whole dataset: before every clip and after every
+frame."""
 
 FLOW = {
     "tof": "Farneback: pyramid 0.5, 3 levels, window 15, 3 iterations, neighborhood 5, sigma 1.2",
-    "warping_error": "DIS, preset medium, both directions, of the true clip",
+    "warping_error": "DIS, preset medium, both directions, of the ground truth",
 }
 
 
@@ -60,40 +53,36 @@ def evaluate(
     temporal: bool = False,
     perceptual: LPIPS | None = None,
     clips: Sequence[str] = (),
-    low: str | None = None,
+    lr_dir: str | None = None,
     neighbors: NeighborSettings | None = None,
-    progress: Progress | None = None,
-) -> Report:
-    """Give a network the low resolution of every clip of a set, and score what comes out, as 8-bit pictures.
+    progress: ProgressCallback | None = None,
+) -> EvaluationResult:
+    """Upscale the low resolution of every clip of a dataset, and score the 8-bit result against the ground truth.
 
-    Memory does not grow with the length of a clip, but for networks that depend on the whole of it (``reach`` None):
-    these get its low resolution at once, since cutting it would be another score.
+    Memory does not grow with the length of a clip, except for networks that depend on the whole of it
+    (``temporal_radius`` None): these get its low resolution at once, since cutting it would change the score.
 
     Args:
         network: maps a clip to a clip; see ``models.video_sr``.
-        data: the folder of the set, or the clip; the protocol's own where it is empty. Or a set that is already open,
-            which is then taken as it is.
-        protocol: one of ``PROTOCOLS``, by name or itself.
-        name: what to call the network in the report; its zoo name, or its class, where left out.
-        note: where it comes from, for the report: weights and their checksum.
-        device: where to run it; where it is, if left out.
-        temporal: also what is about the steps from frame to frame; this takes longer than the rest together.
-        perceptual: also LPIPS and tLP by this network.
-        clips: only these; all where empty.
-        low: where the low resolution lies on disk, see ``data.datasets.open_set``; made here where left out.
-        neighbors: also the temporal share, see ``evaluation.neighbors``, measured first.
-        progress: told how far it is.
-
-    Returns:
-        The report.
+        data: folder of the dataset, or the clip; the protocol's default where it is empty. Or an open dataset.
+        protocol: one of ``PROTOCOLS``, or its name.
+        name: name of the network in the result; its zoo name, or its class, by default.
+        note: origin of the network for the result: weights and their checksum.
+        device: where to compute; the network's own device by default.
+        temporal: whether to compute the temporal metrics too; they take longer than all others together.
+        perceptual: network for LPIPS and tLP, which are computed with it only.
+        clips: names of the clips to score; all by default.
+        lr_dir: folder of the low resolution on disk, see ``data.datasets.registry.open_set``; made here by default.
+        neighbors: settings of the temporal share, see ``evaluation.neighbors``, which is measured with them only.
+        progress: called before every clip and after every frame.
 
     Raises:
         UnknownNameError: no such protocol or clip.
-        DataError: the set is not what the protocol wants, or its low resolution is of another family.
-        ConfigError: the network enlarges by another factor than the protocol, or is a privileged teacher; the protocol
-            scores no steps.
-        ShapeError: the network's pictures are of another size than the true ones.
-        ResultError: NaN or infinity in a picture; the message names clip and frame.
+        DataError: the dataset is not that of the protocol, or its low resolution is of another family.
+        ConfigError: the network has another scale than the protocol, or is a privileged teacher; the protocol scores
+            single frames and ``temporal`` is set.
+        ShapeError: the network's frames are of another size than the ground truth.
+        ResultError: NaN or infinity in a frame; the message names clip and frame.
     """
     chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
     network.check_upscales()
@@ -101,7 +90,7 @@ def evaluate(
         raise ConfigError(
             f"protocol {chosen.name!r}: scores x{chosen.scale}, but the network enlarges x{network.scale}"
         )
-    whole = _open(chosen, data, low)
+    whole = open_clips(chosen, data, lr_dir)
     opened = whole.only(clips) if clips else whole
     opened.check_degradation(chosen.degradation)
     share = None
@@ -110,12 +99,12 @@ def evaluate(
             network, opened, chosen, neighbors, others=whole, device=device, progress=progress
         )  # fmt: skip
 
-    def restore(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        return _upscaled(network, clip, numbers, chosen.degradation, device)
+    def render(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
+        return render_frames(network, clip, numbers, degradation=chosen.degradation, device=device)
 
     with _border(network, chosen) as windows:
-        return _score(
-            restore,
+        return score_clips(
+            render,
             opened,
             chosen,
             name=name or network.recipe.get("name", type(network).__name__),
@@ -130,117 +119,31 @@ def evaluate(
         )
 
 
-def score_pictures(
-    folder: str | os.PathLike[str],
-    data: str | os.PathLike[str] | ClipSet,
-    protocol: Protocol | str,
-    *,
-    name: str | None = None,
-    temporal: bool = False,
-    perceptual: LPIPS | None = None,
-    clips: Sequence[str] = (),
-    progress: Progress | None = None,
-) -> Report:
-    """Score frames that another program made: ``FOLDER/<clip>/*.png``, clips called as in the set.
-
-    A folder contains an image for every frame that the protocol counts. Frames are matched by the numbers in the file
-    names (``0003.png`` and ``im3.png`` are the same frame), names without numbers as they are. The frames of a video
-    are numbered from 0, or all of them from 1.
-
-    Args:
-        folder: of the images.
-        data: the set, as for :func:`evaluate`.
-        protocol: one of ``PROTOCOLS``, by name or itself.
-        name: what to call the method; the folder's name where left out.
-        temporal: see :func:`evaluate`.
-        perceptual: see :func:`evaluate`.
-        clips: only these; all where empty.
-        progress: told how far it is.
-
-    Raises:
-        DataError: a clip without a folder, frames without an image, or images that are not a frame; all are named.
-        VideoError: an image that cannot be read, or two images of one frame.
-        ShapeError: an image of another size than the true one; the message names clip and frame.
-    """
-    chosen = find_protocol(protocol) if isinstance(protocol, str) else protocol
-    root = Path(folder)
-    if not root.is_dir():
-        raise DataError(f"{root}: no such folder; want one folder of images per clip, {root}/<clip>/*.png")
-    whole = _open(chosen, data, None)
-    opened = whole.only(clips) if clips else whole
-    matches = {clip.name: _match(root / clip.name, clip, chosen) for clip in opened}
-    faults = [fault for _, fault in matches.values() if fault]
-    if faults:
-        raise DataError(f"{root}: not the frames of {opened.name}: {'; '.join(faults[:8])}")
-
-    def restore(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
-        files, _ = matches[clip.name]
-        for image in (read_picture(files[number]) for number in numbers):
-            yield _whole_pixels(image, clip.scale) if size_of(image) == "{}x{}".format(*clip.size) else image
-
-    return _score(
-        restore,
-        opened,
-        chosen,
-        name=name or root.resolve().name,
-        note="pictures of another program",
-        low="not known",
-        windows="",
-        temporal=temporal,
-        perceptual=perceptual,
-        selected=bool(clips),
-        progress=progress,
-    )
-
-
-def _match(folder: Path, clip: ClipEntry, protocol: Protocol) -> tuple[dict[int, Path], str]:
-    """Match the images of another program to the frames of a clip by the numbers in their names.
-
-    Returns:
-        Frame number to image, for the frames that count, and a description of what is missing or surplus.
-    """
-    if not folder.is_dir():
-        return {}, f"{clip.name} is missing"
-    files, counted = list_pictures(folder), protocol.counted(clip)
-    stems = [file.stem for file in files]
-    if isinstance(clip.source, FrameFolder):
-        namings = [[file.stem for file in clip.source.files()]]
-    else:  # the frames have no names: counted from 0, or all of them from 1, as FFmpeg numbers them
-        namings = [[f"{number:08d}" for number in range(first, first + clip.frames)] for first in (0, 1)]
-    match = match_frames(namings[0], stems)
-    if len(namings) > 1 and len(stems) == clip.frames:
-        match = next((other for names in namings if not describe_mismatch(other := match_frames(names, stems))), match)
-    missing = [namings[0][number] for number in counted if match.positions[number] is None]
-    fault = describe_mismatch(match._replace(missing=missing))
-    if missing and not match_frames(namings[0], stems, allow_offset=True).missing:
-        fault += f"; numbered from {stems[0]}, the ground truth from {namings[0][0]}: rename them"
-    found = {number: files[at] for number in counted if (at := match.positions[number]) is not None}
-    return found, f"{clip.name}: {fault}" if fault else ""
-
-
-def _open(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, low: str | None) -> ClipSet:
+def open_clips(protocol: Protocol, data: str | os.PathLike[str] | ClipSet, lr_dir: str | None = None) -> ClipSet:
+    """Open the dataset of a protocol, or check the scale of one that is open; see :func:`evaluate`."""
     if isinstance(data, ClipSet):
-        opened = data
         if data.scale != protocol.scale:
             raise ConfigError(
                 f"protocol {protocol.name!r}: scores x{protocol.scale}, {data.name} is open for x{data.scale}"
             )
-        if low is not None:
-            raise ConfigError(f"{data.name}: already open; name its low resolution when it is opened, not here: {low}")
-    else:
-        where = os.fspath(data) or protocol.data
-        if not where:
-            raise DataError(f"protocol {protocol.name!r}: {protocol.description} Say where its data is")
-        opened = open_set(protocol.data_set, where, scale=protocol.scale, low=low, **protocol.options)
-        if protocol.data_set == "clip":  # called by what was typed, which may be a path
-            short = Path(where).name
-            opened = replace(opened, name=short, clips=tuple(replace(clip, name=short) for clip in opened))
+        if lr_dir is not None:
+            raise ConfigError(
+                f"{data.name}: already open; name its low resolution when it is opened, not here: {lr_dir}"
+            )
+        return data
+    path = os.fspath(data) or protocol.data
+    if not path:
+        raise DataError(f"protocol {protocol.name!r}: {protocol.description} Name the folder of its data")
+    opened = open_set(protocol.data_set, path, scale=protocol.scale, low=lr_dir, **protocol.options)
+    if protocol.data_set == "clip":  # named by the argument, which may be a path
+        short = Path(path).name
+        opened = replace(opened, name=short, clips=tuple(replace(clip, name=short) for clip in opened))
     return opened
 
 
 @contextmanager
 def _border(network: VideoSR, protocol: Protocol) -> Iterator[str]:
-    """While the block runs, sliding windows obey the protocol's rule, if it has one; yields the rule that holds."""
+    """Set a sliding window's border rule to the protocol's, where it has one; yields the rule in effect."""
     if not isinstance(network, SlidingWindow):
         yield ""
         return
@@ -252,127 +155,54 @@ def _border(network: VideoSR, protocol: Protocol) -> Iterator[str]:
         network.border = own
 
 
-# -- frames in, frames out ------------------------------------------------------------------------------------------
-
-
-def _upscaled(
-    network: VideoSR, clip: ClipEntry, numbers: Sequence[int], family: str, device: str | torch.device | None
-) -> Iterator[np.ndarray]:
-    """The frames of those numbers, as the network makes them from the whole clip."""
-    device = device or next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    first = 0  # of the stretch that is worked on
-    try:
-        if isinstance(network, SlidingWindow) and 2 * len(numbers) <= clip.frames:
-            for number in numbers:
-                first = number
-                yield _one_frame(network, clip, number, family, device)
-            return
-        wanted = frozenset(numbers)
-        if network.temporal_radius is None:
-            whole = np.stack(list(_low_frames(clip, family)))
-            made: Iterable[np.ndarray] = (
-                frame for chunk in chunks(network, whole, device=device) for frame in to_uint8(chunk.upscaled.frames)
-            )
-        else:
-            made = upscale_stream(network, _low_frames(clip, family), device=device)
-        for number, frame in enumerate(made):
-            first = number + 1
-            if number in wanted:
-                yield frame
-    except ResultError as error:
-        number = first + error.frame
-        reason = str(error).partition(": ")[2]
-        raise ResultError(f"{clip.name}, frame {number}: {reason}", number) from error
-
-
-def _one_frame(
-    network: SlidingWindow, clip: ClipEntry, number: int, family: str, device: str | torch.device
-) -> np.ndarray:
-    """One frame of a clip from the window that it is made of, and no other."""
-    window = window_indices(clip.frames, network.num_frames, network.border, first=number, last=number + 1)
-    first, last = int(window.min()), int(window.max()) + 1
-    return upscale_window(network, _low(clip, first, last, family), (window[0] - first).tolist(), device=device)
-
-
-def _low(clip: ClipEntry, first: int, last: int, family: str) -> np.ndarray:
-    """Low-resolution frames: from disk where the set was opened with them, else made."""
-    if clip.has_low:
-        return clip.low(first, last)
-    return degrade(_whole_pixels(clip.high(first, last), clip.scale), family, clip.scale)
-
-
-def _low_frames(clip: ClipEntry, family: str) -> Iterator[np.ndarray]:
-    """All low-resolution frames, one after the other."""
-    if clip.has_low:
-        for first in range(0, clip.frames, READ_FRAMES):
-            yield from clip.low(first, first + READ_FRAMES)
-        return
-    frames = _truth(clip)
-    while stretch := list(islice(frames, READ_FRAMES)):
-        yield from degrade(np.stack(stretch), family, clip.scale)
-
-
-def _truth(clip: ClipEntry) -> Iterator[np.ndarray]:
-    """All high-resolution frames, one after the other, less what does not fill a low-resolution pixel."""
-    for frame in clip.stream():
-        yield _whole_pixels(frame, clip.scale)
-
-
-def _whole_pixels(frames: np.ndarray, scale: int) -> np.ndarray:
-    """The part of ``(..., H, W, 3)`` that its low-resolution version shows: last rows and columns are cropped."""
-    height, width = frames.shape[-3:-1]
-    return frames[..., : height - height % scale, : width - width % scale, :]
-
-
-# -- scores ---------------------------------------------------------------------------------------------------------
-
-
-def _score(
-    restore: Restore,
+def score_clips(
+    render: ClipRenderer,
     clips: ClipSet,
     protocol: Protocol,
     *,
     name: str,
-    note: str,
     low: str,
-    windows: str,
-    temporal: bool,
-    perceptual: LPIPS | None,
-    selected: bool,
-    progress: Progress | None,
+    note: str = "",
+    windows: str = "",
+    temporal: bool = False,
+    perceptual: LPIPS | None = None,
+    selected: bool = False,
+    progress: ProgressCallback | None = None,
     share: TemporalShare | None = None,
-) -> Report:
+) -> EvaluationResult:
+    """Score the rendered frames of every clip; arguments as in :func:`evaluate` and ``EvaluationResult``."""
     if temporal and protocol.frames != "all":
         raise ConfigError(
             f"protocol {protocol.name!r}: scores single frames, so there are no steps from frame to frame; leave "
             f"temporal away ({', '.join(TEMPORAL)}), or choose a protocol that scores all frames"
         )
     metrics = metrics_of(protocol, temporal=temporal, perceptual=perceptual is not None)
-    counted = {clip.name: protocol.counted(clip) for clip in clips}
-    total, done = sum(map(len, counted.values())), 0
+    scored = {clip.name: protocol.scored_frames(clip) for clip in clips}
+    total, done = sum(map(len, scored.values())), 0
     scorers: dict[str, Scorer] = {}
     for clip in clips:
         if progress is not None:
             progress(clip.name, done, total)
-        scorer = Scorer(clip.name, metrics=metrics, crop=protocol.crop, network=perceptual)
-        for number, (frame, truth) in zip(counted[clip.name], _pairs(restore, clip, counted[clip.name]), strict=True):
-            if protocol.centre and frame.shape == truth.shape:
-                frame, truth = center_crop(frame), center_crop(truth)
-            scorer.add(frame, truth, number=number)
+        scorer = Scorer(clip.name, metrics=metrics, crop_border=protocol.crop_border, network=perceptual)
+        numbers = scored[clip.name]
+        for number, (frame, ground_truth) in zip(numbers, _pairs(render, clip, numbers), strict=True):
+            if protocol.center and frame.shape == ground_truth.shape:
+                frame, ground_truth = center_crop(frame), center_crop(ground_truth)
+            scorer.add(frame, ground_truth, number=number)
             done += 1
             if progress is not None:
                 progress(clip.name, done, total)
         scorers[clip.name] = scorer
     libraries = ("workbench", "torch", "numpy", "opencv-python-headless")
-    return Report(
+    return EvaluationResult(
         protocol=protocol,
         network=name,
         data=clips.name,
         selected=selected,
         low=low,
         windows=windows,
-        numbers=counted,
-        sizes={clip.name: _kept_size(clip) for clip in clips},
+        numbers=scored,
+        sizes={clip.name: (clip.low_size[0] * clip.scale, clip.low_size[1] * clip.scale) for clip in clips},
         per_frame={name: scorer.curves for name, scorer in scorers.items()},
         equal={name: scorer.equal for name, scorer in scorers.items()},
         groups={clip.name: clip.group for clip in clips if clip.group},
@@ -385,20 +215,16 @@ def _score(
     )
 
 
-def _pairs(restore: Restore, clip: ClipEntry, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A restored frame and the true one, for each of the numbers."""
+def _pairs(render: ClipRenderer, clip: ClipEntry, numbers: Sequence[int]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield a rendered frame and its ground truth for each of the numbers."""
     wanted = frozenset(numbers)
     if len(numbers) == 1:
-        truth: Iterator[np.ndarray] = iter(_whole_pixels(clip.high(numbers[0], numbers[0] + 1), clip.scale))
+        truth: Iterator[np.ndarray] = iter(crop_to_scale(clip.high(numbers[0], numbers[0] + 1), clip.scale))
     else:
-        truth = (frame for number, frame in enumerate(_truth(clip)) if number in wanted)
+        truth = (frame for number, frame in enumerate(stream_ground_truth(clip)) if number in wanted)
     done = 0
-    for pair in zip(restore(clip, numbers), truth, strict=False):
+    for pair in zip(render(clip, numbers), truth, strict=False):
         yield pair
         done += 1
     if done != len(numbers):
         raise ShapeError(f"{clip.name}: want {len(numbers)} frames, got {done}")
-
-
-def _kept_size(clip: ClipEntry) -> tuple[int, int]:
-    return clip.low_size[0] * clip.scale, clip.low_size[1] * clip.scale

@@ -57,11 +57,11 @@ class FlowAccuracy:
 def flow_accuracy(
     network: VideoSR, clips: ClipSet, *, degradation: str = "bi", frames_per_clip: int = 2
 ) -> Iterator[FlowAccuracy]:
-    """Compare the flow of a network with that of the ground truth; yields one result per clip.
+    """Compare the flow of a network with the reference flow; yields one result per clip.
 
     Args:
-        network: one with :meth:`workbench.models.video_sr.VideoSR.estimate_flow`, on its device.
-        clips: of the network's scale.
+        network: a network with :meth:`workbench.models.video_sr.VideoSR.estimate_flow`, on its device.
+        clips: clips of the network's scale.
         degradation: family of the low resolution.
         frames_per_clip: reference frames, evenly spaced; each is compared with its neighbors at :data:`DISTANCES`.
 
@@ -72,7 +72,7 @@ def flow_accuracy(
     if network.scale != clips.scale:
         raise ConfigError(f"scale: want {clips.scale} as in {clips.name}, got a network for x{network.scale}")
     for clip in clips:
-        yield _of_clip(network, clip, degradation, frames_per_clip)
+        yield _clip_accuracy(network, clip, degradation, frames_per_clip)
 
 
 def mean_accuracy(results: Sequence[FlowAccuracy]) -> FlowAccuracy:
@@ -115,7 +115,8 @@ def reference_frames(frames: int, count: int) -> list[int]:
     return sorted({round(first + (last - first) * (2 * number + 1) / (2 * count)) for number in range(count)})
 
 
-def _of_clip(network: VideoSR, clip: ClipEntry, degradation: str, count: int) -> FlowAccuracy:
+def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: int) -> FlowAccuracy:
+    """Compare the flow on one clip."""
     width, height = (side // clip.scale for side in clip.size)
     if clip.frames < 5 or min(width, height) < 4 * BORDER:
         raise DataError(

@@ -40,12 +40,12 @@ class NeighborSettings:
     """Settings of a measurement of the temporal share.
 
     Attributes:
-        names: which of :data:`NEIGHBORS`.
-        frames_per_clip: how many frames of each clip are scored at most, evenly spaced among those whose windows are
+        names: keys of :data:`NEIGHBORS`.
+        frames_per_clip: maximum number of scored frames of each clip, evenly spaced among those whose windows are
             complete.
         window: frames of a window for networks that depend on the whole clip; the same for all neighbors, so the
-            result with true neighbors is not that of the whole clip. Other networks have their own.
-        displacement: how many frames away the neighbors ``far`` are.
+            result with true neighbors differs from that of the whole clip. Other networks have their own window.
+        displacement: distance in frames of the neighbors ``far``.
 
     Raises:
         UnknownNameError: no such neighbors.
@@ -109,8 +109,8 @@ def measure_temporal_share(
         clips: the set, or some clips of it.
         protocol: see ``evaluation.protocols``; scored are some of the frames that it counts.
         settings: which neighbors, how many frames.
-        others: the whole set, for neighbors of another clip; ``clips`` where left out.
-        device: where to compute; the network's own device where it is left out.
+        others: the whole set, for neighbors of another clip; ``clips`` by default.
+        device: where to compute; the network's own device by default.
         progress: called as ``progress(clip, done, total)``, counting renderings.
 
     Raises:
@@ -130,18 +130,24 @@ def measure_temporal_share(
         scorers = {name: _scorer(clip, protocol) for name in settings.names}
         floor = _scorer(clip, protocol)
         for number in chosen[clip.name]:
-            truth, windows = _windows(clips, clip, pairs.get(clip.name), number, protocol, length, settings)
+            ground_truth, windows = _windows(clips, clip, pairs.get(clip.name), number, protocol, length, settings)
             middle_low = next(iter(windows.values()))[length // 2]
-            _add(floor, upscale_window(Bicubic(scale=network.scale), middle_low[None], [0]), truth, number, protocol)
+            _add(
+                floor,
+                upscale_window(Bicubic(scale=network.scale), middle_low[None], [0]),
+                ground_truth,
+                number,
+                protocol,
+            )
             for name, low in windows.items():
                 if progress is not None:
                     progress(f"{clip.name}, neighbors {name}", done, total)
                 try:
-                    made = upscale_window(network, low, range(length), device=device)
+                    upscaled = upscale_window(network, low, range(length), device=device)
                 except ResultError as error:
                     reason = str(error).partition(": ")[2]
                     raise ResultError(f"{clip.name}, frame {number}, neighbors {name}: {reason}", number) from error
-                _add(scorers[name], made, truth, number, protocol)
+                _add(scorers[name], upscaled, ground_truth, number, protocol)
                 done += 1
         bicubic[clip.name] = floor.curves[METRIC]
         for name, scorer in scorers.items():
@@ -164,7 +170,7 @@ def _choose_frames(clip: ClipEntry, protocol: Protocol, length: int, settings: N
     half, shift = length // 2, settings.displacement if "far" in settings.names and length > 1 else 0
     complete = [
         number
-        for number in protocol.counted(clip)
+        for number in protocol.scored_frames(clip)
         if half <= number < clip.frames - half
         and (number + half + shift < clip.frames or number - half - shift >= 0)
     ]  # fmt: skip
@@ -201,7 +207,7 @@ def _windows(
     length: int,
     settings: NeighborSettings,
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the true frame, and for each kind of neighbors the window in low resolution, ``(length, h, w, 3)``."""
+    """Return the ground truth, and for each kind of neighbors the window in low resolution, ``(length, h, w, 3)``."""
     half = length // 2
 
     def read(source: ClipEntry, center: int) -> tuple[np.ndarray, np.ndarray]:
@@ -232,14 +238,14 @@ def _to_size(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _scorer(clip: ClipEntry, protocol: Protocol) -> Scorer:
-    return Scorer(clip.name, metrics=(METRIC,), crop=protocol.crop)
+    return Scorer(clip.name, metrics=(METRIC,), crop_border=protocol.crop_border)
 
 
-def _add(scorer: Scorer, frame: np.ndarray, truth: np.ndarray, number: int, protocol: Protocol) -> None:
-    """Score a frame on the pixels of the protocol."""
-    if protocol.centre and frame.shape == truth.shape:
-        frame, truth = center_crop(frame), center_crop(truth)
-    scorer.add(frame, truth, number=number)
+def _add(scorer: Scorer, frame: np.ndarray, ground_truth: np.ndarray, number: int, protocol: Protocol) -> None:
+    """Score a frame inside the crop of the protocol."""
+    if protocol.center and frame.shape == ground_truth.shape:
+        frame, ground_truth = center_crop(frame), center_crop(ground_truth)
+    scorer.add(frame, ground_truth, number=number)
 
 
 # -- as text --------------------------------------------------------------------------------------------------------

@@ -1,7 +1,6 @@
-"""How a network is scored: which data, which degradation, which frames, which channel, which border, which average.
+"""Evaluation protocols: data, degradation, scored frames, channel, border and average, each under a name.
 
-These choices move a score by more than most papers gain, so they have a name, are kept together, and are stored beside
-every number.
+These choices change a score by more than most papers gain, so they are stored with every score.
 """
 
 from __future__ import annotations
@@ -18,33 +17,33 @@ from workbench.data.degradation.families import find_degradation
 from workbench.errors import ConfigError, unknown_name
 from workbench.metrics.fidelity import Channel
 
-Frames = Literal["all", "targets", "centre"]
+Frames = Literal["all", "targets", "center"]
 Averaging = Literal["clips", "frames"]
 
-CENTRE_MULTIPLE, CENTRE_MARGIN = 32, 8
-"""TecoGAN scores the middle of a picture: sides that are multiples of the one, at least the other from every border."""
+CENTER_MULTIPLE, CENTER_MARGIN = 32, 8
+"""Sides of TecoGAN's center crop are multiples of the one; its minimum distance from every border is the other."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """One way of scoring.
+    """Rules for scoring a network on a dataset.
 
     Attributes:
-        name: in :data:`PROTOCOLS`; changed settings are part of it.
-        data_set: the kind of set, one of ``data.datasets.SETS``.
-        options: what that kind is opened with besides folder and scale.
-        degradation: the family of the low resolution, see ``data.degrade``.
-        scale: how many times smaller the low resolution is.
-        channel: which numbers are the protocol's own; others are given beside them.
-        crop: how many pixels are left out at every border, for PSNR and SSIM.
-        centre: score only the middle of each picture, as TecoGAN does (:func:`middle`), under every metric.
-        frames: which count: ``all``, the ``targets`` that the set names, or the ``centre`` one of each clip.
-        skip: of these, how many are left out at both ends of a clip.
-        border: what a sliding window sees beyond the ends of a clip, where the protocol fixes it (see
-            ``models.video_sr.window_indices``); the network's own rule where None.
-        averaging: ``clips``: over the frames of each clip, then over the clips; ``frames``: over all frames alike.
-        source: who scores so.
-        data: where the data is unless the caller says otherwise.
+        name: key in :data:`PROTOCOLS`, with the changed settings.
+        data_set: kind of dataset, one of ``data.datasets.registry.SETS``.
+        options: further arguments for opening the dataset.
+        degradation: family of the low resolution, see ``data.degradation.families``.
+        scale: downsampling factor.
+        channel: channel of the protocol's PSNR and SSIM; other metrics are reported with them.
+        crop_border: pixels cropped at every border, for PSNR and SSIM.
+        center: whether only TecoGAN's :func:`center_crop` of each frame is scored, by every metric.
+        frames: scored frames: ``all``, the ``targets`` of the dataset, or the ``center`` frame of each clip.
+        skip: number of these frames left out at both ends of a clip.
+        border: rule of a sliding window at the ends of a clip (see ``models.windows.window_indices``); the network's
+            own where None.
+        averaging: ``clips``: mean over the frames of each clip, then over the clips; ``frames``: mean over all frames.
+        source: publication or code that uses the protocol.
+        data: default folder or clip.
     """
 
     name: str
@@ -53,8 +52,8 @@ class Protocol:
     degradation: str = "bi"
     scale: int = 4
     channel: Channel = "y"
-    crop: int = 0
-    centre: bool = False
+    crop_border: int = 0
+    center: bool = False
     frames: Frames = "all"
     skip: int = 0
     border: Border | None = None
@@ -64,30 +63,30 @@ class Protocol:
 
     @property
     def description(self) -> str:
-        """All of it in one sentence, as it is printed beside the numbers."""
+        """All settings in one sentence, printed with the scores."""
         family = find_degradation(self.degradation, self.scale).title
-        frames = {"all": "all frames", "targets": "the frames that the set names", "centre": "the middle frame"}
+        frames = {"all": "all frames", "targets": "the target frames of the dataset", "center": "the middle frame"}
         parts = [
             f"{self.data_set} x{self.scale}, {family}",
             "luma" if self.channel == "y" else "RGB",
             frames[self.frames] + (f" but {self.skip} at either end" if self.skip else ""),
-            f"the middle of the picture in multiples of {CENTRE_MULTIPLE} pixels" if self.centre else "",
-            f"{self.crop} pixels left out at every border" if self.crop else "no border left out",
+            f"center crop in multiples of {CENTER_MULTIPLE} pixels" if self.center else "",
+            f"{self.crop_border} pixels cropped at every border" if self.crop_border else "no border cropped",
             f"windows at the ends of a clip by {self.border}" if self.border else "",
-            "mean of the clips' means" if self.averaging == "clips" else "mean over all frames alike",
+            "mean of the clips' means" if self.averaging == "clips" else "mean over all frames",
         ]
         return "; ".join(part for part in parts if part) + (f". {self.source}." if self.source else ".")
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, the sentence included."""
+        """Return data for JSON, with the description."""
         return {**asdict(self), "options": dict(self.options), "description": self.description}
 
     def change(self, **settings: Any) -> Protocol:
-        """This protocol with other settings, which become part of its name: it is no longer the one that is published.
+        """Return this protocol with other settings, which become part of its name: it is no longer the published one.
 
         Example:
-            >>> PROTOCOLS["vid4"].change(crop=8, scale=4).name
-            'vid4+crop=8'
+            >>> PROTOCOLS["vid4"].change(crop_border=8, scale=4).name
+            'vid4+crop_border=8'
 
         Raises:
             ConfigError: no such setting, or a negative number.
@@ -96,7 +95,7 @@ class Protocol:
         if unknown := settings.keys() - {one.name for one in fields(self)}:
             raise ConfigError(f"protocol {self.name!r}: no setting {', '.join(sorted(unknown))}")
         new = {key: value for key, value in settings.items() if value != getattr(self, key)}
-        for key in ("crop", "skip"):
+        for key in ("crop_border", "skip"):
             if new.get(key, 0) < 0:
                 raise ConfigError(f"{key}: want 0 or more, got {new[key]}")
         find_degradation(new.get("degradation", self.degradation), new.get("scale", self.scale))
@@ -105,59 +104,64 @@ class Protocol:
         name = "+".join([self.name, *(f"{key}={value}" for key, value in new.items())])
         return replace(self, name=name, source=f"Changed from {self.name}: {', '.join(new)}", **new)
 
-    def counted(self, clip: ClipEntry) -> list[int]:
-        """The numbers of the frames of a clip that are scored.
+    def scored_frames(self, clip: ClipEntry) -> list[int]:
+        """Return the numbers of the scored frames of a clip.
 
         Raises:
-            ConfigError: none are left.
+            ConfigError: no frame is left.
         """
-        numbers = {"all": range(clip.frames), "targets": clip.targets, "centre": (clip.frames // 2,)}[self.frames]
+        numbers = {"all": range(clip.frames), "targets": clip.targets, "center": (clip.frames // 2,)}[self.frames]
         kept = list(numbers)[self.skip : len(numbers) - self.skip]
         if not kept:
-            raise ConfigError(f"{clip.name}: of {clip.frames} frames none is left to score; {self.description}")
+            raise ConfigError(
+                f"{clip.name}: got {clip.frames} frames, of which the protocol scores none; {self.description}"
+            )
         return kept
 
 
 def center_crop(frame: np.ndarray) -> np.ndarray:
-    """The part of a picture that TecoGAN scores: as large as it can be in multiples of 32 with 8 pixels around it.
+    """Crop a frame as TecoGAN does: as large as possible in multiples of 32, at least 8 pixels from every border.
 
     Raises:
-        ConfigError: the picture is too small for that.
+        ConfigError: the frame is too small.
 
     Example:
-        >>> middle(np.zeros((480, 720, 3), np.uint8)).shape
+        >>> center_crop(np.zeros((480, 720, 3), np.uint8)).shape
         (448, 704, 3)
     """
-    sides = [(side - 2 * CENTRE_MARGIN) // CENTRE_MULTIPLE * CENTRE_MULTIPLE for side in frame.shape[:2]]
+    sides = [(side - 2 * CENTER_MARGIN) // CENTER_MULTIPLE * CENTER_MULTIPLE for side in frame.shape[:2]]
     if min(sides) <= 0:
-        raise ConfigError(f"a picture of {frame.shape[1]}x{frame.shape[0]} has no middle of {CENTRE_MULTIPLE} pixels")
+        raise ConfigError(
+            f"frame: got {frame.shape[1]}x{frame.shape[0]} pixels, expected {CENTER_MULTIPLE + 2 * CENTER_MARGIN} "
+            "pixels a side or more"
+        )
     top, left = ((side - kept) // 2 for side, kept in zip(frame.shape, sides, strict=False))
     return frame[top : top + sides[0], left : left + sides[1]]
 
 
 HELD_OUT = "bigbuckbunny[96:132, :, 0:352]"
-"""A stretch and a part of the sample clip that no shipped network was trained on (see the cards beside the weights)."""
+"""Frames and region of the sample clip that no shipped network was trained on (see the cards of the weights)."""
 
 _PROTOCOLS = (
     Protocol(
         name="vid4",
         data_set="vid4",
         border="reflection_circle",
-        source="The usual Vid4 of BI tables: EDVR (whose rule for windows it is), BasicSR, BasicVSR",
+        source="Vid4 of BI tables: EDVR (with its border rule), BasicSR, BasicVSR",
     ),
     Protocol(
         name="vid4_bd_crop8",
         data_set="vid4",
         degradation="bd_duf",
-        crop=8,
-        source="The usual Vid4 of BD tables that go back to DUF",
+        crop_border=8,
+        source="Vid4 of BD tables since DUF",
     ),
     Protocol(
         name="reds4",
         data_set="reds4",
         channel="rgb",
         border="reflection_circle",
-        source="EDVR (whose rule for windows it is), BasicSR, BasicVSR",
+        source="EDVR (with its border rule), BasicSR, BasicVSR",
     ),
     Protocol(
         name="vimeo90k_t",
@@ -169,41 +173,41 @@ _PROTOCOLS = (
     Protocol(
         name="spmcs",
         data_set="spmcs30",
-        frames="centre",
-        source="The authors of SPMC; later papers score all frames of SPMCS-11 or -30, which is another number",
+        frames="center",
+        source="The authors of SPMC; later papers score all frames of SPMCS-11 or -30, which gives another number",
     ),
     Protocol(
         name="udm10",
         data_set="udm10",
         degradation="bd_basicvsr",
-        source="BasicVSR and mmagic; PFNL, whose set it is, takes bd_duf",
+        source="BasicVSR and mmagic; PFNL, which introduced the dataset, uses bd_duf",
     ),
     Protocol(
         name="tecogan",
         data_set="vid4",
         degradation="bd_tecogan",
         skip=2,
-        centre=True,
-        source="TecoGAN's own script, which prints both averages, as the report holds both",
+        center=True,
+        source="TecoGAN's script, which prints both averages, as the result contains both",
     ),
-    Protocol(name="folders", data_set="folders", source="Any folder of folders of frames"),
+    Protocol(name="folders", data_set="folders", source="Any folder of frame folders"),
     Protocol(
         name="held_out",
         data_set="clip",
         data=HELD_OUT,
-        source="The part of the sample clip that the shipped networks have not seen",
+        source="Part of the sample clip that no shipped network was trained on",
     ),
 )
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in _PROTOCOLS}
-"""Every named protocol."""
+"""Name -> protocol."""
 
 
 def find_protocol(name: str) -> Protocol:
-    """The protocol of that name.
+    """Return the protocol of a name.
 
     Raises:
-        UnknownNameError: there is none; the nearest is suggested.
+        UnknownNameError: no such protocol; the nearest name is suggested.
     """
     if name not in PROTOCOLS:
         raise unknown_name("protocol", name, PROTOCOLS)

@@ -1,4 +1,4 @@
-"""What a scoring found: numbers a frame, a clip and a set, with all it takes to know what they mean, and their file."""
+"""Results of an evaluation with their conditions, their means over frames, clips and datasets, and their file."""
 
 from __future__ import annotations
 
@@ -12,89 +12,65 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
+from workbench.aliases import METRICS as METRIC_ALIASES
+from workbench.aliases import renamed
 from workbench.errors import FolderError
 from workbench.evaluation.protocols import Averaging, Protocol
+from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL, TEMPORAL
 from workbench.metrics.perceptual import LPIPS
-from workbench.metrics.scorer import FIDELITY, PERCEPTUAL, TEMPORAL, Scorer
-from workbench.metrics.temporal import check_alike
+from workbench.metrics.scorer import Scorer
+from workbench.metrics.temporal import check_same_shape
 from workbench.scenes import write_atomic
 
-FORMAT = 2
-"""Version of what :meth:`Report.to_dict` gives and of ``scores.json``."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """What a column of numbers means."""
-
-    title: str
-    unit: str
-    higher_is_better: bool
-    digits: int
-    """Decimals when printed; JSON keeps them all."""
-
-
-METRICS: dict[str, Metric] = {
-    "psnr_y_db": Metric(title="PSNR-Y", unit="dB", higher_is_better=True, digits=2),
-    "ssim_y": Metric(title="SSIM-Y", unit="", higher_is_better=True, digits=4),
-    "psnr_rgb_db": Metric(title="PSNR-RGB", unit="dB", higher_is_better=True, digits=2),
-    "ssim_rgb": Metric(title="SSIM-RGB", unit="", higher_is_better=True, digits=4),
-    "t_diff": Metric(title="T-diff", unit="levels", higher_is_better=False, digits=3),
-    "tof": Metric(title="tOF", unit="px", higher_is_better=False, digits=3),
-    "warping_error": Metric(title="E-warp", unit="", higher_is_better=False, digits=6),
-    "warping_error_floor": Metric(title="E-warp of truth", unit="", higher_is_better=False, digits=6),
-    "mae": Metric(title="profile", unit="levels", higher_is_better=False, digits=3),
-    "lpips": Metric(title="LPIPS", unit="", higher_is_better=False, digits=4),
-    "tlp": Metric(title="tLPx100", unit="", higher_is_better=False, digits=3),
-}
-"""Every metric a report may hold, in the order of its columns."""
+FORMAT = 3
+"""Format version of ``scores.json``. Format 2 is read, too: it has some metrics under other names."""
 
 
 def metrics_of(protocol: Protocol, *, temporal: bool = False, perceptual: bool = False) -> tuple[str, ...]:
-    """What is scored under a protocol: its own numbers, and others to lay beside them."""
+    """Return the metrics that are computed under a protocol: its own, and others for comparison."""
     rgb = ("ssim_rgb",) if protocol.channel == "rgb" else ()
     return (*FIDELITY, *rgb, *(TEMPORAL if temporal else ()), *(PERCEPTUAL if perceptual else ()))
 
 
 def score(
     frames: np.ndarray,
-    reference: np.ndarray,
+    ground_truth: np.ndarray,
     *,
     metrics: Sequence[str] = FIDELITY,
-    crop: int = 0,
+    crop_border: int = 0,
     network: LPIPS | None = None,
 ) -> dict[str, list[float]]:
-    """Metrics of every frame of one clip that is at hand; see ``metrics.scorer.Scorer`` for clips of any length.
+    """Score a clip in memory; see ``metrics.scorer.Scorer`` for clips of any length.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
-        reference: the true clip, the same size.
-        metrics: see ``metrics.scorer``: ``FIDELITY``, ``TEMPORAL``, ``PERCEPTUAL``.
-        crop: pixels to leave out at every border, for PSNR and SSIM.
-        network: for the perceptual ones.
+        ground_truth: the same shape.
+        metrics: names in ``metrics.METRICS``.
+        crop_border: pixels to crop at every border, for PSNR and SSIM.
+        network: network of the perceptual metrics.
 
     Returns:
-        Metric to its curve over the frames.
+        Metric -> one score a frame.
     """
-    check_alike(frames, reference)
-    scorer = Scorer(metrics=metrics, crop=crop, network=network)
-    for frame, truth in zip(frames, reference, strict=True):
-        scorer.add(frame, truth)
+    check_same_shape(frames, ground_truth)
+    scorer = Scorer(metrics=metrics, crop_border=crop_border, network=network)
+    for frame, reference in zip(frames, ground_truth, strict=True):
+        scorer.add(frame, reference)
     return scorer.curves
 
 
 def mean_score(curve: Iterable[float]) -> float:
-    """The mean of what is finite; NaN if nothing is.
+    """Return the mean of the finite scores; NaN without any.
 
-    Frame 0 of a metric of steps (NaN) does not count, and neither does the PSNR of equal frames (infinite): one such
-    frame would make every mean infinite. How many frames are equal is said beside the mean.
+    Left out are frame 0 of a temporal metric (NaN) and the PSNR of equal frames (infinite), one of which would make
+    every mean infinite. The number of equal frames is reported with the mean.
 
     Example:
         >>> mean_score([float("nan"), 1.0, 2.0, float("inf")])
         1.5
     """
-    known = [value for value in curve if math.isfinite(value)]
-    return math.fsum(known) / len(known) if known else math.nan
+    finite = [value for value in curve if math.isfinite(value)]
+    return math.fsum(finite) / len(finite) if finite else math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +78,7 @@ class TemporalShare:
     """PSNR-Y of a few frames, rendered with the same weights from different neighbors; see ``evaluation.neighbors``.
 
     Attributes:
-        averaging: that of the protocol.
+        averaging: averaging rule of the protocol.
         window: frames of a window, the scored frame in the middle.
         displacement: distance in frames of the neighbors ``far``.
         numbers: clip -> numbers of the frames that were scored.
@@ -144,8 +120,8 @@ class TemporalShare:
         return gain["true"] - gain["copies"] if {"true", "copies"} <= gain.keys() else None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain data for JSON; PSNR of frames equal to the truth and what follows from it become None."""
-        return plain(
+        """Return data for JSON; PSNR of frames equal to the ground truth, and gains over it, become None."""
+        return to_json_value(
             {
                 "window": self.window,
                 "displacement": self.displacement,
@@ -170,26 +146,26 @@ class TemporalShare:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
-    """Scores of one method on one set.
+class EvaluationResult:
+    """Scores of one method on one dataset.
 
-    Names are names, never the path of somebody's machine. The numbers are kept as they are: PSNR is ``inf`` where
-    frames are equal, what is about the step from the frame before is NaN at the first frame. Means leave both out.
+    Names are never paths of a machine. Scores are kept unchanged: PSNR is ``inf`` where frames are equal, temporal
+    metrics are NaN at the first frame. Means leave both out.
 
     Attributes:
-        protocol: how it was scored.
-        network: what was scored.
-        data: what the set calls itself.
+        protocol: the protocol.
+        network: name of the method.
+        data: name of the dataset.
         selected: whether only some of its clips were scored.
-        low: where the low resolution came from.
-        windows: what a sliding window saw beyond the ends of a clip; empty for other methods.
-        numbers: clip -> numbers of the frames that were scored.
+        low: origin of the low resolution.
+        windows: border rule of a sliding window; empty for other methods.
+        numbers: clip -> numbers of the scored frames.
         sizes: clip -> width and height in high resolution.
-        per_frame: clip -> metric -> one number a frame.
-        equal: clip -> which of these frames are equal to the true ones.
-        groups: clip -> the part of the set that it belongs to; empty where the set has none.
-        provenance: versions of what computed it.
-        temporal_share: what the network gains by its neighbors, where that was measured.
+        per_frame: clip -> metric -> one score a frame.
+        equal: clip -> for each scored frame, whether it is equal to the ground truth.
+        groups: clip -> the part of the dataset that it belongs to; empty where there are no parts.
+        provenance: versions of the libraries, origin of the method.
+        temporal_share: gain of the network by its neighbors, where that was measured.
     """
 
     protocol: Protocol
@@ -208,35 +184,35 @@ class Report:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics it holds, in the order of :data:`METRICS`."""
-        held = next(iter(self.per_frame.values()), {})
-        return [name for name in METRICS if name in held]
+        """Names of the metrics, in the order of ``METRICS``."""
+        curves = next(iter(self.per_frame.values()), {})
+        return [name for name in METRICS if name in curves]
 
     @property
     def frames(self) -> dict[str, int]:
-        """Clip to how many frames were scored."""
+        """Number of scored frames of each clip."""
         return {clip: len(numbers) for clip, numbers in self.numbers.items()}
 
     @property
     def equal_frames(self) -> int:
-        """How many frames are equal to the true ones: left out of the means of PSNR."""
+        """Number of frames equal to the ground truth, which the means of PSNR leave out."""
         return sum(map(sum, self.equal.values()))
 
     @property
     def per_clip(self) -> dict[str, dict[str, float]]:
-        """Clip to the mean of each metric over its frames."""
+        """Mean of each metric over the frames of each clip."""
         return {
             clip: {name: mean_score(curves[name]) for name in self.metrics} for clip, curves in self.per_frame.items()
         }
 
     @property
     def mean(self) -> dict[str, float]:
-        """The mean of each metric as the protocol averages."""
+        """Mean of each metric by the averaging rule of the protocol."""
         return self.average(self.protocol.averaging)
 
     @property
     def per_group(self) -> dict[str, dict[str, float]]:
-        """The means of the parts of the set, by their names."""
+        """Means over each part of the dataset, by its name."""
         names = dict.fromkeys(group for group in self.groups.values() if group)
         return {
             name: self.average(self.protocol.averaging, [clip for clip in self.groups if self.groups[clip] == name])
@@ -244,7 +220,7 @@ class Report:
         }
 
     def average(self, averaging: Averaging, clips: Sequence[str] | None = None) -> dict[str, float]:
-        """The mean of each metric over some clips (all where left out), by either way of averaging."""
+        """Return the mean of each metric over some clips (all by default), by either averaging rule."""
         chosen = list(self.per_frame) if clips is None else clips
         if averaging == "frames":
             return {
@@ -255,10 +231,10 @@ class Report:
         return {name: mean_score(means[clip][name] for clip in chosen) for name in self.metrics}
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, which has no infinity and no NaN: **both become None**.
+        """Return data for JSON, which has neither infinity nor NaN: **both become None**.
 
-        Where PSNR is None because frames are equal, ``equal`` beside it is true; their count stands beside the means.
-        Any other None is the first frame of a metric of steps, or a mean over nothing.
+        Where PSNR is None because frames are equal, ``equal`` is true. Any other None is the first frame of a temporal
+        metric, or a mean over nothing.
         """
         equal = {clip: sum(flags) for clip, flags in self.equal.items()}
         return {
@@ -269,28 +245,30 @@ class Report:
             "low": self.low,
             "windows": self.windows,
             "metrics": {name: asdict(METRICS[name]) for name in self.metrics},
-            "mean": plain({**self.mean, "equal_frames": self.equal_frames}),
-            "averages": {way: plain(self.average(way)) for way in ("clips", "frames")},
-            "per_group": plain(self.per_group),
-            "per_clip": plain({clip: {**means, "equal_frames": equal[clip]} for clip, means in self.per_clip.items()}),
+            "mean": to_json_value({**self.mean, "equal_frames": self.equal_frames}),
+            "averages": {way: to_json_value(self.average(way)) for way in ("clips", "frames")},
+            "per_group": to_json_value(self.per_group),
+            "per_clip": to_json_value(
+                {clip: {**means, "equal_frames": equal[clip]} for clip, means in self.per_clip.items()}
+            ),
             "frames": self.frames,
             "sizes": {clip: list(size) for clip, size in self.sizes.items()},
             "groups": dict(self.groups),
             "per_frame": {
-                clip: {"number": list(self.numbers[clip]), **plain(curves), "equal": list(self.equal[clip])}
+                clip: {"number": list(self.numbers[clip]), **to_json_value(curves), "equal": list(self.equal[clip])}
                 for clip, curves in self.per_frame.items()
             },
-            "provenance": plain(self.provenance),
+            "provenance": to_json_value(self.provenance),
             **({"temporal_share": self.temporal_share.to_dict()} if self.temporal_share else {}),
         }
 
 
-def plain(value: Any) -> Any:
-    """Plain data for JSON: infinity and NaN become None, mappings dicts, tuples lists."""
+def to_json_value(value: Any) -> Any:
+    """Return data for JSON: infinity and NaN become None, mappings dicts, tuples lists."""
     if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
+        return {str(key): to_json_value(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(inner) for inner in value]
+        return [to_json_value(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -298,30 +276,40 @@ def plain(value: Any) -> Any:
 
 
 def read_scores(path: Path) -> list[dict[str, Any]]:
-    """The reports in a ``scores.json``, each as :meth:`Report.to_dict` gives it; none where there is no file.
+    """Read a ``scores.json``: each result as :meth:`EvaluationResult.to_dict` returns it; none without a file.
 
     Raises:
-        FolderError: it holds something else, or is of another version.
+        FolderError: it is another file, or of another format version.
     """
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return []
     except (ValueError, RecursionError) as error:
         raise FolderError(
             f"{path}: not a file of scores ({error}); name another with --out, or move it away"
         ) from error
-    if not isinstance(held, dict) or held.get("format") != FORMAT or not isinstance(held.get("scores"), list):
+    known = isinstance(content, dict) and content.get("format") in (2, FORMAT)
+    if not known or not isinstance(content.get("scores"), list):
         raise FolderError(f"{path}: not scores of format {FORMAT}; name another file with --out, or move this one away")
-    return held["scores"]
+    return content["scores"] if content["format"] == FORMAT else _rename_metrics(content["scores"])
+
+
+def _rename_metrics(value: Any) -> Any:
+    """Return data of format 2 with today's names of metrics."""
+    if isinstance(value, list):
+        return [_rename_metrics(item) for item in value]
+    if isinstance(value, dict):
+        return renamed({key: _rename_metrics(item) for key, item in value.items()}, METRIC_ALIASES)
+    return value
 
 
 def check_scores(path: Path) -> None:
-    """Make sure, before hours of work, that scores can be laid into this file.
+    """Check, before hours of work, that scores can be written into this file.
 
     Raises:
-        FolderError: it holds something else.
-        OSError: it cannot be written there.
+        FolderError: it is another file.
+        OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
@@ -332,30 +320,30 @@ def _lock(path: Path) -> FileLock:
     return FileLock(path.with_name(f".{path.name}.lock"))
 
 
-def write_scores(path: Path, reports: Sequence[Report]) -> None:
-    """Lay reports into a ``scores.json``: beside what is there, in place of the same method on the same set.
+def write_scores(path: Path, results: Sequence[EvaluationResult]) -> None:
+    """Add results to a ``scores.json``; each replaces the result of the same method on the same dataset.
 
-    The same is what agrees in network, set, protocol, clips and where the low resolution came from. The file is
-    replaced whole, and processes wait for each other.
+    Results are the same if network, dataset, protocol, clips and origin of the low resolution agree. The file is
+    written atomically, under a lock.
 
     Raises:
-        FolderError: the file holds something else.
-        OSError: it cannot be written there.
+        FolderError: it is another file.
+        OSError: it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _lock(path):
-        new = [report.to_dict() for report in reports]
-        taken = [_same(one) for one in new]
-        kept = [one for one in read_scores(path) if _same(one) not in taken]
+        new = [result.to_dict() for result in results]
+        replaced = [_identity(one) for one in new]
+        kept = [one for one in read_scores(path) if _identity(one) not in replaced]
         write_atomic(path, to_json([*kept, *new]))
 
 
-def to_json(reports: Sequence[Mapping[str, Any]]) -> str:
-    """What a ``scores.json`` holds."""
-    return json.dumps({"format": FORMAT, "scores": list(reports)}, indent=1, allow_nan=False) + "\n"
+def to_json(results: Sequence[Mapping[str, Any]]) -> str:
+    """Return the content of a ``scores.json``."""
+    return json.dumps({"format": FORMAT, "scores": list(results)}, indent=1, allow_nan=False) + "\n"
 
 
-def _same(report: Mapping[str, Any]) -> tuple[Any, ...]:
-    protocol, clips = report.get("protocol"), report.get("per_clip")
+def _identity(result: Mapping[str, Any]) -> tuple[Any, ...]:
+    protocol, clips = result.get("protocol"), result.get("per_clip")
     name = protocol.get("name") if isinstance(protocol, Mapping) else None
-    return report.get("network"), report.get("data"), name, report.get("low"), tuple(clips or ())
+    return result.get("network"), result.get("data"), name, result.get("low"), tuple(clips or ())

@@ -1,4 +1,4 @@
-"""How long one output frame takes and how much memory it needs, measured on the machine at hand."""
+"""Time and memory of one output frame, measured on this machine."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """What was measured, and how.
+    """Measured time and memory of a network, with the conditions.
 
     Attributes:
         seconds_per_frame: median over the rounds of the time of a clip divided by its frames.
-        fastest: of the rounds, likewise divided.
-        slowest: likewise.
-        peak_bytes: most bytes that tensors held at once in a pass: weights, clip, result and all between. What one
-            operation needs for itself, the interpreter and libraries are not in it (on CUDA the first is). None on
-            devices that do not tell.
-        frames: of the clip.
-        height: of the low-resolution frame.
-        width: likewise.
-        rounds: how many were timed, after one that was not.
-        device: what computed it.
-        threads: of the CPU.
-        precision: of the convolutions.
+        fastest: the same of the fastest round.
+        slowest: the same of the slowest round.
+        peak_bytes: peak of the bytes of all tensors in a pass: weights, clip, result and intermediate tensors. Scratch
+            memory of single operations (included on CUDA), interpreter and libraries are not in it. None on devices
+            without this measure.
+        frames: frames of the clip.
+        height: height of the low-resolution frame.
+        width: width of the low-resolution frame.
+        rounds: number of timed rounds, after one warm-up.
+        device: name of the device.
+        threads: number of CPU threads.
+        precision: precision of the convolutions.
     """
 
     seconds_per_frame: float
@@ -54,20 +54,20 @@ class Speed:
 
     @property
     def conditions(self) -> str:
-        """How it was measured, in one sentence."""
-        where = f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}"
+        """Conditions of the measurement, in one sentence."""
+        device = f"{self.device}, {self.threads} thread{'s' * (self.threads != 1)}"
         return (
-            f"{self.width}x{self.height} in, clip of {self.frames} frames, {self.precision}, {where}, "
+            f"{self.width}x{self.height} in, clip of {self.frames} frames, {self.precision}, {device}, "
             f"median of {self.rounds} rounds after a warm-up"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Return data for JSON."""
         return asdict(self)
 
 
 def in_milliseconds(seconds: float) -> str:
-    """A time for people, three digits or more.
+    """Format a time in milliseconds, with three digits or more.
 
     Example:
         >>> in_milliseconds(0.0123456), in_milliseconds(1.4921)
@@ -87,21 +87,20 @@ def measure(
     device: str | torch.device | None = None,
     precision: Precision = "fp32",
 ) -> Speed:
-    """Time a network on a clip of noise, as inference runs it, and look at its memory in one more pass.
+    """Time a network on a clip of noise, as inference runs it, and measure its memory in one more pass.
 
-    Work that neighboring frames share is done once, so a frame of a clip takes less than one alone. A sliding window
-    does the same for every frame of a clip of any length; a recurrent network has one flow less than frames, and all
-    of what keyframes cost, so its clip should be ``network.period`` or more frames long. Other programs that are busy
-    at the same time make all of it slower: the fastest round says by how much.
+    Computation that neighboring frames share is done once, so a frame of a clip takes less time than a single frame.
+    The time per frame of a sliding window does not depend on the length of the clip. A recurrent network computes
+    keyframes every ``network.period`` frames, so its clip should not be shorter. Close other programs first.
 
     Args:
-        network: any; it stays where it is put.
-        height: of the low-resolution frame.
-        width: likewise.
-        frames: of the clip.
-        rounds: to time.
-        device: where; where the network is, if left out.
-        precision: of the convolutions: ``fp32``, ``bf16``, ``fp16``.
+        network: any network; it is moved to the device.
+        height: height of the low-resolution frame.
+        width: width of the low-resolution frame.
+        frames: frames of the clip.
+        rounds: number of timed rounds.
+        device: where to compute; the network's own device by default.
+        precision: precision of the convolutions: ``fp32``, ``bf16``, ``fp16``.
 
     Raises:
         ConfigError: no frames, no rounds, an empty frame, or no such precision.
@@ -112,15 +111,15 @@ def measure(
         if value < 1:
             raise ConfigError(f"{name}: want 1 or more, got {value}")
     own = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    place = torch.device(device) if device is not None else own
-    clip = torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0)).to(place)
+    target = torch.device(device) if device is not None else own
+    clip = torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0)).to(target)
     was_training = network.training
-    network.to(place).eval()
+    network.to(target).eval()
     try:
-        with torch.inference_mode(), torch.autocast(place.type, DTYPES[precision], enabled=precision != "fp32"):
+        with torch.inference_mode(), torch.autocast(target.type, DTYPES[precision], enabled=precision != "fp32"):
             seconds = [_seconds(network, clip) / frames for _ in range(rounds + 1)][1:]
             peak = peak_tensor_bytes(
-                lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=place
+                lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=target
             )
     finally:
         network.train(was_training)
@@ -133,22 +132,22 @@ def measure(
         height=height,
         width=width,
         rounds=rounds,
-        device=_device_name(place),
+        device=_device_name(target),
         threads=torch.get_num_threads(),
         precision=precision,
     )
 
 
 def _seconds(network: VideoSR, clip: Tensor) -> float:
-    _wait(clip.device)
+    _synchronize(clip.device)
     began = time.perf_counter()
     network(clip)
-    _wait(clip.device)
+    _synchronize(clip.device)
     return time.perf_counter() - began
 
 
-def _wait(device: torch.device) -> None:
-    """Until the device has done what it was asked: it takes orders faster than it carries them out."""
+def _synchronize(device: torch.device) -> None:
+    """Wait for the asynchronous operations of the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     elif device.type == "mps":

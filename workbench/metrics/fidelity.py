@@ -1,7 +1,7 @@
-"""How near a clip is to the true one, frame by frame: PSNR and SSIM, as the field counts them.
+"""PSNR and SSIM of every frame, by the conventions of the field.
 
-Input is 8-bit: what is scored is what can be saved and shown. Nothing is averaged here over frames; see
-``evaluation.protocols`` for which average a protocol wants.
+Input is 8-bit, as frames are saved and shown. Nothing is averaged over frames here; see ``evaluation.protocols`` for
+the average of each protocol.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Channel = Literal["y", "rgb"]
 
 PEAK = 255.0
 WINDOW, SIGMA = 11, 1.5  # SSIM: Wang et al. 2004
-STABILISERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
+STABILIZERS = ((0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2)
 
 
 def luma(frames: np.ndarray) -> np.ndarray:
-    r"""Luma of 8-bit frames on the studio scale, in double precision and **not** rounded.
+    r"""Convert 8-bit frames to luma on the studio scale, in double precision and **not** rounded.
 
     .. math:: Y = 16 + \frac{65.481 R + 128.553 G + 24.966 B}{255}
 
@@ -33,7 +33,7 @@ def luma(frames: np.ndarray) -> np.ndarray:
         frames: uint8 ``(T, H, W, 3)``, or one frame ``(H, W, 3)``.
 
     Returns:
-        ``(T, H, W)``, or ``(H, W)``, in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it; that moves a score by some
+        ``(T, H, W)``, or ``(H, W)``, in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it; that changes a score by some
         thousandths of a dB.
 
     Example:
@@ -44,24 +44,24 @@ def luma(frames: np.ndarray) -> np.ndarray:
         return luma(frames[None])[0]
     weights = np.array(LUMA_WEIGHTS) / 255
     planes = np.empty(check_frames(frames))
-    for plane, frame in zip(planes, frames, strict=True):  # frame by frame: a clip of doubles is large
+    for plane, frame in zip(planes, frames, strict=True):  # frame by frame: a clip in double precision is large
         np.matmul(frame, weights, out=plane)
     planes += 16
     return planes
 
 
-def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
-    r"""Peak signal-to-noise ratio of every frame.
+def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop_border: int = 0) -> np.ndarray:
+    r"""Compute the peak signal-to-noise ratio of every frame.
 
     .. math:: 10 \log_{10} \frac{255^2}{\mathrm{MSE}}
 
-    The peak is 255 on luma too, although luma ends at 235; so do all published tables.
+    The peak is 255 on luma too, although luma ends at 235: the convention of all published tables.
 
     Args:
         first: uint8 ``(T, H, W, 3)``.
-        second: the same size; which is which does not matter.
+        second: the same shape; the order does not matter.
         channel: ``"y"`` on luma, ``"rgb"`` with one mean squared error over the three channels.
-        crop: how many pixels to leave out at every border.
+        crop_border: pixels to crop at every border.
 
     Returns:
         ``(T,)`` in dB; ``inf`` where two frames are equal.
@@ -74,29 +74,29 @@ def psnr_db(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", cr
         >>> psnr_db(np.zeros((1, 2, 2, 3), np.uint8), np.full((1, 2, 2, 3), 255, np.uint8), channel="rgb")
         array([0.])
     """
-    return np.array([frame_psnr_db(a, b) for a, b in _pairs(first, second, channel, crop)])
+    return np.array([frame_psnr_db(a, b) for a, b in _pairs(first, second, channel, crop_border)])
 
 
 def frame_psnr_db(first: np.ndarray, second: np.ndarray) -> float:
-    """PSNR of one picture, from two arrays of doubles on the 8-bit scale; see :func:`psnr_db`."""
+    """Compute the PSNR of one frame, from double precision on the 8-bit scale; see :func:`psnr_db`."""
     error = np.mean(np.square(first - second))
     return float(10 * np.log10(PEAK**2 / error)) if error else math.inf
 
 
-def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop: int = 0) -> np.ndarray:
-    r"""Structural similarity of every frame, averaged over the picture.
+def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop_border: int = 0) -> np.ndarray:
+    r"""Compute the structural similarity of every frame, averaged over its pixels.
 
     .. math::
         \frac{(2\mu_a\mu_b + C_1)(2\sigma_{ab} + C_2)}{(\mu_a^2 + \mu_b^2 + C_1)(\sigma_a^2 + \sigma_b^2 + C_2)},
         \quad C_1 = (0.01 \cdot 255)^2,\; C_2 = (0.03 \cdot 255)^2
 
-    Means and variances under an 11x11 Gaussian of sigma 1.5, only where the window lies whole inside the picture.
+    Means and variances under an 11x11 Gaussian of sigma 1.5, only where the window is completely inside the frame.
 
     Args:
         first: uint8 ``(T, H, W, 3)``, at least 11x11 after cropping.
-        second: the same size; which is which does not matter.
+        second: the same shape; the order does not matter.
         channel: ``"y"`` on luma, ``"rgb"`` for the mean of the three channels.
-        crop: how many pixels to leave out at every border.
+        crop_border: pixels to crop at every border.
 
     Returns:
         ``(T,)``; 1 where two frames are equal.
@@ -105,24 +105,24 @@ def ssim(first: np.ndarray, second: np.ndarray, *, channel: Channel = "y", crop:
         ShapeError: not frames, not of one size, or smaller than the window.
         ConfigError: no such channel.
     """
-    return np.array([frame_ssim(a, b) for a, b in _pairs(first, second, channel, crop)])
+    return np.array([frame_ssim(a, b) for a, b in _pairs(first, second, channel, crop_border)])
 
 
 def frame_ssim(first: np.ndarray, second: np.ndarray) -> float:
-    """SSIM of one picture, ``(H, W)`` or ``(H, W, 3)`` doubles on the 8-bit scale; see :func:`ssim`.
+    """Compute the SSIM of one frame, ``(H, W)`` or ``(H, W, 3)`` in double precision; see :func:`ssim`.
 
     Raises:
         ShapeError: smaller than the window.
     """
     height, width = first.shape[:2]
     if min(height, width) < WINDOW:
-        raise ShapeError(f"ssim: want at least {WINDOW}x{WINDOW} pixels after cropping, got {width}x{height}")
+        raise ShapeError(f"ssim: got {width}x{height} pixels after cropping, expected {WINDOW}x{WINDOW} or more")
     pairs = [(first, second)] if first.ndim == 2 else [(first[..., c], second[..., c]) for c in range(3)]
     return float(np.mean([_ssim_plane(np.ascontiguousarray(a), np.ascontiguousarray(b)) for a, b in pairs]))
 
 
 def _ssim_plane(a: np.ndarray, b: np.ndarray) -> float:
-    c1, c2 = STABILISERS
+    c1, c2 = STABILIZERS
     mean_a, mean_b = _window_mean(a), _window_mean(b)
     mean_ab, mean_squares = mean_a * mean_b, mean_a * mean_a + mean_b * mean_b
     covariance = _window_mean(a * b) - mean_ab
@@ -136,27 +136,29 @@ def _window_mean(plane: np.ndarray) -> np.ndarray:
 
 
 def _pairs(
-    first: np.ndarray, second: np.ndarray, channel: Channel, crop: int
+    first: np.ndarray, second: np.ndarray, channel: Channel, crop_border: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Frame by frame in double precision, ``(H, W)`` on luma or ``(H, W, 3)``: a clip of doubles is large."""
+    """Yield pairs of cropped frames in double precision, ``(H, W)`` on luma or ``(H, W, 3)``."""
     check_frames(first, "first")
     check_frames(second, "second")
     if first.shape != second.shape:
-        raise ShapeError(f"want two clips of one size, got {first.shape} and {second.shape}")
+        raise ShapeError(f"second: got {second.shape}, expected {first.shape} as first")
     if channel not in ("y", "rgb"):
-        raise ConfigError(f"channel: want 'y' or 'rgb', got {channel!r}")
+        raise ConfigError(f"channel: got {channel!r}, expected 'y' or 'rgb'")
     for a, b in zip(first, second, strict=True):
-        pair = without_border(a, crop), without_border(b, crop)
+        pair = crop_frame(a, crop_border), crop_frame(b, crop_border)
         yield (luma(pair[0]), luma(pair[1])) if channel == "y" else (pair[0] / 1.0, pair[1] / 1.0)
 
 
-def without_border(frame: np.ndarray, crop: int) -> np.ndarray:
-    """One frame ``(H, W, ...)`` without ``crop`` pixels at every border.
+def crop_frame(frame: np.ndarray, crop_border: int) -> np.ndarray:
+    """Crop pixels at every border of a frame ``(H, W, ...)``.
 
     Raises:
-        ShapeError: nothing is left, or ``crop`` is negative.
+        ShapeError: nothing is left, or the number is negative.
     """
     height, width = frame.shape[:2]
-    if crop < 0 or min(height, width) <= 2 * crop:
-        raise ShapeError(f"crop: {crop} pixels at every border leave nothing of {width}x{height}")
-    return frame[crop : height - crop, crop : width - crop]
+    if crop_border < 0 or min(height, width) <= 2 * crop_border:
+        raise ShapeError(
+            f"crop_border: got {crop_border} of {width}x{height} pixels, expected less than half of each side"
+        )
+    return frame[crop_border : height - crop_border, crop_border : width - crop_border]

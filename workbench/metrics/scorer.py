@@ -1,4 +1,4 @@
-"""Every metric of a clip, fed frame by frame: an hour of 1080p needs no more memory than a minute."""
+"""All metrics of a clip, computed frame by frame: memory does not grow with its length."""
 
 from __future__ import annotations
 
@@ -11,55 +11,44 @@ from torch import Tensor
 
 from workbench.errors import ConfigError, ResultError, ShapeError, unknown_name
 from workbench.imaging import farneback, gray
-from workbench.metrics.fidelity import frame_psnr_db, frame_ssim, luma, without_border
+from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL
+from workbench.metrics.fidelity import crop_frame, frame_psnr_db, frame_ssim, luma
 from workbench.metrics.perceptual import LPIPS, frame_lpips
 from workbench.metrics.temporal import flow_distance, mean_distance, step_t_diff
 from workbench.metrics.warping import Preset, motion, step_warping_error
 from workbench.tensors import to_uint8
 
-FIDELITY = ("psnr_y_db", "ssim_y", "psnr_rgb_db")
-"""What is scored unasked; ``ssim_rgb`` can be."""
-
-TEMPORAL = ("t_diff", "tof", "warping_error", "warping_error_floor", "mae")
-"""About the step from the frame before, but for the last; over the whole picture. Optical flow makes these slow."""
-
-PERCEPTUAL = ("lpips", "tlp")
-"""By a network that has to be handed in."""
-
-KNOWN = (*FIDELITY, "ssim_rgb", *TEMPORAL, *PERCEPTUAL)
-
 
 @dataclass(frozen=True)
-class _Before:
-    """What is kept of the frame before."""
+class _Previous:
+    """Previous frame, its ground truth, and the error of its luma."""
 
     frame: np.ndarray
-    truth: np.ndarray
-    error: np.ndarray  # of luma
+    ground_truth: np.ndarray
+    luma_error: np.ndarray
 
 
 class Scorer:
-    """Scores of one clip against the true one, a frame at a time; it holds the frame before and the numbers.
+    """Scores of one clip against the ground truth, a frame at a time; only the previous frame is kept.
 
     Args:
-        clip: its name, for messages.
-        metrics: which: :data:`FIDELITY`, ``ssim_rgb``, :data:`TEMPORAL` (the warping error's floor is that of the true
-            clip), :data:`PERCEPTUAL`. Only what they need is computed.
-        crop: pixels to leave out at every border, for PSNR and SSIM.
-        network: for the perceptual ones, see ``metrics.perceptual.load_lpips``.
-        preset: of the flow behind the warping error.
+        clip: name of the clip, for messages.
+        metrics: names in ``metrics.METRICS``. The floor of the warping error is that of the ground truth.
+        crop_border: pixels to crop at every border, for PSNR and SSIM.
+        network: network of the perceptual metrics, see ``metrics.perceptual.load_lpips``.
+        preset: preset of the optical flow for the warping error.
 
     Raises:
         UnknownNameError: no such metric; the nearest is suggested.
-        ConfigError: a perceptual one without a network.
+        ConfigError: a perceptual metric without a network.
 
     Attributes:
-        curves: metric -> one number a frame so far. PSNR is ``inf`` where frames are equal; what is about the step
-            from the frame before is NaN at frame 0.
-        equal: which frames so far are equal to the true ones inside the cropped border.
+        curves: metric -> one score for every frame so far. PSNR is ``inf`` where frames are equal; temporal metrics
+            are NaN at frame 0.
+        equal: for every frame so far, whether it is equal to the ground truth inside the cropped border.
 
     Example:
-        >>> scorer = Scorer("grey")
+        >>> scorer = Scorer("gray")
         >>> for level in (10, 20):
         ...     scorer.add(np.full((16, 16, 3), level, np.uint8), np.full((16, 16, 3), 20, np.uint8))
         >>> [round(value, 2) for value in scorer.curves["psnr_rgb_db"]], scorer.equal
@@ -71,31 +60,31 @@ class Scorer:
         clip: str = "clip",
         *,
         metrics: Sequence[str] = FIDELITY,
-        crop: int = 0,
+        crop_border: int = 0,
         network: LPIPS | None = None,
         preset: Preset = "medium",
     ) -> None:
         for name in metrics:
-            if name not in KNOWN:
-                raise unknown_name("metric", name, KNOWN)
+            if name not in METRICS:
+                raise unknown_name("metric", name, METRICS)
             if name in PERCEPTUAL and network is None:
                 raise ConfigError(f"{name}: needs a network; see metrics.perceptual.load_lpips")
-        self.clip, self.crop, self.network = clip, crop, network
+        self.clip, self.crop_border, self.network = clip, crop_border, network
         self.preset: Preset = preset
-        self.curves: dict[str, list[float]] = {name: [] for name in KNOWN if name in metrics}
+        self.curves: dict[str, list[float]] = {name: [] for name in METRICS if name in metrics}
         self.equal: list[bool] = []
-        self._before: _Before | None = None
+        self._previous: _Previous | None = None
 
     def __len__(self) -> int:
         return len(self.equal)
 
-    def add(self, frame: np.ndarray | Tensor, truth: np.ndarray, *, number: int | None = None) -> None:
+    def add(self, frame: np.ndarray | Tensor, ground_truth: np.ndarray, *, number: int | None = None) -> None:
         """Score the next frame.
 
         Args:
             frame: uint8 ``(H, W, 3)``; or a float tensor ``(3, H, W)`` in [0, 1], which is rounded to 8 bits first.
-            truth: uint8 ``(H, W, 3)``, the same size.
-            number: its number in the clip, for messages; how many there were before it, if left out.
+            ground_truth: uint8 ``(H, W, 3)``, the same size.
+            number: its number in the clip, for messages; the number of frames before it by default.
 
         Raises:
             ShapeError: not frames, not of one size, or smaller than SSIM's window.
@@ -103,58 +92,65 @@ class Scorer:
         """
         number = len(self) if number is None else number
         try:
-            picture = to_uint8(frame[None])[0] if isinstance(frame, Tensor) else frame
-            self._check(picture, truth)
-            scores = self._fidelity(picture, truth)
+            image = to_uint8(frame[None])[0] if isinstance(frame, Tensor) else frame
+            self._check(image, ground_truth)
+            scores = self._fidelity(image, ground_truth)
         except ResultError as error:
             raise ResultError(f"{self.clip}, frame {number}: {str(error).partition(': ')[2]}", number) from error
         except ShapeError as error:
             raise ShapeError(f"{self.clip}, frame {number}: {error}") from error
-        now = _Before(picture, truth, luma(picture) - luma(truth) if "t_diff" in self.curves else np.empty(0))
-        scores |= self._step(self._before, now)
+        current = _Previous(
+            image, ground_truth, luma(image) - luma(ground_truth) if "t_diff" in self.curves else np.empty(0)
+        )
+        scores |= self._step(self._previous, current)
         for name, curve in self.curves.items():
             curve.append(scores.get(name, math.nan))
-        self.equal.append(np.array_equal(without_border(picture, self.crop), without_border(truth, self.crop)))
-        self._before = now
+        self.equal.append(
+            np.array_equal(crop_frame(image, self.crop_border), crop_frame(ground_truth, self.crop_border))
+        )
+        self._previous = current
 
-    def _check(self, frame: np.ndarray, truth: np.ndarray) -> None:
-        for picture, what in ((truth, "the true frame"), (frame, "the result")):
-            if picture.ndim != 3 or picture.shape[-1] != 3 or picture.dtype != np.uint8:
-                raise ShapeError(f"{what}: want uint8 (H, W, 3), got {picture.dtype} {picture.shape}")
-        (height, width), (true_height, true_width) = frame.shape[:2], truth.shape[:2]
-        if frame.shape != truth.shape:
-            raise ShapeError(f"the result is {width}x{height}, the true frame {true_width}x{true_height}")
+    def _check(self, frame: np.ndarray, ground_truth: np.ndarray) -> None:
+        for image, name in ((ground_truth, "ground truth"), (frame, "result")):
+            if image.ndim != 3 or image.shape[-1] != 3 or image.dtype != np.uint8:
+                raise ShapeError(f"{name}: got {image.dtype} {image.shape}, expected uint8 (H, W, 3)")
+        (height, width), (true_height, true_width) = frame.shape[:2], ground_truth.shape[:2]
+        if frame.shape != ground_truth.shape:
+            raise ShapeError(f"result: got {width}x{height}, expected {true_width}x{true_height} as the ground truth")
 
-    def _fidelity(self, frame: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-        """What is about one frame."""
+    def _fidelity(self, frame: np.ndarray, ground_truth: np.ndarray) -> dict[str, float]:
+        """Compute the metrics of single frames."""
         scores: dict[str, float] = {}
-        inside = without_border(frame, self.crop), without_border(truth, self.crop)
+        inside = crop_frame(frame, self.crop_border), crop_frame(ground_truth, self.crop_border)
         for channel in ("y", "rgb"):
             metrics = {f"psnr_{channel}_db": frame_psnr_db, f"ssim_{channel}": frame_ssim}
             if wanted := metrics.keys() & self.curves:
-                x, r = (luma(picture) if channel == "y" else picture / 1.0 for picture in inside)
+                x, r = (luma(one) if channel == "y" else one / 1.0 for one in inside)
                 scores |= {name: metrics[name](x, r) for name in wanted}
         if "mae" in self.curves:
-            scores["mae"] = mean_distance(frame, truth)
+            scores["mae"] = mean_distance(frame, ground_truth)
         if "lpips" in self.curves and self.network is not None:
-            scores["lpips"] = frame_lpips(frame, truth, self.network)
+            scores["lpips"] = frame_lpips(frame, ground_truth, self.network)
         return scores
 
-    def _step(self, before: _Before | None, now: _Before) -> dict[str, float]:
-        """What is about the step from the frame before; nothing at frame 0."""
+    def _step(self, previous: _Previous | None, current: _Previous) -> dict[str, float]:
+        """Compute the metrics of the step from the previous frame; none at frame 0."""
         scores: dict[str, float] = {}
-        if before is None:
+        if previous is None:
             return scores
         if "t_diff" in self.curves:
-            scores["t_diff"] = step_t_diff(before.error, now.error)
+            scores["t_diff"] = step_t_diff(previous.luma_error, current.luma_error)
         if "tof" in self.curves:
-            flows = [farneback(gray(a), gray(b)) for a, b in ((before.frame, now.frame), (before.truth, now.truth))]
+            flows = [
+                farneback(gray(a), gray(b))
+                for a, b in ((previous.frame, current.frame), (previous.ground_truth, current.ground_truth))
+            ]
             scores["tof"] = flow_distance(*flows)
         if {"warping_error", "warping_error_floor"} & self.curves.keys():
-            moved = motion(before.truth, now.truth, preset=self.preset)
-            scores["warping_error"] = step_warping_error(before.frame, now.frame, moved)
-            scores["warping_error_floor"] = step_warping_error(before.truth, now.truth, moved)
+            step = motion(previous.ground_truth, current.ground_truth, preset=self.preset)
+            scores["warping_error"] = step_warping_error(previous.frame, current.frame, step)
+            scores["warping_error_floor"] = step_warping_error(previous.ground_truth, current.ground_truth, step)
         if "tlp" in self.curves and self.network is not None:
-            ours = frame_lpips(before.frame, now.frame, self.network)
-            scores["tlp"] = 100 * abs(frame_lpips(before.truth, now.truth, self.network) - ours)
+            ours = frame_lpips(previous.frame, current.frame, self.network)
+            scores["tlp"] = 100 * abs(frame_lpips(previous.ground_truth, current.ground_truth, self.network) - ours)
         return scores

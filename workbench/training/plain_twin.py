@@ -10,7 +10,7 @@ import numpy as np
 from workbench.config import RunConfig, differences
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
-from workbench.evaluation.rendering import Scores, add_rendering, render
+from workbench.evaluation.rendering import SceneScorer, add_rendering, render
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
@@ -121,8 +121,8 @@ class PlainWeights:
         if step != self.step:
             return False
         network = make_network(self.plain, self.scale).to(view.device).eval()
-        seen = render(network, view.pair.low, memory=view.memory, tap=view.tap, device=view.device)
+        seen = render(network, view.pair.low, memory=view.memory, feature_layer=view.tap, device=view.device)
         note = f"the same network without a teacher, step {step}; its cells are those of this run's memory"
         add_rendering(scene, Method(key=KEY, label=LABEL, note=note), seen, view.scales)
-        Scores(view.pair.high).add(scene, KEY, seen.frames)
+        SceneScorer(view.pair.high).add(scene, KEY, seen.frames)
         return True

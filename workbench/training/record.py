@@ -21,7 +21,7 @@ from workbench.data.video.read import Video
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
-from workbench.evaluation.rendering import Rendering, Scales, Scores, add_rendering, render
+from workbench.evaluation.rendering import Rendering, Scales, SceneScorer, add_rendering, render
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
@@ -93,7 +93,7 @@ def write_validation_clip(
     if (folder / "scene.json").exists():
         return
     device = next(student.parameters()).device
-    scores = Scores(pair.high)
+    scores = SceneScorer(pair.high)
     with write_scene(folder) as scene:
         scene.add_method(Method(key="low", label="Low resolution", note="what the networks see"), pair.low)
         scene.add_method(Method(key="high", label="Ground truth"), pair.high)
@@ -103,9 +103,9 @@ def write_validation_clip(
         reference: Rendering | None = None
         if teacher is not None:
             given = teacher.select_input(pair.low, pair.high)
-            reference = render(teacher, given, memory=memory, is_student=False, tap=tap, device=device)
+            reference = render(teacher, given, memory=memory, is_student=False, feature_layer=tap, device=device)
         given = student.select_input(pair.low, pair.high)
-        scales = Scales.of(reference or render(student, given, memory=memory, tap=tap, device=device))
+        scales = Scales.of(reference or render(student, given, memory=memory, feature_layer=tap, device=device))
         if teacher is not None and reference is not None:
             label, note = f"Teacher ({teacher.recipe['name']})", ""
             if teacher.privileged:
@@ -145,7 +145,7 @@ def write_snapshot(
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
     view = SnapshotSettings(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
     given = student.select_input(pair.low, pair.high)
-    seen = render(student, given, memory=memory, tap=tap, device=view.device)
+    seen = render(student, given, memory=memory, feature_layer=tap, device=view.device)
     label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
     if student.privileged:
         label, note = "Privileged teacher: given the ground truth", f"{note}; {GIVEN_TRUTH}"
@@ -153,7 +153,7 @@ def write_snapshot(
         if plain is not None:
             plain.add(scene, step, view)
         add_rendering(scene, Method(key="student", label=label, note=note), seen, scales)
-        Scores(pair.high).add(scene, "student", seen.frames)
+        SceneScorer(pair.high).add(scene, "student", seen.frames)
         probe = read_scene(writer.run.validation_folder)
         scene.finish(
             name=f"{writer.folder.name}-{step}",

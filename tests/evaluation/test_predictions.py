@@ -1,4 +1,4 @@
-"""Scoring pictures that another program made."""
+"""Scores of frames that another program made."""
 
 import math
 import shutil
@@ -8,13 +8,13 @@ import pytest
 from PIL import Image
 
 from workbench.errors import DataError, ShapeError, VideoError
-from workbench.evaluation.evaluate import score_pictures
-from workbench.metrics.scorer import TEMPORAL
+from workbench.evaluation.predictions import score_predictions
+from workbench.metrics import TEMPORAL
 
 
 @pytest.fixture
 def theirs(tmp_path, data, save):
-    """What another program made of the set: the truth, one level darker in the green of its first clip."""
+    """Frames of another program: the ground truth, one level darker in the green of its first clip."""
     folder = tmp_path / "their_net"
     for clip in ("clip_9", "clip_10"):
         frames = np.stack([np.asarray(Image.open(path)) for path in sorted((data / clip).iterdir())])
@@ -23,65 +23,65 @@ def theirs(tmp_path, data, save):
     return folder
 
 
-def test_pictures_of_another_program(theirs, data):
-    report = score_pictures(theirs, data, "folders", temporal=True)
-    assert (report.network, report.low, report.equal_frames) == ("their_net", "not known", 5)
-    assert report.per_clip["clip_9"]["psnr_rgb_db"] == pytest.approx(10 * math.log10(255**2 * 3), abs=0.05)
-    assert report.metrics[3:] == list(TEMPORAL)
-    assert score_pictures(theirs, data, "folders", clips=["clip_10"], name="x").equal_frames == 5
+def test_frames_of_another_program_are_scored(theirs, data):
+    result = score_predictions(theirs, data, "folders", temporal=True)
+    assert (result.network, result.low, result.equal_frames) == ("their_net", "not known", 5)
+    assert result.per_clip["clip_9"]["psnr_rgb_db"] == pytest.approx(10 * math.log10(255**2 * 3), abs=0.05)
+    assert result.metrics[3:] == list(TEMPORAL)
+    assert score_predictions(theirs, data, "folders", clips=["clip_10"], name="x").equal_frames == 5
 
 
-def test_pictures_of_the_whole_truth_where_it_is_no_multiple(theirs, data):
+def test_frames_of_the_uncropped_size_are_cropped_to_the_scale(theirs, data):
     shutil.rmtree(theirs / "clip_9")
     shutil.copytree(data / "clip_9", theirs / "clip_9")  # 67x50, of which 64x48 is scored
-    assert score_pictures(theirs, data, "folders").equal_frames == 8
+    assert score_predictions(theirs, data, "folders").equal_frames == 8
 
 
 def test_frames_that_are_missing_or_surplus_are_named(theirs, data):
     (theirs / "clip_10" / "2.png").rename(theirs / "clip_9" / "3.png")
     with pytest.raises(DataError) as refused:
-        score_pictures(theirs, data, "folders")
+        score_predictions(theirs, data, "folders")
     assert str(refused.value).endswith("set: clip_9: 3 is not a frame of it; clip_10: 2 is missing")
     shutil.rmtree(theirs / "clip_9")
     with pytest.raises(DataError, match="clip_9 is missing; clip_10: 2 is missing"):
-        score_pictures(theirs, data, "folders")
+        score_predictions(theirs, data, "folders")
     with pytest.raises(DataError, match=r"no such folder; want one folder of images per clip"):
-        score_pictures(theirs / "none", data, "folders")
+        score_predictions(theirs / "none", data, "folders")
 
 
-def test_a_program_that_left_out_a_frame_is_not_scored_by_place(theirs, data):
-    """As many images as frames, but from the second on each is the next frame."""
+def test_a_missing_frame_does_not_shift_the_others(theirs, data):
+    """The number of images is right, but from the second on each is the next frame."""
     for number in (4, 3, 2):
         (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
     with pytest.raises(DataError, match=r"clip_10: 2 is missing, 5 is not a frame of it$"):
-        score_pictures(theirs, data, "folders")
+        score_predictions(theirs, data, "folders")
 
 
-def test_frames_are_matched_by_number_whatever_the_rest_of_the_name(theirs, data):
+def test_frames_are_matched_by_number(theirs, data):
     for path in list((theirs / "clip_10").iterdir()):
         path.rename(path.with_name(f"net2_{int(path.stem):06d}_x4.png"))
-    assert score_pictures(theirs, data, "folders").equal_frames == 5
+    assert score_predictions(theirs, data, "folders").equal_frames == 5
 
 
-def test_another_first_number_is_an_error_that_says_so(theirs, data):
+def test_another_first_number_is_an_error(theirs, data):
     for number in reversed(range(5)):
         (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
     with pytest.raises(
         DataError, match=r"clip_10: 0 is missing, 5 is not .*; numbered from 1, the ground truth from 0"
     ):
-        score_pictures(theirs, data, "folders")
+        score_predictions(theirs, data, "folders")
 
 
-def test_names_without_numbers_are_matched_as_they_are(tmp_path, save):
+def test_names_without_numbers_must_be_equal(tmp_path, save):
     frames = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     for root in ("truth", "theirs"):
         save(tmp_path / root / "walk", frames)
         for number, name in enumerate(("first", "middle", "last")):
             (tmp_path / root / "walk" / f"{number}.png").rename(tmp_path / root / "walk" / f"{name}.png")
-    assert score_pictures(tmp_path / "theirs", tmp_path / "truth", "folders").equal == {"walk": [True] * 3}
+    assert score_predictions(tmp_path / "theirs", tmp_path / "truth", "folders").equal == {"walk": [True] * 3}
     (tmp_path / "theirs" / "walk" / "middle.png").rename(tmp_path / "theirs" / "walk" / "second.png")
     with pytest.raises(DataError, match="walk: middle is missing, second is not a frame of it"):
-        score_pictures(tmp_path / "theirs", tmp_path / "truth", "folders")
+        score_predictions(tmp_path / "theirs", tmp_path / "truth", "folders")
 
 
 def test_frames_of_a_video_are_numbered_from_0_or_all_from_1(tmp_path, held, save):
@@ -90,32 +90,32 @@ def test_frames_of_a_video_are_numbered_from_0_or_all_from_1(tmp_path, held, sav
     save(folder, frames)
     for number in reversed(range(3)):
         (folder / f"{number}.png").rename(folder / f"{number + 1}.png")
-    assert score_pictures(tmp_path, held(frames), "folders").equal == {"walk": [True] * 3}
+    assert score_predictions(tmp_path, held(frames), "folders").equal == {"walk": [True] * 3}
     (folder / "1.png").unlink()
     with pytest.raises(DataError, match="walk: 00000000, 00000001 are missing, 3 is not a frame of it"):
-        score_pictures(tmp_path, held(frames), "folders")
+        score_predictions(tmp_path, held(frames), "folders")
 
 
-def test_a_picture_of_another_size(theirs, data):
+def test_a_frame_of_another_size_is_refused(theirs, data):
     Image.fromarray(np.zeros((72, 84, 3), np.uint8)).save(theirs / "clip_10" / "3.png")
-    with pytest.raises(ShapeError, match="clip_10, frame 3: the result is 84x72, the true frame 88x72"):
-        score_pictures(theirs, data, "folders")
+    with pytest.raises(ShapeError, match=r"clip_10, frame 3: .*84x72.* 88x72"):
+        score_predictions(theirs, data, "folders")
 
 
-def test_a_picture_that_cannot_be_read(theirs, data):
+def test_an_unreadable_image_is_refused(theirs, data):
     (theirs / "clip_10" / "2.png").write_bytes(b"\x89PNG")
     with pytest.raises(VideoError, match=r"2\.png: not an image"):
-        score_pictures(theirs, data, "folders")
+        score_predictions(theirs, data, "folders")
 
 
-def test_pictures_of_the_frames_that_count_alone(tmp_path, held, save):
+def test_images_of_the_scored_frames_are_enough(tmp_path, held, save):
     frames = np.random.default_rng(0).integers(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     septuplet = held(frames, targets=(3,))
     save(tmp_path / "walk", frames[3:4])
     (tmp_path / "walk" / "0.png").rename(tmp_path / "walk" / "im3.png")
-    assert score_pictures(tmp_path, septuplet, "vimeo90k_t").equal == {"walk": [True]}
+    assert score_predictions(tmp_path, septuplet, "vimeo90k_t").equal == {"walk": [True]}
     save(tmp_path / "all" / "walk", frames)
-    assert score_pictures(tmp_path / "all", septuplet, "vimeo90k_t").equal == {"walk": [True]}
+    assert score_predictions(tmp_path / "all", septuplet, "vimeo90k_t").equal == {"walk": [True]}
     save(tmp_path / "five" / "walk", frames[:3])
     with pytest.raises(DataError, match="walk: 00000003 is missing"):
-        score_pictures(tmp_path / "five", septuplet, "vimeo90k_t")
+        score_predictions(tmp_path / "five", septuplet, "vimeo90k_t")

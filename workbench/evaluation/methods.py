@@ -1,0 +1,141 @@
+"""Methods by name: networks with their weights, and the ConvLSTM for their features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workbench.distill.temporal import TemporalMemory, load_memory
+from workbench.errors import ConfigError, WeightsError, unknown_name
+from workbench.models.conversion import convert_checkpoint
+from workbench.models.video_sr import VideoSR
+from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
+from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
+from workbench.onnx.run import open_exported
+from workbench.runs import Run, list_runs
+from workbench.scenes import Method
+
+ALIASES: dict[str, tuple[str, str]] = {
+    "teacher": ("pretrained:edvr_s", "Teacher"),
+    "plain": ("pretrained:vespcn_plain", "Plain student"),
+    "distilled": ("pretrained:vespcn_distilled", "Distilled student"),
+}
+"""Alias -> weights and label of a network that ships with the package."""
+
+SHIPPED_MEMORY = "pretrained:memory"
+
+
+@dataclass(frozen=True)
+class LoadedMethod:
+    """A network with its name and label."""
+
+    method: Method
+    network: VideoSR
+    is_student: bool
+
+    def __post_init__(self) -> None:
+        """Check that the network upscales: a privileged teacher does not."""
+        self.network.check_upscales()
+
+
+def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> LoadedMethod:
+    """Load the network of a method by its name.
+
+    Args:
+        name: an alias (teacher, plain, distilled), ``bicubic``, ``pretrained:NAME``, a weights file of this project or
+            of another code base (see ``models.conversion``), an ``.onnx`` file written by ``workbench export``,
+            ``RUN``, or ``RUN@STEP``.
+        scale: scale of ``bicubic``; other networks have their own.
+        runs: folders that contain runs.
+
+    Raises:
+        UnknownNameError: no such method; the nearest name is suggested.
+        ConfigError: a network without weights, or a privileged teacher.
+        WeightsError: the weights are missing, or the file cannot be read.
+    """
+    if name in ALIASES:
+        where, label = ALIASES[name]
+        network = load(where)
+        note = f"{where} (sha256 {checksum(locate(where))[:12]})"
+        label = f"{label} ({network.recipe['name']})"
+        return LoadedMethod(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
+    if name in NETWORKS or name.startswith(PRIVILEGED):
+        network = build(name, scale=scale)
+        network.check_upscales()
+        if list(network.parameters()):
+            raise ConfigError(
+                f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
+            )
+        return LoadedMethod(Method(key=name, label=name.capitalize()), network, is_student=True)
+    if name.startswith("pretrained:") or Path(name).suffix in (".safetensors", *PICKLES):
+        return _from_file(locate(name))
+    if Path(name).suffix == ".onnx":
+        exported = open_exported(name)
+        method = Method(key=_key(Path(name).stem), label=Path(name).stem, note=exported.info.differs)
+        return LoadedMethod(method, exported, is_student=True)
+    run_name, _, step = name.partition("@")
+    for root in runs:
+        if run_name in list_runs(root):
+            return _from_run(Run(root / run_name), step)
+    known = [*ALIASES, "bicubic", *(run for root in runs for run in list_runs(root))]
+    raise unknown_name("method", name, known)
+
+
+def _from_file(path: Path) -> LoadedMethod:
+    """Load a weights file: with the recipe inside it, or by the names of its tensors if it is of another code base."""
+    note = f"{path.name} (sha256 {checksum(path)[:12]})"
+    if path.suffix in PICKLES or "recipe" not in read_tensors(path)[1]:
+        converted = convert_checkpoint(path)
+        network, note = converted.network, f"{note}, {converted.source}"
+    else:
+        network = load(path)
+    return LoadedMethod(Method(key=_key(path.stem), label=path.stem, note=note), network, is_student=True)
+
+
+def _from_run(run: Run, step: str) -> LoadedMethod:
+    config = run.config()
+    if not step:
+        path = run.weights()
+        if not path.is_file():
+            raise WeightsError(f"{run.name}: no weights yet; wait for its first save, or resume it")
+        return LoadedMethod(
+            Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True
+        )
+    path = run.checkpoints_folder / f"{int(step):07d}" / "student.safetensors" if step.isdigit() else None
+    if path is None or not path.is_file():
+        home = run.checkpoints_folder
+        there = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit()) if home.is_dir() else []
+        raise WeightsError(f"{run.name}@{step}: no weights of that step are kept; there are: {there or 'none'}")
+    settings: dict[str, Any] = {"scale": config.data.scale}
+    if takes_skip(config.student.name):
+        settings["skip"] = config.student.skip
+    network = build(config.student.name, **settings)
+    load_into(network, path)
+    method = Method(key=_key(f"{run.name}-{step}"), label=f"{run.name}, step {step}", note=f"state of step {step}")
+    return LoadedMethod(method, network.eval(), is_student=True)
+
+
+def _key(name: str) -> str:
+    """Return a valid method key for the name of a file or run."""
+    kept = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip(".-")
+    return kept[:64] or "method"
+
+
+def find_memory(methods: Sequence[str], runs: Sequence[Path]) -> TemporalMemory | None:
+    """Load the ConvLSTM of the first run among the methods that has one; else the shipped one, or None."""
+    for name in methods:
+        for root in runs:
+            path = Run(root / name.partition("@")[0]).weights("memory")
+            if path.is_file():
+                return load_memory(path)
+    if SHIPPED_MEMORY.partition(":")[2] in pretrained_names():
+        return load_memory(locate(SHIPPED_MEMORY))
+    return None
+
+
+def matches_memory(memory: TemporalMemory, method: LoadedMethod) -> bool:
+    """Return whether the ConvLSTM takes the channels of this network's features."""
+    channels = memory.settings["student_channels" if method.is_student else "teacher_channels"]
+    return method.network.feature_channels == channels
