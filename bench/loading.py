@@ -1,13 +1,13 @@
-"""Does a training wait for its crops? ``python bench/loading.py``, some minutes; ``--rounds 1 --count 1`` for a look.
+"""Time of a training waiting for its crops: ``python bench/loading.py``, some minutes; ``--rounds 1 --count 1`` to try.
 
-The same septuplets lie on disk in four ways: PNGs with and without low resolution beside them, memory-mapped arrays,
-and tar files; each is read by the training itself and by one and two workers. For each it is measured
+The same septuplets are stored in four formats: PNGs with and without low resolution, memory-mapped arrays, and tar
+files; each is read by the training process itself and by one and two workers. Measured are
 
-- how long a batch takes when nothing else is done, against a step of training ``edvr_s`` and ``vespcn``,
-- how much longer a step of ``vespcn`` takes with it than with a batch that is at hand.
+- the time of a batch without other work, against a training step of ``edvr_s`` and ``vespcn``,
+- the additional time of a step of ``vespcn`` with it, against a batch in memory.
 
-All take turns, round after round; medians. The page cache is warm: a disk can only make it slower. Crops, frames and
-batch are the defaults of a run.
+All alternate, round after round; medians. The page cache is warm: a disk can only be slower. Crops, frames and batch
+are the defaults of a run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from workbench.training.machine import configure_torch
 WORKERS = (0, 1, 2)
 NETWORKS = ("edvr_s", "vespcn")
 HURRIED = "vespcn"
-"""The one of the shorter step, for which the loader matters; the two are also run together."""
+"""The network of the shorter step, for which the loader matters; the two are also run together."""
 
 ENDLESS = 10**9
 
@@ -47,7 +47,7 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 
 
 def to_channels_last(root: Path, frames: int) -> None:
-    """The first frames of the sample clip, twice, so that two readers of shards have a file each; in every form."""
+    """Write the first frames of the sample clip in every format, twice, so that two readers of shards have one each."""
     for name in ("one", "two"):
         folder = root / "footage" / name
         folder.mkdir(parents=True)
@@ -64,7 +64,7 @@ def to_channels_last(root: Path, frames: int) -> None:
 
 
 def loader(root: Path, form: str, workers: int) -> Batches:
-    """Batches without end; of ``moving`` half of the crops of the arrays move."""
+    """Yield batches without end; with ``moving`` half of the crops of the arrays move."""
     data = Data(moving_share=0.5 if form == "moving" else 0.0)
     if form == "shards":
         crops = ShardCrops(open_shards(root / form), crop=data.crop_size, frames=data.num_frames, batch=data.batch_size)
@@ -78,7 +78,7 @@ def loader(root: Path, form: str, workers: int) -> Batches:
 
 
 def training(name: str) -> Callable[[tuple[Tensor, Tensor]], None]:
-    """One step of training."""
+    """Run one training step."""
     network = build(name)
     optimizer = torch.optim.Adam(network.parameters())
 
@@ -92,7 +92,7 @@ def training(name: str) -> Callable[[tuple[Tensor, Tensor]], None]:
 
 
 def seconds(work: Callable[[], object], count: int = 1) -> float:
-    """How long one of ``count`` in a row takes."""
+    """Measure the time of one of ``count`` in a row."""
     began = time.perf_counter()
     for _ in range(count):
         work()

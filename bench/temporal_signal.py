@@ -37,11 +37,11 @@ def milliseconds(
     """Return the CPU time of the shortest of several steps without update; the teacher's outputs are there before."""
     objective = Objective(temporal_weight=1.0 if memory is not None else 0.0, memory=memory)
     with torch.no_grad():
-        taught = objective.teacher_targets(teacher(low, return_features="hr"))
+        targets = objective.teacher_targets(teacher(low, return_features="hr"))
     best = float("inf")
     for _ in range(9):
         start = time.process_time()
-        terms, _ = objective.terms(student(low, return_features="hr"), high, taught)
+        terms, _ = objective.terms(student(low, return_features="hr"), high, targets)
         weighted_sum(terms, objective.weights(1)).backward()
         best = min(best, time.process_time() - start)
     return 1000 * best
@@ -65,9 +65,9 @@ def main() -> None:
         for name, settings in SETTINGS.items():
             memory = TemporalMemory(student.feature_channels, teacher.feature_channels, **settings)
             signal = temporal_signal(student, teacher, memory, low, high)
-            plain, taught = (milliseconds(student, teacher, one, low, high) for one in (None, memory))
+            plain, distilled = (milliseconds(student, teacher, one, low, high) for one in (None, memory))
             values = [f"{getattr(signal, name):.3g}" for name in names]
-            print(f"| {channels} | {name} |", " | ".join(values), f"| {taught / plain - 1:.0%} |")
+            print(f"| {channels} | {name} |", " | ".join(values), f"| {distilled / plain - 1:.0%} |")
 
 
 if __name__ == "__main__":

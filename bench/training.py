@@ -1,20 +1,20 @@
-"""What does the training engine save? ``python bench/training.py``, some twenty minutes on two cores.
+"""Time of the training engine against a plain one: ``python bench/training.py``, some twenty minutes on two cores.
 
-Side by side in one process, medians of interleaved rounds, against a plain composition that is written here after the
-textbook: EDVR and the student window by window, everything recomputed for each; every one of the nine points of a
-deformable convolution fetched by four indexed gathers; a ConvLSTM of 64 channels at high resolution, frame by frame,
-that learns with the student; float32, contiguous. And against the same composition with our deformable convolution,
-or with that of torchvision, where it can be imported.
+Both alternate in one process, medians of interleaved rounds. The plain one is the textbook's composition, written here:
+EDVR and the student window by window, everything recomputed for each; every one of the nine points of a deformable
+convolution sampled by four indexed gathers; a ConvLSTM of 64 channels at high resolution, frame by frame, trained with
+the student; float32, contiguous. It is also measured with our deformable convolution, and with that of torchvision
+where it can be imported.
 
 - ``train``: a training step of EDVR-M;
 - ``infer``: EDVR-M on a clip of 180x120, in fp32 and bf16;
-- ``distil``: a step of EDVR-M -> VESPCN, 7 frames, crop 32, the teacher live, and from a cache;
+- ``distill``: a step of EDVR-M -> VESPCN, 7 frames, crop 32, the teacher live, and from a cache;
 - ``cached``: a distillation step from a cache against a plain training step of the same student;
-- ``watch``: a step with its line in the log, its status and its share of states, against the step alone;
-- ``allocator``: ``distil`` in alternating processes, with freed memory kept and given back;
+- ``watch``: a step with its line in the log, its status and its share of checkpoints, against the step alone;
+- ``allocator``: ``distill`` in alternating processes, with freed memory kept and given back;
 - ``processes``: one process, one with two threads, and two with gloo.
 
-All sides of one comparison are under the same allocator: that of a training (``training.worker.configure_torch``).
+All sides of one comparison use the allocator settings of a training (``configure_torch``).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def gathered_deform_conv(
     *,
     groups: int = 1,
 ) -> Tensor:
-    """The deformable convolution by four indexed gathers for each of its points."""
+    """Compute the deformable convolution by four indexed gathers for each of its points."""
     n, channels, height, width = features.shape
     taps = weight.shape[-1] ** 2
     ring = F.pad(features.float(), (1, 1, 1, 1)).view(n, groups, channels // groups, (height + 2) * (width + 2))
@@ -98,7 +98,7 @@ def gathered_deform_conv(
 
 
 def torchvision_deform_conv() -> Callable[..., Tensor] | None:
-    """Torchvision's operator behind our signature; None where it cannot be imported."""
+    """Return torchvision's operator with our signature; None where it cannot be imported."""
     try:
         from torchvision.ops import deform_conv2d  # pyright: ignore[reportMissingImports]
     except (ImportError, RuntimeError):  # its build for another torch does not load
@@ -114,7 +114,7 @@ def torchvision_deform_conv() -> Callable[..., Tensor] | None:
 
 @contextmanager
 def deforming_by(operator: Callable[..., Tensor]) -> Iterator[None]:
-    """While the block runs, deformable layers compute with another operator."""
+    """Replace the operator of deformable layers while the block runs."""
     ours = deformable.modulated_deform_conv
     deformable.modulated_deform_conv = operator  # pyright: ignore[reportAttributeAccessIssue]
     try:
@@ -124,7 +124,7 @@ def deforming_by(operator: Callable[..., Tensor]) -> Iterator[None]:
 
 
 def window_by_window(network: SlidingWindow, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
-    """A clip with nothing shared between its windows."""
+    """Upscale a clip with nothing shared between its windows."""
     middle = torch.arange(network.num_frames)[None]
     made = [
         network.upscale_windows(clip[:, window], middle, return_features)
@@ -135,14 +135,14 @@ def window_by_window(network: SlidingWindow, clip: Tensor, return_features: Feat
 
 
 class PlainLSTM(nn.Module):
-    """A ConvLSTM at high resolution, one convolution of input and state a frame."""
+    """ConvLSTM at high resolution, one convolution of input and state a frame."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.gates = nn.Conv2d(channels + HIDDEN, 4 * HIDDEN, 3, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """The last cell: ``(B, T, C, H, W)`` -> ``(B, K, H, W)``."""
+        """Return the last cell: ``(B, T, C, H, W)`` -> ``(B, K, H, W)``."""
         batch, _, _, height, width = features.shape
         cell = hidden = features.new_zeros(batch, HIDDEN, height, width)
         for frame in features.unbind(1):
@@ -153,7 +153,7 @@ class PlainLSTM(nn.Module):
 
 
 def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callable[[Tensor, Tensor], None]:
-    """A training step as the textbook has it; with a teacher both terms of space-time distillation."""
+    """Run the textbook's training step; with a teacher both losses of space-time distillation."""
     memory = PlainLSTM(student.feature_channels) if teacher is not None else None
     learned = [*student.parameters(), *(memory.parameters() if memory is not None else ())]
     optimizer = torch.optim.Adam(learned, lr=1e-4)
@@ -207,21 +207,21 @@ class Laboratory:
         return RunConfig(student=Network(name=student), teacher=teaches, data=data, steps=10**6, **settings)
 
     def trainer(self, config: RunConfig) -> Trainer:
-        """What a worker has of a run."""
+        """Build the trainer of a run as a worker does."""
         check(config)
         trainer = Trainer(config, Engine(device="cpu", precision=config.precision))
         trainer.open_cache()
         return trainer
 
     def steps(self, config: RunConfig) -> Callable[[], Step]:
-        """The next step of a training, whenever it is called: its crops are cut, and the teacher asked, inside."""
+        """Return a function that runs the next step of a training, with its crops and teacher outputs."""
         rest = self.trainer(config).steps(0)
         next(rest)  # precision is a matter of the process: a training takes it up at its first step
         return lambda: next(rest)
 
 
 def shaken(name: str, **settings: Any) -> Any:
-    """A network whose offsets are not zero: those are fetched faster than others."""
+    """Build a network with non-zero offsets: zero ones would be sampled faster."""
     network = build(name, **settings)
     with torch.no_grad():
         for path, parameter in network.named_parameters():
@@ -240,7 +240,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, after one round that is not counted."""
+    """Measure the median seconds of each function, after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in list(ways.items())[:: 1 if number % 2 else -1]:
@@ -251,14 +251,14 @@ def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 
 def tell(title: str, times: dict[str, float], base: str) -> None:
-    """A line for each way: milliseconds, and how many times as long as the base."""
+    """Print a line for each variant: milliseconds, and the ratio to the base."""
     print(f"\n{title}", flush=True)
     for name, taken in times.items():
         print(f"  {name:42} {taken * 1e3:9.1f} ms   {taken / times[base]:6.2f}", flush=True)
 
 
 def operators() -> dict[str, Callable[..., Tensor]]:
-    """Deformable convolutions that the plain composition is measured with."""
+    """Return the deformable convolutions of the plain composition."""
     found: dict[str, Callable[..., Tensor]] = {"plain": gathered_deform_conv}
     found["plain, our deformable convolution"] = deformable.modulated_deform_conv
     if (theirs := torchvision_deform_conv()) is not None:
@@ -275,7 +275,7 @@ def under(operator: Callable[..., Tensor], work: Callable[[], object]) -> Callab
 
 
 def batch_of(frames: int, batch: int = 1) -> tuple[Tensor, Tensor]:
-    """The crops that ours gets as well."""
+    """Return the crops of both sides."""
     from workbench.data.sampling.crops import CropSampler
     from workbench.data.sampling.pairs import open_pairs
 
@@ -326,12 +326,14 @@ def infer(rounds: int, frames: int = 6) -> None:
         print(f"  ours and {name} differ by at most {(made['ours'] - made[name]).abs().max():.1e}")
 
 
-def distil(lab: Laboratory, rounds: int) -> None:
+def distill(lab: Laboratory, rounds: int) -> None:
     low, high = batch_of(7)
     ways: dict[str, Callable[[], object]] = {
         "ours": lab.steps(lab.config("vespcn", "edvr_m")),
         "ours, bf16": lab.steps(lab.config("vespcn", "edvr_m", precision="bf16")),
-        "ours, from a cache": lab.steps(lab.config("vespcn", "edvr_m", cache_teacher=str(lab.folder / "cache_distil"))),
+        "ours, from a cache": lab.steps(
+            lab.config("vespcn", "edvr_m", teacher_cache_dir=str(lab.folder / "cache_distill"))
+        ),
     }
     for name, operator in operators().items():
         torch.manual_seed(0)
@@ -344,7 +346,7 @@ def distil(lab: Laboratory, rounds: int) -> None:
 
 def cached(lab: Laboratory, rounds: int) -> None:
     for student in ("fastdvdnet_vsr", "vespcn"):
-        kept = lab.config(student, "edvr_m", cache_teacher=str(lab.folder / f"cache_{student}"))
+        kept = lab.config(student, "edvr_m", teacher_cache_dir=str(lab.folder / f"cache_{student}"))
         ways = {
             "plain training": lab.steps(lab.config(student)),
             "distillation from a cache": lab.steps(kept),
@@ -354,17 +356,17 @@ def cached(lab: Laboratory, rounds: int) -> None:
 
 def watch(lab: Laboratory, rounds: int) -> None:
     """Steps as a worker records them: log, status twice a second, gradients, states and weights."""
-    bare = lab.steps(lab.config("vespcn", "edvr_s", frames=5, batch=4, watch_every=0))
+    bare = lab.steps(lab.config("vespcn", "edvr_s", frames=5, batch=4, gradient_stats_every=0))
     config = lab.config("vespcn", "edvr_s", frames=5, batch=4)
     trainer = lab.trainer(config)
-    writer = RunWriter(prepare_run(lab.folder / "told", config).folder)
+    writer = RunWriter(prepare_run(lab.folder / "logged", config).folder)
     rest = trainer.steps(0)
 
-    def told() -> None:
+    def logged() -> None:
         step = next(rest)
         writer.log(log_row(step))
 
-    times = in_turn({"bare": bare, "with its line in the log": told}, rounds)
+    times = in_turn({"bare": bare, "with its line in the log": logged}, rounds)
     tell("a distillation step edvr_s -> vespcn, batch 4, 5 frames", times, "bare")
     says = statistics.median(seconds(lambda: writer.write_status("running", 1)) for _ in range(20))
     from workbench.training.record import save_checkpoint, save_weights
@@ -394,7 +396,7 @@ def watch(lab: Laboratory, rounds: int) -> None:
 
 
 def gradient_seconds(trainer: Trainer) -> float:
-    """How much longer a step takes whose gradients are measured term by term."""
+    """Measure the additional time of a step whose gradients are measured loss by loss."""
     from workbench.training.watch import gradient_stats
 
     low, high = next(trainer.sampler.after(0, 1))
@@ -411,15 +413,15 @@ def gradient_seconds(trainer: Trainer) -> float:
 
 
 def allocator(rounds: int, threads: int) -> None:
-    """``distil``'s live step in processes that keep what they freed, and in such that give it back."""
+    """Time the live step of ``distill`` in processes that keep freed memory, and in others that return it."""
     times: dict[str, list[float]] = {"1": [], "0": []}
     for _ in range(3):
         for keeps in times:
             command = [sys.executable, __file__, "--here", "step", "--rounds", str(rounds), "--threads", str(threads)]
-            told = subprocess.run(
+            done = subprocess.run(
                 command, check=True, capture_output=True, text=True, env=os.environ | {"WORKBENCH_KEEP_MEMORY": keeps}
             )
-            times[keeps].append(json.loads(told.stdout.splitlines()[-1]))
+            times[keeps].append(json.loads(done.stdout.splitlines()[-1]))
     medians = {
         "freed memory is kept": statistics.median(times["1"]),
         "given back": statistics.median(times["0"]),
@@ -428,7 +430,7 @@ def allocator(rounds: int, threads: int) -> None:
 
 
 def processes(rounds: int) -> None:
-    """Clips a second of one and two processes; every process has the same number of clips a step."""
+    """Measure clips a second of one and two processes with the same number of clips a step each."""
     kinds = {"one process, 1 thread": (1, 1), "one process, 2 threads": (1, 2), "two processes, 1 thread each": (2, 1)}
     times: dict[str, list[float]] = {name: [] for name in kinds}
     for _ in range(3):
@@ -436,8 +438,8 @@ def processes(rounds: int) -> None:
             work = [__file__, "--here", "share", "--rounds", str(rounds), "--threads", str(threads)]
             launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
             command = [sys.executable, *(launch if count > 1 else []), *work]
-            told = subprocess.run(command, check=True, capture_output=True, text=True)
-            times[name].append(json.loads(told.stdout.splitlines()[-1]))
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            times[name].append(json.loads(done.stdout.splitlines()[-1]))
     print("\nplain training of vespcn, 4 clips of 5 frames, crop 32, a step for every process")
     alone = statistics.median(times["one process, 1 thread"])
     for name, (count, _) in kinds.items():
@@ -447,7 +449,7 @@ def processes(rounds: int) -> None:
 
 
 def step_here(rounds: int, *, shared: bool) -> None:
-    """In this process: the median of some steps, as JSON on the last line."""
+    """Print the median of some steps in this process as JSON on the last line."""
     with tempfile.TemporaryDirectory() as temporary:
         lab = Laboratory(Path(temporary))
         if shared:
@@ -464,7 +466,7 @@ def step_here(rounds: int, *, shared: bool) -> None:
     print(json.dumps(statistics.median(times)), flush=True)
 
 
-TASKS = ("train", "infer", "distil", "cached", "watch", "allocator", "processes")
+TASKS = ("train", "infer", "distill", "cached", "watch", "allocator", "processes")
 
 
 def main() -> None:
@@ -488,7 +490,7 @@ def main() -> None:
         tasks: dict[str, Callable[[], None]] = {
             "train": lambda: train(lab, rounds),
             "infer": lambda: infer(rounds),
-            "distil": lambda: distil(lab, rounds),
+            "distill": lambda: distill(lab, rounds),
             "cached": lambda: cached(lab, rounds),
             "watch": lambda: watch(lab, rounds),
             "allocator": lambda: allocator(rounds, options.threads),

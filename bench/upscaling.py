@@ -1,11 +1,11 @@
-"""How fast does a film grow? What does the network cost beside reading and writing it? ``python bench/films.py``.
+"""Growth of an upscaled video: time of the network against reading and writing; ``python bench/upscaling.py``.
 
-A film of ``--seconds`` at 480x270 is made (pictures of ``--film`` shrunk, over and over; a wandering texture where none
-is given) and goes through ``workbench upscale`` in a process of its own, to 1920x1080 H.264. Beside it, before and
-after, the first ``--alone`` frames of the same film: read, enlarged by ``cv2.resize`` and written alone, by the same
-reader and writer. A quarter of an hour for two minutes of film on two slow cores.
+A video of ``--seconds`` at 480x270 is made (frames of ``--video`` downsampled, repeatedly; a moving texture by default)
+and upscaled by ``workbench upscale`` in a process of its own, to 1920x1080 H.264. Before and after, the first
+``--alone`` frames of the same video are read, enlarged by ``cv2.resize`` and written by the same reader and writer
+without a network. A quarter of an hour for two minutes of video on two slow cores.
 
-``vespcn_paper`` has fresh weights: its own time does not depend on them, the encoder's does on what it makes.
+``vespcn_paper`` has random weights: its time does not depend on them, that of the encoder depends on its output.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from workbench.models.zoo import build
 WIDTH, HEIGHT, SCALE, FPS = 480, 270, 4, 24
 
 
-def pictures(film: Path | None) -> Iterator[np.ndarray]:
-    """480x270, without end."""
+def frames_of(video: Path | None) -> Iterator[np.ndarray]:
+    """Yield frames of 480x270 without end."""
     while True:
-        source = stream_video(film) if film else Footage(600, WIDTH, HEIGHT).stream()
+        source = stream_video(video) if video else Footage(600, WIDTH, HEIGHT).stream()
         for frame in source:
-            yield cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) if film else frame
+            yield cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) if video else frame
 
 
-def alone(film: Path, out: Path, frames: int) -> float:
-    """Frames a second of reading and writing, with the cheapest enlargement between them."""
+def alone(video: Path, out: Path, frames: int) -> float:
+    """Measure frames a second of reading and writing, with the cheapest enlargement between them."""
     started = time.perf_counter()
     with VideoWriter(out, fps=FPS) as writer:
-        for frame in itertools.islice(stream_video(film), frames):
+        for frame in itertools.islice(stream_video(video), frames):
             writer.write(cv2.resize(frame, (WIDTH * SCALE, HEIGHT * SCALE), interpolation=cv2.INTER_CUBIC))
     return frames / (time.perf_counter() - started)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--film", type=Path, help="whose pictures are taken")
+    parser.add_argument("--video", type=Path, help="video file whose frames are taken")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--alone", type=int, default=240, help="frames that go without a network, twice")
     parser.add_argument("--network", default="vespcn_paper", help="a network of the zoo")
@@ -64,7 +64,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         with VideoWriter(home / "in.mp4", fps=FPS) as writer:
-            for frame in itertools.islice(pictures(options.film), frames):
+            for frame in itertools.islice(frames_of(options.video), frames):
                 writer.write(frame)
         torch.manual_seed(0)
         weights = home / f"{options.network}.safetensors"
@@ -84,7 +84,7 @@ def main() -> None:
     print(
         f"{frames} frames of {WIDTH}x{HEIGHT} to {WIDTH * SCALE}x{HEIGHT * SCALE} by {options.network}, "
         f"{options.threads} threads of {platform.machine()}, torch {torch.__version__}\n"
-        f"the film as a whole: {seconds:.0f} s, {frames / seconds:.2f} frames a second with the start of the process; "
+        f"the whole video: {seconds:.0f} s, {frames / seconds:.2f} frames a second with the start of the process; "
         f"{size / 1e6:.0f} MB\n"
         f"{done.stdout.strip()}\n{peak}\n"
         f"reading, cv2.resize and writing alone: {bare[0]:.2f} frames a second before, {bare[1]:.2f} after"
