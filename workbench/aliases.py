@@ -23,7 +23,7 @@ LOSS_TERMS = {
 """Loss terms in the log of a run of format 1."""
 
 METRICS = {"profile_distance": "mae"}
-"""Metrics in scores of format 1."""
+"""Metrics in scores of format 2 and in results of an experiment of format 1."""
 
 ROW = {"waited": "data_time"}
 """Other entries of a line of the log of a run of format 1."""

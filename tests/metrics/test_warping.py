@@ -205,7 +205,7 @@ def test_wrong_input():
         warping_error(clip / 255, clip)
     with pytest.raises(ConfigError, match=r"flow preset: .*'slow'"):
         warping_error(clip, clip, preset="slow")
-    with pytest.raises(ShapeError, match="grey_after"):
+    with pytest.raises(ShapeError, match="gray_after"):
         dis_flow(gray(clip[0]), gray(clip[0])[1:])
     with pytest.raises(ShapeError, match=r"backward"):
         occluded(np.zeros((4, 4, 3)), np.zeros((4, 4, 3)))

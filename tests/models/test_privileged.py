@@ -9,8 +9,8 @@ import torch
 from tests.models.tiny import TINY
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
-from workbench.evaluation.methods import load_method
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.methods import load_method
 from workbench.inference.chunks import upscale, upscale_stream
 from workbench.models.cost import layers
 from workbench.models.privileged import Encoder, Privileged, imitation

@@ -66,24 +66,6 @@ def discard_output() -> None:
     os.close(null)
 
 
-def use_all_cores(threads: int = 0) -> None:
-    """Set the number of CPU threads of PyTorch; 0: all cores, unless ``OMP_NUM_THREADS`` is set."""
-    import torch
-
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
-
-
-def split_names(given: str) -> list[str]:
-    """Return the names of a list separated by commas.
-
-    Example:
-        >>> split_names("plain, sd_w0.01,")
-        ['plain', 'sd_w0.01']
-    """
-    return [name.strip() for name in given.split(",") if name.strip()]
-
-
 def split_names(given: str) -> list[str]:
     """Return the names of a list separated by commas.
 

@@ -21,8 +21,8 @@ from workbench.evaluation.tables import (
     MAX_CLIPS,
     SECOND,
     Cell,
-    Row,
     ScoreTable,
+    TableRow,
     check_format,
     csv_number,
     format_score,
@@ -48,7 +48,7 @@ class MethodTable:
     title: str
     caption: str
     methods: tuple[str, ...]
-    rows: Mapping[str, Row]
+    rows: Mapping[str, TableRow]
     data: tuple[Mapping[str, Any], ...]
 
 
@@ -78,7 +78,7 @@ def method_table(
     own = [f"psnr_{first.protocol.channel}_db", f"ssim_{first.protocol.channel}"]
     others = [name for name in METRICS if name not in own and all(name in result.metrics for result in results)]
 
-    def cells(found: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> Row:
+    def cells(found: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> TableRow:
         columns = [_marked([one[name] for one in found], name) for name in metrics]
         return tuple(
             Cell(texts=tuple(text for text, _ in row), marks=tuple(mark for _, mark in row))
@@ -149,7 +149,7 @@ def _marked(values: Sequence[float], metric: str) -> list[tuple[str, str]]:
     return [(text, marks.get(finite.get(text, math.nan), "")) for text in texts]
 
 
-def _cells(methods: Sequence[str], values: Mapping[str, Any], format: Callable[[Any], str]) -> Row:
+def _cells(methods: Sequence[str], values: Mapping[str, Any], format: Callable[[Any], str]) -> TableRow:
     return tuple(Cell(texts=(format(values[name]) if name in values else "-",)) for name in methods)
 
 

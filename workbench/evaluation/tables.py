@@ -44,7 +44,7 @@ class Cell:
         return " / ".join(marks[mark].format(text) for text, mark in zip(self.texts, own, strict=True))
 
 
-Row = tuple[Cell, ...]
+TableRow = tuple[Cell, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +62,11 @@ class ScoreTable:
     title: str
     caption: str
     header: tuple[str, ...]
-    sections: tuple[tuple[Row, ...], ...]
+    sections: tuple[tuple[TableRow, ...], ...]
     ranked: bool = False
 
 
-def row(texts: Sequence[str], mark: str = "") -> Row:
+def row(texts: Sequence[str], mark: str = "") -> TableRow:
     """Return a row of cells with one text each, all with one mark."""
     return tuple(Cell(texts=(text,), marks=(mark,)) for text in texts)
 
@@ -114,7 +114,7 @@ def format_latex(tables: Sequence[ScoreTable]) -> str:
 
 
 def _latex(table: ScoreTable) -> str:
-    def line(cells: Row) -> str:
+    def line(cells: TableRow) -> str:
         escaped = (Cell(texts=tuple(map(_tex, cell.texts)), marks=cell.marks) for cell in cells)
         return " & ".join(cell.format(MARKS["latex"]) for cell in escaped) + " \\\\"
 

@@ -55,12 +55,12 @@ class Motion:
     visible: np.ndarray
 
 
-def dis_flow(grey_before: np.ndarray, grey_after: np.ndarray, *, preset: Preset = "medium") -> np.ndarray:
+def dis_flow(gray_before: np.ndarray, gray_after: np.ndarray, *, preset: Preset = "medium") -> np.ndarray:
     """Estimate the optical flow of one step by OpenCV's dense inverse search, on 8-bit gray images.
 
     Args:
-        grey_before: uint8 ``(H, W)``, see ``imaging.gray``.
-        grey_after: the next frame, the same size.
+        gray_before: uint8 ``(H, W)``, see ``imaging.gray``.
+        gray_after: the next frame, the same size.
         preset: one of :data:`PRESETS`.
 
     Returns:
@@ -70,16 +70,16 @@ def dis_flow(grey_before: np.ndarray, grey_after: np.ndarray, *, preset: Preset 
         ShapeError: the images have different shapes.
         ConfigError: no such preset.
     """
-    if grey_before.shape != grey_after.shape:
-        raise ShapeError(f"grey_after: got {grey_after.shape}, expected {grey_before.shape} as grey_before")
+    if gray_before.shape != gray_after.shape:
+        raise ShapeError(f"gray_after: got {gray_after.shape}, expected {gray_before.shape} as gray_before")
     if preset not in PRESETS:
         raise ConfigError(f"flow preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
-    height, width = grey_before.shape
+    height, width = gray_before.shape
     right = max(MIN_SIDE - width, 0)
     below = max(MIN_SIDE, int(np.ceil(MIN_ASPECT * (width + right)))) - height
     filled = [
         cv2.copyMakeBorder(image, 0, max(below, 0), 0, right, cv2.BORDER_REPLICATE)
-        for image in (grey_before, grey_after)
+        for image in (gray_before, gray_after)
     ]
     flow = cv2.DISOpticalFlow.create(PRESETS[preset]).calc(filled[0], filled[1], None)  # pyright: ignore
     return np.ascontiguousarray(flow[:height, :width])
