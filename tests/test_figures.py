@@ -16,12 +16,12 @@ CARDS = sorted((ROOT / "workbench" / "pretrained").glob("*.md"))
 
 
 @pytest.mark.parametrize("path", figures.texts(), ids=lambda path: path.name)
-def test_every_table_is_what_the_stored_scores_say(path):
+def test_tables_equal_the_stored_scores(path):
     text = path.read_text(encoding="utf-8")
     assert figures.filled(text) == text
 
 
-def test_the_places_that_are_promised_are_there():
+def test_texts_have_the_expected_tables():
     """A place that was renamed or lost would make the test above pass by having nothing to compare."""
     places = {path: set(figures.PLACE.findall(path.read_text(encoding="utf-8"))) for path in figures.texts()}
     named = {path.relative_to(ROOT).as_posix(): found for path, found in places.items()}
@@ -33,25 +33,25 @@ def test_the_places_that_are_promised_are_there():
     assert all(named[f"workbench/pretrained/{card}.md"] == {f"card of {card}"} for card in figures.CARDS)
 
 
-def test_no_score_stands_outside_of_the_places():
+def test_no_score_is_outside_of_a_table():
     """In README and the cards: nothing with a dB behind it but what the tables hold."""
     for path in (ROOT / "README.md", *CARDS):
         outside = figures.PLACE.sub("", path.read_text(encoding="utf-8"))
         assert not re.findall(r"\d+\.\d+ ?dB", outside), path.name
 
 
-def test_a_score_that_changed_is_found(tmp_path, monkeypatch):
+def test_a_changed_score_is_found(tmp_path, monkeypatch):
     for held in figures.SCORES.glob("*.json"):
         (tmp_path / held.name).write_bytes(held.read_bytes())
-    told = json.loads((tmp_path / "shipped_vid4.json").read_text(encoding="utf-8"))
-    told["methods"][0]["mean"]["psnr_y_db"] += 1
-    (tmp_path / "shipped_vid4.json").write_text(json.dumps(told), encoding="utf-8")
+    changed = json.loads((tmp_path / "shipped_vid4.json").read_text(encoding="utf-8"))
+    changed["methods"][0]["mean"]["psnr_y_db"] += 1
+    (tmp_path / "shipped_vid4.json").write_text(json.dumps(changed), encoding="utf-8")
     monkeypatch.setattr(figures, "SCORES", tmp_path)
     with pytest.raises(SystemExit, match=r"README\.md"):
         figures.main(check=True)
 
 
-def test_a_place_without_a_table_is_an_error():
+def test_an_unknown_table_is_an_error():
     with pytest.raises(SystemExit, match="no table 'nonsense'"):
         figures.filled("<!-- figures: nonsense -->\n<!-- end of figures -->")
 

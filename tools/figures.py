@@ -91,8 +91,8 @@ def card_lines(name: str) -> str:
     sets = (DEMO_SETS if method.startswith("demo_") else SETS) if method else {}
     for data, title in sets.items():
         ours, floor = (shipped(data)[one]["mean"] for one in (method, "bicubic"))
-        told = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
-        lines.append(f"| {title} | {told[0]} | {told[1]} |")
+        scores = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
+        lines.append(f"| {title} | {scores[0]} | {scores[1]} |")
     lines += ["", "Temporal share on Vid4, with these neighbor frames (`docs/networks.md`):", "", share_table(name)]
     return "\n".join(lines).lstrip("\n")
 

@@ -1,12 +1,12 @@
-"""Make what ships with the package out of finished runs: weights with cards, one run, one scene.
+"""Write the shipped weights with cards, the shipped run and the shipped scenes from finished runs.
 
-    python tools/ship.py --teacher runs/edvr_s                                       # before the students: they name it
+    python tools/ship.py --teacher runs/edvr_s                                       # before the students: their cards name it
     python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
     python tools/ship.py --demo --teacher runs/teacher --plain runs/plain --distilled runs/demo
-    python tools/ship.py --live-plain     # trains and ships what the live demo is compared with, step by step
+    python tools/ship.py --live-plain     # trains and ships the plain run of the live demo
 
 The commands that made the runs are in ``docs/experiment.md``; those of the demo set are in
-``workbench/pretrained/README.md``. ``python tools/figures.py`` puts the scores into the cards.
+``workbench/pretrained/README.md``. ``python tools/figures.py`` writes the scores into the cards.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from workbench.training.worker import prepare_run, work
 
 HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"
 SET = {"teacher": "edvr_s", "plain": "vespcn_plain", "distilled": "vespcn_distilled"}
-TOLD = (
+ROLES = (
     ("The teacher: a small EDVR without TSA.", "an hour and a half"),
     ("The student, trained on the ground truth alone.", "ten minutes"),
-    ("The same student, taught by `{teacher}`.", "ten minutes"),
+    ("The same student, distilled from `{teacher}`.", "ten minutes"),
 )
 LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"
 RECURRENT = (
     "basicvsr_s",
-    "A narrow bidirectional recurrent network with supervised flow, after the first leg of the training of a teacher\n"
+    "A narrow bidirectional recurrent network with supervised flow, after the first part of the training of a teacher\n"
     "that uses its neighbor frames.",
     "three quarters of an hour",
 )
@@ -108,7 +108,7 @@ def main(
     if recurrent is not None:
         _ship_network(recurrent, *RECURRENT)
     names = [f"demo_{role}" if demo else name for role, name in SET.items()]
-    for folder, name, (what, hours) in zip((teacher, plain, distilled), names, TOLD, strict=True):
+    for folder, name, (what, hours) in zip((teacher, plain, distilled), names, ROLES, strict=True):
         if folder is not None:
             _ship_network(folder, name, what.format(teacher=names[0]), hours)
     if distilled is None:
@@ -134,7 +134,7 @@ def _ship_network(folder: Path, name: str, what: str, hours: str) -> None:
 
 
 def _memory_of(run: Run) -> TemporalMemory:
-    """The memory that the run was taught with; of one that was not, the frozen one that its settings speak of."""
+    """Return the ConvLSTM of a run; for a run without one, the frozen ConvLSTM of its settings."""
     path = run.weights("memory")
     if path.is_file():
         return load_memory(path)
@@ -168,7 +168,7 @@ def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
         if data.num_fixed_crops
         else "",
         optimizer=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}{ema}",
-        distillation=_lessons(config),
+        distillation=_losses(config),
         seed=config.seed,
         commit=str(run.record().get("commit", "not known"))[:12],
     )
@@ -176,10 +176,10 @@ def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
 
 def _footage(data: Data) -> str:
     """Describe the training data: sources of prepared footage, credits of samples, number of still images."""
-    told = []
+    sources = []
     if data.uses_stills:
         count = len(still_files(data.stills))
-        told.append(
+        sources.append(
             f"{data.stills_share:.0%} of the clips: {count} still photographs in motion at "
             f"{data.stills_min_speed:g} to 3 low-resolution pixels a frame (names and licences: `docs/data.md`)"
         )
@@ -189,39 +189,39 @@ def _footage(data: Data) -> str:
             names = [
                 s["name"] for s in json.loads(manifest.read_text(encoding="utf-8"))["sources"] if s["split"] == "train"
             ]
-            told.append(f"{', '.join(names)} (sources, licences and checksums: `docs/data.md`)")
+            sources.append(f"{', '.join(names)} (sources, licences and checksums: `docs/data.md`)")
         else:
             held = find_sample(clip.partition("[")[0])
-            told.append(f"`{clip}` ({held.credit}, licence: {held.licence})")
-    return "; ".join(told)
+            sources.append(f"`{clip}` ({held.credit}, licence: {held.licence})")
+    return "; ".join(sources)
 
 
-def _lessons(config: RunConfig) -> str:
-    """What a card says of the terms: those with a weight."""
+def _losses(config: RunConfig) -> str:
+    """Describe the losses with a weight."""
     if not config.distils:
         return "none"
     held = config.distillation
-    told = [f"teacher {config.teacher.name}"]
+    losses = [f"teacher {config.teacher.name}"]
     ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in held.ratios.items()}
     if held.uses_spatial:
         weight = ratios.get("spatial", f"{held.spatial_weight:g}")
-        told.append(f"spatial {weight} ({held.attention_kind}, {held.normalization} maps)")
+        losses.append(f"spatial {weight} ({held.attention_kind}, {held.normalization} maps)")
     if held.uses_temporal:
         weight = ratios.get("temporal", f"{held.temporal_weight:g}")
-        told.append(
+        losses.append(
             f"temporal {weight} ({held.memory} ConvLSTM, {held.memory_channels} channels, stride {held.memory_stride}"
             + (", standardized features" if held.standardize else "")
             + (", all cells" if held.cells == "all" else "")
             + (f", {held.border_frames} border frames left out" if held.border_frames else "")
             + ")"
         )
-    told += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
-    told += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
-    return f"{'; '.join(told)}; tap {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
+    losses += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
+    losses += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
+    return f"{'; '.join(losses)}; tap {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
 
 
 def _ship_run(source: Path, target: Path) -> None:
-    """Copy what viewers read; leave out what only a resume needs, and compress the pictures harder."""
+    """Copy the files of a run that viewers read, without those for resuming, with more compression."""
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for name in ("run.json", "metrics.jsonl", "status.json"):
@@ -241,7 +241,7 @@ def plain_twin(config: RunConfig) -> RunConfig:
 
 
 def ship_live_plain(source: Path) -> None:
-    """Copy the run of the plain student of the live demo, without what its snapshots are not read for."""
+    """Copy the run of the plain student of the live demo, without the parts of its snapshots that are not read."""
     with tempfile.TemporaryDirectory() as home:
         slim = Path(home) / LIVE_PLAIN
         shutil.copytree(source, slim)

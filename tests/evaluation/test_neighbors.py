@@ -284,8 +284,8 @@ def test_equal_frames_are_null_in_json():
     same = clips(flat(range(5)))
     share = measure_temporal_share(Bicubic(), same, FOLDERS, NeighborSettings(names=["true", "copies"]))
     assert math.isnan(share.mean_gain()["true"])
-    told = json.loads(json.dumps(share.to_dict(), allow_nan=False))
-    assert (told["gain_db"], told["true_minus_copies_db"]) == ({"true": None, "copies": None}, None)
+    saved = json.loads(json.dumps(share.to_dict(), allow_nan=False))
+    assert (saved["gain_db"], saved["true_minus_copies_db"]) == ({"true": None, "copies": None}, None)
 
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
