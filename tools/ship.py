@@ -1,6 +1,6 @@
 """Write the shipped weights with cards, the shipped run and the shipped scenes from finished runs.
 
-    python tools/ship.py --teacher runs/edvr_s                                       # before the students: their cards name it
+    python tools/ship.py --teacher runs/edvr_s     # first: the cards of the students name it
     python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
     python tools/ship.py --demo --teacher runs/teacher --plain runs/plain --distilled runs/demo
     python tools/ship.py --live-plain     # trains and ships the plain run of the live demo
@@ -39,7 +39,7 @@ SET = {"teacher": "edvr_s", "plain": "vespcn_plain", "distilled": "vespcn_distil
 ROLES = (
     ("The teacher: a small EDVR without TSA.", "an hour and a half"),
     ("The student, trained on the ground truth alone.", "ten minutes"),
-    ("The same student, distilled from `{teacher}`.", "ten minutes"),
+    ("The same student, taught by `{teacher}`.", "ten minutes"),
 )
 LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"

@@ -81,10 +81,10 @@ def test_wrong_pictures(network):
         lpips(pictures()[0][None], pictures()[0][None, 1:], network)
 
 
-def test_absent_weights_explain_themselves_and_nothing_is_fetched(trunk, tmp_path, monkeypatch):
+def test_missing_weights_name_the_command_that_fetches_them(trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-    with pytest.raises(WeightsError, match=r"AlexNet's weights are not at .*to fetch"):
+    with pytest.raises(WeightsError, match=r"AlexNet's weights are not at .*load_state_dict_from_url"):
         load_lpips()
     monkeypatch.setattr(perceptual, "LINEAR", {"no_such_package": "alex.pth"})
     with pytest.raises(WeightsError, match=r"pip install 'workbench\[perceptual\]'"):

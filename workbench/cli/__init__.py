@@ -71,7 +71,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if name in ("-h", "--help"):
         print("usage: workbench COMMAND [OPTIONS]     (workbench COMMAND --help lists its options)\n")
         for command, function in COMMANDS.items():
-            print(f"  {command:<13} {(function.__doc__ or '').splitlines()[0]}")
+            print(f"  {command:<14} {(function.__doc__ or '').splitlines()[0]}")
         return 0
     if name == "--version":
         print(f"workbench {__version__}")

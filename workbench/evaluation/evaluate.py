@@ -219,11 +219,11 @@ def _pairs(render: ClipRenderer, clip: ClipEntry, numbers: Sequence[int]) -> Ite
     """Yield a rendered frame and its ground truth for each of the numbers."""
     wanted = frozenset(numbers)
     if len(numbers) == 1:
-        truth: Iterator[np.ndarray] = iter(crop_to_scale(clip.high(numbers[0], numbers[0] + 1), clip.scale))
+        references: Iterator[np.ndarray] = iter(crop_to_scale(clip.high(numbers[0], numbers[0] + 1), clip.scale))
     else:
-        truth = (frame for number, frame in enumerate(stream_ground_truth(clip)) if number in wanted)
+        references = (frame for number, frame in enumerate(stream_ground_truth(clip)) if number in wanted)
     done = 0
-    for pair in zip(render(clip, numbers), truth, strict=False):
+    for pair in zip(render(clip, numbers), references, strict=False):
         yield pair
         done += 1
     if done != len(numbers):

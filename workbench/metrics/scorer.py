@@ -14,7 +14,7 @@ from workbench.imaging import farneback, gray
 from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL
 from workbench.metrics.fidelity import crop_frame, frame_psnr_db, frame_ssim, luma
 from workbench.metrics.perceptual import LPIPS, frame_lpips
-from workbench.metrics.temporal import flow_distance, mean_distance, step_t_diff
+from workbench.metrics.temporal import flow_distance, frame_mae, step_t_diff
 from workbench.metrics.warping import Preset, motion, step_warping_error
 from workbench.tensors import to_uint8
 
@@ -128,7 +128,7 @@ class Scorer:
                 x, r = (luma(one) if channel == "y" else one / 1.0 for one in inside)
                 scores |= {name: metrics[name](x, r) for name in wanted}
         if "mae" in self.curves:
-            scores["mae"] = mean_distance(frame, ground_truth)
+            scores["mae"] = frame_mae(frame, ground_truth)
         if "lpips" in self.curves and self.network is not None:
             scores["lpips"] = frame_lpips(frame, ground_truth, self.network)
         return scores

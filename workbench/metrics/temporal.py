@@ -171,10 +171,10 @@ def mae(frames: np.ndarray, reference: np.ndarray, *, row: int | None = None) ->
     check_same_shape(frames, reference)
     if row is not None:
         frames, reference = temporal_profile(frames, row=row), temporal_profile(reference, row=row)
-    return np.array([mean_distance(x, r) for x, r in zip(frames, reference, strict=True)])
+    return np.array([frame_mae(x, r) for x, r in zip(frames, reference, strict=True)])
 
 
-def mean_distance(first: np.ndarray, second: np.ndarray) -> float:
+def frame_mae(first: np.ndarray, second: np.ndarray) -> float:
     """Compute the mean absolute difference of two 8-bit images, in levels."""
     return float(cv2.absdiff(np.ascontiguousarray(first), np.ascontiguousarray(second)).mean(dtype=np.float64))
 

@@ -115,14 +115,14 @@ def occluded(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     """
     if forward.ndim != 3 or forward.shape[-1] != 2 or forward.shape != backward.shape:
         raise ShapeError(f"backward: got {backward.shape}, expected (H, W, 2) as forward, which has {forward.shape}")
-    there = forward.astype(np.float64)
+    flow = forward.astype(np.float64)
     back = _image(warp(_tensor(backward), _tensor(forward)))
-    squared = np.square(there).sum(axis=-1)
-    lost = np.square(there + back).sum(axis=-1) > 0.01 * (squared + np.square(back).sum(axis=-1)) + 0.5
+    squared = np.square(flow).sum(axis=-1)
+    occlusion = np.square(flow + back).sum(axis=-1) > 0.01 * (squared + np.square(back).sum(axis=-1)) + 0.5
     slope = np.zeros_like(squared)
-    slope[:, :-1] += np.square(np.diff(there, axis=1)).sum(axis=-1)
-    slope[:-1] += np.square(np.diff(there, axis=0)).sum(axis=-1)
-    return lost | (slope > 0.01 * squared + 0.002)
+    slope[:, :-1] += np.square(np.diff(flow, axis=1)).sum(axis=-1)
+    slope[:-1] += np.square(np.diff(flow, axis=0)).sum(axis=-1)
+    return occlusion | (slope > 0.01 * squared + 0.002)
 
 
 def motion(before: np.ndarray, after: np.ndarray, *, preset: Preset = "medium") -> Motion:
