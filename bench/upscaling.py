@@ -23,7 +23,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from memory import Footage
 
 from workbench.data.video.read import stream_video
 from workbench.data.video.write import VideoWriter
@@ -31,12 +30,29 @@ from workbench.models.weights import save
 from workbench.models.zoo import build
 
 WIDTH, HEIGHT, SCALE, FPS = 480, 270, 4, 24
+MARGIN = 64
+
+
+class MovingTexture:
+    """Moving texture: every frame is a crop of one larger image."""
+
+    def __init__(self, frames: int, width: int, height: int) -> None:
+        size = (height + MARGIN, width + MARGIN, 3)
+        noise = np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8)
+        self.texture = cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 2), None, 0, 255, cv2.NORM_MINMAX)  # pyright: ignore
+        self.frames, self.width, self.height = frames, width, height
+
+    def stream(self) -> Iterator[np.ndarray]:
+        """Yield the frames, uint8 ``(H, W, 3)``."""
+        for t in range(self.frames):
+            y, x = t % MARGIN, 2 * t % MARGIN
+            yield self.texture[y : y + self.height, x : x + self.width].copy()
 
 
 def frames_of(video: Path | None) -> Iterator[np.ndarray]:
     """Yield frames of 480x270 without end."""
     while True:
-        source = stream_video(video) if video else Footage(600, WIDTH, HEIGHT).stream()
+        source = stream_video(video) if video else MovingTexture(600, WIDTH, HEIGHT).stream()
         for frame in source:
             yield cv2.resize(frame, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA) if video else frame
 

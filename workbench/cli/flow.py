@@ -40,8 +40,8 @@ def flow(
     """
     from workbench.data.datasets.registry import open_set
     from workbench.devices import choose_device
-    from workbench.evaluation.methods import load_method
     from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy
+    from workbench.evaluation.methods import load_method
     from workbench.evaluation.protocols import find_protocol
     from workbench.scenes import write_atomic
 
