@@ -23,7 +23,7 @@ from workbench.evaluation.scores import METRICS, read_scores
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
 from workbench.experiment.variants import PLAIN, find_variant, in_grid_order
-from workbench.views.colours import METHODS
+from workbench.views.colors import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"

@@ -12,7 +12,7 @@ from tests.browser.pixels import read_image
 from workbench.data.video.read import read_video
 from workbench.runs import Run
 from workbench.scenes import read_scene
-from workbench.views.colours import DIVERGING, SEQUENTIAL
+from workbench.views.colors import DIVERGING, SEQUENTIAL
 
 pytestmark = pytest.mark.browser
 

@@ -1,4 +1,4 @@
-"""The notebook's lens in a page of its own, with a stand-in for the model: the same script, pictures sent along."""
+"""The lens of a notebook in a page of its own, with a substitute for the model; the images are sent with the value."""
 
 import base64
 import json
@@ -9,7 +9,7 @@ import pytest
 from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
-from workbench.views.lens.notebook_lens import Lens, look
+from workbench.views.lens.notebook_lens import Lens, show
 
 pytestmark = pytest.mark.browser
 
@@ -76,21 +76,21 @@ def encoded(files):
 @pytest.fixture
 def page(opens, home):
     scene = read_scene(home / "scenes" / "disc")
-    return opens(look(scene, methods=["bicubic", "distilled", "teacher"], frame=2)), scene
+    return opens(show(scene, methods=["bicubic", "distilled", "teacher"], frame=2)), scene
 
 
 def state(opened):
     return opened.evaluate("document.querySelector('.lens').lens.state")
 
 
-def test_draws_the_pictures_that_were_scored(page):
+def test_the_images_that_were_scored_are_drawn(page):
     opened, scene = page
     for key in ("bicubic", "distilled", "teacher"):
         drawn = read_image(opened, f"document.querySelector('.lens').lens.readPixels('{key}')")[..., :3]
         np.testing.assert_array_equal(drawn, scene.frame(key, 2))
 
 
-def test_python_hears_of_the_frame_and_can_choose_it(page):
+def test_python_gets_the_frame_and_can_set_it(page):
     opened, _ = page
     opened.locator("[data-part=next]").click()
     opened.wait_for_function("model.get('frame') === 3")
@@ -106,9 +106,9 @@ def test_another_value_keeps_the_frame(page):
     opened.evaluate("leave()")
 
 
-def test_the_second_slider_asks_python_for_a_training_step(opens, home):
+def test_the_second_slider_requests_a_training_step(opens, home):
     run = Run(home / "runs" / "mine")
-    widget = look(run, frame=2)
+    widget = show(run, frame=2)
     opened = opens(widget)
     assert opened.locator("[data-part=trained]").inner_text() == "step 400"
     opened.locator("[data-part=step]").fill("1")

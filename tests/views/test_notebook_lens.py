@@ -8,7 +8,7 @@ from PIL import Image
 from workbench.errors import FolderError, UnknownNameError
 from workbench.scenes import read_scene
 from workbench.views.lens import notebook_lens
-from workbench.views.lens.notebook_lens import Lens, look
+from workbench.views.lens.notebook_lens import Lens, show
 
 
 @pytest.fixture
@@ -16,21 +16,21 @@ def scene(scene_folder):
     return read_scene(scene_folder)
 
 
-def test_sends_the_pictures_that_were_scored(scene):
-    widget = look(scene, methods=["bicubic", "teacher"], frame=2)
+def test_the_images_that_were_scored_are_sent(scene):
+    widget = show(scene, methods=["bicubic", "teacher"], frame=2)
     assert isinstance(widget, Lens)
     assert widget.frame == 2
     assert [m["key"] for m in widget.value["methods"]] == ["bicubic", "teacher"]
     home = widget.value["methods"][1]["frames"]
-    with Image.open(io.BytesIO(widget.images[home][3])) as picture:
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), scene.frame("teacher", 3))
+    with Image.open(io.BytesIO(widget.images[home][3])) as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), scene.frame("teacher", 3))
     maps = [m["frames"] for overlay in widget.value["overlays"] for m in overlay["maps"].values()]
     assert len(maps) == 2
     assert all(len(widget.images[name]) == scene.frames for name in maps)
 
 
-def test_shows_another_scene_in_place(scene, run):
-    widget = look(run.snapshot(20))
+def test_another_scene_is_shown_in_place(scene, run):
+    widget = show(run.snapshot(20))
     before = widget.images
     assert widget.show(run.snapshot(40)) is widget
     assert widget.value["id"] == "mine-40"
@@ -38,21 +38,21 @@ def test_shows_another_scene_in_place(scene, run):
 
 
 def test_a_run_has_a_slider_for_its_training_steps(run):
-    widget = look(run, frame=3)
+    widget = show(run, frame=3)
     assert (widget.step, widget.steps, widget.value["id"]) == (40, [0, 20, 40], "mine-40")
     before = widget.images
     widget.requested_step = 20  # what the slider does
     assert (widget.step, widget.value["id"], widget.frame) == (20, "mine-20", 3)
     student = widget.value["methods"][-1]["frames"]
     assert student not in before
-    with Image.open(io.BytesIO(widget.images[student][3])) as picture:
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB")), run.snapshot(20).frame("student", 3))
+    with Image.open(io.BytesIO(widget.images[student][3])) as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB")), run.snapshot(20).frame("student", 3))
     assert widget.go_to(33).step == 40  # the nearest
-    assert look(run, step=0, methods=["teacher", "student"]).step == 0
+    assert show(run, step=0, methods=["teacher", "student"]).step == 0
 
 
-def test_snapshots_that_come_and_go(run, specimens):
-    widget = look(run)
+def test_new_and_removed_snapshots(run, specimens):
+    widget = show(run)
     specimens.add_snapshot(run, 60)
     assert widget.follow(run).steps == [0, 20, 40, 60]
     assert widget.step == 60
@@ -67,21 +67,21 @@ def test_snapshots_that_come_and_go(run, specimens):
 
 def test_a_run_without_snapshots_and_a_scene_without_steps(scene, specimens, tmp_path):
     with pytest.raises(FolderError, match="no snapshot yet"):
-        look(specimens.make_run(tmp_path / "runs" / "young"))
-    widget = look(scene)
+        show(specimens.make_run(tmp_path / "runs" / "young"))
+    widget = show(scene)
     assert (widget.step, widget.steps) == (None, [])
-    with pytest.raises(FolderError, match="look at a run"):
+    with pytest.raises(FolderError, match="want a lens of a run"):
         widget.go_to(20)
 
 
-def test_the_script_is_the_lens_itself():
+def test_the_script_contains_the_modules_of_the_lens():
     for marker in ("function lineChart", "createImageBitmap", "export default"):
         assert marker in Lens._esm._contents if hasattr(Lens._esm, "_contents") else marker in str(Lens._esm)
 
 
-def test_says_what_is_wrong(scene, monkeypatch):
+def test_errors(scene, monkeypatch):
     with pytest.raises(UnknownNameError, match="did you mean 'teacher'"):
-        look(scene, methods=["teachr"])
+        show(scene, methods=["teachr"])
     monkeypatch.setattr(notebook_lens, "LIMIT_MIB", 0.01)
-    with pytest.raises(FolderError, match="too many for a notebook"):
-        look(scene)
+    with pytest.raises(FolderError, match="MiB"):
+        show(scene)

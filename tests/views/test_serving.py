@@ -1,4 +1,4 @@
-"""Clips that are written for the lens; addresses of pictures are tested with the studio."""
+"""Clips that are written for the lens; addresses of images are tested with the studio."""
 
 import os
 
@@ -55,11 +55,11 @@ def test_what_cannot_be_a_clip_is_refused(files, client, scene, monkeypatch, tmp
     address = clip_address(files, scene.folder, "teacher")
     token = address.split("/")[4]
     for bad, words in (
-        (address.replace("teacher.webm", "nobody.webm"), "no method 'nobody'"),
-        (address.replace("teacher.webm", "teacher+.webm"), "no picture has this address"),
-        (address.replace("teacher.webm", "../teacher.webm"), "no picture has this address"),
-        (address.replace("/clips/", "/frames/"), "no picture has this address"),
-        (address.replace(f"/disc/{token}", f"/other/{token}"), "no picture has this address"),
+        (address.replace("teacher.webm", "missing.webm"), "no method 'missing'"),
+        (address.replace("teacher.webm", "teacher+.webm"), "address"),
+        (address.replace("teacher.webm", "../teacher.webm"), "address"),
+        (address.replace("/clips/", "/frames/"), "address"),
+        (address.replace(f"/disc/{token}", f"/other/{token}"), "address"),
     ):
         with pytest.raises(FolderError, match=words):
             files.clip(bad.removeprefix("lens/"))
@@ -68,8 +68,8 @@ def test_what_cannot_be_a_clip_is_refused(files, client, scene, monkeypatch, tmp
         files.clip(address.removeprefix("lens/").replace(token, "abc"))
     assert client.get("/" + address.replace(token, "abc")).status_code == 410
     with monkeypatch.context() as patch:
-        patch.setattr(serving, "MOST_PIXELS", 4 * 48 * 64 - 1)
-        with pytest.raises(FolderError, match="too many for a clip; show fewer methods"):
+        patch.setattr(serving, "MAX_PIXELS", 4 * 48 * 64 - 1)
+        with pytest.raises(FolderError, match="clip: want at most"):
             files.clip(address.removeprefix("lens/"))
     outside = tmp_path / "outside.webp"
     os.rename(scene.frame_path("teacher", 1), outside)
@@ -87,7 +87,7 @@ def test_one_at_a_time_and_nothing_is_left_behind(files, client, scene, monkeypa
     files._writing.release()
     assert client.get(address).status_code == 200
     assert not list(tmp_path.glob("workbench-clip-*"))
-    scene.frame_path("plain", 2).write_bytes(b"not a picture")
+    scene.frame_path("plain", 2).write_bytes(b"not an image")
     assert client.get(address).status_code == 500
     assert not list(tmp_path.glob("workbench-clip-*"))
     assert files._writing.acquire(blocking=False)

@@ -14,7 +14,6 @@ cells are compared. The distance can fall without any change of the student in t
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ from torch import Tensor, nn
 
 from workbench.aliases import CONVLSTM
 from workbench.errors import ShapeError, WeightsError
+from workbench.metrics import memory_cells
 from workbench.models.weights import read_tensors, save_tensors
 
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
@@ -273,36 +273,28 @@ def temporal_distillation(
 
 
 def collapse_index(cells: Tensor) -> float:
-    """How much a memory still depends on what it sees: spatial standard deviation over root mean square.
+    """Return :func:`workbench.metrics.memory_cells.collapse_index` of a tensor; 0 for cells that are zero.
 
-    Near 1 the cell varies over the image; near 0 it is the same everywhere and teaches nothing, however small the
-    temporal loss. It does not depend on the size of the cell: one that shrinks as a whole, as that of a trained
-    ConvLSTM over standardized features does, is seen in :func:`cell_deviation`.
-
-    Args:
-        cells: ``(..., K, H, W)``: those that are compared.
+    It does not show cells that shrink as a whole, as those of a trained ConvLSTM over standardized features do;
+    :func:`cell_deviation` shows them.
 
     Example:
         >>> collapse_index(torch.ones(1, 2, 4, 4))
         0.0
     """
-    power = cells.detach().float().square().mean().item()
-    return cell_deviation(cells) / max(math.sqrt(power), 1e-12)
+    return memory_cells.collapse_index(cells.detach().float().cpu().numpy()) or 0.0
 
 
 def cell_deviation(cells: Tensor) -> float:
-    """Return the spatial standard deviation of memory cells, as a root mean square over channels and frames.
+    """Return :func:`workbench.metrics.memory_cells.cell_deviation` of a tensor.
 
     Under a frozen ConvLSTM it follows the teacher's features alone. Where it falls, the ConvLSTM lowers the loss.
-
-    Args:
-        cells: ``(..., K, H, W)``.
 
     Example:
         >>> cell_deviation(torch.tensor([1.0, 3.0]).view(1, 1, 2))
         1.0
     """
-    return math.sqrt(cells.detach().float().var(dim=(-2, -1), correction=0).mean().item())
+    return memory_cells.cell_deviation(cells.detach().float().cpu().numpy())
 
 
 def save_memory(memory: TemporalMemory, path: Path) -> None:

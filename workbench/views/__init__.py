@@ -1,1 +1,1 @@
-"""What a person looks at; reads run and scene folders, never a network."""
+"""Viewers of run and scene folders; they import no network."""

@@ -1,7 +1,7 @@
-"""Figures for notebooks and reports: functions of arrays that return a Figure and never show it.
+"""Figures for notebooks and reports: functions of arrays that return a Figure and do not show it.
 
-Panels that are compared share one scale; differences and memory cells have zero in the middle; a colour bar says what
-the colours mean; a number that does not exist (NaN, infinite) is drawn as a mark, not as zero.
+Panels that are compared share one scale. Scales of differences and memory cells have zero in the middle. A number that
+is NaN or infinite is drawn as a cross, not as zero.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from workbench.errors import ShapeError
-from workbench.views.colours import DIVERGING, INK, OTHERS, SEQUENTIAL, method_colours, term_colours
+from workbench.views.colors import DIVERGING, INK, OTHERS, SEQUENTIAL, method_colors, term_colors
 
 BAD = "#ff2fd6"
-"""Where a map has no number; in neither scale."""
+"""Color of NaN in a map; in neither scale."""
 
 
-def colour_map(diverging: bool = False) -> Colormap:
-    """The scale of the lens: dark to bright, or blue over light grey to orange."""
+def colormap(diverging: bool = False) -> Colormap:
+    """Return the colormap of the lens: dark to bright, or blue, light gray, orange."""
     stops, name = (DIVERGING, "workbench_diverging") if diverging else (SEQUENTIAL, "workbench_sequential")
     return LinearSegmentedColormap.from_list(name, stops).with_extremes(bad=BAD)
 
 
 def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title: str = "") -> Figure:
-    """Where the teacher looks, where the student looks, and the difference with its sign.
+    """Draw the attention maps of teacher and student, and their signed difference.
 
     Args:
         teacher_HW: the teacher's attention map.
         student_HW: the student's, same size.
-        title: over all three.
+        title: title of the figure.
 
     Returns:
         Three panels: the maps on one scale from 0, then student minus teacher with zero in the middle.
@@ -59,13 +59,13 @@ def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title:
 def memory_grid(
     teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, channels: Sequence[int] | None = None, title: str = ""
 ) -> Figure:
-    """What each hidden channel of the memory holds: teacher above, student below, one scale for all.
+    """Draw the memory cells channel by channel: teacher above, student below, one scale for all.
 
     Args:
         teacher_KHW: memory cells of one frame, ``(channels, H, W)``.
         student_KHW: the student's, same size.
-        channels: which; None: the first eight.
-        title: over all.
+        channels: indices of the channels; None: the first eight.
+        title: title of the figure.
 
     Raises:
         ShapeError: the cells are not three-dimensional or differ in size, or there is no such channel.
@@ -89,17 +89,17 @@ def memory_grid(
 
 
 def loss_terms(steps: Sequence[float], terms: Mapping[str, Sequence[float | None]], *, title: str = "") -> Figure:
-    """Loss terms over steps, unweighted as they are logged, on a logarithmic scale.
+    """Draw unweighted loss terms over steps on a logarithmic scale.
 
     Args:
-        steps: one a point.
-        terms: name -> one value a point; None or NaN where there is none.
-        title: above.
+        steps: training steps.
+        terms: name -> value per step; None or NaN where it is missing.
+        title: title of the figure.
     """
     figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
-    colours = term_colours(terms)
+    colors = term_colors(terms)
     for name, values in terms.items():
-        _line(axis, steps, values, name, colours[name])
+        _line(axis, steps, values, name, colors[name])
     axis.set_yscale("log")
     axis.set_xlabel("step")
     axis.set_ylabel("term, unweighted (lower is better)")
@@ -115,20 +115,20 @@ def curves(
     labels: Mapping[str, str] | None = None,
     frame: int | None = None,
 ) -> Figure:
-    """A number per frame for each method, in the colours of the lens.
+    """Draw a score per frame for each method, in the colors of the lens.
 
     Args:
-        series: method key -> one value a frame; None or NaN where there is none.
-        label: what is measured.
-        unit: of it.
+        series: method key -> value per frame; None or NaN where it is missing.
+        label: name of the score.
+        unit: unit of the score.
         better: ``higher`` or ``lower``.
-        labels: method key -> what a person reads.
-        frame: mark this frame.
+        labels: method key -> text of the legend.
+        frame: frame to mark.
     """
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
-    colours = method_colours(series)
+    colors = method_colors(series)
     for key, values in series.items():
-        _line(axis, range(len(values)), values, (labels or {}).get(key, key), colours[key])
+        _line(axis, range(len(values)), values, (labels or {}).get(key, key), colors[key])
     if frame is not None:
         axis.axvline(frame, color="#2563eb", linewidth=1)
     axis.set_xlabel("frame")
@@ -139,21 +139,19 @@ def curves(
 def temporal_share(
     gain_db: Mapping[str, Mapping[str, float]], *, labels: Mapping[str, str] | None = None, title: str = ""
 ) -> Figure:
-    """Gain over bicubic of each network with different neighbor frames, as bars side by side.
+    """Draw the gain over bicubic of each network with different neighbor frames, as bars side by side.
 
     Args:
         gain_db: network -> neighbors -> PSNR-Y gain in dB; the same neighbors for every network.
         labels: neighbors -> text of the legend.
-        title: above.
+        title: title of the figure.
 
     Raises:
         ShapeError: no network, or networks with different neighbors.
     """
     kinds = list(next(iter(gain_db.values()), {}))
     if not kinds or any(list(gains) != kinds for gains in gain_db.values()):
-        raise ShapeError(
-            f"gain_db: got { ({name: list(g) for name, g in gain_db.items()}) }; want the same kinds in all"
-        )
+        raise ShapeError(f"gain_db: want the same kinds in all, got { ({key: list(g) for key, g in gain_db.items()}) }")
     figure, axis = plt.subplots(figsize=(8, 3.2), layout="constrained")
     width = 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
@@ -175,26 +173,25 @@ def quality_over_time(
     pairs: Sequence[tuple[str, str]] = (),
     labels: Mapping[str, str] | None = None,
     quality_label: str = "PSNR-Y (dB)",
-    time_label: str = "seconds a frame",
+    time_label: str = "seconds per frame",
     title: str = "",
 ) -> Figure:
-    """What each method reaches against what it takes, time on a logarithmic scale: up and left is better.
+    """Draw the score of each method over its time on a logarithmic scale: up and left is better.
 
-    Methods are told apart by the shape of their mark and by their name beside it as well as by colour.
+    Methods differ in color, in the shape of their marker, and in the label next to it.
 
     Args:
-        seconds: method key -> seconds a frame.
+        seconds: method key -> seconds per frame.
         quality: method key -> score; higher is better.
-        pairs: keys of a network without and with distillation; an arrow leads from the one to the other, and what was
-            gained stands behind the other's name.
-        labels: method key -> what a person reads.
-        quality_label: of the axis of scores.
-        time_label: of the axis of time.
-        title: above.
+        pairs: keys of a network without and with distillation; an arrow leads from the first to the second, and the
+            gain is appended to the label of the second.
+        labels: method key -> label.
+        quality_label: label of the axis of scores.
+        time_label: label of the axis of time.
+        title: title of the figure.
 
     Raises:
-        ShapeError: no method, a method in one and not in the other, a pair of a method that is not there, or a number
-            that cannot be drawn.
+        ShapeError: no method, a method without a time or a score, or a number that cannot be drawn.
     """
     for what, keys in (
         ("times", quality.keys() ^ seconds.keys()),
@@ -208,13 +205,13 @@ def quality_over_time(
         if not (np.isfinite(seconds[key]) and seconds[key] > 0 and np.isfinite(quality[key])):
             raise ShapeError(f"{key}: want a time above 0 and a finite score, got {seconds[key]} and {quality[key]}")
     figure, axis = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
-    colours = method_colours(seconds)
+    colors = method_colors(seconds)
     plain, distilled = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
     axis.set_xscale("log")
     axis.margins(0.25, 0.18)
     for key in seconds:
         shape = "o" if key in plain | distilled else {"bicubic": "s", "teacher": "^"}.get(key, "D")
-        ink = plt.rcParams["text.color"] if colours[key] == INK else colours[key]
+        ink = plt.rcParams["text.color"] if colors[key] == INK else colors[key]
         face = plt.rcParams["axes.facecolor"] if key in plain else ink
         axis.plot(
             seconds[key],
@@ -244,7 +241,7 @@ def quality_over_time(
 
 
 def _arrow(axis: Axes, begin: tuple[float, float], end: tuple[float, float]) -> list[Bbox]:
-    """An arrow from mark to mark; beside them where they are too close to have one between. Returns what it covers."""
+    """Draw an arrow between two markers, or next to them where they are close; return the boxes that it covers."""
     ends = axis.transData.transform([begin, end])
     points = axis.figure.dpi / 72
     close = float(np.hypot(*(ends[1] - ends[0]))) < 30 * points
@@ -262,11 +259,11 @@ _AROUND = [
     for reach in (10, 18, 28, 40)
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 ]
-"""Where a label may stand, in points from its mark: beside it before above and below, near before far."""
+"""Candidate positions of a label, in points from its marker: left and right before above and below, near before far."""
 
 
 def _place_labels(axis: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], taken: list[Bbox]) -> None:
-    """A label beside each point that covers nothing that is taken and no other label, where there is such a place."""
+    """Place a label near each point, at the candidate position where it covers the least of other objects."""
     frame = axis.get_window_extent()
     for point, label in zip(points, labels, strict=True):
         best: tuple[float, Any, Bbox] | None = None
@@ -298,34 +295,34 @@ def _area(box: Bbox) -> float:
 
 
 def _shared(one: Bbox, other: Bbox) -> float:
-    """The area that two boxes have in common."""
+    """Return the area of the intersection of two boxes."""
     common = Bbox.intersection(one, other)
     return _area(common) if common is not None else 0.0
 
 
-def side_by_side(pictures: Mapping[str, np.ndarray], *, columns: int = 3, title: str = "") -> Figure:
-    """Pictures with their names, pixel for pixel, all at one size.
+def side_by_side(images: Mapping[str, np.ndarray], *, columns: int = 3, title: str = "") -> Figure:
+    """Draw images with their names, unsmoothed and all at one size.
 
     Args:
-        pictures: name -> uint8 ``(H, W, 3)``, or floats in [0, 1]; sizes may differ (low resolution beside high).
-        columns: how many in a row.
-        title: over all.
+        images: name -> uint8 ``(H, W, 3)``, or floats in [0, 1]; sizes may differ (low next to high resolution).
+        columns: maximum number of images in a row.
+        title: title of the figure.
 
     Raises:
-        ShapeError: a picture has other axes, or there is none.
+        ShapeError: an image with other axes, or no image.
     """
-    if not pictures:
-        raise ShapeError("pictures: want at least one")
-    for name, picture in pictures.items():
-        if picture.ndim != 3 or picture.shape[-1] != 3:
-            raise ShapeError(f"picture {name}: want (H, W, 3), got {picture.shape}")
-    columns = min(columns, len(pictures))
-    rows = -(-len(pictures) // columns)
-    figure, axes = _panels(rows, columns, next(iter(pictures.values())).shape[:2])
+    if not images:
+        raise ShapeError("images: want at least one, got none")
+    for name, image in images.items():
+        if image.ndim != 3 or image.shape[-1] != 3:
+            raise ShapeError(f"image {name}: want (H, W, 3), got {image.shape}")
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = _panels(rows, columns, next(iter(images.values())).shape[:2])
     for axis in axes.ravel():
         axis.axis("off")
-    for axis, (name, picture) in zip(axes.ravel(), pictures.items(), strict=False):
-        axis.imshow(picture.clip(0, 1) if picture.dtype.kind == "f" else picture, interpolation="nearest")
+    for axis, (name, image) in zip(axes.ravel(), images.items(), strict=False):
+        axis.imshow(image.clip(0, 1) if image.dtype.kind == "f" else image, interpolation="nearest")
         axis.set_title(name, fontsize=9)
     return _finished(figure, title)
 
@@ -336,7 +333,7 @@ def _same_maps(teacher: np.ndarray, student: np.ndarray) -> None:
 
 
 def _largest(values: np.ndarray) -> float:
-    """The largest number that exists, or 1 where none does or all are zero: a scale needs a span."""
+    """Return the largest finite number; 1 where it is not positive, since a scale needs a range."""
     there = values[np.isfinite(values)]
     return float(there.max()) if there.size and there.max() > 0 else 1.0
 
@@ -349,11 +346,11 @@ def _panels(rows: int, columns: int, size: tuple[int, ...], width: float = 3.2) 
 
 
 def _map(axis: Axes, values: np.ndarray, name: str, *, low: float, high: float, diverging: bool = False) -> Any:
-    """One map; where there is no number, a mark, and the title counts them."""
+    """Draw a map; crosses mark numbers that are not finite, and the title counts them."""
     finite = np.isfinite(values)
     shown = axis.imshow(
         np.ma.masked_array(values.astype(np.float64), ~finite),
-        cmap=colour_map(diverging),
+        cmap=colormap(diverging),
         vmin=low,
         vmax=high,
         interpolation="nearest",
@@ -370,9 +367,9 @@ def _map(axis: Axes, values: np.ndarray, name: str, *, low: float, high: float, 
     return shown
 
 
-def _line(axis: Axes, places: Sequence[float], values: Sequence[float | None], name: str, colour: str) -> None:
-    """A line with gaps where there is no number, and a mark at the bottom of each gap."""
-    ink = plt.rcParams["text.color"] if colour == INK else colour
+def _line(axis: Axes, places: Sequence[float], values: Sequence[float | None], name: str, color: str) -> None:
+    """Draw a line with gaps where numbers are missing, and crosses at the bottom of each gap."""
+    ink = plt.rcParams["text.color"] if color == INK else color
     numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     numbers[~np.isfinite(numbers)] = np.nan
     axis.plot(places, numbers, color=ink, label=name, linewidth=1.6, marker="." if len(numbers) < 40 else "")

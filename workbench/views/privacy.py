@@ -1,4 +1,4 @@
-"""What a page that leaves this machine may not say of it: where its files lie."""
+"""Removal of this machine's folders from texts of a page that leaves it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 INSIDE = re.compile(r"(?<![\w/\\.~])(?:file://)?(?:[A-Za-z]:[\\/]|~[\w.-]*/|\\\\|/)(?:[^\s\\/'\"<>|,;:()]+[\\/])+")
-"""The folders of an absolute path inside a text."""
+"""Folders of an absolute path inside a text."""
 
 ABSOLUTE = re.compile(r"(?:file://)?(?:[A-Za-z]:[\\/]|~[\w.-]*/|\\\\|/).*[\\/](?=[^\\/\n]*$)")
-"""The folders of a text that is an absolute path and nothing else, which may hold spaces."""
+"""Folders of a text that is nothing but an absolute path, which may contain spaces."""
 
 
 def without_paths(value: Any) -> Any:
-    r"""A JSON value without the folders of this machine: of an absolute path in a text its last part stays.
+    r"""Return a JSON value in which absolute paths are shortened to their last part.
 
     Example:
-        >>> without_paths({"clip": "/data/my films/a.mp4", "note": "read from C:\\data\\b.mp4, 1/2 of it"})
+        >>> without_paths({"clip": "/data/my videos/a.mp4", "note": "read from C:\\data\\b.mp4, 1/2 of it"})
         {'clip': '…/a.mp4', 'note': 'read from …/b.mp4, 1/2 of it'}
     """
     if isinstance(value, str):

@@ -1,4 +1,4 @@
-"""How a run stands, in numbers for a chart and in words: functions of a run folder, read as it grows."""
+"""Progress of a run, as a summary and as numbers for a chart, from a run folder that may still grow."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 from workbench.errors import FolderError
 from workbench.runs import Run, Status
-from workbench.views.colours import term_colours
+from workbench.views.colors import term_colors
 
 POINTS = 600
-"""More than a chart has pixels for are not sent."""
+"""Maximum number of points of a curve: about the pixels of a chart."""
 
 TITLES = {
-    "queued": "Waiting to begin",
+    "queued": "Queued",
     "running": "Running",
     "stopped": "Stopped",
     "failed": "Failed",
@@ -28,17 +28,17 @@ TITLES = {
 
 
 class Tail:
-    """The log of a run that may still be growing; every :meth:`read` looks only at what was appended since.
+    """Log of a run that may still grow; :meth:`read` parses only the lines that were appended since the last call.
 
-    A resumed run rewrites its log (see ``RunWriter.rewind``); that is noticed, and read from the beginning.
+    A resumed run rewrites its log (see ``RunWriter.rewind``); the log is then read from its beginning.
 
     Attributes:
-        steps: the steps that were logged.
-        terms: the loss terms of each, unweighted, by name; None where one was not computed.
-        measures: every other number of each, likewise: gradient norm, seconds, memory, cosines, ...
-        weights: of the terms, at the last step.
-        seconds: spent in steps so far.
-        latest: the last known value of everything but the terms.
+        steps: logged steps.
+        terms: name -> unweighted loss term at each step; None where it was not computed.
+        measures: name -> every other number at each step: gradient norm, seconds, memory, cosines, ...
+        weights: weights of the terms at the last step.
+        seconds: seconds spent in steps.
+        latest: last known value of everything but the terms.
     """
 
     def __init__(self, path: Path) -> None:
@@ -58,14 +58,14 @@ class Tail:
         self.latest: dict[str, Any] = {}
 
     def read(self) -> Tail:
-        """Take in every whole line that is new; a line still being written is left for next time."""
+        """Parse the new complete lines, and return this log."""
         with self._lock:
             try:
                 with self.path.open("rb") as file:
-                    about = self.path.stat()
-                    if (about.st_dev, about.st_ino) != self._file or about.st_size < self._offset:
+                    info = self.path.stat()
+                    if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
                         self._forget()
-                        self._file = (about.st_dev, about.st_ino)
+                        self._file = (info.st_dev, info.st_ino)
                     file.seek(self._offset)
                     new = file.read()
             except FileNotFoundError:
@@ -107,7 +107,7 @@ def _is_number(value: Any) -> bool:
 def thinned(
     steps: Sequence[int], terms: Mapping[str, Sequence[float | None]], most: int = POINTS
 ) -> tuple[list[float], dict[str, list[float | None]]]:
-    """At most about ``most`` points of each term: neighbours are averaged, so no spike is lost without a trace.
+    """Return the steps and terms reduced to about ``most`` points by averaging neighbors.
 
     Example:
         >>> thinned([1, 2, 3, 4], {"a": [1.0, 3.0, None, 5.0]}, most=2)
@@ -126,7 +126,7 @@ def thinned(
 
 
 def duration(seconds: float) -> str:
-    """A length of time as a person says it.
+    """Return a duration as text.
 
     Example:
         >>> duration(7), duration(200), duration(9000)
@@ -139,19 +139,19 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
-def words(status: Status, *, stop_after: float = 0, trained: float = 0, stopping: bool = False) -> str:
-    """One line on where a run stands: steps, pace, time left.
+def summary(status: Status, *, stop_after: float = 0, trained: float = 0, stopping: bool = False) -> str:
+    """Return one line with step, speed and remaining time.
 
     Args:
-        status: what the run says.
-        stop_after: seconds after which it stops by itself; 0: never.
+        status: status of the run.
+        stop_after: time limit in seconds; 0: none.
         trained: seconds spent in steps so far.
-        stopping: somebody asked it to stop.
+        stopping: whether a stop was requested.
     """
     parts = [f"step {status.step:,} of {status.steps:,}"]
     pace = status.seconds_per_step
     if pace and pace > 0:
-        parts.append(f"{1 / pace:.1f} steps a second" if pace < 1 else f"{pace:.1f} s a step")
+        parts.append(f"{1 / pace:.1f} steps per second" if pace < 1 else f"{pace:.1f} s per step")
     if status.live and stopping:
         parts.append("stopping after this step")
     elif status.state == "running":
@@ -160,34 +160,34 @@ def words(status: Status, *, stop_after: float = 0, trained: float = 0, stopping
             rest = max(0.0, stop_after - trained)
             left = rest if left is None else min(left, rest)
         if left is not None:
-            parts.append(f"about {duration(left)} left" + (" (it stops by itself)" if stop_after else ""))
+            parts.append(f"about {duration(left)} left" + (" (time limit)" if stop_after else ""))
         silent = time.time() - status.updated
         if status.updated and silent > max(30.0, 10 * (pace or 0)):
-            parts.append(f"last sign of life {duration(silent)} ago")
+            parts.append(f"last update {duration(silent)} ago")
     return " · ".join(parts)
 
 
 def settings(run: Run) -> Mapping[str, Any]:
-    """The settings of a run as they were saved; also those of a version that knew other ones.
+    """Return the config of a run as it was saved, also by another version.
 
     Raises:
-        FolderError: ``run.json`` is half written.
+        FolderError: ``run.json`` is incomplete.
     """
     config = run.record().get("config")
     if not isinstance(config, Mapping):
-        raise FolderError(f"{run.name}: run.json has no settings; it is half written")
+        raise FolderError(f"{run.name}: run.json has no config; it is incomplete")
     return config
 
 
 def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:
-    """What the progress component draws.
+    """Return the JSON value of the progress component.
 
     Args:
         run: the run.
         tail: its log, just read.
-        status: where it stands.
-        step: the snapshot that is looked at.
-        follow: whether newer ones are shown as they come.
+        status: its status.
+        step: step of the snapshot on show.
+        follow: whether newer snapshots are shown as they arrive.
     """
     config = settings(run)
     stop_after = float(config.get("stop_after_seconds") or 0)
@@ -200,12 +200,12 @@ def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: 
         "run": run.name,
         "state": status.state,
         "title": TITLES.get(status.state, status.state),
-        "words": words(status, stop_after=stop_after, trained=tail.seconds, stopping=stopping),
+        "summary": summary(status, stop_after=stop_after, trained=tail.seconds, stopping=stopping),
         "reason": status.reason,
         "share": round(share, 4),
         "steps": steps,
         "terms": terms,
-        "colors": term_colours(terms),
+        "colors": term_colors(terms),
         "snapshots": run.snapshots(),
         "step": step,
         "follow": follow,

@@ -1,4 +1,4 @@
-"""The page that :mod:`workbench.views.report` writes: its script, its texts, its tables; all but the pictures."""
+"""Text, tables and script of the page that :mod:`workbench.views.report` writes."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from workbench.config import RunConfig, differences
 from workbench.errors import FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene
-from workbench.views import facts, memory
+from workbench.views import memory_verdict
 from workbench.views.lens import read as read_lens
 from workbench.views.lens.linker import link
 from workbench.views.privacy import without_paths
 from workbench.views.progress import Tail, progress, settings
+from workbench.views.scene_tables import key_values, scene_tables
 
 POLICY = "; ".join(
     (
@@ -34,18 +35,18 @@ POLICY = "; ".join(
         "form-action 'none'",
     )
 )
-"""What the page may load: nothing that is not in it, and of what is in it the one script."""
+"""Content-Security-Policy of the page: it loads nothing, and runs only its own script."""
 
 
 @dataclass(frozen=True)
-class Told:
-    """A scene or a run, ready to be put on a page.
+class PageContent:
+    """Scene or run of a page.
 
     Attributes:
-        scenes: by training step (0 for a scene); no path is in their texts.
-        values: what the lens draws of each.
-        folders: of numbered pictures, by the address that the page knows them by.
-        run: where it is one.
+        scenes: training step (0 for a scene) -> scene, without paths in its texts.
+        values: training step -> JSON value of the lens.
+        folders: address on the page -> folder of numbered images.
+        run: the run; None for a scene.
     """
 
     scenes: Mapping[int, Scene]
@@ -55,7 +56,7 @@ class Told:
 
 
 def in_megabytes(size: int) -> str:
-    """A size for people.
+    """Return a size in megabytes as text.
 
     Example:
         >>> in_megabytes(11_520_000), in_megabytes(20_000_000), in_megabytes(404_365)
@@ -65,7 +66,7 @@ def in_megabytes(size: int) -> str:
 
 
 def left_out(frames: int, of: int, whole: int, max_bytes: int) -> str:
-    """Which frames are not on the page, and why; empty where all are.
+    """Return the notice about frames that are not on the page; empty where all are.
 
     Example:
         >>> left_out(9, 16, 31_000_000, 20_000_000)[:61]
@@ -75,36 +76,34 @@ def left_out(frames: int, of: int, whole: int, max_bytes: int) -> str:
         return ""
     which = f"Frame {of} of {of} is" if frames == of - 1 else f"Frames {frames + 1} to {of} of {of} are"
     return (
-        f"{which} left out: with {'it' if frames == of - 1 else 'them'} this page would take {in_megabytes(whole)}, "
-        f"and at most {in_megabytes(max_bytes)} were asked for. Every picture that is here is lossless; mean scores "
-        "are over all frames."
+        f"{which} left out: with {'it' if frames == of - 1 else 'them'} this page would take {in_megabytes(whole)}; "
+        f"the limit is {in_megabytes(max_bytes)}. Every image on the page is lossless. Mean scores are over all frames."
     )
 
 
 class Page:
-    """Everything on a page but its pictures."""
+    """A page without its images."""
 
-    def __init__(self, told: Told, today: date) -> None:
-        self._told = told
-        scenes = list(told.scenes.items())
+    def __init__(self, content: PageContent, today: date) -> None:
+        self._content, run = content, content.run
+        scenes = list(content.scenes.items())
         self._at, last = scenes[-1]
         home = Path(__file__).parent
         script = f"(() => {{\n'use strict';\n{link(home / 'report.js')}}})();"
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-        self._state, run_facts, said = _of_run(told) if told.run else (None, "", "")
-        title = told.run.name if told.run else last.title or last.name
-        kind = "run" if told.run else "scene"
-        named = told.run.name if told.run else last.name
+        self._progress, run_tables, verdict = _run_parts(content, run) if run else (None, "", "")
+        title = run.name if run else last.title or last.name
+        origin = f"run {run.name}" if run else f"scene {last.name}"
         source = last.provenance
         caption = [
-            f"a training of {len(scenes)} snapshots" if len(scenes) > 1 else "",
-            f"{last.frames} frame{'s' * (last.frames != 1)} of {last.width} by {last.height}, {last.fps:g} a second",
+            f"{len(scenes)} snapshots of a training" if len(scenes) > 1 else "",
+            f"{last.frames} frame{'s' * (last.frames != 1)} of {last.width} x {last.height}, {last.fps:g} per second",
             *(str(source[key]) for key in ("credit", "licence") if isinstance(source.get(key), str)),
         ]
         several = len(scenes) > 1
         tables = "".join(
             f"<section data-step='{step}'{' hidden' if step != self._at else ''}>"
-            f"<h2>{f'Step {step}' if several else 'Scores and origin'}</h2>{facts.scene_facts(scene)}</section>"
+            f"<h2>{f'Step {step}' if several else 'Scores and provenance'}</h2>{scene_tables(scene)}</section>"
             for step, scene in scenes
         )
         self._fixed = {
@@ -115,41 +114,41 @@ class Page:
             "style": read_lens("lens.css", "progress.css", "studio.css")
             + (home / "report.css").read_text(encoding="utf-8"),
             "progress": read_lens("progress.html"),
-            "memory": said,
+            "memory": verdict,
             "lens": read_lens("lens.html"),
-            "facts": tables + run_facts,
+            "tables": tables + run_tables,
             "made": escape(
-                f"Written on {today.day} {today:%B %Y} by workbench {__version__} from the {kind} {named}. "
-                "Everything is in this file, pictures as they were scored: it loads nothing and sends nothing."
+                f"Written on {today.day} {today:%B %Y} by workbench {__version__} from the {origin}. "
+                "This file contains all data, with the images that were scored; it loads nothing and sends nothing."
             ),
             "script": script,
         }
         self._template = Template((home / "report.html").read_text(encoding="utf-8"))
 
-    def page(self, frames: int, images: str, whole: int, max_bytes: int = 0) -> bytes:
-        """The page with the first ``frames`` frames; ``images`` is the inside of a JSON object."""
-        scene = next(iter(self._told.scenes.values()))
-        values = {str(step): _cut(value, frames) for step, value in self._told.values.items()}
-        said = left_out(frames, scene.frames, whole, max_bytes)
+    def render(self, frames: int, images: str, whole: int, max_bytes: int = 0) -> bytes:
+        """Return the page with the first ``frames`` frames; ``images`` is the inside of a JSON object."""
+        scene = next(iter(self._content.scenes.values()))
+        values = {str(step): _cut(value, frames) for step, value in self._content.values.items()}
+        notice = left_out(frames, scene.frames, whole, max_bytes)
         text = self._template.substitute(
             self._fixed,
-            left_out=f"<p class='notice'>{escape(said)}</p>" if said else "",
-            value=_json({"at": self._at, "scenes": values, "progress": self._state}),
+            left_out=f"<p class='notice'>{escape(notice)}</p>" if notice else "",
+            value=_json({"at": self._at, "scenes": values, "progress": self._progress}),
             images=f"{{{images}}}",
         )
         return text.encode("utf-8", "replace")
 
 
 def _json(value: Any) -> str:
-    """JSON that may stand in a script element: no text of it can end that."""
+    """Return JSON for a script element, which none of its texts can close."""
     try:
         return json.dumps(value, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
     except ValueError as error:
-        raise FolderError(f"not all numbers of this folder are numbers ({error}); write it again") from error
+        raise FolderError(f"the folder contains NaN or infinity ({error}); write it again") from error
 
 
 def _cut(value: Mapping[str, Any], frames: int) -> dict[str, Any]:
-    """The lens's value with the first ``frames`` frames."""
+    """Return the value of the lens with the first ``frames`` frames."""
     if frames >= value["frames"]:
         return dict(value)
     first = {
@@ -165,18 +164,15 @@ def _cut(value: Mapping[str, Any], frames: int) -> dict[str, Any]:
     return {**value, **first, "frames": frames}
 
 
-def _of_run(told: Told) -> tuple[dict[str, Any], str, str]:
-    """What the progress component draws, tables of the settings and of how it was made, and what its memory is like."""
-    run = told.run
-    assert run is not None
-    steps = list(told.scenes)
+def _run_parts(content: PageContent, run: Run) -> tuple[dict[str, Any], str, str]:
+    """Return the value of the progress component, tables of settings and provenance, and the verdict on the memory."""
+    steps = list(content.scenes)
     config, status, tail = settings(run), run.status(), Tail(run.folder / "metrics.jsonl").read()
     state = progress(run, tail, status, step=steps[-1], follow=False) | {"snapshots": steps}
     measured = {
-        memory.CROPS: memory.recent(tail.measures.get("collapse_index", ())),
-        memory.CLIP: told.values[steps[-1]].get("memory", {}).get("index"),
+        memory_verdict.CROPS: memory_verdict.recent(tail.measures.get("collapse_index", ())),
+        memory_verdict.CLIP: content.values[steps[-1]].get("memory", {}).get("index"),
     }
-    said = memory.sentence(measured)
     record = {
         name: value
         for name, value in run.record().items()
@@ -190,14 +186,15 @@ def _of_run(told: Told) -> tuple[dict[str, Any], str, str]:
     heads = "<thead><tr><td></td><th scope='col'>default</th><th scope='col'>this run</th></tr></thead>"
     table = f"<table class='settings'>{heads}<tbody>{rows}</tbody></table>" if rows else "<p>None.</p>"
     tables = (
-        "<section><h2>The run</h2><div class='facts'>"
+        "<section><h2>The run</h2><div class='tables'>"
         f"<section><h3>Settings that are not the default</h3>{table}</section>"
-        f"<section><h3>How it was made</h3>{facts.key_values(without_paths(record))}</section></div>"
-        f"<details class='facts'><summary>All settings</summary>{facts.key_values(without_paths(config))}</details>"
+        f"<section><h3>Provenance</h3>{key_values(without_paths(record))}</section></div>"
+        f"<details class='tables'><summary>All settings</summary>{key_values(without_paths(config))}</details>"
         "</section>"
     )
-    verdict = f"<p class='memory'><b>{escape(said)}</b> <small>{escape(memory.numbers(measured))}</small></p>"
-    return without_paths(state), tables, verdict if said else ""
+    verdict = memory_verdict.sentence(measured)
+    line = f"<p class='memory'><b>{escape(verdict)}</b> <small>{escape(memory_verdict.numbers(measured))}</small></p>"
+    return without_paths(state), tables, line if verdict else ""
 
 
 def _text(value: Any) -> str:

@@ -1,9 +1,9 @@
-"""What of the folders on disk a browser may fetch: lossless pictures and clips of whole scenes, and nothing else.
+"""Files that a browser may fetch: lossless images and clips of scenes.
 
-A picture: ``lens/<kind>/<root>/<name>[/validation_clip | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The
-token changes when ``scene.json`` does, so a picture may be kept by the browser for ever. A clip, written when it is
-asked for, one at a time: ``.../clips/<method>+<method>.webm``. Weights, states, logs and everything outside the given
-folders have no address; allowed paths of Gradio are not used.
+Image: ``lens/<kind>/<root>/<name>[/validation_clip | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The token
+changes with ``scene.json``, so a browser may cache images forever. Clip: ``.../clips/<method>+<method>.webm``, written
+on request, one at a time. Weights, checkpoints, logs and files outside the given folders have no address; Gradio's
+allowed paths are not used.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ _ADDRESS = re.compile(
 )
 SESSION_COOKIE = "workbench-session"
 _SESSION = re.compile(r"[0-9a-f]{32}")
-MOST_PIXELS = 400_000_000
-"""Of a clip, all its frames together: about a minute of writing."""
+MAX_PIXELS = 400_000_000
+"""Maximum number of pixels of a clip, all frames together: about a minute of writing."""
+
+UNKNOWN, REWRITTEN = "no file has this address", "the scene was rewritten after this address was made; reload it"
 
 
 class SceneFileServer:
-    """The folders that are on show, and the addresses of their pictures.
+    """Files of runs and scenes, and their addresses.
 
     Args:
         runs: folders that hold runs.
@@ -62,10 +64,10 @@ class SceneFileServer:
         self.roots = {"run": tuple(Path(root) for root in runs), "scene": tuple(Path(root) for root in scenes)}
 
     def address(self, folder: Path) -> str:
-        """The address of a folder of numbered pictures, ``.../frames/<method>`` or ``.../overlays/<kind>/<method>``.
+        """Return the address of a folder of images, ``.../frames/<method>`` or ``.../overlays/<kind>/<method>``.
 
         Raises:
-            FolderError: it lies in none of the folders on show.
+            FolderError: it is in none of the folders of this server.
         """
         homes = [(root, kind, i) for kind, roots in self.roots.items() for i, root in enumerate(roots)]
         for root, kind, index in sorted(homes, key=lambda home: len(home[0].parts), reverse=True):  # the innermost
@@ -76,65 +78,67 @@ class SceneFileServer:
             home = root.joinpath(name, *inside[:start])
             parts = [kind, str(index), name, *inside[:start], token(home), *inside[start:]]
             return f"{PREFIX}/" + "/".join(quote(part, safe="") for part in parts)
-        raise FolderError(f"{folder}: not in a folder that is on show")
+        raise FolderError(f"{folder}: not in a folder that is served; serve it with --runs or --scenes")
 
     def find(self, address: str, session: str = "") -> Path:
-        """The picture that an address names.
+        """Return the image file at an address.
 
         Raises:
-            FolderError: no such picture, or not one that may be seen.
-            StaleError: the scene was rewritten since the address was made.
+            FolderError: no image that this session may fetch.
+            StaleError: the scene was rewritten after the address was made.
         """
         match, top, home = self._home(address, session)
         path = (home / (match["file"] or "")).resolve()
         if not match["file"] or not path.is_relative_to(top) or not path.is_file():
-            raise FolderError("no picture has this address")
+            raise FolderError(UNKNOWN)
         if token(home) != match["token"]:
-            raise StaleError("the scene was rewritten since this address was made")
+            raise StaleError(REWRITTEN)
         return path
 
     def clip(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
-        """The scene and the methods of the clip that an address names; every picture lies inside the scene or run.
+        """Return scene and methods of the clip at an address, after checking that its images are inside the folder.
 
         Raises:
-            FolderError: no such clip, or more than :data:`MOST_PIXELS`.
-            StaleError: the scene was rewritten since the address was made.
+            FolderError: no clip that this session may fetch, or one with more than :data:`MAX_PIXELS`.
+            StaleError: the scene was rewritten after the address was made.
         """
         match, top, home = self._home(address, session)
         if not match["clip"]:
-            raise FolderError("no clip has this address")
+            raise FolderError(UNKNOWN)
         if token(home) != match["token"]:
-            raise StaleError("the scene was rewritten since this address was made")
+            raise StaleError(REWRITTEN)
         part = match["part"] or ""
         scene = Run(top).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(home)
         keys = tuple(match["clip"].split("+"))
         paths = [scene.frame_path(scene.method(key).key, i) for key in keys for i in range(scene.frames)]
         if not all(path.resolve().is_relative_to(top) and path.is_file() for path in paths):
-            raise FolderError("pictures of this clip are missing")
+            raise FolderError("images of this clip are missing; write the scene again")
         size = len(paths) * scene.width * scene.height
-        if size > MOST_PIXELS:
-            raise FolderError(f"{size / 1e6:.0f} million pixels are too many for a clip; show fewer methods")
+        if size > MAX_PIXELS:
+            raise FolderError(
+                f"clip: want at most {MAX_PIXELS / 1e6:.0f} million pixels, got {size / 1e6:.0f}; show fewer methods"
+            )
         return scene, keys
 
     def _home(self, address: str, session: str) -> tuple[re.Match[str], Path, Path]:
-        """What an address says, the scene or run that it lies in, and the folder with its ``scene.json``."""
+        """Return the parts of an address, the folder of its run or scene, and the folder with its ``scene.json``."""
         match = _ADDRESS.fullmatch(address)
         roots = self.roots[match["kind"]] if match else ()
         if not match or int(match["root"]) >= len(roots) or (match["kind"] == "run") != bool(match["part"]):
-            raise FolderError("no picture has this address")
+            raise FolderError(UNKNOWN)
         folder = roots[int(match["root"])] / match["name"]
         if not self._visible(folder, session):
-            raise FolderError("no picture has this address")
+            raise FolderError(UNKNOWN)
         top = folder.resolve()
         home = top / match["part"] if match["part"] else top
         if not (home / "scene.json").is_file():
-            raise FolderError("no picture has this address")
+            raise FolderError(UNKNOWN)
         return match, top, home
 
     def route(self) -> Route:
-        """A read-only route for the web server; it asks for the same login as the pages do."""
+        """Return a read-only route for the web server; it requires the same login as the pages."""
 
-        async def picture(request: Request) -> Response:
+        async def send(request: Request) -> Response:
             if not is_logged_in(request):
                 return PlainTextResponse("log in first", status_code=401)
             address, session = request.path_params["address"], session_of(request)
@@ -145,14 +149,14 @@ class SceneFileServer:
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
             except (FolderError, OSError) as error:
-                return PlainTextResponse(str(error) if isinstance(error, FolderError) else "no", status_code=404)
+                return PlainTextResponse(str(error) if isinstance(error, FolderError) else UNKNOWN, status_code=404)
             headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
             return FileResponse(path, media_type="image/webp", headers=headers)
 
-        return Route(f"/{PREFIX}/{{address:path}}", picture, methods=["GET"])
+        return Route(f"/{PREFIX}/{{address:path}}", send, methods=["GET"])
 
     def _answer_clip(self, address: str, session: str) -> Response:
-        """A clip, written now; while one is being written, others are asked to come again."""
+        """Write a clip and return it; only one is written at a time."""
         scene, keys = self.clip(address, session)
         if not self._writing.acquire(blocking=False):
             return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
@@ -161,7 +165,9 @@ class SceneFileServer:
             path = write_clip(scene, keys, folder / "clip.webm")
         except (WorkbenchError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
-            return PlainTextResponse(str(error) if isinstance(error, WorkbenchError) else "no", status_code=500)
+            return PlainTextResponse(
+                str(error) if isinstance(error, WorkbenchError) else "the clip could not be written", status_code=500
+            )
         finally:
             self._writing.release()
         done = BackgroundTask(shutil.rmtree, folder, ignore_errors=True)
@@ -169,37 +175,37 @@ class SceneFileServer:
 
 
 def write_clip(scene: Scene, methods: Sequence[str], path: Path) -> Path:
-    """Write the pictures of some methods, side by side and pixel by pixel as they are, to a lossless ``.webm``.
+    """Write the frames of some methods, side by side, to a lossless ``.webm``.
 
     Args:
-        scene: whose pictures.
-        methods: from left to right; a smaller picture (``low``) is enlarged pixel by pixel.
-        path: where; its folder must exist.
+        scene: the scene.
+        methods: keys of the methods, from left to right; smaller frames (``low``) are enlarged by repeating pixels.
+        path: the file; its folder must exist.
     """
     with VideoWriter(path, fps=scene.fps) as writer:
         for index in range(scene.frames):
-            frame = np.concatenate([_whole(scene, key, index) for key in methods], axis=1)
+            frame = np.concatenate([_enlarge(scene, key, index) for key in methods], axis=1)
             writer.write(frame, *scene.timing(index))
     return path
 
 
-def _whole(scene: Scene, method: str, index: int) -> np.ndarray:
-    picture = scene.frame(method, index)
-    rows = np.arange(scene.height) * len(picture) // scene.height
-    columns = np.arange(scene.width) * picture.shape[1] // scene.width
-    return picture[rows][:, columns]
+def _enlarge(scene: Scene, method: str, index: int) -> np.ndarray:
+    image = scene.frame(method, index)
+    rows = np.arange(scene.height) * len(image) // scene.height
+    columns = np.arange(scene.width) * image.shape[1] // scene.width
+    return image[rows][:, columns]
 
 
 class StaleError(FolderError):
-    """An address of a scene as it was."""
+    """Address of a scene that was rewritten."""
 
 
 def token(home: Path) -> str:
-    """A word that changes when the scene in ``home`` is rewritten."""
+    """Return a token that changes when the scene in ``home`` is rewritten."""
     try:
         return f"{(home / 'scene.json').stat().st_mtime_ns:x}"
     except FileNotFoundError as error:
-        raise FolderError(f"{home.name}: no scene.json here") from error
+        raise FolderError(f"{home.name}: want a scene.json, got none") from error
 
 
 def session_of(request: Any) -> str:

@@ -1,7 +1,7 @@
-"""The lens, and the progress of a run, as Gradio components: constant templates, data only through properties.
+"""Gradio components of the lens and of the progress of a run.
 
-Gradio evaluates templates as code, so nothing that comes from a file is ever put into one; the scripts put every text
-in through ``textContent``.
+Gradio evaluates templates as code, so they are constant: data arrives through properties, and the scripts insert every
+text through ``textContent``.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from workbench.views.lens.linker import link
 
 
 class Lens(gr.HTML):
-    """The viewer of a scene.
+    """Viewer of a scene.
 
     Args:
-        value: what :func:`workbench.views.lens.payload.payload` makes; ``{"message": ...}`` where there is nothing.
-        goto: a frame to go to, or ``[frame, count]`` to go to the same one again.
-        steps: ``{"all": [0, 200, ...], "at": 200}``: the training steps there are snapshots of, for a second slider.
-        budget_mib: how many megabytes of decoded pictures the page may keep.
-        **kwargs: as of ``gr.HTML``.
+        value: result of :func:`workbench.views.lens.payload.payload`, or ``{"message": ...}``.
+        goto: frame to go to, or ``[frame, count]`` to go to the same frame again.
+        steps: ``{"all": [0, 200, ...], "at": 200}``: training steps of the snapshots, for a second slider.
+        budget_mib: maximum size of the cache of decoded images.
+        **kwargs: arguments of ``gr.HTML``.
 
-    Its ``select`` event says ``{"frame": ...}`` where somebody stays on a frame, its ``step`` event
-    ``{"step": ..., "follow": false}`` which snapshot somebody asks for. Listen with
-    ``trigger_mode="multiple"``: by Gradio's default a frame chosen while the handler still works on the one before is
-    dropped, and with ``"always_last"`` the handler gets the data of the first.
+    The ``select`` event has the data ``{"frame": ...}``, the frame on which the viewer stays. The ``step`` event has
+    ``{"step": ..., "follow": false}``, the requested snapshot. Listen with ``trigger_mode="multiple"``: Gradio's
+    default drops an event while a handler runs, and ``"always_last"`` passes the data of the first.
     """
 
     def __init__(
@@ -52,18 +51,18 @@ class Lens(gr.HTML):
         )
 
     def api_info(self) -> dict[str, Any]:
-        """The value is a JSON object."""
+        """Return the schema of the value, a JSON object."""
         return {"type": "object"}
 
 
 class Progress(gr.HTML):
-    """How a run stands: state, progress, loss terms over steps, and which snapshot is looked at.
+    """Progress of a run: state, loss terms over steps, and a slider for the snapshots.
 
     Args:
-        value: what :func:`workbench.views.progress.progress` makes; ``{"message": ...}`` where there is no run.
-        **kwargs: as of ``gr.HTML``.
+        value: result of :func:`workbench.views.progress.progress`, or ``{"message": ...}``.
+        **kwargs: arguments of ``gr.HTML``.
 
-    Its ``select`` event says ``{"step": ..., "follow": ...}``: somebody chose a snapshot, or to follow the newest.
+    The ``select`` event has the data ``{"step": ..., "follow": ...}``: the chosen snapshot, and whether to show newer.
     """
 
     def __init__(self, value: dict[str, Any] | None = None, **kwargs: Any) -> None:
@@ -77,5 +76,5 @@ class Progress(gr.HTML):
         )
 
     def api_info(self) -> dict[str, Any]:
-        """The value is a JSON object."""
+        """Return the schema of the value, a JSON object."""
         return {"type": "object"}

@@ -1,35 +1,34 @@
-"""The lens in a notebook: the same scripts as in the studio, with the images sent along instead of fetched."""
+"""The lens as a notebook widget: the modules of the studio, with the images sent instead of fetched."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import anywidget
 import traitlets
 
-from workbench.errors import FolderError, unknown_name
+from workbench.errors import FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene
 from workbench.views.lens import FOLDER, read
 from workbench.views.lens.linker import link
-from workbench.views.lens.payload import payload
+from workbench.views.lens.payload import payload, select_methods
 
 LIMIT_MIB = 256
-"""More than this is not sent through a notebook's connection."""
+"""Maximum size of the images that are sent through the connection of a notebook."""
 
 
 class Lens(anywidget.AnyWidget):
-    """The viewer of a scene, as a widget; make it with :func:`look`.
+    """Viewer of a scene as a widget; create it with :func:`show`.
 
     Attributes:
-        frame: which frame is on show, counted from 0; set it to go there, observe it to follow.
-        step: of a run: the training step on show; observe it to follow, :meth:`go_to` another.
-        steps: of a run: the training steps there are to choose from, by the lens's second slider.
-        requested_step: of a run: the step that the person asked for last.
+        frame: frame on show, counted from 0; set it to go there, observe it to follow.
+        step: training step on show, of a run; observe it to follow, change it with :meth:`go_to`.
+        steps: training steps of the snapshots of a run, for the second slider.
+        requested_step: training step that was chosen last with the slider.
     """
 
     _esm = (
@@ -47,81 +46,74 @@ class Lens(anywidget.AnyWidget):
     _methods: Sequence[str] | None = None
 
     def follow(self, run: Run, *, methods: Sequence[str] | None = None, step: int | None = None) -> Lens:
-        """Show a run, with a slider for its training steps; again: take in the snapshots that have come since.
+        """Show a run, with a slider for its training steps; call it again to add new snapshots.
 
         Args:
-            run: live or over.
-            methods: only these, in this order; None: all.
-            step: the snapshot to begin with, or the nearest to it; None: the newest.
+            run: a live or finished run.
+            methods: keys of the methods to show, in this order; None: all.
+            step: show the snapshot nearest to this step; None: the newest.
 
         Raises:
-            FolderError: it has no snapshot yet.
+            FolderError: the run has no snapshot yet.
         """
         self._run, self._methods = run, methods
         return self.go_to(sys.maxsize if step is None else step)
 
     def go_to(self, step: int) -> Lens:
-        """Show the snapshot at a training step, or the one nearest to it; frame, layout and panels stay."""
+        """Show the snapshot nearest to a training step; frame, layout and panels stay."""
         if self._run is None:
-            raise FolderError("this lens shows a scene; look at a run to go from training step to training step")
+            raise FolderError(f"step: want a lens of a run, got one of a scene (step {step}); create it with show(run)")
         steps = self._run.snapshots()
         if not steps:
-            raise FolderError(
-                f"{self._run.name}: no snapshot yet; the first look at the probe clip comes soon after the start"
-            )
-        at = min(steps, key=lambda there: abs(there - step))
-        value, images = _gathered(self._run.snapshot(at), self._methods)
+            raise FolderError(f"{self._run.name}: no snapshot yet; the run writes the first one soon after its start")
+        at = min(steps, key=lambda known: abs(known - step))
+        value, images = _collect(self._run.snapshot(at), self._methods)
         with self.hold_sync():
             self.value, self.images, self.steps, self.step, self.requested_step = value, images, steps, at, at
         return self
 
     @traitlets.observe("requested_step")
-    def _requested_steped(self, change: dict[str, int | None]) -> None:
+    def _on_requested_step(self, change: dict[str, int | None]) -> None:
         requested_step = change["new"]
         if self._run is None or requested_step is None or requested_step == self.step:
             return
         try:
             self.go_to(requested_step)
-        except FolderError:  # it was removed meanwhile: the slider goes back, to what there is
+        except FolderError:  # the snapshot was removed: reset the slider
             self.steps, self.requested_step = self._run.snapshots(), self.step
             raise
 
     def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> Lens:
-        """Show another scene; of the same clip (a later training step), the frame and the layout stay."""
-        value, images = _gathered(scene, methods)
+        """Show another scene; the layout stays, and of the same clip the frame too."""
+        value, images = _collect(scene, methods)
         self._run = None
         with self.hold_sync():
             self.value, self.images, self.steps, self.step, self.requested_step = value, images, [], None, None
         return self
 
 
-def look(what: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None) -> Lens:
-    """Look at a scene or at a run in a notebook.
+def show(source: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None) -> Lens:
+    """Show a scene or a run in a notebook.
 
     Args:
-        what: a scene, from :func:`workbench.scenes.read_scene` or ``Run.snapshot``; or a run, whose training steps get
-            a slider of their own beside the one for frames.
-        methods: only these, in this order; None: all.
-        frame: where to begin, counted from 0.
-        step: of a run: the snapshot to begin with; None: the newest.
+        source: a scene, from :func:`workbench.scenes.read_scene` or ``Run.snapshot``; or a run, with a second slider
+            for its training steps.
+        methods: keys of the methods to show, in this order; None: all.
+        frame: first frame on show, counted from 0.
+        step: training step of the first snapshot on show, of a run; None: the newest.
 
     Raises:
-        UnknownNameError: the scene has no such method.
-        FolderError: a picture is missing, there are too many for a notebook, or the run has no snapshot yet.
+        UnknownNameError: unknown method.
+        FolderError: an image is missing, the images are too large for a notebook, or the run has no snapshot yet.
     """
-    if isinstance(what, Run):
-        return Lens(frame=frame).follow(what, methods=methods, step=step)
-    return Lens(frame=frame).show(what, methods=methods)
+    if isinstance(source, Run):
+        return Lens(frame=frame).follow(source, methods=methods, step=step)
+    return Lens(frame=frame).show(source, methods=methods)
 
 
-def _gathered(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, object], dict[str, list[bytes]]]:
-    """The lens's value, and the bytes of every picture by the folder it lies in."""
-    keys = [method.key for method in scene.methods]
-    for key in methods or ():
-        if key not in keys:
-            raise unknown_name("method", key, keys)
-    if methods is not None:
-        scene = replace(scene, methods=tuple(scene.method(key) for key in methods))
+def _collect(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, object], dict[str, list[bytes]]]:
+    """Return the value of the lens, and the files of each folder of images."""
+    scene = select_methods(scene, methods)
     folders: dict[str, Path] = {}
 
     def address(folder: Path) -> str:
@@ -137,10 +129,10 @@ def _gathered(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, ob
         }
     except FileNotFoundError as error:
         raise FolderError(f"{scene.name}: {error.filename} is missing; write the scene again") from error
-    size = sum(len(picture) for files in images.values() for picture in files) / 2**20
+    size = sum(len(image) for files in images.values() for image in files) / 2**20
     if size > LIMIT_MIB:
         raise FolderError(
-            f"{scene.name}: {size:.0f} MiB of images are too many for a notebook (limit {LIMIT_MIB}); "
+            f"{scene.name}: want at most {LIMIT_MIB} MiB of images in a notebook, got {size:.0f}; "
             "choose fewer methods, or open the scene with `workbench app`"
         )
     return value, images

@@ -1,15 +1,18 @@
-"""What the lens draws: a scene as one JSON value, pictures by address. No gradio, no torch."""
+"""A scene as the JSON value that the lens draws, with images by address."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workbench.errors import unknown_name
+from workbench.metrics.memory_cells import collapse_index
 from workbench.scenes import Overlay, Scene
-from workbench.views import memory
-from workbench.views.colours import DIVERGING, SEQUENTIAL, method_colours
-from workbench.views.lens import readings
+from workbench.views import memory_verdict
+from workbench.views.colors import DIVERGING, SEQUENTIAL, method_colors
+from workbench.views.lens import scene_stats
 
 
 def payload(
@@ -18,29 +21,28 @@ def payload(
     *,
     link: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """The value that the lens draws.
+    """Return the value that the lens draws.
 
     Args:
         scene: a scene, or a snapshot of a run.
-        address: folder of numbered pictures -> the address under which the browser finds it; the lens appends
-            ``/00000.webp`` and so on.
-        link: what the address of the page says of it, ``{"scene": name}`` or ``{"run": name, "step": "200"}``; the lens
-            adds the frame and how it is looked at. None: the lens leaves the address alone.
+        address: function that returns the address of a folder of numbered images; the lens appends ``/00000.webp``.
+        link: query parameters of the page that name it, ``{"scene": name}`` or ``{"run": name, "step": "200"}``; the
+            lens adds the frame and the view. None: the lens does not change the address of the page.
 
     Returns:
-        A JSON value: size, rate, ``methods`` with their colours, per-frame ``curves``, and ``overlays`` by kind. All
-        maps of a kind lie on one scale (``low`` to ``high``), so that two sides can be compared; each map also says
-        what its own grey 0 and 255 mean. Where the raw numbers are there, a kind also has ``overlap`` (method ->
-        similarity to the teacher per frame) and, if it is not signed, ``reach`` (the end of the scale of differences),
-        and the value has ``memory`` (the collapse index of the teacher's last cell, and what that means in words).
+        A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays`` by kind. All
+        maps of a kind have one scale (``low`` to ``high``); each map also has the values of its own gray levels 0 and
+        255. With the numbers in ``arrays.npz`` a kind also has ``overlap`` (method -> similarity to the teacher per
+        frame), ``reach`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the scale of
+        each channel), and the value has ``memory`` (collapse index of the teacher's last cell, with its verdict).
     """
-    colours = method_colours(method.key for method in scene.methods)
+    colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
     for overlay in scene.overlays:
-        if overlay.method in colours:
+        if overlay.method in colors:
             kinds.setdefault(overlay.kind, []).append(overlay)
-    gap = readings.gap_curve(scene)
-    remembered = _memory(scene, kinds.get("memory", ()))
+    gap = scene_stats.gap_curve(scene)
+    memory = _memory(scene, kinds.get("memory", ()))
     return {
         "id": scene.name,
         "title": scene.title,
@@ -54,7 +56,7 @@ def payload(
                 "key": method.key,
                 "label": method.label,
                 "note": method.note,
-                "color": colours[method.key],
+                "color": colors[method.key],
                 "frames": address(scene.frame_path(method.key, 0).parent),
             }
             for method in scene.methods
@@ -65,7 +67,7 @@ def payload(
                 "label": curve.label,
                 "unit": curve.unit,
                 "better": curve.better,
-                "series": {key: list(values) for key, values in curve.series.items() if key in colours},
+                "series": {key: list(values) for key, values in curve.series.items() if key in colors},
             }
             for curve in scene.curves
         ]
@@ -73,29 +75,45 @@ def payload(
         "overlays": [_kind(scene, overlays, address) for overlays in kinds.values()],
         "sequential": list(SEQUENTIAL),
         "diverging": list(DIVERGING),
-        **({"memory": remembered} if remembered else {}),
+        **({"memory": memory} if memory else {}),
         **({"link": dict(link)} if link else {}),
     }
+
+
+def select_methods(scene: Scene, methods: Sequence[str] | None) -> Scene:
+    """Return a scene with some of its methods, in this order; without keys: all.
+
+    Raises:
+        UnknownNameError: unknown method.
+    """
+    if not methods:
+        return scene
+    keys = [method.key for method in scene.methods]
+    for key in methods:
+        if key not in keys:
+            raise unknown_name("method", key, keys)
+    return replace(scene, methods=tuple(scene.method(key) for key in dict.fromkeys(methods)))
 
 
 GAP = {"key": "gap_closed", "label": "Gap closed (PSNR-Y)", "unit": "%", "better": "higher"}
 
 
 def _memory(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, Any] | None:
-    """The collapse index of the teacher's memory on this clip, in a number and in words."""
-    values = readings.raw(scene, [overlay for overlay in overlays if overlay.method == readings.REFERENCE])
-    cells = values.get(readings.REFERENCE)
-    index = readings.collapse_index(cells) if cells is not None and cells.ndim == 4 else None
-    measured = {memory.CLIP: index}
-    return None if index is None else {
-        "index": index, "verdict": memory.sentence(measured), "numbers": memory.numbers(measured),
-    }  # fmt: skip
+    """Return the collapse index of the teacher's memory cells on this clip, and its verdict."""
+    values = scene_stats.arrays(scene, [overlay for overlay in overlays if overlay.method == scene_stats.REFERENCE])
+    cells = values.get(scene_stats.REFERENCE)
+    index = collapse_index(cells[-1]) if cells is not None and cells.ndim == 4 else None
+    if index is None:
+        return None
+    measured = {memory_verdict.CLIP: index}
+    texts = {"verdict": memory_verdict.sentence(measured), "numbers": memory_verdict.numbers(measured)}
+    return {"index": round(index, 4), **texts}
 
 
 def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], str]) -> dict[str, Any]:
-    """All maps of one kind, on one scale."""
+    """Return all maps of one kind, on one scale."""
     first = overlays[0]
-    values = readings.raw(scene, overlays)
+    values = scene_stats.arrays(scene, overlays)
     diverging = all(overlay.diverging for overlay in overlays)
     low, high = min(overlay.low for overlay in overlays), max(overlay.high for overlay in overlays)
     if diverging:  # zero stays in the middle
@@ -108,7 +126,7 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "low": low,
         "high": high,
         "diverging": diverging,
-        **({"limits": limits} if (limits := readings.channel_limits(values)) else {}),
+        **({"limits": limits} if (limits := scene_stats.channel_limits(values)) else {}),
         "channels": max(overlay.channels for overlay in overlays),
         "stops": list(DIVERGING if diverging else SEQUENTIAL),
         "maps": {
@@ -120,6 +138,6 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
             }
             for overlay in overlays
         },
-        "overlap": readings.similarity(values),
-        "reach": readings.reach(values) if not diverging else None,
+        "overlap": scene_stats.similarity(values),
+        "reach": scene_stats.reach(values) if not diverging else None,
     }

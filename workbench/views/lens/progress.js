@@ -1,4 +1,4 @@
-// Progress of a run: state, loss terms over steps, and the snapshot on show. props.value is { run, state, title, words, reason,
+// Progress of a run: state, loss terms over steps, and the snapshot on show. props.value is { run, state, title, summary, reason,
 // share, steps: [step], terms: { name: [value] }, colors: { name: color }, snapshots: [step], step, follow } of progress.py.
 
 import { lineChart, nearest } from './chart.js';
@@ -19,7 +19,7 @@ export function mountProgress(element, { trigger, props, watch }) {
     part('empty').textContent = value?.message || 'No run yet.';
     if (!value?.run) return;
     root.dataset.state = value.state;
-    for (const name of ['words', 'reason']) part(name).textContent = value[name] || '';
+    for (const name of ['summary', 'reason']) part(name).textContent = value[name] || '';
     if (part('state').textContent !== value.title) part('state').textContent = value.title;
     part('reason').hidden = !value.reason;
     const percent = Math.round(1000 * clamp(value.share || 0, 0, 1)) / 10;

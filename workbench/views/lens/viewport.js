@@ -4,7 +4,7 @@ import { pixelsOf } from './image_cache.js';
 import { clamp, exists, node, pointerIn, short } from './dom.js';
 
 export const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
-const GAP = 6, WIDE = 980;                          // between cells; width of the page from which maps and loupe are beside the frames
+const GAP = 6, WIDE = 980;                          // between cells; width of the page from which maps and loupe are next to the frames
 
 export function createViewport(lens) {
   const { part, root, view, images } = lens;

@@ -23,7 +23,7 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)
         refresh = gr.Button("Refresh", elem_id="scene-refresh", size="sm", scale=0, min_width=96)
     lens = Lens({"message": "Loading …"}, elem_id="compare-lens")
-    about = gr.HTML(js_on_load=None, elem_id="scene-facts")
+    about = gr.HTML(js_on_load=None, elem_id="scene-tables")
 
     def load(request: gr.Request) -> tuple[Any, dict[str, Any], str]:
         choices, session = studio.scene_choices(session_of(request)), session_of(request)

@@ -16,9 +16,10 @@ from workbench import runs as run_folders
 from workbench.errors import BusyError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
 from workbench.scenes import list_scenes, read_scene
-from workbench.views import facts, memory, temporal_share
+from workbench.views import memory_verdict, temporal_share
 from workbench.views.lens.payload import payload
 from workbench.views.progress import Tail, progress, settings
+from workbench.views.scene_tables import key_values, scene_tables, scores_sentence
 from workbench.views.serving import SceneFileServer, token
 
 NO_SCENE = (
@@ -121,7 +122,7 @@ class Studio:
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             tables = {"Temporal share": temporal_share.scene_table(scene)}
-            return payload(scene, self.files.address, link={"scene": name}), facts.scene_facts(scene, tables)
+            return payload(scene, self.files.address, link={"scene": name}), scene_tables(scene, tables)
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 
@@ -179,7 +180,7 @@ class Studio:
             steps = run.snapshots()
             step = _snapshot_step(steps, requested)
             state = progress(run, log, status, step=step, follow=bool(requested.get("follow")))
-            on_crops = memory.recent(log.measures.get("collapse_index", ()))
+            on_crops = memory_verdict.recent(log.measures.get("collapse_index", ()))
         except WorkbenchError as error:
             message = {"message": f"This run cannot be shown: {error}"}
             return RunView(message, {"message": NO_SNAPSHOT}, "", "", state={})
@@ -187,16 +188,16 @@ class Studio:
         value, snapshot = self.snapshot(run, step, link, previous if not is_new else {})
         on_clip = previous.get("on_clip", {}) if value is None else _clip_scores(value)
         teacher = config.get("teacher")
-        standing = facts.standing(
-            step or 0, on_clip.get("psnr_db", {}), taught=isinstance(teacher, Mapping) and bool(teacher.get("name"))
+        standing = scores_sentence(
+            step or 0, on_clip.get("psnr_db", {}), distilled=isinstance(teacher, Mapping) and bool(teacher.get("name"))
         )
-        lead = _lead(standing, {memory.CROPS: on_crops, memory.CLIP: on_clip.get("index")})
+        lead = _lead(standing, {memory_verdict.CROPS: on_crops, memory_verdict.CLIP: on_clip.get("index")})
         is_own = choice.startswith("0/")
         return RunView(
             state if state != previous.get("progress") else None,
             value,
             lead if is_new or lead != previous.get("lead") else None,
-            facts.key_values(config) if is_new else None,
+            key_values(config) if is_new else None,
             live=status.live,
             can_stop=is_own and status.state == "running" and not (run.folder / "stop").exists(),
             can_resume=is_own and status.resumable,
@@ -312,9 +313,9 @@ def _clip_scores(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _lead(standing: str, measured: Mapping[str, float | None]) -> str:
     """Return a sentence on the student, one on the memory, and the measured numbers in small type."""
-    verdict = escape(memory.sentence(measured))
+    verdict = escape(memory_verdict.sentence(measured))
     lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
-    lines += [f"{verdict} <small>{escape(memory.numbers(measured))}</small>"] if verdict else []
+    lines += [f"{verdict} <small>{escape(memory_verdict.numbers(measured))}</small>"] if verdict else []
     return "<div class='lead'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div>" if lines else ""
 
 

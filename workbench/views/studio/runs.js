@@ -132,13 +132,13 @@ function sliders(runs, redraw) {
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
 }
 
-function shares(runs, colours) {
+function shares(runs, colors) {
   return runs.map(run => {
     const parts = Object.entries(run.terms).map(([name, values]) => [name, Math.abs(weights[name] * recent(values))]);
     const all = parts.reduce((sum, [, v]) => sum + v, 0) || 1;
     const bar = node('div', { className: 'shares' }, ...parts.map(([name, v]) => {
       const piece = node('i', { title: `${name}: ${(100 * v / all).toFixed(1)} %` });
-      piece.style.cssText = `width: ${100 * v / all}%; background: ${colours[name]}`;
+      piece.style.cssText = `width: ${100 * v / all}%; background: ${colors[name]}`;
       return piece;
     }));
     const text = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
@@ -187,7 +187,7 @@ function draw() {
     if (!all.length && known.rows.length) detail.append(emptyNote('Select one run or two in the table to see their losses, weights and gradients here.'));
     return;
   }
-  const colours = Object.assign({}, ...runs.map(r => r.colours)), one = runs.length === 1;
+  const colors = Object.assign({}, ...runs.map(r => r.colors)), one = runs.length === 1;
   const facts = table(['', ...runs.map(r => r.name)], FACTS.map(([key, text, help, show]) =>
     node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => (r.facts[key] === null ? '–' : show(r.facts[key])))]))));
   const settings = one ? [] : [node('div', {}, node('h3', { textContent: 'Different settings' }), known.lines.length
@@ -198,7 +198,7 @@ function draw() {
   const reach = Math.max(...runs.map(r => r.steps.length)), smooth = reach > 24 ? Math.ceil(reach / 60) : 0;
   const charts = node('div', { className: 'charts' });
   detail.append(charts);
-  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colours[name], values })));
+  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colors[name], values })));
   chart(charts, runs, { title: 'Loss terms', note: `unweighted · lower is better · log scale · ▴ snapshots${key}`, log: true, smooth, ...terms });
   const measured = chart(charts, runs, { title: 'Total', note: '', xs: [], series: [] });
   const part = node('div', { id: 'runs-shares' });
@@ -208,7 +208,7 @@ function draw() {
     measured.set({ title: 'Total', note: `${changed ? 'with changed weights, no training' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
       xName: 'step', xText: x => String(Math.round(x)), ...opening(runs, made.series), ...made });
     measured.cursor(made.xs[made.xs.length - 1] ?? null);
-    part.replaceChildren(...shares(runs, colours));
+    part.replaceChildren(...shares(runs, colors));
   };
   detail.append(...openings(runs), node('h3', {}, hint('Weights of the terms', 'Terms are logged without their weights, so the total can be shown with other weights without a new training')),
     sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
@@ -216,7 +216,7 @@ function draw() {
   const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
   const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7a68c4', '#a0522d'];
   const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: interpolated(r.measures[n]),
-    color: colours[clean(n)] || palette[names.indexOf(n) % palette.length] }));
+    color: colors[clean(n)] || palette[names.indexOf(n) % palette.length] }));
   const norms = [...new Set(runs.flatMap(r => has(r, n => n === 'gradient_norm' || n.startsWith('gradient.'))))];
   const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
   const more = node('div', { className: 'charts' });

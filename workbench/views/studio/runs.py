@@ -12,7 +12,7 @@ from workbench.config import differences
 from workbench.errors import FolderError, WorkbenchError
 from workbench.runs import Run, Status, list_runs
 from workbench.scenes import Scene, read_scene
-from workbench.views.colours import term_colours
+from workbench.views.colors import term_colors
 from workbench.views.lens.gradio_lens import Lens
 from workbench.views.progress import TITLES, Tail, settings, thinned
 from workbench.views.serving import token
@@ -155,7 +155,7 @@ class Runs:
             "name": run.name,
             "steps": steps,
             "terms": terms,
-            "colours": term_colours(terms),
+            "colors": term_colors(terms),
             "weights": log.weights,
             "snapshots": run.snapshots(),
             "measures": measures,

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from workbench.data.video.write import VideoWriter
 from workbench.errors import FolderError, VideoError, WorkbenchError
 from workbench.scenes import Scene
-from workbench.views.facts import scores_json
+from workbench.views.scene_tables import scores_json
 from workbench.views.serving import is_logged_in, session_of
 from workbench.views.studio.upload_store import UploadStore
 

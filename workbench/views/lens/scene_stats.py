@@ -1,7 +1,6 @@
-"""What the raw numbers of a scene say beyond its scores: how much of the gap is closed, who looks and remembers alike.
+"""Statistics of a scene that are computed when it is opened: gap closed, similarity of the maps, ends of scales.
 
-Computed from ``arrays.npz`` and the curves when a scene is opened; nothing of it is stored. A scene without raw numbers
-has no readings, and the lens leaves their panels out.
+They come from ``arrays.npz`` and the curves, and are not stored. Without ``arrays.npz`` the lens omits their parts.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MIN_LEAD_DB = 0.05
 
 
 def gap_curve(scene: Scene) -> dict[str, list[float | None]]:
-    """Student's key -> gap closed per frame in PSNR-Y; empty without a plain student, a taught one and a teacher."""
+    """Return student -> gap closed per frame in PSNR-Y; empty without a plain and a distilled student and a teacher."""
     series = next((curve.series for curve in scene.curves if curve.key == "psnr_y_db"), {})
     if not {"plain", REFERENCE} <= series.keys():
         return {}
@@ -35,8 +34,8 @@ def gap_curve(scene: Scene) -> dict[str, list[float | None]]:
     }
 
 
-def raw(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, np.ndarray]:
-    """Method -> the raw numbers of its map, float32; a method whose numbers cannot be read is left out."""
+def arrays(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, np.ndarray]:
+    """Return method -> numbers of its map, float32; methods without readable numbers are omitted."""
     found = {}
     for overlay in overlays:
         try:
@@ -49,16 +48,16 @@ def raw(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, np.ndarray]:
 
 
 def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> dict[str, list[float | None]]:
-    r"""How alike each map is to the teacher's, one number a frame.
+    r"""Return the cosine similarity of each map to the teacher's, one number per frame.
 
     .. math:: s_t = \frac{\langle a_t, b_t \rangle}{\lVert a_t \rVert \, \lVert b_t \rVert}
 
-    over all pixels and channels: 1 where they are proportional, 0 where they have nothing in common; the same as
-    ``distill.spatial.attention_overlap`` for attention maps. None where a map is zero everywhere.
+    over all pixels and channels: 1 for proportional maps; the same as ``distill.spatial.attention_overlap`` for
+    attention maps. None where a map is zero.
 
     Args:
         values: method -> ``(T, ...)``.
-        reference: the method that the others are compared with.
+        reference: method that the others are compared with.
 
     Example:
         >>> similarity({"teacher": np.array([[1.0, 0.0]]), "plain": np.array([[3.0, 4.0]])})
@@ -77,7 +76,7 @@ def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> 
 
 
 def reach(values: Mapping[str, np.ndarray]) -> float | None:
-    """The end of a scale that holds nearly every difference of two methods (99.5 % of them), rounded up to two digits.
+    """Return the magnitude that 99.5 % of the differences of any two methods stay below, rounded up to two digits.
 
     Example:
         >>> reach({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
@@ -113,25 +112,8 @@ def _scale_end(arrays: Sequence[np.ndarray]) -> float | None:
     return float(f"{math.ceil(top / unit - 1e-9) * unit:.6g}")
 
 
-def collapse_index(cells: np.ndarray) -> float | None:
-    """Spatial standard deviation over root mean square of the last cell, as ``distill.temporal.collapse_index``.
-
-    Args:
-        cells: ``(T, K, h, w)``.
-
-    Example:
-        >>> collapse_index(np.ones((3, 2, 4, 4)))
-        0.0
-    """
-    last = cells[-1].astype(np.float64)
-    size = math.sqrt(float(np.square(last).mean()))
-    if not math.isfinite(size) or size == 0:
-        return None
-    return round(math.sqrt(float(last.var(axis=(-2, -1)).mean())) / size, 4)
-
-
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The product of two maps, one number a frame; plainly summed, for so little a BLAS waits longer than it works."""
+    """Return the scalar product of two maps per frame; summed by NumPy, since starting a BLAS takes longer."""
     return (a * b).reshape(len(a), -1).sum(1, dtype=np.float64)
 
 

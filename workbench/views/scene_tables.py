@@ -1,4 +1,4 @@
-"""What is known about a scene or a run, as small tables of HTML; every text from a file is escaped."""
+"""Scores, protocol and provenance of a scene as tables of HTML; every text from a file is escaped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from workbench.scenes import Curve, Scene
 
 
 def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
-    """Curve key -> method key -> mean over the frames that have a number."""
+    """Return curve key -> method key -> mean over the frames that have a number."""
     means: dict[str, dict[str, float]] = {}
     for curve in scene.curves:
         for method, values in curve.series.items():
-            there = [value for value in values if value is not None]
-            if there:
-                means.setdefault(curve.key, {})[method] = sum(there) / len(there)
+            known = [value for value in values if value is not None]
+            if known:
+                means.setdefault(curve.key, {})[method] = sum(known) / len(known)
     return means
 
 
 def scores_json(scene: Scene) -> str:
-    """Everything measured of a scene, as JSON: per frame and mean, with protocol and provenance."""
+    """Return the scores of a scene as JSON, per frame and mean, with protocol and provenance."""
     means = mean_scores(scene)
     curves = [asdict(curve) | {"mean": means.get(curve.key, {})} for curve in scene.curves]
     record = {"scene": scene.title, "frames": scene.frames, "curves": curves}
@@ -32,37 +32,37 @@ def scores_json(scene: Scene) -> str:
     return json.dumps(record, indent=1, allow_nan=False)
 
 
-def standing(step: int, psnr_db: Mapping[str, float], *, taught: bool) -> str:
+def scores_sentence(step: int, psnr_db: Mapping[str, float], *, distilled: bool) -> str:
     """Return the scores of a run at a step in one sentence; empty where the student was not scored.
 
     Args:
-        step: of the training.
-        psnr_db: method -> mean PSNR-Y; of the plain student at the same step.
-        taught: whether the student has a teacher.
+        step: training step.
+        psnr_db: method -> mean PSNR-Y, with that of the plain student at the same step.
+        distilled: whether the student has a teacher.
 
     Example:
-        >>> standing(400, {"student": 30.5, "plain": 30.25, "teacher": 31.25}, taught=True)
+        >>> scores_sentence(400, {"student": 30.5, "plain": 30.25, "teacher": 31.25}, distilled=True)
         'At step 400: distilled student 30.50 dB, plain student 30.25 dB (same step), teacher 31.25 dB.'
-        >>> standing(450, {"student": 30.5, "teacher": 31.25}, taught=True)
-        'At step 450: distilled student 30.50 dB, teacher 31.25 dB; no plain twin at this step.'
-        >>> standing(0, {"student": 24.0, "bicubic": 25.0}, taught=False)
+        >>> scores_sentence(450, {"student": 30.5, "teacher": 31.25}, distilled=True)
+        'At step 450: distilled student 30.50 dB, teacher 31.25 dB; no plain student at this step.'
+        >>> scores_sentence(0, {"student": 24.0, "bicubic": 25.0}, distilled=False)
         'At step 0: student 24.00 dB, bicubic 25.00 dB.'
     """
     if "student" not in psnr_db:
         return ""
-    named = {"student": "distilled student" if taught else "student"}
-    named |= {"plain": "plain student", "teacher": "teacher"} if taught else {"bicubic": "bicubic"}
+    named = {"student": "distilled student" if distilled else "student"}
+    named |= {"plain": "plain student", "teacher": "teacher"} if distilled else {"bicubic": "bicubic"}
     parts = [
         f"{label} {psnr_db[key]:.2f} dB{' (same step)' if key == 'plain' else ''}"
         for key, label in named.items()
         if key in psnr_db
     ]
-    missing = "; no plain twin at this step" if taught and "plain" not in psnr_db else ""
+    missing = "; no plain student at this step" if distilled and "plain" not in psnr_db else ""
     return f"At step {step:,}: {', '.join(parts)}{missing}."
 
 
 def scores_table(scene: Scene) -> str:
-    """Mean scores, a row a method, a column a curve; the best of each column is marked."""
+    """Return the mean scores as a table, a row per method and a column per curve; the best score is marked."""
     means = mean_scores(scene)
     curves = [curve for curve in scene.curves if means.get(curve.key)]
     if not curves:
@@ -78,42 +78,44 @@ def scores_table(scene: Scene) -> str:
     gaps = [_gap_closed(c, means[c.key]) for c in curves]
     if any(gap is not None for gap in gaps):
         cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps)
-        what = "the student's way from plain to teacher: (distilled &minus; plain) / (teacher &minus; plain)"
-        rows.append(f"<tr class='gap'><th scope='row' title='{what}'>Gap closed</th>{cells}</tr>")
+        formula = "(distilled &minus; plain) / (teacher &minus; plain)"
+        rows.append(f"<tr class='gap'><th scope='row' title='{formula}'>Gap closed</th>{cells}</tr>")
     caption = "<caption>Mean over the frames; ★ best</caption>"
     return f"<table>{caption}<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def key_values(values: Mapping[str, Any]) -> str:
-    """A readable list of settings or facts; groups become dotted names."""
-    return _listed(_flat(values)) or "<p>Nothing is recorded.</p>"
+    """Return a list of names and values; the names of nested groups are joined by dots."""
+    return _listed(_flat(values)) or "<p>None.</p>"
 
 
-def scene_facts(scene: Scene, tables: Mapping[str, str] | None = None) -> str:
-    """Scores, protocol and provenance of a scene.
+def scene_tables(scene: Scene, tables: Mapping[str, str] | None = None) -> str:
+    """Return scores, provenance, protocol and methods of a scene.
 
     Args:
         scene: the scene.
         tables: title -> HTML of further tables.
     """
-    size = f"{scene.frames} frame{'s' * (scene.frames != 1)} of {scene.width} by {scene.height}, {scene.fps:g} a second"
+    size = (
+        f"{scene.frames} frame{'s' * (scene.frames != 1)} of {scene.width} x {scene.height}, {scene.fps:g} per second"
+    )
     notes = {method.label: method.note for method in scene.methods if method.note}
     blocks = [
         ("Scores", scores_table(scene)),
         *(tables or {}).items(),
-        ("Where it comes from", key_values({**scene.provenance, "pictures": size})),
-        ("How it was measured", key_values(scene.protocol)),
-        ("Methods", _listed(notes.items()) or "<p>Nothing is noted of them.</p>"),
+        ("Provenance", key_values({**scene.provenance, "frames": size})),
+        ("Protocol", key_values(scene.protocol)),
+        ("Methods", _listed(notes.items()) or "<p>No notes.</p>"),
     ]
     return (
-        "<div class='facts'>"
+        "<div class='tables'>"
         + "".join(f"<section><h3>{title}</h3>{body}</section>" for title, body in blocks)
         + "</div>"
     )
 
 
 def _listed(items: Iterable[tuple[str, str]]) -> str:
-    """Names and texts as they are; empty where there are none."""
+    """Return a list of names and texts; empty without any."""
     listed = "".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in items)
     return f"<dl>{listed}</dl>" if listed else ""
 
