@@ -13,7 +13,7 @@ from workbench.errors import BusyError, ConfigError, FolderError
 from workbench.runs import RunWriter
 from workbench.scenes import read_scene, write_scene
 from workbench.views import progress, scene_tables
-from workbench.views.progress import Tail
+from workbench.views.progress import MetricsLog
 from workbench.views.serving import SceneFileServer, StaleError
 from workbench.views.studio import Studio, build_studio, launch
 
@@ -117,12 +117,12 @@ class TestRun:
         assert (later.progress["step"], later.scene) == (20, None)
 
     def test_the_log_is_read_incrementally(self, run, specimens, monkeypatch):
-        tail = Tail(run.folder / "metrics.jsonl").read()
-        assert tail.steps == list(range(1, 41))
+        log = MetricsLog(run.folder / "metrics.jsonl").read()
+        assert log.steps == list(range(1, 41))
         taken = []
-        monkeypatch.setattr(tail, "_take", taken.append)
+        monkeypatch.setattr(log, "_parse", taken.append)
         specimens.add_rows(run, range(41, 43))
-        tail.read()
+        log.read()
         assert len(taken) == 2
 
     def test_an_incomplete_line_is_read_later(self, run, specimens):
@@ -130,17 +130,17 @@ class TestRun:
         with (run.folder / "metrics.jsonl").open("a") as file:
             file.write(line[:30])
             file.flush()
-            tail = Tail(run.folder / "metrics.jsonl").read()
-            assert tail.steps[-1] == 40
+            log = MetricsLog(run.folder / "metrics.jsonl").read()
+            assert log.steps[-1] == 40
             file.write(line[30:] + "\n")
-        assert tail.read().steps[-1] == 41
+        assert log.read().steps[-1] == 41
 
     def test_a_rewound_log_is_read_again(self, run):
-        tail = Tail(run.folder / "metrics.jsonl").read()
+        log = MetricsLog(run.folder / "metrics.jsonl").read()
         writer = RunWriter(run.folder)
         writer.rewind(20)
         writer.close()
-        assert tail.read().steps == list(range(1, 21))
+        assert log.read().steps == list(range(1, 21))
 
     def test_a_damaged_log_is_reported(self, studio, run):
         with (run.folder / "metrics.jsonl").open("a") as file:

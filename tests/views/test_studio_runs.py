@@ -7,7 +7,7 @@ import pytest
 
 from workbench.errors import FolderError
 from workbench.runs import RunWriter
-from workbench.views.progress import Tail
+from workbench.views.progress import MetricsLog
 from workbench.views.studio import Studio
 from workbench.views.studio.runs import Runs
 
@@ -102,10 +102,10 @@ def test_cosines_that_are_recorded_at_some_steps(run):
     }
     with (run.folder / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(row) + "\n")
-    tail = Tail(run.folder / "metrics.jsonl").read()
-    assert tail.measures["cosine.a.b"] == [None] * 40 + [-0.5]
-    assert tail.measures["gradient_norm"][-1] is None
-    assert "note" not in tail.measures
+    log = MetricsLog(run.folder / "metrics.jsonl").read()
+    assert log.diagnostics["cosine.a.b"] == [None] * 40 + [-0.5]
+    assert log.diagnostics["gradient_norm"][-1] is None
+    assert "note" not in log.diagnostics
     measures = Runs(Studio(runs=[run.folder.parent], scenes=[])).compare(["0/mine"])["compared"][0]["measures"]
     assert measures.keys() == {"gradient_norm", "cosine.a.b", "gradient.a"}
 

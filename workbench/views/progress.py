@@ -17,17 +17,8 @@ from workbench.views.colors import term_colors
 POINTS = 600
 """Maximum number of points of a curve: about the pixels of a chart."""
 
-TITLES = {
-    "queued": "Queued",
-    "running": "Running",
-    "stopped": "Stopped",
-    "failed": "Failed",
-    "finished": "Finished",
-    "crashed": "Crashed",
-}
 
-
-class Tail:
+class MetricsLog:
     """Log of a run that may still grow; :meth:`read` parses only the lines that were appended since the last call.
 
     A resumed run rewrites its log (see ``RunWriter.rewind``); the log is then read from its beginning.
@@ -35,69 +26,68 @@ class Tail:
     Attributes:
         steps: logged steps.
         terms: name -> unweighted loss term at each step; None where it was not computed.
-        measures: name -> every other number at each step: gradient norm, seconds, memory, cosines, ...
+        diagnostics: name -> every other number at each step: gradient norm, seconds, memory, cosines, ...
         weights: weights of the terms at the last step.
         seconds: seconds spent in steps.
-        latest: last known value of everything but the terms.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.Lock()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
         self._file: tuple[int, int] | None = None
         self._offset = 0
         self._lines = 0
         self.steps: list[int] = []
         self.terms: dict[str, list[float | None]] = {}
-        self.measures: dict[str, list[float | None]] = {}
+        self.diagnostics: dict[str, list[float | None]] = {}
         self.weights: dict[str, float] = {}
         self.seconds = 0.0
-        self.latest: dict[str, Any] = {}
 
-    def read(self) -> Tail:
+    def read(self) -> MetricsLog:
         """Parse the new complete lines, and return this log."""
         with self._lock:
             try:
                 with self.path.open("rb") as file:
                     info = self.path.stat()
                     if (info.st_dev, info.st_ino) != self._file or info.st_size < self._offset:
-                        self._forget()
+                        self._reset()
                         self._file = (info.st_dev, info.st_ino)
                     file.seek(self._offset)
                     new = file.read()
             except FileNotFoundError:
-                self._forget()
+                self._reset()
                 return self
             whole = new[: new.rfind(b"\n") + 1]
             for line in whole.splitlines():
                 self._lines += 1
-                self._take(line)
+                self._parse(line)
             self._offset += len(whole)
         return self
 
-    def _take(self, line: bytes) -> None:
+    def _parse(self, line: bytes) -> None:
         try:
             row = json.loads(line)
             step, terms = int(row["step"]), {str(name): float(value) for name, value in row["terms"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             number = self._lines
-            self._forget()
-            raise FolderError(f"{self.path.name}, line {number}: not a row of a run's log ({error})") from error
-        measures = {name: float(value) for name, value in row.items() if name != "step" and _is_number(value)}
-        for there, new in ((self.terms, terms), (self.measures, measures)):
-            for name in [name for name in new if name not in there]:
-                there[name] = [None] * len(self.steps)
-            for name, values in there.items():
+            self._reset()
+            raise FolderError(
+                f"{self.path.name}, line {number}: want a line of a run's log, got another ({error})"
+            ) from error
+        diagnostics = {name: float(value) for name, value in row.items() if name != "step" and _is_number(value)}
+        for known, new in ((self.terms, terms), (self.diagnostics, diagnostics)):
+            for name in [name for name in new if name not in known]:
+                known[name] = [None] * len(self.steps)
+            for name, values in known.items():
                 values.append(new.get(name))
         self.steps.append(step)
         weights = row.get("weights")
         if isinstance(weights, dict):
             self.weights = {str(name): float(value) for name, value in weights.items() if _is_number(value)}
         self.seconds += float(row.get("seconds") or 0)
-        self.latest.update({name: value for name, value in row.items() if name != "terms" and value is not None})
 
 
 def _is_number(value: Any) -> bool:
@@ -116,8 +106,8 @@ def thinned(
     group = max(1, math.ceil(len(steps) / most))
 
     def mean(values: Sequence[float | None]) -> float | None:
-        there = [value for value in values if value is not None and math.isfinite(value)]
-        return float(f"{sum(there) / len(there):.5g}") if there else None
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        return float(f"{sum(known) / len(known):.5g}") if known else None
 
     cuts = [slice(i, i + group) for i in range(0, len(steps), group)]
     return [sum(steps[cut]) / len(steps[cut]) for cut in cuts], {
@@ -179,12 +169,12 @@ def settings(run: Run) -> Mapping[str, Any]:
     return config
 
 
-def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:
+def progress(run: Run, log: MetricsLog, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:
     """Return the JSON value of the progress component.
 
     Args:
         run: the run.
-        tail: its log, just read.
+        log: its log, just read.
         status: its status.
         step: step of the snapshot on show.
         follow: whether newer snapshots are shown as they arrive.
@@ -193,14 +183,14 @@ def progress(run: Run, tail: Tail, status: Status, *, step: int | None, follow: 
     stop_after = float(config.get("stop_after_seconds") or 0)
     share = status.step / status.steps if status.steps else 0.0
     if stop_after and status.state == "running":
-        share = max(share, min(1.0, tail.seconds / stop_after))
+        share = max(share, min(1.0, log.seconds / stop_after))
     stopping = (run.folder / "stop").exists()
-    steps, terms = thinned(tail.steps, tail.terms)
+    steps, terms = thinned(log.steps, log.terms)
     return {
         "run": run.name,
         "state": status.state,
-        "title": TITLES.get(status.state, status.state),
-        "summary": summary(status, stop_after=stop_after, trained=tail.seconds, stopping=stopping),
+        "title": status.state.capitalize(),
+        "summary": summary(status, stop_after=stop_after, trained=log.seconds, stopping=stopping),
         "reason": status.reason,
         "share": round(share, 4),
         "steps": steps,

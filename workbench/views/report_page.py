@@ -22,7 +22,7 @@ from workbench.views import memory_verdict
 from workbench.views.lens import read as read_lens
 from workbench.views.lens.linker import link
 from workbench.views.privacy import without_paths
-from workbench.views.progress import Tail, progress, settings
+from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import key_values, scene_tables
 
 POLICY = "; ".join(
@@ -167,10 +167,10 @@ def _cut(value: Mapping[str, Any], frames: int) -> dict[str, Any]:
 def _run_parts(content: PageContent, run: Run) -> tuple[dict[str, Any], str, str]:
     """Return the value of the progress component, tables of settings and provenance, and the verdict on the memory."""
     steps = list(content.scenes)
-    config, status, tail = settings(run), run.status(), Tail(run.folder / "metrics.jsonl").read()
-    state = progress(run, tail, status, step=steps[-1], follow=False) | {"snapshots": steps}
+    config, status, log = settings(run), run.status(), MetricsLog(run.folder / "metrics.jsonl").read()
+    state = progress(run, log, status, step=steps[-1], follow=False) | {"snapshots": steps}
     measured = {
-        memory_verdict.CROPS: memory_verdict.recent(tail.measures.get("collapse_index", ())),
+        memory_verdict.CROPS: memory_verdict.recent(log.diagnostics.get("collapse_index", ())),
         memory_verdict.CLIP: content.values[steps[-1]].get("memory", {}).get("index"),
     }
     record = {

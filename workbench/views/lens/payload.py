@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ def payload(
         maps of a kind have one scale (``low`` to ``high``); each map also has the values of its own gray levels 0 and
         255. With the numbers in ``arrays.npz`` a kind also has ``overlap`` (method -> similarity to the teacher per
         frame), ``reach`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the scale of
-        each channel), and the value has ``memory`` (collapse index of the teacher's last cell, with its verdict).
+        each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell, with its verdict).
     """
     colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
@@ -52,23 +52,11 @@ def payload(
         "fps": scene.fps,
         **({"times": list(scene.times_seconds)} if scene.times_seconds else {}),
         "methods": [
-            {
-                "key": method.key,
-                "label": method.label,
-                "note": method.note,
-                "color": colors[method.key],
-                "frames": address(scene.frame_path(method.key, 0).parent),
-            }
+            asdict(method) | {"color": colors[method.key], "frames": address(scene.frame_path(method.key, 0).parent)}
             for method in scene.methods
         ],
         "curves": [
-            {
-                "key": curve.key,
-                "label": curve.label,
-                "unit": curve.unit,
-                "better": curve.better,
-                "series": {key: list(values) for key, values in curve.series.items() if key in colors},
-            }
+            asdict(curve) | {"series": {key: list(values) for key, values in curve.series.items() if key in colors}}
             for curve in scene.curves
         ]
         + ([GAP | {"series": gap}] if gap else []),
@@ -116,6 +104,7 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
     values = scene_stats.arrays(scene, overlays)
     diverging = all(overlay.diverging for overlay in overlays)
     low, high = min(overlay.low for overlay in overlays), max(overlay.high for overlay in overlays)
+    limits = scene_stats.channel_limits(values) if diverging else []
     if diverging:  # zero stays in the middle
         high = max(abs(low), abs(high))
         low = -high
@@ -126,7 +115,7 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "low": low,
         "high": high,
         "diverging": diverging,
-        **({"limits": limits} if (limits := scene_stats.channel_limits(values)) else {}),
+        **({"limits": limits} if limits else {}),
         "channels": max(overlay.channels for overlay in overlays),
         "stops": list(DIVERGING if diverging else SEQUENTIAL),
         "maps": {

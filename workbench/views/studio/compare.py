@@ -1,4 +1,4 @@
-"""The Compare page: one scene, its scores, and where it comes from."""
+"""Compare page: one scene, its scores and its provenance."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     """Lay out the page."""
     page_heading(
         "Compare",
-        "One clip as several networks enlarge it, frame by frame in step: what is sharper, what flickers, and by how "
-        "much.",
+        "One clip upscaled by several networks, frame by frame: sharpness, flicker and scores, with the attention maps "
+        "(where a network looks) and memory cells (what it remembers) of teacher and students.",
     )
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)

@@ -18,7 +18,7 @@ from workbench.runs import Run, list_runs
 from workbench.scenes import list_scenes, read_scene
 from workbench.views import memory_verdict, temporal_share
 from workbench.views.lens.payload import payload
-from workbench.views.progress import Tail, progress, settings
+from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import key_values, scene_tables, scores_sentence
 from workbench.views.serving import SceneFileServer, token
 
@@ -83,7 +83,7 @@ class Studio:
             self.scenes = (*self.scenes, results)
         self._owns = owns
         self.files = SceneFileServer(runs=self.runs, scenes=self.scenes, visible=self._is_visible)
-        self._logs: dict[Path, Tail] = {}
+        self._logs: dict[Path, MetricsLog] = {}
         self.starting = threading.Lock()
         self._just_started: dict[str, float] = {}
 
@@ -180,7 +180,7 @@ class Studio:
             steps = run.snapshots()
             step = _snapshot_step(steps, requested)
             state = progress(run, log, status, step=step, follow=bool(requested.get("follow")))
-            on_crops = memory_verdict.recent(log.measures.get("collapse_index", ()))
+            on_crops = memory_verdict.recent(log.diagnostics.get("collapse_index", ()))
         except WorkbenchError as error:
             message = {"message": f"This run cannot be shown: {error}"}
             return RunView(message, {"message": NO_SNAPSHOT}, "", "", state={})
@@ -262,10 +262,10 @@ class Studio:
             raise FolderError("this run is read-only; only your own runs can be stopped and resumed")
         return self.run(choice)
 
-    def log(self, run: Run) -> Tail:
+    def log(self, run: Run) -> MetricsLog:
         """Return the log of a run, read up to its current end."""
         path = run.folder / "metrics.jsonl"
-        log = self._logs.pop(path, None) or Tail(path)
+        log = self._logs.pop(path, None) or MetricsLog(path)
         self._logs[path] = log  # the last used one is last
         while len(self._logs) > MAX_LOGS:
             self._logs.pop(next(iter(self._logs)))

@@ -14,7 +14,7 @@ from workbench.runs import Run, Status, list_runs
 from workbench.scenes import Scene, read_scene
 from workbench.views.colors import term_colors
 from workbench.views.lens.gradio_lens import Lens
-from workbench.views.progress import TITLES, Tail, settings, thinned
+from workbench.views.progress import MetricsLog, settings, thinned
 from workbench.views.serving import token
 from workbench.views.studio.folders import NO_RUN, Studio
 from workbench.views.studio.page import IMMEDIATE, QUIET_SECONDS, component, event_data, page_heading
@@ -65,7 +65,7 @@ class Runs:
         teacher_name = teacher.get("name") if isinstance(teacher, Mapping) else ""
         return {
             "state": status.state,
-            "title": TITLES.get(status.state, status.state),
+            "title": status.state.capitalize(),
             "live": status.live,
             "step": status.step,
             "steps": status.steps,
@@ -163,28 +163,28 @@ class Runs:
         }
 
 
-def _gradient_measures(log: Tail) -> dict[str, list[float | None]]:
+def _gradient_measures(log: MetricsLog) -> dict[str, list[float | None]]:
     """Return gradient norms and cosines between gradients, which have charts of their own."""
     return {
         name: values
-        for name, values in log.measures.items()
+        for name, values in log.diagnostics.items()
         if name == "gradient_norm" or name.startswith(("gradient.", "cosine."))
     }
 
 
-def _facts(log: Tail, status: Status) -> dict[str, Any]:
+def _facts(log: MetricsLog, status: Status) -> dict[str, Any]:
     """Return throughput, data wait, memory and time left, over the last steps."""
 
     def mean(name: str) -> float | None:
-        recent = [value for value in log.measures.get(name, [])[-RECENT_STEPS:] if value is not None]
+        recent = [value for value in log.diagnostics.get(name, [])[-RECENT_STEPS:] if value is not None]
         return sum(recent) / len(recent) if recent else None
 
     seconds, data_time = mean("seconds"), mean("data_time")
-    memory = [value for value in log.measures.get("peak_memory_mib", []) if value is not None]
+    memory = [value for value in log.diagnostics.get("peak_memory_mib", []) if value is not None]
     return {
         "step": status.step,
         "steps": status.steps,
-        "state": TITLES.get(status.state, status.state),
+        "state": status.state.capitalize(),
         "steps_per_second": 1 / seconds if seconds else None,
         "data_share": data_time / seconds if seconds and data_time is not None else None,
         "peak_memory_mib": max(memory) if memory else None,
