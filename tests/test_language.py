@@ -33,7 +33,6 @@ PENDING: set[str] = {
     "notebooks/04_what_it_remembers.ipynb",
     "notebooks/05_distill_and_watch.ipynb",
     "notebooks/06_did_it_help.ipynb",
-    "tests/cli/test_studio.py",
     "tests/cli/test_training.py",
     "tests/data/video/test_decode.py",
     "tests/data/video/test_inspect.py",
@@ -48,7 +47,6 @@ PENDING: set[str] = {
     "tests/training/test_privileged.py",
     "tests/training/test_ratio.py",
     "tests/training/test_settings_of_memory.py",
-    "tests/views/test_hostile.py",
     "tools/figures.py",
     "tools/ship.py",
     "workbench/cli/benching.py",
@@ -181,10 +179,7 @@ PENDING: set[str] = {
     "workbench/training/watch.py",
     "workbench/training/worker.py",
     "workbench/views/report.py",
-    "workbench/views/studio/parts.js",
-    "workbench/views/studio/runs.js",
     "workbench/views/studio/runs.py",
-    "workbench/views/studio/video.js",
 }
 """Files that still break a rule. Each of them must break one, so that the set can only shrink."""
 

@@ -21,10 +21,10 @@ def test_a_used_port_is_reported_before_anything_starts(command, tmp_path, capsy
         port = str(taken.getsockname()[1])
         places = ["--runs", str(tmp_path / "runs"), "--scenes", str(tmp_path / "scenes")]
         assert main([command, "--no-browser", "--port", port, *places]) == 2
-    told = capsys.readouterr().err
-    assert "--port" in told
-    assert port in told
-    assert "GRADIO" not in told
+    output = capsys.readouterr().err
+    assert "--port" in output
+    assert port in output
+    assert "GRADIO" not in output
     assert not (tmp_path / "runs").exists()
 
 

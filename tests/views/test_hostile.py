@@ -204,11 +204,11 @@ class opened_in:  # noqa: N801
     def __exit__(self, *error):
         if sys.platform.startswith("linux"):
             with self.watch:
-                told = self.watch.read(65536) or b""
-            while told:
-                size = struct.unpack("iIII", told[:16])[3]
-                self.names.add(told[16 : 16 + size].rstrip(b"\0").decode())
-                told = told[16 + size :]
+                events = self.watch.read(65536) or b""
+            while events:
+                size = struct.unpack("iIII", events[:16])[3]
+                self.names.add(events[16 : 16 + size].rstrip(b"\0").decode())
+                events = events[16 + size :]
 
 
 @pytest.fixture
@@ -245,13 +245,13 @@ class TestVideos:
         with (
             opened_in(uploads) as seen,
             opened_in(tmp_path / "made") as outside,
-            pytest.raises(VideoError, match=says) as told,
+            pytest.raises(VideoError, match=says) as error,
         ):
             add(store, content)
         assert "secret.txt" not in seen
         assert "secret.txt" not in outside
-        assert str(told.value).startswith("video.mp4: ")
-        assert str(tmp_path) not in str(told.value)  # no path of the server
+        assert str(error.value).startswith("video.mp4: ")
+        assert str(tmp_path) not in str(error.value)  # no path of the server
         assert [path.name for path in uploads.iterdir()] == ["secret.txt"]
 
     @pytest.mark.parametrize("kind", ACCEPTED)

@@ -10,7 +10,7 @@ const hint = (text, help) => node('abbr', { textContent: text, title: help });
 const base = () => `${(window.gradio_config?.root || location.origin).replace(/\/+$/, '')}/`;
 const plain = value => (value ? JSON.parse(JSON.stringify(value)) : {});
 
-const labelled = (text, input, help = '') => node('label', {}, help ? hint(text, help) : node('span', { textContent: text }), input);
+const labeled = (text, input, help = '') => node('label', {}, help ? hint(text, help) : node('span', { textContent: text }), input);
 
 function select(options, value, act) {
   const made = node('select', { onchange: () => act(made.value) });

@@ -128,7 +128,7 @@ function sliders(runs, redraw) {
     const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6 });
     range.dataset.term = name;
     range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
-    return labelled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
+    return labeled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
 }
 
@@ -181,7 +181,7 @@ function linked() {
 function draw() {
   detail.replaceChildren();
   const all = known.compared || [], runs = all.filter(r => !r.message);
-  document.getElementById('runs-beside')?.toggleAttribute('data-two', all.length === 2);
+  document.getElementById('runs-pair')?.toggleAttribute('data-two', all.length === 2);
   for (const broken of all.filter(r => r.message)) detail.append(emptyNote(`${broken.name}: ${broken.message}`));
   if (!runs.length) {
     if (!all.length && known.rows.length) detail.append(emptyNote('Select one run or two in the table to see their losses, weights and gradients here.'));

@@ -215,7 +215,7 @@ def runs_page(app: gr.Blocks, runs: Runs) -> None:
         "see their different settings and to compare them side by side.",
     )
     board = component("runs", {"message": "Loading …"}, elem_id="runs-board")
-    with gr.Column(elem_id="runs-beside"):
+    with gr.Column(elem_id="runs-pair"):
         gr.HTML("<h2>Side by side, at the same step and frame</h2>", js_on_load=None, elem_classes="page-head")
         with gr.Row(elem_id="runs-lenses"):
             names, lenses = [], []

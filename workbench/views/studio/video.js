@@ -94,7 +94,7 @@ function showUpload() {
     const made = node('input', { type: 'number', min: 0, step: 1 });
     made.onchange = () => { const next = [...region]; next[k] = Math.round(Number(made.value)) || 0; setRegion(next); showSelection(); };
     parts[`region${k}`] = made;
-    return labelled(text, made, help);
+    return labeled(text, made, help);
   };
   const first = node('input', { type: 'range', min: 0, max: Math.max(0, upload.frames - 1), value: 0, id: 'video-first' });
   const length = node('input', { type: 'range', min: 1, max: Math.min(known.limits.frames, upload.frames), value: frames[1], id: 'video-length' });
@@ -124,7 +124,7 @@ function showUpload() {
       mode(true, 'High resolution (ground truth)', 'It is downsampled four times, upscaled again, and scored against the original.'),
       mode(false, 'Low-resolution input', 'It is upscaled four times as it is, without scores.'),
       node('div', { className: 'region' }, number('left', 1, 'First column of the region; or drag on the image'), number('top', 0, 'First row of the region'), number('width', 3), number('height', 2)),
-      labelled('first frame', first, 'Start of the part'), labelled('frames', length, 'Number of frames that are upscaled'),
+      labeled('first frame', first, 'Start of the part'), labeled('frames', length, 'Number of frames that are upscaled'),
       boxes, parts.summary,
       button('Upscale', () => { showProblem(''); trigger('submit', { upload: upload.key, frames, region, ground_truth: groundTruth, methods: [...methods] }); }, { id: 'video-go', className: 'main' }))));
   showSelection();
