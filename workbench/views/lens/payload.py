@@ -34,7 +34,8 @@ def payload(
         maps of a kind have one scale (``low`` to ``high``); each map also has the values of its own gray levels 0 and
         255. With the numbers in ``arrays.npz`` a kind also has ``overlap`` (method -> similarity to the teacher per
         frame), ``reach`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the scale of
-        each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell, with its verdict).
+        each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell, with its
+        verdict).
     """
     colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
