@@ -16,8 +16,8 @@ from workbench.process import detached, end_tree, peak_bytes, was_killed
 
 def test_peak_memory_excludes_that_of_the_parent():
     """A child of a process that holds 400 MB begins small, and grows by the 200 MB that it takes."""
-    held = bytearray(400_000_000)
-    held[::4096] = b"x" * len(held[::4096])
+    block = bytearray(400_000_000)
+    block[::4096] = b"x" * len(block[::4096])
     code = (
         "from workbench.process import peak_bytes; before = peak_bytes(); "
         "block = bytearray(200_000_000); block[::4096] = b'x' * len(block[::4096]); print(before, peak_bytes())"

@@ -1,4 +1,4 @@
-"""A clip in stretches equals the clip at once, whatever the border rule."""
+"""Upscaling in chunks equals upscaling at once, with every border rule."""
 
 import numpy as np
 import pytest
@@ -55,7 +55,7 @@ def test_chunks_equal_the_whole_clip(border, chunk_frames, low):
 
 
 def test_a_chunk_computes_only_the_frames_it_depends_on(low):
-    """Nine frames in stretches of four: 4 + 4 + 1 windows, of 6, 7 and 3 frames (two to either side, if there are)."""
+    """Nine frames in chunks of four: 4 + 4 + 1 windows of 6, 7 and 3 frames (two to either side, if they exist)."""
     network = Mix("replicate")
     upscale(network, low, chunk_frames=4)
     assert network.windows_seen == 9
@@ -63,7 +63,7 @@ def test_a_chunk_computes_only_the_frames_it_depends_on(low):
 
 
 class Echo(VideoSR):
-    """The frame plus a tenth of the mean of the clip: every frame depends on all. Counts what it holds at once."""
+    """The frame plus a tenth of the mean of the clip: every frame depends on all. Records the longest input."""
 
     temporal_radius = None
 
@@ -114,7 +114,7 @@ def test_a_stream_of_edvr(low):
 
 @pytest.mark.parametrize("border", BORDERS)
 def test_a_stream_is_read_and_buffered_only_as_needed(border, monkeypatch):
-    """Never more than the stretch and twice the reach to either side."""
+    """At most the chunk and twice the temporal radius to either side."""
     read = 0
 
     def source():
@@ -139,7 +139,7 @@ def test_a_stream_is_read_and_buffered_only_as_needed(border, monkeypatch):
 
 
 def test_a_stream_with_an_unbounded_temporal_radius_uses_overlapping_chunks():
-    """Stretches of 4 with 3 frames of context: what Echo makes of each, cut out; and not what it makes of the whole."""
+    """Chunks of 4 with 3 frames of context: the output of each, cropped, which is not that for the whole clip."""
     low = np.random.default_rng(1).integers(0, 256, (10, 4, 4, 3), np.uint8)
     network = Echo()
     got = stream(network, low, chunk_frames=4, context=3)
@@ -224,7 +224,7 @@ def test_eight_bits_in_eight_bits_out(low):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_network_goes_on_as_it_was(training, low):
     network = Mix("replicate").train(training)
-    next(chunks(network, low))  # even where nobody asks for the rest
+    next(chunks(network, low))  # the rest is never requested
     next(upscale_stream(network, low))
     upscale(network, low[:1])
     assert network.training is training

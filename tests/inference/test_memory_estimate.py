@@ -1,4 +1,4 @@
-"""What is counted is known: networks that hold so and so much."""
+"""The memory model against networks with known allocations."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.models.zoo import build
 
 
-class Holds(VideoSR):
+class Allocates(VideoSR):
     """Weights of 4 kB; ten numbers a pixel once, two a frame and pixel, and a number for every pair of pixels if asked.
 
     Beside them what goes in and comes out: 3 and 12 numbers a frame and pixel.
@@ -21,16 +21,16 @@ class Holds(VideoSR):
 
     def forward(self, clip, return_features=None):
         batch, frames, _, height, width = clip.shape
-        held = torch.zeros(10, height, width), torch.zeros(frames, 2, height, width)
+        tensors = torch.zeros(10, height, width), torch.zeros(frames, 2, height, width)
         if self.pairs:
-            held = (*held, torch.zeros(self.pairs, height * width, height * width))
+            tensors = (*tensors, torch.zeros(self.pairs, height * width, height * width))
         made = Upscaled(torch.zeros(batch, frames, 3, 2 * height, 2 * width))
-        del held
+        del tensors
         return made
 
 
 def test_the_memory_model_separates_weights_pixels_and_frames():
-    found = fit_memory_model(Holds())
+    found = fit_memory_model(Allocates())
     assert found is not None
     assert found.weights == 4000
     assert found.per_pixel == pytest.approx(10 * 4)
@@ -40,7 +40,7 @@ def test_the_memory_model_separates_weights_pixels_and_frames():
 
 
 def test_a_network_that_compares_all_with_all_is_seen_through():
-    found = fit_memory_model(Holds(pairs=1))
+    found = fit_memory_model(Allocates(pairs=1))
     assert found is not None
     assert found.per_square == pytest.approx(4)
     assert found.bytes(1, 100, 100) == pytest.approx(4 * 100**4, rel=0.05)
@@ -52,7 +52,7 @@ def test_the_memory_model_predicts_larger_images(name):
 
     network = build(name)
     found, frames = fit_memory_model(network), 2 + 2 * (network.temporal_radius or 0)
-    held = measure(network, height=120, width=160, frames=frames, rounds=1).peak_bytes
+    peak = measure(network, height=120, width=160, frames=frames, rounds=1).peak_bytes
     assert found is not None
-    assert held is not None
-    assert held == pytest.approx(found.bytes(frames, 120, 160), rel=0.35)
+    assert peak is not None
+    assert peak == pytest.approx(found.bytes(frames, 120, 160), rel=0.35)

@@ -135,7 +135,7 @@ def test_streams_of_tiles_are_streams(low):
 
 
 def test_clips_that_hang_together_go_through_every_tile_at_once(low):
-    """Its state is local, so that tiles change nothing; stretch after stretch it must be the state of the same tile."""
+    """Its state is local, so that tiles change nothing; each chunk must continue the state of the same tile."""
     network = Sum()
     whole = network(to_float(low)).frames
     parts = list(tiled(network, 16, overlap=0).chunks(to_float(low), frames=3))

@@ -57,12 +57,12 @@ def odd(tmp_path_factory):
 # -- what is written --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stretch", [1, 4, None])
-def test_frames_of_a_video_equal_those_of_the_whole_clip(odd, tmp_path, stretch):
+@pytest.mark.parametrize("chunk_frames", [1, 4, None])
+def test_frames_of_a_video_equal_those_of_the_whole_clip(odd, tmp_path, chunk_frames):
     torch.manual_seed(0)
     network = build("vespcn_paper").eval()
     whole = upscale(network, read_frames(odd), chunk_frames=9)
-    made = upscale_file(odd, tmp_path / "out", network, plan=Plan(chunk_frames=stretch))
+    made = upscale_file(odd, tmp_path / "out", network, plan=Plan(chunk_frames=chunk_frames))
     got = read_frames(tmp_path / "out")
     assert (made.frames, made.expected, made.fault, made.lossy) == (9, 9, None, False)
     assert (made.width, made.height) == (124, 92)
@@ -71,11 +71,11 @@ def test_frames_of_a_video_equal_those_of_the_whole_clip(odd, tmp_path, stretch)
     assert (got != whole).mean() < 1e-3
 
 
-@pytest.mark.parametrize("stretch", [1, 2, 4])
-def test_chunks_equal_the_whole_clip_before_rounding(odd, stretch):
+@pytest.mark.parametrize("chunk_frames", [1, 2, 4])
+def test_chunks_equal_the_whole_clip_before_rounding(odd, chunk_frames):
     torch.manual_seed(0)
     network, low = build("vespcn_paper").eval(), read_frames(odd)
-    parts = [chunk.upscaled.frames for chunk in chunks(network, low, chunk_frames=stretch)]
+    parts = [chunk.upscaled.frames for chunk in chunks(network, low, chunk_frames=chunk_frames)]
     with torch.inference_mode():
         assert (torch.cat(parts, dim=1) - network(to_float(low)).frames).abs().max() < 1e-5
 
@@ -93,7 +93,7 @@ def test_a_webm_is_exact_and_an_mp4_is_near(odd, tmp_path):
 
 def test_every_frame_is_written_in_order_and_reported(video, tmp_path):
     seen = []
-    made = upscale_file(video, tmp_path / "out.mp4", DOUBLE, progress=lambda *told: seen.append(told))
+    made = upscale_file(video, tmp_path / "out.mp4", DOUBLE, progress=lambda *counts: seen.append(counts))
     shrunk = read_video(tmp_path / "out.mp4").frames[:, ::2, ::2]
     assert numbers(shrunk) == list(range(30))
     assert seen == [(number, 30) for number in range(1, 31)]
@@ -125,7 +125,7 @@ def test_unsupported_audio_is_refused_and_leaves_no_output(tmp_path):
     with pytest.raises(VideoError, match=r"cannot store the audio of .*\(aac\)"):
         upscale_file(source, tmp_path / "out.webm", DOUBLE)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
-    upscale_file(source, tmp_path / "images", DOUBLE)  # a folder has none, and nobody asked
+    upscale_file(source, tmp_path / "images", DOUBLE)  # a folder has no audio, and none was requested
     assert len(read_frames(tmp_path / "images")) == 5
 
 
@@ -219,8 +219,8 @@ def test_a_killed_process_leaves_nothing_under_the_name(video, tmp_path):
 from pathlib import Path
 from workbench.models.bicubic import Bicubic
 from workbench.inference.video import upscale_file
-told = lambda done, total: print(done, flush=True)
-upscale_file({str(long)!r}, {str(tmp_path / "out.mp4")!r}, Bicubic(scale=4), progress=told)
+report = lambda done, total: print(done, flush=True)
+upscale_file({str(long)!r}, {str(tmp_path / "out.mp4")!r}, Bicubic(scale=4), progress=report)
 """
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -268,9 +268,9 @@ def test_more_memory_allows_longer_chunks_and_larger_tiles():
 
 
 def test_too_little_is_refused_with_how_much_is_needed():
-    with pytest.raises(ConfigError, match=r"960x540 to 3840x2160 needs [\d.]+ GB at least") as told:
+    with pytest.raises(ConfigError, match=r"960x540 to 3840x2160 needs [\d.]+ GB at least") as error:
         plan_memory(build("vespcn_paper"), 540, 960, 100_000_000, overlap=24)
-    needed = float(str(told.value).split("needs ")[1].split(" GB")[0]) * 1e9
+    needed = float(str(error.value).split("needs ")[1].split(" GB")[0]) * 1e9
     plan = plan_memory(build("vespcn_paper"), 540, 960, int(needed * 1.1), overlap=24)
     assert plan.chunk_frames == 1
 

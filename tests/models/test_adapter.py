@@ -1,4 +1,4 @@
-"""A module of somebody else as teacher and student: nothing about it changes, and what it cannot do is said at once."""
+"""Foreign modules as teacher and student: they are not changed, and unsuitable ones are refused."""
 
 import copy
 
@@ -376,7 +376,7 @@ def test_unavailable_features_are_refused():
 
 
 def test_a_module_that_changes_its_mind():
-    """What held for the probe need not hold for ever."""
+    """The output may change after the probe."""
     module = Returns(lambda image: image.repeat(1, 1, 2, 2))
     network = adapt(module, takes="image", scale=2)
     module.made = lambda image: image

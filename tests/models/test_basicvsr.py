@@ -220,7 +220,7 @@ def test_without_refills_and_coupling_it_is_basicvsr(clip):
 
 @torch.inference_mode()
 def test_refills_enter_at_keyframes_only(clip):
-    """Fusions that hand the refill on forget the state: at frames 0, 3 and 5 the forward direction begins anew."""
+    """Fusions that pass the refill only drop the state: at frames 0, 3 and 5 the forward direction starts again."""
     icon = loud(IconVSR(**ICON, keyframe_stride=3))
     for fusion in (icon.forward_fusion, icon.backward_fusion):
         fusion.weight.zero_()

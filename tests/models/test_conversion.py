@@ -1,4 +1,4 @@
-"""Weights of other code bases: recognized by their names, filled in whole, and refused in words where they are not."""
+"""Weights of other code bases: detected by their names, loaded completely, or refused."""
 
 import re
 from pathlib import Path
@@ -252,7 +252,7 @@ def test_converted_weights_can_be_saved_and_loaded(tmp_path):
 
 def test_every_key_that_is_left_over_is_listed():
     state = edvr().state_dict() | {f"spare.{number}": torch.zeros(1) for number in range(5)}
-    listed = r"not known \['spare.0', 'spare.1', 'spare.2', 'spare.3', 'spare.4'\]"
+    listed = r"unknown \['spare.0', 'spare.1', 'spare.2', 'spare.3', 'spare.4'\]"
     with pytest.raises(WeightsError, match=rf"state dict \(EDVR by BasicSR\): .*{listed}"):
         load_converted(state)
 
@@ -412,7 +412,7 @@ def test_convert_has_options_for_settings_that_tensors_do_not_determine(tmp_path
 
 @pytest.mark.parametrize(
     ("out", "message"),
-    [("ours.pth", "want a name that ends in .safetensors"), ("there.safetensors", "is there already")],
+    [("ours.pth", "want a name that ends in .safetensors"), ("there.safetensors", "exists already")],
 )
 def test_convert_writes_over_nothing(out, message, tmp_path, capsys):
     torch.save(edvr().state_dict(), tmp_path / "theirs.pth")

@@ -1,4 +1,4 @@
-"""What networks cost, counted by hand and by other people."""
+"""Costs of networks against counts by hand and published ones."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_vespcn_by_hand():
 
 
 def test_vsrnet_by_hand():
-    """9-5-5 at high resolution on five frames; the first layer is done for each window anew."""
+    """9-5-5 at high resolution on five frames; the first layer is computed for each window."""
     large = 16 * PIXELS
     y = (5 * 81 * 1 * 64 + 25 * 320 * 32 + 25 * 32 * 1) * large
     rgb = (5 * 81 * 3 * 64 + 25 * 320 * 32 + 25 * 32 * 3) * large

@@ -1,4 +1,4 @@
-"""What every network of the zoo promises, asked of each at the smallest settings (``tiny.py``).
+"""Properties of all networks of the zoo, tested with the smallest settings (``tiny.py``).
 
 The weights are shaken before anything is asked: many networks begin with a silent last layer, and a network that only
 hands its skip connection on would pass most of this. Mostly 12x8 pixels; the file as a whole stays under
@@ -282,8 +282,10 @@ def test_from_its_own_start_every_weight_moves(name):
         optimizer.step()
     assert [key for key, value in network.state_dict().items() if not value.isfinite().all()] == []
     exempt = network.info.without_gradient
-    held = {key for key, value in network.named_parameters() if torch.equal(value, before[key])}
-    assert {key for key in held if not any(re.fullmatch(rule, key) for rule in exempt)} == set(), "these did not move"
+    unchanged = {key for key, value in network.named_parameters() if torch.equal(value, before[key])}
+    assert {key for key in unchanged if not any(re.fullmatch(rule, key) for rule in exempt)} == set(), (
+        "these did not move"
+    )
 
 
 @every_learner
@@ -311,12 +313,12 @@ def test_two_steps_of_distillation(name, role):
     assert set(steps[-1].terms) == wanted
     assert all(np.isfinite(step.total) for step in steps)
     exempt = student.info.without_gradient
-    held = {
+    unchanged = {
         key
         for key, value in student.named_parameters()
         if torch.equal(value, before[0][key]) and not any(re.fullmatch(rule, key) for rule in exempt)
     }
-    assert held == set(), "these did not move"
+    assert unchanged == set(), "these did not move"
     after = teacher.state_dict()
     assert [key for key in after if not torch.equal(after[key], before[1][key])] == []
 

@@ -123,7 +123,7 @@ def test_every_pixel_sees_the_whole_frame():
 
 @torch.inference_mode()
 def test_fusion_is_its_plain_formulation():
-    """What is shared goes first, frame by frame, into one convolution of both."""
+    """Shared features are the first input of the convolution of both, frame by frame."""
     torch.manual_seed(0)
     block, features = ProgressiveFusionBlock(4, 3), torch.randn(2, 3, 4, 6, 5)
     for layer in (block.own, block.share, block.mix):

@@ -114,7 +114,7 @@ def test_imitation_by_hand():
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_student_can_be_the_decoder(name):
-    """It enlarges what the encoder makes; every weight of both learns; a clip in stretches is the whole clip."""
+    """It enlarges what the encoder makes; every weight of both learns; chunks of a clip equal the whole clip."""
     network, high = privileged(name), clip(frames=3)
     return_features = "hr" if network.feature_channels else None
     upscaled = network(high, return_features=return_features)

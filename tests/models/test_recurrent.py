@@ -143,7 +143,7 @@ def test_trunks_add_in_float32_under_autocast():
 
 @torch.inference_mode()
 def test_states_fade_in_a_fresh_trunk():
-    """Of 40 random trunks that keep the size of a signal, 2 made it grow 5 and 17 times in 20 frames."""
+    """Two of 40 random trunks that keep the size of a signal made it grow 5 and 17 times in 20 frames."""
     for seed in range(40):
         torch.manual_seed(seed)
         trunk, state = Trunk((3, 8), 8, 1), torch.rand(1, 8, 8, 8)
@@ -159,7 +159,7 @@ def test_states_fade_in_a_fresh_trunk():
     [(BasicVSR, {}), (BasicVSRPlusPlus, {"groups": 4}), (IconVSR, {"groups": 2}), (RSDN, {})],
 )
 def test_fresh_networks_say_as_much_at_the_end_of_a_clip(network, settings, monkeypatch):
-    """What is carried neither grows nor vanishes from frame to frame."""
+    """States neither grow nor vanish from frame to frame."""
     still = torch.zeros(1, 39, 2, 8, 8)
     monkeypatch.setattr(SPyNet, "along", lambda _self, _clip: (still, still))
     clip = torch.rand(1, 1, 3, 8, 8, generator=torch.Generator().manual_seed(0)).repeat(1, 40, 1, 1, 1)

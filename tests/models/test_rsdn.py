@@ -174,7 +174,7 @@ def test_it_learns():
 
 @pytest.mark.slow
 def test_the_three_terms_of_its_paper_fall_together():
-    """Pictures, detail and structure, each compared with its own truth: all three fall by a tenth in 50 steps."""
+    """Images, detail and structure, each compared with its own ground truth: all three fall by a tenth in 50 steps."""
     high = to_float(sample("carphone", frames=3).frames[:, 4:68, 12:76])
     low = to_float(degrade(sample("carphone", frames=3).frames[:, 4:68, 12:76], "bi", 4))
     torch.manual_seed(0)

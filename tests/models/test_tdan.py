@@ -33,7 +33,7 @@ def clip(frames=3, height=7, width=9, seed=1):
 
 
 def by_window(network, low):
-    """What a window of five frames is made of."""
+    """Features of a window of five frames."""
     return tuple(piece[None] for piece in network.per_frame(low[0]))
 
 

@@ -62,7 +62,7 @@ def test_a_window_is_one_grouped_convolution_and_two_plain_ones(clip):
 @torch.inference_mode()
 @pytest.mark.parametrize("symmetric", [True, False])
 def test_frames_equally_far_from_the_middle_share_the_first_layer(symmetric, clip):
-    """Where the second layer treats the frames alike, the clip may run backwards, if the weights are symmetric."""
+    """With symmetric weights and equal weights of the second layer, the reversed clip gives the same frame."""
     network = small(symmetric=symmetric)
     network.conv2.weight.copy_(network.conv2.weight[:, :6].repeat(1, 5, 1, 1))
     forwards, backwards = (network(frames).frames[:, 2] for frames in (clip, clip.flip(1)))

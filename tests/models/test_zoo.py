@@ -48,7 +48,7 @@ COUNTS = [
 ]
 
 OURS = {"basicvsr_s", "edvr_s", "edvr_tiny", "edvr_xs", "vespcn_s"}
-"""Narrow ones of our own, whose numbers nobody published."""
+"""Narrow networks of our own, without published numbers."""
 
 
 @pytest.mark.parametrize(("name", "settings", "count"), COUNTS)

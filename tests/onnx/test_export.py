@@ -1,4 +1,4 @@
-"""What is exported makes the images that PyTorch makes, on clips that the exporter never saw."""
+"""Exported networks give the frames of PyTorch, on clips of other sizes than the traced one."""
 
 import json
 from pathlib import Path
@@ -83,7 +83,7 @@ def test_it_is_a_network_like_any_other(student, low):
 
 
 def test_the_graph_interface_is_the_documented_one(student, low):
-    """With ONNX Runtime alone, as somebody does who has never seen this package."""
+    """With ONNX Runtime alone, without this package."""
     network, made = student
     session = import_optional("onnxruntime").InferenceSession(str(made.path), providers=["CPUExecutionProvider"])
     assert [given.name for given in session.get_inputs()] == ["clip", "windows"]
