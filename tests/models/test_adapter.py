@@ -243,8 +243,8 @@ def test_both_roles_of_distillation(role, takes, module):
     optimizer = torch.optim.Adam(student.parameters(), lr=1e-3)
     for step in (1, 2):
         with torch.no_grad():
-            taught = teacher(low, return_features="hr")
-        terms, _ = objective.terms(student(low, return_features="hr"), high, taught)
+            upscaled = teacher(low, return_features="hr")
+        terms, _ = objective.terms(student(low, return_features="hr"), high, upscaled)
         assert set(terms) == {"reconstruction", "spatial", "temporal"}
         optimizer.zero_grad()
         weighted_sum(terms, objective.weights(step)).backward()

@@ -35,7 +35,7 @@ def flow(
         data: folder of the dataset.
         frames: reference frames per clip; each is compared with the two frames before and the two after.
         out: a JSON file for the results.
-        device: auto, cpu, cuda, mps.
+        device: device: auto, cpu, cuda or mps.
         runs: folder of the run folders.
     """
     from workbench.data.datasets.registry import open_set

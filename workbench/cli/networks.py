@@ -39,14 +39,14 @@ def networks(
     Args:
         only: names of networks, separated by commas; empty: all.
         show: list the layers of one network, with the shapes of their outputs, instead.
-        depth: with `show`: how many modules deep.
+        depth: depth of modules with `show`.
         macs: show the MACs.
         time: measure the time per frame here, with random weights; all networks take an hour on a small CPU, see
             `only`.
-        frames: with `time`: length of the clip.
-        rounds: with `time`: number of measurements, of which the median counts.
-        threads: with `time`: CPU threads; 0 means as many as there are cores.
-        device: with `time`: auto, cpu, cuda, mps.
+        frames: length of the clip with `time`.
+        rounds: number of measurements with `time`, of which the median counts.
+        threads: CPU threads with `time`; 0 means as many as there are cores.
+        device: device with `time`: auto, cpu, cuda or mps.
         format: text, json or md (Markdown).
     """
     from workbench.models.catalog import read_catalog

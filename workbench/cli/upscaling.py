@@ -81,9 +81,9 @@ def upscale(
         deinterlace: use bwdif for frames that are marked as interlaced, for all, or for none.
         hdr: map PQ and HLG to SDR (EETF of BT.2390), keep the code values and their marks, or refuse.
         background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
-        on_damage: of a video file: stop before damage, or skip to the next key frame and keep all times.
+        on_damage: stop before damage of a video file, or skip to the next key frame and keep all times.
         replace: overwrite a file that exists.
-        device: auto, cpu, cuda, mps.
+        device: device: auto, cpu, cuda or mps.
         threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
         runs: folder of runs.
     """
