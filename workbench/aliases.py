@@ -31,6 +31,9 @@ ROW = {"waited": "data_time"}
 CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 """Modules of the ConvLSTM in files of formats 1 and 2."""
 
+PARAMETERS = {"to_picture": "to_rgb"}
+"""Modules of networks (TDAN) in weights that were saved under their former names."""
+
 ONNX = {"reach": "temporal_radius"}
 """Metadata of an exported network of format 1."""
 

@@ -101,12 +101,12 @@ def test_the_flow_alone(reference_weights, tmp_path):
 
 
 def test_keys_that_are_not_known_are_listed(reference_weights):
-    with pytest.raises(WeightsError, match=r"BasicVSR weights: 2 keys are not known: fusion.gain, extra.weight"):
+    with pytest.raises(WeightsError, match=r"BasicVSR weights: 2 unknown keys: fusion.gain, extra.weight"):
         keys.from_basicvsr({**reference_weights, "fusion.gain": torch.ones(1), "extra.weight": torch.ones(1)})
     with pytest.raises(WeightsError, match=r"spynet.mean is \[0.5, 0.5, 0.5\], not ImageNet's"):
         keys.from_basicvsr({**reference_weights, "spynet.mean": torch.full((1, 3, 1, 1), 0.5)})
     again = {**reference_weights, "upsample1.upsample_conv.bias": reference_weights["upconv1.bias"]}
-    with pytest.raises(WeightsError, match=r"1 keys are not known: upsample1.upsample_conv.bias"):
+    with pytest.raises(WeightsError, match=r"1 unknown keys: upsample1.upsample_conv.bias"):
         keys.from_basicvsr(again)
 
 

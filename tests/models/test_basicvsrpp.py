@@ -65,7 +65,7 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 def test_keys_that_are_not_known_are_listed(reference_weights):
     """A network for deblurring has its features extracted by strided layers, which are called otherwise."""
     strange = {**reference_weights, "feat_extract.0.weight": torch.ones(16, 3, 3, 3)}
-    with pytest.raises(WeightsError, match=r"BasicVSR\+\+ weights: 1 keys are not known: feat_extract.0.weight"):
+    with pytest.raises(WeightsError, match=r"BasicVSR\+\+ weights: 1 unknown keys: feat_extract.0.weight"):
         keys.from_basicvsrpp(strange)
 
 

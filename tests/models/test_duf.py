@@ -246,7 +246,7 @@ def test_the_epsilon_of_converted_weights_is_a_setting():
 
 
 def test_keys_that_are_left_over_are_listed():
-    with pytest.raises(WeightsError, match=r"DUF by BasicSR: 1 keys are not known: conv3d_x\.weight"):
+    with pytest.raises(WeightsError, match=r"DUF by BasicSR: 1 unknown keys: conv3d_x\.weight"):
         from_duf(by_basicsr(duf()) | {"conv3d_x.weight": torch.zeros(1)})
 
 

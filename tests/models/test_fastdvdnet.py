@@ -170,7 +170,7 @@ def test_names_of_several_devices_are_the_same_names(official):
 
 def test_unknown_keys_are_listed(official):
     for stranger in ("temp3.inc.convblock.0.weight", "temp1.mid.convblock.0.weight", "epoch"):
-        with pytest.raises(WeightsError, match=f"official FastDVDnet weights: 1 keys .*{stranger}"):
+        with pytest.raises(WeightsError, match=f"official FastDVDnet weights: 1 unknown keys: .*{stranger}"):
             from_fastdvdnet({**official.state_dict(), stranger: torch.zeros(1)})
 
 
@@ -213,7 +213,7 @@ def test_features_are_the_input_of_the_last_convolution(official):
 
 
 def test_invalid_settings_of_the_denoiser_are_refused():
-    with pytest.raises(ConfigError, match="a denoiser, so scale must be 1, got 4; fastdvdnet_vsr enlarges"):
+    with pytest.raises(ConfigError, match=r"scale: want 1 .* got 4"):
         build("fastdvdnet", scale=4)
     with pytest.raises(ConfigError, match=r"noise: want a standard deviation in \[0, 1\] .*got 25"):
         build("fastdvdnet", noise=25)

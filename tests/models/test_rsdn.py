@@ -55,7 +55,7 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
 
 def test_keys_that_are_not_known_are_listed(reference_weights):
-    with pytest.raises(WeightsError, match=r"official RSDN weights: 1 keys are not known: neuro\.SDx\.conv_d1\.bias"):
+    with pytest.raises(WeightsError, match=r"official RSDN weights: 1 unknown keys: neuro\.SDx\.conv_d1\.bias"):
         keys.from_rsdn({**reference_weights, "neuro.SDx.conv_d1.bias": torch.ones(1)})
 
 

@@ -1,5 +1,6 @@
 """TDAN: its alignment against the plain formulation, its range, and the tensors of others. About 5 s."""
 
+import json
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from workbench.models.key_maps.tdan import from_mmagic, from_tdan
 from workbench.models.layers.deformable import modulated_deform_conv
 from workbench.models.tdan import DeformConv
 from workbench.models.video_sr import count_parameters
+from workbench.models.weights import load, save_tensors
 from workbench.models.zoo import build
 
 SMALL = {"channels": 8, "groups": 2, "front_blocks": 1, "back_blocks": 2}
@@ -107,14 +109,14 @@ def test_alignment_is_its_plain_formulation():
         joined = bend(network.bend_joined2, joined, joined)
         moved = bend(network.bend_neighbor1, features[number : number + 1], joined)
         moved = bend(network.bend_neighbor2, moved, moved)
-        assert torch.allclose(got, network.to_picture(moved), atol=1e-4)
+        assert torch.allclose(got, network.to_rgb(moved), atol=1e-4)
 
 
 @torch.inference_mode()
 def test_every_frame_is_looked_at_once_and_the_middle_is_not_aligned():
     network, entered, aligned = tdan(), [], []
     network.entry.register_forward_hook(lambda _module, inputs, _output: entered.append(len(inputs[0])))
-    network.to_picture.register_forward_hook(lambda _module, inputs, _output: aligned.append(len(inputs[0])))
+    network.to_rgb.register_forward_hook(lambda _module, inputs, _output: aligned.append(len(inputs[0])))
     network(clip(frames=6))
     assert sum(entered) == 6
     assert sum(aligned) == 6 * 4
@@ -169,7 +171,7 @@ OFFICIAL = {
     "bend_neighbor1": "deconv_3",
     "bend_neighbor2.conv_offset": "off2d",
     "bend_neighbor2": "dconv",
-    "to_picture": "recon_lr",
+    "to_rgb": "recon_lr",
     "fuse": "fea_ex.0",
     "reconstruction": "recon_layer",
     "upscale": "up.0",
@@ -184,7 +186,7 @@ MMAGIC = {
     "bend_joined2": "feat_aggregate.2",
     "bend_neighbor1": "align_1",
     "bend_neighbor2": "align_2",
-    "to_picture": "to_rgb",
+    "to_rgb": "to_rgb",
     "fuse": "reconstruct.0.conv",
     "reconstruction": "reconstruct.1",
     "upscale.0": "reconstruct.2.upsample_conv",
@@ -222,7 +224,7 @@ def test_the_scale_follows_from_the_shapes(scale):
 
 def test_keys_that_are_left_over_are_listed():
     for convert, names, label in ((from_tdan, OFFICIAL, "official TDAN weights"), (from_mmagic, MMAGIC, "by mmagic")):
-        with pytest.raises(WeightsError, match=f"{label}: 1 keys are not known: deconv_9.weight"):
+        with pytest.raises(WeightsError, match=f"{label}: 1 unknown keys: deconv_9.weight"):
             convert(called(tdan(), names) | {"deconv_9.weight": torch.zeros(1)})
 
 
@@ -231,3 +233,12 @@ def test_a_tensor_that_is_not_there_is_named():
     del state["deconv_2.weight"]
     with pytest.raises(WeightsError, match=r"missing \['bend_joined2.weight'\]"):
         load_converted(state)
+
+
+def test_weights_with_the_former_name_of_a_layer_are_loaded(tmp_path):
+    network = build("tdan", channels=8, groups=2, front_blocks=1, back_blocks=1)
+    former = {name.replace("to_rgb", "to_picture"): tensor for name, tensor in network.state_dict().items()}
+    assert former.keys() != network.state_dict().keys()
+    metadata = {"format": "1", "recipe": json.dumps(network.recipe), "card": "{}"}
+    save_tensors(tmp_path / "tdan.safetensors", former, metadata)
+    assert torch.equal(load(tmp_path / "tdan.safetensors").to_rgb.weight, network.to_rgb.weight)

@@ -249,7 +249,7 @@ def test_settings_that_weights_do_not_determine_are_arguments():
 
 
 def test_keys_that_are_left_over_are_listed():
-    with pytest.raises(WeightsError, match=r"TOFlow weights: 1 keys are not known: conv_9\.weight"):
+    with pytest.raises(WeightsError, match=r"TOFlow weights: 1 unknown keys: conv_9\.weight"):
         from_toflow(called(toflow(), "BasicSR") | {"conv_9.weight": torch.zeros(1)})
 
 

@@ -4,7 +4,7 @@ Seven frames are processed by dense blocks of 3-D convolutions. The last three b
 the frames to one. Two heads follow: one computes, for every low-resolution pixel and each of its ``s * s``
 high-resolution pixels, a filter of 5x5 taps that sum to 1; the other computes a residual. The output is the filtered
 middle frame plus the residual. The output of the shuffle is the image, so there are no high-resolution features to
-distil, and there is no bicubic skip.
+distill, and there is no bicubic skip.
 
 Batch normalization precedes every layer of the dense blocks. In training it uses the statistics of all windows of the
 batch, which overlap; with one short clip these are those of one scene, and images in evaluation, which use running

@@ -5,7 +5,7 @@ frames, and a temporal modulation branch on all frames with the weight of each b
 Before all of them a spatial alignment network aligns the neighbors to the reference.
 
 The layers process luma; chroma is upsampled bicubically. The output of the shuffle at the end of each branch is its
-estimate, so there are no high-resolution features to distil.
+estimate, so there are no high-resolution features to distill.
 
 There is no official code. The layers are those of the one public re-implementation (PFNL's authors). It and this
 implementation differ from the paper: the alignment network estimates a dense flow; the paper's is a spatial transformer

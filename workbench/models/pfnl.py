@@ -4,7 +4,7 @@ First a non-local block: every 2x2 patch of the seven stacked frames is compared
 values of similar patches. Then twenty progressive fusion blocks: each frame keeps its own features, and every block
 condenses those of all frames to shared features, which are mixed into each frame. All frames share the weights. The
 output of two pixel-shuffles is added to the upsampled middle frame. At high resolution there is only the image, and at
-half of it there are 12 channels: no features to distil.
+half of it there are 12 channels: no features to distill.
 
 No features are computed per frame, since the non-local block processes the whole window. It also processes the whole
 frame: tiles give another result than the frame, and time and memory grow with the square of the pixels (the memory with

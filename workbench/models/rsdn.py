@@ -90,7 +90,7 @@ class RSDN(Recurrent):
     """RSDN: decomposition, propagation, fusion of detail and structure.
 
     A last convolution fuses the detail and structure of the two streams. All layers work at low resolution, and the
-    output of the shuffle is the image: there are no high-resolution features to distil.
+    output of the shuffle is the image: there are no high-resolution features to distill.
 
     Memory of the first half at inference: the output of the two streams for every frame, twice while it is stacked:
     ``12 * scale**2`` values per low-resolution pixel and frame: at scale 4, 17 MB per frame of 180x120.

@@ -117,7 +117,7 @@ class TDAN(SlidingWindow):
         self.bend_joined2 = DeformConv(channels, groups=groups)
         self.bend_neighbor1 = DeformConv(channels, groups=groups)
         self.bend_neighbor2 = DeformConv(channels, groups=groups)
-        self.to_picture = conv3x3(channels, 3)
+        self.to_rgb = conv3x3(channels, 3)
         self.fuse = conv3x3(3 * num_frames, channels)
         self.reconstruction = residual_blocks(channels, back_blocks)
         factors = (2, 2) if scale == 4 else (scale,)
@@ -135,7 +135,7 @@ class TDAN(SlidingWindow):
         """Initialize the output to repeat each pixel of the middle frame, or to add almost 0 to a skip."""
         wideners = [layer for layer in self.upscale if isinstance(layer, nn.Conv2d)]
         kaiming_init_(self.entry, self.fuse, slope=0.0)
-        kaiming_init_(self.join, self.to_picture, *wideners, self.exit, slope=1.0)
+        kaiming_init_(self.join, self.to_rgb, *wideners, self.exit, slope=1.0)
         if self.skip != "none" or self.feature_channels < 6:
             kaiming_init_(self.exit, slope=1.0, gain=0.02)
             return
@@ -188,7 +188,7 @@ class TDAN(SlidingWindow):
         moved = self.bend_neighbor2(moved, moved, offsets=offsets)
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
-        before, after = self.to_picture(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
+        before, after = self.to_rgb(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
         return torch.cat((before, images_NTCHW[:, middle, None], after), dim=1)
 
     def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:

@@ -4,7 +4,7 @@ Neighbors are warped to the reference by an optical flow that a small network es
 super-resolution network works at low resolution and ends in a pixel-shuffle.
 
 There are two variants, and a narrow one of ours. ``vespcn_paper`` is the published 9L-E3-MC in RGB (the paper works in
-Y): the output of its shuffle is the image, so there are no high-resolution features to distil. ``vespcn`` is the wider
+Y): the output of its shuffle is the image, so there are no high-resolution features to distill. ``vespcn`` is the wider
 one with the "0.88 M" parameters of the literature: residual blocks, and 64 channels at high resolution before the last
 convolution, like EDVR's.
 

@@ -279,7 +279,7 @@ class VideoSR(nn.Module):
             )
         if not self.feature_channels:
             raise ConfigError(
-                f"{self.name} has no high-resolution features wider than RGB; distil its output instead "
+                f"{self.name} has no high-resolution features wider than RGB; distill its output instead "
                 "(spatial_weight 0, temporal_weight 0), or choose another network"
             )
 

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_bytes
 from torch import nn
 
+from workbench.aliases import PARAMETERS
 from workbench.errors import WeightsError, unknown_name
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import PRIVILEGED, build
@@ -135,7 +136,8 @@ def load(where: str | Path) -> VideoSR:
 def _open(where: str | Path) -> tuple[Path, dict[str, torch.Tensor], dict[str, str]]:
     """Read the tensors and metadata of a file; those of ``decoder:FILE`` as if the decoder had been saved alone."""
     path = locate(where)
-    tensors, metadata = read_tensors(path)
+    stored, metadata = read_tensors(path)
+    tensors = {".".join(PARAMETERS.get(part, part) for part in name.split(".")): stored[name] for name in stored}
     if not (isinstance(where, str) and where.startswith(DECODER)):
         return path, tensors, metadata
     inside = {name.removeprefix("decoder."): tensor for name, tensor in tensors.items() if name.startswith("decoder.")}
