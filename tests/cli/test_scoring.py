@@ -87,7 +87,7 @@ def test_several_methods_and_changed_settings(data, capsys):
 
 
 def test_weights_of_another_code_base(data, capsys, root):
-    """The weights of a small EDVR as BasicSR saves them: recognised by the names of its tensors."""
+    """The weights of a small EDVR as BasicSR saves them: recognized by the names of its tensors."""
     golden = load_file(root / "tests" / "golden" / "edvr_tiny_5f_tsa.safetensors")
     state = {name.removeprefix("w."): value.float() for name, value in golden.items() if name.startswith("w.")}
     torch.save({"params": state}, "net_g_latest.pth")
@@ -101,7 +101,7 @@ def test_weights_of_another_code_base(data, capsys, root):
     torch.save({"params": {"some.weight": torch.zeros(1)}}, "other.pth")
     status, out, err = run(capsys, "--network", "other.pth", "--protocol", "folders", "--data", "set")
     assert (status, out) == (2, "")
-    assert "other.pth: no layout that is known" in " ".join(err.split())
+    assert "other.pth: unknown layout" in " ".join(err.split())
 
 
 def test_frames_of_another_program(data, capsys):
