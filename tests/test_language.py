@@ -67,6 +67,7 @@ PENDING: set[str] = {
     "workbench/distill/objective.py",
     "workbench/distill/spatial.py",
     "workbench/errors.py",
+    "workbench/evaluation/predictions.py",
     "workbench/evaluation/rendering.py",
     "workbench/pretrained/README.md",
     "workbench/pretrained/basicvsr_s.md",
