@@ -85,7 +85,7 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
         if key in ("distilled", "student", "teacher"):
             look = Overlay(
                 kind="attention",
-                label="Where it looks",
+                label="Attention: squares",
                 method=key,
                 low=0.0,
                 high=float(attention(high, 1.0).max()),
@@ -94,7 +94,7 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
             writer.add_overlay(look, attention(high, {"teacher": 1.0}.get(key, 0.6)))
             held = Overlay(
                 kind="memory",
-                label="What it remembers",
+                label="Memory cell",
                 method=key,
                 low=-0.5,
                 high=0.5,

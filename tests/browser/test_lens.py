@@ -149,7 +149,7 @@ class TestPixels:
         choose(lens, "overlay", "attention")
         legend = lens.locator(f"{LENS} .lens-legend")
         assert legend.locator(".lens-numbers").inner_text().split() == [f"{high * k:.4f}" for k in (0, 0.5, 1)]
-        assert "Where it looks" in legend.inner_text()
+        assert "Attention: squares" in legend.inner_text()
         assert "Plain student no map" in legend.locator(".lens-values").inner_text()
         assert "no map" in lens.locator(f"{LENS} .lens-label.left").inner_text()
         assert "no map" not in lens.locator(f"{LENS} .lens-label.right").inner_text()
