@@ -49,7 +49,7 @@ export function createViewport(lens) {
   function fit() {
     if (!lens.scene || !cells.length) return;
     const page = part('main').clientWidth, wide = page >= WIDE && !part('side').hidden, [width, height] = size();
-    const room = wide ? Math.floor(page * 0.54) : page, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
+    const room = wide ? Math.floor(page * (view.layout === 'grid' ? 0.66 : 0.54)) : page, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
     let best = { scale: 0, columns: 1 };
     for (let columns = 1; columns <= cells.length; columns++) {
       const rows = Math.ceil(cells.length / columns);
