@@ -282,6 +282,15 @@ def test_importing_the_package_imports_nothing_else():
         assert not [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))], init
 
 
+def test_contributing_lists_the_import_layers():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = [set(layer.split(" | ")) for layer in contracts[0]["layers"]]
+    table = re.search(r"^\| layer .*?\n\n", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    listed = [set(re.findall(r"`(\w+)`", line.split("|")[1])) for line in table[0].strip().splitlines()[2:]]
+    assert listed == layers
+
+
 def test_version_of_the_package_is_that_of_pyproject():
     assert python("import workbench; print(workbench.__version__)").strip() == PROJECT["version"]
 
