@@ -16,12 +16,6 @@ PENDING: set[str] = {
     "docs/data.md",
     "docs/distributed.md",
     "docs/teaching.md",
-    "notebooks/01_a_clip_gets_small.ipynb",
-    "notebooks/02_two_networks.ipynb",
-    "notebooks/03_where_it_looks.ipynb",
-    "notebooks/04_what_it_remembers.ipynb",
-    "notebooks/05_distill_and_watch.ipynb",
-    "notebooks/06_did_it_help.ipynb",
     "tests/cli/test_training.py",
     "tests/data/video/test_decode.py",
     "tests/data/video/test_inspect.py",
@@ -93,7 +87,6 @@ PENDING: set[str] = {
     "workbench/training/watch.py",
     "workbench/training/worker.py",
     "workbench/views/report.py",
-    "workbench/views/studio/runs.py",
 }
 """Files that still break a rule. Each of them must break one, so that the set can only shrink."""
 
