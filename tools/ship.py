@@ -69,7 +69,7 @@ CARD = """# {name}
 | distillation | {distillation} |
 | seed | {seed} |
 | made by commit | {commit} |
-| licence | Apache-2.0 (weights) |
+| license | Apache-2.0 (weights) |
 
 Scores, by the commands in `docs/experiment.md`:
 
@@ -181,7 +181,7 @@ def _footage(data: Data) -> str:
         count = len(still_files(data.stills))
         sources.append(
             f"{data.stills_share:.0%} of the clips: {count} still photographs in motion at "
-            f"{data.stills_min_speed:g} to 3 low-resolution pixels a frame (names and licences: `docs/data.md`)"
+            f"{data.stills_min_speed:g} to 3 low-resolution pixels a frame (names and licenses: `docs/data.md`)"
         )
     for clip in data.clips if data.uses_footage else ():
         manifest = Path(clip) / MANIFEST
@@ -189,10 +189,10 @@ def _footage(data: Data) -> str:
             names = [
                 s["name"] for s in json.loads(manifest.read_text(encoding="utf-8"))["sources"] if s["split"] == "train"
             ]
-            sources.append(f"{', '.join(names)} (sources, licences and checksums: `docs/data.md`)")
+            sources.append(f"{', '.join(names)} (sources, licenses and checksums: `docs/data.md`)")
         else:
             held = find_sample(clip.partition("[")[0])
-            sources.append(f"`{clip}` ({held.credit}, licence: {held.licence})")
+            sources.append(f"`{clip}` ({held.credit}, license: {held.licence})")
     return "; ".join(sources)
 
 

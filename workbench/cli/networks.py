@@ -39,14 +39,14 @@ def networks(
     Args:
         only: names of networks, separated by commas; empty: all.
         show: list the layers of one network, with the shapes of their outputs, instead.
-        depth: depth of modules with `show`.
+        depth: largest depth of the listed modules, with `show`.
         macs: show the MACs.
         time: measure the time per frame here, with random weights; all networks take an hour on a small CPU, see
             `only`.
-        frames: length of the clip with `time`.
-        rounds: number of measurements with `time`, of which the median counts.
-        threads: CPU threads with `time`; 0 means as many as there are cores.
-        device: device with `time`: auto, cpu, cuda or mps.
+        frames: length of the clip, with `time`.
+        rounds: number of measurements, of which the median counts, with `time`.
+        threads: number of CPU threads, with `time`; 0: one per core.
+        device: device of the measurement, with `time`: auto, cpu, cuda, mps.
         format: text, json or md (Markdown).
     """
     from workbench.models.catalog import read_catalog

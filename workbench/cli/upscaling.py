@@ -83,7 +83,7 @@ def upscale(
         background: color behind transparent pixels, such as black, white or #00ff00; without one they are refused.
         on_damage: stop before damage of a video file, or skip to the next key frame and keep all times.
         replace: overwrite a file that exists.
-        device: device: auto, cpu, cuda or mps.
+        device: device of the network: auto, cpu, cuda, mps.
         threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
         runs: folder of runs.
     """
