@@ -147,7 +147,7 @@ def test_or_at_its_skip_connection(clip):
 
 def test_there_are_no_features_to_distil(clip):
     network = build("rsdn", channels=8, blocks=1)
-    with pytest.raises(ConfigError, match="rsdn has no high-resolution features wider than RGB; distil its output"):
+    with pytest.raises(ConfigError, match="rsdn has no high-resolution features"):
         network(clip, return_features="hr")
     with pytest.raises(ConfigError, match="rsdn has no high-resolution features"):
         next(network.chunks(clip, frames=2, return_features="shuffle"))
