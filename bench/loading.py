@@ -28,7 +28,7 @@ from torch.utils.data import DataLoader
 
 from workbench.config import Data
 from workbench.data.datasets.samples import sample
-from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.manifest import MANIFEST, PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.crops import CropSampler
 from workbench.data.sampling.pairs import open_pairs
@@ -54,7 +54,7 @@ def to_channels_last(root: Path, frames: int) -> None:
         for number, frame in enumerate(sample("bigbuckbunny", frames=frames).frames):
             Image.fromarray(frame).save(folder / f"{number:04d}.png")
     for form in ("folders", "arrays", "shards"):
-        settings = Settings(form=form, shrink="1", crop="448x256", validation_share=0)
+        settings = PrepareSettings(format=form, downscale="1", tile_size="448x256", validation_share=0)
         prepare([root / "footage"], root / form, settings)
     (root / "vimeo").mkdir()
     shutil.copytree(root / "folders" / "sequences", root / "vimeo" / "sequences")
@@ -67,12 +67,15 @@ def loader(root: Path, form: str, workers: int) -> Batches:
     """Yield batches without end; with ``moving`` half of the crops of the arrays move."""
     data = Data(moving_share=0.5 if form == "moving" else 0.0)
     if form == "shards":
-        crops = ShardCrops(open_shards(root / form), crop=data.crop_size, frames=data.num_frames, batch=data.batch_size)
+        crops = ShardCrops(
+            open_shards(root / form), crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size
+        )
         return iter(DataLoader(crops, batch_size=None, num_workers=workers))
     folder = root / ("arrays" if form == "moving" else form)
     pairs = open_pairs(str(folder), scale=data.scale, degradation=data.degradation)
     sampler = CropSampler(
-        pairs, crop=data.crop_size, frames=data.num_frames, batch=data.batch_size, moving_share=data.moving_share
+        pairs, crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size,
+        moving_share=data.moving_share,
     )  # fmt: skip
     return sampler.after(0, ENDLESS, workers=workers)
 

@@ -65,11 +65,11 @@ def training_step(batch: tuple[torch.Tensor, torch.Tensor]) -> Callable[[], None
 def measure(folder: Path, frames: int, rounds: int) -> None:
     """Measure clips of one length and print a line."""
     data = Data(num_frames=frames)
-    settings = MotionSettings(crop=data.crop_size, frames=frames, scale=data.scale)
+    settings = MotionSettings(crop_size=data.crop_size, num_frames=frames, scale=data.scale)
     sampler = MixedSampler(
         MotionSampler(open_stills(folder, min_side=settings.min_still_side), settings),
         None,
-        batch=data.batch_size,
+        batch_size=data.batch_size,
         share=1.0,
     )
     low, high, _ = sampler.at(0)

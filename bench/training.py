@@ -279,7 +279,7 @@ def batch_of(frames: int, batch: int = 1) -> tuple[Tensor, Tensor]:
     from workbench.data.sampling.crops import CropSampler
     from workbench.data.sampling.pairs import open_pairs
 
-    sampler = CropSampler(list(open_pairs(CLIP[0], scale=4)), crop=32, frames=frames, batch=batch)
+    sampler = CropSampler(list(open_pairs(CLIP[0], scale=4)), crop_size=32, num_frames=frames, batch_size=batch)
     return sampler.at(1)
 
 

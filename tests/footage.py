@@ -1,4 +1,4 @@
-"""Footage of which every frame is known: cameras that move over pictures of soft spots."""
+"""Synthetic footage with known frames: cameras that move over images of soft spots."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from tests.films import encode
+from tests.videos import encode
 
 HEIGHT, WIDTH = 48, 64
 
 
 def scene(seed: int) -> np.ndarray:
-    """A picture of soft spots, much wider than a frame."""
+    """Make an image of soft spots, much wider than a frame."""
     noise = np.random.default_rng(seed).uniform(0, 255, (HEIGHT, 8 * WIDTH, 3))
     soft = cv2.GaussianBlur(noise, (0, 0), 4)
     return cv2.normalize(soft, np.zeros_like(soft), 20, 235, cv2.NORM_MINMAX).astype(np.uint8)
 
 
 def pan(count: int, *, seed: int = 0, step: int = 2, first: int = 0) -> list[np.ndarray]:
-    """A camera that moves over it by ``step`` pixels a frame."""
+    """Make the frames of a camera that moves over such an image by ``step`` pixels a frame."""
     wide = scene(seed)
     return [wide[:, (first + n) * step : (first + n) * step + WIDTH] for n in range(count)]
 
 
-def save(folder: Path, frames: Iterable[np.ndarray]) -> Path:
-    """A folder of pictures."""
-    folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        Image.fromarray(np.ascontiguousarray(frame)).save(folder / f"{number:04d}.png", compress_level=1)
+def save(folder: Path, frames: Iterable[np.ndarray], *, names: str = "{:04d}.png", first: int = 0) -> Path:
+    """Write a folder of images, numbered from ``first``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, frame in enumerate(frames, first):
+        Image.fromarray(np.ascontiguousarray(frame)).save(folder / names.format(number), compress_level=1)
     return folder
 
 
@@ -44,12 +44,12 @@ SHOTS: dict[str, list[np.ndarray]] = {
 
 
 def write_shots(folder: Path) -> Path:
-    """Three folders of pictures: 16, 24 and 8 frames; 2, 1 + 2 and 1 septuplets."""
+    """Write three folders of images: 16, 24 and 8 frames; 2, 1 + 2 and 1 septuplets."""
     for name, frames in SHOTS.items():
         save(folder / name, frames)
     return folder
 
 
-def write_film(path: Path, frames: list[np.ndarray]) -> Path:
-    """A video file."""
+def write_clip(path: Path, frames: list[np.ndarray]) -> Path:
+    """Write a video file."""
     return encode(path, np.stack(frames))

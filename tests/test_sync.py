@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.films import encode, numbered, numbers
+from tests.videos import encode, numbered, numbers
 from workbench.data.video.read import read_video
 from workbench.inference.video import upscale_file
 from workbench.models.bicubic import Bicubic

@@ -86,7 +86,7 @@ def main(
 
 def render_pairs(stills: Path, clips: int, seed: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor, torch.Tensor]:
     """Render pairs of frames ``(N, H, W, 3)``, their true flow and the visible pixels, in both directions."""
-    settings = MotionSettings(crop=32, frames=2, min_speed=0.1)
+    settings = MotionSettings(crop_size=32, num_frames=2, min_speed=0.1)
     sampler = MotionSampler(open_stills(stills, min_side=settings.min_still_side), settings, seed=seed)
     rendered = [sampler.clip(1, index) for index in range(clips)]
     first, second = (np.stack([clip.low[number] for clip in rendered]) for number in (0, 1))

@@ -192,7 +192,7 @@ def _footage(data: Data) -> str:
             sources.append(f"{', '.join(names)} (sources, licenses and checksums: `docs/data.md`)")
         else:
             held = find_sample(clip.partition("[")[0])
-            sources.append(f"`{clip}` ({held.credit}, license: {held.licence})")
+            sources.append(f"`{clip}` ({held.credit}, license: {held.license})")
     return "; ".join(sources)
 
 

@@ -1,8 +1,8 @@
-"""Write clips that move, to choose networks and settings by: ``python tools/validation_clips.py --out FOLDER``.
+"""Write moving clips for the choice of networks and settings: ``python tools/validation_clips.py --out FOLDER``.
 
-Held-out still images under a moving camera, and real clips, as folders of PNG frames that
-``workbench evaluate --protocol folders --data FOLDER`` reads. Frames of real clips are shrunk 2x, which hides
-most artifacts of their coding.
+Held-out still images under a moving camera, and real clips, as folders of PNG frames for
+``workbench evaluate --protocol folders --data FOLDER``. Frames of real clips are downscaled 2x, which hides most
+compression artifacts.
 """
 
 from __future__ import annotations
@@ -30,11 +30,13 @@ def main(
         out: the folder to write.
         stills: folder of still images that no training uses.
         clips: real clips as ``FILE@FIRST``, the number of the first frame.
-        frames: of each clip.
+        frames: frames of each clip.
         per_still: clips rendered from each still image.
         seed: decides the camera motions.
     """
-    settings = MotionSettings(crop=SIDE, frames=frames, min_speed=0.2, max_speed=1.5, layer_share=0, text_share=0)
+    settings = MotionSettings(
+        crop_size=SIDE, num_frames=frames, min_speed=0.2, max_speed=1.5, layer_share=0, text_share=0
+    )
     for file in open_stills(stills, min_side=settings.min_still_side).files:
         image = read_still(file)
         for number in range(per_still):

@@ -92,6 +92,16 @@ EXPERIMENT_SETTINGS = {
 """Settings in results of an experiment of format 1; several names for a list."""
 
 
+PREPARE_SETTINGS = {"form": "format", "shrink": "downscale", "crop": "tile_size"}
+"""Settings of prepared footage in manifests of format 1."""
+
+PREPARED_SOURCE = {"shrink": "downscale", "pieces": "chunks"}
+"""Other entries of a source in manifests of prepared footage of format 1."""
+
+POOL_SETTINGS = {"crop": "crop_size", "frames": "num_frames"}
+"""Settings of a pool of still images in manifests of format 1."""
+
+
 def renamed(values: Mapping[str, Value], names: Mapping[str, str]) -> dict[str, Value]:
     """Return a mapping with today's keys.
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.pixels import read_image
-from tests.films import encode, numbered
+from tests.videos import encode, numbered
 from workbench.config import changed
 from workbench.data.video.read import read_video
 from workbench.runs import Run, RunWriter, create_run

@@ -47,7 +47,7 @@ def test_what_the_console_cannot_encode_is_replaced(clip, tmp_path, encoding):
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
 def test_tables_are_drawn_with_what_there_is(clip, tmp_path, encoding):
-    args = ["prepare", clip, "--out", tmp_path / "set", "--shrink", "1", "--validation-share", 0, "--threads", 1]
+    args = ["prepare", clip, "--out", tmp_path / "set", "--downscale", "1", "--validation-share", 0, "--threads", 1]
     made = workbench(*args, encoding=encoding, capture_output=True)
     assert made.returncode == 0, made.stderr
     assert rb"| \u6f22\u5b57" in made.stdout

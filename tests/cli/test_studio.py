@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.films import encode, numbered
+from tests.videos import encode, numbered
 from workbench.cli import main
 from workbench.cli.studio_work import command_line
 from workbench.errors import BusyError, ConfigError

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from tests.films import encode, numbered
 from tests.footage import save
+from tests.videos import encode, numbered
 from workbench.cli import main
 from workbench.data.video.read import read_frames
 from workbench.data.video.timeline import timeline

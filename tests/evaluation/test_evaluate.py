@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from workbench.data.datasets.samples import sample
-from workbench.data.datasets.vimeo import Lists
+from workbench.data.datasets.vimeo import ExpectedLists
 from workbench.data.degradation.families import degrade, downscale_bi
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError, UnknownNameError
 from workbench.evaluation import clip_frames
@@ -248,7 +248,7 @@ def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
     (tmp_path / "sep_testlist.txt").write_text("\n".join(names))
     for group, members in (("slow", names[:1]), ("medium", names[1:2]), ("fast", names[2:])):
         (tmp_path / f"{group}_testset.txt").write_text("\n".join(members))
-    lists = Lists(clips={"test": 3}, groups={"slow": 1, "medium": 1, "fast": 1}, size=(64, 32), left_out=())
+    lists = ExpectedLists(clips={"test": 3}, groups={"slow": 1, "medium": 1, "fast": 1}, size=(64, 32), left_out=())
     protocol = replace(PROTOCOLS["vimeo90k_t"], options={"split": "test", "whole": lists})
     result = evaluate(Nearest(), tmp_path, protocol)
     assert result.numbers == {name: [3] for name in names}

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.films import encode, numbered, numbers, repeat, sound_packets, with_sound
 from tests.footage import save
+from tests.videos import encode, numbered, numbers, repeat, sound_packets, with_sound
 from workbench.data.video.read import read_clip, read_frames, read_video
 from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, ResultError, VideoError

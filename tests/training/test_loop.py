@@ -331,7 +331,7 @@ def golden_losses():
     t, y, x = np.mgrid[:6, :64, :80].astype(float)
     waves = [np.sin((x + 1.5 * t) / 3) + np.cos(y / 4), np.sin((x + y) / 5 - t), np.cos((x - 1.5 * t) * y / 150)]
     frames = (np.stack(waves, axis=-1) * 60 + 128).clip(0, 255).round().astype(np.uint8)
-    sampler = CropSampler([make_pair(frames, scale=4)], crop=8, frames=3, batch=2, seed=0)
+    sampler = CropSampler([make_pair(frames, scale=4)], crop_size=8, num_frames=3, batch_size=2, seed=0)
     student = drawn_from_names(VESPCN(skip="bicubic"), 0.03)
     teacher = drawn_from_names(EDVR(channels=16, groups=4, front_blocks=1, back_blocks=2, skip="bicubic"), 0.05)
     memory = drawn_from_names(TemporalMemory(64, 64, hidden_channels=4, mode="trained", **OLD), 0.2)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.footage import write_shots
-from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.manifest import PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.crops import CropSampler
 from workbench.errors import ConfigError, DataError
@@ -42,12 +42,12 @@ def test_the_settings_arrive(config):
 
 
 def test_shards_are_refused(config, tmp_path):
-    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
     data = replace(config.data, clips=(str(tmp_path / "set"),))
-    with pytest.raises(DataError, match=r"data\.moving_share: want 0 for shards, .*got 0\.5; .*--form arrays"):
+    with pytest.raises(DataError, match=r"data\.moving_share: want 0 for shards, .*got 0\.5; .*--format arrays"):
         open_data(data, 0)
-    assert open_data(replace(data, moving_share=0.0), 0).batch == 1
+    assert open_data(replace(data, moving_share=0.0), 0).batch_size == 1
 
 
 def test_a_teacher_cache_of_other_crops_is_refused(config, tmp_path):

@@ -10,7 +10,7 @@ import torch
 
 from tests.footage import write_shots
 from workbench.config import Network
-from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.manifest import PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.errors import DataError
 from workbench.runs import request_stop
@@ -22,7 +22,7 @@ from workbench.training.worker import prepare_run, work
 def shards(tmp_path_factory):
     """Three tar files of 4, 6 and 2 septuplets."""
     root = tmp_path_factory.mktemp("shards")
-    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(root / "shots")], root / "set", settings)
     return root / "set"
 
@@ -80,9 +80,9 @@ def test_two_processes_share_the_batch(config, monkeypatch):
     [
         ({"crop": 9}, "too few for training clips of 3 frames of 9x9"),
         ({"frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
-        ({"fixed": 4}, "holds shards, which are read from one end .* --form arrays"),
+        ({"fixed": 4}, "holds shards, which are read from one end .* --format arrays"),
         ({"scale": 2}, "its low resolution is bi x4, and bi x2 is wanted"),
-        ({"degradation": "bd_duf"}, "its low resolution is bi x4, and bd_duf x4 is wanted"),
+        ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
 )
 def test_what_cannot_be_is_refused(config, change, says):

@@ -12,7 +12,7 @@ from PIL import Image
 from tests.footage import write_shots
 from workbench.cli import main
 from workbench.config import Data, Network, RunConfig
-from workbench.data.preparation.manifest import Settings
+from workbench.data.preparation.manifest import PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
@@ -105,7 +105,7 @@ def test_footage_alone_has_no_flow(small):
 
 def test_a_prepared_pool(config, stills, tmp_path):
     """Resumed exactly, its content recorded."""
-    prepare_pool(stills, tmp_path / "pool", PoolSettings(sequences=4, crop=10, frames=3))
+    prepare_pool(stills, tmp_path / "pool", PoolSettings(sequences=4, crop_size=10, num_frames=3))
     config = replace(config, steps=4, data=replace(config.data, stills=str(tmp_path / "pool")))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
@@ -165,12 +165,12 @@ def test_a_folder_without_usable_images_is_refused_before_anything_is_made(confi
 
 
 def test_shards_cannot_be_mixed(config, tmp_path):
-    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
     data = replace(config.data, clips=(str(tmp_path / "set"),))
-    with pytest.raises(DataError, match=r"data\.stills_share: .*shards.*--form arrays"):
+    with pytest.raises(DataError, match=r"data\.stills_share: .*shards.*--format arrays"):
         open_data(data, 0)
-    assert open_data(replace(data, stills_share=0.0), 0).batch == 2
+    assert open_data(replace(data, stills_share=0.0), 0).batch_size == 2
     assert open_data(replace(data, stills_share=1.0), 0).at(1)[2].valid.all()
 
 
@@ -210,7 +210,7 @@ def test_the_slowest_speed_is_a_setting(config, tmp_path):
 
     assert min(speeds(2.9)) > 2.5
     assert min(speeds(0.03)) < 1
-    prepare_pool(config.data.stills, tmp_path / "pool", PoolSettings(sequences=2, crop=10, frames=3))
+    prepare_pool(config.data.stills, tmp_path / "pool", PoolSettings(sequences=2, crop_size=10, num_frames=3))
     with pytest.raises(DataError, match=r"stills_min_speed.*0\.03.*2\.9"):
         open_motion(replace(config.data, stills=str(tmp_path / "pool"), stills_min_speed=2.9), seed=0)
     with pytest.raises(ConfigError, match=r"stills_min_speed.*3.*4"):

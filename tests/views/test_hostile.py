@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import encode, join, numbered
+from tests.videos import encode, join, numbered
 from tests.visitors import Visitor, wait_until
 from workbench.data.video.inspect import Limits
 from workbench.errors import ConfigError, FolderError, VideoError, WorkbenchError

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
-from tests.films import encode, numbered
+from tests.videos import encode, numbered
 from tests.visitors import Visitor, image_address, wait_until
 from workbench.errors import FolderError
 from workbench.runs import create_run

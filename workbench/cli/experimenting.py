@@ -43,8 +43,8 @@ def experiment(
     (spatial), td (temporal), output, and the fields of `--distillation.losses` of `workbench train`.
 
     Args:
-        data: folder of footage, raw or prepared with `workbench prepare --form arrays`; nothing is trained without it,
-            and the tables of `--out` are printed.
+        data: folder of footage, raw or prepared with `workbench prepare --format arrays`; without it nothing is
+            trained, and the tables of `--out` are printed.
         teacher: weights of the teacher.
         student: network of the student.
         variants: variants, separated by commas; `all`: the grid of docs/experiment.md.

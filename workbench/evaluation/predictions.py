@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
-from workbench.data.video.frame_folder import list_pictures, read_picture, size_of
+from workbench.data.video.frame_folder import list_images, read_image, size_of
 from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import DataError
 from workbench.evaluation.clip_frames import crop_to_scale
@@ -64,7 +64,7 @@ def score_predictions(
 
     def read(clip: ClipEntry, numbers: Sequence[int]) -> Iterator[np.ndarray]:
         files, _ = matches[clip.name]
-        for image in (read_picture(files[number]) for number in numbers):
+        for image in (read_image(files[number]) for number in numbers):
             yield crop_to_scale(image, clip.scale) if size_of(image) == "{}x{}".format(*clip.size) else image
 
     return score_clips(
@@ -89,7 +89,7 @@ def _match(folder: Path, clip: ClipEntry, protocol: Protocol) -> tuple[dict[int,
     """
     if not folder.is_dir():
         return {}, f"{clip.name} is missing"
-    files, scored = list_pictures(folder), protocol.scored_frames(clip)
+    files, scored = list_images(folder), protocol.scored_frames(clip)
     stems = [file.stem for file in files]
     if isinstance(clip.source, FrameFolder):
         namings = [[file.stem for file in clip.source.files()]]

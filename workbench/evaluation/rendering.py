@@ -350,5 +350,5 @@ def _credit(clip: str) -> dict[str, str]:
     """Return credit and license of a sample clip; empty for other clips."""
     for sample in samples():
         if clip.partition("[")[0].strip() == sample.name:
-            return {"credit": sample.credit, "licence": sample.licence}
+            return {"credit": sample.credit, "licence": sample.license}
     return {}

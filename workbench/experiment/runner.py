@@ -13,7 +13,7 @@ from filelock import FileLock
 from workbench.config import RunConfig, flat
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.datasets.registry import open_set
-from workbench.data.preparation.manifest import MANIFEST, Settings, sha256_of
+from workbench.data.preparation.manifest import MANIFEST, PrepareSettings, sha256_of
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.checksums import checksum_stills
 from workbench.data.sampling.pairs import open_pairs
@@ -48,7 +48,7 @@ FILES: dict[str, Callable[[Any], Any]] = {
         for weights in ("weights", "flow_weights")
     },
 }
-"""Settings that name files, and the checksums that are recorded instead."""
+"""PrepareSettings that name files, and the checksums that are recorded instead."""
 
 
 def prepare_footage(folder: Path, out: Path, validation: Sequence[str] = ()) -> Path:
@@ -61,7 +61,7 @@ def prepare_footage(folder: Path, out: Path, validation: Sequence[str] = ()) -> 
     """
     if (folder / MANIFEST).is_file():
         return folder
-    prepare([folder], out, Settings(form="arrays", shrink="2", validation=tuple(validation)))
+    prepare([folder], out, PrepareSettings(format="arrays", downscale="2", validation=tuple(validation)))
     return out
 
 

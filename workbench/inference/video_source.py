@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.data.video.frame_folder import frame_names, stream_frames
 from workbench.data.video.inspect import describe_video
-from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoFile
+from workbench.data.video.read import FOLDER_FPS, Conversion, TimedFrame, VideoReader
 from workbench.data.video.timeline import timeline
 from workbench.data.video.timestamps import parse_rate, resample
 from workbench.data.video.transfer import plan_folder_transfer, plan_transfer
@@ -56,7 +56,7 @@ class VideoSource:
         self.index = timeline(path)
         self.promised = self.index.promised or len(self.index)
         rate = None if fps is None else parse_rate(fps)
-        self._file: VideoFile | None = None
+        self._file: VideoReader | None = None
         self.constant: Fraction | None = None
         if path.is_dir():
             self._rate, self._background = rate or Fraction(FOLDER_FPS), conversion.background
@@ -65,7 +65,7 @@ class VideoSource:
             info = describe_video(path, self.index)
             self.constant = rate
             self.transfer = plan_transfer(path, info, target, conversion, audio=audio, fps=fps)
-            self._file = VideoFile(
+            self._file = VideoReader(
                 path, on_damage="skip" if on_damage == "skip" else "keep", conversion=conversion,
                 origin=self.index.origin,
             )  # fmt: skip

@@ -56,12 +56,12 @@ def fingerprint(
         "normalization": objective.normalization if objective.uses_spatial else None,
         "memory": memory.settings if memory is not None else None,
         "memory weights": _digest(memory.lstm) if memory is not None else None,
-        "crop": sampler.crop,
-        "frames": sampler.frames,
-        "fixed crops": sampler.fixed,
-        "views": sampler.views,
+        "crop": sampler.crop_size,
+        "frames": sampler.num_frames,
+        "fixed crops": sampler.num_fixed_crops,
+        "views": sampler.augmentations_per_crop,
         "augment": sampler.augment,
-        "fixed_seed": sampler.fixed_seed,
+        "fixed_seed": sampler.fixed_crops_seed,
         "moving crops": [sampler.moving_share, sampler.moving_above] if sampler.moving_share else None,
     }
 
@@ -149,9 +149,9 @@ def fill_cache(
             "teacher_cache_dir: a memory that learns, and terms that read whole features, need the teacher live; "
             "set distillation.memory to frozen, leave such terms out, or leave the cache out"
         )
-    if not sampler.fixed:
+    if not sampler.num_fixed_crops:
         raise ConfigError("teacher_cache_dir: only fixed crops can be kept; set data.num_fixed_crops to their number")
-    clips = sampler.fixed * sampler.views
+    clips = sampler.num_fixed_crops * sampler.augmentations_per_crop
     record = _record(folder)
     if record is not None:
         _refuse_other(folder, record["fingerprint"], wanted)
@@ -166,7 +166,7 @@ def fill_cache(
     return_features = tap if objective.needs_features else None
     teacher.eval()
     for number in range(done, clips):
-        low, high = to_batch([sampler.view(number)])
+        low, high = to_batch([sampler.fixed_crop(number)])
         with torch.no_grad():
             with engine.autocast():
                 upscaled = teacher(teacher.select_input(low, high).to(engine.device), return_features=return_features)

@@ -14,12 +14,12 @@ from torch.optim.swa_utils import AveragedModel
 
 from workbench.config import FRAMES_FOR_MEMORY, Data, Network, RunConfig, differences, flat
 from workbench.data.datasets.clips import load_clip
-from workbench.data.sampling.crops import CropSampler, Footage, check_footage
+from workbench.data.sampling.crops import CropSampler, Footage, check_size
 from workbench.data.sampling.mixed import ClipSource, MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.pairs import open_pairs
-from workbench.data.sampling.pool import PoolSampler, holds_pool
-from workbench.data.sampling.shards import ShardSampler, holds_shards, open_shards
+from workbench.data.sampling.pool import PoolSampler, is_pool
+from workbench.data.sampling.shards import ShardSampler, is_shard_set, open_shards
 from workbench.data.sampling.stills import open_stills
 from workbench.distill.losses import make_term
 from workbench.distill.objective import Objective
@@ -146,9 +146,9 @@ def open_data(data: Data, seed: int) -> CropSampler | ShardSampler | MixedSample
     if isinstance(footage, ShardSampler):
         raise DataError(
             f"data.stills_share: {', '.join(data.clips)} holds shards, which are read from one end to the other and "
-            "cannot be mixed with clips from stills; prepare the footage with --form arrays, or set it to 0 or 1"
+            "cannot be mixed with clips from stills; prepare the footage with --format arrays, or set it to 0 or 1"
         )
-    return MixedSampler(motion, footage, batch=data.batch_size, share=data.stills_share)
+    return MixedSampler(motion, footage, batch_size=data.batch_size, share=data.stills_share)
 
 
 def open_motion(data: Data, seed: int) -> ClipSource:
@@ -158,14 +158,14 @@ def open_motion(data: Data, seed: int) -> ClipSource:
         DataError: no such folder, no usable image in it, or a pool that does not fit.
     """
     settings = MotionSettings(
-        crop=data.crop_size,
-        frames=data.num_frames,
+        crop_size=data.crop_size,
+        num_frames=data.num_frames,
         scale=data.scale,
         degradation=data.degradation,
         augment=data.augment,
         min_speed=data.stills_min_speed,
     )
-    if holds_pool(data.stills):
+    if is_pool(data.stills):
         if settings.min_speed != Data.stills_min_speed:
             raise DataError(
                 f"data.stills_min_speed: {data.stills} was rendered beforehand, want {Data.stills_min_speed}, got "
@@ -181,7 +181,7 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
     Raises:
         DataError: footage that is missing, too short or too small, or shards beside anything else.
     """
-    shards = [spec for spec in data.clips if holds_shards(spec)]
+    shards = [spec for spec in data.clips if is_shard_set(spec)]
     if shards and len(shards) < len(data.clips):
         others = ", ".join(spec for spec in data.clips if spec not in shards)
         raise DataError(f"data.clips: {', '.join(shards)} holds shards and {others} does not; they cannot be mixed")
@@ -189,28 +189,28 @@ def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
         if data.num_fixed_crops:
             raise DataError(
                 f"data.num_fixed_crops: {', '.join(shards)} holds shards, which are read from one end to the other; "
-                "for fixed crops prepare the footage with --form arrays"
+                "for fixed crops prepare the footage with --format arrays"
             )
         if data.moving_share:
             raise DataError(
                 f"data.moving_share: want 0 for shards, which are read from one end to the other, got "
-                f"{data.moving_share}; set it to 0, or prepare {', '.join(shards)} with --form arrays"
+                f"{data.moving_share}; set it to 0, or prepare {', '.join(shards)} with --format arrays"
             )
         opened = [open_shards(spec, scale=data.scale, degradation=data.degradation) for spec in shards]
         return ShardSampler(
-            list(chain.from_iterable(opened)), crop=data.crop_size, frames=data.num_frames, batch=data.batch_size,
-            augment=data.augment, seed=seed,
+            list(chain.from_iterable(opened)), crop_size=data.crop_size, num_frames=data.num_frames,
+            batch_size=data.batch_size, augment=data.augment, seed=seed,
         )  # fmt: skip
     pairs: list[Footage] = []
     for spec in data.clips:
-        footage = open_pairs(spec, scale=data.scale, degradation=data.degradation, frames=data.num_frames)
+        footage = open_pairs(spec, scale=data.scale, degradation=data.degradation, num_frames=data.num_frames)
         for pair in footage:
-            check_footage(pair, spec, data.crop_size, data.num_frames)
+            check_size(pair.low_shape, spec, data.crop_size, data.num_frames)
         pairs += footage
     return CropSampler(
-        pairs, crop=data.crop_size, frames=data.num_frames, batch=data.batch_size, augment=data.augment, seed=seed,
-        fixed=data.num_fixed_crops, views=data.augmentations_per_crop, fixed_seed=data.fixed_crops_seed,
-        moving_share=data.moving_share, moving_above=data.moving_above,
+        pairs, crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size, augment=data.augment,
+        seed=seed, num_fixed_crops=data.num_fixed_crops, augmentations_per_crop=data.augmentations_per_crop,
+        fixed_crops_seed=data.fixed_crops_seed, moving_share=data.moving_share, moving_above=data.moving_above,
     )  # fmt: skip
 
 
@@ -386,7 +386,7 @@ class Trainer:
                 yield from pieces
                 continue
             assert isinstance(self.sampler, CropSampler)
-            numbers, first = self.sampler.views_at(step)[share], 0
+            numbers, first = self.sampler.crop_ids(step)[share], 0
             for piece in pieces:
                 targets = cache.load(numbers[first : first + len(piece.low)], piece.low)
                 yield piece._replace(targets=targets)

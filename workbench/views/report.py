@@ -187,7 +187,7 @@ def _add_credit(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the provenance with credit and license of a clip that is one of the samples."""
     name = str(provenance.get("clip", "")).partition("[")[0].strip()
     known = next((sample for sample in samples() if sample.name == name), None)
-    credit = {"credit": known.credit, "licence": known.licence} if known else {}
+    credit = {"credit": known.credit, "licence": known.license} if known else {}
     return {**credit, **provenance}
 
 

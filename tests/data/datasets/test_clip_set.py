@@ -2,29 +2,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.footage import save
 from tests.specimens import moving_clip
+from tests.videos import write_video
 from workbench.data.datasets.clip_set import (
     ClipEntry,
     ClipSet,
-    Film,
     FrameFolder,
     InMemoryFrames,
+    VideoFile,
+    describe_size_mismatch,
     find_clips,
     header_size,
-    odd_one_out,
 )
 from workbench.data.degradation.families import degrade
-from workbench.data.video.read import write_video
 from workbench.errors import DataError, UnknownNameError, VideoError
 
 FRAMES = moving_clip(5, 18, 26)
-
-
-def save(folder, frames, start=0):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames, start):
-        Image.fromarray(frame).save(folder / f"{number:04d}.png")
-    return folder
 
 
 def entry(source, frames=5, size=(26, 18), **settings):
@@ -45,9 +39,9 @@ def test_every_source_gives_the_same_frames(tmp_path):
         assert np.array_equal(np.stack(list(clip.stream())), FRAMES)
 
 
-def test_a_film(tmp_path):
+def test_a_video(tmp_path):
     write_video(tmp_path / "disc.mp4", FRAMES, 25)
-    clip = entry(Film(tmp_path / "disc.mp4"))
+    clip = entry(VideoFile(tmp_path / "disc.mp4"))
     whole = clip.high()
     assert whole.shape == FRAMES.shape
     assert np.abs(whole.astype(int) - FRAMES).mean() < 15  # a lossy preview
@@ -55,16 +49,16 @@ def test_a_film(tmp_path):
     assert np.array_equal(np.stack(list(clip.stream())), whole)
 
 
-def test_pictures_that_must_have_certain_names(tmp_path):
+def test_images_that_must_have_certain_names(tmp_path):
     source = FrameFolder(save(tmp_path / "disc", FRAMES), ("0000", "0001", "0002", "0003", "0004"))
     assert np.array_equal(entry(source).high(), FRAMES)
     (tmp_path / "disc" / "0002.png").unlink()
     for read in (lambda: source.read(0, 1), lambda: list(source.stream())):
         with pytest.raises(DataError, match=r"disc: 0002 missing; want 0000 to 0004 and nothing else"):
             read()
-    save(tmp_path / "disc", FRAMES[:1], start=2)
-    save(tmp_path / "disc", FRAMES[:1], start=7)
-    with pytest.raises(DataError, match=r"disc: holds 0000, .*, 0007; want 0000 to 0004"):
+    save(tmp_path / "disc", FRAMES[:1], first=2)
+    save(tmp_path / "disc", FRAMES[:1], first=7)
+    with pytest.raises(DataError, match=r"disc: got 0000, .*, 0007; want 0000 to 0004"):
         source.read(0, 1)
     with pytest.raises(DataError, match="cannot be listed"):
         FrameFolder(tmp_path / "nothing").read(0, 1)
@@ -75,20 +69,20 @@ def test_pictures_that_must_have_certain_names(tmp_path):
 
 def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
     source = FrameFolder(save(tmp_path / "disc", FRAMES))
-    with pytest.raises(DataError, match=r"disc: ends at frame 5 of 7; .*disc"):
+    with pytest.raises(DataError, match=r"disc: want 7 frames, got 5"):
         entry(source, frames=7).high()
-    with pytest.raises(DataError, match="disc: 5 of 7 frames"):
+    with pytest.raises(DataError, match="disc: want 7 frames, got 5"):
         list(entry(source, frames=7).stream())
-    with pytest.raises(DataError, match="disc: 5 of 4 frames"):
+    with pytest.raises(DataError, match="disc: want 4 frames, got 5"):
         list(entry(source, frames=4).stream())
     for read in (lambda clip: clip.high(2, 3), lambda clip: next(clip.stream())):
-        with pytest.raises(DataError, match=r"disc: frame [02] is 26x18, not 26x20 as the set says"):
+        with pytest.raises(DataError, match=r"disc: frame [02]: want 26x20,.* got 26x18"):
             read(entry(source, size=(26, 20)))
 
 
 @pytest.mark.parametrize("part", [(5, None), (-1, 2), (3, 3), (3, 2)])
 def test_frames_that_there_are_not(part):
-    with pytest.raises(DataError, match="disc: has 5 frames, so there is none in"):
+    with pytest.raises(DataError, match="disc: want frames within 0 to 5"):
         entry(InMemoryFrames(FRAMES)).high(*part)
 
 
@@ -98,10 +92,10 @@ def test_low_resolution_on_disk(tmp_path):
     assert clip.has_low
     assert clip.low_size == (6, 4)
     assert np.array_equal(clip.low(1, 3), low[1:3])
-    with pytest.raises(DataError, match="frame 0 is 26x18, not 6x4"):
+    with pytest.raises(DataError, match=r"frame 0: want 6x4,.* got 26x18"):
         entry(InMemoryFrames(FRAMES), low_source=InMemoryFrames(FRAMES)).low()
     assert not entry(InMemoryFrames(FRAMES)).has_low
-    with pytest.raises(DataError, match="disc: no low resolution on disk; name its folder when the set is opened"):
+    with pytest.raises(DataError, match="disc: want low resolution on disk, got none"):
         entry(InMemoryFrames(FRAMES)).low()
 
 
@@ -158,9 +152,9 @@ def test_the_wrong_family_is_refused_with_the_reason():
     held = clips("disc", degradation="bd_duf", low=degrade(FRAMES, "bd_duf", 4))
     held.check_degradation("bd_duf")
     clips("disc").check_degradation("bi")
-    with pytest.raises(DataError, match=r"Discs: .* on disk is bd_duf, not bi; .* lose 8 dB .* so that bi is made"):
+    with pytest.raises(DataError, match=r"Discs: want low resolution bi, got bd_duf"):
         held.check_degradation("bi")
-    with pytest.raises(DataError, match="bd_duf, not bd_basicvsr"):
+    with pytest.raises(DataError, match="want low resolution bd_basicvsr, got bd_duf"):
         held.pair(held["disc"], "bd_basicvsr")
 
 
@@ -168,17 +162,17 @@ def test_the_wrong_family_is_refused_with_the_reason():
 
 
 def test_sizes_by_header(tmp_path):
-    picture = Image.new("RGB", (30, 20))
-    picture.save(tmp_path / "0.png")
-    sideways = picture.getexif()
+    image = Image.new("RGB", (30, 20))
+    image.save(tmp_path / "0.png")
+    sideways = image.getexif()
     sideways[0x0112] = 6
-    picture.save(tmp_path / "1.jpg", exif=sideways)
+    image.save(tmp_path / "1.jpg", exif=sideways)
     assert header_size(tmp_path / "0.png") == (30, 20)
     assert header_size(tmp_path / "1.jpg") == (20, 30)  # as it is read
-    assert odd_one_out([tmp_path / "0.png"], (30, 20)) is None
-    assert odd_one_out([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
+    assert describe_size_mismatch([tmp_path / "0.png"], (30, 20)) is None
+    assert describe_size_mismatch([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
     (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(VideoError, match=r"2\.png: not a picture"):
+    with pytest.raises(VideoError, match=r"2\.png: not a readable image"):
         header_size(tmp_path / "2.png")
 
 
@@ -193,17 +187,17 @@ def test_clips_below_a_folder(tmp_path):
     found = find_clips(tmp_path)
     assert list(found) == ["a/2", "a/10", "b/holiday"]
     assert found["a/10"] == FrameFolder(tmp_path / "a" / "10")
-    assert found["b/holiday"] == Film(tmp_path / "b" / "holiday.MP4")
+    assert found["b/holiday"] == VideoFile(tmp_path / "b" / "holiday.MP4")
     assert find_clips(tmp_path / "a" / "2") == {"": FrameFolder(tmp_path / "a" / "2")}
-    assert find_clips(tmp_path / "b" / "holiday.MP4") == {"": Film(tmp_path / "b" / "holiday.MP4")}
+    assert find_clips(tmp_path / "b" / "holiday.MP4") == {"": VideoFile(tmp_path / "b" / "holiday.MP4")}
 
 
 def test_no_clips_below_a_folder(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         find_clips(tmp_path / "nothing")
-    with pytest.raises(DataError, match="no pictures and no video files"):
+    with pytest.raises(DataError, match="want images or video files"):
         find_clips(tmp_path)
     save(tmp_path / "a", FRAMES[:1])
     (tmp_path / "a.mp4").touch()
-    with pytest.raises(DataError, match="would both become a; rename one"):
+    with pytest.raises(DataError, match="have the same name a"):
         find_clips(tmp_path)

@@ -1,9 +1,11 @@
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import footage
 from workbench.data.datasets import clips
 from workbench.data.datasets.clips import load_clip
 from workbench.data.datasets.samples import sample
@@ -20,10 +22,7 @@ def clip(tmp_path):
     return frames
 
 
-def save(folder, frames):
-    folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"{number}.png")
+save = partial(footage.save, names="{}.png")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +53,7 @@ def test_a_crop_that_cannot_be_read_shows_one_that_can(tmp_path, clip, crop):
 
 @pytest.mark.parametrize("crop", ["[10:]", "[3:3]", "[5:2]", "[:, 8:]", "[:, :, 20:30]", "[-2:1]"])
 def test_a_crop_that_leaves_nothing_says_how_large_the_clip_is(tmp_path, clip, crop):
-    with pytest.raises(DataError, match=r"nothing is left; .*clip has 10 frames of 12x8"):
+    with pytest.raises(DataError, match=r"clip has 10 frames of 12x8"):
         load_clip(f"{tmp_path}/clip{crop}")
 
 
@@ -67,7 +66,7 @@ def test_brackets_in_a_name(tmp_path, clip):
     shutil.copytree(tmp_path / "clip", tmp_path / "shot[1]")
     assert len(load_clip(f"{tmp_path}/shot[1]").frames) == 10
     assert np.array_equal(load_clip(f"{tmp_path}/shot[1][2:4]").frames, clip[2:4])
-    with pytest.raises(ConfigError, match="not a clip with a crop"):
+    with pytest.raises(ConfigError, match="want a file, or a clip with a crop"):
         load_clip(f"{tmp_path}/clip[0:3")
 
 

@@ -2,21 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.footage import save
 from tests.specimens import moving_clip
 from workbench.data.datasets.folders import clip_folders, list_some, missing_folders
 from workbench.data.datasets.registry import open_set
 from workbench.data.degradation.families import degrade
-from workbench.data.degradation.identify import DegradationInfo, note_of, write_note
+from workbench.data.degradation.identify import DegradationInfo, make_info, write_info
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
 HIGH = moving_clip(4, 50, 66)
-
-
-def save(folder, frames, names="{:04d}.png"):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / names.format(number))
-    return folder
 
 
 def make(root, family="bd_duf", low="BDx4", scale=4, clips=("clip_2", "clip_10", "clip_1")):
@@ -51,10 +45,10 @@ def test_folders_that_are_not_a_set(tmp_path):
     save(tmp_path / "clip", HIGH[:1])
     with pytest.raises(DataError, match="no such folder; want a folder of folders"):
         clip_folders(tmp_path / "nothing")
-    with pytest.raises(DataError, match="holds pictures itself: give the folder above"):
+    with pytest.raises(DataError, match="contains images itself"):
         clip_folders(tmp_path / "clip")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures in empty"):
+    with pytest.raises(DataError, match="got none in empty"):
         clip_folders(tmp_path)
 
 
@@ -75,7 +69,7 @@ def test_every_clip_may_have_its_own_length_and_size(tmp_path):
     assert [(clip.frames, clip.size) for clip in found] == [(4, (66, 50)), (2, (66, 20))]
 
 
-def test_pictures_of_several_sizes_or_too_small(tmp_path):
+def test_images_of_several_sizes_or_too_small(tmp_path):
     save(tmp_path / "a", HIGH)
     Image.fromarray(HIGH[0, :40]).save(tmp_path / "a" / "0002.png")
     save(tmp_path / "b", HIGH[:, :3])
@@ -84,7 +78,7 @@ def test_pictures_of_several_sizes_or_too_small(tmp_path):
     ):
         open_set("folders", tmp_path)
     (tmp_path / "a" / "0002.png").write_bytes(b"")
-    with pytest.raises(VideoError, match=r"0002\.png: not a picture that can be read"):
+    with pytest.raises(VideoError, match=r"0002\.png: not a readable image"):
         open_set("folders", tmp_path)
 
 
@@ -119,46 +113,46 @@ def test_low_resolution_beside_the_set_or_anywhere(tmp_path):
 
 def test_the_wrong_family_behind_a_name_is_refused(tmp_path):
     make(tmp_path, "bd_duf", "BIx4")
-    with pytest.raises(DataError, match=r"BIx4: by its name or note bi .* but these pictures are bd_duf .*lose 8 dB"):
+    with pytest.raises(DataError, match=r"BIx4: by .* bi .* but these images are bd_duf .*lose 8 dB"):
         open_set("folders", tmp_path, low="BIx4")
 
 
 def test_the_wrong_family_behind_a_note_is_refused(tmp_path):
     make(tmp_path, "bd_duf", "BDx4")
-    write_note(tmp_path / "BDx4", note_of("bd_basicvsr", 4))
-    with pytest.raises(DataError, match=r"by its name or note bd_basicvsr .* but these pictures are bd_duf"):
+    write_info(tmp_path / "BDx4", make_info("bd_basicvsr", 4))
+    with pytest.raises(DataError, match=r"bd_basicvsr .* but these images are bd_duf"):
         open_set("folders", tmp_path, low="BDx4")
 
 
-def test_a_note_decides_where_pictures_do_not_and_may_name_a_family_of_its_own(tmp_path):
+def test_a_note_decides_where_images_do_not_and_may_name_a_family_of_its_own(tmp_path):
     black = np.zeros_like(HIGH)
     save(tmp_path / "GT" / "night", black)
     save(tmp_path / "LR" / "night", degrade(black, "bi", 4))
-    with pytest.raises(DataError, match=r"cannot be told apart on these pictures .*degradation\.json there"):
+    with pytest.raises(DataError, match=r"ambiguous.*degradation\.json"):
         open_set("folders", tmp_path, low="LR")
-    write_note(tmp_path / "LR", note_of("bd_duf", 4))
+    write_info(tmp_path / "LR", make_info("bd_duf", 4))
     assert open_set("folders", tmp_path, low="LR").degradation == "bd_duf"
     save(tmp_path / "LR" / "night", degrade(HIGH[::-1].copy(), "bi", 4))
-    write_note(tmp_path / "LR", DegradationInfo(family="camera", scale=4))
+    write_info(tmp_path / "LR", DegradationInfo(family="camera", scale=4))
     found = open_set("folders", tmp_path, low="LR")
     assert found.degradation == "camera"
-    with pytest.raises(DataError, match="on disk is camera, not bi"):
+    with pytest.raises(DataError, match="want low resolution bi, got camera"):
         found.check_degradation("bi")
 
 
 def test_another_scale_than_the_name_or_note_says(tmp_path):
     make(tmp_path, "bi", "BIx4")
-    with pytest.raises(DataError, match="BIx4: low resolution for x4, but the set is opened for x2"):
+    with pytest.raises(DataError, match="BIx4: want low resolution for x2, got x4"):
         open_set("folders", tmp_path, scale=2, low="BIx4")
     (tmp_path / "BIx4").rename(tmp_path / "small")
     with pytest.raises(DataError, match=r"small: not the low resolution of .* x2: clip_1/0000\.png is 16x12, not 33x"):
         open_set("folders", tmp_path, scale=2, low="small")
     make(tmp_path, "bi", "LR", scale=2)
-    write_note(tmp_path / "LR", note_of("bi", 4))
-    with pytest.raises(DataError, match="LR: low resolution for x4, but the set is opened for x2"):
+    write_info(tmp_path / "LR", make_info("bi", 4))
+    with pytest.raises(DataError, match="LR: want low resolution for x2, got x4"):
         open_set("folders", tmp_path, scale=2, low="LR")
-    write_note(tmp_path / "LR", note_of("bd_tecogan", 2))
-    with pytest.raises(ConfigError, match="bd_tecogan has no rule for x2"):
+    write_info(tmp_path / "LR", make_info("bd_tecogan", 2))
+    with pytest.raises(ConfigError, match="want x4 for bd_tecogan"):
         open_set("folders", tmp_path, scale=2, low="LR")
 
 
@@ -173,7 +167,7 @@ def test_frames_and_clips_that_are_missing_are_named(tmp_path):
         r"clip_10/0003\.png is 17x13, not 16x12 \(66x50 by 4\)$",
     ):
         open_set("folders", tmp_path, low="BDx4")
-    with pytest.raises(DataError, match="no folder BIx4 in it, beside it or in its clips; there is BDx4, GT"):
+    with pytest.raises(DataError, match=r"want a folder BIx4.* got BDx4, GT"):
         open_set("folders", tmp_path, low="BIx4")
 
 
@@ -195,7 +189,7 @@ def test_other_names_in_step_are_taken(tmp_path):
 def test_low_resolution_of_other_frames_fits_no_family(tmp_path):
     make(tmp_path, clips=["a"])
     save(tmp_path / "BDx4" / "a", degrade(HIGH[::-1].copy(), "bd_duf", 4))
-    with pytest.raises(DataError, match=r"no family makes these pictures .* of another clip or frame"):
+    with pytest.raises(DataError, match=r"no family makes these images"):
         open_set("folders", tmp_path, low="BDx4")
 
 
@@ -217,7 +211,7 @@ def test_a_gap_in_the_frame_numbers_is_named(tmp_path, caplog):
     (tmp_path / "b" / "0002.png").unlink()
     assert [clip.frames for clip in open_set("folders", tmp_path)] == [4, 3]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path / 'b'}: missing frame 2; the frames before and after are taken for neighbors"
+        f"{tmp_path / 'b'}: missing frame 2; the frames before and after are treated as neighbors"
     ]
 
 
@@ -233,7 +227,7 @@ def test_two_images_of_one_frame_are_refused(tmp_path, other):
 
 
 def test_kinds_and_scales(tmp_path):
-    with pytest.raises(UnknownNameError, match="no data set 'vid44'; did you mean 'vid4'"):
+    with pytest.raises(UnknownNameError, match="no dataset 'vid44'; did you mean 'vid4'"):
         open_set("vid44", tmp_path)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 8"):
         open_set("folders", tmp_path, scale=8)

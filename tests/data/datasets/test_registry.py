@@ -4,20 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.footage import save
 from tests.specimens import moving_clip
-from workbench.data.datasets.registry import SETS, SPMCS11, SPMCS30, UDM10, VID4, Published, open_set
+from tests.videos import write_video
+from workbench.data.datasets.registry import SETS, SPMCS11, SPMCS30, UDM10, VID4, ExpectedSet, open_set
 from workbench.data.datasets.samples import sample
 from workbench.data.degradation.families import degrade
-from workbench.data.video.read import write_video
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
 HIGH = moving_clip(3, 40, 56)
-
-
-def save(folder, frames):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / f"{number:04d}.png")
 
 
 def repeat(folder, frame, count):
@@ -83,11 +78,11 @@ def test_a_shortened_vid4_is_refused_and_all_faults_are_named(whole_vid4, tmp_pa
         assert fault in str(error.value)
 
 
-def test_one_picture_of_another_size_is_enough(whole_vid4, tmp_path):
+def test_one_image_of_another_size_is_enough(whole_vid4, tmp_path):
     shutil.copytree(whole_vid4, tmp_path / "set")
-    picture = tmp_path / "set" / "GT" / "foliage" / "0007.png"
-    picture.unlink()
-    Image.new("RGB", (720, 486)).save(picture)
+    image = tmp_path / "set" / "GT" / "foliage" / "0007.png"
+    image.unlink()
+    Image.new("RGB", (720, 486)).save(image)
     with pytest.raises(DataError, match=r"foliage/0007\.png is 720x486, not 720x480"):
         open_set("vid4", tmp_path / "set")
 
@@ -100,7 +95,7 @@ def test_the_real_vid4(shared):
 
 # A miniature of any of them
 
-SMALL = Published(title="Small", frames={"a": 3, "b": 2}, sizes={"a": (56, 40)})
+SMALL = ExpectedSet(title="Small", frames={"a": 3, "b": 2}, sizes={"a": (56, 40)})
 
 
 def miniature(root, layout="{}"):
@@ -150,7 +145,7 @@ def test_spmcs_11_may_lie_among_the_30_but_vid4_among_nothing(tmp_path):
 
 
 def test_clips_without_a_known_name_are_counted(tmp_path):
-    whole = Published(title="Small", frames=SMALL.frames, more=2, more_frames=3)
+    whole = ExpectedSet(title="Small", frames=SMALL.frames, more=2, more_frames=3)
     miniature(tmp_path)
     save(tmp_path / "c", HIGH)
     with pytest.raises(DataError, match=r"3 of 4 clips are there\. The whole set has a 3, b 2, 2 more 3 each frames"):
@@ -197,9 +192,9 @@ def test_a_folder_of_videos(tmp_path):
 def test_folders_that_hold_no_videos(tmp_path):
     with pytest.raises(DataError, match="no such folder; want a folder of video files"):
         open_set("videos", tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"no video files there; want files ending in \.mp4"):
+    with pytest.raises(DataError, match=r"want video files ending in \.mp4"):
         open_set("videos", tmp_path)
-    with pytest.raises(ConfigError, match="low resolution of videos is always made"):
+    with pytest.raises(ConfigError, match="low: want none"):
         open_set("videos", tmp_path, low="BIx4")
     write_video(tmp_path / "a.mp4", HIGH, 25)
     shutil.copy(tmp_path / "a.mp4", tmp_path / "a.m4v")
@@ -207,7 +202,7 @@ def test_folders_that_hold_no_videos(tmp_path):
         open_set("videos", tmp_path)
     (tmp_path / "a.m4v").write_bytes(b"not a video")
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(VideoError, match=r"a\.m4v: not a video"):
+    with pytest.raises(VideoError, match=r"a\.m4v: not a video that can be read"):
         open_set("videos", tmp_path)
 
 
@@ -218,7 +213,7 @@ def test_one_clip_by_name():
     assert np.array_equal(clip.high(1, 3), sample("carphone").frames[4:6, :, 8:40])
     with pytest.raises(UnknownNameError, match="did you mean 'bikes'"):
         open_set("clip", "bikse")
-    with pytest.raises(ConfigError, match="a single clip has no low resolution"):
+    with pytest.raises(ConfigError, match="low: want none for a single clip"):
         open_set("clip", "bikes", low="BIx4")
 
 

@@ -1,28 +1,27 @@
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import footage
 from tests.specimens import moving_clip
 from workbench.data.datasets.registry import open_set
-from workbench.data.datasets.vimeo import LEFT_OUT, STEMS, VIMEO90K, Lists
+from workbench.data.datasets.vimeo import LEFT_OUT, STEMS, VIMEO90K, ExpectedLists
 from workbench.data.degradation.families import degrade
-from workbench.data.degradation.identify import note_of, write_note
+from workbench.data.degradation.identify import make_info, write_info
 from workbench.errors import ConfigError, DataError, UnknownNameError
 
 HIGH = moving_clip(7, 32, 56)
 TRAIN = ("00001/0001", "00001/0002", "00002/0001", "00002/0003")
 TEST = ("00001/0266", "00001/0268", "00003/0001")
-SMALL = Lists(
+SMALL = ExpectedLists(
     clips={"train": 4, "test": 3}, groups={"slow": 1, "medium": 1, "fast": 0}, size=(56, 32), left_out=("00003/0001",)
 )
 
 
-def save(folder, frames):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(frames, 1):
-        Image.fromarray(frame).save(folder / f"im{number}.png")
+save = partial(footage.save, names="im{}.png", first=1)
 
 
 @pytest.fixture
@@ -88,10 +87,10 @@ def test_mmagics_layout(official, tmp_path):
 def test_a_note_above_the_sequences_counts(official, tmp_path):
     other = tmp_path / "low"
     (tmp_path / "vimeo_septuplet_matlabLRx4").rename(other)
-    write_note(other, note_of("bd_duf", 4))
-    with pytest.raises(DataError, match=r"by its name or note bd_duf .* but these pictures are bi "):
+    write_info(other, make_info("bd_duf", 4))
+    with pytest.raises(DataError, match=r"bd_duf .* but these images are bi "):
         open_small(official, split="test", low="low")
-    write_note(other, note_of("bi", 4))
+    write_info(other, make_info("bi", 4))
     assert open_small(official, split="test", low="low").degradation == "bi"
 
 
@@ -111,12 +110,12 @@ def test_groups_are_known_where_their_lists_lie_beside(official):
 def test_groups_that_are_not_at_hand(official):
     with pytest.raises(
         DataError,
-        match=r"no list there; want meta_info_Vimeo90K_test_medium_GT\.txt or medium_testset\.txt in the folder",
+        match=r"want a list meta_info_Vimeo90K_test_medium_GT\.txt or medium_testset\.txt in the folder",
     ):
         open_small(official, split="test", groups=["medium"])
     with pytest.raises(UnknownNameError, match="no group of Vimeo-90K 'slwo'; did you mean 'slow'"):
         open_small(official, split="test", groups=["slwo"])
-    with pytest.raises(ConfigError, match="only the test list is divided"):
+    with pytest.raises(ConfigError, match="groups: want none for the train split"):
         open_small(official, split="train", groups=["slow"])
 
 
@@ -141,14 +140,14 @@ def test_a_clip_in_two_groups(official):
 
 @pytest.mark.parametrize("split", [None, "val"])
 def test_the_split_must_be_said(official, split):
-    with pytest.raises(ConfigError, match=r"say which list, split='train' or split='test', got (None|'val')"):
+    with pytest.raises(ConfigError, match=r"split: want 'train' or 'test', got (None|'val')"):
         open_small(official, split=split)
 
 
 def test_lists_that_are_missing_short_or_strange(official):
     path = official / "sep_testlist.txt"
     path.write_text("00001/0266\n00001/0268\n")
-    with pytest.raises(DataError, match=r"sep_testlist\.txt: names 2 of 3 clips; take the list that came with the set"):
+    with pytest.raises(DataError, match=r"sep_testlist\.txt: want 3 clips, got 2"):
         open_small(official, split="test")
     path.write_text("00001/0266\n00001/0268\n00001/0266\n")
     with pytest.raises(DataError, match="names 00001/0266 twice"):
@@ -158,19 +157,19 @@ def test_lists_that_are_missing_short_or_strange(official):
         with pytest.raises(DataError, match=r"sep_testlist\.txt: line 2 is .*; want 00001/0001, or"):
             open_small(official, split="test")
     path.unlink()
-    with pytest.raises(DataError, match=r"no list there; want sep_testlist\.txt or meta_info_Vimeo90K_test_GT\.txt"):
+    with pytest.raises(DataError, match=r"want a list sep_testlist\.txt or meta_info_Vimeo90K_test_GT\.txt"):
         open_small(official, split="test")
     path.write_text("\n".join(TEST))
-    with pytest.raises(DataError, match="names 3 of 7824 clips"):
+    with pytest.raises(DataError, match="want 7824 clips, got 3"):
         open_set("vimeo90k", official, split="test")
 
 
 def test_clips_of_the_list_that_are_not_there_are_named(official, tmp_path):
     shutil.rmtree(tmp_path / "vimeo_septuplet_matlabLRx4" / "sequences" / "00002")
-    with pytest.raises(DataError, match=r"LRx4/sequences: 2 of 4 clips are not there: 00002/0001, 00002/0003"):
+    with pytest.raises(DataError, match=r"LRx4/sequences: 2 of 4 clips are missing: 00002/0001, 00002/0003"):
         open_small(official, split="train", low="vimeo_septuplet_matlabLRx4")
     shutil.rmtree(official / "sequences" / "00001" / "0002")
-    with pytest.raises(DataError, match=r"1 of 4 clips of the list are not there: 00001/0002"):
+    with pytest.raises(DataError, match=r"1 of 4 clips of the list are missing: 00001/0002"):
         open_small(official, split="train")
 
 
@@ -181,7 +180,7 @@ def test_what_is_in_a_clip_is_seen_when_it_is_read(official, tmp_path):
     found = open_small(official, split="test")
     with pytest.raises(DataError, match=r"00001/0268: im5 missing; want im1 to im7 and nothing else"):
         found["00001/0268"].high()
-    with pytest.raises(DataError, match="00003/0001: frame 3 is 56x30, not 56x32 as the set says"):
+    with pytest.raises(DataError, match=r"00003/0001: frame 3: want 56x32,.* got 56x30"):
         found["00003/0001"].high(3, 4)
 
 
@@ -193,8 +192,8 @@ def test_only_im4_is_not_enough(official):
 
 
 def test_low_resolution_in_the_place_of_the_high_one(official):
-    with pytest.raises(DataError, match="pictures of 56x32, not 448x256; give the high-resolution septuplets"):
-        open_set("vimeo90k", official, split="test", whole=Lists(clips=SMALL.clips, groups={}, size=(448, 256)))
+    with pytest.raises(DataError, match="want images of 448x256, got 56x32"):
+        open_set("vimeo90k", official, split="test", whole=ExpectedLists(clips=SMALL.clips, groups={}, size=(448, 256)))
 
 
 def test_ones_own_septuplets(official):

@@ -12,15 +12,15 @@ from tests.specimens import moving_clip
 from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.degradation.identify import (
     FITS_DB,
-    NOTE,
+    INFO_FILE,
     DegradationInfo,
     Timing,
-    fit_db,
+    family_psnr,
     identify,
-    note_of,
+    make_info,
     parse_folder_name,
-    read_note,
-    write_note,
+    read_info,
+    write_info,
 )
 from workbench.data.video.frame_folder import read_frames
 from workbench.errors import DataError, FolderError
@@ -35,18 +35,18 @@ NOTHING: frozenset[str] = frozenset()
 
 
 def test_a_note_is_read_as_it_was_written(tmp_path):
-    assert read_note(tmp_path) is None
-    write_note(tmp_path, note_of("bd_duf", 4, "GT"))
-    note = read_note(tmp_path)
+    assert read_info(tmp_path) is None
+    write_info(tmp_path, make_info("bd_duf", 4, "GT"))
+    note = read_info(tmp_path)
     assert note is not None
     assert (note.family, note.scale, note.source) == ("bd_duf", 4, "GT")
     assert {"workbench", "torch", "numpy"} <= note.versions.keys()
-    assert json.loads((tmp_path / NOTE).read_text())["format"] == 1
+    assert json.loads((tmp_path / INFO_FILE).read_text())["format"] == 1
 
 
 def test_a_note_by_hand_needs_family_and_scale_only(tmp_path):
-    (tmp_path / NOTE).write_text('{"format": 1, "family": "camera", "scale": 3}')
-    assert read_note(tmp_path) == DegradationInfo(family="camera", scale=3)
+    (tmp_path / INFO_FILE).write_text('{"format": 1, "family": "camera", "scale": 3}')
+    assert read_info(tmp_path) == DegradationInfo(family="camera", scale=3)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,9 @@ def test_a_note_by_hand_needs_family_and_scale_only(tmp_path):
      "[" * 100_000],
 )  # fmt: skip
 def test_a_note_that_cannot_be_understood_is_not_passed_over(tmp_path, content):
-    (tmp_path / NOTE).write_bytes(content.encode("utf-8", "surrogateescape"))
+    (tmp_path / INFO_FILE).write_bytes(content.encode("utf-8", "surrogateescape"))
     with pytest.raises(FolderError, match=r"degradation\.json: (cannot be read|want \{\"format\": 1)"):
-        read_note(tmp_path)
+        read_info(tmp_path)
 
 
 # Names
@@ -93,7 +93,7 @@ def test_every_family_is_recognised_without_a_name(family):
     pairs = [(degrade(HIGH[:1], family, 4), HIGH[:1])]
     assert identify(pairs, 4, NOTHING, Path("low")) == family
     assert identify(pairs, 4, frozenset({family, "bi"}), Path("low")) == family
-    found = fit_db(pairs, 4)
+    found = family_psnr(pairs, 4)
     assert math.isinf(found.pop(family))
     assert max(found.values()) < FITS_DB + 12
 
@@ -102,16 +102,16 @@ def test_every_family_is_recognised_without_a_name(family):
 def test_other_scales(scale):
     for family in ("bi", "bd_basicvsr", "bd_duf"):
         assert identify([(degrade(HIGH, family, scale), HIGH)], scale, NOTHING, Path("low")) == family
-    assert "bd_tecogan" not in fit_db([(degrade(HIGH, "bi", scale), HIGH)], scale)
+    assert "bd_tecogan" not in family_psnr([(degrade(HIGH, "bi", scale), HIGH)], scale)
 
 
 def test_the_figures_are_psnr():
     low = degrade(HIGH, "bi", 4)
     off = np.where(low < 128, low + 2, low - 2)
-    assert fit_db([(off, HIGH), (off, HIGH)], 4)["bi"] == pytest.approx(20 * math.log10(255 / 2))
+    assert family_psnr([(off, HIGH), (off, HIGH)], 4)["bi"] == pytest.approx(20 * math.log10(255 / 2))
     border = low.copy()
     border[:, :4], border[:, -4:], border[:, :, :4], border[:, :, -4:] = 0, 0, 0, 0
-    assert math.isinf(fit_db([(border, HIGH)], 4)["bi"])
+    assert math.isinf(family_psnr([(border, HIGH)], 4)["bi"])
 
 
 def test_another_family_than_the_name_says_is_refused_and_the_right_one_is_named():
@@ -119,13 +119,13 @@ def test_another_family_than_the_name_says_is_refused_and_the_right_one_is_named
     for claim in ("bi", "bd_basicvsr"):
         with pytest.raises(
             DataError,
-            match=rf"low: by its name or note {claim} \(pixel i at 4i \+ 1\.5\), but these pictures are bd_duf "
-            r"\(pixel i at 4i\): bd_duf equal, bd_tecogan .* dB, .* lose 8 dB .*`workbench degrade`",
+            match=rf"low: by its name or degradation\.json {claim} \(pixel i at 4i \+ 1\.5\), but these images are "
+            r"bd_duf \(pixel i at 4i\): bd_duf equal, bd_tecogan .* dB, .* lose 8 dB .*`workbench degrade`",
         ):
             identify(pairs, 4, frozenset({claim}), Path("low"))
 
 
-def test_pictures_of_no_family_are_refused():
+def test_images_of_no_family_are_refused():
     shrunk = np.stack([cv2.resize(frame, (32, 24), interpolation=cv2.INTER_CUBIC) for frame in HIGH])
     other = degrade(HIGH[::-1], "bi", 4)  # the right family of the wrong frames
     for low in (shrunk, other):
@@ -139,12 +139,10 @@ def test_black_frames_leave_the_choice_to_the_others():
     assert identify(pairs, 4, BLURS, Path("low")) == "bd_tecogan"
 
 
-def test_where_pictures_cannot_tell_the_name_does():
+def test_where_images_cannot_tell_the_name_does():
     black = [(degrade(HIGH * 0, "bi", 4), HIGH * 0)]
     assert identify(black, 4, frozenset({"bd_duf"}), Path("low")) == "bd_duf"
-    with pytest.raises(
-        DataError, match=r"bd_basicvsr and bd_duf and bd_tecogan cannot be told apart.*degradation.json"
-    ):
+    with pytest.raises(DataError, match=r"bd_basicvsr and bd_duf and bd_tecogan are ambiguous.*degradation.json"):
         identify(black, 4, BLURS, Path("low"))
 
 
@@ -171,15 +169,15 @@ def test_the_families_on_real_footage(shared):
     [[], {"a": 25}, {"a": {}}, {"a": {"fps": "fast"}}, {"a": {"fps": 0}}, {"a": {"fps": 9, "times_seconds": 1}}],
 )
 def test_a_timing_that_cannot_be_understood(tmp_path, timing):
-    (tmp_path / NOTE).write_text(json.dumps({"format": 1, "family": "bi", "scale": 4, "timing": timing}))
+    (tmp_path / INFO_FILE).write_text(json.dumps({"format": 1, "family": "bi", "scale": 4, "timing": timing}))
     with pytest.raises(FolderError, match=r"degradation\.json: timing: want"):
-        read_note(tmp_path)
+        read_info(tmp_path)
 
 
 def test_a_timing_comes_back_as_it_was_written(tmp_path):
     timing = {"a": Timing(fps=25.0), "b/c": Timing(fps=12.5, times_seconds=(0.0, 0.08, 0.2))}
-    write_note(tmp_path, note_of("bi", 4, "films", timing))
-    found = read_note(tmp_path)
+    write_info(tmp_path, make_info("bi", 4, "videos", timing))
+    found = read_info(tmp_path)
     assert found is not None
     assert found.timing == timing
-    assert json.loads((tmp_path / NOTE).read_text())["timing"]["a"] == {"fps": 25.0}
+    assert json.loads((tmp_path / INFO_FILE).read_text())["timing"]["a"] == {"fps": 25.0}

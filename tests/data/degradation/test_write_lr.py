@@ -5,25 +5,19 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from tests.films import encode, numbered
+from tests.footage import save
 from tests.specimens import moving_clip
+from tests.videos import encode, numbered, write_video
 from workbench.cli import main
-from workbench.data.degradation import write_lr as low_pictures
+from workbench.data.degradation import write_lr as write_module
 from workbench.data.degradation.families import degrade
-from workbench.data.degradation.identify import read_note
-from workbench.data.degradation.write_lr import Written, write_low
-from workbench.data.video.frame_folder import picture_files, read_frames
-from workbench.data.video.read import read_video, write_video
+from workbench.data.degradation.identify import read_info
+from workbench.data.degradation.write_lr import WriteSummary, write_lr
+from workbench.data.video.frame_folder import image_files, read_frames
+from workbench.data.video.read import read_video
 from workbench.errors import BusyError, ConfigError, DataError, UnknownNameError, VideoError
 
 FRAMES = moving_clip(5, 25, 34)
-
-
-def save(folder, frames, names="{:04d}.png"):
-    folder.mkdir(parents=True)
-    for number, frame in enumerate(frames):
-        Image.fromarray(frame).save(folder / names.format(number))
-    return folder
 
 
 def everything(folder):
@@ -45,12 +39,12 @@ def footage(tmp_path):
 
 
 @pytest.mark.parametrize(("family", "scale"), [("bi", 4), ("bi", 3), ("bd_basicvsr", 4), ("bd_duf", 2)])
-def test_the_same_folders_with_the_right_pictures(tmp_path, footage, family, scale):
-    assert write_low(footage, tmp_path / "low", family=family, scale=scale) == Written(clips=3, frames=12, kept=0)
+def test_the_same_folders_with_the_right_images(tmp_path, footage, family, scale):
+    assert write_lr(footage, tmp_path / "low", family=family, scale=scale) == WriteSummary(clips=3, frames=12, kept=0)
     for name, frames in (("a", FRAMES), ("b", FRAMES[::-1]), ("deep/c", FRAMES[:2])):
         assert np.array_equal(read_frames(tmp_path / "low" / name), degrade(frames, family, scale))
-    assert [file.name for file in picture_files(tmp_path / "low" / "b")] == [f"im{n}.png" for n in range(5)]
-    note = read_note(tmp_path / "low")
+    assert [file.name for file in image_files(tmp_path / "low" / "b")] == [f"im{n}.png" for n in range(5)]
+    note = read_info(tmp_path / "low")
     assert note is not None
     assert (note.family, note.scale, note.source) == (family, scale, "GT")
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "b", "deep", "degradation.json"]
@@ -58,53 +52,57 @@ def test_the_same_folders_with_the_right_pictures(tmp_path, footage, family, sca
 
 
 def test_one_clip(tmp_path, footage):
-    assert write_low(footage / "a", tmp_path / "low" / "a", family="bi", scale=4) == Written(clips=1, frames=5, kept=0)
+    assert write_lr(footage / "a", tmp_path / "low" / "a", family="bi", scale=4) == WriteSummary(
+        clips=1, frames=5, kept=0
+    )
     assert np.array_equal(read_frames(tmp_path / "low" / "a"), degrade(FRAMES, "bi", 4))
-    assert read_note(tmp_path / "low" / "a") is not None
-    assert write_low(footage / "a", tmp_path / "low" / "a", family="bi", scale=4) == Written(clips=0, frames=0, kept=1)
+    assert read_info(tmp_path / "low" / "a") is not None
+    assert write_lr(footage / "a", tmp_path / "low" / "a", family="bi", scale=4) == WriteSummary(
+        clips=0, frames=0, kept=1
+    )
 
 
 def test_videos(tmp_path):
-    (tmp_path / "films").mkdir()
-    write_video(tmp_path / "films" / "disc.mp4", FRAMES, 25)
-    write_low(tmp_path / "films", tmp_path / "low", family="bd_duf", scale=4)
-    decoded = read_video(tmp_path / "films" / "disc.mp4").frames
+    (tmp_path / "videos").mkdir()
+    write_video(tmp_path / "videos" / "disc.mp4", FRAMES, 25)
+    write_lr(tmp_path / "videos", tmp_path / "low", family="bd_duf", scale=4)
+    decoded = read_video(tmp_path / "videos" / "disc.mp4").frames
     assert np.array_equal(read_frames(tmp_path / "low" / "disc"), degrade(decoded, "bd_duf", 4))
-    assert picture_files(tmp_path / "low" / "disc")[4].name == "00000004.png"
-    assert write_low(tmp_path / "films", tmp_path / "low", family="bd_duf", scale=4).kept == 1
+    assert image_files(tmp_path / "low" / "disc")[4].name == "00000004.png"
+    assert write_lr(tmp_path / "videos", tmp_path / "low", family="bd_duf", scale=4).kept == 1
 
 
 def test_the_rate_and_the_times_of_videos_are_kept(tmp_path):
     """Evenly at 24 frames a second in ticks of a millisecond; and at 20, with the third frame held for 0.2 s."""
     even, uneven = [round(1000 * n / 24) for n in range(5)], [0, 50, 100, 300, 350]
     for name, rate, times in (("even", 24, even), ("uneven", 20, uneven)):
-        (tmp_path / "films" / "deep").mkdir(parents=True, exist_ok=True)
-        encode(tmp_path / "films" / "deep" / f"{name}.mkv", numbered(5), rate=rate, times=times)
-    save(tmp_path / "films" / "images", FRAMES)
-    write_low(tmp_path / "films", tmp_path / "low", family="bi", scale=4)
-    note = read_note(tmp_path / "low")
+        (tmp_path / "videos" / "deep").mkdir(parents=True, exist_ok=True)
+        encode(tmp_path / "videos" / "deep" / f"{name}.mkv", numbered(5), rate=rate, times=times)
+    save(tmp_path / "videos" / "images", FRAMES)
+    write_lr(tmp_path / "videos", tmp_path / "low", family="bi", scale=4)
+    note = read_info(tmp_path / "low")
     assert note is not None
     assert sorted(note.timing) == ["deep/even", "deep/uneven"]
     assert note.timing["deep/even"].times_seconds is None
     assert note.timing["deep/even"].fps == pytest.approx(24, rel=1e-3)
     assert note.timing["deep/uneven"].times_seconds == (0.0, 0.05, 0.1, 0.3, 0.35)
     before = everything(tmp_path / "low")["degradation.json"][0]
-    write_low(tmp_path / "films", tmp_path / "low", family="bi", scale=4)
+    write_lr(tmp_path / "videos", tmp_path / "low", family="bi", scale=4)
     assert everything(tmp_path / "low")["degradation.json"][0] == before
 
 
 def test_the_times_of_a_single_video_are_kept(tmp_path):
     encode(tmp_path / "one.mkv", numbered(3), times=[0, 40, 200])
-    write_low(tmp_path / "one.mkv", tmp_path / "low", family="bi", scale=4)
-    note = read_note(tmp_path / "low")
+    write_lr(tmp_path / "one.mkv", tmp_path / "low", family="bi", scale=4)
+    note = read_info(tmp_path / "low")
     assert note is not None
     assert note.timing["."].times_seconds == (0.0, 0.04, 0.2)
 
 
 def test_a_second_run_changes_nothing(tmp_path, footage):
-    write_low(footage, tmp_path / "low", family="bi", scale=4)
+    write_lr(footage, tmp_path / "low", family="bi", scale=4)
     before = everything(tmp_path / "low")
-    assert write_low(footage, tmp_path / "low", family="bi", scale=4) == Written(clips=0, frames=0, kept=3)
+    assert write_lr(footage, tmp_path / "low", family="bi", scale=4) == WriteSummary(clips=0, frames=0, kept=3)
     after = everything(tmp_path / "low")
     assert {name: before[name] for name in before if name != "degradation.json"} == {
         name: after[name] for name in after if name != "degradation.json"
@@ -112,7 +110,7 @@ def test_a_second_run_changes_nothing(tmp_path, footage):
 
 
 def test_killed_in_the_middle_and_started_again_it_ends_equal(tmp_path, footage):
-    write_low(footage, tmp_path / "whole", family="bi", scale=4)
+    write_lr(footage, tmp_path / "whole", family="bi", scale=4)
 
     class Killed(BaseException):
         pass
@@ -122,11 +120,11 @@ def test_killed_in_the_middle_and_started_again_it_ends_equal(tmp_path, footage)
             raise Killed
 
     with pytest.raises(Killed):
-        write_low(footage, tmp_path / "low", family="bi", scale=4, progress=kill)
+        write_lr(footage, tmp_path / "low", family="bi", scale=4, progress=kill)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     left = tmp_path / "low" / ".b.partial"  # what a power cut leaves behind
     save(left, FRAMES[:1])
-    assert write_low(footage, tmp_path / "low", family="bi", scale=4) == Written(clips=2, frames=7, kept=1)
+    assert write_lr(footage, tmp_path / "low", family="bi", scale=4) == WriteSummary(clips=2, frames=7, kept=1)
     assert {name: content for name, (content, _) in everything(tmp_path / "low").items()} == {
         name: content for name, (content, _) in everything(tmp_path / "whole").items()
     }
@@ -134,7 +132,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_equal(tmp_path, footage)
 
 def test_progress_tells_every_clip_and_its_frames(tmp_path, footage):
     stages = []
-    write_low(footage, tmp_path / "low", family="bi", scale=4, progress=stages.append)
+    write_lr(footage, tmp_path / "low", family="bi", scale=4, progress=stages.append)
     assert [(stage.clip, stage.frames) for stage in stages[:4]] == [("a", 0), ("a", 2), ("a", 4), ("a", 0)]
     assert [stage.done for stage in stages] == sorted(stage.done for stage in stages)
     assert (stages[-1].done, stages[-1].clips) == (3, 3)
@@ -144,66 +142,66 @@ def test_progress_tells_every_clip_and_its_frames(tmp_path, footage):
 
 
 def test_clips_of_an_earlier_job_that_are_not_whole(tmp_path, footage):
-    write_low(footage, tmp_path / "low", family="bi", scale=4)
+    write_lr(footage, tmp_path / "low", family="bi", scale=4)
     (tmp_path / "low" / "a" / "0002.png").unlink()
-    with pytest.raises(DataError, match="low/a: from an earlier job, but holds 4 pictures that are not those of 5"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+    with pytest.raises(DataError, match="low/a: from an earlier job, but want the 5 images of its source, got 4"):
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
     Image.new("RGB", (9, 6)).save(tmp_path / "low" / "a" / "0002.png")
     with pytest.raises(DataError, match=r"but 0002.png is 9x6, not 8x6; delete this folder and start again"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
     (tmp_path / "low" / "a" / "0002.png").write_bytes(b"")
-    with pytest.raises(VideoError, match=r"0002\.png: not a picture"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+    with pytest.raises(VideoError, match=r"0002\.png: not a readable image"):
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
 
 
 def test_a_target_that_holds_something_else(tmp_path, footage):
-    write_low(footage, tmp_path / "low", family="bi", scale=4)
-    with pytest.raises(DataError, match="low: holds bi x4; choose another folder for bd_duf x4"):
-        write_low(footage, tmp_path / "low", family="bd_duf", scale=4)
+    write_lr(footage, tmp_path / "low", family="bi", scale=4)
+    with pytest.raises(DataError, match="low: want bd_duf x4, got a folder of bi x4"):
+        write_lr(footage, tmp_path / "low", family="bd_duf", scale=4)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(DataError, match="mine: holds something that was not written here"):
-        write_low(footage, tmp_path / "mine", family="bi", scale=4)
-    with pytest.raises(DataError, match=r"thesis\.txt: a file; want a folder"):
-        write_low(footage, tmp_path / "mine" / "thesis.txt", family="bi", scale=4)
+    with pytest.raises(DataError, match="mine: contains files of another origin"):
+        write_lr(footage, tmp_path / "mine", family="bi", scale=4)
+    with pytest.raises(DataError, match=r"thesis\.txt: want a folder to write to, got a file"):
+        write_lr(footage, tmp_path / "mine" / "thesis.txt", family="bi", scale=4)
     for inside in (footage, footage / "low"):
-        with pytest.raises(DataError, match="would be taken for clips; choose a place outside"):
-            write_low(footage, inside, family="bi", scale=4)
+        with pytest.raises(DataError, match="want a folder outside"):
+            write_lr(footage, inside, family="bi", scale=4)
     assert sorted(path.name for path in footage.iterdir()) == ["a", "b", "deep"]
 
 
 def test_nothing_to_do_and_names_of_nothing(tmp_path, footage):
     with pytest.raises(DataError, match="no such file or folder"):
-        write_low(tmp_path / "nothing", tmp_path / "low", family="bi", scale=4)
+        write_lr(tmp_path / "nothing", tmp_path / "low", family="bi", scale=4)
     with pytest.raises(UnknownNameError, match="no degradation 'bl'"):
-        write_low(footage, tmp_path / "low", family="bl", scale=4)
-    with pytest.raises(ConfigError, match="bd_tecogan has no rule for x3"):
-        write_low(footage, tmp_path / "low", family="bd_tecogan", scale=3)
+        write_lr(footage, tmp_path / "low", family="bl", scale=4)
+    with pytest.raises(ConfigError, match=r"want x4 for bd_tecogan .* got x3"):
+        write_lr(footage, tmp_path / "low", family="bd_tecogan", scale=3)
     assert not (tmp_path / "low").exists()
 
 
-def test_bad_pictures_leave_nothing_half_written(tmp_path, footage):
+def test_bad_images_leave_nothing_half_written(tmp_path, footage):
     Image.new("RGB", (34, 26)).save(footage / "b" / "im3.bmp")
     with pytest.raises(VideoError, match=r"b/im3\.bmp: 34x26, but the images before it are 34x25"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     shutil.copy(footage / "a" / "0000.png", footage / "a" / "0000.bmp")
     with pytest.raises(VideoError, match=r"0000\.(bmp|png) and 0000\.(bmp|png) are both frame 0000"):
-        write_low(footage / "a", tmp_path / "other", family="bi", scale=4)
+        write_lr(footage / "a", tmp_path / "other", family="bi", scale=4)
     assert not (tmp_path / "other").exists()
 
 
 def test_a_transparent_image_is_refused_before_the_work(tmp_path, footage):
     Image.new("RGBA", (34, 25)).save(footage / "deep" / "c" / "0001.png")
     with pytest.raises(VideoError, match=r"c/0001\.png: 100.0% of it is transparent"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert not (tmp_path / "low").exists()
 
 
 def test_a_clip_that_is_too_small(tmp_path):
     save(tmp_path / "GT", FRAMES[:, :3])
-    with pytest.raises(ConfigError, match="34x3 cannot be shrunk 4x"):
-        write_low(tmp_path / "GT", tmp_path / "low", family="bi", scale=4)
+    with pytest.raises(ConfigError, match="want at most 3 for a clip of 34x3, got 4"):
+        write_lr(tmp_path / "GT", tmp_path / "low", family="bi", scale=4)
     assert [path.name for path in tmp_path.iterdir()] == ["GT"]
 
 
@@ -211,28 +209,28 @@ def test_a_clip_that_is_too_small(tmp_path):
 def test_a_full_or_read_only_disk(tmp_path, footage, monkeypatch, error):
     real = Image.Image.save
 
-    def fail(picture, path, *args):
+    def fail(image, path, *args):
         if path.name == "im3.png":
             raise error
-        real(picture, path, *args)
+        real(image, path, *args)
 
     monkeypatch.setattr(Image.Image, "save", fail)
     with pytest.raises(DataError, match=rf"low: cannot be written \({error.strerror}\); free space or choose another"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     monkeypatch.undo()
-    assert write_low(footage, tmp_path / "low", family="bi", scale=4).kept == 1
+    assert write_lr(footage, tmp_path / "low", family="bi", scale=4).kept == 1
 
 
 def test_a_place_where_nothing_can_be_written(tmp_path, footage):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="low: cannot be written"):
-        write_low(footage, tmp_path / "file" / "low", family="bi", scale=4)
+        write_lr(footage, tmp_path / "file" / "low", family="bi", scale=4)
 
 
 def test_two_jobs_at_once(tmp_path, footage):
-    with FileLock(tmp_path / ".low.lock"), pytest.raises(BusyError, match="low: somebody else is writing there"):
-        write_low(footage, tmp_path / "low", family="bi", scale=4)
+    with FileLock(tmp_path / ".low.lock"), pytest.raises(BusyError, match="low: another job"):
+        write_lr(footage, tmp_path / "low", family="bi", scale=4)
 
 
 def test_the_command(tmp_path, footage, capsys):
@@ -252,6 +250,6 @@ def test_frames_are_degraded_a_few_at_a_time(tmp_path, monkeypatch):
         blocks.append(len(block))
         return degrade(block, family, scale)
 
-    monkeypatch.setattr(low_pictures, "degrade", watch)
-    write_low(save(tmp_path / "a", FRAMES), tmp_path / "low", family="bi", scale=4)
+    monkeypatch.setattr(write_module, "degrade", watch)
+    write_lr(save(tmp_path / "a", FRAMES), tmp_path / "low", family="bi", scale=4)
     assert blocks == [2, 2, 1]

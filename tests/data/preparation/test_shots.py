@@ -14,10 +14,14 @@ from workbench.data.preparation.shots import (
     filter_windows,
     is_repeat,
     motion_score,
-    scene_cuts,
     septuplets,
 )
 from workbench.errors import ConfigError
+
+
+def scene_cuts(frames):
+    detector = CutDetector(HEIGHT, WIDTH)
+    return [number for number, frame in enumerate(frames) if detector(frame)]
 
 
 def found(frames, **rules):
@@ -74,7 +78,7 @@ def test_windows_are_the_frames_in_order():
     frames = pan(23)
     windows, counts = found(frames)
     assert [window.numbers for window in windows] == [tuple(range(n, n + 7)) for n in (0, 7, 14)]
-    assert {window.stretch for window in windows} == {0}
+    assert {window.segment for window in windows} == {0}
     for window in windows:
         assert np.array_equal(window.frames, [frames[n] for n in window.numbers])
         assert np.array_equal(window.luma[2], cv2.cvtColor(window.frames[2], cv2.COLOR_RGB2GRAY))
@@ -83,14 +87,14 @@ def test_windows_are_the_frames_in_order():
 
 def test_a_stretch_ends_at_a_cut():
     windows, counts = found([*pan(10), *pan(16, seed=1)])
-    assert [(window.stretch, window.numbers[0]) for window in windows] == [(0, 0), (1, 10), (1, 17)]
+    assert [(window.segment, window.numbers[0]) for window in windows] == [(0, 0), (1, 10), (1, 17)]
     assert counts == {"frames": 26, "cuts": 1, "rest": 3 + 2}
 
 
 def test_black_ends_a_stretch():
     black = [np.full((HEIGHT, WIDTH, 3), 3, np.uint8)] * 5
     windows, counts = found([*pan(8), *black, *pan(7, seed=1)])
-    assert [(window.stretch, window.numbers[0]) for window in windows] == [(0, 0), (1, 13)]
+    assert [(window.segment, window.numbers[0]) for window in windows] == [(0, 0), (1, 13)]
     assert (counts["black"], counts["rest"]) == (5, 1)
 
 
@@ -100,12 +104,12 @@ def test_what_was_stretched_from_25_to_30_frames_moves_evenly_again():
     windows, counts = found(stretched)
     assert counts == {"frames": 33, "repeated": 5, "rest": 0}
     assert np.array_equal(np.concatenate([window.frames for window in windows]), frames)
-    assert {window.stretch for window in windows} == {0}
+    assert {window.segment for window in windows} == {0}
 
 
 def test_drawn_on_threes_is_one_stretch_and_on_fours_it_stands_still():
     on_threes, _ = found([frame for frame in pan(14) for _ in range(3)])
-    assert [window.stretch for window in on_threes] == [0, 0]
+    assert [window.segment for window in on_threes] == [0, 0]
     on_fours, counts = found([frame for frame in pan(14) for _ in range(4)])
     assert on_fours == []
     assert counts["repeated"] == 3 * 14
@@ -121,7 +125,7 @@ def test_seven_frames_that_hardly_move_end_a_stretch():
         frames.append(frame)
     frames += pan(7, first=7)
     windows, counts = found(frames)
-    assert [(window.stretch, window.numbers[0]) for window in windows] == [(0, 0), (1, 14)]
+    assert [(window.segment, window.numbers[0]) for window in windows] == [(0, 0), (1, 14)]
     assert counts["still"] == 7
     assert len(found(frames, still_below=0.1)[0]) == 3
 

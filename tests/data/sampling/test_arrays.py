@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.footage import write_shots
-from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.manifest import MANIFEST, PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.arrays import GrowingArray, open_arrays, read_header
 from workbench.data.sampling.crops import CropSampler, Pair
@@ -21,7 +21,7 @@ from workbench.errors import DataError
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("arrays")
-    prepare([write_shots(root / "shots")], root / "set", Settings(shrink="1", validation_share=0))
+    prepare([write_shots(root / "shots")], root / "set", PrepareSettings(downscale="1", validation_share=0))
     return root / "set"
 
 
@@ -66,14 +66,14 @@ def test_to_another_process_goes_the_path_and_not_the_content(folder):
 def test_crops_are_those_of_the_same_pairs_in_memory(folder):
     pairs = open_arrays(folder)
     held = [Pair(low=np.array(pair.low), high=np.array(pair.high)) for pair in pairs]
-    mapped, memory = (CropSampler(some, crop=8, frames=3, batch=3, seed=1) for some in (pairs, held))
+    mapped, memory = (CropSampler(some, crop_size=8, num_frames=3, batch_size=3, seed=1) for some in (pairs, held))
     for step in range(5):
         for one, other in zip(mapped.at(step), memory.at(step), strict=True):
             assert (one == other).all()
 
 
 def test_a_split_with_nothing_in_it(folder):
-    with pytest.raises(DataError, match="nothing to take for validation"):
+    with pytest.raises(DataError, match="validation is empty"):
         open_arrays(folder, "validation")
 
 
@@ -95,7 +95,7 @@ def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
     with pytest.raises(DataError, match=r"alley-000.npy: want uint8 \(T, H, W, 3\), got float32"):
         open_arrays(copy)
     np.save(path, np.zeros((7, 48, 60, 3), np.uint8))
-    with pytest.raises(DataError, match=r"\(7, 48, 60, 3\), but the manifest says \(14, 48, 60, 3\)"):
+    with pytest.raises(DataError, match=r"want \(14, 48, 60, 3\).* got \(7, 48, 60, 3\)"):
         open_arrays(copy)
 
 
@@ -115,8 +115,8 @@ def test_objects_are_never_unpickled(copy, capsys):
 
 def test_another_form_is_refused(copy):
     manifest = copy / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"form": "arrays"', '"form": "shards"'))
-    with pytest.raises(DataError, match="holds shards, not arrays; prepare it with --form arrays"):
+    manifest.write_text(manifest.read_text().replace('"format": "arrays"', '"format": "shards"'))
+    with pytest.raises(DataError, match="got shards; prepare it with --format arrays"):
         open_arrays(copy)
 
 
@@ -144,23 +144,23 @@ def test_more_clips_than_a_process_may_have_open_files(tmp_path):
             from workbench.data.sampling.arrays import open_arrays
             from workbench.data.sampling.crops import CropSampler
             from workbench.data.preparation.prepare import prepare
-            from workbench.data.preparation.manifest import MANIFEST, Manifest, Piece, Settings, Source
+            from workbench.data.preparation.manifest import MANIFEST, Chunk, Manifest, PrepareSettings, Source
 
             CLIPS = 150
 
 
             def write_set(folder):
-                pieces = []
+                chunks = []
                 for part, side in (("high", 16), ("low", 4)):
                     (folder / part).mkdir(parents=True)
                     for n in range(CLIPS):
                         np.save(folder / part / f"{n}.npy", np.full((3, side, side, 3), n, np.uint8))
                 for n in range(CLIPS):
-                    pieces.append(Piece(name=str(n), high=f"high/{n}.npy", low=f"low/{n}.npy", first=0, frames=3,
+                    chunks.append(Chunk(name=str(n), high=f"high/{n}.npy", low=f"low/{n}.npy", first=0, frames=3,
                                         size=(16, 16), septuplets=0))
-                source = Source(name="a", file="a", sha256="", split="train", size=(16, 16), shrink=1, counts={},
-                                damage="", pieces=tuple(pieces), files={})
-                (folder / MANIFEST).write_text(Manifest(settings=Settings(), sources=(source,)).to_json())
+                source = Source(name="a", file="a", sha256="", split="train", size=(16, 16), downscale=1, counts={},
+                                damage="", chunks=tuple(chunks), files={})
+                (folder / MANIFEST).write_text(Manifest(settings=PrepareSettings(), sources=(source,)).to_json())
                 return folder
 
 
@@ -168,13 +168,13 @@ def test_more_clips_than_a_process_may_have_open_files(tmp_path):
                 resource.setrlimit(resource.RLIMIT_NOFILE, (128, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
                 pairs = [pair for name in ("one", "two") for pair in open_arrays(write_set(root / name))]
                 assert [int(pair.low[0, 0, 0, 0]) for pair in pairs] == [*range(CLIPS)] * 2
-                sampler = CropSampler(pairs, crop=4, frames=3, batch=20, augment=False)
+                sampler = CropSampler(pairs, crop_size=4, num_frames=3, batch_size=20, augment=False)
                 here, there = (list(sampler.after(0, 10, workers=workers)) for workers in (0, 2))
                 for one, other in zip(here, there, strict=True):
                     assert all((a == b).all() for a, b in zip(one, other, strict=True))
                 print(len({int(clip[0, 0, 0, 0] * 255 + 0.5) for low, _ in here for clip in low}), "clips drawn")
                 save(root / "shots", pan(14))
-                settings = Settings(crop="4x4", shrink="1", validation_share=0)
+                settings = PrepareSettings(tile_size="4x4", downscale="1", validation_share=0)
                 prepare([root / "shots"], root / "tiles", settings)
                 print(len(open_arrays(root / "tiles")), "tiles")
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.footage import SHOTS, pan, save, write_film, write_shots
-from workbench.data.preparation.manifest import Settings
+from tests.footage import SHOTS, pan, save, write_clip, write_shots
+from workbench.data.preparation.manifest import PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling import checksums
 from workbench.data.sampling.checksums import DataChecksum, checksum_clip
@@ -17,10 +17,14 @@ from workbench.errors import DataError, VideoError
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("data")
-    write_film(root / "pan.mkv", pan(4))
+    write_clip(root / "pan.mkv", pan(4))
     write_shots(root / "frames")
     for form in ("arrays", "folders", "shards"):
-        prepare([root / "frames"], root / form, Settings(form=form, shrink="1", crop="48x48", validation=("cliff",)))
+        prepare(
+            [root / "frames"],
+            root / form,
+            PrepareSettings(format=form, downscale="1", tile_size="48x48", validation=("cliff",)),
+        )
     shutil.copytree(root / "folders", root / "vimeo90k", ignore=shutil.ignore_patterns("manifest.json", "motion"))
     return root
 

@@ -23,7 +23,7 @@ def levels(clip):
 @pytest.mark.parametrize("augment", [True, False])
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_every_low_pixel_lies_over_its_high_pixels(scale, augment):
-    sampler = CropSampler([marked(9, 20, 24, scale)], crop=8, frames=5, batch=4, augment=augment)
+    sampler = CropSampler([marked(9, 20, 24, scale)], crop_size=8, num_frames=5, batch_size=4, augment=augment)
     for step in range(8):
         low, high = sampler.at(step)
         assert low.shape == (4, 5, 3, 8, 8)
@@ -33,7 +33,7 @@ def test_every_low_pixel_lies_over_its_high_pixels(scale, augment):
 
 def test_without_augmentation_a_crop_is_a_piece_of_the_clip():
     """Rows, columns and frames are consecutive and in order, from places all over the clip."""
-    sampler = CropSampler([marked(9, 20, 24)], crop=8, frames=5, batch=8, augment=False)
+    sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=5, batch_size=8, augment=False)
     corners = set()
     for step in range(20):
         low = levels(sampler.at(step)[0])
@@ -49,7 +49,7 @@ def test_without_augmentation_a_crop_is_a_piece_of_the_clip():
 
 
 def test_all_sixteen_turns_come_and_frames_stay_together():
-    sampler = CropSampler([marked(9, 20, 24)], crop=8, frames=5, batch=16)
+    sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=5, batch_size=16)
     seen = set()
     for step in range(20):
         for clip in levels(sampler.at(step)[0]):
@@ -64,7 +64,7 @@ def test_all_sixteen_turns_come_and_frames_stay_together():
 
 def test_a_batch_is_a_function_of_seed_and_step():
     pairs = [marked(9, 20, 24), marked(6, 12, 12)]
-    settings = {"crop": 8, "frames": 3, "batch": 2}
+    settings = {"crop_size": 8, "num_frames": 3, "batch_size": 2}
     forwards, backwards = CropSampler(pairs, seed=1, **settings), CropSampler(pairs, seed=1, **settings)
     there = [forwards.at(step) for step in range(6)]
     np.random.seed(5)
@@ -79,7 +79,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
 
 
 def test_after_begins_with_the_next_step_and_ends_with_the_last():
-    sampler = CropSampler([marked(9, 20, 24)], crop=8, frames=3, batch=1)
+    sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=3, batch_size=1)
     lows = [low for low, _ in sampler.after(2, 5)]
     assert len(lows) == 3
     for low, step in zip(lows, (3, 4, 5), strict=True):
@@ -91,20 +91,20 @@ def test_clips_are_drawn_in_proportion_to_their_places():
     """A clip of exactly one crop (1 place) beside one of 19: it comes once in twenty."""
     single, wide = marked(3, 8, 8), marked(3, 8, 26)
     single.low[..., 2] += 100
-    sampler = CropSampler([single, wide], crop=8, frames=3, batch=10, augment=False)
+    sampler = CropSampler([single, wide], crop_size=8, num_frames=3, batch_size=10, augment=False)
     single_ones = sum((levels(sampler.at(step)[0])[:, 0, 2, 0, 0] >= 100).sum().item() for step in range(100))
     assert 20 <= single_ones <= 90  # 50 expected of 1000, standard deviation 7
 
 
 def test_a_clip_that_just_fits():
-    low, _ = CropSampler([marked(3, 8, 8)], crop=8, frames=3, batch=1, augment=False).at(1)
+    low, _ = CropSampler([marked(3, 8, 8)], crop_size=8, num_frames=3, batch_size=1, augment=False).at(1)
     assert levels(low)[0, :, 2, 0, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(2, 8, 8), (3, 7, 8), (3, 8, 7)])
 def test_a_clip_too_short_or_too_small_is_named(frames, height, width):
     with pytest.raises(DataError, match=rf"{frames} frames of {width}x{height} .*data.crop_size or data.num_frames"):
-        CropSampler([marked(3, 8, 8), marked(frames, height, width)], crop=8, frames=3, batch=1)
+        CropSampler([marked(3, 8, 8), marked(frames, height, width)], crop_size=8, num_frames=3, batch_size=1)
 
 
 def test_a_pair_is_cut_to_whole_low_pixels_and_degraded_as_if_it_lay_on_disk():
@@ -122,13 +122,13 @@ def test_a_clip_smaller_than_one_low_pixel():
 
 
 def test_no_footage_and_clips_that_do_not_go_together():
-    with pytest.raises(DataError, match="there is no footage to cut crops from"):
-        CropSampler([], crop=8, frames=3, batch=1)
+    with pytest.raises(DataError, match=r"data.clips: want footage"):
+        CropSampler([], crop_size=8, num_frames=3, batch_size=1)
     low, high = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((3, 32, 32, 3), np.uint8)
     assert Pair(low=low, high=high).scale == 4
     for pair, says in (
-        (Pair(low=low, high=high[:2]), r"high is \(2, 32, 32, 3\), which is no multiple of low, \(3, 8, 8, 3\)"),
-        (Pair(low=low, high=high[:, :, :31]), "no multiple of low"),
+        (Pair(low=low, high=high[:2]), r"want a multiple of low, \(3, 8, 8, 3\), got \(2, 32, 32, 3\)"),
+        (Pair(low=low, high=high[:, :, :31]), "want a multiple of low"),
         (Pair(low=low.astype(np.float32), high=high), r"low: want uint8 \(T, H, W, 3\), got float32"),
         (Pair(low=low, high=high[0]), r"high: want uint8 \(T, H, W, 3\)"),
     ):

@@ -13,10 +13,10 @@ import torch
 from tests.footage import write_shots
 from workbench.cli import main
 from workbench.config import RunConfig
-from workbench.data.preparation.manifest import MANIFEST, Settings, read_manifest
+from workbench.data.preparation.manifest import MANIFEST, PrepareSettings, read_manifest
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.arrays import open_arrays
-from workbench.data.sampling.crops import FEW, TRIES, CropSampler, Pair, make_pair
+from workbench.data.sampling.crops import MAX_TRIES, MIN_MOVING_SHARE, CropSampler, Pair, make_pair
 from workbench.data.sampling.footage_motion import CELL, crop_motion, motion_map, summarize_motion
 from workbench.data.sampling.pairs import open_pairs
 from workbench.errors import ConfigError, DataError
@@ -104,7 +104,7 @@ def test_a_distribution_by_hand():
 
 # -- crops ----------------------------------------------------------------------------------------------------------
 
-CROP = {"crop": 16, "frames": 3, "batch": 4}
+CROP = {"crop_size": 16, "num_frames": 3, "batch_size": 4}
 
 
 def moves(low):
@@ -121,7 +121,7 @@ def still_and_moving(still_width, moving_width):
 
 
 def drawn(sampler, steps=150):
-    return [moves(low) for step in range(1, steps + 1) for low, _ in sampler.crops(step, range(sampler.batch))]
+    return [moves(low) for step in range(1, steps + 1) for low, _ in sampler.crops(step, range(sampler.batch_size))]
 
 
 @pytest.mark.parametrize(
@@ -137,11 +137,11 @@ def test_the_share_of_moving_crops_is_the_setting(widths, share, expected):
 
 def test_fixed_crops_follow_the_same_rule():
     pairs = still_and_moving(67, 23)
-    sampler = CropSampler(pairs, fixed=200, views=2, moving_share=0.7, **CROP)
-    found = [moves(sampler.view(2 * number)[0]) for number in range(200)]
+    sampler = CropSampler(pairs, num_fixed_crops=200, augmentations_per_crop=2, moving_share=0.7, **CROP)
+    found = [moves(sampler.fixed_crop(2 * number)[0]) for number in range(200)]
     assert 0.55 <= np.mean(found) <= 0.85  # standard deviation 0.03
-    again = CropSampler(pairs, fixed=200, views=2, moving_share=0.7, seed=9, **CROP)
-    for one, other in zip(sampler.view(7), again.view(7), strict=True):
+    again = CropSampler(pairs, num_fixed_crops=200, augmentations_per_crop=2, moving_share=0.7, seed=9, **CROP)
+    for one, other in zip(sampler.fixed_crop(7), again.fixed_crop(7), strict=True):
         assert np.array_equal(one, other)
 
 
@@ -150,7 +150,7 @@ def test_at_zero_crops_are_drawn_as_ever(monkeypatch):
     monkeypatch.setattr(Pair, "motion", None)
     pairs = still_and_moving(31, 23)
     sampler = CropSampler(pairs, seed=3, moving_share=0.0, **CROP)
-    CropSampler(pairs, crop=16, frames=1, batch=4, moving_share=0.5).at(1)  # one frame has no motion
+    CropSampler(pairs, crop_size=16, num_frames=1, batch_size=4, moving_share=0.5).at(1)  # one frame has no motion
     up_to = np.cumsum([4 * 9 * 16, 4 * 9 * 8]) / (4 * 9 * 24)
     for step in range(1, 20):
         for index, (low, _) in enumerate(sampler.crops(step, range(4))):
@@ -181,7 +181,7 @@ def test_too_little_motion_is_named_and_the_most_moving_of_some_places_is_taken(
     sampler = CropSampler(still_and_moving(31, 31), moving_share=1.0, moving_above=50, **CROP)
     assert all(drawn(sampler, 5))
     assert "data.moving_share: want 1 of the crops to move more than 50 " in caplog.text
-    assert f"got footage of which 0.0 % does; the most moving of {TRIES} places" in caplog.text
+    assert f"got footage of which 0.0 % does; the most moving of {MAX_TRIES} positions" in caplog.text
     assert "set data.moving_share to 0" in caplog.text
 
 
@@ -189,7 +189,7 @@ def test_enough_motion_is_no_reason_to_warn(caplog):
     with caplog.at_level(logging.INFO):
         CropSampler(still_and_moving(31, 31), moving_share=0.9, **CROP)
     assert [record.levelname for record in caplog.records] == ["INFO"]
-    assert 0 < FEW < 0.05
+    assert 0 < MIN_MOVING_SHARE < 0.05
 
 
 # -- prepared footage -----------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
     write_shots(root / "shots")
     for form, crop in (("arrays", "32x48"), ("folders", "48x48"), ("shards", "48x48")):
-        settings = Settings(form=form, shrink="1", crop=crop, validation=("cliff",))
+        settings = PrepareSettings(format=form, downscale="1", tile_size=crop, validation=("cliff",))
         prepare([root / "shots"], root / form, settings)
     return root
 
@@ -258,13 +258,13 @@ def test_a_damaged_file_is_named_and_mended(root, tmp_path, content, says):
     pairs = open_arrays(tmp_path / "set")
     with pytest.raises(DataError, match=rf"alley\.npy: .*{says}.*`workbench prepare` again"):
         pairs[0].motion()
-    settings = Settings(form="arrays", shrink="1", crop="32x48", validation=("cliff",))
+    settings = PrepareSettings(format="arrays", downscale="1", tile_size="32x48", validation=("cliff",))
     prepare([root / "shots"], tmp_path / "set", settings)
     assert path.read_bytes() == whole
 
 
 def test_prepare_prints_the_distribution(root, tmp_path, capsys):
-    assert main(["prepare", str(root / "shots"), "--out", str(tmp_path / "set"), "--shrink", "1"]) == 0
+    assert main(["prepare", str(root / "shots"), "--out", str(tmp_path / "set"), "--downscale", "1"]) == 0
     shown = capsys.readouterr().out
     motion = read_manifest(tmp_path / "set").motion
     assert "low-resolution pixels a frame" in shown

@@ -21,13 +21,13 @@ def motion(tmp_path_factory):
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (260, 280, 3), np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    settings = MotionSettings(crop=8, frames=3, layer_share=0.5)
+    settings = MotionSettings(crop_size=8, num_frames=3, layer_share=0.5)
     return MotionSampler(open_stills(folder, min_side=settings.min_still_side), settings, seed=4)
 
 
 def footage(batch, **settings):
     frames = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-    return CropSampler([make_pair(frames, scale=4)], crop=8, frames=3, batch=batch, seed=4, **settings)
+    return CropSampler([make_pair(frames, scale=4)], crop_size=8, num_frames=3, batch_size=batch, seed=4, **settings)
 
 
 def same(one, other):
@@ -35,7 +35,7 @@ def same(one, other):
 
 
 def test_stills_alone(motion):
-    sampler = MixedSampler(motion, None, batch=2, share=1.0)
+    sampler = MixedSampler(motion, None, batch_size=2, share=1.0)
     low, high, flow = sampler.at(3)
     assert (low.shape, high.shape) == ((2, 3, 3, 8, 8), (2, 3, 3, 32, 32))
     assert flow.to_next.shape == flow.to_previous.shape == (2, 2, 2, 8, 8)
@@ -49,7 +49,7 @@ def test_stills_alone(motion):
 
 def test_footage_has_no_flow_and_says_so(motion):
     crops = footage(4)
-    low, high, flow = MixedSampler(motion, crops, batch=4, share=0.5).at(5)
+    low, high, flow = MixedSampler(motion, crops, batch_size=4, share=0.5).at(5)
     assert flow.valid.tolist() == [True, True, False, False]
     assert not flow.to_next[2:].any()
     assert flow.hidden_next[2:].all()
@@ -60,14 +60,14 @@ def test_footage_has_no_flow_and_says_so(motion):
 
 @pytest.mark.parametrize(("batch", "share"), [(1, 0.5), (4, 0.3), (3, 0.9), (2, 0.01), (4, 1.0)])
 def test_the_share_is_kept_over_the_steps(motion, batch, share):
-    sampler = MixedSampler(motion, footage(batch), batch=batch, share=share)
+    sampler = MixedSampler(motion, footage(batch), batch_size=batch, share=share)
     counts = [sampler.stills_at(step) for step in range(1, 1001)]
     assert sum(counts) == round(1000 * batch * share)
     assert max(counts) - min(counts) <= 1
 
 
 def test_a_batch_is_a_function_of_seed_and_step_whatever_the_workers(motion):
-    sampler = MixedSampler(motion, footage(3), batch=3, share=0.5)
+    sampler = MixedSampler(motion, footage(3), batch_size=3, share=0.5)
     wanted = [sampler.at(step) for step in range(3, 8)]
     for workers in (0, 1, 2):
         seen = list(sampler.after(2, 7, workers=workers))
@@ -77,7 +77,7 @@ def test_a_batch_is_a_function_of_seed_and_step_whatever_the_workers(motion):
 
 
 def test_two_processes_share_a_batch(motion):
-    sampler = MixedSampler(motion, footage(4), batch=4, share=0.5)
+    sampler = MixedSampler(motion, footage(4), batch_size=4, share=0.5)
     whole, halves = sampler.at(2), [sampler.at(2, slice(rank, None, 2)) for rank in (0, 1)]
     for rank, half in enumerate(halves):
         assert torch.equal(half[0], whole[0][rank::2])
@@ -86,8 +86,8 @@ def test_two_processes_share_a_batch(motion):
 
 
 def test_fixed_crops_of_the_footage(motion):
-    crops = footage(2, fixed=3, views=2)
-    low, _, flow = MixedSampler(motion, crops, batch=2, share=0.5).at(2)
+    crops = footage(2, num_fixed_crops=3, augmentations_per_crop=2)
+    low, _, flow = MixedSampler(motion, crops, batch_size=2, share=0.5).at(2)
     assert flow.valid.tolist() == [True, False]
     assert torch.equal(low[1], crops.at(2)[0][1])
 
@@ -95,13 +95,13 @@ def test_fixed_crops_of_the_footage(motion):
 @pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
 def test_an_impossible_share(motion, share):
     with pytest.raises(DataError, match="stills_share"):
-        MixedSampler(motion, footage(2), batch=2, share=share)
+        MixedSampler(motion, footage(2), batch_size=2, share=share)
 
 
 def test_footage_that_does_not_go_with_it(motion):
     for crops in (None, footage(3)):
         with pytest.raises(DataError, match="batches of 2"):
-            MixedSampler(motion, crops, batch=2, share=0.5)
+            MixedSampler(motion, crops, batch_size=2, share=0.5)
 
 
 def test_pieces_of_a_flow(motion):
@@ -114,4 +114,4 @@ def test_pieces_of_a_flow(motion):
 
 def test_decoded_images_are_not_sent_to_loader_processes(motion):
     motion.clip(1, 0)
-    assert len(pickle.dumps(MixedSampler(motion, None, batch=2, share=1.0))) < 10_000
+    assert len(pickle.dumps(MixedSampler(motion, None, batch_size=2, share=1.0))) < 10_000

@@ -10,7 +10,7 @@ import torch
 from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.sampling import motion
 from workbench.data.sampling.motion import (
-    MIN_SHRINK,
+    MIN_DOWNSAMPLING,
     CameraPath,
     Layer,
     MotionSampler,
@@ -24,7 +24,7 @@ from workbench.data.sampling.stills import StillFile, Stills
 from workbench.data.sampling.true_flow import affine_flow, hidden_pixels, stack_flows
 from workbench.imaging import resize_bicubic, warp
 
-SETTINGS = MotionSettings(crop=16, frames=5, layer_share=0, text_share=0)
+SETTINGS = MotionSettings(crop_size=16, num_frames=5, layer_share=0, text_share=0)
 
 
 @lru_cache
@@ -52,8 +52,8 @@ def floats(frames):
     return torch.from_numpy(frames).permute(0, 3, 1, 2).double() / 255
 
 
-def layer_of(patch, matrices, center=(200.0, 200.0), shrink=2.0):
-    return Layer(patch, np.asarray(matrices, float), np.array(center), shrink)
+def layer_of(patch, matrices, center=(200.0, 200.0), downsampling=2.0):
+    return Layer(patch, np.asarray(matrices, float), np.array(center), downsampling)
 
 
 def shifts(*offsets):
@@ -82,21 +82,23 @@ def errors(made):
 def test_warping_by_the_true_flow_explains_the_neighbor(speeds, factor):
     """Images without detail beyond the low resolution, where 8 bits are all that warping loses: 0.4 levels."""
     settings = MotionSettings(
-        crop=16, frames=5, min_speed=speeds[0], max_speed=speeds[1], layer_share=0, text_share=0
+        crop_size=16, num_frames=5, min_speed=speeds[0], max_speed=speeds[1], layer_share=0, text_share=0
     )  # fmt: skip
     plain, warped = errors(clips(settings, finest=60.0))
     assert warped < plain / factor
 
 
 def test_it_does_with_layers_and_text_and_with_detail_too():
-    settings = MotionSettings(crop=16, frames=5, min_speed=0.5, layer_share=1, text_share=1)
+    settings = MotionSettings(crop_size=16, num_frames=5, min_speed=0.5, layer_share=1, text_share=1)
     plain, warped = errors(clips(settings, finest=20.0))
     assert warped < plain / 3
 
 
 def test_the_composed_flow_explains_frames_at_a_distance():
     """Two frames away, with a second layer, in both directions."""
-    made = clips(MotionSettings(crop=32, frames=5, min_speed=0.3, layer_share=1, text_share=0), count=8, finest=20.0)
+    made = clips(
+        MotionSettings(crop_size=32, num_frames=5, min_speed=0.3, layer_share=1, text_share=0), count=8, finest=20.0
+    )
     flow = stack_flows([clip.flow for clip in made], frames=5, height=32, width=32)
     references, neighbors = torch.tensor([0, 1, 4]), torch.tensor([[2], [3], [2]])
     composed, hidden = flow.between(references, neighbors)
@@ -110,7 +112,9 @@ def test_the_composed_flow_explains_frames_at_a_distance():
 
 def test_warping_the_wrong_way_does_not():
     """The direction of the flow is that of ``imaging.warp``."""
-    (clip,) = clips(MotionSettings(crop=16, frames=2, min_speed=1.0, layer_share=0, text_share=0), count=1, finest=60.0)
+    (clip,) = clips(
+        MotionSettings(crop_size=16, num_frames=2, min_speed=1.0, layer_share=0, text_share=0), count=1, finest=60.0
+    )
     low, flow = floats(clip.low), torch.from_numpy(clip.flow.to_next).double()
     right, wrong = ((warp(low[1:], way) - low[:1]).abs()[..., 4:-4, 4:-4].mean() for way in (flow, -flow))
     assert right < wrong / 5
@@ -124,7 +128,7 @@ def test_flow_of_a_turn_by_hand():
 
 def test_flow_of_an_affine_motion_by_hand():
     """Zoom 1.02 (a frame shows more), then a shift of (3, -2): q = (p - (3, -2)) / 1.02, in low-resolution pixels."""
-    settings = MotionSettings(crop=8, frames=2)
+    settings = MotionSettings(crop_size=8, num_frames=2)
     matrices = [[[1, 0, 0], [0, 1, 0]], [[1.02, 0, 3], [0, 1.02, -2]]]
     clip = compose(layer_of(texture(), matrices), None, settings)
     p = 4 * (np.arange(8) - 3.5)  # low-resolution pixels are centered on the frame with BI
@@ -137,7 +141,9 @@ def test_the_positions_are_those_of_the_degradation():
     """A zoom about the center of the frame; pixel i of bd_duf is 1.5 high-resolution pixels left of that of bi."""
     matrices = [[[1, 0, 0], [0, 1, 0]], [[0.98, 0, 0], [0, 0.98, 0]]]
     made = {
-        family: compose(layer_of(texture(), matrices), None, MotionSettings(crop=8, frames=2, degradation=family))
+        family: compose(
+            layer_of(texture(), matrices), None, MotionSettings(crop_size=8, num_frames=2, degradation=family)
+        )
         for family in ("bi", "bd_duf")
     }
     difference = made["bd_duf"].flow.to_next - made["bi"].flow.to_next
@@ -151,7 +157,7 @@ def test_rendered_shifts_are_those_of_the_flow(x):
     fine = np.random.default_rng(0).random((280, 280, 3))  # dithered, so that rounding averages out
     still = np.floor(ramp + fine).astype(np.uint8)
     layer = layer_of(still, shifts((0, 0), (x, 0)), center=(130.0, 130.0))
-    clip = compose(layer, None, MotionSettings(crop=16, frames=2))
+    clip = compose(layer, None, MotionSettings(crop_size=16, num_frames=2))
     difference = clip.high[1].astype(float) - clip.high[0]
     assert difference.mean() == pytest.approx(1.6 * x, abs=0.1)
     assert clip.flow.to_next[0, 0] == pytest.approx(np.full((16, 16), -x / 4))
@@ -163,7 +169,7 @@ def test_rendered_shifts_are_those_of_the_flow(x):
 )
 def test_the_low_resolution_is_that_of_a_larger_frame(family, scale, monkeypatch):
     """The margin that is rendered around a clip is wide enough, and low lies under high."""
-    settings = MotionSettings(crop=16, frames=2, scale=scale, degradation=family)
+    settings = MotionSettings(crop_size=16, num_frames=2, scale=scale, degradation=family)
     layer = layer_of(texture(), shifts((0, 0), (3.3, -1.7)))
     clip = compose(layer, None, settings)
     assert (clip.low.shape, clip.low.dtype) == ((2, 16, 16, 3), np.uint8)
@@ -218,7 +224,7 @@ def test_the_true_alignment_recovers_what_one_frame_does_not_contain(seed):
     places = np.stack(np.mgrid[-2:2, -2:2], -1).reshape(16, 2)[:, ::-1]
     places = np.vstack(([[0, 0]], places[(places != 0).any(1)]))  # every phase of the low-resolution grid once
     still = texture(seed=seed, finest=10.0)  # 5 high-resolution pixels: finer than the low resolution can show
-    clip = compose(layer_of(still, shifts(*places)), None, MotionSettings(crop=24, frames=16))
+    clip = compose(layer_of(still, shifts(*places)), None, MotionSettings(crop_size=24, num_frames=16))
     assert np.allclose(clip.flow.to_next.mean((2, 3)), -np.diff(places, axis=0) / 4)
     bicubic = resize_bicubic(floats(clip.low[:1]), scale=4)[0].permute(1, 2, 0).numpy() * 255
     added = shift_and_add(clip, 0)
@@ -257,7 +263,7 @@ def test_two_rendered_layers_by_hand():
     front = layer_of(
         np.dstack((texture(400, 400, seed=1), square)), shifts((0, 0), (-8, 0)), center=(199.5, 199.5)
     )  # fmt: skip
-    clip = compose(layer_of(texture(), shifts((0, 0), (0, 0))), front, MotionSettings(crop=24, frames=2))
+    clip = compose(layer_of(texture(), shifts((0, 0), (0, 0))), front, MotionSettings(crop_size=24, num_frames=2))
     rows, columns = np.mgrid[:24, :24]
     in_front = (abs(rows - 11.5) < 4) & (abs(columns - 11.5) < 4)
     assert np.array_equal(clip.flow.to_next[0, 0], np.where(in_front, 2, 0).astype(np.float32))
@@ -285,7 +291,7 @@ def test_speed_is_what_was_drawn():
 
 
 def test_one_frame_has_no_flow():
-    (clip,) = clips(MotionSettings(crop=8, frames=1, layer_share=1, text_share=1), count=1)
+    (clip,) = clips(MotionSettings(crop_size=8, num_frames=1, layer_share=1, text_share=1), count=1)
     assert clip.low.shape == (1, 8, 8, 3)
     assert clip.flow.to_next.shape == clip.flow.to_previous.shape == (0, 2, 8, 8)
     assert clip.flow.hidden_next.shape == (0, 8, 8)
@@ -294,23 +300,25 @@ def test_one_frame_has_no_flow():
 @pytest.mark.parametrize("extra", [0, 3, 60])
 def test_no_frame_sees_beyond_the_image(extra):
     """Also where the image is hardly larger than a frame: the motion is made smaller."""
-    settings = MotionSettings(crop=16, frames=9, min_speed=2.9)
+    settings = MotionSettings(crop_size=16, num_frames=9, min_speed=2.9)
     still = texture(settings.min_still_side + extra, settings.min_still_side)
     for seed in range(20):
         rng = np.random.default_rng(seed)
         layer = place(still, draw_path(rng, settings), rng, settings)
         corners = np.array([[-1, 1, -1, 1], [-1, -1, 1, 1]]) * (settings.side / 2)
-        seen = layer.center[:, None] + layer.shrink * (layer.matrices[:, :, :2] @ corners + layer.matrices[:, :, 2:])
+        seen = layer.center[:, None] + layer.downsampling * (
+            layer.matrices[:, :, :2] @ corners + layer.matrices[:, :, 2:]
+        )
         height, width = layer.patch.shape[:2]
         assert seen.min() >= -0.5
         assert (seen <= np.array([[width - 0.5], [height - 0.5]])).all()
-        assert layer.shrink >= MIN_SHRINK - 1e-9
+        assert layer.downsampling >= MIN_DOWNSAMPLING - 1e-9
 
 
 def test_text_moves_with_the_image():
     """The same clips with and without text: other frames, the same flow."""
     plain, written = (
-        clips(MotionSettings(crop=16, frames=2, layer_share=0, text_share=share), count=12) for share in (0, 1)
+        clips(MotionSettings(crop_size=16, num_frames=2, layer_share=0, text_share=share), count=12) for share in (0, 1)
     )
     same = [np.array_equal(one.low, other.low) for one, other in zip(plain, written, strict=True)]
     assert sum(same) <= 4  # some words are outside of the crop
@@ -320,7 +328,7 @@ def test_text_moves_with_the_image():
 
 def test_the_share_of_clips_with_a_second_layer():
     """Still cameras: without a second layer every pixel keeps its correspondence."""
-    settings = MotionSettings(crop=16, frames=2, min_speed=1e-6, max_speed=2e-6, layer_share=0.4)
+    settings = MotionSettings(crop_size=16, num_frames=2, min_speed=1e-6, max_speed=2e-6, layer_share=0.4)
     covered = [clip.flow.hidden_next.any() for clip in clips(settings, count=60)]
     assert 8 <= sum(covered) <= 30  # 24 expected, fewer as some shapes are outside of the crop
 
@@ -328,7 +336,7 @@ def test_the_share_of_clips_with_a_second_layer():
 def test_images_are_turned_only_where_wanted():
     path = CameraPath(np.zeros((1, 2)), np.zeros(1), np.zeros(1))
     for augment, kinds in ((False, 1), (True, 8)):
-        turned = MotionSettings(crop=8, frames=1, augment=augment)
+        turned = MotionSettings(crop_size=8, num_frames=1, augment=augment)
         rngs = [np.random.default_rng(seed) for seed in range(100)]
         seen = {tuple(place(texture(), path, rng, turned).matrices[0, :, :2].ravel() + 0.0) for rng in rngs}
         assert len(seen) == kinds
@@ -338,7 +346,7 @@ def test_detail_is_preferred():
     """Half of the image is gray; about one part in sixteen is still taken from there."""
     half = texture(600, 1200)
     half[:, :600] = 90
-    settings = MotionSettings(crop=8, frames=2)
+    settings = MotionSettings(crop_size=8, num_frames=2)
     grays = 0
     for seed in range(100):
         rng = np.random.default_rng(seed)
@@ -352,7 +360,7 @@ def test_a_clip_is_a_function_of_seed_step_and_index(tmp_path):
     Image.fromarray(texture()).save(tmp_path / "a.png")
     stat = (tmp_path / "a.png").stat()
     stills = Stills([StillFile(tmp_path / "a.png", stat.st_size, stat.st_mtime_ns, (480, 400))])
-    settings = MotionSettings(crop=8, frames=3, layer_share=0.5)
+    settings = MotionSettings(crop_size=8, num_frames=3, layer_share=0.5)
 
     def clip(seed, step, index):
         return MotionSampler(stills, settings, seed=seed).clip(step, index)

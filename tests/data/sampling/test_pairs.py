@@ -10,10 +10,10 @@ from tests.footage import SHOTS, write_shots
 from workbench.config import Data, Network, RunConfig
 from workbench.data.datasets.clip_set import ClipEntry, InMemoryFrames
 from workbench.data.degradation.families import DEGRADATIONS, degrade
-from workbench.data.preparation.manifest import MANIFEST, WORK, Settings
+from workbench.data.preparation.manifest import MANIFEST, WORK, PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.crops import CropSampler, Pair
-from workbench.data.sampling.pairs import OnDisk, open_pairs
+from workbench.data.sampling.pairs import DiskPair, open_pairs
 from workbench.errors import ConfigError, DataError, UnknownNameError
 from workbench.training.worker import prepare_run, work
 
@@ -24,7 +24,7 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("pairs")
     write_shots(root / "shots")
     for form in ("arrays", "folders", "shards"):
-        settings = Settings(form=form, shrink="1", crop="48x48", validation=("cliff",))
+        settings = PrepareSettings(format=form, downscale="1", tile_size="48x48", validation=("cliff",))
         prepare([root / "shots"], root / form, settings)
     return root
 
@@ -35,7 +35,7 @@ def in_memory(frames, scale, degradation="bi"):
     entry = ClipEntry(
         name="x", frames=len(frames), size=(width, height), scale=scale, targets=(), source=InMemoryFrames(frames)
     )  # fmt: skip
-    return OnDisk(entry, degradation)
+    return DiskPair(entry, degradation)
 
 
 @pytest.mark.parametrize(
@@ -68,14 +68,12 @@ def test_a_prepared_folder_gives_its_stretches_or_its_septuplets(root):
 
 
 def test_stretches_that_are_too_short_are_left_out(root):
-    found = open_pairs(str(root / "arrays"), scale=4, frames=8)
+    found = open_pairs(str(root / "arrays"), scale=4, num_frames=8)
     assert [footage.low_shape[0] for footage in found] == [14, 14]
-    with pytest.raises(
-        DataError, match=r"no stretch is longer than 14 frames, and 15 are wanted; lower data.num_frames"
-    ):
-        open_pairs(str(root / "arrays"), scale=4, frames=15)
-    with pytest.raises(DataError, match="longer than 7 frames, and 8 are wanted"):
-        open_pairs(str(root / "folders"), scale=4, frames=8)
+    with pytest.raises(DataError, match=r"data.num_frames: want at most 14,.* got 15"):
+        open_pairs(str(root / "arrays"), scale=4, num_frames=15)
+    with pytest.raises(DataError, match=r"want at most 7,.* got 8"):
+        open_pairs(str(root / "folders"), scale=4, num_frames=8)
 
 
 def test_the_layout_of_vimeo_alone_will_do(root, tmp_path):
@@ -101,7 +99,7 @@ def test_a_clip_is_one_pair_in_memory(root):
 @pytest.mark.parametrize("form", ["arrays", "folders"])
 def test_batches_are_the_same_with_any_number_of_workers(root, form):
     pairs = open_pairs(str(root / form), scale=4)
-    sampler = CropSampler(pairs, crop=8, frames=3, batch=2, seed=3)
+    sampler = CropSampler(pairs, crop_size=8, num_frames=3, batch_size=2, seed=3)
     alone, one, two = (list(sampler.after(2, 9, workers=workers)) for workers in (0, 1, 2))
     assert len(alone) == 7
     for batch, *others in zip(alone, one, two, strict=True):
@@ -111,18 +109,18 @@ def test_batches_are_the_same_with_any_number_of_workers(root, form):
 
 
 def test_what_does_not_fit_is_refused_with_what_does(root, tmp_path):
-    with pytest.raises(DataError, match=r"its low resolution is bi x4, and bi x2 is wanted; set data.degradation bi"):
+    with pytest.raises(DataError, match="want low resolution bi x2, got bi x4"):
         open_pairs(str(root / "arrays"), scale=2)
-    with pytest.raises(DataError, match=r"bi x4, and bd_duf x4 is wanted"):
+    with pytest.raises(DataError, match=r"want low resolution bd_duf x4, got bi x4"):
         open_pairs(str(root / "folders"), scale=4, degradation="bd_duf")
     with pytest.raises(UnknownNameError, match="no degradation 'bicubic'"):
         open_pairs(str(root / "folders"), scale=4, degradation="bicubic")
     with pytest.raises(ConfigError, match="no rule for x2"):
         open_pairs(str(root / "folders"), scale=2, degradation="bd_tecogan")
-    with pytest.raises(DataError, match=r"holds shards, .* prepare the footage with --form arrays"):
+    with pytest.raises(DataError, match=r"got shards.* --format arrays"):
         open_pairs(str(root / "shards"), scale=4)
     (tmp_path / WORK).mkdir()
-    with pytest.raises(DataError, match="not finished; run the same"):
+    with pytest.raises(DataError, match="incomplete; run the same"):
         open_pairs(str(tmp_path), scale=4)
 
 

@@ -11,12 +11,12 @@ from workbench.data.sampling import pool as module
 from workbench.data.sampling.checksums import checksum_stills
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.pairs import open_pairs
-from workbench.data.sampling.pool import PoolSampler, PoolSettings, holds_pool, prepare_pool, read_pool
+from workbench.data.sampling.pool import PoolSampler, PoolSettings, is_pool, prepare_pool, read_pool
 from workbench.data.sampling.stills import open_stills
 from workbench.data.sampling.true_flow import hidden_pixels
 from workbench.errors import BusyError, ConfigError, DataError
 
-SETTINGS = PoolSettings(sequences=7, crop=12, frames=4)
+SETTINGS = PoolSettings(sequences=7, crop_size=12, num_frames=4)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_pool_contains_the_clips_of_the_images(pool, stills):
 
 @pytest.mark.parametrize("at", [0, 3, 6])
 def test_stopped_and_continued_equals_uninterrupted(pool, stills, tmp_path, monkeypatch, at):
-    monkeypatch.setattr(module, "CLIPS_BETWEEN_NOTES", 2)
+    monkeypatch.setattr(module, "CLIPS_BETWEEN_FLUSHES", 2)
 
     def stop(done):
         if done == at:
@@ -62,8 +62,8 @@ def test_stopped_and_continued_equals_uninterrupted(pool, stills, tmp_path, monk
 
     with pytest.raises(KeyboardInterrupt):
         prepare_pool(stills, tmp_path / "out", SETTINGS, observe=stop)
-    with pytest.raises(DataError, match="not finished"):
-        holds_pool(tmp_path / "out")
+    with pytest.raises(DataError, match="incomplete"):
+        is_pool(tmp_path / "out")
     done = []
     prepare_pool(stills, tmp_path / "out", SETTINGS, observe=done.append)
     assert done[0] == at - at % 2
@@ -93,17 +93,25 @@ def test_a_finished_pool_is_left_alone_and_a_damaged_one_mended(pool, stills):
     assert content(pool) == before
 
 
+def test_a_manifest_of_format_1_is_read(pool, tmp_path):
+    saved = json.loads((pool / "manifest.json").read_text()) | {"format": 1}
+    settings = saved["settings"]
+    settings["crop"], settings["frames"] = settings.pop("crop_size"), settings.pop("num_frames")
+    (tmp_path / "manifest.json").write_text(json.dumps(saved))
+    assert read_pool(tmp_path) == read_pool(pool)
+
+
 def test_other_settings_other_images_and_other_content_are_refused(pool, stills, tmp_path):
     with pytest.raises(DataError, match="sequences 7, now 8"):
-        prepare_pool(stills, pool, PoolSettings(sequences=8, crop=12, frames=4))
+        prepare_pool(stills, pool, PoolSettings(sequences=8, crop_size=12, num_frames=4))
     (tmp_path / "other").mkdir()
     Image.fromarray(np.zeros((200, 200, 3), np.uint8)).save(tmp_path / "other" / "0.png")
     with pytest.raises(DataError, match="other images"):
         prepare_pool(tmp_path / "other", pool, SETTINGS)
-    with pytest.raises(DataError, match="was not prepared here"):
+    with pytest.raises(DataError, match="contains files of another origin"):
         prepare_pool(stills, tmp_path / "other", SETTINGS)
-    with pytest.raises(DataError, match="will be written"):
-        prepare_pool(stills, tmp_path / "huge", PoolSettings(sequences=10**9, crop=12, frames=4))
+    with pytest.raises(DataError, match="of free space"):
+        prepare_pool(stills, tmp_path / "huge", PoolSettings(sequences=10**9, crop_size=12, num_frames=4))
     assert not (tmp_path / "huge").exists()
 
 
@@ -119,7 +127,7 @@ def test_two_jobs_at_once(stills, tmp_path):
 
 def test_crops_of_prepared_clips(pool):
     """Every crop is a part of a clip; its correspondences end at its own border."""
-    wanted = MotionSettings(crop=8, frames=3)
+    wanted = MotionSettings(crop_size=8, num_frames=3)
     sampler = PoolSampler(pool, wanted, seed=3)
     low, flow, hidden = (np.load(pool / f"{name}.npy") for name in ("low", "to_next", "hidden_next"))
     places = [(n, t, y, x) for n in range(7) for t in range(2) for y in range(5) for x in range(5)]
@@ -145,15 +153,15 @@ def test_crops_of_prepared_clips(pool):
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"crop": 13}, r"data\.crop: .* has 12 at most, got 13"),
-        ({"frames": 5}, r"data\.frames: .* has 4 at most, got 5"),
+        ({"crop_size": 13}, r"data\.crop_size: .*12.* got 13"),
+        ({"num_frames": 5}, r"data\.num_frames: .*4.* got 5"),
         ({"scale": 2}, r"data\.scale: .* with 4, got 2"),
         ({"degradation": "bd_duf"}, r"data\.degradation: .* with bi, got bd_duf"),
     ],
 )
 def test_a_pool_that_does_not_fit(pool, settings, says):
     with pytest.raises(DataError, match=says):
-        PoolSampler(pool, MotionSettings(**{"crop": 8, "frames": 3, **settings}))
+        PoolSampler(pool, MotionSettings(**{"crop_size": 8, "num_frames": 3, **settings}))
 
 
 def test_a_damaged_pool(pool, tmp_path):
@@ -161,7 +169,7 @@ def test_a_damaged_pool(pool, tmp_path):
         (tmp_path / name).write_bytes(value)
     (tmp_path / "high.npy").write_bytes(b"short")
     with pytest.raises(DataError, match=r"high\.npy: missing or not of"):
-        PoolSampler(tmp_path, MotionSettings(crop=8, frames=3))
+        PoolSampler(tmp_path, MotionSettings(crop_size=8, num_frames=3))
     said = json.loads((tmp_path / "manifest.json").read_text())
     (tmp_path / "manifest.json").write_text(json.dumps(said | {"files": {"../x": [1, "a"]}}))
     with pytest.raises(DataError, match=r"manifest\.json: files"):
@@ -173,7 +181,7 @@ def test_pools_and_footage_are_told_apart(pool, tmp_path):
         open_pairs(str(pool), scale=4)
     (tmp_path / "manifest.json").write_text(json.dumps({"format": 1, "settings": {}}))
     with pytest.raises(DataError, match=r"name it with --data\.clips"):
-        holds_pool(tmp_path)
+        is_pool(tmp_path)
 
 
 def test_its_checksum_follows_its_content_and_not_its_place(pool, stills, tmp_path):
@@ -185,18 +193,20 @@ def test_its_checksum_follows_its_content_and_not_its_place(pool, stills, tmp_pa
     assert (first.kind, first.files) == ("pool", 6)
     assert checksum_stills(str(copy)).same_as(first)
     other = tmp_path / "other"
-    prepare_pool(stills, other, PoolSettings(sequences=7, crop=12, frames=4, seed=1))
+    prepare_pool(stills, other, PoolSettings(sequences=7, crop_size=12, num_frames=4, seed=1))
     assert not checksum_stills(str(other)).same_as(first)
 
 
-@pytest.mark.parametrize("settings", [{"sequences": 0}, {"crop": 7}, {"frames": 0}, {"seed": -1}, {"scale": 5}])
+@pytest.mark.parametrize(
+    "settings", [{"sequences": 0}, {"crop_size": 7}, {"num_frames": 0}, {"seed": -1}, {"scale": 5}]
+)
 def test_settings_that_cannot_work(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         PoolSettings(**settings)
 
 
 def test_the_command(pool, stills, tmp_path, capsys):
-    args = ["--sequences", "7", "--crop", "12", "--frames", "4"]
+    args = ["--sequences", "7", "--crop-size", "12", "--num-frames", "4"]
     assert main(["prepare", "--stills", str(stills), "--out", str(tmp_path / "out"), *args]) == 0
     assert "7 clips of 4 frames from 2 images" in capsys.readouterr().out.replace("\n", "")
     assert content(tmp_path / "out") == content(pool)

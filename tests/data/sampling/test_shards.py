@@ -11,20 +11,20 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.footage import write_shots
-from workbench.data.preparation.manifest import MANIFEST, Settings
+from workbench.data.preparation.manifest import MANIFEST, PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling import shards as sharding
-from workbench.data.sampling.shards import Shard, ShardCrops, open_shards, read_sample, samples
+from workbench.data.sampling.shards import Shard, ShardCrops, open_shards, read_sample, read_samples
 from workbench.errors import DataError
 
-CROP = {"crop": 6, "frames": 3, "batch": 2}
+CROP = {"crop_size": 6, "num_frames": 3, "batch_size": 2}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Three tar files of 4, 6 and 2 septuplets: two tiles side by side of 2, 3 and 1."""
     root = tmp_path_factory.mktemp("shards")
-    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(root / "shots")], root / "set", settings)
     return root / "set"
 
@@ -55,7 +55,7 @@ GOOD = [("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW))]
 
 
 def read(path):
-    return [read_sample(sample) for sample in samples(path)]
+    return [read_sample(sample) for sample in read_samples(path)]
 
 
 # -- order ----------------------------------------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def as_machine(monkeypatch, rank, machines):
 def test_every_epoch_has_every_septuplet_once_in_another_order(shards):
     crops = ShardCrops(shards, **CROP)
     epochs = [keys_of_an_epoch(crops, epoch) for epoch in range(3)]
-    every = {sample["__key__"] for shard in shards for sample in samples(shard.path)}
+    every = {sample["__key__"] for shard in shards for sample in read_samples(shard.path)}
     assert len(every) == 12
     assert all(Counter(keys) == Counter(every) for keys in epochs)
     assert len({tuple(keys) for keys in epochs}) == 3
@@ -124,7 +124,7 @@ def test_batches_come_again_and_a_resumed_run_goes_on_with_the_next(shards, work
 
 
 def test_a_crop_is_a_piece_of_its_septuplet(shards):
-    pairs = [read_sample(sample) for shard in shards for sample in samples(shard.path)]
+    pairs = [read_sample(sample) for shard in shards for sample in read_samples(shard.path)]
     for low, high in batches(shards, 3, augment=False):
         for small, large in zip(low, high, strict=True):
             wanted = (small * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -148,8 +148,8 @@ def test_a_crop_is_a_piece_of_its_septuplet(shards):
 
 
 def test_long_sources_fill_several_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(sharding, "SAMPLES", 2)
-    settings = Settings(form="shards", shrink="1", crop="32x48", validation_share=0)
+    monkeypatch.setattr(sharding, "SAMPLES_PER_SHARD", 2)
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
     found = {shard.path.name: shard.samples for shard in open_shards(tmp_path / "set")}
     assert found == {
@@ -170,7 +170,7 @@ def test_fewer_files_than_readers(shards, monkeypatch):
 
 def test_crops_that_are_too_large(shards):
     with pytest.raises(DataError, match=r"alley-\d+-\d|beach|cliff.* too few for training clips of 3 frames of 9x9"):
-        next(iter(ShardCrops(shards, crop=9, frames=3, batch=1)))
+        next(iter(ShardCrops(shards, crop_size=9, num_frames=3, batch_size=1)))
 
 
 class _Trap:
@@ -203,7 +203,7 @@ def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
         ([("a.high.npy", npy(HIGH))], "a: 'low.npy' is missing"),
         ([("a.high.npy", npy(HIGH)), ("b.low.npy", npy(LOW))], "a: 'low.npy' is missing"),
         ([*GOOD, GOOD[0]], r"x.tar: a.high.npy: duplicate"),
-        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW[:, :, :1]))], "a: high is .* which is no multiple of low"),
+        ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW[:, :, :1]))], "a: high: want a multiple of low"),
         ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW.astype(np.float32)))], "a: want uint8 in C order"),
         ([("a.high.npy", npy(HIGH[0])), ("a.low.npy", npy(LOW))], r"a: high: want uint8 \(T, H, W, 3\)"),
         ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(LOW)[:-5])], "a: cannot reshape"),
@@ -236,9 +236,9 @@ def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
             read(tmp_path / "cut.tar")
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as file:
         file.addfile(tarfile.TarInfo("a.high.npy"), io.BytesIO(b""))
-    with pytest.raises(DataError, match=r"packed.tar: cut off or not a tar file"):
+    with pytest.raises(DataError, match=r"packed.tar: truncated or not a tar file"):
         read(tmp_path / "packed.tar")
-    with pytest.raises(DataError, match=r"gone.tar: cut off or not a tar file"):
+    with pytest.raises(DataError, match=r"gone.tar: truncated or not a tar file"):
         read(tmp_path / "gone.tar")
 
 
@@ -254,13 +254,13 @@ def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp
     with pytest.raises(DataError, match=r"train-beach-000.tar: is missing"):
         open_shards(tmp_path)
     manifest = tmp_path / MANIFEST
-    manifest.write_text(manifest.read_text().replace('"form": "shards"', '"form": "folders"'))
-    with pytest.raises(DataError, match="holds folders, not shards"):
+    manifest.write_text(manifest.read_text().replace('"format": "shards"', '"format": "folders"'))
+    with pytest.raises(DataError, match="got folders; prepare it with --format shards"):
         open_shards(tmp_path)
 
 
 def test_a_name_that_would_run_a_command_is_only_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="cut off or not a tar file"):
+    with pytest.raises(DataError, match="truncated or not a tar file"):
         next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
     assert not (tmp_path / "ran").exists()

@@ -6,15 +6,15 @@ import av
 import numpy as np
 import pytest
 
-from tests.films import encode, join, numbered, numbers, repeat
+from tests.videos import encode, join, numbered, numbers, repeat
 from workbench.data.video.read import NEAR, read_video
 from workbench.data.video.timeline import timeline
 from workbench.errors import VideoError
 
-# Far into a film
+# Far into a video
 
 FAR = 130
-"""Frames of a film whose end is looked up and not decoded."""
+"""Frames of a video whose end is looked up and not decoded."""
 
 FILMS = [
     ("h264.mp4", "libx264", {"g": "20", "bf": "3"}),
@@ -41,25 +41,25 @@ def test_a_frame_is_the_same_wherever_reading_starts(tmp_path, name, codec, opti
     for first in (NEAR + 1, 79, 80, 81, 99, 117, 129):
         assert np.array_equal(read_video(path, first=first).frames, whole[first:])
         assert np.array_equal(read_video(path, first=first, last=first + 3, index=index).frames, whole[first:][:3])
-    with pytest.raises(VideoError, match="has 130 frames, so there is none from frame 130 on"):
+    with pytest.raises(VideoError, match=r"first: want less than 130,.* got 130"):
         read_video(path, first=FAR)
 
 
 @pytest.mark.parametrize("options", [{"g": "20"}, {"x264-params": "keyint=20:open-gop=1:bframes=3"}])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_far_into_a_film_only_what_is_needed_is_decoded(tmp_path, suffix, options):
+def test_far_into_a_video_only_what_is_needed_is_decoded(tmp_path, suffix, options):
     """A beginning that decodes to nothing does not matter there, so it was not decoded."""
-    path = encode(tmp_path / f"film{suffix}", numbered(FAR), **options)
+    path = encode(tmp_path / f"video{suffix}", numbered(FAR), **options)
     whole = read_video(path).frames
     spoil(path, range(20, 40))
-    with pytest.raises(VideoError, match="damaged or not whole"):
+    with pytest.raises(VideoError, match="damaged or incomplete"):
         read_video(path)
     assert np.array_equal(read_video(path, first=100, last=110).frames, whole[100:110])
     assert np.array_equal(read_video(path, first=100, index=timeline(path)).frames, whole[100:])
 
 
 def spoil(path, numbers):
-    """Make some frames of a film undecodable."""
+    """Make some frames of a video undecodable."""
     with av.open(str(path)) as file:
         packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
     content = path.read_bytes()
@@ -70,7 +70,7 @@ def spoil(path, numbers):
 
 def test_a_table_that_lists_only_some_key_frames(tmp_path):
     """Every other cue point of a Matroska file made void: decoding starts at the key frame before the one before."""
-    path = encode(tmp_path / "film.mkv", numbered(FAR), g="20")
+    path = encode(tmp_path / "video.mkv", numbered(FAR), g="20")
     whole = read_video(path).frames
     spoil(path, range(20, 40))
     content = bytearray(path.read_bytes())
@@ -141,7 +141,7 @@ def timeline_like(index, **changes):
 
 
 def test_a_frame_that_grows_beyond_measure_is_not_decoded(tmp_path):
-    """Two films in one stream, of which the second is 30 times as large."""
+    """Two videos in one stream, of which the second is 30 times as large."""
     small = encode(tmp_path / "small.mkv", numbered(4), codec="mjpeg", pixels="yuvj420p")
     large = encode(tmp_path / "large.mkv", numbered(1, 600, 800), codec="mjpeg", pixels="yuvj420p")
     slightly = encode(tmp_path / "slightly.mkv", numbered(1, 48, 80), codec="mjpeg", pixels="yuvj420p")
@@ -173,11 +173,11 @@ frames.tofile(sys.argv[3])
 def test_two_hours_are_counted_and_sought_in_bounded_memory(tmp_path):
     short = encode(tmp_path / "short.mp4", numbered(200), rate=10, g="30")
     long = repeat(short, tmp_path / "long.mp4", TWO_HOURS * 10 // 200)
-    told = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", MEMORY, str(short), str(long), str(tmp_path / "frames")],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    count, end, fps, megabytes = map(float, told.stdout.split())
+    count, end, fps, megabytes = map(float, output.stdout.split())
     assert (count, fps) == (TWO_HOURS * 10, 10)
     assert end == pytest.approx(TWO_HOURS - 1 / 10)
     assert megabytes < 50  # 72,000 frames of this size would be 663 MB
@@ -195,7 +195,7 @@ def test_a_truncated_file_keeps_its_good_frames_only_if_asked(tmp_path, suffix, 
     path = encode(tmp_path / f"whole{suffix}", numbered(28, noise=True), g="10")
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(VideoError, match=r"damaged or not whole .* the first \d+ frames are good; .*on_damage='keep'"):
+    with pytest.raises(VideoError, match=r"damaged or incomplete .* the first \d+ frames are good; .*on_damage='keep'"):
         read_video(cut)
     kept = read_video(cut, on_damage="keep")
     assert 1 <= len(kept) < 28
@@ -205,13 +205,13 @@ def test_a_truncated_file_keeps_its_good_frames_only_if_asked(tmp_path, suffix, 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_truncated_film_far_in(tmp_path, suffix):
+def test_a_truncated_video_far_in(tmp_path, suffix):
     path = encode(tmp_path / f"whole{suffix}", numbered(FAR, noise=True), g="20")
     whole, cut = read_video(path).frames, tmp_path / f"cut{suffix}"
     cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.9)])
     assert timeline(cut).fault
     assert np.array_equal(read_video(cut, first=70, last=80).frames, whole[70:80])
-    with pytest.raises(VideoError, match=r"damaged or not whole .* the first 1\d\d frames are good"):
+    with pytest.raises(VideoError, match=r"damaged or incomplete .* the first 1\d\d frames are good"):
         read_video(cut, first=70)
     kept = read_video(cut, first=70, on_damage="keep").frames
     assert 30 < len(kept) < 60
@@ -272,7 +272,7 @@ def test_what_the_decoder_reports_is_never_passed_over(tmp_path):
         if not reported:
             assert len(read_video(path)) == len(clean)
             continue
-        with pytest.raises(VideoError, match=r"damaged or not whole|no frame in this file"):
+        with pytest.raises(VideoError, match=r"damaged or incomplete|no frame in this file"):
             read_video(path)
         try:
             kept = len(read_video(path, on_damage="keep"))

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.films import numbered
+from tests.videos import numbered
 from workbench.data.video.inspect import inspect_video
 from workbench.data.video.read import Conversion, read_video
 from workbench.inference.video import upscale_file
@@ -27,7 +27,7 @@ def fields(number):
     return frame
 
 
-def interlaced_film(path, *, progressive_until=0, **options):
+def interlaced_video(path, *, progressive_until=0, **options):
     """Top field first, H.264; the first frames flagged as progressive where wanted."""
     with av.open(str(path), "w") as file:
         interlaced = {} if progressive_until else {"flags": "+ilme+ildct", "x264-params": "tff=1"}
@@ -46,14 +46,14 @@ def combs(frame):
 
 
 @pytest.fixture(scope="module")
-def film(tmp_path_factory):
-    return interlaced_film(tmp_path_factory.mktemp("interlaced") / "film.mp4")
+def source(tmp_path_factory):
+    return interlaced_video(tmp_path_factory.mktemp("interlaced") / "source.mp4")
 
 
-def test_combs_go_and_one_field_stays(film):
-    woven = read_video(film, conversion=Conversion(deinterlace="off"))
-    video = read_video(film)
-    assert inspect_video(film).field_order == "top field first"
+def test_combs_go_and_one_field_stays(source):
+    woven = read_video(source, conversion=Conversion(deinterlace="off"))
+    video = read_video(source)
+    assert inspect_video(source).field_order == "top field first"
     assert len(video) == len(woven) == FRAMES
     assert np.array_equal(video.times_seconds, woven.times_seconds)
     assert combs(woven.frames[5]) > 10
@@ -64,24 +64,24 @@ def test_combs_go_and_one_field_stays(film):
 
 
 @pytest.mark.parametrize("first", [1, 2, 70])
-def test_a_frame_is_the_same_wherever_reading_starts(film, first):
-    whole = read_video(film).frames
-    assert np.array_equal(read_video(film, first=first, last=first + 4).frames, whole[first : first + 4])
+def test_a_frame_is_the_same_wherever_reading_starts(source, first):
+    whole = read_video(source).frames
+    assert np.array_equal(read_video(source, first=first, last=first + 4).frames, whole[first : first + 4])
 
 
 def test_progressive_frames_pass_through(tmp_path):
-    path = interlaced_film(tmp_path / "a.mp4", progressive_until=FRAMES)
+    path = interlaced_video(tmp_path / "a.mp4", progressive_until=FRAMES)
     off = read_video(path, conversion=Conversion(deinterlace="off")).frames
     assert np.array_equal(read_video(path).frames, off)
     assert combs(read_video(path, conversion=Conversion(deinterlace="on")).frames[5]) < 2
 
 
-def test_the_result_is_progressive_and_said_to_be_made_so(film, tmp_path):
-    made = upscale_file(film, tmp_path / "out.mp4", Bicubic(scale=2))
+def test_the_result_is_progressive_and_said_to_be_made_so(source, tmp_path):
+    made = upscale_file(source, tmp_path / "out.mp4", Bicubic(scale=2))
     assert made.frames == FRAMES
     assert any("bwdif" in text for text in made.transfer.texts("converted"))
     assert combs(read_video(tmp_path / "out.mp4").frames[20]) < 2
-    kept = upscale_file(film, tmp_path / "off.mp4", Bicubic(scale=2), conversion=Conversion(deinterlace="off"))
+    kept = upscale_file(source, tmp_path / "off.mp4", Bicubic(scale=2), conversion=Conversion(deinterlace="off"))
     assert any("interlaced" in text for text in kept.transfer.texts("lost"))
 
 
@@ -99,16 +99,16 @@ def test_too_small_for_the_filter(tmp_path):
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="compares with ffmpeg, which is not installed")
-def test_rows_equal_those_of_ffmpeg(film, tmp_path):
+def test_rows_equal_those_of_ffmpeg(source, tmp_path):
     """All frames but the first, which versions of FFmpeg treat differently."""
     raw = tmp_path / "raw.yuv"
     subprocess.run(
-        ["ffmpeg", "-v", "error", "-i", str(film), "-vf", "bwdif=mode=send_frame", "-pix_fmt", "yuv420p",
+        ["ffmpeg", "-v", "error", "-i", str(source), "-vf", "bwdif=mode=send_frame", "-pix_fmt", "yuv420p",
          "-f", "rawvideo", str(raw)], check=True,
     )  # fmt: skip
     theirs = np.fromfile(raw, np.uint8).reshape(FRAMES, 96, 96)
     from workbench.data.video.decode import Decoding
     from workbench.data.video.deinterlace import deinterlace
 
-    ours = np.stack([frame.to_ndarray() for frame in deinterlace(Decoding(film).frames())])
+    ours = np.stack([frame.to_ndarray() for frame in deinterlace(Decoding(source).frames())])
     assert np.array_equal(ours[1:], theirs[1:])

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.films import encode, picture
+from tests.videos import encode, frame_from_planes
 from workbench.data.video.hdr import ToneMapper
 from workbench.data.video.read import Conversion, read_video
 from workbench.errors import VideoError
@@ -52,20 +52,20 @@ def hlg_code(luminance):
     return 0.17883277 * math.log(12 * scene - 0.28466892) + 0.55991073
 
 
-def gray_film(path, codes, transfer):
+def gray_video(path, codes, transfer):
     """Lossless HEVC of 10 bits, limited range, BT.2020: a row of gray patches."""
     luma = np.repeat([round((16 + 219 * code) * 4) for code in codes], 16).astype("<u2")
     planes = [np.tile(luma, (32, 1)), *[np.full((16, 8 * len(codes)), 512, "<u2")] * 2]
     marks = f"colorprim=9:transfer={transfer}:colormatrix=9"
     return encode(
-        path, [picture(planes, "yuv420p10le") for _ in range(3)], codec="libx265", pixels="yuv420p10le",
+        path, [frame_from_planes(planes, "yuv420p10le") for _ in range(3)], codec="libx265", pixels="yuv420p10le",
         **{"x265-params": f"lossless=1:log-level=0:{marks}"},
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(("transfer", "code"), [(PQ, pq_code), (HLG, hlg_code)])
 def test_patches_are_mapped_by_the_formula(tmp_path, transfer, code):
-    path = gray_film(tmp_path / "a.mp4", [code(level) for level in PATCHES], transfer)
+    path = gray_video(tmp_path / "a.mp4", [code(level) for level in PATCHES], transfer)
     frame = read_video(path).frames[1]
     seen = frame[16, 8::16].astype(float)
     wanted = [sdr_level(level) for level in PATCHES]
@@ -93,7 +93,7 @@ def test_colors_keep_their_hue_and_come_into_bt709():
 
 
 def test_code_values_and_marks_can_be_kept(tmp_path):
-    source = gray_film(tmp_path / "a.mp4", [pq_code(level) for level in PATCHES], PQ)
+    source = gray_video(tmp_path / "a.mp4", [pq_code(level) for level in PATCHES], PQ)
     kept = read_video(source, conversion=Conversion(hdr="keep")).frames[1]
     assert kept[16, 8::16, 1] == pytest.approx([255 * pq_code(level) for level in PATCHES], abs=0.8)
     upscale_file(source, tmp_path / "b.mp4", Bicubic(scale=2), conversion=Conversion(hdr="keep"))
@@ -108,7 +108,7 @@ def test_code_values_and_marks_can_be_kept(tmp_path):
 
 
 def test_hdr_can_be_refused(tmp_path):
-    source = gray_film(tmp_path / "a.mp4", [0.5], HLG)
+    source = gray_video(tmp_path / "a.mp4", [0.5], HLG)
     with pytest.raises(VideoError, match=r"HDR \(HLG\).*--hdr"):
         upscale_file(source, tmp_path / "b.mp4", Bicubic(), conversion=Conversion(hdr="refuse"))
     assert not (tmp_path / "b.mp4").exists()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import encode, join, numbered, picture, with_sound
+from tests.videos import encode, frame_from_planes, join, numbered, with_sound
 from workbench.data.video.inspect import Limits, VideoInfo, inspect_video
 from workbench.data.video.read import read_video
 from workbench.data.video.tracks import Track
@@ -24,7 +24,7 @@ def info_metadata(path):
         return tuple(sorted(file.metadata.items()))
 
 
-def test_what_a_film_is(tmp_path):
+def test_what_a_video_is(tmp_path):
     path = with_sound(tmp_path / "a.mp4", 30, codec="aac")
     assert inspect_video(path) == VideoInfo(
         container="mov,mp4,m4a,3gp,3g2,mj2",
@@ -76,7 +76,7 @@ def test_odd_sizes(tmp_path):
 
 def test_ten_bits(tmp_path):
     planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
-    frames = [picture(planes, "yuv420p10le") for _ in range(2)]
+    frames = [frame_from_planes(planes, "yuv420p10le") for _ in range(2)]
     info = inspect_video(encode(tmp_path / "a.mkv", frames, pixels="yuv420p10le", colours=(9, 2)))
     assert (info.bits, info.matrix, info.full_range) == (10, "bt2020", True)
 
@@ -92,9 +92,9 @@ def test_how_a_phone_was_held(tmp_path, rotation, mirror):
 
 
 def test_every_frame_at_once(tmp_path):
-    """Nothing sensible can be said of such a film but how many frames it has."""
-    film = encode(tmp_path / "film.mkv", numbered(5), codec="mjpeg", pixels="yuvj420p")
-    info = inspect_video(join([film], tmp_path / "a.mkv", spacing=0))
+    """Nothing sensible can be said of such a clip but how many frames it has."""
+    clip = encode(tmp_path / "clip.mkv", numbered(5), codec="mjpeg", pixels="yuvj420p")
+    info = inspect_video(join([clip], tmp_path / "a.mkv", spacing=0))
     assert (info.frames, info.fps) == (5, 25)
 
 
@@ -189,37 +189,37 @@ REFUSED = {
     "DASH": (b"<?xml version='1.0'?><MPD><BaseURL>secret.mp4</BaseURL></MPD>", "text in markup"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='secret.mp4'/></svg>", "text in markup"),
     "SDP": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "not a video that can be read"),
-    "GIF": (gif("GIF"), "a GIF, which is a picture and not a video; convert it to an MP4"),
-    "APNG": (gif("PNG"), "a picture, not a video"),
-    "animated WebP": (gif("WEBP"), "a picture, not a video"),
+    "GIF": (gif("GIF"), "a GIF, not a video"),
+    "APNG": (gif("PNG"), "an image, not a video"),
+    "animated WebP": (gif("WEBP"), "an image, not a video"),
     "archive": (b"PK\x03\x04" + bytes(100), "a document or an archive"),
     "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "an MPEG"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_calls_itself_a_film(tmp_path, kind):
+def test_what_calls_itself_a_video(tmp_path, kind):
     """And nothing but the file itself is opened to find out."""
     content, says = REFUSED[kind]
     encode(tmp_path / "secret.mp4", numbered(2))
-    path = tmp_path / "film.mp4"
+    path = tmp_path / "clip.mp4"
     path.write_bytes(content.replace(b"{folder}", str(tmp_path).encode()))
-    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"film.mp4: {says}"):
+    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"clip.mp4: {says}"):
         inspect_video(path)
-    assert seen <= {"film.mp4"}
+    assert seen <= {"clip.mp4"}
 
 
-def test_a_film_that_points_to_another_file(tmp_path):
-    """QuickTime can keep the pictures in a second file and name it."""
+def test_a_video_that_points_to_another_file(tmp_path):
+    """QuickTime can keep the images in a second file and name it."""
     encode(tmp_path / "secret.mp4", numbered(4))
-    path = encode(tmp_path / "film.mov", numbered(4))
+    path = encode(tmp_path / "clip.mov", numbered(4))
     content = path.read_bytes()
     own = b"\x00\x00\x00\x0curl \x00\x00\x00\x01"  # the frames are in this file
     place = content.index(own, content.index(b"vmhd"))
     path.write_bytes(content[:place] + b"\x00\x00\x00\x0calis\x00\x00\x00\x00" + content[place + 12 :])
     with opened_in(tmp_path) as seen, suppress(VideoError):
         inspect_video(path)
-    assert seen <= {"film.mov"}
+    assert seen <= {"clip.mov"}
 
 
 class opened_in:  # noqa: N801
@@ -238,20 +238,20 @@ class opened_in:  # noqa: N801
     def __exit__(self, *error):
         if sys.platform.startswith("linux"):
             with self.watch:
-                told = self.watch.read(65536) or b""
-            while told:
-                size = struct.unpack("iIII", told[:16])[3]
-                self.names.add(told[16 : 16 + size].rstrip(b"\0").decode())
-                told = told[16 + size :]
+                output = self.watch.read(65536) or b""
+            while output:
+                size = struct.unpack("iIII", output[:16])[3]
+                self.names.add(output[16 : 16 + size].rstrip(b"\0").decode())
+                output = output[16 + size :]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches files as Linux can")
 def test_the_watch_sees_what_is_opened(tmp_path):
     encode(tmp_path / "secret.mp4", numbered(2))
-    (tmp_path / "film.mp4").write_bytes(REFUSED["concat"][0])
-    with opened_in(tmp_path) as seen, av.open(str(tmp_path / "film.mp4")) as file:
+    (tmp_path / "clip.mp4").write_bytes(REFUSED["concat"][0])
+    with opened_in(tmp_path) as seen, av.open(str(tmp_path / "clip.mp4")) as file:
         assert file.format.name == "concat"  # without the whitelist the other file is opened
-    assert seen == {"film.mp4", "secret.mp4"}
+    assert seen == {"clip.mp4", "secret.mp4"}
 
 
 def test_no_file_and_no_video(tmp_path):
@@ -291,7 +291,7 @@ def test_cut_off(tmp_path, suffix):
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     path = encode(tmp_path / f"a{suffix}", numbered(30, noise=True), codec=codec)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(VideoError, match=r"damaged or not whole \(.*\); copy or upload it again"):
+    with pytest.raises(VideoError, match=r"damaged or incomplete \(.*\); copy or upload it again"):
         inspect_video(path)
 
 

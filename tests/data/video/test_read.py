@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import encode, number_of, numbered, numbers, repeat
+from tests.videos import encode, number_of, numbered, numbers, repeat, write_video
 from workbench.data.datasets.samples import sample
 from workbench.data.video.decode import Decoding
 from workbench.data.video.read import (
@@ -18,9 +18,7 @@ from workbench.data.video.read import (
     read_clip,
     read_frames,
     read_video,
-    stream_clip,
     stream_video,
-    write_video,
 )
 from workbench.data.video.timeline import timeline
 from workbench.errors import ShapeError, VideoError
@@ -31,7 +29,7 @@ def test_a_range_of_frames(tmp_path):
     assert numbers(read_video(path, first=3, last=6).frames) == [3, 4, 5]
     assert numbers(read_video(path, first=17).frames) == [17, 18, 19]
     assert len(read_video(path, first=18, last=99)) == 2
-    with pytest.raises(VideoError, match="has 20 frames, so there is none from frame 20"):
+    with pytest.raises(VideoError, match=r"first: want less than 20,.* got 20"):
         read_video(path, first=20)
     with pytest.raises(VideoError, match="0 <= first < last"):
         read_video(path, first=4, last=4)
@@ -43,7 +41,7 @@ def test_a_stream_gives_the_good_frames_before_it_says_what_is_wrong(tmp_path):
     path.write_bytes(path.read_bytes()[:-300])
     seen: list[np.ndarray] = []
     kept = list(stream_video(path, on_damage="keep"))
-    with pytest.raises(VideoError, match="damaged or not whole"):
+    with pytest.raises(VideoError, match="damaged or incomplete"):
         seen.extend(stream_video(path))
     assert 0 < len(kept) < 20
     assert np.array_equal(seen, kept)
@@ -71,7 +69,7 @@ def test_a_clip_stored_lying_down_or_mirrored_comes_out_upright(tmp_path, degree
 
 def test_a_clip_stored_askew_is_refused(tmp_path):
     path = encode(tmp_path / "phone.mp4", numbered(2), rotation=30)
-    with pytest.raises(VideoError, match=r"phone.mp4: .* turned by less than a quarter"):
+    with pytest.raises(VideoError, match=r"phone.mp4: .* rotation: want quarter turns"):
         read_video(path)
 
 
@@ -109,7 +107,7 @@ with VideoWriter(sys.argv[2], fps=25) as writer:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory as Linux tells it")
-def test_memory_does_not_grow_with_the_film(tmp_path):
+def test_memory_does_not_grow_with_the_video(tmp_path):
     short = encode(tmp_path / "short.mp4", numbered(30, 240, 320), g="15")
     long = repeat(short, tmp_path / "long.mp4", 20)
     command = [sys.executable, "-c", STREAMED, str(long), str(tmp_path / "copy.mp4")]
@@ -121,7 +119,7 @@ def test_memory_does_not_grow_with_the_film(tmp_path):
 
 
 def test_a_missing_file(tmp_path):
-    with pytest.raises(VideoError, match="no such file; give a video file, a folder"):
+    with pytest.raises(VideoError, match="no such file; name a video file, a folder"):
         read_clip(tmp_path / "nothing.mp4")
 
 
@@ -143,9 +141,9 @@ def test_not_a_video(tmp_path, content):
         read_video(tmp_path / "text.mp4")
 
 
-def test_a_picture_is_not_a_video(tmp_path):
+def test_a_image_is_not_a_video(tmp_path):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "a.png")
-    with pytest.raises(VideoError, match="a picture, not a video; give the folder"):
+    with pytest.raises(VideoError, match="an image, not a video"):
         read_clip(tmp_path / "a.png")
 
 
@@ -164,9 +162,9 @@ def test_sound_only(tmp_path):
         read_video(tmp_path / "sound.mp4")
 
 
-def test_sound_with_a_cover_picture(tmp_path):
+def test_sound_with_a_cover_image(tmp_path):
     sound_only(tmp_path / "song.mp4", cover=True)
-    with pytest.raises(VideoError, match="no video in this file, only a cover picture, audio"):
+    with pytest.raises(VideoError, match="no video in this file, only a cover image, audio"):
         read_video(tmp_path / "song.mp4")
 
 
@@ -174,16 +172,16 @@ def sound_only(path, cover=False):
     with av.open(str(path), "w", format="mp4") as file:
         stream = file.add_stream("aac", rate=8000)
         if cover:
-            picture = file.add_stream("mjpeg", rate=1)
-            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuvj420p"
-            picture.disposition = 0x400  # an attached picture
+            image = file.add_stream("mjpeg", rate=1)
+            image.width, image.height, image.pix_fmt = 64, 48, "yuvj420p"
+            image.disposition = 0x400  # an attached image
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 8000
         file.mux(stream.encode(frame))
         file.mux(stream.encode(None))
         if cover:
-            file.mux(picture.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
-            file.mux(picture.encode(None))
+            file.mux(image.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
+            file.mux(image.encode(None))
 
 
 def test_an_unknown_wish(tmp_path):
@@ -206,7 +204,6 @@ def test_a_clip_is_a_file_or_a_folder(tmp_path):
     for path, fps in ((tmp_path / "folder", FOLDER_FPS), (tmp_path / "file.webm", 12.5)):
         clip = read_clip(path, first=1, last=4)
         assert (numbers(clip.frames), clip.fps) == ([1, 2, 3], fps)
-        assert np.array_equal(list(stream_clip(path, first=1, last=4)), clip.frames)
         assert (len(timeline(path)), timeline(path).fps) == (5, fps)
     assert np.array_equal(read_frames(tmp_path / "folder"), read_clip(tmp_path / "file.webm").frames)
 
@@ -227,7 +224,7 @@ def test_a_video_has_frames_and_a_rate():
         Video(np.zeros((0, 4, 4, 3), np.uint8), 25)
     with pytest.raises(ShapeError, match="positive number"):
         Video(numbered(1), 0)
-    with pytest.raises(ShapeError, match="want 3 times, one a frame"):
+    with pytest.raises(ShapeError, match="want 3 times"):
         Video(numbered(3), 25, np.zeros(2))
     assert (Video(numbered(3), 25).width, Video(numbered(3), 25).height, len(Video(numbered(3), 25))) == (64, 48, 3)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import encode, numbered
+from tests.videos import encode, numbered
 from workbench.data.video.container import opened
 from workbench.data.video.decode import Decoding
 from workbench.data.video.timeline import REORDER, scan, timeline
@@ -83,7 +83,7 @@ def test_hidden_frames_of_vp8_are_no_frames(tmp_path):
     assert sum(1 for _ in Decoding(path).frames()) == 19
 
 
-def test_the_beginning_of_a_film(tmp_path):
+def test_the_beginning_of_a_video(tmp_path):
     path = encode(tmp_path / "a.mp4", numbered(100), g="12", bf="3")
     whole = timeline(path)
     with opened(path) as (container, stream):
@@ -106,16 +106,16 @@ def test_a_folder_plays_at_the_usual_rate(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_film_that_is_cut_off_says_so(tmp_path, suffix):
+def test_a_video_that_is_cut_off_says_so(tmp_path, suffix):
     path = encode(tmp_path / f"a{suffix}", numbered(40, noise=True), g="12")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
     found = timeline(path)
-    assert found.fault in ("a frame is cut off", "the file ends before its last frame")
+    assert found.fault in ("a frame is truncated", "the file ends before its last frame")
     assert 10 < len(found) < 40
 
 
-def test_what_is_not_a_film(tmp_path):
+def test_what_is_not_a_video(tmp_path):
     with pytest.raises(VideoError, match="no such file"):
         timeline(tmp_path / "nothing.mp4")
-    with pytest.raises(VideoError, match="no images there"):
+    with pytest.raises(VideoError, match=r"want files ending in .png"):
         timeline(tmp_path)

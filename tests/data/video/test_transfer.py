@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.films import encode, numbered, numbers, picture, sound_packets
+from tests.videos import encode, frame_from_planes, numbered, numbers, sound_packets
 from workbench.data.video.read import Conversion, read_video
 from workbench.data.video.timeline import timeline
 from workbench.data.video.write_frames import TIMESTAMPS
@@ -24,7 +24,7 @@ def double(source, target, **settings):
 
 
 def every_track(path, *, container=None, audio="aac", subtitle="mov_text", attachment=False):
-    """A film with two languages of sound, subtitles, a chapter, a title and, if wanted, a font."""
+    """A video with two languages of sound, subtitles, a chapter, a title and, if wanted, a font."""
     with av.open(str(path), "w", format=container) as file:
         video = file.add_stream("libx264", rate=25, options={"preset": "ultrafast"})
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -39,7 +39,7 @@ def every_track(path, *, container=None, audio="aac", subtitle="mov_text", attac
         words.time_base = Fraction(1, 1000)
         if attachment:
             file.add_attachment("font.ttf", "application/x-truetype-font", b"not really a font")
-        file.metadata["title"] = "My film"
+        file.metadata["title"] = "My video"
         file.set_chapters(
             [{"id": 0, "start": 0, "end": 500, "time_base": Fraction(1, 1000), "metadata": {"title": "one"}}]
         )
@@ -86,11 +86,11 @@ WHOLE = [("video", "und", False), ("audio", "eng", False), ("audio", "jpn", True
 def test_everything_that_an_mp4_stores_is_copied(tmp_path):
     source = every_track(tmp_path / "in.mp4")
     made = double(source, tmp_path / "out.mp4")
-    assert described(tmp_path / "out.mp4") == described(source) == (WHOLE, [("one", 0.5)], "My film")
+    assert described(tmp_path / "out.mp4") == described(source) == (WHOLE, [("one", 0.5)], "My video")
     assert sound_packets(tmp_path / "out.mp4") == sound_packets(source)
     assert made.transfer.texts("lost") == []
     kept = "; ".join(made.transfer.texts("kept"))
-    for name in ("2 audio tracks", "eng", "jpn", "1 subtitle track", "1 chapter", 'title "My film"'):
+    for name in ("2 audio tracks", "eng", "jpn", "1 subtitle track", "1 chapter", 'title "My video"'):
         assert name in kept
     with av.open(str(tmp_path / "out.mp4")) as file:
         (words,) = [bytes(packet) for packet in file.demux(subtitles=0) if packet.size > 2]
@@ -136,7 +136,7 @@ def test_the_pixel_aspect_is_kept(tmp_path):
 
 def test_more_than_eight_bits_are_named(tmp_path):
     planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
-    source = encode(tmp_path / "in.mkv", [picture(planes, "yuv420p10le")] * 2, pixels="yuv420p10le")
+    source = encode(tmp_path / "in.mkv", [frame_from_planes(planes, "yuv420p10le")] * 2, pixels="yuv420p10le")
     assert any("10 bits" in text for text in double(source, tmp_path / "out.mp4").transfer.texts("converted"))
 
 

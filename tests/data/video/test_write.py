@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.films import numbered, numbers, sound_packets, with_sound
+from tests.videos import numbered, numbers, sound_packets, with_sound, write_video
 from workbench.data.video import write as writing
 from workbench.data.video.frame_folder import read_frames
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
-from workbench.data.video.write import VideoWriter, open_writer, write_video
+from workbench.data.video.write import VideoWriter, open_writer
 from workbench.data.video.write_frames import FrameFolderWriter
 from workbench.errors import ShapeError, VideoError
 
@@ -37,7 +37,7 @@ def test_seven_frames_in_seven_out_in_order(tmp_path, kind):
     assert [path.name for path in tmp_path.iterdir()] == [kind]
 
 
-def test_seven_pictures(tmp_path):
+def test_seven_images(tmp_path):
     frames = read_frames(seven("folder", tmp_path))
     assert np.array_equal(frames, numbered(7))
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [f"0000000{n}.png" for n in range(7)]
@@ -75,7 +75,7 @@ def test_odd_sizes_gain_a_repeated_row_and_column(tmp_path):
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 1), (1, 3)])
-def test_the_smallest_pictures(tmp_path, size):
+def test_the_smallest_images(tmp_path, size):
     frames = np.full((2, *size, 3), 90, np.uint8)
     write_video(tmp_path / "a.mp4", frames, 25)
     assert read_video(tmp_path / "a.mp4").frames.mean() == pytest.approx(90, abs=3)
@@ -121,15 +121,15 @@ def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix, error):
 @pytest.mark.parametrize(
     ("times", "says"),
     [
-        ((0.0, 0.0), "frame 1: shown at 0.0 s, not after the one before"),
-        ((0.5, 0.2), "frame 1: shown at 0.2 s"),
-        ((0.0, None), "frame 1: give the time of every frame or of none"),
-        ((None, 0.1), "frame 1: give the time of every frame or of none"),
-        ((-1.0, 0.1), "frame 0: shown at -1.0 s"),
-        ((float("nan"), 0.1), "frame 0: shown at nan s"),
+        ((0.0, 0.0), "frame 1: start: .*got 0.0 s"),
+        ((0.5, 0.2), "frame 1: start: .*got 0.2 s"),
+        ((0.0, None), "frame 1: want the time of every frame or of none"),
+        ((None, 0.1), "frame 1: want the time of every frame or of none"),
+        ((-1.0, 0.1), "frame 0: start: .*got -1.0 s"),
+        ((float("nan"), 0.1), "frame 0: start: .*got nan s"),
     ],
 )
-def test_times_that_make_no_film(tmp_path, times, says):
+def test_times_that_make_no_video(tmp_path, times, says):
     with pytest.raises(VideoError, match=says):
         write_at(tmp_path / "a.mp4", times)
     assert not list(tmp_path.iterdir())
@@ -192,7 +192,7 @@ def test_sound_that_cannot_be_had(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 
-def test_a_silent_film_stays_silent(tmp_path):
+def test_a_silent_video_stays_silent(tmp_path):
     write_video(tmp_path / "a.mp4", numbered(2), 25)
     with VideoWriter(tmp_path / "b.mp4", fps=25, tracks_from=tmp_path / "a.mp4") as writer:
         writer.write(numbered(1)[0])
@@ -229,7 +229,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, kind):
         ("a.avi", numbered(1), 25, VideoError, r"ends in .mp4 or .mkv \(preview, lossy\) or .webm \(lossless\)"),
         ("a.mp4", numbered(1), 0, VideoError, "positive number"),
         ("a.mp4", numbered(1) / 255, 25, ShapeError, "want uint8"),
-        ("nowhere/a.mp4", numbered(1), 25, VideoError, r"a.mp4: cannot be written \(No such file.*folder is there"),
+        ("nowhere/a.mp4", numbered(1), 25, VideoError, r"a.mp4: cannot be written \(No such file.*folder exists"),
     ],
 )
 def test_what_cannot_be_written_is_refused(tmp_path, name, frames, fps, error, says):
@@ -238,23 +238,23 @@ def test_what_cannot_be_written_is_refused(tmp_path, name, frames, fps, error, s
     assert not list(tmp_path.iterdir())
 
 
-def write_pictures(path, frames):
+def write_images(path, frames):
     with FrameFolderWriter(path) as writer:
         for frame in frames:
             writer.write(frame)
 
 
-def test_pictures_that_cannot_be_written(tmp_path):
+def test_images_that_cannot_be_written(tmp_path):
     with pytest.raises(VideoError, match="no frames to write"):
-        write_pictures(tmp_path / "none", [])
+        write_images(tmp_path / "none", [])
     with pytest.raises(ShapeError, match="frame 1: want 64x48"):
-        write_pictures(tmp_path / "mixed", [numbered(1)[0], numbered(1)[0, :, :60]])
+        write_images(tmp_path / "mixed", [numbered(1)[0], numbered(1)[0, :, :60]])
     with pytest.raises(VideoError, match=r"clip: cannot be written \(No such file"):
         FrameFolderWriter(tmp_path / "nowhere" / "clip")
     assert not list(tmp_path.iterdir())
     (tmp_path / "taken").mkdir()
-    write_pictures(tmp_path / "taken", numbered(1))  # it was empty
-    with pytest.raises(VideoError, match="taken: there is something already; choose another name"):
+    write_images(tmp_path / "taken", numbered(1))  # it was empty
+    with pytest.raises(VideoError, match="taken: exists already"):
         open_writer(tmp_path / "taken", fps=25)
     assert len(list((tmp_path / "taken").iterdir())) == 1
 
@@ -263,7 +263,7 @@ def test_pictures_that_cannot_be_written(tmp_path):
 def test_a_folder_that_may_not_be_written_to(tmp_path, kind):
     """A file where the folder should be: that stops root too, whom permissions do not."""
     (tmp_path / "file").write_text("not a folder")
-    with pytest.raises(VideoError, match=r"cannot be written \(.*\); nothing half-written is left behind"):
+    with pytest.raises(VideoError, match=r"cannot be written \(.*\); partial output is removed"):
         open_writer(tmp_path / "file" / kind, fps=25)
 
 
@@ -271,7 +271,7 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, kind):
 @pytest.mark.parametrize("kind", ["clip.mp4", "clip.webm", "clip"])
 def test_a_read_only_folder(tmp_path, kind):
     tmp_path.chmod(0o500)
-    with pytest.raises(VideoError, match=r"cannot be written \(Permission denied\).* you may write to it"):
+    with pytest.raises(VideoError, match=r"cannot be written \(Permission denied\).* is writable"):
         open_writer(tmp_path / kind, fps=25)
     tmp_path.chmod(0o700)
 
@@ -308,7 +308,7 @@ def test_a_full_disk(tmp_path):
     done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True, check=True)
     said = done.stdout.splitlines()
     assert len(said) == 9
-    assert all("cannot be written (File too large); nothing half-written is left behind" in line for line in said)
+    assert all("cannot be written (File too large); partial output is removed" in line for line in said)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["whole_clip", "whole_clip.mp4", "whole_clip.webm"]
 
 
@@ -361,7 +361,7 @@ def test_writing_is_streaming(tmp_path):
         (partial,) = tmp_path.iterdir()
         assert partial.name.endswith(".partial")
         assert partial.stat().st_size > 200_000
-    with FrameFolderWriter(tmp_path / "b") as pictures:
-        pictures.write(numbered(1)[0])
+    with FrameFolderWriter(tmp_path / "b") as images:
+        images.write(numbered(1)[0])
         assert len(list(tmp_path.glob(".b.*.partial/*.png"))) == 1
     assert Image.open(tmp_path / "b" / "00000000.png").size == (64, 48)

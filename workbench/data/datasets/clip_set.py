@@ -1,4 +1,4 @@
-"""A clip of a data set, and the set: what there is, before any of it is decoded."""
+"""Clips of a dataset, and the dataset, described before any frame is decoded."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.degradation.families import MIXING_COSTS, degrade
-from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, stream_frames
+from workbench.data.video.frame_folder import image_files, natural_order, read_frames, stream_frames
 from workbench.data.video.read import read_video, stream_video
 from workbench.errors import DataError, UnknownNameError, VideoError, unknown_name
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
-"""File names that count as videos in a folder."""
+"""File name endings of videos."""
 
 
-class Source(Protocol):
-    """Where the frames of a clip come from."""
+class FrameSource(Protocol):
+    """Source of the frames of a clip."""
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Frames ``first`` up to ``last``, uint8 ``(T, H, W, 3)``; fewer where there are not so many."""
+        """Return frames ``first`` up to ``last``, uint8 ``(T, H, W, 3)``; fewer where the clip ends before."""
         ...
 
     def stream(self) -> Iterator[np.ndarray]:
-        """All frames one after the other, uint8 ``(H, W, 3)``."""
+        """Yield all frames in order, uint8 ``(H, W, 3)``."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFolder:
-    """A folder of pictures.
+    """Folder of images.
 
     Args:
-        folder: where they are.
-        stems: what they must be called, without their endings; anything will do where None.
+        folder: path of the folder.
+        stems: required file names without endings; None for any names.
     """
 
     folder: Path
@@ -47,20 +47,20 @@ class FrameFolder:
         return str(self.folder)
 
     def files(self) -> list[Path]:
-        """The pictures in natural order.
+        """Return the images in natural order.
 
         Raises:
-            DataError: no such folder, or its pictures are not those that it should hold.
+            DataError: the folder does not exist, or does not contain the required images.
         """
         try:
-            files = picture_files(self.folder)
+            files = image_files(self.folder)
         except OSError as error:
             raise DataError(f"{self.folder}: cannot be listed ({error.strerror})") from error
         stems = tuple(file.stem for file in files)
         if self.stems is not None and stems != self.stems:
             missing = [stem for stem in self.stems if stem not in stems]
-            what = f"{', '.join(missing)} missing" if missing else f"holds {', '.join(stems)}"
-            raise DataError(f"{self.folder}: {what}; want {self.stems[0]} to {self.stems[-1]} and nothing else")
+            found = f"{', '.join(missing)} missing" if missing else f"got {', '.join(stems)}"
+            raise DataError(f"{self.folder}: {found}; want {self.stems[0]} to {self.stems[-1]} and nothing else")
         return files
 
     def read(self, first: int, last: int) -> np.ndarray:
@@ -75,8 +75,8 @@ class FrameFolder:
 
 
 @dataclass(frozen=True, slots=True)
-class Film:
-    """A video file."""
+class VideoFile:
+    """Video file."""
 
     path: Path
 
@@ -112,17 +112,17 @@ class InMemoryFrames:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClipEntry:
-    """One clip of a set: what it should be, and how to get at it. What is read is checked against what it should be.
+    """Clip of a set: its expected properties and its sources. Frames are checked against the properties when read.
 
     Args:
-        name: within its set.
-        frames: how many it has.
+        name: name within the set.
+        frames: number of frames.
         size: width and height in high resolution.
-        scale: how many times smaller its low resolution is.
-        targets: the frames that count when it is scored or trained on; Vimeo-90K scores frame 3 of 7 only.
-        source: the high-resolution frames.
-        low_source: the low-resolution frames, where they are on disk.
-        group: a part of the set, for example how much moves in it; empty where the set has no such parts.
+        scale: high-resolution pixels per low-resolution pixel.
+        targets: frames that are scored or trained on; Vimeo-90K scores frame 3 of 7 only.
+        source: high-resolution frames.
+        low_source: low-resolution frames, where they are on disk.
+        group: group within the set, for example by speed of motion; empty where the set has no groups.
     """
 
     name: str
@@ -130,47 +130,47 @@ class ClipEntry:
     size: tuple[int, int]
     scale: int
     targets: tuple[int, ...]
-    source: Source
-    low_source: Source | None = None
+    source: FrameSource
+    low_source: FrameSource | None = None
     group: str = ""
 
     @property
     def has_low(self) -> bool:
-        """Whether its low resolution is on disk."""
+        """True if its low resolution is on disk."""
         return self.low_source is not None
 
     @property
     def low_size(self) -> tuple[int, int]:
-        """Width and height in low resolution; what does not fill a whole pixel is cropped."""
+        """Width and height in low resolution; incomplete pixels are cropped."""
         return self.size[0] // self.scale, self.size[1] // self.scale
 
     def high(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """High-resolution frames ``first`` up to ``last``: uint8 ``(T, H, W, 3)``, not cropped to the scale.
+        """Read high-resolution frames ``first`` up to ``last``: uint8 ``(T, H, W, 3)``, not cropped to the scale.
 
         Raises:
-            DataError: what is there is not what the set should hold.
-            VideoError: a picture or file that cannot be read.
+            DataError: the frames differ from the expected ones in number or size.
+            VideoError: a file cannot be read.
         """
         return self._read(self.source, self.size, first, last)
 
     def low(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Low-resolution frames from disk; arguments and errors as in :meth:`high`.
+        """Read low-resolution frames from disk; arguments and errors as in :meth:`high`.
 
         Raises:
-            DataError: the set has none on disk; make it with ``degrade``.
+            DataError: the set has none on disk.
         """
         if self.low_source is None:
             raise DataError(
-                f"{self.name}: no low resolution on disk; name its folder when the set is opened, or make it with "
-                "data.degrade.degrade"
+                f"{self.name}: want low resolution on disk, got none; name its folder when the set is opened, or call "
+                "degradation.families.degrade"
             )
         return self._read(self.low_source, self.low_size, first, last)
 
     def stream(self) -> Iterator[np.ndarray]:
-        """All high-resolution frames one after the other, uint8 ``(H, W, 3)``, whatever the length of the clip.
+        """Yield all high-resolution frames in order, uint8 ``(H, W, 3)``.
 
         Raises:
-            DataError: a frame of another size, or too few or too many of them.
+            DataError: a frame has another size, or there are too few or too many.
         """
         number = 0
         for frame in self.source.stream():
@@ -178,35 +178,34 @@ class ClipEntry:
             number += 1
             yield frame
         if number != self.frames:
-            raise DataError(f"{self.name}: {number} of {self.frames} frames; {self.source}")
+            raise DataError(f"{self.name}: want {self.frames} frames, got {number}; copy {self.source} again")
 
-    def _read(self, source: Source, size: tuple[int, int], first: int, last: int | None) -> np.ndarray:
+    def _read(self, source: FrameSource, size: tuple[int, int], first: int, last: int | None) -> np.ndarray:
         last = self.frames if last is None else min(last, self.frames)
         if not 0 <= first < last:
-            raise DataError(f"{self.name}: has {self.frames} frames, so there is none in [{first}:{last}]")
+            raise DataError(f"{self.name}: want frames within 0 to {self.frames}, got [{first}:{last}]")
         frames = source.read(first, last)
         if len(frames) != last - first:
-            raise DataError(f"{self.name}: ends at frame {first + len(frames)} of {self.frames}; {source}")
+            raise DataError(f"{self.name}: want {self.frames} frames, got {first + len(frames)}; copy {source} again")
         self._check(frames.shape[1:], size, first)
         return frames
 
     def _check(self, shape: tuple[int, ...], size: tuple[int, int], number: int) -> None:
         if (shape[1], shape[0]) != size:
             raise DataError(
-                f"{self.name}: frame {number} is {shape[1]}x{shape[0]}, not {size[0]}x{size[1]} as the set says"
+                f"{self.name}: frame {number}: want {size[0]}x{size[1]}, as in the set, got {shape[1]}x{shape[0]}"
             )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSet:
-    """The clips of a data set.
+    """Dataset of clips.
 
     Args:
-        name: for people; with scale and degradation it belongs beside every number that is measured on it.
-        scale: how many times smaller its low resolution is.
-        degradation: the family of the low resolution on disk; None where there is none on disk, so that any can be
-            made (``data.degrade``).
-        clips: in the set's usual order.
+        name: displayed name; with scale and degradation it is stated with every score.
+        scale: high-resolution pixels per low-resolution pixel.
+        degradation: family of the low resolution on disk; None where there is none, so that any family can be used.
+        clips: the clips in the usual order of the set.
     """
 
     name: str
@@ -227,10 +226,10 @@ class ClipSet:
         raise self._no_clip(name)
 
     def only(self, names: Iterable[str]) -> ClipSet:
-        """The set with these clips only, in the set's order.
+        """Return the set with these clips only, in the order of the set.
 
         Raises:
-            UnknownNameError: a name that no clip has; the nearest is suggested.
+            UnknownNameError: no clip has such a name; the nearest is suggested.
         """
         wanted = set(names)
         kept = tuple(clip for clip in self.clips if clip.name in wanted)
@@ -241,20 +240,20 @@ class ClipSet:
     def pair(
         self, clip: ClipEntry, family: str, first: int = 0, last: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """A clip in both resolutions: the low one from disk where the set has it, else made from the high one.
+        """Return a clip in both resolutions; the low one is read from disk where the set has it, else degraded.
 
         Args:
             clip: one of :attr:`clips`.
-            family: of the low resolution, see ``data.degrade.DEGRADATIONS``.
-            first: the first frame.
+            family: family of the low resolution, see :data:`.families.DEGRADATIONS`.
+            first: first frame.
             last: one past the last frame; the end where left out.
 
         Returns:
-            uint8 ``(T, h, w, 3)`` and ``(T, s*h, s*w, 3)``; of the high resolution that part which the low one shows.
+            uint8 ``(T, h, w, 3)`` and ``(T, s*h, s*w, 3)``; the high resolution is cropped to a multiple of the scale.
 
         Raises:
-            DataError: the low resolution on disk is of another family; a clip is not what the set should hold.
-            VideoError: a picture or file that cannot be read.
+            DataError: the low resolution on disk is of another family, or the clip differs from the expected one.
+            VideoError: a file cannot be read.
         """
         self.check_degradation(family)
         width, height = (side * self.scale for side in clip.low_size)
@@ -262,16 +261,15 @@ class ClipSet:
         return (clip.low(first, last) if clip.has_low else degrade(high, family, self.scale)), high
 
     def check_degradation(self, family: str) -> None:
-        """Make sure that the low resolution on disk, if there is any, is of this family.
+        """Check that the low resolution on disk, if there is any, is of this family.
 
         Raises:
-            DataError: it is of another.
+            DataError: it is of another family.
         """
         if self.degradation not in (None, family):
             raise DataError(
-                f"{self.name}: its low resolution on disk is {self.degradation}, not {family}; {MIXING_COSTS}. Choose "
-                f"what is meant for {self.degradation}, or open the set without its low resolution, so that {family} "
-                "is made"
+                f"{self.name}: want low resolution {family}, got {self.degradation} on disk; {MIXING_COSTS}. Use a "
+                f"network for {self.degradation}, or open the set without its low resolution"
             )
 
     def _no_clip(self, name: str) -> UnknownNameError:
@@ -281,23 +279,23 @@ class ClipSet:
         return UnknownNameError(f"no clip of {self.name} {name!r}; it has {len(names)}, {names[0]} to {names[-1]}")
 
 
-def header_size(picture: Path) -> tuple[int, int]:
-    """Width and height of a picture by its header.
+def header_size(image: Path) -> tuple[int, int]:
+    """Read width and height of an image from its header.
 
     Raises:
-        VideoError: not a picture.
+        VideoError: the file is not an image.
     """
     try:
-        with Image.open(picture) as opened:
+        with Image.open(image) as opened:
             width, height = opened.size
-            lying = opened.format != "PNG" and opened.getexif().get(0x0112, 1) > 4  # held sideways by the camera
-            return (height, width) if lying else (width, height)
+            rotated = opened.format != "PNG" and opened.getexif().get(0x0112, 1) > 4  # by a quarter turn
+            return (height, width) if rotated else (width, height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{picture}: not a picture that can be read ({error})") from error
+        raise VideoError(f"{image}: not a readable image ({error}); copy or write it again") from error
 
 
-def odd_one_out(files: Iterable[Path], size: tuple[int, int]) -> str | None:
-    """The first picture that is of another size, by the headers, in words; None where all agree."""
+def describe_size_mismatch(files: Iterable[Path], size: tuple[int, int]) -> str | None:
+    """Describe the first image of another size, by the headers; None where all agree."""
     for file in files:
         width, height = header_size(file)
         if (width, height) != size:
@@ -305,35 +303,35 @@ def odd_one_out(files: Iterable[Path], size: tuple[int, int]) -> str | None:
     return None
 
 
-def find_clips(source: Path) -> dict[str, FrameFolder | Film]:
-    """Every clip at or below a place: folders that hold pictures, and video files.
+def find_clips(source: Path) -> dict[str, FrameFolder | VideoFile]:
+    """Find every clip at or below a path: folders that contain images, and video files.
 
     Returns:
-        Its path below ``source`` (without the ending of a file) to the clip, in natural order; ``""`` where ``source``
-        is itself one. Hidden files and folders are passed over.
+        Each clip by its path below ``source`` (without the ending of a file), in natural order; ``""`` where ``source``
+        is itself a clip. Hidden files and folders are ignored.
 
     Raises:
-        DataError: nothing there, no clips, or two that would be called alike.
+        DataError: the path does not exist, there are no clips, or two have one name.
     """
     if source.is_file():
-        return {"": Film(source)}
+        return {"": VideoFile(source)}
     if not source.is_dir():
         raise DataError(f"{source}: no such file or folder; want a clip, or a folder of clips")
-    if picture_files(source):
+    if image_files(source):
         return {"": FrameFolder(source)}
-    found: dict[str, FrameFolder | Film] = {}
+    found: dict[str, FrameFolder | VideoFile] = {}
     for clip in _below(source):
         path = clip.folder if isinstance(clip, FrameFolder) else clip.path.with_suffix("")
         name = path.relative_to(source).as_posix()
         if name in found:
-            raise DataError(f"{source}: {found[name]} and {clip} would both become {name}; rename one")
+            raise DataError(f"{source}: {found[name]} and {clip} have the same name {name}; rename one")
         found[name] = clip
     if not found:
-        raise DataError(f"{source}: no pictures and no video files in it or in the folders below")
+        raise DataError(f"{source}: want images or video files in it or in its subfolders, got none; name another")
     return found
 
 
-def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[FrameFolder | Film]:
+def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[FrameFolder | VideoFile]:
     real = folder.resolve()
     if real in seen:  # a link that leads back to a folder above
         return
@@ -341,9 +339,9 @@ def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[FrameF
         if path.name[0] == ".":
             continue
         if path.is_dir():
-            if picture_files(path):
+            if image_files(path):
                 yield FrameFolder(path)
             else:
                 yield from _below(path, seen | {real})
         elif path.suffix.lower() in VIDEOS:
-            yield Film(path)
+            yield VideoFile(path)

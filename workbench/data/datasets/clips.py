@@ -1,4 +1,4 @@
-"""What people call a clip: a sample's name or a path, and a part of it in brackets."""
+"""Clips by name: the name of a sample or a path, with an optional crop in brackets."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ CROP_EXAMPLE = "'bigbuckbunny[0:96, :, 352:640]' (frames, rows, columns)"
 
 
 def load_clip(spec: str) -> Video:
-    """A clip by name, and if wanted only a part of it.
+    """Load a clip, or a crop of it, by name.
 
-    ``spec`` is the name of a sample clip or the path of a video file or of a folder of frames, then, if wanted, a crop
-    in brackets as numpy reads it: frames, rows, columns, each ``first:last``; what is left out is taken whole,
+    ``spec`` is the name of a sample clip or the path of a video file or of a folder of frames, then, optionally, a crop
+    in brackets with the syntax of numpy: frames, rows, columns, each ``first:last``. Missing ranges are complete, and
     negative numbers count from the end::
 
         bigbuckbunny
         bigbuckbunny[0:96, :, 352:640]
-        films/holiday.mp4[-50:]
+        videos/holiday.mp4[-50:]
 
-    A sample's name wins over a file of the same name (write ``./bikes`` for the file). A path that exists is taken as
-    it stands, brackets included; only if there is none does a closing bracket at the end make what stands in the last
-    pair of brackets a crop. So ``shot[1]`` is the folder of that name, and ``shot[1][0:9]`` its first nine frames.
+    The name of a sample has precedence over a file of that name (write ``./bikes`` for the file). A path that exists is
+    used as it is, with its brackets; otherwise the last pair of brackets is a crop. So ``shot[1]`` is the folder of
+    that name, and ``shot[1][0:9]`` its first nine frames.
 
     Args:
-        spec: as above.
+        spec: name and crop.
 
     Returns:
-        The clip, decoded no further than its last frame asked for.
+        The clip; frames after the crop are not decoded.
 
     Raises:
-        ConfigError: a crop that cannot be read.
-        UnknownNameError: neither a path nor a sample; the nearest sample is suggested.
-        VideoError: a file or folder that is not there or cannot be read.
-        DataError: the crop leaves nothing; the message gives the size of the clip.
+        ConfigError: the crop has a wrong syntax.
+        UnknownNameError: neither a path nor a sample has that name; the nearest sample is suggested.
+        VideoError: a file or folder does not exist or cannot be read.
+        DataError: the crop is empty; the message states the size of the clip.
     """
     name, crop = split_spec(spec)
     frames, rows, columns = _parse_crop(crop, spec)
     start, stop = frames.start or 0, frames.stop
-    early = start >= 0 and stop is not None and stop > start  # numbers from the end need the whole clip first
+    early = start >= 0 and stop is not None and stop > start  # numbers from the end need the whole clip
     video = _open_whole(name, stop if early else None)
     cropped = video.frames[frames, rows, columns]
     if not cropped.size:
         length = "at least " * (early and len(video) == stop) + str(len(video))
         raise DataError(
-            f"{spec}: nothing is left; {name} has {length} frames of {video.width}x{video.height} (rows to "
+            f"{spec}: the crop is empty; {name} has {length} frames of {video.width}x{video.height} (rows to "
             f"{video.height}, columns to {video.width})"
         )
     return replace(video.part(frames.start or 0, frames.stop), frames=np.ascontiguousarray(cropped))
@@ -90,9 +90,9 @@ def _open_whole(name: str, last: int | None) -> Video:
         return sample(name, frames=slice(0, last))
     if not Path(name).exists():
         if "[" in name or "]" in name:
-            raise ConfigError(f"{name}: no such file, and not a clip with a crop either; for example {CROP_EXAMPLE}")
+            raise ConfigError(f"{name}: want a file, or a clip with a crop, for example {CROP_EXAMPLE}; got neither")
         if Path(name).name == name and not Path(name).suffix:
             raise unknown_name("sample clip, file or folder", name, known)
     if Path(name).is_dir() and (gaps := describe_gaps(frame_names(name))):
-        logger.warning("%s: %s; the frames before and after are taken for neighbors", name, gaps)
+        logger.warning("%s: %s; the frames before and after are treated as neighbors", name, gaps)
     return read_clip(name, last=last)

@@ -1,4 +1,4 @@
-"""A data set as folders of frames, in high and perhaps in low resolution, looked over before anything is decoded."""
+"""Datasets as folders of frames, in high and optionally in low resolution, checked before any frame is decoded."""
 
 from __future__ import annotations
 
@@ -9,51 +9,51 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, header_size, odd_one_out
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, describe_size_mismatch, header_size
 from workbench.data.degradation.families import DEGRADATIONS, find_degradation
-from workbench.data.degradation.identify import DegradationInfo, identify, parse_folder_name, read_note
-from workbench.data.video.frame_folder import list_pictures, picture_files
+from workbench.data.degradation.identify import DegradationInfo, identify, parse_folder_name, read_info
+from workbench.data.video.frame_folder import image_files, list_images
 from workbench.data.video.frame_numbers import describe_gaps, describe_mismatch, match_frames, natural_order
 from workbench.errors import DataError
 
-TRUTH = ("truth", "GT", "gt", "hr", "HR")
-"""Where a clip's frames may be in a folder of their own, beside other versions of them."""
+GROUND_TRUTH_FOLDERS = ("truth", "GT", "gt", "hr", "HR")
+"""Names of a subfolder of a clip that contains its frames, next to other versions of them."""
 
 
 def clip_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """A data set as a folder of folders of frames.
+    """Find the clips of a dataset in a folder of folders of frames.
 
-    Three layouts are known: ``FOLDER/GT/<clip>/*.png``, ``FOLDER/<clip>/*.png``, ``FOLDER/<clip>/truth/*.png``. Any
-    names will do. Clips come in natural order; hidden folders and loose files are passed over.
+    Three layouts are supported: ``FOLDER/GT/<clip>/*.png``, ``FOLDER/<clip>/*.png``, ``FOLDER/<clip>/truth/*.png``,
+    with any names. Hidden folders and other files are ignored.
 
     Returns:
-        Clip name to its folder.
+        The folder of each clip by its name, in natural order.
 
     Raises:
-        DataError: no such folder, no clips in it, or a folder among them that holds no pictures.
+        DataError: the folder does not exist or has no clips, or one of its folders contains no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; want a folder of folders of frames, such as FOLDER/GT/<clip>/*.png")
     root = folder / "GT" if (folder / "GT").is_dir() else folder
     found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    clips = {path.name: _with_pictures(path) for path in sorted(found, key=lambda path: natural_order(path.name))}
+    clips = {path.name: _image_folder(path) for path in sorted(found, key=lambda path: natural_order(path.name))}
     if not clips:
-        one = " (it holds pictures itself: give the folder above it)" if picture_files(root) else ""
-        raise DataError(f"{root}: no folders of frames there{one}; want {root}/<clip>/*.png")
-    empty = [name for name, path in clips.items() if not picture_files(path)]
+        one = " (it contains images itself: name its parent folder)" if image_files(root) else ""
+        raise DataError(f"{root}: want folders of frames, {root}/<clip>/*.png, got none{one}")
+    empty = [name for name, path in clips.items() if not image_files(path)]
     if empty:
-        raise DataError(f"{root}: no pictures in {list_some(empty)}; every folder there must be a clip")
+        raise DataError(f"{root}: want images in every folder, got none in {list_some(empty)}; move them away")
     return clips
 
 
-def _with_pictures(path: Path) -> Path:
-    nested = (path / name for name in TRUTH if (path / name).is_dir())
-    return path if picture_files(path) else next(nested, path)
+def _image_folder(path: Path) -> Path:
+    nested = (path / name for name in GROUND_TRUTH_FOLDERS if (path / name).is_dir())
+    return path if image_files(path) else next(nested, path)
 
 
 def list_some(names: Sequence[str], most: int = 8) -> str:
-    """The first of many names, and how many more there are.
+    """List the first of many names, and the number of the others.
 
     Example:
         >>> list_some(["a", "b", "c"], most=2)
@@ -63,19 +63,19 @@ def list_some(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + more
 
 
-def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
-    """An entry for every folder, its frames counted and their sizes read from their headers.
+def inspect_clips(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
+    """Return an entry for every folder; frames are counted, and their sizes read from their headers.
 
     Raises:
-        DataError: pictures of different sizes in one clip, or too small for the scale; all such clips are named.
-        VideoError: a file that is no image, or two images of one frame.
+        DataError: images of one clip differ in size, or are too small for the scale; all such clips are named.
+        VideoError: a file is no image, or two are images of one frame.
     """
     entries, faults = [], []
     every: dict[int, tuple[int, ...]] = {}
     for name, path in clips.items():
-        files = list_pictures(path)
+        files = list_images(path)
         size = header_size(files[0])
-        if odd := odd_one_out(files, size):
+        if odd := describe_size_mismatch(files, size):
             faults.append(f"{name}/{odd} like the first of its clip")
         if min(size) < scale:
             faults.append(f"{name} is {size[0]}x{size[1]}, too small for scale {scale}")
@@ -90,78 +90,79 @@ def look_over(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
 def clips_with_gaps(clips: Iterable[ClipEntry]) -> dict[str, str]:
     """Return a description of the missing frames of each clip that has gaps in the numbers of its file names."""
     files = {clip.name: clip.source.files() for clip in clips if isinstance(clip.source, FrameFolder)}
-    found = {name: describe_gaps([file.stem for file in held]) for name, held in files.items()}
+    found = {name: describe_gaps([file.stem for file in images]) for name, images in files.items()}
     return {name: gaps for name, gaps in found.items() if gaps}
 
 
 def find_low(folder: Path, low: str, clips: Mapping[str, Path]) -> tuple[Path, dict[str, Path]]:
-    """Where the low resolution of a set is.
+    """Find the low resolution of a set.
 
     Args:
-        folder: of the set.
-        low: a folder within it or beside it (``BIx4``, ``train_sharp_bicubic/X4``), or within every clip
+        folder: folder of the set.
+        low: a folder within it or next to it (``BIx4``, ``train_sharp_bicubic/X4``), or within every clip
             (``input4``), or a whole path.
-        clips: clip name to its high-resolution folder.
+        clips: high-resolution folder of each clip by its name.
 
     Returns:
-        The folder of all of them (of the first where each clip has its own), and clip name to folder.
+        The common folder (the first clip's where each clip has its own), and the folder of each clip by its name.
 
     Raises:
-        DataError: there is none; the folders that are there are named.
+        DataError: there is no such folder; the existing ones are named.
     """
-    for place in (folder / low, folder.parent / low):
-        if place.is_dir():
-            root = place / "sequences" if (place / "sequences").is_dir() else place
+    for path in (folder / low, folder.parent / low):
+        if path.is_dir():
+            root = path / "sequences" if (path / "sequences").is_dir() else path
             return root, {name: root / name for name in clips}
-    own = {name: (path.parent if path.name in TRUTH else path) / low for name, path in clips.items()}
+    own = {name: (path.parent if path.name in GROUND_TRUTH_FOLDERS else path) / low for name, path in clips.items()}
     if any(path.is_dir() for path in own.values()):
         return next(path for path in own.values() if path.is_dir()), own
     there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
-    raise DataError(f"{folder}: no folder {low} in it, beside it or in its clips; there is {list_some(there)}")
+    raise DataError(f"{folder}: want a folder {low} in it, next to it or in its clips, got {list_some(there)}")
 
 
-def with_low(clips: ClipSet, root: Path, places: Mapping[str, Path], *, lazily: bool = False) -> ClipSet:
-    """The set with its low resolution on disk, looked over, and its family recognised on up to three clips.
+def with_low(clips: ClipSet, root: Path, folders: Mapping[str, Path], *, lazily: bool = False) -> ClipSet:
+    """Return the set with its low resolution on disk, after a check; its family is identified on up to three clips.
 
     Args:
         clips: the set in high resolution.
-        root: the folder of the low resolution, with its note if it has one.
-        places: clip name to its folder in low resolution.
-        lazily: leave counts and sizes to the moment when a clip is read; for sets of many thousand clips.
+        root: folder of the low resolution, with its ``degradation.json`` if there is one.
+        folders: low-resolution folder of each clip by its name.
+        lazily: check counts and sizes when a clip is read; for sets of many thousand clips.
 
     Raises:
-        DataError: clips or frames are missing, of the wrong size, or of another family than names and notes say.
-        ConfigError: its family has no rule for the scale.
+        DataError: clips or frames are missing, of the wrong size, or of another family than their name or
+            ``degradation.json`` states.
+        ConfigError: the family has no rule for the scale.
     """
-    note, claims = _told(root, clips.scale)
-    faults = [] if lazily else [fault for clip in clips for fault in _low_faults(clip, places[clip.name])]
+    info, claims = _stated_degradation(root, clips.scale)
+    faults = [] if lazily else [fault for clip in clips for fault in _low_faults(clip, folders[clip.name])]
     if faults:
         raise DataError(f"{root}: not the low resolution of {clips.name} for x{clips.scale}: {list_some(faults)}")
     entries = tuple(
-        replace(clip, low_source=FrameFolder(places[clip.name], getattr(clip.source, "stems", None))) for clip in clips
+        replace(clip, low_source=FrameFolder(folders[clip.name], getattr(clip.source, "stems", None))) for clip in clips
     )
-    if note is not None and note.family not in DEGRADATIONS:
-        family = note.family
+    if info is not None and info.family not in DEGRADATIONS:
+        family = info.family
     else:
         family = identify(_samples(entries), clips.scale, claims, root)
     return replace(clips, clips=entries, degradation=family)
 
 
-def _told(root: Path, scale: int) -> tuple[DegradationInfo | None, frozenset[str]]:
-    """The note of a folder, and the families that its pictures may be by note or name."""
-    note = read_note(root) or (read_note(root.parent) if root.name == "sequences" else None)
-    claims, said = parse_folder_name(root)
-    if note is not None:
-        claims, said = frozenset({note.family}), note.scale
-    if said is not None and said != scale:
-        raise DataError(f"{root}: low resolution for x{said}, but the set is opened for x{scale}")
+def _stated_degradation(root: Path, scale: int) -> tuple[DegradationInfo | None, frozenset[str]]:
+    """Return the ``degradation.json`` of a folder, and the families that it or the folder name allows."""
+    info = read_info(root) or (read_info(root.parent) if root.name == "sequences" else None)
+    claims, stated = parse_folder_name(root)
+    if info is not None:
+        claims, stated = frozenset({info.family}), info.scale
+    if stated is not None and stated != scale:
+        raise DataError(f"{root}: want low resolution for x{scale}, got x{stated}; open the set with scale={stated}")
     for family in claims & DEGRADATIONS.keys() if len(claims) == 1 else ():
         find_degradation(family, scale)
-    return note, claims
+    return info, claims
 
 
 def _samples(entries: Sequence[ClipEntry]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Low and high resolution of the middle frame (films begin and end in black) of up to three clips."""
+    """Yield low and high resolution of the center frame of up to three clips; videos begin and end in black."""
     for at in sorted({0, len(entries) // 2, len(entries) - 1}):
         clip = entries[at]
         width, height = (side * clip.scale for side in clip.low_size)
@@ -169,8 +170,8 @@ def _samples(entries: Sequence[ClipEntry]) -> Iterator[tuple[np.ndarray, np.ndar
         yield clip.low(middle, middle + 1), clip.high(middle, middle + 1)[:, :height, :width]
 
 
-def _low_faults(clip: ClipEntry, place: Path) -> list[str]:
-    files = list_pictures(place) if place.is_dir() and picture_files(place) else []
+def _low_faults(clip: ClipEntry, folder: Path) -> list[str]:
+    files = list_images(folder) if folder.is_dir() and image_files(folder) else []
     if not files:
         return [f"{clip.name} is missing"]
     assert isinstance(clip.source, FrameFolder)
@@ -181,23 +182,23 @@ def _low_faults(clip: ClipEntry, place: Path) -> list[str]:
     if match.positions != [*range(len(files))]:
         return [f"{clip.name}: its names are in another order than those in high resolution"]
     width, height = clip.low_size
-    if odd := odd_one_out(files, (width, height)):
+    if odd := describe_size_mismatch(files, (width, height)):
         return [f"{clip.name}/{odd} ({clip.size[0]}x{clip.size[1]} by {clip.scale})"]
     return []
 
 
 def missing_folders(names: Iterable[str], root: Path) -> list[str]:
-    """Which of the names, each ``group/clip``, are not folders below ``root``; every group is listed once."""
-    held: dict[str, frozenset[str]] = {}
+    """Return the names, each ``group/clip``, that are not folders below ``root``; every group is listed once."""
+    existing: dict[str, frozenset[str]] = {}
     missing = []
     for name in names:
         group, clip = name.split("/")
-        if group not in held:
+        if group not in existing:
             try:
                 with os.scandir(root / group) as entries:
-                    held[group] = frozenset(entry.name for entry in entries)
+                    existing[group] = frozenset(entry.name for entry in entries)
             except (FileNotFoundError, NotADirectoryError):
-                held[group] = frozenset()
-        if clip not in held[group]:
+                existing[group] = frozenset()
+        if clip not in existing[group]:
             missing.append(name)
     return missing

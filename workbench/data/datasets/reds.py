@@ -1,11 +1,11 @@
-"""REDS: 270 clips of 100 frames, in the numbering of its authors or in that of BasicSR (Nah et al., NTIRE 2019).
+"""REDS: 270 clips of 100 frames, numbered as by its authors or as in BasicSR (Nah et al., NTIRE 2019).
 
 ::
 
     REDS/train_sharp/000 ... 239/00000000.png ...        low resolution: REDS/train_sharp_bicubic/X4/000 ...
     REDS/val_sharp/000 ... 029/...                       low resolution: REDS/val_sharp_bicubic/X4/000 ...
 
-BasicSR moves the validation clips to ``train_sharp/240 ... 269``. Here they have these numbers wherever they lie.
+BasicSR moves the validation clips to ``train_sharp/240 ... 269``. Here they have these numbers in both layouts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.datasets.clip_set import ClipSet
-from workbench.data.datasets.folders import clips_with_gaps, find_low, list_some, look_over, with_low
-from workbench.data.video.frame_folder import picture_files
+from workbench.data.datasets.folders import clips_with_gaps, find_low, inspect_clips, list_some, with_low
+from workbench.data.video.frame_folder import image_files
 from workbench.errors import DataError, unknown_name
 
 TRAINING, VALIDATION = range(240), range(240, 270)
 REDS4 = (0, 11, 15, 20)
-"""The four clips of the training part that most papers score."""
+"""Four clips of the training part that most papers score."""
 
 OFFICIAL4 = (240, 241, 246, 257)
 """Four of the validation clips, BasicSR's short version of the official validation."""
@@ -33,13 +33,13 @@ PARTS: dict[str, Sequence[int]] = {
     "without_reds4": [number for number in TRAINING if number not in REDS4],
     "regrouped": [number for number in (*TRAINING, *VALIDATION) if number not in REDS4],
 }
-"""What can be trained on: all training clips (the official split), those that are not REDS4, or BasicSR's and
-BasicVSR's 266: training and validation without REDS4."""
+"""Training parts: all training clips (the official split), those that are not REDS4, or the 266 of BasicSR and
+BasicVSR: training and validation without REDS4."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What every clip of REDS is."""
+class ExpectedShape:
+    """Length and size of every clip of REDS."""
 
     frames: int = 100
     size: tuple[int, int] = (1280, 720)
@@ -51,19 +51,19 @@ def reds(
     scale: int = 4,
     low: str | None = None,
     part: str = "train",
-    whole: Shape = Shape(),
+    whole: ExpectedShape = ExpectedShape(),
 ) -> ClipSet:
-    """Clips of REDS to train on.
+    """Open clips of REDS for training.
 
     Args:
-        folder: that of ``train_sharp``; where the clips lie straight in it, or in ``GT``, that will do as well.
-        scale: how many times smaller the low resolution is.
-        low: where it lies; ``X4`` alone means REDS' own folder, ``train_sharp_bicubic/X4``.
+        folder: folder of ``train_sharp``, or of the clips themselves or of ``GT``.
+        scale: high-resolution pixels per low-resolution pixel.
+        low: folder of the low resolution; ``X4`` alone means REDS' own folder, ``train_sharp_bicubic/X4``.
         part: one of :data:`PARTS`.
-        whole: what every clip must be.
+        whole: expected length and size of every clip.
 
     Raises:
-        UnknownNameError: no such part.
+        UnknownNameError: there is no such part.
         DataError: clips or frames are missing or of another size; the message names them.
     """
     if part not in PARTS:
@@ -76,9 +76,9 @@ def reds4(
     *,
     scale: int = 4,
     low: str | None = None,
-    whole: Shape = Shape(),
+    whole: ExpectedShape = ExpectedShape(),
 ) -> ClipSet:
-    """The clips 000, 011, 015, 020 of the training part. Arguments and errors as :func:`reds`."""
+    """Open the clips 000, 011, 015, 020 of the training part; arguments and errors as :func:`reds`."""
     return _open(Path(folder), "REDS4", REDS4, scale, low, whole)
 
 
@@ -88,26 +88,28 @@ def reds_val(
     scale: int = 4,
     low: str | None = None,
     part: Literal["official", "official4"] = "official",
-    whole: Shape = Shape(),
+    whole: ExpectedShape = ExpectedShape(),
 ) -> ClipSet:
-    """The official validation clips, 240 to 269, or four of them. Arguments and errors as :func:`reds`."""
+    """Open the official validation clips, 240 to 269, or four of them; arguments and errors as :func:`reds`."""
     parts = {"official": VALIDATION, "official4": OFFICIAL4}
     if part not in parts:
         raise unknown_name("part of the validation of REDS", part, parts)
     return _open(Path(folder), f"REDS {part} validation", parts[part], scale, low, whole)
 
 
-def _open(folder: Path, title: str, numbers: Sequence[int], scale: int, low: str | None, whole: Shape) -> ClipSet:
+def _open(
+    folder: Path, title: str, numbers: Sequence[int], scale: int, low: str | None, whole: ExpectedShape
+) -> ClipSet:
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; want that of train_sharp and val_sharp")
+        raise DataError(f"{folder}: no such folder; want the folder of train_sharp and val_sharp")
     found = {f"{number:03d}": _find(folder, number) for number in numbers}
     clips = {name: path for name, path in found.items() if path is not None}
     faults = [f"{name} is missing" for name in found if name not in clips]
-    counts = {name: len(picture_files(path)) for name, path in clips.items()}
+    counts = {name: len(image_files(path)) for name, path in clips.items()}
     faults += [
         f"{name} has {count} of {whole.frames} frames" for name, count in counts.items() if count != whole.frames
     ]
-    entries = look_over({name: path for name, path in clips.items() if counts[name]}, scale)
+    entries = inspect_clips({name: path for name, path in clips.items() if counts[name]}, scale)
     faults += [
         f"{entry.name} is {entry.size[0]}x{entry.size[1]}, not {whole.size[0]}x{whole.size[1]}"
         for entry in entries
@@ -126,16 +128,16 @@ def _open(folder: Path, title: str, numbers: Sequence[int], scale: int, low: str
     if any(path.parent.is_dir() for path in own.values()):
         return with_low(clip_set, next(iter(own.values())).parent, own)
     if len({path.parent for path in clips.values()}) > 1:
-        raise DataError(f"{folder}: no train_sharp_bicubic/{low} and val_sharp_bicubic/{low} there; want both")
+        raise DataError(f"{folder}: want train_sharp_bicubic/{low} and val_sharp_bicubic/{low}, got neither")
     root, _ = find_low(folder, low, clips)
     return with_low(clip_set, root, {name: root / path.name for name, path in clips.items()})
 
 
 def _find(folder: Path, number: int) -> Path | None:
-    """Where a clip lies; validation clips have numbers of their own, unless they were moved to the others."""
+    """Return the folder of a clip; validation clips have their own numbers, unless they were moved to the others."""
     training = [folder / "train_sharp", folder / "train" / "train_sharp", folder / "GT", folder]
     validation = [folder / "val_sharp", folder / "val" / "val_sharp"] + ([folder] if folder.name == "val_sharp" else [])
-    places = [root / f"{number:03d}" for root in training if folder.name != "val_sharp"]
+    paths = [root / f"{number:03d}" for root in training if folder.name != "val_sharp"]
     if number in VALIDATION:
-        places = [root / f"{n:03d}" for root in validation for n in (number - VALIDATION[0], number)] + places
-    return next((place for place in places if place.is_dir()), None)
+        paths = [root / f"{n:03d}" for root in validation for n in (number - VALIDATION[0], number)] + paths
+    return next((path for path in paths if path.is_dir()), None)

@@ -14,18 +14,18 @@ from workbench.data.datasets.folders import find_low, list_some, missing_folders
 from workbench.errors import ConfigError, DataError, unknown_name
 
 STEMS = tuple(f"im{number}" for number in range(1, 8))
-"""The frames of a clip; ``im4`` is the one in the middle."""
+"""File names of the frames of a clip; ``im4`` is the center frame."""
 
 LEFT_OUT = (
     "00014/0030", "00014/0043", "00036/0974", "00046/0113", "00047/0865", "00047/0866", "00048/0034", "00048/0137",
     "00088/0794",
 )  # fmt: skip
-"""Nine clips of the test list that are in none of the groups by speed."""
+"""Nine clips of the test list that are in no group by speed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lists:
-    """How many clips the lists name, and how large the pictures are."""
+class ExpectedLists:
+    """Expected numbers of clips in the lists, and size of the frames."""
 
     clips: Mapping[str, int]
     groups: Mapping[str, int]
@@ -33,10 +33,10 @@ class Lists:
     left_out: tuple[str, ...] = field(default=LEFT_OUT)
 
 
-VIMEO90K = Lists(
+VIMEO90K = ExpectedLists(
     clips={"train": 64612, "test": 7824}, groups={"slow": 1613, "medium": 4977, "fast": 1225}, size=(448, 256)
 )
-"""The whole septuplet set; the groups by speed are of the test list, and leave nine clips out."""
+"""Complete septuplet set; the groups by speed are of the test list, and leave nine clips out."""
 
 
 def vimeo90k(
@@ -47,9 +47,9 @@ def vimeo90k(
     split: Literal["train", "test"] | None = None,
     groups: Sequence[str] = (),
     targets: Literal["middle", "all"] = "middle",
-    whole: Lists = VIMEO90K,
+    whole: ExpectedLists = VIMEO90K,
 ) -> ClipSet:
-    """Vimeo-90K in its own layout or in mmagic's.
+    """Open Vimeo-90K in its own layout or in mmagic's.
 
     ::
 
@@ -57,28 +57,29 @@ def vimeo90k(
         vimeo90k/GT/00001/0001/...   BIx4/...   BDx4/...             meta_info_Vimeo90K_train_GT.txt ...
 
     Lines of a list are ``00001/0001``, or BasicSR's ``00001/0001 7 (256,448,3)``. Every clip of the list must have its
-    folder. Whether it holds im1 to im7, and of which size, is seen when it is read: listing half a million pictures
-    would take minutes.
+    folder. The names and sizes of its images are checked when it is read, because listing half a million images would
+    take minutes.
 
     Args:
-        folder: that of the lists.
-        scale: how many times smaller the low resolution is.
-        low: where it lies: ``vimeo_septuplet_matlabLRx4`` beside the folder (BasicSR), ``BIx4`` in it (mmagic).
+        folder: folder of the lists.
+        scale: high-resolution pixels per low-resolution pixel.
+        low: folder of the low resolution: ``vimeo_septuplet_matlabLRx4`` next to the folder (BasicSR), ``BIx4`` in it
+            (mmagic).
         split: ``train`` or ``test``.
-        groups: only clips of these groups by speed: slow, medium, fast. They need BasicSR's lists
-            (``meta_info_Vimeo90K_test_slow_GT.txt`` ...) or RBPN's (``slow_testset.txt`` ...) beside. Where these lie
-            there, every clip of the test split knows its group.
-        targets: ``middle``: only im4 counts, as all published scores have it; ``all``: every frame.
-        whole: what the lists must hold.
+        groups: groups by speed to open: slow, medium, fast. They need the lists of BasicSR
+            (``meta_info_Vimeo90K_test_slow_GT.txt`` ...) or RBPN (``slow_testset.txt`` ...) in the folder. Where these
+            lists exist, every clip of the test split has its group.
+        targets: ``middle``: only im4 is scored, as in published results; ``all``: every frame.
+        whole: expected content of the lists.
 
     Raises:
-        ConfigError: no split, or groups of the train split.
-        UnknownNameError: no such group.
-        DataError: a list that is missing, short or cannot be read, or clips that it names and that are not there.
+        ConfigError: there is no split, or groups are given for the train split.
+        UnknownNameError: there is no such group.
+        DataError: a list is missing, short or unreadable, or its clips do not exist.
     """
     folder = Path(folder)
     if groups and split == "train":
-        raise ConfigError("vimeo90k: only the test list is divided into slow, medium and fast; leave groups away")
+        raise ConfigError("groups: want none for the train split, since only the test list has groups; leave them out")
     names = _names(folder, split, whole.clips)
     group_of = _groups(folder, names, groups, whole) if split == "test" else {}
     names = [name for name in names if not groups or group_of.get(name) in groups]
@@ -94,7 +95,7 @@ def septuplets(
     split: Literal["train", "test"] | None = None,
     targets: Literal["middle", "all"] = "middle",
 ) -> ClipSet:
-    """Any set in Vimeo-90K's layout, of any length and size, such as one's own footage made into septuplets.
+    """Open any set in the layout of Vimeo-90K, such as prepared footage.
 
     Arguments and errors as :func:`vimeo90k`; all clips have the size of the first.
     """
@@ -105,7 +106,7 @@ def septuplets(
 
 def _names(folder: Path, split: str | None, counts: Mapping[str, int]) -> list[str]:
     if split not in ("train", "test"):
-        raise ConfigError(f"{folder}: say which list, split='train' or split='test', got {split!r}")
+        raise ConfigError(f"{folder}: split: want 'train' or 'test', got {split!r}")
     return _read_list(folder, (f"sep_{split}list.txt", f"meta_info_Vimeo90K_{split}_GT.txt"), counts.get(split))
 
 
@@ -123,12 +124,12 @@ def _open(
         raise ConfigError(f"targets: want 'middle' or 'all', got {targets!r}")
     root = folder / "GT" if (folder / "GT").is_dir() else folder / "sequences"
     if missing := missing_folders(names, root):
-        raise DataError(f"{root}: {len(missing)} of {len(names)} clips of the list are not there: {list_some(missing)}")
+        raise DataError(f"{root}: {len(missing)} of {len(names)} clips of the list are missing: {list_some(missing)}")
     size = header_size(FrameFolder(root / names[0], STEMS).files()[0])
     if wanted not in (None, size):
         raise DataError(
-            f"{root / names[0]}: pictures of {size[0]}x{size[1]}, not {wanted[0]}x{wanted[1]}; "
-            "give the high-resolution septuplets"
+            f"{root / names[0]}: want images of {wanted[0]}x{wanted[1]}, got {size[0]}x{size[1]}; "
+            "name the high-resolution septuplets"
         )
     counting = tuple(range(len(STEMS))) if targets == "all" else (len(STEMS) // 2,)
     entries = tuple(
@@ -148,14 +149,14 @@ def _open(
         return found
     low_root, places = find_low(folder, low, {name: root / name for name in names})
     if missing := missing_folders(names, low_root):
-        raise DataError(f"{low_root}: {len(missing)} of {len(names)} clips are not there: {list_some(missing)}")
+        raise DataError(f"{low_root}: {len(missing)} of {len(names)} clips are missing: {list_some(missing)}")
     return with_low(found, low_root, places, lazily=True)
 
 
 def _read_list(folder: Path, files: Sequence[str], count: int | None) -> list[str]:
     path = next((folder / file for file in files if (folder / file).is_file()), None)
     if path is None:
-        raise DataError(f"{folder}: no list there; want {' or '.join(files)} in the folder of the set")
+        raise DataError(f"{folder}: want a list {' or '.join(files)} in the folder of the set, got none")
     names: list[str] = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         if not line.strip():
@@ -171,12 +172,12 @@ def _read_list(folder: Path, files: Sequence[str], count: int | None) -> list[st
     if not names:
         raise DataError(f"{path}: names no clips")
     if count not in (None, len(names)):
-        raise DataError(f"{path}: names {len(names)} of {count} clips; take the list that came with the set")
+        raise DataError(f"{path}: want {count} clips, got {len(names)}; use the list that belongs to the set")
     return names
 
 
-def _groups(folder: Path, names: Sequence[str], wanted: Sequence[str], whole: Lists) -> dict[str, str]:
-    """Clip to group, for the groups whose lists lie beside; every list that is wanted must."""
+def _groups(folder: Path, names: Sequence[str], wanted: Sequence[str], whole: ExpectedLists) -> dict[str, str]:
+    """Return the group of each clip, for the groups that have a list; the wanted groups must have one."""
     for group in wanted:
         if group not in whole.groups:
             raise unknown_name("group of Vimeo-90K", group, whole.groups)

@@ -1,6 +1,6 @@
-"""How a low-resolution clip is made from a high-resolution one.
+"""Degradation of high-resolution clips to low resolution.
 
-Named families, because numbers under one do not compare with numbers under another.
+Degradations have named families, because scores on one do not compare with scores on another.
 
 ============  ======================================================  ===========  ==============
 family        filter                                                  border       low pixel i at
@@ -35,33 +35,35 @@ Clip = TypeVar("Clip", np.ndarray, Tensor)
 MIXING_COSTS = (
     "a network that is fed another family than its own can lose 8 dB (Vid4: 20.2 instead of 28.0 between two blurs)"
 )
-"""Why families are never mixed, for messages. The figures are those of BasicVSR, reported to mmagic."""
+"""Reason against mixing families, for messages. The figures are those of BasicVSR, reported to mmagic."""
 
 CHUNK_FRAMES = 2
-"""8-bit frames are shrunk so many at a time: doubles are eight times larger, and small pieces are also faster."""
+"""8-bit frames that are degraded at once: doubles are eight times larger, and small chunks are faster."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Degradation:
-    """One family: what makes its low-resolution pictures, and where their pixels lie.
+    """Family of degradations: its filter and the positions of its low-resolution pixels.
 
     Args:
-        title: for people.
-        source: who makes their pictures so.
-        scales: for which scales the family has a rule; every whole number from 1 where None.
-        shrink: pictures ``(..., 3, H, W)`` of floats, sides a multiple of the scale -> ``(..., 3, H / s, W / s)``.
-        phase: scale -> where low-resolution pixel 0 lies, in high-resolution pixels; pixel ``i`` lies ``s i`` further.
+        title: displayed name.
+        source: papers and programs that use it.
+        scales: scales for which the family has a rule; every whole number from 1 where None.
+        downsample: function from float images ``(..., 3, H, W)``, with sides that are multiples of the scale, and the
+            scale to ``(..., 3, H / s, W / s)``.
+        phase: function from the scale to the position of low-resolution pixel 0, in high-resolution pixels; pixel ``i``
+            is ``s i`` further.
     """
 
     title: str
     source: str
     scales: tuple[int, ...] | None
-    shrink: Callable[[Tensor, int], Tensor]
+    downsample: Callable[[Tensor, int], Tensor]
     phase: Callable[[int], float]
 
 
 def gaussian_window(size: int, sigma: float) -> list[float]:
-    """``size`` samples of a Gaussian, centred (for an even size between two samples), adding up to 1.
+    """Return ``size`` samples of a Gaussian, centered (for an even size between two samples), that add up to 1.
 
     The outer product of two is MATLAB's ``fspecial('gaussian', size, sigma)``.
 
@@ -73,22 +75,22 @@ def gaussian_window(size: int, sigma: float) -> list[float]:
     return [weight / math.fsum(bell) for weight in bell]
 
 
-def _bi(pictures: Tensor, scale: int) -> Tensor:
-    return resize_bicubic(pictures, scale=scale, down=True)
+def _bi(images: Tensor, scale: int) -> Tensor:
+    return resize_bicubic(images, scale=scale, down=True)
 
 
-def _bd_basicvsr(pictures: Tensor, scale: int) -> Tensor:
+def _bd_basicvsr(images: Tensor, scale: int) -> Tensor:
     window = gaussian_window(7 if scale == 3 else 12, 1.6)
-    return _filter(pictures, window, scale, first=(scale - len(window)) // 2, border=_replicated)
+    return _filter(images, window, scale, first=(scale - len(window)) // 2, border=_replicated)
 
 
-def _bd_duf(pictures: Tensor, scale: int) -> Tensor:
-    reach = int(4 * 0.4 * scale + 0.5)  # where scipy's gaussian_filter, which made the kernel, cuts it
-    return _filter(pictures, gaussian_window(2 * reach + 1, 0.4 * scale), scale, first=-reach, border=_reflected)
+def _bd_duf(images: Tensor, scale: int) -> Tensor:
+    radius = int(4 * 0.4 * scale + 0.5)  # of scipy's gaussian_filter, which made the kernel
+    return _filter(images, gaussian_window(2 * radius + 1, 0.4 * scale), scale, first=-radius, border=_reflected)
 
 
-def _bd_tecogan(pictures: Tensor, scale: int) -> Tensor:
-    return _filter(pictures, gaussian_window(9, 1.5), scale, first=-4, border=_reflected)
+def _bd_tecogan(images: Tensor, scale: int) -> Tensor:
+    return _filter(images, gaussian_window(9, 1.5), scale, first=-4, border=_reflected)
 
 
 def _replicated(index: Tensor, size: int) -> Tensor:
@@ -101,18 +103,18 @@ def _reflected(index: Tensor, size: int) -> Tensor:
 
 
 def _filter(
-    pictures: Tensor, window: list[float], scale: int, *, first: int, border: Callable[[Tensor, int], Tensor]
+    images: Tensor, window: list[float], scale: int, *, first: int, border: Callable[[Tensor, int], Tensor]
 ) -> Tensor:
-    """Weighted sums at every ``scale``-th row, then column; those of pixel 0 begin ``first`` pixels from the edge."""
+    """Filter at every ``scale``-th row, then column; the window of pixel 0 begins ``first`` pixels from the edge."""
     for axis in (-2, -1):
-        size = pictures.shape[axis]
-        reach = torch.arange(first, first + size - scale + len(window), device=pictures.device)
-        padded = pictures.index_select(axis, border(reach, size)).movedim(axis, -1)
-        total = torch.zeros((), dtype=pictures.dtype, device=pictures.device)
+        size = images.shape[axis]
+        index = torch.arange(first, first + size - scale + len(window), device=images.device)
+        padded = images.index_select(axis, border(index, size)).movedim(axis, -1)
+        total = torch.zeros((), dtype=images.dtype, device=images.device)
         for k, weight in enumerate(window):
             total = total.add(padded[..., k : k + size - scale + 1 : scale], alpha=weight)
-        pictures = total.movedim(-1, axis)
-    return pictures
+        images = total.movedim(-1, axis)
+    return images
 
 
 DEGRADATIONS: dict[str, Degradation] = {
@@ -120,7 +122,7 @@ DEGRADATIONS: dict[str, Degradation] = {
         title="BI: MATLAB's bicubic imresize",
         source="the BI tables of EDVR, BasicVSR and most others; REDS' own low resolution",
         scales=None,
-        shrink=_bi,
+        downsample=_bi,
         phase=lambda scale: (scale - 1) / 2,
     ),
     "bd_basicvsr": Degradation(
@@ -128,22 +130,22 @@ DEGRADATIONS: dict[str, Degradation] = {
         source="the MATLAB script of BasicVSR, its 12x12 kernel for even scales; x3 as in the script of RCAN that the "
         "kernel comes from; mmagic's BDx4 folders",
         scales=(2, 3, 4),
-        shrink=_bd_basicvsr,
+        downsample=_bd_basicvsr,
         phase=lambda scale: (scale - 1) / 2,
     ),
     "bd_duf": Degradation(
         title="BD of DUF: Gaussian blur, sigma 0.4 * scale, every scale-th pixel from the first",
         source="DUF, and with it PFNL and duf_downsample in EDVR and BasicSR",
         scales=(2, 3, 4),
-        shrink=_bd_duf,
+        downsample=_bd_duf,
         phase=lambda scale: 0.0,
     ),
     "bd_tecogan": Degradation(
         title="BD of TecoGAN: Gaussian blur, sigma 1.5, every 4th pixel from the first",
-        source="FRVSR and TecoGAN, which take crops out of a larger picture; at the border of a whole picture it is "
-        "reflected, as the blur of TecoGAN's test script does",
+        source="FRVSR and TecoGAN, which crop from a larger image; the border of a whole image is reflected, as in "
+        "TecoGAN's test script",
         scales=(4,),
-        shrink=_bd_tecogan,
+        downsample=_bd_tecogan,
         phase=lambda scale: 0.0,
     ),
 }
@@ -151,10 +153,10 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 def find_degradation(family: str, scale: int) -> Degradation:
-    """The family of that name, if it has a rule for the scale.
+    """Return the family of a name, if it has a rule for the scale.
 
     Raises:
-        UnknownNameError: no such family; the nearest is suggested.
+        UnknownNameError: there is no such family; the nearest is suggested.
         ConfigError: the family has no rule for this scale.
     """
     if family not in DEGRADATIONS:
@@ -165,33 +167,33 @@ def find_degradation(family: str, scale: int) -> Degradation:
     if found.scales is not None and scale not in found.scales:
         able = [name for name, other in DEGRADATIONS.items() if other.scales is None or scale in other.scales]
         raise ConfigError(
-            f"scale: {family} has no rule for x{scale}, only for {', '.join(f'x{known}' for known in found.scales)} "
-            f"({found.source}); families with one: {', '.join(able)}"
+            f"scale: want {', '.join(f'x{known}' for known in found.scales)} for {family} ({found.source}), got "
+            f"x{scale}; it has no rule for x{scale}, but these have: {', '.join(able)}"
         )
     return found
 
 
-def degrade(clip: Clip, family: str, scale: int, *, quantise: bool = False) -> Clip:
-    """Shrink a clip as a named family does.
+def degrade(clip: Clip, family: str, scale: int, *, quantize: bool = False) -> Clip:
+    """Downsample a clip by the filter of a named family.
 
-    Rows and columns that do not fill a whole low-resolution pixel are cropped at the bottom and right first (MATLAB
-    scripts call it modcrop); crop the high-resolution clip alike before comparing.
+    Rows and columns that do not fill a low-resolution pixel are cropped at the bottom and right first ("modcrop" in
+    MATLAB scripts); crop the high-resolution clip to the same size before a comparison.
 
     Args:
         clip: 8-bit frames ``(T, H, W, 3)``, or a batch of clips as a float tensor ``(B, T, 3, H, W)`` in [0, 1], on
             any device.
         family: one of :data:`DEGRADATIONS`.
-        scale: how many times smaller: 2, 3, 4.
-        quantise: for tensors: round to the 256 levels of an 8-bit picture and clamp, as if it had been saved. 8-bit
-            frames always come back rounded, from double precision.
+        scale: downsampling factor: 2, 3, 4.
+        quantize: for tensors: clamp and round to the 256 levels of an 8-bit image, as if it had been saved. 8-bit
+            frames are always computed in double precision and rounded.
 
     Returns:
-        The same kind as came: uint8 ``(T, H / scale, W / scale, 3)``, or a tensor of the same precision and device
-        (not clamped unless quantised: a cubic overshoots). Half precision is computed in float32.
+        uint8 ``(T, H / scale, W / scale, 3)`` for frames, or a tensor of the same precision and device (not clamped
+        unless quantized: a cubic overshoots). Half precision is computed in float32.
 
     Raises:
-        UnknownNameError: no such family; the nearest is suggested.
-        ShapeError: neither frames nor a clip.
+        UnknownNameError: there is no such family; the nearest is suggested.
+        ShapeError: the input is neither frames nor a clip.
         ConfigError: the family has no rule for the scale, or the clip is smaller than one low-resolution pixel.
 
     Example:
@@ -204,21 +206,21 @@ def degrade(clip: Clip, family: str, scale: int, *, quantise: bool = False) -> C
         _check_size(scale, height, width)
         chunks = [clip[start : start + CHUNK_FRAMES] for start in range(0, len(clip), CHUNK_FRAMES)]
         doubles = (crop_to_multiple(to_float(chunk, torch.float64), scale) for chunk in chunks)
-        return np.concatenate([to_uint8(chosen.shrink(chunk, scale)) for chunk in doubles])
+        return np.concatenate([to_uint8(chosen.downsample(chunk, scale)) for chunk in doubles])
     _, _, _, height, width = check_clip(clip)
     _check_size(scale, height, width)
     with torch.autocast(clip.device.type, enabled=False):
         precise = clip.to(torch.promote_types(clip.dtype, torch.float32))
-        low = chosen.shrink(crop_to_multiple(precise, scale), scale)
-        low = low.clamp(0, 1).mul(255).round().div(255) if quantise else low
+        low = chosen.downsample(crop_to_multiple(precise, scale), scale)
+        low = low.clamp(0, 1).mul(255).round().div(255) if quantize else low
     return low.to(clip.dtype).contiguous()
 
 
-def downscale_bi(clip: Clip, scale: int, *, quantise: bool = False) -> Clip:
-    """Shrink a clip as the BI protocols do; :func:`degrade` with the family ``bi``."""
-    return degrade(clip, "bi", scale, quantise=quantise)
+def downscale_bi(clip: Clip, scale: int, *, quantize: bool = False) -> Clip:
+    """Downsample a clip as in the BI protocols: :func:`degrade` with the family ``bi``."""
+    return degrade(clip, "bi", scale, quantize=quantize)
 
 
 def _check_size(scale: int, height: int, width: int) -> None:
     if min(height, width) < scale:
-        raise ConfigError(f"scale: a clip of {width}x{height} cannot be shrunk {scale}x")
+        raise ConfigError(f"scale: want at most {min(height, width)} for a clip of {width}x{height}, got {scale}")

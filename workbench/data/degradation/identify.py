@@ -1,9 +1,9 @@
-"""Low-resolution images on disk: the note next to them, and the degradation that they are measured to have.
+"""Low-resolution images on disk: the file that describes them, and identification of their degradation.
 
 ``workbench degrade`` (:mod:`workbench.data.degradation.write_lr`) writes a ``degradation.json`` next to the images,
 with their family, and for clips made from videos the frame rate and times. Images of other programs have a folder name
-at best (``BIx4``; ``BDx4`` may be any of three families). So the family is also measured: each family degrades the
-ground truth, and the images on disk must equal one of the results but for rounding.
+at best (``BIx4``; ``BDx4`` may be any of three families). So the family is also identified from the images: each family
+degrades the ground truth, and the images on disk must equal one of the results but for rounding.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from workbench.data.degradation.families import DEGRADATIONS, MIXING_COSTS, degr
 from workbench.errors import DataError, FolderError
 from workbench.scenes import write_atomic
 
-NOTE = "degradation.json"
-"""What a folder of low-resolution pictures says about itself."""
+INFO_FILE = "degradation.json"
+"""Name of the file that describes a folder of low-resolution images."""
 
 FORMAT = 1
 
 FITS_DB = 45.0
-"""Pictures fit a family from here. Measured on Vid4: rounding ties leave 70 dB and more, Pillow's bicubic 57,
+"""PSNR from which images fit a family. Measured on Vid4: rounding ties leave 70 dB and more, Pillow's bicubic 57,
 truncating instead of rounding 48; Lanczos, OpenCV's resizes and JPEG at quality 95 stay under 44.5."""
 
 CLEAR_DB = 1.0
-"""By so much the best family must beat the second, or the two cannot be told apart on these pictures. Truncated
-pictures of ``bd_duf`` beat ``bd_tecogan``, its next neighbor, by 2.2 dB and more on Vid4."""
+"""Least difference between the best family and the second, or the images are ambiguous. Truncated
+images of ``bd_duf`` beat ``bd_tecogan``, its next neighbor, by 2.2 dB and more on Vid4."""
 
-EDGE = 4
-"""Low-resolution pixels at every border that are not compared: programs differ there, and it says little."""
+BORDER = 4
+"""Low-resolution pixels at every border that are not compared, because programs differ there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,12 @@ class DegradationInfo:
     kept as given.
 
     Attributes:
-        family: of the degradation.
-        scale: how many times smaller the images are.
-        source: name of the file or folder that they were made from.
-        versions: of the libraries that made them.
-        timing: of each clip that was made from a video, by its folder relative to the note (``.`` for the same folder).
+        family: family of the degradation.
+        scale: downsampling factor.
+        source: name of the file or folder that was degraded.
+        versions: versions of the libraries that made the images.
+        timing: timing of each clip that was made from a video, by its folder relative to this file (``.`` for the same
+            folder).
     """
 
     family: str
@@ -79,86 +80,86 @@ class DegradationInfo:
     timing: Mapping[str, Timing] = field(default_factory=dict)
 
 
-def read_note(folder: Path) -> DegradationInfo | None:
-    """The note of a folder, None where it has none.
+def read_info(folder: Path) -> DegradationInfo | None:
+    """Read :data:`INFO_FILE` of a folder; None where it has none.
 
     Raises:
-        FolderError: there is one, but it cannot be understood.
+        FolderError: the file is damaged.
     """
-    path = folder / NOTE
+    path = folder / INFO_FILE
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        saved = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise FolderError(f"{path}: cannot be read ({error})") from error
-    known = isinstance(held, dict) and held.get("format") == FORMAT
-    if not known or not isinstance(held.get("family"), str) or type(held.get("scale")) is not int:
-        raise FolderError(f'{path}: want {{"format": {FORMAT}, "family": "bi", "scale": 4}}, got {str(held)[:120]}')
-    versions, timing = held.get("versions"), held.get("timing", {})
+    known = isinstance(saved, dict) and saved.get("format") == FORMAT
+    if not known or not isinstance(saved.get("family"), str) or type(saved.get("scale")) is not int:
+        raise FolderError(f'{path}: want {{"format": {FORMAT}, "family": "bi", "scale": 4}}, got {str(saved)[:120]}')
+    versions, timing = saved.get("versions"), saved.get("timing", {})
     try:
-        timings = {str(name): _timing(said) for name, said in timing.items()}
+        timings = {str(name): _timing(entry) for name, entry in timing.items()}
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise FolderError(
             f'{path}: timing: want {{"CLIP": {{"fps": 25.0, "times_seconds": [0.0, 0.04]}}}}, got {str(timing)[:120]}'
         ) from error
     return DegradationInfo(
-        family=held["family"],
-        scale=held["scale"],
-        source=str(held.get("source", "")),
+        family=saved["family"],
+        scale=saved["scale"],
+        source=str(saved.get("source", "")),
         versions=versions if isinstance(versions, dict) else {},
         timing=timings,
     )
 
 
-def _timing(said: Mapping[str, Any]) -> Timing:
-    times = said.get("times_seconds")
-    timing = Timing(fps=float(said["fps"]), times_seconds=None if times is None else tuple(map(float, times)))
+def _timing(saved: Mapping[str, Any]) -> Timing:
+    times = saved.get("times_seconds")
+    timing = Timing(fps=float(saved["fps"]), times_seconds=None if times is None else tuple(map(float, times)))
     if not timing.fps > 0:
         raise ValueError(f"fps: want more than 0, got {timing.fps}")
     return timing
 
 
-def write_note(folder: Path, note: DegradationInfo) -> None:
-    """Say in a folder of low-resolution pictures how they were made."""
-    content = {"format": FORMAT, "family": note.family, "scale": note.scale, "source": note.source}
-    content |= {"versions": dict(note.versions)}
-    if note.timing:
-        content |= {"timing": {name: timing.to_dict() for name, timing in note.timing.items()}}
-    write_atomic(folder / NOTE, json.dumps(content, indent=1) + "\n")
+def write_info(folder: Path, info: DegradationInfo) -> None:
+    """Write :data:`INFO_FILE` of a folder of low-resolution images."""
+    content = {"format": FORMAT, "family": info.family, "scale": info.scale, "source": info.source}
+    content |= {"versions": dict(info.versions)}
+    if info.timing:
+        content |= {"timing": {name: timing.to_dict() for name, timing in info.timing.items()}}
+    write_atomic(folder / INFO_FILE, json.dumps(content, indent=1) + "\n")
 
 
-def note_of(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> DegradationInfo:
-    """Return a note with the versions of the libraries that make the images."""
+def make_info(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> DegradationInfo:
+    """Return a description with the versions of the libraries that make the images."""
     versions = {library: version(library) for library in ("workbench", "torch", "numpy")}
     return DegradationInfo(family=family, scale=scale, source=source, versions=versions, timing=timing or {})
 
 
-# Recognising
+# Identification
 
 _NAMES = {
     "bi": r"(bi|bicubic|.*_bicubic|.*matlabLR)",
     "bd": r"(bd|blur|.*_bd|.*BDLR)",
     **{family: family for family in DEGRADATIONS if family != "bi"},
 }
-"""How the field calls folders of low resolution, each perhaps with the scale behind: BIx4, X4, blur4 ..."""
+"""Usual names of folders of low resolution, optionally with the scale at the end: BIx4, X4, blur4 ..."""
 
 
 def parse_folder_name(place: Path) -> tuple[frozenset[str], int | None]:
-    """What the names of a folder, and of the one above, say: the families it may be (none: nothing said), the scale.
+    """Return the families (none: unknown) and the scale that the names of a folder and its parent state.
 
     Example:
-        >>> claimed(Path("REDS/train_sharp_bicubic/X4"))
+        >>> parse_folder_name(Path("REDS/train_sharp_bicubic/X4"))
         (frozenset({'bi'}), 4)
-        >>> sorted(claimed(Path("Vid4/BDx2"))[0])
+        >>> sorted(parse_folder_name(Path("Vid4/BDx2"))[0])
         ['bd_basicvsr', 'bd_duf', 'bd_tecogan']
     """
     families: frozenset[str] = frozenset()
     scale = None
     for name in (place.name, place.parent.name):
-        said = re.fullmatch(r"(.*?)_?x?([2-9])?", name, re.IGNORECASE)
-        stem, digit = said.groups() if said else (name, None)
-        kind = next((label for label, form in _NAMES.items() if re.fullmatch(form, stem, re.IGNORECASE)), None)
+        match = re.fullmatch(r"(.*?)_?x?([2-9])?", name, re.IGNORECASE)
+        stem, digit = match.groups() if match else (name, None)
+        kind = next((label for label, pattern in _NAMES.items() if re.fullmatch(pattern, stem, re.IGNORECASE)), None)
         if kind and not families:
             families = frozenset(DEGRADATIONS.keys() - {"bi"} if kind == "bd" else {kind})
         if digit and scale is None and (kind or not stem):
@@ -166,23 +167,23 @@ def parse_folder_name(place: Path) -> tuple[frozenset[str], int | None]:
     return families, scale
 
 
-def fit_db(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int) -> dict[str, float]:
-    """How well each family explains low-resolution frames by their high-resolution ones.
+def family_psnr(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int) -> dict[str, float]:
+    """Return the PSNR between low-resolution frames and each degradation of their high-resolution frames.
 
     Args:
-        pairs: low and high frames, uint8 ``(T, H, W, 3)``; the error is pooled over all of them, so that black frames,
-            which fit everything, decide nothing.
-        scale: between the two.
+        pairs: low and high frames, uint8 ``(T, H, W, 3)``; the error is pooled over all of them, because black frames
+            fit every family.
+        scale: scale between the two.
 
     Returns:
-        Family to PSNR in dB between what lies there and what it makes, without :data:`EDGE` pixels at the borders;
-        ``inf`` where they are equal. The best first.
+        PSNR in dB of each family, without :data:`BORDER` pixels at the borders; ``inf`` where the images are equal. The
+        best first.
     """
     squares = {name: 0.0 for name, known in DEGRADATIONS.items() if known.scales is None or scale in known.scales}
     count = 0
     for low, high in pairs:
-        edge = EDGE if min(low.shape[1:3]) > 4 * EDGE else 0
-        inside = np.s_[:, edge : low.shape[1] - edge, edge : low.shape[2] - edge]
+        border = BORDER if min(low.shape[1:3]) > 4 * BORDER else 0
+        inside = np.s_[:, border : low.shape[1] - border, border : low.shape[2] - border]
         count += low[inside].size
         for name in squares:
             gap = degrade(high, name, scale)[inside].astype(np.int32) - low[inside]
@@ -192,44 +193,46 @@ def fit_db(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int) -> dict[s
 
 
 def identify(pairs: Iterable[tuple[np.ndarray, np.ndarray]], scale: int, claims: frozenset[str], place: Path) -> str:
-    """The family of low-resolution pictures.
+    """Identify the family of low-resolution images.
 
     Args:
-        pairs: as :func:`fit_db` takes them.
-        scale: between the two.
-        claims: the families that it may be as far as name or note tell; empty where they tell nothing.
-        place: where the pictures are, for messages.
+        pairs: as in :func:`family_psnr`.
+        scale: scale between the two.
+        claims: families that the folder name or :data:`INFO_FILE` allows; empty where they state none.
+        place: folder of the images, for messages.
 
     Raises:
-        DataError: no family fits, or another one than it claims, or several and the claim does not choose.
+        DataError: no family fits, a family fits that is not allowed, or several fit that are allowed.
     """
-    db = fit_db(pairs, scale)
+    db = family_psnr(pairs, scale)
     figures = ", ".join(f"{name} {'equal' if math.isinf(value) else f'{value:.1f} dB'}" for name, value in db.items())
     best = max(db.values())
-    own = f'if you know how they were made, write {{"format": {FORMAT}, "family": ..., "scale": {scale}}} to {NOTE}'
+    own = (
+        f'if you know how they were made, write {{"format": {FORMAT}, "family": ..., "scale": {scale}}} to {INFO_FILE}'
+    )
     if best < FITS_DB:
         raise DataError(
-            f"{place}: no family makes these pictures from the high-resolution ones ({figures}; want {FITS_DB:.0f} "
-            "dB). They are of another clip or frame, coded with loss, or of another family. Make them anew with "
-            f"`workbench degrade`, or {own} there, with a name of your own"
+            f"{place}: no family makes these images from the high-resolution ones ({figures}; want {FITS_DB:.0f} "
+            "dB). They are of another clip or frame, have lossy compression, or are of another family. Make them again "
+            f"with `workbench degrade`, or {own} there, with a name of your own"
         )
     fitting = frozenset(name for name, value in db.items() if value == best or value > max(FITS_DB, best - CLEAR_DB))
     agreed = fitting & claims if claims else fitting
     if not agreed:
         raise DataError(
-            f"{place}: by its name or note {_either(claims, scale)}, but these pictures are {_either(fitting, scale)}: "
-            f"{figures}. Mixed up, {MIXING_COSTS}. Mend the name or the note, or make them anew with "
-            "`workbench degrade`"
+            f"{place}: by its name or {INFO_FILE} {_either(claims, scale)}, but these images are "
+            f"{_either(fitting, scale)}: {figures}. Mixed up, {MIXING_COSTS}. Correct the name or {INFO_FILE}, "
+            "or make them again with `workbench degrade`"
         )
     if len(agreed) > 1:
         raise DataError(
-            f"{place}: {' and '.join(sorted(agreed))} cannot be told apart on these pictures ({figures}); {own} there"
+            f"{place}: {' and '.join(sorted(agreed))} are ambiguous on these images ({figures}); {own} there"
         )
     return min(agreed)
 
 
 def _either(families: Iterable[str], scale: int) -> str:
-    """Families, and where their low-resolution pixels lie: half of the difference is there."""
+    """Describe families with the positions of their low-resolution pixels, which cause half of the difference."""
     words = []
     for name in sorted(families):
         phase = DEGRADATIONS[name].phase(scale)

@@ -1,4 +1,4 @@
-"""Low-resolution pictures written to disk, as a family makes them, clip by clip."""
+"""Low-resolution images of clips, written to disk."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 from PIL import Image
 
-from workbench.data.datasets.clip_set import Film, FrameFolder, find_clips, header_size, odd_one_out
+from workbench.data.datasets.clip_set import FrameFolder, VideoFile, describe_size_mismatch, find_clips, header_size
 from workbench.data.degradation.families import CHUNK_FRAMES, degrade, find_degradation
-from workbench.data.degradation.identify import DegradationInfo, Timing, note_of, read_note, write_note
-from workbench.data.video.frame_folder import first_transparent, picture_files, read_picture
+from workbench.data.degradation.identify import DegradationInfo, Timing, make_info, read_info, write_info
+from workbench.data.preparation.output import check_output, exclusive
+from workbench.data.video.frame_folder import first_transparent, image_files, read_image
 from workbench.data.video.timeline import timeline
-from workbench.errors import BusyError, DataError
+from workbench.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
-    """How far :func:`write_low` is: at which clip, how many clips are done, of how many, frames of this one."""
+class WriteProgress:
+    """Progress of :func:`write_lr`: the current clip, finished and all clips, finished frames of the current clip."""
 
     clip: str
     done: int
@@ -32,105 +32,93 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
-    """What :func:`write_low` did: clips and frames made, clips found done."""
+class WriteSummary:
+    """Result of :func:`write_lr`: clips and frames written, finished clips kept."""
 
     clips: int
     frames: int
     kept: int
 
 
-def write_low(
+def write_lr(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     *,
     family: str,
     scale: int,
-    progress: Callable[[Stage], None] | None = None,
-) -> Written:
-    """Write the low resolution of a clip, or of every clip below a folder, as PNG, with a ``degradation.json`` beside.
+    progress: Callable[[WriteProgress], None] | None = None,
+) -> WriteSummary:
+    """Write the low resolution of a clip, or of every clip below a folder, as PNG, with a ``degradation.json``.
 
-    A clip becomes ``target/*.png``; a folder of clips, however deep, becomes the same folders under ``target``.
-    Pictures keep their names, frames of a video are numbered. A clip appears whole or not at all, and one that is there
-    is looked over (its names, its sizes) and kept, so a job that was stopped is taken up by starting it again. The note
-    contains the frame rate and the frame times of every clip that is made from a video.
+    A clip becomes ``target/*.png``; a folder of clips becomes the same folders under ``target``. Images keep their
+    names, frames of a video are numbered. A clip appears whole or not at all. The names and sizes of an existing clip
+    are checked and it is kept, so that a stopped job continues when it is started again. ``degradation.json`` contains
+    the frame rate and the frame times of every clip that is made from a video.
 
     Args:
-        source: a folder of pictures, a video file, or a folder of such.
-        target: a folder that is not there yet, is empty, or was written by the same call before.
+        source: a folder of images, a video file, or a folder of such.
+        target: a folder that does not exist, is empty, or was written by the same call before.
         family: one of :data:`workbench.data.degradation.families.DEGRADATIONS`.
-        scale: how many times smaller.
+        scale: downsampling factor.
         progress: called before every block of frames and at the end of every clip.
 
     Raises:
-        UnknownNameError: no such family.
+        UnknownNameError: there is no such family.
         ConfigError: the family has no rule for the scale, or a clip is too small for it.
-        DataError: nothing to do, a target that holds something else, or one that cannot be written.
-        VideoError: a source that cannot be read; the clips before it are done. Or two images of one frame, or a
-            transparent one: nothing is done.
-        BusyError: somebody else is writing there.
+        DataError: there are no clips, or the target has other content or cannot be written.
+        VideoError: a source cannot be read; the clips before it are finished. Or a folder has two images of one frame
+            or a transparent image: nothing is written.
+        BusyError: another job is writing to the target.
     """
     source, target = Path(source), Path(target)
     find_degradation(family, scale)
     clips = find_clips(source)
     for clip in clips.values():
         if isinstance(clip, FrameFolder) and (transparent := first_transparent(clip.folder)):
-            read_picture(transparent)  # says why it is refused, before any work
-    inside = Path(os.path.abspath(target))
-    if inside.is_relative_to(Path(os.path.abspath(source))):
-        raise DataError(f"{target}: lies in {source}, so its pictures would be taken for clips; choose a place outside")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock_path = target.parent / f".{target.name}.lock"
-        lock = FileLock(lock_path)
-        with lock.acquire(timeout=0):
-            try:
-                return _write_all(clips, target, family, scale, source.name, progress or (lambda stage: None))
-            finally:
-                with suppress(OSError):  # where a lock that is held cannot be deleted
-                    lock_path.unlink()
-    except Timeout as error:
-        raise BusyError(f"{target}: somebody else is writing there; wait for that job or stop it") from error
-    except OSError as error:
-        reason = " ".join(str(part) for part in (error.strerror or error, error.filename) if part)
-        raise DataError(
-            f"{target}: cannot be written ({reason}); free space or choose another folder, then start again: clips "
-            "that are done stay"
-        ) from error
+            read_image(transparent)  # raises the error before any work
+    if Path(os.path.abspath(target)).is_relative_to(os.path.abspath(source)):
+        raise DataError(f"{target}: want a folder outside of {source}, where its images would become clips")
+    lock = target.parent / f".{target.name}.lock"
+    with exclusive(target, lock):
+        try:
+            return _write_all(clips, target, family, scale, source.name, progress or (lambda stage: None))
+        finally:
+            with suppress(OSError):  # some systems do not delete the file of a lock in use
+                lock.unlink()
 
 
 def _write_all(
-    clips: Mapping[str, FrameFolder | Film],
+    clips: Mapping[str, FrameFolder | VideoFile],
     target: Path,
     family: str,
     scale: int,
     source: str,
-    progress: Callable[[Stage], None],
-) -> Written:
-    timing = {name or ".": video_timing(clip.path) for name, clip in clips.items() if isinstance(clip, Film)}
-    note = note_of(family, scale, source, timing)
+    progress: Callable[[WriteProgress], None],
+) -> WriteSummary:
+    timing = {name or ".": video_timing(clip.path) for name, clip in clips.items() if isinstance(clip, VideoFile)}
+    info = make_info(family, scale, source, timing)
     _check_target(target, family, scale)
     if "" not in clips:
         target.mkdir(exist_ok=True)
-        write_note(target, note)
+        write_info(target, info)
     written = frames = kept = 0
     for number, (name, clip) in enumerate(clips.items()):
-        place = target / name if name else target
-        if picture_files(place) if place.is_dir() else False:
-            _check_done(place, clip, scale)
+        folder = target / name if name else target
+        if folder.is_dir() and image_files(folder):
+            _check_done(folder, clip, scale)
             kept += 1
         else:
-            where = Stage(clip=name or source, done=number, clips=len(clips), frames=0)
-            frames += _write_clip(clip, place, family, scale, None if name else note, where, progress)
+            where = WriteProgress(clip=name or source, done=number, clips=len(clips), frames=0)
+            frames += _write_clip(clip, folder, family, scale, None if name else info, where, progress)
             written += 1
-        progress(Stage(clip=name or source, done=number + 1, clips=len(clips), frames=0))
-    return Written(clips=written, frames=frames, kept=kept)
+        progress(WriteProgress(clip=name or source, done=number + 1, clips=len(clips), frames=0))
+    return WriteSummary(clips=written, frames=frames, kept=kept)
 
 
 def video_timing(path: Path) -> Timing:
     """Return the frame rate of a video, and when each frame is shown where they do not follow each other evenly.
 
-    They do where every frame is shown within one tick of the container of its place in an even sequence.
+    The rate is constant where every frame is within one tick of the container of its time in an even sequence.
 
     Raises:
         VideoError: as :func:`workbench.data.video.timeline.timeline`.
@@ -144,77 +132,74 @@ def video_timing(path: Path) -> Timing:
 
 
 def _check_target(target: Path, family: str, scale: int) -> None:
-    if target.exists() and not target.is_dir():
-        raise DataError(f"{target}: a file; want a folder to write to")
-    if not target.is_dir() or not any(target.iterdir()):
-        return
-    note = read_note(target)
-    if note is None:
-        raise DataError(f"{target}: holds something that was not written here; choose a new or an empty folder")
-    if (note.family, note.scale) != (family, scale):
-        raise DataError(f"{target}: holds {note.family} x{note.scale}; choose another folder for {family} x{scale}")
+    info = read_info(target) if target.is_dir() else None
+    check_output(target, resumable=info is not None)
+    if info is not None and (info.family, info.scale) != (family, scale):
+        raise DataError(
+            f"{target}: want {family} x{scale}, got a folder of {info.family} x{info.scale}; choose another folder"
+        )
 
 
-def _names(clip: FrameFolder | Film) -> list[str] | None:
-    """What the pictures of a clip will be called; None for a video, whose length only decoding tells."""
-    if isinstance(clip, Film):
+def _names(clip: FrameFolder | VideoFile) -> list[str] | None:
+    """Return the names of the output images of a clip; None for a video, whose length is not known before decoding."""
+    if isinstance(clip, VideoFile):
         return None
     return [f"{file.stem}.png" for file in clip.files()]
 
 
-def _check_done(place: Path, clip: FrameFolder | Film, scale: int) -> None:
-    held = [file.name for file in picture_files(place)]
-    wanted = _names(clip) or [f"{number:08d}.png" for number in range(len(held))]
+def _check_done(folder: Path, clip: FrameFolder | VideoFile, scale: int) -> None:
+    names = [file.name for file in image_files(folder)]
+    wanted = _names(clip) or [f"{number:08d}.png" for number in range(len(names))]
     size = header_size(clip.files()[0]) if isinstance(clip, FrameFolder) else (0, 0)
-    small = (size[0] // scale, size[1] // scale) if any(size) else header_size(place / held[0])
-    fault = odd_one_out((place / name for name in held), small)
-    if held != wanted:
-        fault = f"holds {len(held)} pictures that are not those of {len(wanted)} of its source"
+    small = (size[0] // scale, size[1] // scale) if any(size) else header_size(folder / names[0])
+    fault = describe_size_mismatch((folder / name for name in names), small)
+    if names != wanted:
+        fault = f"want the {len(wanted)} images of its source, got {len(names)} others"
     if fault:
-        raise DataError(f"{place}: from an earlier job, but {fault}; delete this folder and start again")
+        raise DataError(f"{folder}: from an earlier job, but {fault}; delete this folder and start again")
 
 
 def _write_clip(
-    clip: FrameFolder | Film,
-    place: Path,
+    clip: FrameFolder | VideoFile,
+    folder: Path,
     family: str,
     scale: int,
-    note: DegradationInfo | None,
-    stage: Stage,
-    progress: Callable[[Stage], None],
+    info: DegradationInfo | None,
+    stage: WriteProgress,
+    progress: Callable[[WriteProgress], None],
 ) -> int:
-    """Write one clip under a hidden name, and give it its own when it is whole."""
+    """Write one clip under a hidden name, and rename it when it is complete."""
     names = _names(clip)
-    hidden = place.with_name(f".{place.name}.partial")
-    shutil.rmtree(hidden, ignore_errors=True)  # of a job that was killed; the lock says that it is not at work
+    hidden = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(hidden, ignore_errors=True)  # of a job that was killed; it does not have the lock
     hidden.mkdir(parents=True)
     count = 0
     try:
         for block in _blocks(clip):
             progress(replace(stage, frames=count))
-            for picture in degrade(block, family, scale):
+            for image in degrade(block, family, scale):
                 name = names[count] if names else f"{count:08d}.png"
-                Image.fromarray(picture).save(hidden / name)
+                Image.fromarray(image).save(hidden / name)
                 count += 1
-        if note is not None:
-            write_note(hidden, note)
-        if place.is_dir():
-            place.rmdir()  # empty, or there would be something to keep
-        hidden.rename(place)
+        if info is not None:
+            write_info(hidden, info)
+        if folder.is_dir():
+            folder.rmdir()  # it is empty
+        hidden.rename(folder)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return count
 
 
-def _blocks(clip: FrameFolder | Film) -> Iterator[np.ndarray]:
-    """The frames of a clip, a few at a time, all of one size."""
+def _blocks(clip: FrameFolder | VideoFile) -> Iterator[np.ndarray]:
+    """Yield the frames of a clip in blocks of a few frames, all of one size."""
     block: list[np.ndarray] = []
     size = None
     for frame in clip.stream():
         size = size or frame.shape
         if frame.shape != size:
             raise DataError(
-                f"{clip}: pictures of {size[1]}x{size[0]} and {frame.shape[1]}x{frame.shape[0]}; want one size"
+                f"{clip}: want images of one size, got {size[1]}x{size[0]} and {frame.shape[1]}x{frame.shape[0]}"
             )
         block.append(frame)
         if len(block) == CHUNK_FRAMES:

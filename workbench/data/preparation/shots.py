@@ -1,6 +1,6 @@
-"""Where one shot ends and the next begins, and which frames between two cuts are worth training on.
+"""Detection of cuts, and selection of the frames between two cuts that are useful for training.
 
-Cuts are found by FFmpeg's own filter ``scdet``, which is part of PyAV: nothing is started, nothing else is installed.
+Cuts are found by FFmpeg's filter ``scdet``, which is part of PyAV.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ import numpy as np
 from workbench.errors import ConfigError
 
 SEPTUPLET = 7
-"""Frames of a training clip of Vimeo-90K; footage is judged and counted in such pieces."""
+"""Frames of a training clip of Vimeo-90K; footage is filtered and counted in windows of this length."""
 
 CUT_ABOVE = 6.0
 """Score from which a frame begins a new shot; FFmpeg's default is 10. Measured on twelve clips: cuts to another scene
 score 12 and more, to another shot of the same room 2 to 12; footage without a cut 3 at most, and 8 when played eight
-times as fast. A cut that is missed teaches a wrong motion; one too many costs six frames."""
+times as fast. A missed cut teaches a wrong motion; a false one costs six frames."""
 
-REPEATS = 2
-"""A frame may be repeated so often before the picture counts as standing still."""
+MAX_REPEATS = 2
+"""Most repetitions of a frame before the video counts as still."""
 
-SQUARE = 16
-"""Side of the squares in which a repeated frame must be repeated."""
+BLOCK_SIZE = 16
+"""Side of the blocks in which frames are compared to find repetitions."""
 
 
 class CutDetector:
-    r"""Says of one frame after another whether a new shot begins with it.
+    r"""Detector of cuts in a sequence of frames.
 
     With :math:`d_t` the mean absolute difference of frame :math:`t` and the frame before, in percent of 256 levels over
-    all three channels, the score is :math:`\min(d_t, |d_t - d_{t-1}|)` (FFmpeg, ``vf_scdet.c``): a camera that moves
-    fast changes much in every frame, a cut in one only. Where a film begins with fast movement, its second frame counts
-    as a cut. Dissolves and fades are none.
+    all three channels, the score is :math:`\min(d_t, |d_t - d_{t-1}|)` (FFmpeg, ``vf_scdet.c``): fast camera motion
+    changes every frame, a cut only one. Where a video begins with fast motion, its second frame counts as a cut.
+    Dissolves and fades are not detected.
 
     Args:
-        height: of the frames.
-        width: of the frames.
-        above: the score from which a frame begins a new shot, 0 to 100.
+        height: height of the frames.
+        width: width of the frames.
+        above: score from which a frame begins a new shot, 0 to 100.
 
     Example:
         >>> cut = CutDetector(16, 16)
@@ -68,44 +68,30 @@ class CutDetector:
         self._graph.configure()
 
     def __call__(self, frame: np.ndarray) -> bool:
-        """Whether a shot begins with this frame, uint8 ``(H, W, 3)``; the first frame is no cut."""
-        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-        picture.pts = self._number
+        """Return whether a shot begins with this frame, uint8 ``(H, W, 3)``; the first frame is no cut."""
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        image.pts = self._number
         self._number += 1
-        self._graph.push(picture)
-        judged = self._graph.pull()
-        assert isinstance(judged, av.VideoFrame)
-        self.score = float(judged.metadata["lavfi.scd.score"])
+        self._graph.push(image)
+        scored = self._graph.pull()
+        assert isinstance(scored, av.VideoFrame)
+        self.score = float(scored.metadata["lavfi.scd.score"])
         return self.score >= self.above
-
-
-def scene_cuts(frames: Iterable[np.ndarray], *, above: float = CUT_ABOVE) -> list[int]:
-    """The numbers of the frames with which a new shot begins; frame 0 is not among them.
-
-    Args:
-        frames: uint8 ``(H, W, 3)`` of one size, one after the other.
-        above: see :class:`CutDetector`.
-    """
-    cuts, detector = [], None
-    for number, frame in enumerate(frames):
-        detector = detector or CutDetector(*frame.shape[:2], above=above)
-        if detector(frame):
-            cuts.append(number)
-    return cuts
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterSettings:
-    """Which frames are not worth training on. Levels are of 255, of luma.
+    """Thresholds of the filter that drops frames; all levels are of luma, up to 255.
 
     Args:
         cut_above: score from which a frame begins a new shot (:class:`CutDetector`).
-        black_below: a frame whose mean is lower is black, and ends a stretch.
-        repeat_below: a frame is a repetition if in no square of 16x16 pixels the mean absolute difference to the last
-            frame kept reaches this. Repetitions are dropped one by one: what was stretched from 24 or 25 to 30 frames a
-            second, or drawn on twos, moves evenly again. More than two in a row end a stretch: nothing moves.
-        still_below: seven frames whose mean absolute difference from frame to frame is lower stand still, and end a
-            stretch. Grain is movement too: noisy footage of a still scene is kept.
+        black_below: a frame with a lower mean is black, and ends a segment.
+        repeat_below: a frame is a repetition if in no block of 16x16 pixels the mean absolute difference to the last
+            kept frame reaches this value. Repetitions are dropped one by one, which makes the motion of video that was
+            converted from 24 or 25 to 30 frames/s, or animated on twos, even again. More than two in a row end a
+            segment.
+        still_below: seven frames with a lower mean absolute difference from frame to frame are still, and end a
+            segment. Grain counts as motion: noisy footage of a still scene is kept.
     """
 
     cut_above: float = CUT_ABOVE
@@ -114,7 +100,7 @@ class FilterSettings:
     still_below: float = 0.4
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Validate the settings."""
         for name in ("black_below", "repeat_below", "still_below"):
             if not 0 <= getattr(self, name) <= 255:
                 raise ConfigError(f"{name}: want 0 to 255 levels, got {getattr(self, name)}")
@@ -127,120 +113,120 @@ class Window:
     """Consecutive frames of one shot.
 
     Args:
-        stretch: number of the stretch that they belong to; within one, nothing but repeated frames is missing.
+        segment: number of their segment; within a segment only repeated frames are missing.
         numbers: their numbers in the source.
         frames: uint8 ``(T, H, W, 3)``.
         luma: uint8 ``(T, H, W)``.
     """
 
-    stretch: int
+    segment: int
     numbers: tuple[int, ...]
     frames: np.ndarray
     luma: np.ndarray
 
 
 def motion_score(luma: np.ndarray) -> float:
-    """Mean absolute difference from frame to frame, in levels, of uint8 ``(T, H, W)``.
+    """Return the mean absolute difference from frame to frame, in levels, of uint8 ``(T, H, W)``.
 
     Example:
-        >>> movement(np.array([0, 4, 2], np.uint8).reshape(3, 1, 1))
+        >>> motion_score(np.array([0, 4, 2], np.uint8).reshape(3, 1, 1))
         3.0
     """
     return float(np.mean([cv2.absdiff(now, before).mean() for before, now in pairwise(luma)]))
 
 
 def is_repeat(luma: np.ndarray, before: np.ndarray, below: float) -> bool:
-    """Whether no square of the picture changed; see :class:`Rules`. Both uint8 ``(H, W)``."""
+    """Return whether no block of an image changed; see :class:`FilterSettings`. Both uint8 ``(H, W)``."""
     change = cv2.absdiff(luma, before).astype(np.float32)
-    squares = max(luma.shape[1] // SQUARE, 1), max(luma.shape[0] // SQUARE, 1)
-    return float(cv2.resize(change, squares, interpolation=cv2.INTER_AREA).max()) < below
+    blocks = max(luma.shape[1] // BLOCK_SIZE, 1), max(luma.shape[0] // BLOCK_SIZE, 1)
+    return float(cv2.resize(change, blocks, interpolation=cv2.INTER_AREA).max()) < below
 
 
 def filter_windows(
-    frames: Iterable[np.ndarray], rules: FilterSettings, counts: Counter[str], *, gaps: Container[int] = ()
+    frames: Iterable[np.ndarray], settings: FilterSettings, counts: Counter[str], *, gaps: Container[int] = ()
 ) -> Iterator[Window]:
-    """Cut footage at its cuts, leave out what is black, repeated or still, and give the rest seven frames at a time.
+    """Split footage at its cuts, drop black, repeated and still frames, and yield the rest in windows of seven frames.
 
-    Only seven frames are held at once.
+    At most seven frames are in memory.
 
     Args:
-        frames: uint8 ``(H, W, 3)`` of one size, one after the other.
-        rules: what to leave out.
-        counts: filled on the way: ``frames`` read, ``cuts`` and ``gaps`` found, and the frames dropped: ``black``,
-            ``repeated``, ``still``, and ``rest``, fewer than seven at the end of a stretch. The frames read are those
+        frames: uint8 ``(H, W, 3)`` of one size, in order.
+        settings: thresholds.
+        counts: counted on the way: ``frames`` read, ``cuts`` and ``gaps`` found, and the frames dropped: ``black``,
+            ``repeated``, ``still``, and ``rest``, fewer than seven at the end of a segment. The frames read are those
             returned and those dropped.
-        gaps: positions of the frames before which frames are missing; nothing is taken across these places.
+        gaps: positions of the frames before which frames are missing; they end a segment.
 
     Yields:
-        Windows of seven frames; those of a stretch follow each other without overlap.
+        Windows of seven frames; those of a segment follow each other without overlap.
     """
-    cut, last, repeats, stretch, opened = None, None, 0, 0, False
-    held: list[tuple[int, np.ndarray, np.ndarray]] = []
+    cut, last, repeats, segment, opened = None, None, 0, 0, False
+    buffered: list[tuple[int, np.ndarray, np.ndarray]] = []
 
-    def end_of_stretch() -> None:
-        nonlocal stretch, opened
-        counts["rest"] += len(held)
-        held.clear()
-        stretch, opened = stretch + opened, False
+    def end_segment() -> None:
+        nonlocal segment, opened
+        counts["rest"] += len(buffered)
+        buffered.clear()
+        segment, opened = segment + opened, False
 
     for number, frame in enumerate(frames):
         counts["frames"] += 1
-        cut = cut or CutDetector(*frame.shape[:2], above=rules.cut_above)
+        cut = cut or CutDetector(*frame.shape[:2], above=settings.cut_above)
         luma = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         if number in gaps:
             counts["gaps"] += 1
-            end_of_stretch()
+            end_segment()
             last, repeats = None, 0
-        if luma.mean() < rules.black_below:
+        if luma.mean() < settings.black_below:
             counts["black"] += 1
-            end_of_stretch()
+            end_segment()
             continue
-        if last is not None and is_repeat(luma, last, rules.repeat_below):
+        if last is not None and is_repeat(luma, last, settings.repeat_below):
             counts["repeated"] += 1
             repeats += 1
-            if repeats > REPEATS:
-                end_of_stretch()
+            if repeats > MAX_REPEATS:
+                end_segment()
             continue
         last, repeats = luma, 0
         if cut(frame) and number not in gaps:
             counts["cuts"] += 1
-            end_of_stretch()
-        held.append((number, frame, luma))
-        if len(held) == SEPTUPLET:
-            numbers, pictures, lumas = zip(*held, strict=True)
-            held.clear()
-            if motion_score(np.stack(lumas)) < rules.still_below:
+            end_segment()
+        buffered.append((number, frame, luma))
+        if len(buffered) == SEPTUPLET:
+            numbers, images, lumas = zip(*buffered, strict=True)
+            buffered.clear()
+            if motion_score(np.stack(lumas)) < settings.still_below:
                 counts["still"] += SEPTUPLET
-                end_of_stretch()
+                end_segment()
             else:
                 opened = True
-                yield Window(stretch, numbers, np.stack(pictures), np.stack(lumas))
-    end_of_stretch()
+                yield Window(segment, numbers, np.stack(images), np.stack(lumas))
+    end_segment()
 
 
 def septuplets(windows: Iterable[Window], stride: int) -> Iterator[Window]:
-    """Windows of seven frames that begin every ``stride`` frames of a stretch.
+    """Yield windows of seven frames that begin every ``stride`` frames of a segment.
 
     Args:
-        windows: as :func:`usable` gives them.
-        stride: 7 for septuplets side by side; fewer overlap, more leave frames out.
+        windows: from :func:`filter_windows`.
+        stride: with 7 the windows touch, with less they overlap, with more frames are left out.
 
     Raises:
-        ConfigError: a stride below 1.
+        ConfigError: the stride is below 1.
     """
     if stride < 1:
         raise ConfigError(f"stride: want 1 or more, got {stride}")
-    held: list[tuple[int, np.ndarray, np.ndarray]] = []
-    stretch, passed_over = -1, 0
+    buffered: list[tuple[int, np.ndarray, np.ndarray]] = []
+    segment, skipped = -1, 0
     for window in windows:
-        if window.stretch != stretch:
-            held, stretch, passed_over = [], window.stretch, 0
+        if window.segment != segment:
+            buffered, segment, skipped = [], window.segment, 0
         for frame in zip(window.numbers, window.frames, window.luma, strict=True):
-            if passed_over:
-                passed_over -= 1
+            if skipped:
+                skipped -= 1
                 continue
-            held.append(frame)
-            if len(held) == SEPTUPLET:
-                numbers, pictures, lumas = zip(*held, strict=True)
-                yield Window(stretch, numbers, np.stack(pictures), np.stack(lumas))
-                held, passed_over = held[stride:], max(stride - SEPTUPLET, 0)
+            buffered.append(frame)
+            if len(buffered) == SEPTUPLET:
+                numbers, images, lumas = zip(*buffered, strict=True)
+                yield Window(segment, numbers, np.stack(images), np.stack(lumas))
+                buffered, skipped = buffered[stride:], max(stride - SEPTUPLET, 0)

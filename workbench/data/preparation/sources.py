@@ -1,4 +1,4 @@
-"""Footage before it is prepared: which sources there are, which are held out, which parts of their frames are taken."""
+"""Sources of footage before the preparation: discovery, split into training and validation, tiles."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from math import lcm
 from pathlib import Path
 
-from workbench.data.datasets.clip_set import Film, FrameFolder, find_clips
-from workbench.data.preparation.manifest import VIMEO_SIZE, Settings, Split, sha256_of
+from workbench.data.datasets.clip_set import FrameFolder, VideoFile, find_clips
+from workbench.data.preparation.manifest import VIMEO_SIZE, PrepareSettings, Split, sha256_of
 from workbench.data.preparation.shots import Window
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import first_transparent, frame_names, read_picture
+from workbench.data.video.frame_folder import first_transparent, frame_names, read_image
 from workbench.data.video.frame_numbers import describe_gaps, find_gaps, frame_numbers, natural_order
 from workbench.data.video.inspect import describe_video
 from workbench.data.video.timeline import timeline
@@ -25,15 +25,15 @@ from workbench.errors import ConfigError, DataError, unknown_name
 logger = logging.getLogger(__name__)
 
 EVERY_SCALE = lcm(2, 3, 4)
-"""Whole frames are cut to a multiple of it, so that every scale divides them."""
+"""Whole frames are cropped to a multiple of this, so that every scale divides them."""
 
 LONGEST_NAME = 64
-"""Bytes of the name of a source; names of tar members have room for 100."""
+"""Most bytes of the name of a source; names of tar members have up to 100."""
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A rectangle of a frame, in pixels."""
+    """Rectangle of a frame, in pixels."""
 
     top: int
     left: int
@@ -41,22 +41,22 @@ class Tile:
     width: int
 
     def of(self, window: Window) -> Window:
-        """This part of a window."""
+        """Crop a window to this tile."""
         rows, columns = slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
         return replace(window, frames=window.frames[:, rows, columns], luma=window.luma[:, rows, columns])
 
 
 def tiles(height: int, width: int, size: tuple[int, int] | None) -> list[Tile]:
-    """The tiles of a frame: as many side by side as fit, in the middle; or one, the whole frame.
+    """Return the tiles of a frame: a centered grid of as many as fit, or one tile, the whole frame.
 
     Args:
-        height: of the frame.
-        width: of the frame.
-        size: width and height of a tile; None for the whole frame but for what no scale divides, at the bottom and
-            right.
+        height: height of the frame.
+        width: width of the frame.
+        size: width and height of a tile; None for the whole frame, cropped at the bottom and right to a multiple of
+            every scale.
 
     Raises:
-        ConfigError: not one fits.
+        ConfigError: no tile fits.
 
     Example:
         >>> tiles(360, 640, (448, 256))
@@ -75,57 +75,57 @@ def tiles(height: int, width: int, size: tuple[int, int] | None) -> list[Tile]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
-    """A source before it is prepared.
+class FoundSource:
+    """Source before its preparation.
 
     Args:
-        name: of its files in the set.
-        path: of the file or folder.
+        name: name of its files in the set.
+        path: path of the file or folder.
         clip: its frames.
-        sha256: of its content.
+        sha256: checksum of its content.
         size: width and height as decoded.
-        frames: how many there are.
+        frames: number of frames.
         split: train or validation.
-        shrink: how many times smaller its frames become.
-        tiles: the parts of a shrunk frame that are taken.
+        downscale: factor by which its frames are downscaled.
+        tiles: tiles of a downscaled frame.
         gaps: positions of the frames before which frames are missing, by the numbers in the file names.
         missing: description of these gaps; empty where there are none.
     """
 
     name: str
     path: Path
-    clip: Film | FrameFolder
+    clip: VideoFile | FrameFolder
     sha256: str
     size: tuple[int, int]
     frames: int
     split: Split
-    shrink: int
+    downscale: int
     tiles: list[Tile]
     gaps: frozenset[int] = frozenset()
     missing: str = ""
 
 
 def find_sources(
-    footage: Sequence[Path], out: Path, settings: Settings, observe: Callable[[str, int, int], None]
-) -> list[Found]:
-    """All sources in natural order of their names, each looked at: what can go wrong shall go wrong before the work.
+    footage: Sequence[Path], out: Path, settings: PrepareSettings, observe: Callable[[str, int, int], None]
+) -> list[FoundSource]:
+    """Find and inspect all sources, so that errors appear before the work; in natural order of their names.
 
     Args:
-        footage: video files, folders of pictures, folders that hold either.
-        out: where the set will be; must not lie in the footage.
-        settings: of the set.
-        observe: called with the name of a source, how many were looked at, and how many there are.
+        footage: video files, folders of images, or folders that contain either.
+        out: folder of the set, outside of the footage.
+        settings: settings of the set.
+        observe: called with the name of a source, the number of inspected sources, and the number of all.
 
     Raises:
-        DataError: nothing there, two sources of one name, or a name that is too long.
-        VideoError: a source that cannot be read, or a folder with a transparent image or two images of one frame.
-        ConfigError: a source that is too small.
-        UnknownNameError: a validation source that is not there.
+        DataError: there are no sources, two have one name, or a name is too long.
+        VideoError: a source cannot be read, or a folder has a transparent image or two images of one frame.
+        ConfigError: a source is too small.
+        UnknownNameError: a validation source does not exist.
     """
-    clips: dict[str, Film | FrameFolder] = {}
+    clips: dict[str, VideoFile | FrameFolder] = {}
     for path in footage:
         if Path(os.path.abspath(out)).is_relative_to(os.path.abspath(path)):
-            raise DataError(f"{out}: lies in {path}, so it would become footage itself; choose a place outside")
+            raise DataError(f"{out}: want a folder outside of the footage, got one in {path}; choose another")
         for below, clip in find_clips(path).items():
             name = re.sub(r"[^\w-]+", "_", below or (path.name if path.is_dir() else path.stem))
             if name in clips:
@@ -134,62 +134,62 @@ def find_sources(
                 raise DataError(f"{clip}: {name} is too long a name; rename it to {LONGEST_NAME} letters or fewer")
             clips[name] = clip
     if not clips:
-        raise DataError("no footage: name video files, folders of pictures, or folders that hold them")
+        raise DataError("footage: want video files, folders of images, or folders that contain them, got none")
     names = sorted(clips, key=natural_order)
     split = splits(names, settings)
     found = []
     for number, name in enumerate(names):
         observe(name, number, len(names))
-        found.append(_look_at(name, clips[name], split[name], settings))
+        found.append(_inspect(name, clips[name], split[name], settings))
     return found
 
 
-def _look_at(name: str, clip: Film | FrameFolder, split: Split, settings: Settings) -> Found:
+def _inspect(name: str, clip: VideoFile | FrameFolder, split: Split, settings: PrepareSettings) -> FoundSource:
     path = clip.folder if isinstance(clip, FrameFolder) else clip.path
     index = timeline(path)
-    if isinstance(clip, Film):
+    if isinstance(clip, VideoFile):
         for one in plan_transfer(path, describe_video(path, index), None, Conversion()).treatments:
             logger.warning("%s: %s", path, one.text)
     first = next(iter(clip.stream()))
     stems = frame_names(path) if isinstance(clip, FrameFolder) else []
     if stems and (transparent := first_transparent(path)):
-        read_picture(transparent)  # says why it is refused, before any work
+        read_image(transparent)  # raises the error before any work
     height, width = first.shape[:2]
-    shrink = int(settings.shrink) if settings.shrink != "auto" else _most(height, width, settings)
+    factor = int(settings.downscale) if settings.downscale != "auto" else _max_downscale(height, width, settings)
     try:
-        parts = tiles(height // shrink, width // shrink, settings.tile)
+        parts = tiles(height // factor, width // factor, settings.tile_shape)
     except ConfigError as error:
         raise ConfigError(
-            f"{path}: {width}x{height}, shrunk by {shrink}: {error}; leave it out, or choose --shrink auto, a smaller "
-            "--crop WIDTHxHEIGHT or --crop whole"
+            f"{path}: {width}x{height}, downscaled by {factor}: {error}; leave it out, or choose --downscale auto, a "
+            "smaller --tile-size WIDTHxHEIGHT or --tile-size whole"
         ) from error
     missing = describe_gaps(stems)
     if missing:
         logger.warning("%s: %s; the clip is cut there", path, missing)
-    return Found(
+    return FoundSource(
         name=name, path=path, clip=clip, sha256=sha256_of(path), size=(width, height), frames=len(index),
-        split=split, shrink=shrink, tiles=parts, missing=missing,
+        split=split, downscale=factor, tiles=parts, missing=missing,
         gaps=frozenset(gap.position for gap in find_gaps(frame_numbers(stems))),
     )  # fmt: skip
 
 
-def _most(height: int, width: int, settings: Settings) -> int:
-    wide, high = settings.tile or VIMEO_SIZE
+def _max_downscale(height: int, width: int, settings: PrepareSettings) -> int:
+    wide, high = settings.tile_shape or VIMEO_SIZE
     return next((factor for factor in (3, 2) if width >= factor * wide and height >= factor * high), 1)
 
 
-def splits(names: Sequence[str], settings: Settings) -> dict[str, Split]:
-    """Which sources are held out: those named, or those whose name's hash falls into the share wanted.
+def splits(names: Sequence[str], settings: PrepareSettings) -> dict[str, Split]:
+    """Return the split of each source; held out are the named ones, or a share chosen by a hash of the names.
 
-    A source keeps its place when others are added, but where none falls into the share: then the one with the smallest
-    hash is held out, of two or more.
+    A source stays in its split when others are added. Only where no hash falls into the share, the source with the
+    smallest hash is held out, of two or more.
 
     Raises:
-        UnknownNameError: a name that no source has.
-        DataError: all would be held out.
+        UnknownNameError: no source has a name of ``settings.validation``.
+        DataError: all sources would be held out.
 
     Example:
-        >>> splits(["dog", "cat"], Settings(validation=("cat",)))
+        >>> splits(["dog", "cat"], PrepareSettings(validation=("cat",)))
         {'dog': 'train', 'cat': 'validation'}
     """
     for name in settings.validation:
@@ -201,5 +201,5 @@ def splits(names: Sequence[str], settings: Settings) -> dict[str, Split]:
         held_out = {name for name in names if place[name] < settings.validation_share}
         held_out = held_out or set(sorted(names, key=place.__getitem__)[: len(names) > 1])
     if len(held_out) == len(names):
-        raise DataError("every source would be held out; name fewer for validation, or lower the share")
+        raise DataError("validation: want at least one source to train on, got all held out; name fewer")
     return {name: "validation" if name in held_out else "train" for name in names}

@@ -1,7 +1,7 @@
-"""Uncompressed training footage: one memory-mapped ``.npy`` a stretch, in both resolutions.
+"""Uncompressed training footage: one memory-mapped ``.npy`` file per segment and resolution.
 
-Nothing is decoded when a crop is read, and only the pages that the crop touches come from disk: measured 355 times as
-many 128x128 crops a second as from PNGs. The price is the size: 6.5 times that of PNGs.
+A crop is read without decoding, and only its pages are read from disk: 355 times as many 128x128 crops a second as from
+PNGs, measured. The files are 6.5 times as large as PNGs.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ from typing import IO
 import numpy as np
 
 from workbench.data.degradation.families import degrade
-from workbench.data.preparation.manifest import Manifest, Piece, Settings, Split, read_manifest
+from workbench.data.preparation.manifest import Chunk, Manifest, PrepareSettings, Split, read_manifest
 from workbench.data.preparation.shots import SEPTUPLET, Window
 from workbench.data.sampling.crops import Pair
 from workbench.data.sampling.footage_motion import StoredMotion, motion_map
 from workbench.errors import DataError
 
 OPEN_MAPS = 64
-"""Files that a process keeps mapped; each takes a descriptor, and macOS gives a process 256 of them."""
+"""Most files that a process keeps mapped; each takes a descriptor, and macOS gives a process 256 of them."""
 
-UNREADABLE = "not an array that can be read ({}); run `workbench prepare` again, it mends what is broken"
+UNREADABLE = "not an array that can be read ({}); run `workbench prepare` again, it repairs damaged files"
 
 
 class GrowingArray:
-    """A ``.npy`` file of 8-bit frames to which frames are added until it is closed.
+    """``.npy`` file of 8-bit frames to which frames are added until it is closed.
 
-    numpy leaves room in the header for a first axis that grows (``np.lib.format``), so the header is written again at
-    the end. The file is open only while something is written: a frame may be cut into more tiles than a process may
-    have open files.
+    numpy pads the header for a first axis that grows (``np.lib.format``), so the header is written again at the end.
+    The file is open only during a write, because a frame may have more tiles than a process may have open files.
 
     Args:
-        path: of the file; its folder must exist.
-        height: of the frames.
-        width: of the frames.
+        path: path of the file; its folder must exist.
+        height: height of the frames.
+        width: width of the frames.
     """
 
     def __init__(self, path: Path, height: int, width: int) -> None:
@@ -65,48 +64,48 @@ class GrowingArray:
 
 
 class ArrayWriter:
-    """Writes the stretches of one source: one array for each tile of each stretch.
+    """Writer of the segments of one source: one array for each tile of each segment.
 
     Args:
-        folder: where ``high/`` and ``low/`` come.
+        folder: the folder of ``high/`` and ``low/``.
         source: name of the source.
-        settings: of the set.
+        settings: settings of the set.
     """
 
-    def __init__(self, folder: Path, source: str, settings: Settings) -> None:
+    def __init__(self, folder: Path, source: str, settings: PrepareSettings) -> None:
         self.folder, self.source, self.settings = folder, source, settings
-        self._pieces: list[Piece] = []
-        self._open: dict[int, _Stretch] = {}
-        self._stretch = -1
+        self._chunks: list[Chunk] = []
+        self._open: dict[int, _GrowingPair] = {}
+        self._segment = -1
         for resolution in ("high", "low"):
             (folder / resolution).mkdir(parents=True, exist_ok=True)
 
     def add(self, window: Window, tile: int) -> np.ndarray:
-        """Add the frames of a tile, given its number, to the array of their stretch; returns their low resolution."""
-        if window.stretch != self._stretch:
+        """Add the frames of a tile, given its number, to the array of their segment; return their low resolution."""
+        if window.segment != self._segment:
             self.close()
-            self._stretch = window.stretch
+            self._segment = window.segment
         if tile not in self._open:
-            name = f"{self.source}-{window.stretch:03d}" + (f"-{tile}" if tile else "")
-            self._open[tile] = _Stretch(self.folder, name, window, self.settings.scale)
+            name = f"{self.source}-{window.segment:03d}" + (f"-{tile}" if tile else "")
+            self._open[tile] = _GrowingPair(self.folder, name, window, self.settings.scale)
         low = degrade(window.frames, self.settings.degradation, self.settings.scale)
         self._open[tile].high.add(window.frames)
         self._open[tile].low.add(low)
         return low
 
-    def close(self) -> tuple[Piece, ...]:
-        """Finish the arrays that are open, and say what was written so far."""
+    def close(self) -> tuple[Chunk, ...]:
+        """Finish the open arrays, and return all chunks written so far."""
         while self._open:
-            self._pieces.append(self._open.pop(min(self._open)).close())
-        return tuple(self._pieces)
+            self._chunks.append(self._open.pop(min(self._open)).close())
+        return tuple(self._chunks)
 
     def abandon(self) -> None:
-        """Forget the arrays that are not finished; no file is open between two calls."""
+        """Discard the unfinished arrays; no file is open between two calls."""
         self._open.clear()
 
 
-class _Stretch:
-    """The two arrays of one tile of one stretch, while they grow."""
+class _GrowingPair:
+    """Growing arrays of one tile of one segment, in both resolutions."""
 
     def __init__(self, folder: Path, name: str, window: Window, scale: int) -> None:
         self.name, self.first = name, window.numbers[0]
@@ -114,11 +113,11 @@ class _Stretch:
         self.high = GrowingArray(folder / "high" / f"{name}.npy", height, width)
         self.low = GrowingArray(folder / "low" / f"{name}.npy", height // scale, width // scale)
 
-    def close(self) -> Piece:
+    def close(self) -> Chunk:
         self.high.close()
         self.low.close()
         height, width = self.high.size
-        return Piece(
+        return Chunk(
             name=self.name,
             high=f"high/{self.name}.npy",
             low=f"low/{self.name}.npy",
@@ -131,13 +130,13 @@ class _Stretch:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """A ``.npy`` file of 8-bit frames on disk, and how it was when its header was read.
+    """``.npy`` file of 8-bit frames on disk, and its state when its header was read.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         shape: frames, rows, columns, 3.
-        num_bytes: its size.
-        mtime_ns: its modification time; a file that was replaced since is refused.
+        num_bytes: size of the file.
+        mtime_ns: modification time; a file that was replaced since is refused.
     """
 
     path: str
@@ -146,7 +145,7 @@ class ArrayFile:
     mtime_ns: int
 
     def map(self) -> np.ndarray:
-        """Return the file as a memory map; it may have been mapped before.
+        """Return the file as a memory map.
 
         Raises:
             DataError: it cannot be mapped, or was replaced since its header was read.
@@ -156,24 +155,24 @@ class ArrayFile:
 
 @lru_cache(maxsize=OPEN_MAPS)
 def _mapped(file: ArrayFile) -> np.ndarray:
-    array, about = _open_map(file.path), os.stat(file.path)
-    if (array.shape, about.st_size, about.st_mtime_ns) != (file.shape, file.num_bytes, file.mtime_ns):
-        raise DataError(f"{file.path}: was changed while it was in use; begin again, or resume the run")
+    array, stat = _open_map(file.path), os.stat(file.path)
+    if (array.shape, stat.st_size, stat.st_mtime_ns) != (file.shape, file.num_bytes, file.mtime_ns):
+        raise DataError(f"{file.path}: was changed while it was in use; start again, or resume the run")
     return array
 
 
 def read_header(path: str) -> ArrayFile:
-    """Read shape and size of a ``.npy`` file of 8-bit frames; the file is closed again.
+    """Read shape and size of a ``.npy`` file of 8-bit frames.
 
     Raises:
-        DataError: it is missing, cut off, or something else.
+        DataError: it is missing, truncated, or another kind of file.
     """
     array = _open_map(path)
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
         raise DataError(f"{path}: want uint8 (T, H, W, 3), got {array.dtype} {array.shape}")
     frames, height, width, _ = array.shape
-    about = os.stat(path)
-    return ArrayFile(path, (frames, height, width, 3), about.st_size, about.st_mtime_ns)
+    stat = os.stat(path)
+    return ArrayFile(path, (frames, height, width, 3), stat.st_size, stat.st_mtime_ns)
 
 
 def _open_map(path: str) -> np.ndarray:
@@ -191,10 +190,9 @@ def _open_map(path: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MappedPair:
-    """A clip in both resolutions, each a file that is mapped when it is needed.
+    """Clip in both resolutions, each a file that is mapped when it is needed.
 
-    At most :data:`OPEN_MAPS` files of a process are mapped at a time, however many clips there are. What goes to
-    another process is the paths.
+    At most :data:`OPEN_MAPS` files of a process are mapped at a time. Only the paths are sent to another process.
     """
 
     low_file: ArrayFile
@@ -203,12 +201,12 @@ class MappedPair:
 
     @property
     def low(self) -> np.ndarray:
-        """The low resolution, memory-mapped."""
+        """Low resolution, memory-mapped."""
         return self.low_file.map()
 
     @property
     def high(self) -> np.ndarray:
-        """The high resolution, memory-mapped."""
+        """High resolution, memory-mapped."""
         return self.high_file.map()
 
     @property
@@ -218,7 +216,7 @@ class MappedPair:
 
     @property
     def scale(self) -> int:
-        """How many times larger the high resolution is."""
+        """High-resolution pixels per low-resolution pixel."""
         return self.high_file.shape[1] // self.low_file.shape[1]
 
     def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
@@ -231,47 +229,48 @@ class MappedPair:
 
 
 def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[MappedPair]:
-    """The stretches of a folder that ``workbench prepare --form arrays`` made, memory-mapped.
+    """Open the segments of a folder made by ``workbench prepare --format arrays``, memory-mapped.
 
     Args:
         folder: the prepared folder.
         split: train or validation.
 
     Returns:
-        One pair a stretch, for :class:`workbench.data.sampling.crops.CropSampler`.
+        One pair per segment, for :class:`workbench.data.sampling.crops.CropSampler`.
 
     Raises:
-        DataError: not such a folder, not finished, a file missing or not what the manifest says, or an empty split.
+        DataError: the folder was not prepared as arrays or is incomplete, a file is missing or differs from the
+            manifest, or the split is empty.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest.settings.form != "arrays":
-        raise DataError(f"{folder}: holds {manifest.settings.form}, not arrays; prepare it with --form arrays")
+    if manifest.settings.format != "arrays":
+        raise DataError(f"{folder}: want arrays, got {manifest.settings.format}; prepare it with --format arrays")
     return [
-        replace(_open_piece(folder, piece, manifest.settings.scale), stored_motion=motion)
-        for piece, motion in zip(some_pieces(manifest, folder, split), manifest.motions(folder, split), strict=True)
+        replace(_open_chunk(folder, chunk, manifest.settings.scale), stored_motion=motion)
+        for chunk, motion in zip(require_chunks(manifest, folder, split), manifest.motions(folder, split), strict=True)
     ]
 
 
-def some_pieces(manifest: Manifest, folder: Path, split: Split) -> list[Piece]:
-    """The pieces of a split.
+def require_chunks(manifest: Manifest, folder: Path, split: Split) -> list[Chunk]:
+    """Return the chunks of a split.
 
     Raises:
         DataError: there are none.
     """
-    pieces = manifest.pieces(split)
-    if not pieces:
-        raise DataError(f"{folder}: nothing to take for {split}; prepare it with more footage or another --validation")
-    return pieces
+    chunks = manifest.chunks(split)
+    if not chunks:
+        raise DataError(f"{folder}: {split} is empty; prepare it with more footage or another --validation")
+    return chunks
 
 
-def _open_piece(folder: Path, piece: Piece, scale: int) -> MappedPair:
-    low, high = (read_header(os.fspath(folder / path)) for path in (piece.low, piece.high))
-    width, height = piece.size
+def _open_chunk(folder: Path, chunk: Chunk, scale: int) -> MappedPair:
+    low, high = (read_header(os.fspath(folder / path)) for path in (chunk.low, chunk.high))
+    width, height = chunk.size
     for file, wanted in (
-        (high, (piece.frames, height, width, 3)),
-        (low, (piece.frames, height // scale, width // scale, 3)),
+        (high, (chunk.frames, height, width, 3)),
+        (low, (chunk.frames, height // scale, width // scale, 3)),
     ):
         if file.shape != wanted:
-            raise DataError(f"{file.path}: {file.shape}, but the manifest says {wanted}; prepare it again")
+            raise DataError(f"{file.path}: want {wanted} as in the manifest, got {file.shape}; prepare it again")
     return MappedPair(low, high)

@@ -1,11 +1,11 @@
-"""Checksums of training data, so that a run is resumed on the data that it began with.
+"""Checksums of training data, so that a run is resumed with the same data.
 
 =====================  ==============================================================================
-data                   files that count, in this order
+data                   files of the checksum, in this order
 =====================  ==============================================================================
 sample, video file     the file
 folder of frames       its images in natural order
-folder of stills       its images and those in the folders below, in natural order of their paths
+folder of stills       its images and those in its subfolders, in natural order of their paths
 pool of stills         its arrays, and the listed checksums of its files
 prepared set           the files of one split, as the manifest lists them, and their listed checksums
 Vimeo-90K layout       the images of the septuplets in the list of one split
@@ -14,7 +14,8 @@ Vimeo-90K layout       the images of the septuplets in the list of one split
 The SHA-256 covers the number of files, their sizes and their content. Above :data:`WHOLE_BYTES` the content is sampled:
 :data:`BLOCKS` blocks of :data:`BLOCK_BYTES`, evenly spaced over all bytes, the first and the last included; above
 :data:`MANY_FILES` files, as many evenly spaced ones are read. A change of a large file that keeps its size and falls
-between the samples is not noticed. Names, folders and modification times do not count: data may be moved and renamed.
+between the samples is not detected. Names, folders and modification times are not part of the checksum: data may be
+moved and renamed.
 """
 
 from __future__ import annotations
@@ -35,9 +36,9 @@ from workbench.data.datasets.samples import locate_sample, samples
 from workbench.data.datasets.vimeo import septuplets
 from workbench.data.preparation.manifest import MANIFEST, Split, read_manifest
 from workbench.data.preparation.vimeo_layout import LISTS
-from workbench.data.sampling.pool import holds_pool, read_pool
+from workbench.data.sampling.pool import is_pool, read_pool
 from workbench.data.sampling.stills import still_files
-from workbench.data.video.read import picture_files
+from workbench.data.video.frame_folder import image_files
 from workbench.errors import DataError, VideoError
 
 WHOLE_BYTES = 64 * 2**20
@@ -50,16 +51,16 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class DataChecksum:
-    """The identity of one clip or set: equal where the same frames are read from it.
+    """Identity of one clip or set: equal where the same frames are read from it.
 
     Attributes:
-        clip: its name or path; does not count when two are compared.
-        kind: sample, video, frames, stills, pool, arrays, folders, shards or vimeo90k: how its files are read.
-        part: the crop in brackets behind its name.
-        files: their number.
-        bytes: of all files that were looked at.
+        clip: name or path; ignored in comparisons.
+        kind: kind of its files: sample, video, frames, stills, pool, arrays, folders, shards or vimeo90k.
+        part: crop in brackets after the name.
+        files: number of files.
+        bytes: size of all files that were read.
         whole: whether all content was read, or samples of it.
-        sha256: see the module.
+        sha256: checksum, see the module.
     """
 
     clip: str
@@ -71,7 +72,7 @@ class DataChecksum:
     sha256: str
 
     def same_as(self, other: DataChecksum) -> bool:
-        """Return whether the content is the same, wherever it is."""
+        """Return whether the content is the same, under any name."""
         return {**asdict(self), "clip": ""} == {**asdict(other), "clip": ""}
 
     def __str__(self) -> str:
@@ -95,18 +96,18 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
     """Return the checksum of a clip or set as :func:`workbench.data.sampling.pairs.open_pairs` reads it.
 
     Args:
-        spec: its name or path, with a crop in brackets where only a part is read.
-        split: of a prepared set.
+        spec: name or path, with an optional crop in brackets.
+        split: split of a prepared set.
 
     Raises:
-        DataError: a prepared set that is not finished, or a sample that is not installed.
-        VideoError: no such file or folder, or a file that cannot be read.
+        DataError: a prepared set is incomplete, or a sample is not installed.
+        VideoError: a file or folder does not exist or cannot be read.
     """
     folder, listed, part = Path(spec), "", ""
     if (folder / MANIFEST).is_file():
         manifest = read_manifest(folder)
         tables = [source.files for source in manifest.sources if source.split == split]
-        kind, listed = manifest.settings.form, json.dumps([list(table.values()) for table in tables])
+        kind, listed = manifest.settings.format, json.dumps([list(table.values()) for table in tables])
         files = [folder / path for table in tables for path in table]
     elif (folder / LISTS[split]).is_file():
         entries = septuplets(folder, split="train" if split == "train" else "test", targets="all").clips
@@ -119,20 +120,20 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
         if sample := next((clip for clip in samples() if clip.name == name), None):
             kind, files = "sample", [locate_sample(sample.file)]
         elif path.is_dir():
-            kind, files = "frames", picture_files(path)
+            kind, files = "frames", image_files(path)
         else:
             kind, files = "video", [path]
     return _of_files(spec, kind, files, part=part, listed=listed)
 
 
 def checksum_stills(folder: str) -> DataChecksum:
-    """Return the checksum of the still images of a training: of all images in a folder and below, or of a pool.
+    """Return the checksum of the still images of a training: a folder with its subfolders, or a pool.
 
     Raises:
-        DataError: no such folder, no image in it, or a pool that is not finished.
-        VideoError: a file that cannot be read.
+        DataError: the folder does not exist or has no images, or the pool is incomplete.
+        VideoError: a file cannot be read.
     """
-    if holds_pool(folder):
+    if is_pool(folder):
         table = read_pool(folder).files
         files = [Path(folder) / name for name in table if name.endswith(".npy")]
         return _of_files(folder, "pool", files, listed=json.dumps(list(table.values())))
@@ -141,11 +142,11 @@ def checksum_stills(folder: str) -> DataChecksum:
 
 def _of_files(spec: str, kind: str, files: Sequence[Path], *, part: str = "", listed: str = "") -> DataChecksum:
     try:
-        count, looked_at, whole, digest = len(files), *_digest(_spread(files, MANY_FILES), f"{len(files)} {listed}")
+        count, num_bytes, whole, digest = len(files), *_digest(_spread(files, MANY_FILES), f"{len(files)} {listed}")
     except OSError as error:
         raise VideoError(f"{error.filename or spec}: cannot be read ({error.strerror})") from error
     return DataChecksum(
-        clip=spec, kind=kind, part=part, files=count, bytes=looked_at, whole=whole and count <= MANY_FILES,
+        clip=spec, kind=kind, part=part, files=count, bytes=num_bytes, whole=whole and count <= MANY_FILES,
         sha256=digest,
     )  # fmt: skip
 

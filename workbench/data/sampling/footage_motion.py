@@ -1,4 +1,4 @@
-"""Motion of footage: how far its content moves from frame to frame, by the optical flow of the low resolution."""
+"""Motion of footage from frame to frame, measured by optical flow in low resolution."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ EDGES = (0.1, 0.25, 0.5, 1.0, 2.0)
 def motion_map(low: np.ndarray) -> np.ndarray:
     """Return the motion of each cell of a clip, from each frame to the next.
 
-    It is the mean length of Farneback's flow vectors. Where there is no detail no motion can be seen: flat cells are
+    It is the mean length of Farneback's flow vectors. Without detail there is no measurable motion: flat cells are
     close to 0 even under a moving camera.
 
     Args:
@@ -50,9 +50,9 @@ def crop_motion(motion: np.ndarray, frames: slice, rows: slice, columns: slice) 
 
     Args:
         motion: :func:`motion_map` of the whole clip.
-        frames: of the crop, two or more.
-        rows: in low-resolution pixels.
-        columns: in low-resolution pixels.
+        frames: frames of the crop, two or more.
+        rows: rows in low-resolution pixels.
+        columns: columns in low-resolution pixels.
 
     Example:
         >>> motion = np.array([[[0.0, 1.0]], [[0.0, 3.0]]])
@@ -65,48 +65,48 @@ def crop_motion(motion: np.ndarray, frames: slice, rows: slice, columns: slice) 
 
 
 def _overlaps(part: slice) -> tuple[int, np.ndarray]:
-    """Return the first cell that a part of an axis touches, and how many pixels of each cell belong to the part."""
+    """Return the first cell that overlaps a slice of an axis, and the number of pixels of each cell in the slice."""
     first = part.start // CELL
     starts = np.arange(first, -(-part.stop // CELL)) * CELL
     return first, np.minimum(starts + CELL, part.stop) - np.maximum(starts, part.start)
 
 
 class MotionRecorder:
-    """The motion of a source, measured while it is prepared.
+    """Recorder of the motion of a source during its preparation.
 
     Args:
-        joined: whether windows of the same stretch and tile follow each other without a gap; else every window is a
-            clip of its own.
+        joined: whether windows of the same segment and tile follow each other without a gap; otherwise every window is
+            a separate clip.
     """
 
     def __init__(self, *, joined: bool) -> None:
         self.joined = joined
         self._parts: dict[tuple[int, int], list[np.ndarray]] = {}
-        self._stretch, self._last = -1, dict[int, np.ndarray]()
+        self._segment, self._last = -1, dict[int, np.ndarray]()
 
-    def add(self, low: np.ndarray, stretch: int, tile: int) -> None:
+    def add(self, low: np.ndarray, segment: int, tile: int) -> None:
         """Measure a window, uint8 ``(T, H, W, 3)``."""
-        if stretch != self._stretch or not self.joined:
-            self._stretch, self._last = stretch, {}
+        if segment != self._segment or not self.joined:
+            self._segment, self._last = segment, {}
         before = self._last.get(tile, low[:0])
-        key = (stretch, tile) if self.joined else (len(self._parts), 0)
+        key = (segment, tile) if self.joined else (len(self._parts), 0)
         self._parts.setdefault(key, []).append(motion_map(np.concatenate((before, low))))
         self._last[tile] = low[-1:]
 
     def motion(self) -> np.ndarray | None:
-        """Return the motion maps of all clips, one behind the other in the order of stretch and tile; None of none."""
+        """Return the motion maps of all clips, concatenated in the order of segment and tile; None without clips."""
         parts = [part for key in sorted(self._parts) for part in self._parts[key]]
         return np.concatenate(parts) if parts else None
 
 
 @dataclass(frozen=True)
 class StoredMotion:
-    """The motion map of a clip in a file of :class:`MotionRecorder`'s maps.
+    """Motion map of a clip, stored in a file of :class:`MotionRecorder`'s maps.
 
     Attributes:
-        path: of the file.
+        path: path of the file.
         first: first map of the clip.
-        shape: of its maps, ``(T - 1, rows of cells, columns of cells)``.
+        shape: shape of its maps, ``(T - 1, rows of cells, columns of cells)``.
     """
 
     path: Path
@@ -122,22 +122,22 @@ class StoredMotion:
         try:
             whole = np.load(self.path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{self.path}: {error}; run `workbench prepare` again, it mends what is broken") from error
+            raise DataError(f"{self.path}: {error}; run `workbench prepare` again, it repairs damaged files") from error
         part = np.array(whole[self.first : self.first + self.shape[0]])
         if (part.shape, part.dtype) != (self.shape, np.dtype(np.float16)):
             raise DataError(
                 f"{self.path}: want float16 {self.shape} from map {self.first} on, got {part.dtype} {part.shape}; run "
-                "`workbench prepare` again, it mends what is broken"
+                "`workbench prepare` again, it repairs damaged files"
             )
         return part
 
 
 def stored_motion(path: Path, clips: Sequence[tuple[int, int, int]]) -> list[StoredMotion]:
-    """Return where the motion of each clip of a source is.
+    """Return the stored motion of each clip of a source.
 
     Args:
-        path: of the file.
-        clips: frames, rows and columns of each in low resolution, in the order of the file.
+        path: path of the file.
+        clips: frames, rows and columns of each clip in low resolution, in the order of the file.
     """
     found, first = [], 0
     for frames, height, width in clips:
@@ -151,8 +151,8 @@ class MotionSummary:
     """Distribution of the motion of footage over cells and steps, in low-resolution pixels a frame.
 
     Attributes:
-        quartiles: a quarter, a half and three quarters of the cells move less.
-        shares: of the cells in each bin of :data:`EDGES`; the second edge is 0.25.
+        quartiles: quartiles over the cells.
+        shares: share of the cells in each bin of :data:`EDGES`; the second edge is 0.25.
     """
 
     quartiles: tuple[float, float, float]

@@ -1,11 +1,11 @@
-"""Synthetic camera motion: clips that are rendered from still images, with their exact flow.
+"""Synthetic camera motion: clips rendered from still images, with their exact flow.
 
 A camera moves over a still image: shift, rotation, zoom and jitter, together between 0 and 3 low-resolution pixels a
 frame. Each frame is rendered at twice the high resolution, averaged down by area, and degraded like any other clip. In
-some clips a second layer with a motion of its own covers a part of the first, or text is drawn into the image.
+some clips a second layer with a separate motion covers a part of the first, or text is drawn into the image.
 
-A frame sees the plane of an image through an affine map: the pixel ``p`` (in high-resolution pixels from the center of
-the frame) shows the point :math:`A p + t`, in the same unit from the place in the image that the camera is above.
+An affine map leads from a frame to the plane of the image: the pixel ``p`` (in high-resolution pixels from the center
+of the frame) shows the point :math:`A p + t`, in the same unit from the point of the image below the camera.
 OpenCV interpolates at steps of 1/32 pixel of the image, which is below 0.005 low-resolution pixels at scale 4.
 """
 
@@ -24,17 +24,17 @@ from workbench.data.sampling.stills import Stills
 from workbench.data.sampling.true_flow import ClipFlow, affine_flow, clip_flow
 
 MARGIN = 3
-"""Low-resolution pixels rendered around a clip, which its own depend on: no kernel of a degradation reaches further."""
+"""Low-resolution pixels rendered around a clip, the largest radius of a degradation kernel."""
 
 OVERSAMPLING = 2
 """Size at which frames are rendered, in multiples of the high resolution, before they are averaged down by area."""
 
-MIN_SHRINK, MAX_SHRINK = 1.6, 2.4
-"""Pixels of the image in a high-resolution pixel: noise and coding artifacts of the image are averaged away."""
+MIN_DOWNSAMPLING, MAX_DOWNSAMPLING = 1.6, 2.4
+"""Pixels of the image per high-resolution pixel; averages noise and compression artifacts of the image."""
 
 MIN_DETAIL = 4.0
-"""Mean gray level difference to the neighboring high-resolution pixels, right and below together, of 255. A part of an
-image with less of it is drawn again, up to three times: out-of-focus areas and sky teach nothing about alignment."""
+"""Mean gray level difference to the neighboring high-resolution pixels, right and below together, of 255. A crop of an
+image with less is drawn again, up to three times: out-of-focus areas and sky are useless for alignment."""
 
 FONTS = (cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_COMPLEX, cv2.FONT_HERSHEY_TRIPLEX)
 
@@ -44,19 +44,19 @@ class MotionSettings:
     """Settings of clips of synthetic motion.
 
     Attributes:
-        crop: side of a clip in low-resolution pixels.
-        frames: of a clip.
-        scale: how many times larger the high resolution is.
+        crop_size: side of a clip in low-resolution pixels.
+        num_frames: frames of a clip.
+        scale: high-resolution pixels per low-resolution pixel.
         degradation: family of the low resolution.
         augment: flip and transpose the image.
-        min_speed: of the fastest pixel between two frames, in low-resolution pixels; drawn log-uniformly.
-        max_speed: the upper limit of it.
+        min_speed: least speed of the fastest pixel between two frames, in low-resolution pixels; drawn log-uniformly.
+        max_speed: largest speed of it.
         layer_share: share of the clips with a second layer.
         text_share: share of the clips with text in the image.
     """
 
-    crop: int
-    frames: int
+    crop_size: int
+    num_frames: int
     scale: int = 4
     degradation: str = "bi"
     augment: bool = True
@@ -68,17 +68,17 @@ class MotionSettings:
     @property
     def side(self) -> int:
         """Side of a rendered frame in high-resolution pixels: the crop with its margin."""
-        return (self.crop + 2 * MARGIN) * self.scale
+        return (self.crop_size + 2 * MARGIN) * self.scale
 
     @property
     def min_still_side(self) -> int:
-        """The smallest side of a still image that a frame fits in."""
-        return math.ceil(MIN_SHRINK * self.side) + 4
+        """Smallest side of a still image into which a frame fits."""
+        return math.ceil(MIN_DOWNSAMPLING * self.side) + 4
 
 
 @dataclass(frozen=True)
 class MotionClip:
-    """A clip in both resolutions, uint8 ``(T, H, W, 3)`` and ``(T, s*H, s*W, 3)``, and its true flow."""
+    """Clip in both resolutions, uint8 ``(T, H, W, 3)`` and ``(T, s*H, s*W, 3)``, with its true flow."""
 
     low: np.ndarray
     high: np.ndarray
@@ -87,7 +87,7 @@ class MotionClip:
 
 @dataclass(frozen=True)
 class CameraPath:
-    """The motion of a camera: one entry a frame.
+    """Motion of a camera: one entry per frame.
 
     Attributes:
         shift: ``(T, 2)`` in high-resolution pixels, x first.
@@ -129,7 +129,7 @@ def draw_path(rng: np.random.Generator, settings: MotionSettings) -> CameraPath:
     The camera pans along a curve at a varying pace and turns and zooms a little; jitter shifts each frame by itself.
     The motion is relative to the middle frame.
     """
-    frames, side = settings.frames, settings.crop * settings.scale
+    frames, side = settings.num_frames, settings.crop_size * settings.scale
     speed = settings.scale * math.exp(rng.uniform(math.log(settings.min_speed), math.log(settings.max_speed)))
     k = np.arange(frames - 1)
     pace = 1 - rng.uniform(0, 0.7) * (0.5 + 0.5 * np.cos(2 * np.pi * (k / rng.uniform(4, 16) + rng.random())))
@@ -154,19 +154,19 @@ def _from_middle(steps: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Layer:
-    """A part of an image, and the map through which each frame sees it.
+    """Crop of an image, and the map from each frame to it.
 
     Attributes:
         patch: uint8 ``(h, w, C)``.
         matrices: ``[A | t]`` of each frame, ``(T, 2, 3)``.
-        center: the place in the patch that the camera is above, x first.
-        shrink: pixels of the image in a high-resolution pixel.
+        center: point of the patch below the camera, x first.
+        downsampling: pixels of the image per high-resolution pixel.
     """
 
     patch: np.ndarray
     matrices: np.ndarray
     center: np.ndarray
-    shrink: float
+    downsampling: float
 
     def render(self, side: int) -> np.ndarray:
         """Render the frames ``(T, side, side, C)``."""
@@ -174,8 +174,8 @@ class Layer:
         offset = np.full(2, -(large - 1) / 2 / OVERSAMPLING)  # of the first rendered pixel from the center
         frames = np.empty((len(self.matrices), side, side, self.patch.shape[2]), np.uint8)
         for frame, matrix in zip(frames, self.matrices, strict=True):
-            linear = self.shrink * matrix[:, :2]
-            start = self.center + self.shrink * matrix[:, 2] + linear @ offset
+            linear = self.downsampling * matrix[:, :2]
+            start = self.center + self.downsampling * matrix[:, 2] + linear @ offset
             cv2.resize(
                 cv2.warpAffine(
                     self.patch, np.column_stack((linear / OVERSAMPLING, start)), (large, large),
@@ -187,26 +187,28 @@ class Layer:
 
 
 def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, settings: MotionSettings) -> Layer:
-    """Place a camera above an image so that no frame sees beyond its borders.
+    """Place a camera above an image so that all frames are inside of its borders.
 
-    The motion is halved until it fits, which happens where the image is hardly larger than a frame.
+    The motion is halved until it fits, which happens where the image is only a little larger than a frame.
     """
     height, width = still.shape[:2]
     room = np.array([width, height]) - 2.0
     turned = _orientation(rng) if settings.augment else np.eye(2)
-    matrices, (low, high) = turned @ path.matrices(), _seen(turned @ path.matrices(), settings.side)
+    matrices, (low, high) = turned @ path.matrices(), _bounding_box(turned @ path.matrices(), settings.side)
     for halving in range(12):
-        if (MIN_SHRINK * (high - low) <= room).all():
+        if (MIN_DOWNSAMPLING * (high - low) <= room).all():
             break
         path = path.times(0.5 if halving < 11 else 0)
-        matrices, (low, high) = turned @ path.matrices(), _seen(turned @ path.matrices(), settings.side)
-    shrink = min(math.exp(rng.uniform(math.log(MIN_SHRINK), math.log(MAX_SHRINK))), *(room / (high - low)))
-    first, last = 0.5 - shrink * low, room + 0.5 - shrink * high
+        matrices, (low, high) = turned @ path.matrices(), _bounding_box(turned @ path.matrices(), settings.side)
+    downsampling = min(
+        math.exp(rng.uniform(math.log(MIN_DOWNSAMPLING), math.log(MAX_DOWNSAMPLING))), *(room / (high - low))
+    )
+    first, last = 0.5 - downsampling * low, room + 0.5 - downsampling * high
 
     def above(center: np.ndarray) -> Layer:
-        start = np.maximum(np.floor(center + shrink * low).astype(int), 0)
-        end = np.ceil(center + shrink * high).astype(int) + 1
-        return Layer(still[start[1] : end[1], start[0] : end[0]], matrices, center - start, shrink)
+        start = np.maximum(np.floor(center + downsampling * low).astype(int), 0)
+        end = np.ceil(center + downsampling * high).astype(int) + 1
+        return Layer(still[start[1] : end[1], start[0] : end[0]], matrices, center - start, downsampling)
 
     layer = above(first + rng.random(2) * (last - first))
     for _ in range(3):
@@ -215,8 +217,8 @@ def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, setting
     return layer
 
 
-def _seen(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounding box of the points that frames of this side see, as two corners, x first."""
+def _bounding_box(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the bounding box of the points in frames of this side, as two corners, x first."""
     corners = matrices[:, :, :2] @ _corners(side) + matrices[:, :, 2:]
     return corners.min((0, 2)), corners.max((0, 2))
 
@@ -238,12 +240,12 @@ def make_clip(
 
     Args:
         draw: returns a still image, uint8 ``(H, W, 3)``.
-        rng: decides everything.
+        rng: decides all draws.
         settings: size, motion and degradation.
     """
     back = place(draw(rng), draw_path(rng, settings), rng, settings)
     if rng.random() < settings.text_share:
-        back = replace(back, patch=_with_text(back.patch, back.shrink, rng))
+        back = replace(back, patch=_with_text(back.patch, back.downsampling, rng))
     front = None
     if rng.random() < settings.layer_share:
         front = place(draw(rng), draw_path(rng, settings), rng, settings)
@@ -259,14 +261,14 @@ def compose(back: Layer, front: Layer | None, settings: MotionSettings) -> Motio
         front: covers a part of it; its patch has a fourth channel, the coverage. None for no such layer.
         settings: size and degradation.
     """
-    scale, crop, family = settings.scale, settings.crop, find_degradation(settings.degradation, settings.scale)
+    scale, crop, family = settings.scale, settings.crop_size, find_degradation(settings.degradation, settings.scale)
     high, coverage, layers = back.render(settings.side), None, [back.matrices]
     inner = slice(MARGIN, MARGIN + crop)
     if front is not None:
         rgba = front.render(settings.side)
         alpha = rgba[..., 3:].astype(np.float32) / 255
         high = np.rint(high + (rgba[..., :3] - high.astype(np.float32)) * alpha).astype(np.uint8)
-        covered = family.shrink(torch.from_numpy(np.ascontiguousarray(alpha[..., 0]))[None], scale)
+        covered = family.downsample(torch.from_numpy(np.ascontiguousarray(alpha[..., 0]))[None], scale)
         coverage, layers = covered[0].clamp(0, 1).numpy()[:, inner, inner], [back.matrices, front.matrices]
     low = degrade(high, settings.degradation, scale)[:, inner, inner]
     along = scale * np.arange(MARGIN, MARGIN + crop) + family.phase(scale) - (settings.side - 1) / 2
@@ -279,14 +281,14 @@ def compose(back: Layer, front: Layer | None, settings: MotionSettings) -> Motio
     )
 
 
-def _with_text(patch: np.ndarray, shrink: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw a few words into a copy of an image, in letters of 8 to 40 high-resolution pixels."""
+def _with_text(patch: np.ndarray, downsampling: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw words into a copy of an image, in letters of 8 to 40 high-resolution pixels."""
     patch = patch.copy()
     height, width = patch.shape[:2]
     for _ in range(rng.integers(1, 5)):
         color = tuple(int(level) for level in rng.integers(0, 256, 3))
         at = (int(rng.integers(-width // 4, width // 2)), int(rng.integers(height)))
-        _put_text(patch, _word(rng), at, shrink * rng.uniform(0.4, 2.0), color, rng)
+        _put_text(patch, _word(rng), at, downsampling * rng.uniform(0.4, 2.0), color, rng)
     return patch
 
 
@@ -305,7 +307,7 @@ def _word(rng: np.random.Generator) -> str:
 def _shape(layer: Layer, settings: MotionSettings, rng: np.random.Generator) -> np.ndarray:
     """Draw the coverage of a front layer ``(h, w)``: an ellipse, a polygon or a word."""
     coverage = np.zeros(layer.patch.shape[:2], np.uint8)
-    size = layer.shrink * settings.crop * settings.scale
+    size = layer.downsampling * settings.crop_size * settings.scale
     x, y = layer.center + rng.uniform(-0.4, 0.4, 2) * size
     radius = rng.uniform(0.08, 0.35) * size
     kind = rng.integers(3)
@@ -318,7 +320,9 @@ def _shape(layer: Layer, settings: MotionSettings, rng: np.random.Generator) -> 
         corners = np.stack((x + radii * np.cos(angles), y + radii * np.sin(angles)), -1)
         cv2.fillPoly(coverage, [np.rint(corners).astype(np.int32)], 255, cv2.LINE_AA)
     else:
-        _put_text(coverage, _word(rng), (int(x - 2 * radius), int(y)), layer.shrink * rng.uniform(1, 4), (255,), rng)
+        _put_text(
+            coverage, _word(rng), (int(x - 2 * radius), int(y)), layer.downsampling * rng.uniform(1, 4), (255,), rng
+        )
     return coverage
 
 

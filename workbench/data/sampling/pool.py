@@ -1,4 +1,4 @@
-"""A prepared pool of clips from still images, for trainings that cannot render them as they go.
+"""Prepared pool of clips from still images, for trainings that do not render them as they go.
 
 ::
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import version
@@ -25,24 +25,27 @@ from typing import Any
 
 import cv2
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.lib.format import open_memmap
 from PIL import Image
 
+from workbench.aliases import POOL_SETTINGS, renamed
 from workbench.data.preparation.manifest import MANIFEST, WORK, describe_files, is_whole
+from workbench.data.preparation.output import check_free_space, check_output, check_settings, exclusive
 from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
-from workbench.errors import BusyError, ConfigError, DataError
+from workbench.errors import ConfigError, DataError
 from workbench.scenes import write_atomic
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 has other names of settings: :data:`workbench.aliases.POOL_SETTINGS`."""
+
 KIND = "stills"
-"""Entry ``kind`` of the manifest, which that of prepared footage does not have."""
+"""Entry ``kind`` of the manifest; the manifest of prepared footage has none."""
 
 CONTACT_SHEET, PROGRESS = "contact_sheet.png", "progress.json"
 ARRAYS = ("low", "high", *ClipFlow._fields)
-CLIPS_BETWEEN_NOTES = 50
+CLIPS_BETWEEN_FLUSHES = 50
 SHEET_COLUMNS, SHEET_CLIPS, SHEET_CELL = 12, 240, 96
 
 Observer = Callable[[int], None]
@@ -54,26 +57,26 @@ class PoolSettings:
 
     Attributes:
         sequences: number of clips.
-        crop: side of a clip in low-resolution pixels; trainings may take smaller crops of it.
-        frames: of a clip; trainings may take fewer.
-        scale: how many times larger the high resolution is.
+        crop_size: side of a clip in low-resolution pixels; trainings may take smaller crops.
+        num_frames: frames of a clip; trainings may take fewer.
+        scale: high-resolution pixels per low-resolution pixel.
         degradation: family of the low resolution.
         seed: decides every clip.
 
     Raises:
-        ConfigError: a number that is too small.
+        ConfigError: a number is too small.
     """
 
     sequences: int = 2000
-    crop: int = 40
-    frames: int = 7
+    crop_size: int = 40
+    num_frames: int = 7
     scale: int = 4
     degradation: str = "bi"
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work."""
-        for name, least in (("sequences", 1), ("crop", 8), ("frames", 1), ("seed", 0)):
+        """Validate the settings."""
+        for name, least in (("sequences", 1), ("crop_size", 8), ("num_frames", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: want {least} or more, got {getattr(self, name)}")
         if self.scale not in (2, 3, 4):
@@ -82,12 +85,14 @@ class PoolSettings:
     @property
     def motion(self) -> MotionSettings:
         """Settings of one clip."""
-        return MotionSettings(crop=self.crop, frames=self.frames, scale=self.scale, degradation=self.degradation)
+        return MotionSettings(
+            crop_size=self.crop_size, num_frames=self.num_frames, scale=self.scale, degradation=self.degradation
+        )
 
     def arrays(self) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
         """Return type and shape of every array."""
-        side, neighbors = self.crop, (self.sequences, self.frames - 1)
-        frames = (self.sequences, self.frames)
+        side, neighbors = self.crop_size, (self.sequences, self.num_frames - 1)
+        frames = (self.sequences, self.num_frames)
         shapes: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
             "low": (np.uint8, (*frames, side, side, 3)),
             "high": (np.uint8, (*frames, self.scale * side, self.scale * side, 3)),
@@ -103,10 +108,10 @@ class PoolManifest:
     """Content of ``manifest.json``.
 
     Attributes:
-        settings: of the pool.
+        settings: settings of the pool.
         images: name and SHA-256 of each image below the folder.
-        files: path -> number of bytes and SHA-256.
-        versions: of the libraries that rendered the clips.
+        files: number of bytes and SHA-256 of each file, by its path.
+        versions: versions of the libraries that rendered the clips.
     """
 
     settings: PoolSettings
@@ -115,15 +120,15 @@ class PoolManifest:
     versions: Mapping[str, str]
 
 
-def holds_pool(folder: str | os.PathLike[str]) -> bool:
-    """Return whether a folder is a pool, and not one of images.
+def is_pool(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder is a pool, and not a folder of images.
 
     Raises:
-        DataError: a pool that is not finished, or a folder that was prepared from footage.
+        DataError: the pool is incomplete, or the folder was prepared from footage.
     """
     folder = Path(folder)
     if (folder / WORK / PROGRESS).is_file() and not (folder / MANIFEST).is_file():
-        raise DataError(f"{folder}: not finished; run the same `workbench prepare` again, it goes on where it was")
+        raise DataError(f"{folder}: incomplete; run the same `workbench prepare` again, it continues")
     if not (folder / MANIFEST).is_file():
         return False
     if _read_json(folder / MANIFEST).get("kind") != KIND:
@@ -141,13 +146,16 @@ def read_pool(folder: str | os.PathLike[str]) -> PoolManifest:
     saved = _read_json(path)
     try:
         kind = saved.get("kind", "footage")
-        if (kind, saved["format"]) != (KIND, FORMAT):
-            raise DataError(f"{path}: want {KIND} in format {FORMAT}, got {kind} in format {saved['format']}")
+        if kind != KIND or saved["format"] not in (1, FORMAT):
+            raise DataError(f"{path}: want {KIND} in format 1 or {FORMAT}, got {kind} in format {saved['format']}")
         files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in saved["files"].items()}
         if files.keys() != {f"{name}.npy" for name in ARRAYS} | {CONTACT_SHEET}:
             raise DataError(f"{path}: files: want {', '.join(ARRAYS)}, got {', '.join(files)}; prepare it again")
         return PoolManifest(
-            settings=PoolSettings(**saved["settings"]), images=saved["images"], files=files, versions=saved["versions"]
+            settings=PoolSettings(**renamed(saved["settings"], POOL_SETTINGS)),
+            images=saved["images"],
+            files=files,
+            versions=saved["versions"],
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         if isinstance(error, DataError):
@@ -172,19 +180,19 @@ def prepare_pool(
     *,
     observe: Observer | None = None,
 ) -> PoolManifest:
-    """Render a pool of clips; a job that was stopped or killed goes on where it was.
+    """Render a pool of clips; a job that was stopped or killed continues when it is run again.
 
-    A pool that is finished is looked over, checksum by checksum, and left as it is; a damaged one is made again.
+    The checksums of a finished pool are verified; a damaged pool is rendered again.
 
     Args:
         stills: a folder of images.
         out: the folder to write; new, empty, or of an earlier call with the same images and settings.
-        settings: see there.
-        observe: called with the number of clips that are done.
+        settings: settings of the pool; the defaults where left out.
+        observe: called with the number of finished clips.
 
     Raises:
-        DataError: no usable image, other images or settings than before, a folder with other content, not enough
-            space, or a folder that cannot be written to.
+        DataError: no image is usable, images or settings are not those of the earlier call, the folder has other
+            content or cannot be written to, or the disk has too little space.
         BusyError: another job is preparing this folder.
     """
     settings, out, observe = settings or PoolSettings(), Path(out), observe or (lambda done: None)
@@ -196,65 +204,49 @@ def prepare_pool(
         for path, (_, sha256) in describe_files(Path(stills), still_files(stills)).items()
     }
     wanted = {"settings": asdict(settings), "images": images}
-    done, finished = _before(out, wanted)
+    done, finished = _earlier_state(out, wanted)
     if finished is not None and is_whole(out, finished.files):
         return finished
-    needed = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in settings.arrays().values())
-    there = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
-    if not done and needed > shutil.disk_usage(there).free:
-        raise DataError(
-            f"{out}: {needed / 1e9:,.1f} GB will be written, and {shutil.disk_usage(there).free / 1e9:,.1f} GB are "
-            "free; free some, choose another folder, or lower sequences"
-        )
+    if not done:
+        needed = sum(np.dtype(kind).itemsize * int(np.prod(shape)) for kind, shape in settings.arrays().values())
+        check_free_space(out, needed, "or lower sequences")
     work = out / WORK
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        with FileLock(work / "lock").acquire(timeout=0):
-            (out / MANIFEST).unlink(missing_ok=True)
-            _render(sampler, work, settings, wanted, done, observe)
-            _write_sheet(work)
-            paths = [work / f"{name}.npy" for name in ARRAYS] + [work / CONTACT_SHEET]
-            files = describe_files(work, paths)
-            for path in paths:
-                os.replace(path, out / path.name)
-            names = ("workbench", "numpy", "opencv-python-headless", "pillow", "torch")
-            manifest = PoolManifest(
-                settings=settings, images=images, files=files, versions={name: version(name) for name in names}
-            )
-            saved = {"kind": KIND, "format": FORMAT, **asdict(manifest)}
-            write_atomic(out / MANIFEST, json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
-        shutil.rmtree(work)
-    except Timeout as error:
-        raise BusyError(f"{out}: another job is preparing it; wait for it or stop it") from error
-    except OSError as error:
-        raise DataError(
-            f"{out}: cannot be written ({error.strerror or error}); free space or choose another folder, then run the "
-            "same again: clips that are done stay"
-        ) from error
+    with exclusive(out, work / "lock"):
+        (out / MANIFEST).unlink(missing_ok=True)
+        _render(sampler, work, settings, wanted, done, observe)
+        _write_sheet(work)
+        paths = [work / f"{name}.npy" for name in ARRAYS] + [work / CONTACT_SHEET]
+        files = describe_files(work, paths)
+        for path in paths:
+            os.replace(path, out / path.name)
+        names = ("workbench", "numpy", "opencv-python-headless", "pillow", "torch")
+        manifest = PoolManifest(
+            settings=settings, images=images, files=files, versions={name: version(name) for name in names}
+        )
+        saved = {"kind": KIND, "format": FORMAT, **asdict(manifest)}
+        write_atomic(out / MANIFEST, json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
+    shutil.rmtree(work)
     return manifest
 
 
-def _before(out: Path, wanted: dict[str, Any]) -> tuple[int, PoolManifest | None]:
-    """Return what an earlier call has left: the number of clips that are done, and its manifest if it finished."""
-    note = out / WORK / PROGRESS
+def _earlier_state(out: Path, wanted: dict[str, Any]) -> tuple[int, PoolManifest | None]:
+    """Return the number of clips that an earlier call has finished, and its manifest if it is complete."""
+    progress = out / WORK / PROGRESS
+    check_output(out, resumable=(out / MANIFEST).is_file() or (out / WORK).is_dir())
     if (out / MANIFEST).is_file():
         manifest = read_pool(out)
         _check_same(out, {"settings": asdict(manifest.settings), "images": dict(manifest.images)}, wanted)
         return 0, manifest
-    if note.is_file():
-        saved = _read_json(note)
-        _check_same(out, saved, wanted)
-        arrays = PoolSettings(**wanted["settings"]).arrays()
-        return (int(saved["done"]) if _are_there(out / WORK, arrays) else 0), None
-    if out.exists() and not out.is_dir():
-        raise DataError(f"{out}: a file; want a folder to write to")
-    if out.is_dir() and any(out.iterdir()) and not (out / WORK).is_dir():
-        raise DataError(f"{out}: contains something that was not prepared here; choose a new or an empty folder")
-    return 0, None
+    if not progress.is_file():
+        return 0, None
+    saved = _read_json(progress)
+    _check_same(out, saved | {"settings": renamed(saved.get("settings", {}), POOL_SETTINGS)}, wanted)
+    arrays = PoolSettings(**wanted["settings"]).arrays()
+    return (int(saved["done"]) if _has_arrays(out / WORK, arrays) else 0), None
 
 
-def _are_there(work: Path, arrays: Mapping[str, tuple[type[np.generic], tuple[int, ...]]]) -> bool:
-    """Return whether an earlier call has left all arrays; it may have been killed while it moved them."""
+def _has_arrays(work: Path, arrays: Mapping[str, tuple[type[np.generic], tuple[int, ...]]]) -> bool:
+    """Return whether all arrays of an earlier call exist; it may have been killed while it moved them."""
     try:
         found = {name: open_memmap(work / f"{name}.npy", "r") for name in arrays}
     except (OSError, ValueError):
@@ -265,14 +257,9 @@ def _are_there(work: Path, arrays: Mapping[str, tuple[type[np.generic], tuple[in
 
 
 def _check_same(out: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
-    old, new = before.get("settings", {}), wanted["settings"]
-    other = [f"{name} {old.get(name)!r}, now {value!r}" for name, value in new.items() if old.get(name) != value]
+    check_settings(out, before["settings"], wanted["settings"])
     if before.get("images") != wanted["images"]:
-        other.append("other images")
-    if other:
-        raise DataError(
-            f"{out}: was made with other settings ({'; '.join(other)}); choose another folder, or delete it"
-        )
+        raise DataError(f"{out}: prepared from other images; choose another folder, or delete it")
 
 
 def _render(
@@ -287,19 +274,13 @@ def _render(
     for number in range(done, settings.sequences):
         observe(number)
         clip = sampler.clip(number, 0)
-        for name, part in _parts(clip):
+        for name, part in {"low": clip.low, "high": clip.high, **clip.flow._asdict()}.items():
             arrays[name][number] = part
-        if (number + 1) % CLIPS_BETWEEN_NOTES == 0 or number + 1 == settings.sequences:
+        if (number + 1) % CLIPS_BETWEEN_FLUSHES == 0 or number + 1 == settings.sequences:
             for part in arrays.values():
                 part.flush()  # pyright: ignore[reportAttributeAccessIssue]
             write_atomic(work / PROGRESS, json.dumps({**wanted, "done": number + 1}, ensure_ascii=False))
     observe(settings.sequences)
-
-
-def _parts(clip: MotionClip) -> Iterator[tuple[str, np.ndarray]]:
-    yield "low", clip.low
-    yield "high", clip.high
-    yield from clip.flow._asdict().items()
 
 
 def _write_sheet(work: Path) -> None:
@@ -317,7 +298,7 @@ def _write_sheet(work: Path) -> None:
 
 @lru_cache(maxsize=16)
 def _mapped(path: str, num_bytes: int, mtime_ns: int) -> np.ndarray:
-    """Map an array; the key contains its state, so that one that was replaced is mapped again."""
+    """Map an array; its size and time are part of the key, so that a replaced file is mapped again."""
     try:
         return open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
@@ -325,16 +306,16 @@ def _mapped(path: str, num_bytes: int, mtime_ns: int) -> np.ndarray:
 
 
 class PoolSampler:
-    """Clips of a pool, and crops of them where smaller ones are wanted; each a function of (seed, step, index).
+    """Clips of a pool, or smaller crops of them, each a function of (seed, step, index).
 
     Args:
-        folder: that ``workbench prepare --stills`` made.
-        settings: of the clips wanted.
+        folder: a folder made by ``workbench prepare --stills``.
+        settings: settings of the clips to return.
         seed: with step and index, decides every draw.
 
     Raises:
-        DataError: not such a folder, one of another scale or degradation, clips that are too short or too small, or
-            a file that is missing or of another size.
+        DataError: the folder is not a pool, has another scale or degradation, or clips that are too short or too small;
+            or a file is missing or of another size.
     """
 
     def __init__(self, folder: str | os.PathLike[str], settings: MotionSettings, *, seed: int = 0) -> None:
@@ -347,11 +328,11 @@ class PoolSampler:
                     f"data.{name}: {folder} was prepared with {getattr(pool, name)}, got {getattr(settings, name)}; "
                     "set it to that, or prepare another pool"
                 )
-        for name in ("crop", "frames"):
+        for name in ("crop_size", "num_frames"):
             if getattr(pool, name) < getattr(settings, name):
                 raise DataError(
-                    f"data.{name}: {folder} has {getattr(pool, name)} at most, got {getattr(settings, name)}; lower "
-                    "it, or prepare another pool"
+                    f"data.{name}: want at most {getattr(pool, name)}, as in {folder}, got {getattr(settings, name)}; "
+                    "lower it, or prepare another pool"
                 )
         self._files: dict[str, tuple[str, int, int]] = {}
         for name, (kind, shape) in pool.arrays().items():
@@ -369,18 +350,22 @@ class PoolSampler:
         rng = np.random.default_rng((self.seed, step, index, 1))
         pool, wanted = self.pool, self.settings
         number = int(rng.integers(pool.sequences))
-        room = (pool.frames - wanted.frames, pool.crop - wanted.crop, pool.crop - wanted.crop)
+        room = (
+            pool.num_frames - wanted.num_frames,
+            pool.crop_size - wanted.crop_size,
+            pool.crop_size - wanted.crop_size,
+        )
         t, y, x = (int(rng.integers(size + 1)) for size in room)
         parts = {name: _mapped(*file)[number] for name, file in self._files.items()}
-        rows, columns = slice(y, y + wanted.crop), slice(x, x + wanted.crop)
+        rows, columns = slice(y, y + wanted.crop_size), slice(x, x + wanted.crop_size)
         high = [slice(part.start * pool.scale, part.stop * pool.scale) for part in (rows, columns)]
-        frames, neighbors = slice(t, t + wanted.frames), slice(t, t + wanted.frames - 1)
+        frames, neighbors = slice(t, t + wanted.num_frames), slice(t, t + wanted.num_frames - 1)
         flow = {}
         for way in ("next", "previous"):
             flow[f"to_{way}"] = there = np.array(parts[f"to_{way}"][neighbors, :, rows, columns])
             outside = [hidden_pixels(field, None, None) for field in there]
             flow[f"hidden_{way}"] = parts[f"hidden_{way}"][neighbors, rows, columns] | np.array(outside, bool).reshape(
-                len(there), wanted.crop, wanted.crop
+                len(there), wanted.crop_size, wanted.crop_size
             )
         return MotionClip(
             np.array(parts["low"][frames, rows, columns]), np.array(parts["high"][frames, *high]), ClipFlow(**flow)

@@ -1,12 +1,12 @@
-"""Training footage in tar files that are read from one end to the other, for clusters: WebDataset's layout.
+"""Shards: training footage in tar files that are read sequentially, for clusters, in the layout of WebDataset.
 
 A sample is a septuplet: two members ``<name>.high.npy`` and ``<name>.low.npy``, uint8 ``(7, H, W, 3)``. They are npy
 and not PNG because a reader that decodes PNGs is 19 times slower; PNG would make the files six times smaller.
 
 WebDataset writes the members, groups them to samples, splits the files among machines and readers, and shuffles. Its
-decoder is not used: it unpickles what is called ``.pkl`` and ``.pth``. Nor does it open the files: it runs a name that
-begins with ``pipe:``, and passes over members that it does not know. Here a member that is not named in
-:data:`HANDLERS` is refused.
+decoder is not used, because it unpickles files named ``.pkl`` and ``.pth``. Its reader is not used either: it executes
+a name that begins with ``pipe:``, and ignores unknown members. Here a member that is not named in :data:`HANDLERS` is
+refused.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import random
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
@@ -32,20 +33,17 @@ from webdataset.utils import pytorch_worker_info
 from webdataset.writer import TarWriter
 
 from workbench.data.degradation.families import degrade
-from workbench.data.preparation.manifest import MANIFEST, Piece, Settings, Split, read_manifest
-from workbench.data.preparation.shots import Window
-from workbench.data.sampling.arrays import some_pieces
-from workbench.data.sampling.crops import Pair, check_footage, check_size, random_crop, to_batch
+from workbench.data.preparation.manifest import MANIFEST, Chunk, PrepareSettings, Split, read_manifest
+from workbench.data.preparation.shots import SEPTUPLET, Window
+from workbench.data.sampling.arrays import require_chunks
+from workbench.data.sampling.crops import Pair, check_size, random_crop, to_batch
 from workbench.errors import DataError
 
-SEPTUPLET = 7
-"""Frames of a sample."""
+SAMPLES_PER_SHARD = 64
+"""Most septuplets in one tar file: 160 MB at 448x256."""
 
-SAMPLES = 64
-"""Septuplets of one tar file at most: 160 MB at 448x256."""
-
-SHUFFLE = 32
-"""Septuplets that a reader holds to mix them: 80 MB at 448x256."""
+SHUFFLE_BUFFER = 32
+"""Septuplets in the shuffle buffer of a reader: 80 MB at 448x256."""
 
 
 def _array(content: bytes) -> np.ndarray:
@@ -59,28 +57,30 @@ def _array(content: bytes) -> np.ndarray:
 
 
 HANDLERS: dict[str, Callable[[bytes], np.ndarray]] = {"high.npy": _array, "low.npy": _array}
-"""How a member is read, by the end of its name; members of any other name are refused."""
+"""Decoder of a member by the end of its name; members of any other name are refused."""
 
 
 class ShardWriter:
-    """Writes the septuplets of one source, :data:`SAMPLES` to a file. The same septuplets give the same bytes.
+    """Writer of the septuplets of one source, up to :data:`SAMPLES_PER_SHARD` to a file.
+
+    The same septuplets give the same bytes.
 
     Args:
-        folder: where the files come.
+        folder: the folder of the files.
         source: name of the source.
-        settings: of the set.
-        split: which the source belongs to; the names of the files begin with it.
+        settings: settings of the set.
+        split: split of the source; the names of the files begin with it.
     """
 
-    def __init__(self, folder: Path, source: str, settings: Settings, split: Split) -> None:
+    def __init__(self, folder: Path, source: str, settings: PrepareSettings, split: Split) -> None:
         self.folder, self.source, self.settings, self.split = folder, source, settings, split
-        self._pieces: list[Piece] = []
+        self._chunks: list[Chunk] = []
         self._file: IO[bytes] | None = None
         self._samples, self._first, self._size = 0, 0, (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
 
     def add(self, window: Window, tile: int) -> np.ndarray:
-        """Write a tile of seven frames, a sample of its own; returns its low resolution."""
+        """Write a tile of seven frames as one sample; return its low resolution."""
         _, height, width, _ = window.frames.shape
         if self._file is None:
             self._file = (self.folder / self._name()).open("wb")
@@ -90,31 +90,31 @@ class ShardWriter:
         key = f"{self.source}-{window.numbers[0]:07d}-{tile}"
         self._tar.write({"__key__": key, "high.npy": _npy(window.frames), "low.npy": _npy(low)})
         self._samples += 1
-        if self._samples == SAMPLES:
+        if self._samples == SAMPLES_PER_SHARD:
             self.close()
         return low
 
-    def close(self) -> tuple[Piece, ...]:
-        """Finish the file that is open, and say what was written so far."""
+    def close(self) -> tuple[Chunk, ...]:
+        """Finish the open file, and return all chunks written so far."""
         if self._file is not None:
             with self._file:
                 self._tar.close()
             name = self._name()
-            piece = Piece(
-                name=name.removesuffix(".tar"), high=name, low=name, first=self._first, frames=7, size=self._size,
-                septuplets=self._samples,
+            chunk = Chunk(
+                name=name.removesuffix(".tar"), high=name, low=name, first=self._first, frames=SEPTUPLET,
+                size=self._size, septuplets=self._samples,
             )  # fmt: skip
-            self._pieces.append(piece)
+            self._chunks.append(chunk)
             self._file = None
-        return tuple(self._pieces)
+        return tuple(self._chunks)
 
     def abandon(self) -> None:
-        """Let go of the file; what is in it is of no use."""
+        """Close an unfinished file."""
         if self._file is not None:
             self._file.close()
 
     def _name(self) -> str:
-        return f"{self.split}-{self.source}-{len(self._pieces):03d}.tar"
+        return f"{self.split}-{self.source}-{len(self._chunks):03d}.tar"
 
 
 def _npy(frames: np.ndarray) -> bytes:
@@ -125,7 +125,7 @@ def _npy(frames: np.ndarray) -> bytes:
 
 @dataclass(frozen=True)
 class Shard:
-    """One tar file of a set, and what the manifest says of it."""
+    """Tar file of a set, with its entry in the manifest."""
 
     path: Path
     samples: int
@@ -133,61 +133,62 @@ class Shard:
     low_size: tuple[int, int]
 
 
-def holds_shards(folder: str | os.PathLike[str]) -> bool:
-    """Whether it is a finished folder that ``workbench prepare --form shards`` made."""
+def is_shard_set(folder: str | os.PathLike[str]) -> bool:
+    """Return whether a folder was prepared by ``workbench prepare --format shards`` and is complete."""
     folder = Path(folder)
-    return (folder / MANIFEST).is_file() and read_manifest(folder).settings.form == "shards"
+    return (folder / MANIFEST).is_file() and read_manifest(folder).settings.format == "shards"
 
 
 def open_shards(
     folder: str | os.PathLike[str], split: Split = "train", *, scale: int | None = None, degradation: str | None = None
 ) -> list[Shard]:
-    """The tar files of a folder that ``workbench prepare --form shards`` made, after a look at their sizes.
+    """Return the tar files of a folder made by ``workbench prepare --format shards``, after a check of their sizes.
 
     Args:
-        folder: where they are.
+        folder: the prepared folder.
         split: train or validation.
-        scale: what their low resolution must be smaller by; None: whatever it is.
-        degradation: the family that it must be of; None: whatever it is.
+        scale: required scale; None: any.
+        degradation: required family of the low resolution; None: any.
 
     Raises:
-        DataError: not such a folder, not finished, an empty split, another scale or family, or a file that is missing
-            or cut off.
+        DataError: the folder was not prepared as shards or is incomplete, the split is empty, the scale or family is
+            another one, or a file is missing or truncated.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
     settings = manifest.settings
-    if settings.form != "shards":
-        raise DataError(f"{folder}: holds {settings.form}, not shards; prepare it with --form shards")
+    if settings.format != "shards":
+        raise DataError(f"{folder}: want shards, got {settings.format}; prepare it with --format shards")
     wanted = (degradation or settings.degradation, scale or settings.scale)
     if wanted != (settings.degradation, settings.scale):
         raise DataError(
-            f"{folder}: its low resolution is {settings.degradation} x{settings.scale}, and {wanted[0]} x{wanted[1]} "
-            "is wanted; set data.degradation and data.scale to what it has, or prepare it anew"
+            f"{folder}: want low resolution {wanted[0]} x{wanted[1]}, got {settings.degradation} x{settings.scale}; "
+            "change data.degradation and data.scale, or prepare it again"
         )
     sizes = {path: size for source in manifest.sources for path, (size, _) in source.files.items()}
     shards = [
         Shard(
-            folder / piece.high,
-            piece.septuplets,
-            sizes[piece.high],
-            (piece.size[0] // settings.scale, piece.size[1] // settings.scale),
+            folder / chunk.high,
+            chunk.septuplets,
+            sizes[chunk.high],
+            (chunk.size[0] // settings.scale, chunk.size[1] // settings.scale),
         )
-        for piece in some_pieces(manifest, folder, split)
+        for chunk in require_chunks(manifest, folder, split)
     ]
     for shard in shards:
         there = shard.path.stat().st_size if shard.path.is_file() else None
         if there != shard.num_bytes:
             what = "is missing" if there is None else f"has {there:,} of {shard.num_bytes:,} bytes"
-            raise DataError(f"{shard.path}: {what}; copy it again, or run `workbench prepare` again, which mends it")
+            raise DataError(f"{shard.path}: {what}; copy it again, or run `workbench prepare` again, which repairs it")
     return shards
 
 
-def members(path: Path) -> Iterator[dict[str, Any]]:
-    """The members of a tar file one after the other, as WebDataset groups them: ``fname``, ``data``, ``__url__``.
+def read_members(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the members of a tar file as WebDataset groups them: ``fname``, ``data``, ``__url__``.
 
     Raises:
-        DataError: not an uncompressed tar file, cut off, or a member that is not named in :data:`HANDLERS`.
+        DataError: the file is not an uncompressed tar file, is truncated, or has a member that is not named in
+            :data:`HANDLERS`.
     """
     try:
         with tarfile.open(path, "r:") as tar:
@@ -203,17 +204,17 @@ def members(path: Path) -> Iterator[dict[str, Any]]:
                     raise tarfile.ReadError(f"{member.name} would be larger than the file")
                 yield {"fname": member.name, "data": content.read(), "__url__": os.fspath(path)}
     except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{path}: cut off or not a tar file ({error}); copy it again") from error
+        raise DataError(f"{path}: truncated or not a tar file ({error}); copy it again") from error
 
 
-def samples(path: Path) -> Iterator[dict[str, Any]]:
-    """The septuplets of a tar file, not decoded: ``__key__``, ``__url__``, and its two members by their endings.
+def read_samples(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the encoded septuplets of a tar file: ``__key__``, ``__url__``, and its two members by their endings.
 
     Raises:
-        DataError: as :func:`members` does, or two members of one name.
+        DataError: as :func:`read_members`, or two members have one name.
     """
     try:
-        yield from group_by_keys(members(path), lcase=False)
+        yield from group_by_keys(read_members(path), lcase=False)
     except DataError:
         raise
     except ValueError as error:
@@ -221,62 +222,62 @@ def samples(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def read_sample(sample: dict[str, Any]) -> Pair:
-    """The two arrays of a sample as WebDataset groups it.
+    """Decode the two arrays of a sample as WebDataset groups it.
 
     Raises:
-        DataError: one is missing or damaged, or their sizes do not go together.
+        DataError: one is missing or damaged, or their sizes do not match.
     """
     where = f"{sample['__url__']}: {sample['__key__']}"
     try:
         pair = Pair(**{end.removesuffix(".npy"): handler(sample[end]) for end, handler in HANDLERS.items()})
-        pair.scale  # noqa: B018 - raises where the two do not go together
+        pair.scale  # noqa: B018 - raises an error where the sizes do not match
     except KeyError as error:
-        raise DataError(f"{where}: {error} is missing beside it") from error
+        raise DataError(f"{where}: {error} is missing; copy the file again") from error
     except ValueError as error:
         raise DataError(f"{where}: {error}") from error
     return pair
 
 
 class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches of crops out of shards, for a DataLoader with ``batch_size=None``.
+    """Endless batches of crops from shards, for a DataLoader with ``batch_size=None``.
 
-    Every epoch the files come in another order; they are dealt out to machines (``RANK``, ``WORLD_SIZE``, or torch's
-    process group) and to the DataLoader's workers; each reads its own from one end to the other and mixes a few dozen
-    septuplets. All of it is a function of ``(seed, epoch)``, and of how many machines and workers there are. The place
-    of a crop is a function of ``(seed, epoch, name of the septuplet)`` alone.
+    In every epoch the files are shuffled and distributed among machines (``RANK``, ``WORLD_SIZE``, or torch's process
+    group) and the DataLoader's workers. Each worker reads its files sequentially through a shuffle buffer. The order is
+    a function of ``(seed, epoch)`` and of the numbers of machines and workers; the position of a crop is a function of
+    ``(seed, epoch, name of the septuplet)`` alone.
 
     Args:
         shards: from :func:`open_shards`.
-        crop: side of a crop in low-resolution pixels.
-        frames: consecutive frames of a crop, 7 at most.
-        batch: crops a batch.
+        crop_size: side of a crop in low-resolution pixels.
+        num_frames: consecutive frames of a crop, 7 at most.
+        batch_size: crops per batch.
         augment: flip, transpose and reverse in time, each with probability 1/2.
         seed: with the epoch, decides every draw.
-        done: batches of this machine that were trained on before (a resumed run); they are passed over. No more is
-            read for that than a part of one epoch.
+        done: batches of this machine to skip, because a resumed run was trained on them. Less than one epoch is read
+            for that.
 
     Raises:
-        DataError: at the first batch: fewer files than readers, a septuplet too small for the crops, or what
-            :func:`members` and :func:`read_sample` say.
+        DataError: at the first batch: there are fewer files than readers, a septuplet is too small for the crops, or
+            as :func:`read_members` and :func:`read_sample`.
 
     Example:
-        >>> batches = DataLoader(ShardCrops(open_shards("set"), crop=32, frames=5, batch=4), None, num_workers=2)
-        ... # doctest: +SKIP
+        >>> crops = ShardCrops(open_shards("set"), crop_size=32, num_frames=5, batch_size=4)  # doctest: +SKIP
+        >>> batches = DataLoader(crops, None, num_workers=2)  # doctest: +SKIP
     """
 
     def __init__(
         self,
         shards: list[Shard],
         *,
-        crop: int,
-        frames: int,
-        batch: int,
+        crop_size: int,
+        num_frames: int,
+        batch_size: int,
         augment: bool = True,
         seed: int = 0,
         done: int = 0,
     ) -> None:
         super().__init__()
-        self.shards, self.crop, self.frames, self.batch = shards, crop, frames, batch
+        self.shards, self.crop_size, self.num_frames, self.batch_size = shards, crop_size, num_frames, batch_size
         self.augment, self.seed, self.done = augment, seed, done
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -286,77 +287,72 @@ class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
                 f"{len(self.shards)} tar files cannot feed {machines} machines with {workers} readers each; take fewer "
                 "readers, or prepare more footage"
             )
-        worker = (worker + self.done) % workers  # batches come from the workers in turn; the next is now the first's
-        done = (self.done + workers - 1 - worker) // workers * self.batch
+        worker = (worker + self.done) % workers  # batches come from the workers in turn
+        done = (self.done + workers - 1 - worker) // workers * self.batch_size
         septuplets = self._septuplets(worker, workers, done)
         while True:
-            yield to_batch([self._crop(epoch, sample) for epoch, sample in islice(septuplets, self.batch)])
+            yield to_batch([self._crop(epoch, sample) for epoch, sample in islice(septuplets, self.batch_size)])
 
     def order(self, epoch: int) -> list[Shard]:
-        """The files of an epoch, in the order in which they are dealt out."""
+        """Return the files of an epoch in the order in which they are distributed."""
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.shards))
         return [self.shards[index] for index in order]
 
     def _septuplets(self, worker: int, workers: int, done: int) -> Iterator[tuple[int, dict[str, Any]]]:
-        """What one reader of this machine reads after ``done`` septuplets, not decoded yet, epoch after epoch."""
+        """Yield the epoch and the encoded septuplets of one reader of this machine after ``done`` septuplets."""
         for epoch in count():
             mine = list(islice(split_by_node(self.order(epoch)), worker, None, workers))
-            held = sum(shard.samples for shard in mine)
-            if done >= held:
-                done -= held
+            available = sum(shard.samples for shard in mine)
+            if done >= available:
+                done -= available
                 continue
-            content = (sample for shard in mine for sample in samples(shard.path))
-            dice = random.Random(f"{self.seed} {epoch} {worker}")
-            mixed = shuffle(SHUFFLE, initial=SHUFFLE, rng=dice)(content)
+            content = (sample for shard in mine for sample in read_samples(shard.path))
+            rng = random.Random(f"{self.seed} {epoch} {worker}")
+            mixed = shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=rng)(content)
             yield from ((epoch, sample) for sample in islice(mixed, done, None))
             done = 0
 
     def _crop(self, epoch: int, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         pair = read_sample(sample)
-        check_footage(pair, sample["__key__"], self.crop, self.frames)
+        check_size(pair.low_shape, sample["__key__"], self.crop_size, self.num_frames)
         name = int.from_bytes(hashlib.sha256(sample["__key__"].encode()).digest()[:8])
         return random_crop(
-            pair, np.random.default_rng((self.seed, epoch, name)), self.crop, self.frames, augment=self.augment
+            pair, np.random.default_rng((self.seed, epoch, name)), self.crop_size, self.num_frames, augment=self.augment
         )
 
 
 class ShardSampler:
-    """Batches of crops out of shards, step by step, as :class:`workbench.data.sampling.crops.CropSampler` gives them.
+    """Batches of crops from shards by step, as :class:`workbench.data.sampling.crops.CropSampler` makes them.
 
-    The batches of a step depend on how many processes and workers there are, and on nothing else but the seed.
+    The batch of a step depends on the seed and on the numbers of processes and workers.
 
     Args:
         shards: from :func:`open_shards`.
-        crop: side of a crop in low-resolution pixels.
-        frames: consecutive frames of a crop.
-        batch: crops a step, of all processes together.
+        crop_size: side of a crop in low-resolution pixels.
+        num_frames: consecutive frames of a crop.
+        batch_size: crops per step, of all processes together.
         augment: flip, transpose and reverse in time, each with probability 1/2.
         seed: decides every draw.
 
     Raises:
-        DataError: a file whose septuplets are too short or too small for the crops.
+        DataError: the septuplets of a file are too short or too small for the crops.
     """
 
     def __init__(
-        self, shards: list[Shard], *, crop: int, frames: int, batch: int, augment: bool = True, seed: int = 0
-    ) -> None:
+        self, shards: list[Shard], *, crop_size: int, num_frames: int, batch_size: int, augment: bool = True,
+        seed: int = 0,
+    ) -> None:  # fmt: skip
         for shard in shards:
             width, height = shard.low_size
-            check_size((SEPTUPLET, height, width), shard.path.name, crop, frames)
-        self.shards, self.crop, self.frames, self.batch = shards, crop, frames, batch
-        self.augment, self.seed = augment, seed
+            check_size((SEPTUPLET, height, width), shard.path.name, crop_size, num_frames)
+        self.batch_size = batch_size
+        self._crops = partial(
+            ShardCrops, shards, crop_size=crop_size, num_frames=num_frames, augment=augment, seed=seed
+        )
 
     def after(
         self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
-        crops = ShardCrops(
-            self.shards,
-            crop=self.crop,
-            frames=self.frames,
-            batch=len(range(self.batch)[share]),
-            augment=self.augment,
-            seed=self.seed,
-            done=step,
-        )
+        """Yield the batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
+        crops = self._crops(batch_size=len(range(self.batch_size)[share]), done=step)
         yield from islice(DataLoader(crops, batch_size=None, num_workers=workers), steps - step)

@@ -1,4 +1,4 @@
-"""Still images of a folder, from which clips are made."""
+"""Folders of still images, from which clips are rendered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 
 from workbench.data.datasets.clip_set import header_size
-from workbench.data.video.frame_folder import IMAGE_SUFFIXES, natural_order, read_picture
+from workbench.data.video.frame_folder import IMAGE_SUFFIXES, read_image
+from workbench.data.video.frame_numbers import natural_order
 from workbench.errors import DataError, VideoError
 
 logger = logging.getLogger(__name__)
@@ -23,13 +24,13 @@ MAX_PIXELS = 4_500_000
 """Larger images are downsampled to this area when they are read: 13.5 MB of memory each."""
 
 MAX_DECODED = 32
-"""Decoded images in memory, at most. A larger folder is visited in turns."""
+"""Most decoded images in memory. Of a larger folder, other images are used in turn."""
 
 STEPS_PER_VISIT = 320
 """Steps for which each of the :data:`MAX_DECODED` images in use stays, so that one is decoded every ten steps."""
 
 MAX_NAMED = 8
-"""Images named in one message."""
+"""Most images named in one message."""
 
 _VISITS = 2
 """Key of the random stream that chooses the images in use; clips have other keys."""
@@ -37,12 +38,12 @@ _VISITS = 2
 
 @dataclass(frozen=True)
 class StillFile:
-    """An image on disk, and its state when its header was read.
+    """Image on disk, with its state when its header was read.
 
     Attributes:
-        path: of the file.
-        num_bytes: its size.
-        mtime_ns: its modification time; a file that was replaced since is refused.
+        path: path of the file.
+        num_bytes: size of the file.
+        mtime_ns: modification time; a file that was replaced since is refused.
         size: width and height after the downsampling of :func:`read_still`.
     """
 
@@ -58,15 +59,15 @@ def read_still(file: StillFile) -> np.ndarray:
 
     Raises:
         DataError: it is missing, or was changed since its header was read.
-        VideoError: it is damaged, transparent, animated, or has more than 8 bits a channel.
+        VideoError: it is damaged, transparent, animated, or has more than 8 bits per channel.
     """
     try:
         now = file.path.stat()
     except OSError as error:
         raise DataError(f"{file.path}: cannot be read any more ({error.strerror}); put the image back") from error
     if (now.st_size, now.st_mtime_ns) != (file.num_bytes, file.mtime_ns):
-        raise DataError(f"{file.path}: was changed while it was in use; begin again, or resume the run")
-    image = read_picture(file.path)
+        raise DataError(f"{file.path}: was changed while it was in use; start again, or resume the run")
+    image = read_image(file.path)
     height, width = image.shape[:2]
     if _shrunk(width, height) != (width, height):
         image = cv2.resize(image, _shrunk(width, height), interpolation=cv2.INTER_AREA)
@@ -80,10 +81,10 @@ def _shrunk(width: int, height: int) -> tuple[int, int]:
 
 
 def still_files(folder: str | os.PathLike[str]) -> list[Path]:
-    """Return the images in a folder and below, in natural order; hidden files and folders are passed over.
+    """Return the images in a folder and its subfolders, in natural order; hidden files and folders are ignored.
 
     Raises:
-        DataError: no such folder, one that cannot be listed, or no image in it.
+        DataError: the folder does not exist, cannot be listed, or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -104,13 +105,13 @@ def still_files(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 class Stills:
-    """The usable images of a folder.
+    """Usable images of a folder.
 
     Images are drawn in proportion to the square root of their area. In a folder of more than :data:`MAX_DECODED`,
     each of as many slots has another image every :data:`STEPS_PER_VISIT` steps, a function of the seed and the step.
 
     Args:
-        files: usable by their headers.
+        files: images that are usable by their headers.
 
     Raises:
         DataError: there are none.
@@ -132,9 +133,9 @@ class Stills:
         """Draw one of the images in use at a step: uint8 ``(H, W, 3)``, read-only.
 
         Args:
-            rng: decides which of them.
-            seed: with the step, decides which are in use.
-            step: of the training.
+            rng: decides the image.
+            seed: with the step, decides the images in use.
+            step: step of the training.
 
         Raises:
             DataError: a file is missing or was changed, or none can be decoded.
@@ -166,11 +167,11 @@ def open_stills(folder: str | os.PathLike[str], *, min_side: int) -> Stills:
     decoded when it is first drawn; one that cannot be is then skipped with a warning.
 
     Args:
-        folder: of PNG, WebP, JPEG or BMP images, with folders below it.
+        folder: folder of PNG, WebP, JPEG or BMP images, with subfolders.
         min_side: smallest width and height of a usable image.
 
     Raises:
-        DataError: no such folder, no image in it, or none that is usable.
+        DataError: the folder does not exist, has no images, or none that is usable.
     """
     paths = still_files(folder)
     refused: dict[Path, str] = {}

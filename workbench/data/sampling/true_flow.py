@@ -17,21 +17,21 @@ from torch import Tensor
 from workbench.imaging import warp
 
 MIXED = 0.1
-"""A pixel of which a layer covers more than this and less than all but this belongs to no single layer."""
+"""Coverage by the front layer above which, and below 1 minus which, a pixel shows both layers."""
 
 ROUNDING = 1e-3
-"""Low-resolution pixels by which a correspondence may be outside of the frame; rounding of still clips."""
+"""Low-resolution pixels by which a correspondence may be outside of the frame, for the rounding of still clips."""
 
 
 class TrueFlow(NamedTuple):
-    """True flow of a batch of clips; zero, all hidden and not valid for clips of which it is not known.
+    """True flow of a batch of clips; zero, all hidden and not valid for clips with unknown flow.
 
     Attributes:
         to_next: ``(B, T - 1, 2, H, W)``, from each frame but the last to the next one.
         to_previous: ``(B, T - 1, 2, H, W)``, from each frame but the first to the one before.
         hidden_next: bool ``(B, T - 1, H, W)``, pixels whose correspondence in the next frame is hidden or outside.
         hidden_previous: the same for the frame before.
-        valid: bool ``(B,)``, whether the flow of the clip is known.
+        valid: bool ``(B,)``, whether the flow of each clip is known.
     """
 
     to_next: Tensor
@@ -58,7 +58,7 @@ class TrueFlow(NamedTuple):
         .. math:: f_{0 \to 2}(p) = f_{0 \to 1}(p) + f_{1 \to 2}(p + f_{0 \to 1}(p))
 
         Between pixels the second flow is bilinear: exact for affine motion. At the edge of a front layer the result can
-        contain a share of the other layer's flow, at most :data:`MIXED`; pixels that see more of it are hidden.
+        contain a share of the other layer's flow, at most :data:`MIXED`; pixels with a larger share are hidden.
 
         Args:
             references: frame indices ``(N,)``.
@@ -90,7 +90,7 @@ class TrueFlow(NamedTuple):
 
 
 def _add_step(flow: Tensor, step: Tensor, step_hidden: Tensor) -> tuple[Tensor, Tensor]:
-    """Continue a flow ``(B, N, 2, H, W)`` by the flow of the frames that it leads to; also which pixels that hides."""
+    """Compose a flow ``(B, N, 2, H, W)`` with the flow of its target frames; return it and the pixels hidden there."""
     fields = torch.cat((step, step_hidden[:, :, None].to(step.dtype)), dim=2).flatten(0, 1)
     there = warp(fields, flow.flatten(0, 1)).to(step.dtype).unflatten(0, flow.shape[:2])
     return flow + there[:, :, :2], there[:, :, 2] > MIXED
@@ -106,28 +106,28 @@ class ClipFlow(NamedTuple):
 
 
 def unknown_flow(frames: int, height: int, width: int) -> ClipFlow:
-    """Return the place holder for a clip whose true flow is not known."""
+    """Return the placeholder for a clip with unknown flow."""
     flow = np.zeros((frames - 1, 2, height, width), np.float32)
     hidden = np.ones((frames - 1, height, width), bool)
     return ClipFlow(flow, flow, hidden, hidden)
 
 
 def stack_flows(flows: Sequence[ClipFlow | None], *, frames: int, height: int, width: int) -> TrueFlow:
-    """Stack the flow of clips to a batch; None for a clip whose flow is not known."""
+    """Stack the flow of clips to a batch; None for a clip with unknown flow."""
     known = [unknown_flow(frames, height, width) if flow is None else flow for flow in flows]
     parts = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*known, strict=True))
     return TrueFlow(*parts, valid=torch.tensor([flow is not None for flow in flows]))
 
 
 def affine_flow(source: np.ndarray, target: np.ndarray, points: np.ndarray) -> np.ndarray:
-    r"""Return the displacement between two frames that see one plane through affine maps.
+    r"""Return the displacement between two frames that map to one plane by affine maps.
 
     A point ``p`` of the source frame shows the point :math:`A_s p + t_s` of the plane, so in the target frame it is at
 
     .. math:: q = A_t^{-1} (A_s p + t_s - t_t), \qquad \text{flow} = q - p
 
     Args:
-        source: ``[A | t]`` of the source frame, ``(..., 2, 3)``: of one, or of several.
+        source: ``[A | t]`` of one or several source frames, ``(..., 2, 3)``.
         target: the same of the target frame.
         points: ``(2, H, W)``, x first.
 
@@ -147,7 +147,7 @@ def affine_flow(source: np.ndarray, target: np.ndarray, points: np.ndarray) -> n
 
 
 def hidden_pixels(flow: np.ndarray, coverage: np.ndarray | None, neighbor_coverage: np.ndarray | None) -> np.ndarray:
-    """Return which pixels have no visible correspondence in the neighbor.
+    """Return the pixels that have no visible correspondence in the neighbor.
 
     Args:
         flow: ``(2, H, W)`` to the neighbor, in pixels.
@@ -167,9 +167,9 @@ def hidden_pixels(flow: np.ndarray, coverage: np.ndarray | None, neighbor_covera
         neighbor_coverage.astype(np.float32), x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
-    in_front = (coverage > 1 - MIXED) & (there > 1 - MIXED)
-    behind = (coverage < MIXED) & (there < MIXED)
-    return ~(inside & (in_front | behind))
+    front = (coverage > 1 - MIXED) & (there > 1 - MIXED)
+    back = (coverage < MIXED) & (there < MIXED)
+    return ~(inside & (front | back))
 
 
 def clip_flow(layers: Sequence[np.ndarray], points: np.ndarray, scale: int, coverage: np.ndarray | None) -> ClipFlow:

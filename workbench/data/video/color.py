@@ -1,8 +1,8 @@
 """Conversion of a decoded frame to upright 8-bit RGB.
 
-Y'CbCr becomes RGB by the matrix and the range that the frame states. Where it states no matrix, the usual rule of
-players holds: BT.709 for frames at least 1280 wide or more than 576 high, BT.601 below that. Where it states no
-range, 16 to 235 holds (0 to 255 for gray). More than 8 bits are rounded, not dithered. A level is within 0.51 of its
+Y'CbCr becomes RGB by the matrix and the range that the frame states. Without a stated matrix the usual rule of players
+is used: BT.709 for frames at least 1280 wide or more than 576 high, BT.601 below that. Without a stated range it is 16
+to 235 (0 to 255 for gray). More than 8 bits are rounded, not dithered. A level is within 0.51 of its
 exact value (1.3 for more than 8 bits at full range). Chroma that was stored smaller is interpolated linearly, from
 the position that H.264 and HEVC define. HDR is mapped to SDR by default (:mod:`workbench.data.video.hdr`); every other
 transfer curve is left alone. Transparent pixels need a background color.
@@ -33,11 +33,11 @@ BT2020_PRIMARIES = 9
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
-    """Choices that a conversion to progressive, opaque 8-bit RGB has to make.
+    """Options of the conversion to progressive, opaque 8-bit RGB.
 
     Attributes:
         deinterlace: frames that bwdif makes progressive: those flagged as interlaced (``"auto"``), all, or none.
-        hdr: PQ and HLG are mapped to SDR (``"tonemap"``), left as code values (``"keep"``) or refused.
+        hdr: treatment of PQ and HLG: map to SDR (``"tonemap"``), leave as code values (``"keep"``) or refuse.
         background: color behind transparent pixels; without one a transparent pixel is an error.
         assume_matrix: matrix for a file that states none, instead of the usual rule.
     """
@@ -68,18 +68,19 @@ _MATRICES: dict[int, tuple[str, Colorspace]] = {
     7: ("smpte240m", Colorspace.SMPTE240M),
     9: ("bt2020", Colorspace.BT2020),
 }
-"""The matrix coefficients of ITU-T H.273, table 4, that a plain matrix can undo: number -> name and FFmpeg's own."""
+"""Names of matrix coefficients by their number in ITU-T H.273, table 4, as here and in FFmpeg."""
 
 _BY_NAME = dict(_MATRICES.values())
 
 _UNSTATED = (0, 2, 3)
-"""H.273's numbers for "RGB" (which says nothing of a frame that is Y'CbCr), "unspecified" and "reserved"."""
+"""H.273's numbers for "RGB" (meaningless for a Y'CbCr frame), "unspecified" and "reserved"."""
 
-_STRETCH = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
-"""16 to 235 becomes 0 to 255, for gray alone: FFmpeg treats it as full range whatever it states."""
+_FULL_RANGE = np.clip(np.rint((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
+"""Table from 16-235 to 0-255 for gray, which FFmpeg always treats as full range."""
 
 _EXACT = Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
-"""Without the last two FFmpeg takes a shortcut that is up to 2.9 levels off, and darker on average."""
+"""Flags of the exact conversion; without the last two FFmpeg's result is up to 2.9 levels off, and darker on
+average."""
 
 
 def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
@@ -87,10 +88,10 @@ def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
 
     Args:
         frame: a decoded frame.
-        assumed: the matrix where the frame states none, instead of the rule above.
+        assumed: matrix where the frame states none, instead of the rule above.
 
     Raises:
-        VideoError: one that is not a matrix of R'G'B' (YCgCo, constant luminance, ICtCp).
+        VideoError: the matrix is not one of R'G'B' (YCgCo, constant luminance, ICtCp).
     """
     if frame.format.is_rgb:
         return "rgb"
@@ -99,40 +100,40 @@ def matrix_of(frame: Any, assumed: Matrix | None = None) -> str:
     if frame.colorspace in _UNSTATED:
         return assumed or ("bt709" if frame.width >= 1280 or frame.height > 576 else "bt601")
     if frame.colorspace not in _MATRICES:
-        raise VideoError(f"its colours are coded in a way that is not known here (matrix {frame.colorspace} of H.273)")
+        raise VideoError(f"want one of the matrices {', '.join(map(str, _MATRICES))} of H.273, got {frame.colorspace}")
     return _MATRICES[frame.colorspace][0]
 
 
 def is_full_range(frame: Any) -> bool:
-    """Return whether black is 0 and white 255 (at 8 bits) and not 16 and 235; RGB and unmarked gray are such."""
+    """Return whether black is 0 and white 255 (at 8 bits) and not 16 and 235; true for RGB and unmarked gray."""
     if frame.color_range in (ColorRange.MPEG, ColorRange.JPEG):
         return frame.color_range == ColorRange.JPEG
     return frame.format.is_rgb or len(frame.format.components) < 3 or frame.format.name.startswith("yuvj")
 
 
 def display_matrix(frame: Any) -> np.ndarray:
-    """Return how the stored frame is to be shown: ``[[a, b], [c, d]]`` takes (x, y) to (ax + cy, bx + dy).
+    """Return the display matrix of a frame: ``[[a, b], [c, d]]`` maps (x, y) to (ax + cy, bx + dy).
 
     Phones store frames in the orientation of the sensor and add such a matrix.
 
     Raises:
-        VideoError: neither a quarter turn, nor mirrored, nor both.
+        VideoError: it is not a combination of quarter turns and mirroring.
     """
-    note = frame.side_data.get(SideData.DISPLAYMATRIX)
-    if note is None:
+    stored = frame.side_data.get(SideData.DISPLAYMATRIX)
+    if stored is None:
         return np.eye(2, dtype=int)
-    table = np.frombuffer(bytes(note), np.int32).reshape(3, 3)[:2, :2]
+    table = np.frombuffer(bytes(stored), np.int32).reshape(3, 3)[:2, :2]
     signs = np.sign(table)
     if not np.array_equal(np.abs(signs).sum(axis=0), [1, 1]) or not np.array_equal(np.abs(signs).sum(axis=1), [1, 1]):
-        raise VideoError("it is to be shown turned by less than a quarter; only quarter turns can be made upright")
+        raise VideoError("rotation: want quarter turns, got another angle; export it upright")
     return signs
 
 
 class Converter:
-    """Converts the frames of one video to upright RGB, one after the other.
+    """Converter of the frames of one video to upright RGB.
 
     Args:
-        conversion: the choices.
+        conversion: options of the conversion.
     """
 
     def __init__(self, conversion: Conversion | None = None) -> None:
@@ -144,14 +145,14 @@ class Converter:
         """Return uint8 RGB ``(H, W, 3)``.
 
         Raises:
-            VideoError: colors, transparency or a rotation that cannot be converted; the message does not name the file.
+            VideoError: colors, transparency or rotation cannot be converted; the message does not name the file.
         """
         return upright(self._rgb(frame), self.orientation(frame))
 
     def orientation(self, frame: Any) -> np.ndarray:
-        """As :func:`display_matrix`, looked up once for every angle.
+        """Return :func:`display_matrix`, read once for every angle.
 
-        A frame that was asked for its notes lives on until Python looks for cycles; at 1080p that was 300 MB of them.
+        A frame whose side data was read stays in memory until Python collects cycles; at 1080p that was 300 MB.
         """
         if frame.rotation not in self._orientations:
             self._orientations[frame.rotation] = display_matrix(frame)
@@ -167,7 +168,7 @@ class Converter:
         if has_alpha(frame.format):
             return self._composited(self._converted(frame, "rgba", name, full))
         rgb = self._converted(frame, "rgb24", name, full)
-        return _STRETCH[rgb] if name == "gray" and not full else rgb
+        return _FULL_RANGE[rgb] if name == "gray" and not full else rgb
 
     def _composited(self, rgba: np.ndarray) -> np.ndarray:
         share = float((rgba[..., 3] < 255).mean())

@@ -1,7 +1,7 @@
-"""Video files opened with FFmpeg: a few ordinary containers, and never a second file.
+"""Video files opened with FFmpeg: a few common containers, and never a second file.
 
 A text file named ``x.mp4`` that makes FFmpeg read other files (a playlist, a concat script) is refused by its content.
-No system FFmpeg is needed; the one inside PyAV is used.
+FFmpeg is the one inside PyAV.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from av.stream import Disposition
 from workbench.errors import VideoError
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
-"""The only containers FFmpeg may recognise; it goes by content and not by file name."""
+"""Containers that FFmpeg may recognize, by content and not by file name."""
 
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
-"""With these a hostile file cannot make FFmpeg open a second one (playlists, concat scripts, addresses)."""
+"""Options that keep a hostile file from making FFmpeg open a second one (playlists, concat scripts, URLs)."""
 
 UNSTATED_FPS = 25.0
-"""Frames per second where nothing says how fast a clip plays: a folder of pictures, a file without a rate."""
+"""Frames per second of clips without a stated rate, such as folders of images."""
 
 UNSPECIFIED = 2
 """Number of "unspecified" in the tables of ITU-T H.273."""
 
 _OTHER_KINDS = (
-    (rb"\x89PNG|\xff\xd8\xff|BM|RIFF....WEBP", "a picture, not a video; give the folder that holds the frames"),
-    (rb"GIF8", "a GIF, which is a picture and not a video; convert it to an MP4"),
-    (rb"\s*(#EXTM3U|ffconcat|\[playlist\])", "a playlist that names other files; give the video itself"),
+    (rb"\x89PNG|\xff\xd8\xff|BM|RIFF....WEBP", "an image, not a video; name the folder of the frames"),
+    (rb"GIF8", "a GIF, not a video; convert it to an MP4"),
+    (rb"\s*(#EXTM3U|ffconcat|\[playlist\])", "a playlist that names other files; name the video itself"),
     (rb"\s*<", "text in markup (SVG, HTML or XML), not a video"),
     (rb"%PDF|PK\x03\x04|\x1f\x8b|7z\xbc\xaf", "a document or an archive, not a video; unpack it first"),
     (rb"version https://git-lfs", "a Git LFS pointer, not the video; fetch the file with `git lfs pull`"),
 )
-"""First bytes of files that are often mistaken for videos, and what they are."""
+"""First bytes of files that are often mistaken for videos, and their descriptions."""
 
 _REMUX = (
     (rb"\x47.{187}\x47|.{4}\x47.{191}\x47", "an MPEG transport stream (TS, M2TS)"),
@@ -53,7 +53,7 @@ _REMUX = (
 """First bytes of containers that are not opened here, and their names."""
 
 _DOLBY_VISION = ("dvh1", "dvhe", "dav1", "dva1", "dvav")
-"""Codec tags of Dolby Vision; without stated colors there is no layer that a plain decoder shows correctly."""
+"""Codec tags of Dolby Vision; without stated colors there is no layer that another decoder displays correctly."""
 
 
 @contextmanager
@@ -65,13 +65,13 @@ def open_container(path: Path, **options: str) -> Iterator[Any]:
         options: further options of FFmpeg's demuxer, for example ``probesize``.
 
     Raises:
-        VideoError: not there, empty, or not one of :data:`CONTAINERS`.
+        VideoError: the file does not exist, is empty, or not one of :data:`CONTAINERS`.
     """
     _check_file(path)
     try:
         container = av.open(str(path), options={**options, **OPEN_OPTIONS}, metadata_errors="ignore")
     except (FFmpegError, ValueError) as error:
-        raise VideoError(f"{path}: {_what_it_is(path, error)}") from error
+        raise VideoError(f"{path}: {_describe_failure(path, error)}") from error
     with container:
         yield container
 
@@ -81,7 +81,7 @@ def opened(path: Path) -> Iterator[tuple[Any, Any]]:
     """Open a file and its video stream for as long as the block runs.
 
     Raises:
-        VideoError: as :func:`open_container`, or without video that could be decoded.
+        VideoError: as :func:`open_container`, or the file has no video that can be decoded.
     """
     with open_container(path) as container:
         yield container, video_of(container, path)
@@ -91,11 +91,11 @@ def video_of(container: Any, path: Path) -> Any:
     """Return the video of an open file; where there are several, FFmpeg's choice.
 
     Raises:
-        VideoError: there is none, or none that could be decoded.
+        VideoError: there is none that can be decoded.
     """
     stream = container.streams.best("video")
     if stream is None or stream.disposition & Disposition.attached_pic:
-        kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in container.streams}
+        kinds = {"a cover image" if stream.type == "video" else stream.type for stream in container.streams}
         raise VideoError(f"{path}: there is no video in this file, only {', '.join(sorted(kinds)) or 'nothing'}")
     if stream.codec_context is None:
         raise VideoError(f"{path}: its coding is unknown or its header damaged; convert it to H.264 in an MP4")
@@ -109,33 +109,33 @@ def video_of(container: Any, path: Path) -> Any:
 
 def _check_file(path: Path) -> None:
     if path.is_dir():
-        raise VideoError(f"{path}: a folder, not a video file; read_frames or read_clip read folders of pictures")
+        raise VideoError(f"{path}: a folder, not a video file; read_frames or read_clip read folders of images")
     if not path.exists():
-        raise VideoError(f"{path}: no such file; give a video file, a folder of pictures or the name of a sample clip")
+        raise VideoError(f"{path}: no such file; name a video file, a folder of images or a sample clip")
     if not path.is_file():
         raise VideoError(f"{path}: a device or a pipe, not a file; save the video to a file first")
     if path.stat().st_size == 0:
         raise VideoError(f"{path}: the file is empty; copy or download it again")
 
 
-def _what_it_is(path: Path, error: BaseException) -> str:
+def _describe_failure(path: Path, error: BaseException) -> str:
     try:
         with path.open("rb") as file:
             start = file.read(1024)
     except OSError as unreadable:
-        return f"cannot be read ({reason(unreadable)}); see whether you may read it"
-    for beginning, words in _OTHER_KINDS:
+        return f"cannot be read ({reason(unreadable)}); check its permissions"
+    for beginning, description in _OTHER_KINDS:
         if re.match(beginning, start, re.DOTALL):
-            return words
-    for beginning, words in _REMUX:
+            return description
+    for beginning, description in _REMUX:
         if re.match(beginning, start, re.DOTALL):
             copy = shlex.join(
                 ["ffmpeg", "-fflags", "+genpts", "-i", str(path), "-map", "0", "-dn", "-c", "copy", f"{path.stem}.mkv"]
             )
-            return f"{words}, which is not read directly; copy it into an MKV without loss: {copy}"
+            return f"{description}, which is not read directly; copy it into an MKV without loss: {copy}"
     return (
-        f"not a video that can be read ({reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole file: an MP4 "
-        "that is cut off has usually lost its table of contents"
+        f"not a video that can be read ({reason(error)}); want MP4, MOV, MKV, WebM or AVI, and the whole file: a "
+        "truncated MP4 has usually lost its table of contents"
     )
 
 
@@ -162,7 +162,7 @@ def stores_timestamps(container: Any) -> bool:
 def missing_end(
     container: Any, stream: Any, path: Path, packets: int, end: int, known_to_the_end: bool
 ) -> tuple[str | None, int | None]:
-    """Compare a file with its own header: is its end missing, and when does the last frame end?
+    """Compare a file with its header: return the fault if its end is missing, and the end of the last frame.
 
     Args:
         container: the open file.
@@ -173,7 +173,7 @@ def missing_end(
         known_to_the_end: the last packet has a duration.
 
     Returns:
-        The fault or None, and the tick at which the last frame ends where the header tells more than the packets.
+        The fault or None, and the tick at which the last frame ends where the header states more than the packets.
     """
     fault, frame_seconds = "the file ends before its last frame", 1 / rate_of(stream)
     if not stores_timestamps(container) and (size := riff_size(path)) is not None:
@@ -188,7 +188,9 @@ def missing_end(
     if promised is None and len(container.streams) == 1 and container.duration:
         promised = container.duration / av.time_base
     size = matroska_size(path)
-    if size is not None:  # the length in bytes is exact; the length in seconds may include a last frame that is held
+    if (
+        size is not None
+    ):  # the length in bytes is exact; the length in seconds may include a last frame that is repeated
         whole = path.stat().st_size >= size
         return (None if whole else fault), (round(promised / stream.time_base) if stated and whole else None)
     slack = 0.5 if known_to_the_end else 1.5  # frames; the last packet may have no duration
@@ -213,7 +215,7 @@ def riff_size(path: Path) -> int | None:
     """Return the end in bytes of the last list of frames that an AVI states; OpenDML files have several.
 
     Returns:
-        None where the file is of another kind, or was never finished and states none.
+        None where the file is of another kind, or incomplete and states none.
     """
     size, at, end = path.stat().st_size, 0, None
     with path.open("rb") as file:
@@ -252,7 +254,7 @@ def matroska_size(path: Path) -> int | None:
 
 
 def _vint(data: bytes, at: int) -> tuple[int | None, int]:
-    """Return a number of variable length and the position behind it; None where it means "unknown"."""
+    """Return a number of variable length and the position after it; None where it means "unknown"."""
     length = 9 - data[at].bit_length() if at < len(data) and data[at] else 0
     if not length or at + length > len(data):
         return None, at

@@ -1,12 +1,11 @@
-"""One pass over a video file: its decoded frames from a given number on, and whether the file was whole.
+"""Decoding of a video file in one pass: its frames from a given number on, and its damage.
 
-To start far into a video the decoder is sent to the key frame before. There frames are identified by their timestamps:
-each must have the one that the timeline gives its number. Where one does not (files that store no timestamps, intra
-refresh without key frames), the video is decoded from its beginning and counted.
+To start far into a video, decoding starts at the key frame before. From there frames are identified by their
+timestamps: each must have the timestamp of its number in the timeline. Where one does not (files that store no
+timestamps, intra refresh without key frames), the video is decoded from its beginning and counted.
 
-What FFmpeg reports is never passed over: an error, a frame marked as corrupt, a packet that is cut off. Damage that
-the decoder does not notice cannot be found: H.264, HEVC and VP9 carry no checksum, so that overwritten bytes often
-decode to wrong frames without an error.
+All damage that FFmpeg reports is handled: errors, frames marked as corrupt, truncated packets. Other damage is not
+found: H.264, HEVC and VP9 have no checksums, so that overwritten bytes often decode to wrong frames without an error.
 """
 
 from __future__ import annotations
@@ -35,11 +34,11 @@ ERRORS_BEFORE_KEY = ("vp8", "vp9", "av1", "libdav1d")
 
 
 class Decoding:
-    """The decoded frames of a file.
+    """Decoder of the frames of a file.
 
     Args:
         path: the file.
-        skip: go on behind damage, at the next key frame; otherwise frames end there.
+        skip: continue after damage at the next key frame; otherwise frames end there.
 
     Attributes:
         fault: reason of the first damage, or None.
@@ -49,7 +48,7 @@ class Decoding:
         time_base: seconds of one tick of a frame's ``pts``.
         origin: seconds at which the file begins, on the clock of all of its streams.
         pixel_aspect: width of a stored pixel over its height.
-        end: tick at which the last frame ends by the file's own header, where it tells.
+        end: tick at which the last frame ends by the header of the file, where it states one.
     """
 
     def __init__(self, path: Path, *, skip: bool = False) -> None:
@@ -79,7 +78,7 @@ class Decoding:
                 found = yield from self._from_key_frame(container, stream, first, known)
             if found:
                 return
-        wanted = max(first, self.number)  # frames found before a timestamp disagreed stay
+        wanted = max(first, self.number)  # frames before the first wrong timestamp were returned already
         self.number, self.fault, self.gaps = 0, None, []
         with opened(self._path) as (container, stream):
             for frame in self._pass(container, stream):
@@ -107,9 +106,8 @@ class Decoding:
         Args:
             container: the open file.
             stream: its video.
-            start: timestamp of the key frame to begin with. Frames that are shown before it are left out: the file may
-                list only some of its key frames, so that a decoder starts earlier, or they depend on frames that were
-                not decoded.
+            start: timestamp of the first key frame. Earlier frames are left out: the file may list only some of its key
+                frames, so that a decoder starts before, or they depend on frames that were not decoded.
             stored_before: packets before that key frame.
         """
         self.fps, self.time_base, self.origin = rate_of(stream), stream.time_base, origin_of(container)
@@ -150,7 +148,7 @@ class Decoding:
             if problem is not None and not keyed and lenient:
                 early = early or problem
             elif problem is not None:
-                yield from self._held_back(stream, start, damaged=True)
+                yield from self._delayed_frames(stream, start, damaged=True)
                 self._damage(problem)
                 if not self._skip:
                     break
@@ -162,10 +160,10 @@ class Decoding:
         if fault:
             self._damage(fault)
         if not damaged:
-            yield from self._held_back(stream, start, damaged=self.fault is not None and not self._skip)
+            yield from self._delayed_frames(stream, start, damaged=self.fault is not None and not self._skip)
 
     def _has_key_frame(self) -> bool:
-        """Return whether the file has a key frame at all; a stream with intra refresh has none to wait for."""
+        """Return whether the file has a key frame; a stream with intra refresh has none."""
         if self._key_frame is None:
             with opened(self._path) as (container, stream):
                 self._key_frame = any(packet.is_keyframe for packet in container.demux(stream) if packet.size)
@@ -173,7 +171,7 @@ class Decoding:
 
     def _decode(self, packet: Any, keyed: bool) -> tuple[str | None, list[Any]]:
         if packet.is_corrupt:
-            return "a frame is cut off", []
+            return "a frame is truncated", []
         if self._clock is not None and packet.dts is not None and keyed:
             heapq.heappush(self._clock, packet.dts)
         try:
@@ -185,7 +183,7 @@ class Decoding:
         return start is None or frame.pts is None or frame.pts >= start or self._clock is not None
 
     def _stamped(self, frame: Any) -> Any:
-        """Give a frame of a file without timestamps the earliest place in the order of storage that is not taken."""
+        """Assign the earliest free decoding timestamp to a frame of a file without timestamps."""
         if self._clock:
             frame.pts = heapq.heappop(self._clock)
         if self._resumed:
@@ -199,15 +197,15 @@ class Decoding:
         if not self.gaps or self.gaps[-1][1] is not None or self.gaps[-1][0] != self._shown:
             self.gaps.append((self._shown, None))
 
-    def _held_back(self, stream: Any, start: int | None, *, damaged: bool) -> Iterator[Any]:
-        """Yield the frames that the decoder still holds; after damage only those that follow without a gap."""
+    def _delayed_frames(self, stream: Any, start: int | None, *, damaged: bool) -> Iterator[Any]:
+        """Yield the frames that are left in the decoder; after damage only those that follow without a gap."""
         try:
-            held = stream.codec_context.decode(None)
+            delayed = stream.codec_context.decode(None)
         except (FFmpegError, ValueError) as error:
             self._damage(f"decoder: {reason(error)}")
             return
         step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else None
-        for frame in held:
+        for frame in delayed:
             if not self._follows(frame, start):
                 continue
             gap = step and self._shown is not None and frame.pts is not None and frame.pts - self._shown > 1.5 * step
@@ -218,5 +216,5 @@ class Decoding:
 
 
 def _pixel_cap(context: Any) -> int:
-    """Return the size up to which frames are decoded; frames of another size are refused, but a huge one earlier."""
+    """Return the most pixels of a frame that is decoded; other sizes are refused later, but huge ones here."""
     return 4 * (context.width + 64) * (context.height + 64)

@@ -1,6 +1,6 @@
 """Deinterlacing by FFmpeg's bwdif, through PyAV's filter graph: one progressive frame for one interlaced frame.
 
-An interlaced frame holds two fields taken at different times. Enlarging both fields as one image turns moving edges
+An interlaced frame contains two fields taken at different times. Upscaling both fields as one image turns moving edges
 into combs that no later step removes.
 """
 
@@ -75,7 +75,7 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
             shape = (frame.width, frame.height, frame.format.name)
             graph = _graph(frame, mode)
             if before is not None and (before.width, before.height, before.format.name) == shape:
-                unwanted = 1  # it was passed on already and serves as the neighbor of the first interlaced frame
+                unwanted = 1  # it was returned already and is the neighbor of the first interlaced frame
                 pushed(before)
         if graph is None:
             before = frame

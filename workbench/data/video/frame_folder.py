@@ -1,7 +1,7 @@
 """Folders of images as clips: one image a frame, in the natural order of their names, uint8 RGB.
 
 A folder that is not one clip of one size and 8 bits is refused, with the file and the fix; nothing is scaled, cut to
-8 bits or composited in silence. For the numbers in file names see :mod:`workbench.data.video.frame_numbers`.
+8 bits or composited silently. For the numbers in file names see :mod:`workbench.data.video.frame_numbers`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ IMAGE_SUFFIXES = (".png", ".webp", ".jpg", ".jpeg", ".bmp")
 """File name endings that count as frames in a folder."""
 
 RGB = tuple[int, int, int]
-"""A color: red, green and blue, 0 to 255."""
+"""Color: red, green and blue, 0 to 255."""
 
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
-"""Pillow's names for what becomes 8-bit RGB without a choice to be made."""
+"""Pillow's names of the image modes that become 8-bit RGB without an option."""
 
 
-def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
+def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the images of a folder in natural order, without hidden files; an empty list where there are none."""
     found = (path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
     return sorted(
@@ -35,18 +35,18 @@ def picture_files(folder: str | os.PathLike[str]) -> list[Path]:
     )
 
 
-def list_pictures(folder: str | os.PathLike[str]) -> list[Path]:
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the images of a folder that must be a clip, in natural order.
 
     Raises:
-        VideoError: no such folder, no image in it, or two images of one frame.
+        VideoError: the folder does not exist, has no images, or has two images of one frame.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise VideoError(f"{folder}: no such folder of images")
-    files = picture_files(folder)
+    files = image_files(folder)
     if not files:
-        raise VideoError(f"{folder}: no images there; want files ending in {', '.join(IMAGE_SUFFIXES)}")
+        raise VideoError(f"{folder}: want files ending in {', '.join(IMAGE_SUFFIXES)}, got none; name another folder")
     if pair := same_frame([file.stem for file in files]):
         one, other = (files[at].name for at in pair)
         raise VideoError(
@@ -60,30 +60,30 @@ def frame_names(folder: str | os.PathLike[str]) -> list[str]:
     """Return the file names of a folder's frames without their endings, in order.
 
     Raises:
-        VideoError: as :func:`list_pictures`.
+        VideoError: as :func:`list_images`.
     """
-    return [file.stem for file in list_pictures(folder)]
+    return [file.stem for file in list_images(folder)]
 
 
 def stream_frames(
     folder: str | os.PathLike[str], *, first: int = 0, last: int | None = None, background: RGB | None = None
 ) -> Iterator[np.ndarray]:
-    """Yield the frames of a folder one after the other: uint8 RGB ``(H, W, 3)``.
+    """Yield the frames of a folder in order: uint8 RGB ``(H, W, 3)``.
 
     Arguments and errors as in :func:`read_frames`.
     """
-    files = list_pictures(folder)
+    files = list_images(folder)
     if first < 0 or not files[first:last]:
         raise VideoError(
-            f"{folder}: has {len(files)} frames, so there is none in [{first}:{'' if last is None else last}]"
+            f"{folder}: want a range within 0 to {len(files)}, got [{first}:{'' if last is None else last}]"
         )
     size = None
     for file in files[first:last]:
-        image = read_picture(file, background=background)
+        image = read_image(file, background=background)
         size = size or size_of(image)
         if size_of(image) != size:
             raise VideoError(
-                f"{file}: {size_of(image)}, but the images before it are {size}; a folder of frames holds one "
+                f"{file}: {size_of(image)}, but the images before it are {size}; a folder of frames contains one "
                 "clip of one size: move the others away"
             )
         yield image
@@ -98,19 +98,19 @@ def read_frames(
         folder: the folder; other files in it are ignored.
         first: the first frame to return.
         last: one past the last frame to return; all if None.
-        background: see :func:`read_picture`.
+        background: see :func:`read_image`.
 
     Returns:
         uint8 RGB ``(T, H, W, 3)``. Gray images become RGB, an alpha channel that is opaque everywhere is dropped.
 
     Raises:
-        VideoError: no such folder, no image in it or in the range, two images of one frame, images of different sizes,
-            or one that :func:`read_picture` refuses.
+        VideoError: the folder does not exist, has no images in the range, two images of one frame or images of
+            different sizes, or :func:`read_image` refuses one.
     """
     return np.stack(list(stream_frames(folder, first=first, last=last, background=background)))
 
 
-def read_picture(file: Path, *, background: RGB | None = None) -> np.ndarray:
+def read_image(file: Path, *, background: RGB | None = None) -> np.ndarray:
     """Read one image as uint8 RGB ``(H, W, 3)``, upright according to its EXIF orientation.
 
     A color profile is not applied. The checksums of a PNG are verified; the other formats have none.
@@ -120,15 +120,15 @@ def read_picture(file: Path, *, background: RGB | None = None) -> np.ndarray:
         background: color that a transparent image is composited onto; transparent images are refused if None.
 
     Raises:
-        VideoError: empty, damaged, animated, more than 8 bits a channel, not gray or RGB, or partly transparent without
-            a background.
+        VideoError: the image is empty, damaged, animated, has more than 8 bits per channel, is neither gray nor RGB, or
+            is partly transparent and there is no background.
         ConfigError: the background is no color.
     """
     check_background(background)
     try:
         content = file.read_bytes()
     except OSError as error:
-        raise VideoError(f"{file}: cannot be read ({error.strerror}); see whether you may read it") from error
+        raise VideoError(f"{file}: cannot be read ({error.strerror}); check its permissions") from error
     if not content:
         raise VideoError(f"{file}: the file is empty; copy or write it again")
     try:
@@ -177,7 +177,7 @@ def composite(rgba: np.ndarray, background: RGB) -> np.ndarray:
 
     Args:
         rgba: uint8 ``(..., 4)``; colors are not premultiplied by alpha.
-        background: the color behind.
+        background: color of the background.
 
     Returns:
         uint8 ``(..., 3)``.
@@ -188,19 +188,19 @@ def composite(rgba: np.ndarray, background: RGB) -> np.ndarray:
     """
     alpha = rgba[..., 3:].astype(np.uint32)
     total = alpha * rgba[..., :3] + (255 - alpha) * np.array(background, np.uint32)
-    return ((total + 127) // 255).astype(np.uint8)  # 255 is odd, so that nothing lies half between two values
+    return ((total + 127) // 255).astype(np.uint8)  # 255 is odd, so that there are no ties
 
 
 def first_transparent(folder: str | os.PathLike[str]) -> Path | None:
     """Return the first image of a folder that needs a background, None where there is none.
 
     Only images whose header announces transparency are decoded, so that a folder can be refused before any work. One
-    that cannot be decoded is left to :func:`read_picture`.
+    that cannot be decoded is left to :func:`read_image`.
 
     Raises:
-        VideoError: as :func:`list_pictures`.
+        VideoError: as :func:`list_images`.
     """
-    for file in list_pictures(folder):
+    for file in list_images(folder):
         try:
             with Image.open(file) as image:
                 if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
@@ -214,16 +214,16 @@ def check_sizes(folder: str | os.PathLike[str]) -> None:
     """Check by their headers that all images of a folder have one size.
 
     Raises:
-        VideoError: as :func:`list_pictures`, or an image of another size than the first.
+        VideoError: as :func:`list_images`, or an image of another size than the first.
     """
     size = None
-    for file in list_pictures(folder):
+    for file in list_images(folder):
         try:
             with Image.open(file) as image:
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
                 found = image.size[::-1] if turned else image.size
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue  # left to :func:`read_picture`
+            continue  # left to :func:`read_image`
         size = size or found
         if found != size:
             raise VideoError(
@@ -236,14 +236,14 @@ def color_profile(folder: str | os.PathLike[str]) -> str:
     """Return the name of the ICC profile in the first image of a folder; empty where there is none, or it is sRGB.
 
     Raises:
-        VideoError: as :func:`list_pictures`.
+        VideoError: as :func:`list_images`.
     """
     try:
-        with Image.open(list_pictures(folder)[0]) as image:
+        with Image.open(list_images(folder)[0]) as image:
             profile = image.info.get("icc_profile")
             name = ImageCms.getProfileName(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip() if profile else ""
     except (OSError, SyntaxError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError):
-        return ""  # left to :func:`read_picture`
+        return ""  # left to :func:`read_image`
     return "" if name.lower().startswith("srgb") else name
 
 
@@ -253,8 +253,8 @@ def _why_not(image: Image.Image) -> str:
         return f"animated ({getattr(image, 'n_frames', 2)} images in one file); save one image per frame"
     if image.mode[0] in "IF" or any(
         ";16" in str(tile) for tile in getattr(image, "tile", ())
-    ):  # would be cut in silence
-        return f"more than 8 bits a channel ({image.mode}); convert the frames to 8-bit RGB"
+    ):  # Pillow would cut them silently
+        return f"more than 8 bits per channel ({image.mode}); convert the frames to 8-bit RGB"
     if image.mode not in _MODES:
         return f"its colors are {image.mode}, not gray or RGB; convert the frames to 8-bit RGB"
     return ""

@@ -42,7 +42,7 @@ class Gap(NamedTuple):
     """Frame numbers that are missing between two neighboring images.
 
     Attributes:
-        position: of the image behind the gap, counted from 0.
+        position: position of the image after the gap, counted from 0.
         numbers: the missing frame numbers; empty where the numbers go back, or are off the stride.
     """
 

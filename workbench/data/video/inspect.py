@@ -1,7 +1,7 @@
-"""Inspection of a video with bounded work: everything that is known about it before it is decoded or kept.
+"""Inspection of a video with bounded work: its properties before it is decoded.
 
-The header is read, the packets are counted up to a limit, three frames are decoded. Nothing outside the file is ever
-opened. Files from strangers pass limits and a short list of decoders.
+The header is read, the packets are counted up to a limit, and three frames are decoded. No other file is opened.
+Untrusted files have limits and a short list of decoders.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ DECODERS = (
     "h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mpeg4", "mpeg2video", "mpeg1video", "h263", "mjpeg", "prores",
     "dnxhd", "ffv1", "huffyuv", "ffvhuff", "utvideo", "rawvideo", "png",
 )  # fmt: skip
-"""FFmpeg's names of the decoders that files from strangers may use: those of cameras, phones, editors and ours."""
+"""FFmpeg's names of the decoders for untrusted files: those of cameras, phones, editors and of our output."""
 
 _INSPECTED = 3
-"""Frames that are decoded."""
+"""Number of frames that are decoded."""
 
 FIELD_ORDERS = {2: "top field first", 3: "bottom field first", 4: "top field first", 5: "bottom field first"}
 """FFmpeg's numbers of field orders that are interlaced."""
@@ -48,18 +48,18 @@ EMBEDDED = {
     SideData.DYNAMIC_HDR_PLUS: "HDR metadata (HDR10+)",
     SideData.DOVI_METADATA: "HDR metadata (Dolby Vision)",
 }
-"""Data that FFmpeg attaches to decoded frames and that are lost when they are coded again."""
+"""Data that FFmpeg attaches to decoded frames, lost when they are encoded again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Upper limits for files from strangers.
+    """Upper limits for untrusted files.
 
     Attributes:
         bytes: size of the file.
         side: width or height in pixels.
-        pixels: of one frame.
-        frames: of the video.
+        pixels: number of pixels of one frame.
+        frames: number of frames.
         seconds: length of the video.
     """
 
@@ -72,33 +72,33 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """Everything that is known about a video file.
+    """Properties of a video file.
 
     Attributes:
         container: FFmpeg's name, for example ``"matroska,webm"``.
         codec: for example ``"h264"``.
         bytes: size of the file.
-        width: columns of a frame as it is shown, upright.
-        height: rows of it.
-        frames: how many there are, counted.
+        width: columns of an upright frame.
+        height: rows of an upright frame.
+        frames: number of frames, counted.
         undecodable: frames before the first key frame, which are not counted.
         fps: frames per second, on average.
         seconds: length.
-        constant_rate: the frames follow one another evenly.
+        constant_rate: whether the frame rate is constant.
         pixel_aspect: width of a pixel over its height, upright; other than 1, the video is anamorphic.
         field_order: ``"top field first"`` or ``"bottom field first"`` where frames are interlaced, else empty.
-        bits: of a sample; more than 8 are rounded to 8 when read.
-        matrix: by which it becomes RGB, stated or assumed: ``"bt601"``, ``"bt709"``, ``"bt2020"``, ``"rgb"``, ...
-        primaries: of its colors, as numbered in ITU-T H.273; 2 is unspecified.
-        transfer: characteristics, as numbered in ITU-T H.273; 2 is unspecified.
+        bits: bits per sample; more than 8 are rounded to 8 when read.
+        matrix: color matrix, stated or assumed: ``"bt601"``, ``"bt709"``, ``"bt2020"``, ``"rgb"``, ...
+        primaries: color primaries, as numbered in ITU-T H.273; 2 is unspecified.
+        transfer: transfer characteristics, as numbered in ITU-T H.273; 2 is unspecified.
         hdr: ``"PQ"``, ``"HLG"`` or empty.
-        full_range: black is 0 and not 16.
-        alpha: frames have an alpha channel.
-        rotated: the stored frame is rotated or mirrored to be shown.
+        full_range: whether black is 0 and not 16.
+        alpha: whether frames have an alpha channel.
+        rotated: whether stored frames are rotated or mirrored for display.
         embedded: data inside of the frames that no output stores, for example ``"closed captions"``.
         tracks: streams other than the video that is read.
-        chapters: how many there are.
-        metadata: of the file.
+        chapters: number of chapters.
+        metadata: metadata of the file.
     """
 
     container: str
@@ -128,21 +128,22 @@ class VideoInfo:
 
     @property
     def audio(self) -> tuple[Track, ...]:
-        """The audio tracks."""
+        """Audio tracks of the file."""
         return tuple(track for track in self.tracks if track.kind == "audio")
 
 
 def inspect_video(path: str | os.PathLike[str], limits: Limits | None = None) -> VideoInfo:
-    """Inspect a file of unknown origin, and return what it is or raise why it is not taken.
+    """Inspect an untrusted file, and return its properties or raise the reason why it is refused.
 
-    Damage further on than the first frames shows only when the file is read.
+    Damage after the first frames is detected only when the file is read.
 
     Args:
         path: the file.
         limits: the defaults of :class:`Limits` where left out.
 
     Raises:
-        VideoError: not a video, over a limit, of a coding that is not taken, cut off, or its first frames damaged.
+        VideoError: the file is not a video, exceeds a limit, has a codec that is not in :data:`DECODERS`, is truncated,
+            or its first frames are damaged.
     """
     path, limits = Path(path), limits or Limits()
     size = path.stat().st_size if path.is_file() else 0
@@ -168,14 +169,14 @@ def inspect_video(path: str | os.PathLike[str], limits: Limits | None = None) ->
 
 
 def describe_video(path: str | os.PathLike[str], index: Timeline) -> VideoInfo:
-    """Describe a file of one's own: no limits, any decoder, and damage is not an error.
+    """Describe a trusted file: no limits, any decoder, and damage is not an error.
 
     Args:
         path: the file.
         index: its :func:`~workbench.data.video.timeline.timeline`.
 
     Raises:
-        VideoError: not a video, or its first frames cannot be decoded.
+        VideoError: the file is not a video, or its first frames cannot be decoded.
     """
     with open_container(Path(path)) as container:
         return _described(Path(path), container, index, None)
@@ -192,21 +193,21 @@ def _described(path: Path, container: Any, found: Timeline, pixels: int | None) 
     except VideoError as error:
         raise VideoError(f"{path}: {error}") from error
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    lying = bool(turn[0, 1])
+    turned = bool(turn[0, 1])
     interlaced = any(frame.interlaced_frame for frame in frames)
     order = FIELD_ORDERS.get(int(stream.codec_context.field_order), "top field first" if interlaced else "")
     return VideoInfo(
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
         bytes=path.stat().st_size,
-        width=first.height if lying else first.width,
-        height=first.width if lying else first.height,
+        width=first.height if turned else first.width,
+        height=first.width if turned else first.height,
         frames=len(found),
         undecodable=found.undecodable + _lost_at_start(first, found, container),
         fps=found.fps,
         seconds=_length(found),
         constant_rate=found.constant,
-        pixel_aspect=1 / aspect if lying else aspect,
+        pixel_aspect=1 / aspect if turned else aspect,
         field_order=order,
         bits=max(component.bits for component in first.format.components),
         matrix=matrix,
@@ -235,9 +236,9 @@ def _check_length(path: Path, found: Timeline, limits: Limits) -> None:
     if len(found) > limits.frames:
         raise VideoError(f"{path}: more than {limits.frames} frames; send a part of it")
     if not len(found):
-        raise VideoError(f"{path}: holds no frame ({found.fault or 'only a header'}); export it again")
+        raise VideoError(f"{path}: contains no frame ({found.fault or 'only a header'}); export it again")
     if found.fault:
-        raise VideoError(f"{path}: damaged or not whole ({found.fault}); copy or upload it again")
+        raise VideoError(f"{path}: damaged or incomplete ({found.fault}); copy or upload it again")
     if _length(found) > limits.seconds:
         raise VideoError(
             f"{path}: {_length(found):.0f} seconds; up to {limits.seconds:.0f} are taken, send a part of it"
@@ -245,19 +246,19 @@ def _check_length(path: Path, found: Timeline, limits: Limits) -> None:
 
 
 def _length(found: Timeline) -> float:
-    """Return seconds from the first frame to the end of the last, which lasts as long as the others on average."""
+    """Return seconds from the first frame to the end of the last, whose duration is the average of the others."""
     return float(found.times_seconds[-1]) + 1 / found.fps
 
 
 def _lost_at_start(first: Any, found: Timeline, container: Any) -> int:
-    """Return how many frames a decoder leaves out at the start although they follow a key frame (open GOP)."""
+    """Return the number of frames that a decoder leaves out at the start after a key frame (open GOP)."""
     if not stores_timestamps(container) or first.pts is None:
         return 0
     return int(np.searchsorted(found.ticks, first.pts))
 
 
 def _first_frames(path: Path, container: Any, count: int, pixels: int | None) -> list[Any]:
-    if pixels is None:  # one's own file: what can be decoded before damage counts
+    if pixels is None:  # a trusted file: frames before damage are used
         frames = list(islice(Decoding(path, skip=True).frames(), count))
         if not frames:
             raise VideoError(f"{path}: no frame in this file can be decoded; export it again")

@@ -1,8 +1,8 @@
-"""Video input: files and folders of frames become 8-bit frames, all at once or one after the other.
+"""Video input: decoding of files and folders to 8-bit frames, at once or as a stream.
 
-Everything here is uint8 RGB ``(T, H, W, 3)`` and torch-free. Files are opened by
-:mod:`workbench.data.video.container`, converted by :mod:`workbench.data.video.color`; folders are read by
-:mod:`workbench.data.video.frame_folder`, and :mod:`workbench.data.video.write` writes.
+All frames are uint8 RGB ``(T, H, W, 3)``; the module does not import torch. Files are opened by
+:mod:`workbench.data.video.container` and converted by :mod:`workbench.data.video.color`; folders are read by
+:mod:`workbench.data.video.frame_folder`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
 import numpy as np
 
@@ -20,10 +20,9 @@ from workbench.data.video.color import Conversion, Converter
 from workbench.data.video.container import UNSTATED_FPS, opened
 from workbench.data.video.decode import Decoding
 from workbench.data.video.deinterlace import deinterlace
-from workbench.data.video.frame_folder import natural_order, picture_files, read_frames, size_of, stream_frames
-from workbench.data.video.timeline import Timeline, scan, timeline
+from workbench.data.video.frame_folder import read_frames, size_of, stream_frames
+from workbench.data.video.timeline import Timeline, scan
 from workbench.data.video.timestamps import repair_timestamps
-from workbench.data.video.write import write_video
 from workbench.errors import ShapeError, VideoError
 
 __all__ = [
@@ -31,17 +30,12 @@ __all__ = [
     "Conversion",
     "TimedFrame",
     "Video",
-    "VideoFile",
-    "natural_order",
-    "picture_files",
+    "VideoReader",
     "read_clip",
     "read_frames",
     "read_video",
-    "stream_clip",
     "stream_frames",
     "stream_video",
-    "timeline",
-    "write_video",
 ]
 
 FOLDER_FPS = UNSTATED_FPS
@@ -51,7 +45,7 @@ NEAR = 64
 """Frames this close to the beginning are decoded from there; it takes no longer than searching for a key frame."""
 
 OnDamage = Literal["raise", "keep", "skip"]
-"""Behind damage: raise an error, end with the good frames before it, or go on at the next key frame."""
+"""Treatment of damage: raise an error, end with the good frames before it, or continue at the next key frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,12 +56,12 @@ class Video:
         frames: uint8 RGB ``(T, H, W, 3)``, at least one frame.
         fps: frames per second, on average.
         times_seconds: presentation time of each frame, ``(T,)``, the first at 0; None where the source has none.
-        pixel_aspect: width of a pixel over its height. The frames keep the stored pixels; an anamorphic video looks
+        pixel_aspect: width of a pixel over its height. The frames keep the stored pixels; an anamorphic video appears
             squeezed until it is shown with this aspect.
-        end_seconds: when the last frame ends, on the clock of ``times_seconds``; None where the source does not tell.
+        end_seconds: end of the last frame, on the clock of ``times_seconds``; None where the source does not state it.
 
     Raises:
-        ShapeError: the frames are something else, or an axis is empty, or there is not one time for each frame.
+        ShapeError: the frames have another shape or type, an axis is empty, or the number of times differs.
 
     Example:
         >>> len(Video(np.zeros((7, 4, 6, 3), np.uint8), fps=25.0))
@@ -86,7 +80,7 @@ class Video:
         if not self.fps > 0:
             raise ShapeError(f"video: want a positive number of frames per second, got {self.fps}")
         if self.times_seconds is not None and self.times_seconds.shape != (len(self.frames),):
-            raise ShapeError(f"video: want {len(self.frames)} times, one a frame, got {self.times_seconds.shape}")
+            raise ShapeError(f"video: want {len(self.frames)} times, one per frame, got {self.times_seconds.shape}")
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -135,7 +129,7 @@ class Video:
 
 
 class TimedFrame(NamedTuple):
-    """A frame with its own presentation time.
+    """Frame with its presentation time.
 
     Attributes:
         image: uint8 RGB ``(H, W, 3)``.
@@ -148,23 +142,23 @@ class TimedFrame(NamedTuple):
     duration: Fraction
 
 
-class VideoFile:
-    """One pass over a video file: frames with their times, and what was found on the way.
+class VideoReader:
+    """Reader of a video file for one pass: frames with their times, and properties of the file.
 
     Args:
         path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
-        on_damage: for a file that is cut off or damaged, see :data:`OnDamage`.
-        conversion: choices on the way to 8-bit RGB.
+        on_damage: treatment of a truncated or damaged file, see :data:`OnDamage`.
+        conversion: options of the conversion to 8-bit RGB.
         origin: seconds of the file from which times are counted; the beginning that the file states where left out.
 
     Attributes:
         interlaced: frames so far that are marked as interlaced.
-        fps: frames per second as the file states them on average; known from the first frame on, as the others.
+        fps: frames per second as the file states them on average; valid from the first frame on, as the others.
         pixel_aspect: width of a pixel over its height, upright.
         time_base: seconds of one tick of the file.
         fault: reason of the first damage, or None.
-        missing_seconds: start and end of each stretch that damage took, from the beginning of the file; None is the
-            file's own beginning or end.
+        missing_seconds: start and end of each range lost to damage, from the beginning of the file; None is the
+            beginning or end of the file.
     """
 
     def __init__(
@@ -231,21 +225,21 @@ class VideoFile:
         if index is None and first > NEAR:
             with opened(self.path) as (container, stream):
                 index = scan(container, stream, frames=first + 1)
-        held: TimedFrame | None = None
+        previous: TimedFrame | None = None
         for number, (frame, ticks) in enumerate(self._repaired(first, index), first):
-            if held is not None:
-                yield held
-                held = None
+            if previous is not None:
+                yield previous
+                previous = None
             if number == last:
                 break
-            held = self._timed(frame, ticks, number)
-        if held is not None:
-            yield self._to_the_end(held)
+            previous = self._timed(frame, ticks, number)
+        if previous is not None:
+            yield self._to_the_end(previous)
         self._check(first, last)
 
     def _repaired(self, first: int, index: Timeline | None) -> Iterator[tuple[Any, int]]:
         decoding, context = self._decoding, int(first > 0 and self.conversion.deinterlace != "off")
-        begin = first - context  # bwdif reads the frame before
+        begin = first - context  # bwdif reads the previous frame
         decoded = decoding.frames(begin, index if first > NEAR else None)
         first_frame = next(decoded, None)
         if first_frame is None:
@@ -280,7 +274,7 @@ class VideoFile:
         return TimedFrame(image, start, (frame.duration or self._step) * self.time_base)
 
     def _to_the_end(self, frame: TimedFrame) -> TimedFrame:
-        """Show the last frame of a whole file as long as the header of the file says."""
+        """Extend the last frame of a whole file to the end that the header of the file states."""
         end = self._decoding.end
         if end is None or self.fault or end <= self._last_ticks:
             return frame
@@ -296,11 +290,11 @@ class VideoFile:
                 if good
                 else "there is no good frame before the damage"
             )
-            raise VideoError(f"{self.path}: damaged or not whole ({self.fault}); {rest}")
+            raise VideoError(f"{self.path}: damaged or incomplete ({self.fault}); {rest}")
         if not good:
             raise VideoError(f"{self.path}: no frame in this file can be decoded ({self.fault or 'it contains none'})")
         if good <= first:
-            raise VideoError(f"{self.path}: has {good} frames, so there is none from frame {first} on")
+            raise VideoError(f"{self.path}: first: want less than {good}, its number of frames, got {first}")
 
 
 def _chain(first: Any, others: Iterator[Any]) -> Iterator[Any]:
@@ -308,7 +302,28 @@ def _chain(first: Any, others: Iterator[Any]) -> Iterator[Any]:
     yield from others
 
 
-def read_video(
+class ReadOptions(TypedDict, total=False):
+    """Options of :func:`read_video` and :func:`stream_video`.
+
+    Attributes:
+        first: first frame to return; frames count from 0.
+        last: one past the last frame to return, as in a slice; the end of the file where left out. Frames beyond the
+            end are left out, but there must be at least one.
+        on_damage: for a truncated or damaged file: ``"raise"`` an error, ``"keep"`` the good frames before the damage,
+            or ``"skip"`` to the next key frame.
+        index: :func:`~workbench.data.video.timeline.timeline` of the file, where several parts of it are read, so that
+            the packets are not read again.
+        conversion: deinterlacing, HDR, background of transparent pixels, matrix.
+    """
+
+    first: int
+    last: int | None
+    on_damage: OnDamage
+    index: Timeline | None
+    conversion: Conversion | None
+
+
+def _open(
     path: str | os.PathLike[str],
     *,
     first: int = 0,
@@ -316,74 +331,49 @@ def read_video(
     on_damage: OnDamage = "raise",
     index: Timeline | None = None,
     conversion: Conversion | None = None,
-) -> Video:
-    """Return frames of a video file, upright, progressive, in RGB.
+) -> tuple[VideoReader, Iterator[TimedFrame]]:
+    reader = VideoReader(path, on_damage=on_damage, conversion=conversion)
+    return reader, reader.frames(first, last, index)
 
-    Frames are numbered in presentation order, from 0, exactly: frame k is the same image wherever reading starts. Far
-    into a video decoding starts at the key frame before, which is found by reading the packets up to there.
+
+def read_video(path: str | os.PathLike[str], **options: Unpack[ReadOptions]) -> Video:
+    """Read frames of a video file, upright, progressive, in RGB.
+
+    Frames are numbered in presentation order, from 0; frame k is the same image wherever reading starts. Far into a
+    video decoding starts at the key frame before, which is found by reading the packets up to there.
 
     Args:
         path: MP4, MOV, MKV, WebM or AVI; 8 bits or more, see :mod:`workbench.data.video.color`.
-        first: the first frame to return; frames count from 0.
-        last: one past the last frame to return, as in a slice; the end of the file where left out. Frames that the
-            file does not have are left out, but there must be at least one.
-        on_damage: for a file that is cut off or damaged: ``"raise"``, ``"keep"`` the good frames before the damage, or
-            ``"skip"`` to the next key frame.
-        index: the :func:`~workbench.data.video.timeline.timeline` of the file, where several parts of it are read: the
-            packets are then not read again.
-        conversion: deinterlacing, HDR, background of transparent pixels, matrix.
+        options: see :class:`ReadOptions`.
 
     Returns:
         The frames, the average rate that the file states, and the time of each.
 
     Raises:
-        VideoError: not there, empty, not a video, frames of different sizes, no frame in the range, or damaged.
-            For a damaged file the message says how many good frames there are and how to get them.
+        VideoError: the file does not exist, is empty, not a video, or damaged; frames differ in size, or none is in the
+            range. For a damaged file the message states the number of good frames and how to read them.
     """
-    file = VideoFile(path, on_damage=on_damage, conversion=conversion)
-    frames = list(file.frames(first, last, index))
+    reader, stream = _open(path, **options)
+    frames = list(stream)
     times = np.array([float(frame.start - frames[0].start) for frame in frames], np.float64)
     end = float(frames[-1].start + frames[-1].duration - frames[0].start)
-    return Video(np.stack([frame.image for frame in frames]), file.fps, times, file.pixel_aspect, end)
+    return Video(np.stack([frame.image for frame in frames]), reader.fps, times, reader.pixel_aspect, end)
 
 
-def stream_video(
-    path: str | os.PathLike[str],
-    *,
-    first: int = 0,
-    last: int | None = None,
-    on_damage: OnDamage = "raise",
-    index: Timeline | None = None,
-    conversion: Conversion | None = None,
-) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file one after the other: uint8 RGB ``(H, W, 3)``.
+def stream_video(path: str | os.PathLike[str], **options: Unpack[ReadOptions]) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file in order: uint8 RGB ``(H, W, 3)``.
 
-    Arguments and errors as in :func:`read_video`; damage is only known, and raised, after the good frames.
+    Arguments and errors as in :func:`read_video`; damage is raised after the good frames.
     """
-    for frame in VideoFile(path, on_damage=on_damage, conversion=conversion).frames(first, last, index):
+    for frame in _open(path, **options)[1]:
         yield frame.image
 
 
-def read_clip(
-    path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, on_damage: OnDamage = "raise"
-) -> Video:
-    """Return a clip from a video file or from a folder of frames, whichever ``path`` is.
+def read_clip(path: str | os.PathLike[str], **options: Unpack[ReadOptions]) -> Video:
+    """Read a clip from a video file or from a folder of frames.
 
     A folder plays at :data:`FOLDER_FPS`. Arguments and errors as in :func:`read_video` and :func:`read_frames`.
     """
     if Path(path).is_dir():
-        return Video(read_frames(path, first=first, last=last), FOLDER_FPS)
-    return read_video(path, first=first, last=last, on_damage=on_damage)
-
-
-def stream_clip(
-    path: str | os.PathLike[str], *, first: int = 0, last: int | None = None, on_damage: OnDamage = "raise"
-) -> Iterator[np.ndarray]:
-    """Yield the frames of a video file or of a folder of frames, one after the other: uint8 RGB ``(H, W, 3)``.
-
-    Arguments and errors as in :func:`stream_video` and :func:`stream_frames`. Their number and rate are known
-    beforehand from :func:`~workbench.data.video.timeline.timeline`, which takes either too.
-    """
-    if Path(path).is_dir():
-        return stream_frames(path, first=first, last=last)
-    return stream_video(path, first=first, last=last, on_damage=on_damage)
+        return Video(read_frames(path, first=options.get("first", 0), last=options.get("last")), FOLDER_FPS)
+    return read_video(path, **options)

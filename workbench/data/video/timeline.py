@@ -1,8 +1,8 @@
-"""Index of a clip, made without decoding: the timestamp of each frame, and where a decoder may start.
+"""Timeline of a clip, made without decoding: the timestamp of each frame, and the key frames.
 
 FFmpeg has no frame numbers, only timestamps. The packets of the file are read once: each has the timestamp of one frame
-and a mark whether a decoder can start there. Sorted, the timestamps are the frames in presentation order; their number
-is the exact count, whatever the header states.
+and a mark of key frames. Sorted, the timestamps are the frames in presentation order; their number is the exact count,
+even where the header states another.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from workbench.data.video.container import (
     reason,
     stores_timestamps,
 )
-from workbench.data.video.frame_folder import list_pictures
+from workbench.data.video.frame_folder import list_images
 from workbench.errors import VideoError
 
 REORDER = 32
@@ -36,17 +36,17 @@ REORDER = 32
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Timeline:
-    """The frames of a clip in the order in which they are shown.
+    """Timeline of the frames of a clip in presentation order.
 
     Attributes:
-        ticks: int64 ``(T,)``, when each frame is shown, in units of ``time_base``, ascending.
+        ticks: int64 ``(T,)``, presentation time of each frame, in units of ``time_base``, ascending.
         time_base: seconds of one tick.
-        keys: int64 ``(K, 2)``: the number of each key frame, and how many packets are stored before it.
+        keys: int64 ``(K, 2)``: the number of each key frame, and the number of packets stored before it.
         stated_fps: the average rate that the file states.
         exact: a frame can be found by its timestamp. Not so in files that store none (B-frames in an AVI), repeat some,
             or begin between two key frames: there a frame can only be found by decoding from the start.
         complete: the whole file was read.
-        fault: why the frames end before the header says, or None.
+        fault: reason why the frames end before the end that the header states, or None.
         origin: seconds at which the file begins: the earliest timestamp of its streams.
         undecodable: frames before the first key frame, which are not in ``ticks``.
         promised: number of frames by the header, estimated from its length where it states none.
@@ -82,12 +82,12 @@ class Timeline:
 
     @property
     def constant(self) -> bool:
-        """Whether every frame is within half a frame of its place at a constant rate."""
+        """True if every frame is within half a frame of its time at a constant rate."""
         even = np.linspace(0, self.times_seconds[-1], len(self))
         return bool(np.abs(self.times_seconds - even).max() < 0.5 / self.fps)
 
     def key_before(self, number: int) -> tuple[int, int]:
-        """The last key frame that is not after frame ``number``: its number, and the packets stored before it."""
+        """Return the last key frame that is not after frame ``number``: its number, and the packets before it."""
         at = int(np.searchsorted(self.keys[:, 0], number, side="right")) - 1
         return (int(self.keys[at, 0]), int(self.keys[at, 1])) if at >= 0 else (0, 0)
 
@@ -95,27 +95,27 @@ class Timeline:
 def timeline(path: str | os.PathLike[str]) -> Timeline:
     """Count the frames of a clip and read their timestamps, without decoding any.
 
-    A file is read once from end to end; memory is 8 bytes a frame. A folder of pictures plays at
+    A file is read once; memory is 8 bytes per frame. A folder of images plays at
     :data:`~workbench.data.video.container.UNSTATED_FPS`.
 
     Args:
-        path: MP4, MOV, MKV, WebM or AVI, or a folder of pictures.
+        path: MP4, MOV, MKV, WebM or AVI, or a folder of images.
 
     Returns:
-        The timeline; ``len`` of it is the number of frames. A file that is cut off has one, and a ``fault``.
+        The timeline; its ``len`` is the number of frames. That of a truncated file has a ``fault``.
 
     Raises:
-        VideoError: not there, not a video, or without a single frame.
+        VideoError: the file does not exist, is not a video, or has no frames.
     """
     path = Path(path)
     if path.is_dir():
-        count, rate = len(list_pictures(path)), Fraction(UNSTATED_FPS)
+        count, rate = len(list_images(path)), Fraction(UNSTATED_FPS)
         every = np.arange(count)
         return Timeline(ticks=every, time_base=1 / rate, keys=np.stack([every, every], axis=1), stated_fps=UNSTATED_FPS)
     with opened(path) as (container, stream):
         found = scan(container, stream)
     if not len(found):
-        raise VideoError(f"{path}: no frame in this file can be decoded ({found.fault or 'it holds none'})")
+        raise VideoError(f"{path}: no frame in this file can be decoded ({found.fault or 'it contains none'})")
     return found
 
 
@@ -125,10 +125,10 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
     Args:
         container: the open file, at its start.
         stream: its video.
-        frames: be content when the first so many are certain; all where left out.
+        frames: number of frames to read; all where left out.
 
     Returns:
-        What was found, perhaps nothing.
+        The timeline, which may be empty.
     """
     shown, keys = array("q"), array("q")  # timestamp of each frame; timestamp and packets before each key frame
     packets, end, timed, exact, fault = 0, 0, True, True, None
@@ -145,7 +145,7 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
         if not packet.size:  # an AVI shows the frame before once more
             continue
         if packet.is_corrupt:
-            fault = "a frame is cut off"
+            fault = "a frame is truncated"
             break
         end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
         ticks = packet.pts if stamped else packet.dts

@@ -1,7 +1,7 @@
 """Presentation times of decoded frames: repaired one by one, never derived from a count and a rate.
 
-Every decoded frame keeps its own presentation timestamp (PTS). A timestamp that cannot be right (missing, equal to the
-one before, out of order) moves that one frame and no other.
+Every decoded frame keeps its presentation timestamp (PTS). An invalid timestamp (missing, equal to the one before, out
+of order) changes only that frame.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import TypeVar
 from workbench.errors import ConfigError
 
 LOOKAHEAD = 16
-"""Frames read ahead to decide which of several contradicting timestamps is wrong; otherwise one is read ahead."""
+"""Frames read ahead to find the wrong one of contradicting timestamps; otherwise one is read ahead."""
 
 FAR = 4
-"""Frames' lengths after which a later timestamp is compared with those that follow before it is believed."""
+"""Frame durations between two timestamps from which the later one is compared with those that follow."""
 
 _T = TypeVar("_T")
 
@@ -39,7 +39,7 @@ def repair_timestamps(
 
     Args:
         frames: frames in presentation order, each with its timestamp in ticks or None.
-        step: ticks from one frame to the next where no timestamp tells.
+        step: ticks from one frame to the next where there are no timestamps.
         lookahead: frames read ahead.
 
     Yields:
@@ -75,7 +75,7 @@ def _fill(waiting: deque[tuple[_T, int | None]], source: Iterator[tuple[_T, int 
 
 
 def _is_doubtful(known: list[int | None], last: int | None, step: int) -> bool:
-    """Return whether a timestamp is missing, out of order, or far behind the one before."""
+    """Return whether a timestamp is missing, out of order, or far after the one before."""
     if any(ticks is None for ticks in known):
         return True
     ticks = [ticks for ticks in known if ticks is not None]
@@ -104,14 +104,14 @@ def _longest_ascent(known: list[int | None], last: int | None) -> list[int]:
 
 
 def _between(known: list[int | None], trusted: list[int], last: int | None, step: int) -> int:
-    """Return the place of the first frame, whose own timestamp is not known: evenly between its neighbors."""
+    """Return a timestamp for the first frame, which has none that is valid: evenly between its neighbors."""
     if not trusted:
         return 0 if last is None else last + step
-    ahead = trusted[0]
-    later = known[ahead] or 0
+    distance = trusted[0]
+    later = known[distance] or 0
     if last is None:
-        return later - step * ahead
-    return max(last + 1, last + (later - last) // (ahead + 1))
+        return later - step * distance
+    return max(last + 1, last + (later - last) // (distance + 1))
 
 
 def as_ticks(seconds: Fraction, time_base: Fraction) -> int:
@@ -125,13 +125,13 @@ def as_ticks(seconds: Fraction, time_base: Fraction) -> int:
 
 
 def resample(frames: Iterable[tuple[_T, Fraction, Fraction]], fps: Fraction) -> Iterator[tuple[_T, Fraction, Fraction]]:
-    """Repeat and leave out frames so that they follow one another at a constant rate.
+    """Resample frames to a constant rate by repeating and dropping frames.
 
     A frame takes the slots from ``start * fps``, rounded with halves up, to the slot at which the next frame begins, so
     that none is shown more than half a slot from its own time.
 
     Args:
-        frames: frames with the times at which they begin and for how long they are shown, in seconds.
+        frames: frames with their start and duration in seconds.
         fps: frames per second of the result.
 
     Yields:
@@ -142,24 +142,24 @@ def resample(frames: Iterable[tuple[_T, Fraction, Fraction]], fps: Fraction) -> 
         >>> [(name, str(start)) for name, start, _ in resample(late, Fraction(10))]
         [('a', '0'), ('a', '1/10'), ('a', '1/5'), ('b', '3/10')]
     """
-    held: tuple[_T, Fraction, Fraction] | None = None
+    current: tuple[_T, Fraction, Fraction] | None = None
     slot, started = 0, False
     for item in frames:
         begin = _nearest(item[1] * fps)
-        if held is None:
+        if current is None:
             slot = begin
         else:
             while slot < begin:
                 started = True
-                yield held[0], slot / fps, 1 / fps
+                yield current[0], slot / fps, 1 / fps
                 slot += 1
-        held = item
-    if held is None:
+        current = item
+    if current is None:
         return
-    end = _nearest((held[1] + held[2]) * fps)
+    end = _nearest((current[1] + current[2]) * fps)
     while slot < end or not started:
         started = True
-        yield held[0], slot / fps, 1 / fps
+        yield current[0], slot / fps, 1 / fps
         slot += 1
 
 

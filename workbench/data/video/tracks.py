@@ -1,6 +1,6 @@
 """Tracks next to the video: audio, subtitles, attachments, chapters and metadata, copied from one file into another.
 
-Packets are copied as they are, never decoded and never coded again, on their own clock.
+Packets are copied as they are, never decoded and encoded again, on their own clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from av.error import FFmpegError
 from workbench.data.video.container import open_container, origin_of, reason
 
 COPIED = ("audio", "subtitle", "attachment")
-"""Kinds of streams that are copied where the target can store them."""
+"""Kinds of streams that are copied if the target can store them."""
 
 _TECHNICAL = {
     "encoder", "major_brand", "minor_version", "compatible_brands", "duration", "number_of_frames", "number_of_bytes",
@@ -30,7 +30,7 @@ _TECHNICAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """A stream of a file other than the video that is read.
+    """Stream of a file other than the video that is read.
 
     Attributes:
         index: number of the stream in the file.
@@ -114,7 +114,7 @@ def _is_storable(stream: Any, container_format: str) -> bool:
 
 
 class TrackCopier:
-    """Copies tracks, chapters and metadata of one open file into another.
+    """Copier of tracks, chapters and metadata from one open file into another.
 
     Args:
         source: the open file.
@@ -202,7 +202,7 @@ MP4_KEYS = {
     "lyrics", "description", "synopsis", "show", "episode_id", "network", "keywords", "track", "disc", "location",
     "creation_time", "language", "name", "rating", "performer", "publisher", "make", "model",
 }  # fmt: skip
-"""Metadata that an MP4 stores under names of its own; FFmpeg leaves out all other."""
+"""Metadata that an MP4 can store; FFmpeg leaves out all other."""
 
 
 def lost_metadata(metadata: Mapping[str, str], container_format: str) -> list[str]:

@@ -1,7 +1,7 @@
 """Transfer of a source's properties to an output file: for each property, whether it is kept, converted or lost.
 
-Nothing that is known about a source is dropped in silence. The same plan configures the writer and is shown to the user
-before hours of work.
+No property of a source is dropped silently. The same plan configures the writer and is shown to the user before hours
+of work.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def plan_transfer(
         fps: constant rate to which the output is resampled, or None.
 
     Raises:
-        VideoError: the source needs a choice (a background, how HDR is treated), or the target can store none of its
+        VideoError: the source needs an option (a background, the treatment of HDR), or the target can store none of its
             audio tracks.
     """
     _check_choices(path, info, conversion)
@@ -108,7 +108,7 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
     """Plan the transfer of a folder of frames.
 
     Raises:
-        VideoError: no such folder, two images of one frame, or transparent images and no background.
+        VideoError: the folder does not exist, has two images of one frame, or transparent images without a background.
     """
     names, background = frame_names(path), conversion.background
     check_sizes(path)

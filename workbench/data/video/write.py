@@ -1,14 +1,14 @@
-"""Video output: a preview to share, a lossless video, or a folder of frames, written frame by frame.
+"""Video output, frame by frame: a preview, a lossless video, or a folder of frames.
 
 ========= ====================================================================================================
 ``.mp4``  a **preview**: lossy (H.264, 4:2:0, crf 18), for viewing and sharing, never for measuring
 ``.mkv``  the same preview in a container that stores every kind of audio, subtitle and attachment
-``.webm`` exact: VP9 lossless in RGB; what is read back is equal, bit by bit
+``.webm`` exact: VP9 lossless in RGB; the frames that are read back are equal, bit by bit
 a folder  exact: PNG files ``00000000.png``, ``00000001.png``, ...
 ========= ====================================================================================================
 
-Output has a hidden name ending in ``.partial`` until it is whole; only then it gets its own. An error removes it; a
-killed process leaves it behind and nothing else.
+Output has a hidden name ending in ``.partial`` until it is complete; then it is renamed. An error removes it; a killed
+process leaves this file and nothing else.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from workbench.data.video.write_frames import FrameFolderWriter, Writer, check_f
 from workbench.errors import VideoError
 
 TIME_BASE = Fraction(1, 90_000)
-"""Seconds of a tick where frames have times and the source tells no better one; MPEG's usual clock."""
+"""Seconds of a tick where frames have times and the source states no better one; MPEG's usual clock."""
 
 FINEST = 1_000_000
-"""Ticks a second that are stored at most."""
+"""Most ticks per second that are stored."""
 
 
 class ColorMarks(NamedTuple):
@@ -58,9 +58,9 @@ class _Coding:
     muxing: dict[str, str]
     rgb: bool
     time_base: Fraction | None
-    """Of the container, where it has only one."""
+    """Time base of the container, where it has only one."""
     stores_aspect: bool = True
-    """Not so in WebM: VP9 has no pixel aspect ratio, and PyAV cannot write that of the container."""
+    """False for WebM: VP9 has no pixel aspect ratio, and PyAV cannot write that of the container."""
 
 
 _H264 = {
@@ -78,21 +78,21 @@ _CODINGS = {
         largest_side=65535, muxing={}, rgb=True, time_base=Fraction(1, 1000), stores_aspect=False,
     ),
 }  # fmt: skip
-"""Name ending -> coding of such a file."""
+"""Coding of a file by the ending of its name."""
 
 
 class VideoWriter(Writer):
-    """Writes a video frame by frame; it appears whole, when the block ends well, or not at all.
+    """Writer of a video, frame by frame; the file appears when the block ends without an error, or not at all.
 
-    The preview has limited range and is marked BT.709 unless told otherwise. A frame of odd width or height gets its
-    last column or row twice there, because 4:2:0 has only even sizes. Memory does not grow with the number of frames.
+    The preview has limited range and is marked BT.709 by default. Its odd widths and heights are padded by repeating
+    the last column or row, because 4:2:0 has only even sizes. Memory does not grow with the number of frames.
 
     Args:
         path: a name that ends in ``.mp4`` or ``.mkv`` (preview) or ``.webm`` (lossless); its folder must exist.
         fps: frames per second; where frames are written with times, only a hint for players.
         tracks_from: a file whose audio, subtitles, attachments, chapters and metadata are copied, packets as they are.
-        tracks: indices of the streams that are copied; where left out, all that the file can store, which must be one
-            audio track at least where there is audio.
+        tracks: indices of the streams that are copied; where left out, all that the file can store, with at least one
+            audio track where there is audio.
         tracks_origin: seconds of that file that become 0; the beginning that it states where left out.
         variable: frames do not follow one another evenly. H.264 is then coded without B-frames, because an MP4 derives
             its length from the order of decoding.
@@ -101,12 +101,12 @@ class VideoWriter(Writer):
         color: description of the colors that the frames have.
 
     Raises:
-        VideoError: another ending, a rate that is not positive, or nothing can be written there.
+        VideoError: the ending is unknown, the rate is not positive, or the file cannot be written.
 
     Example::
 
         with VideoWriter("large.mp4", fps=25, tracks_from="small.mp4") as writer:
-            for frame in VideoFile("small.mp4").frames():
+            for frame in VideoReader("small.mp4").frames():
                 writer.write(enlarge(frame.image), frame.start, frame.duration)
     """
 
@@ -187,13 +187,13 @@ class VideoWriter(Writer):
 
         Args:
             frame: uint8 RGB ``(H, W, 3)``, as large as the first.
-            start: its time in seconds, on the clock of the copied tracks: for every frame or for none, each later than
-                the one before.
-            duration: seconds for which it is shown; matters for the last frame.
+            start: its time in seconds, on the clock of the copied tracks: for every frame or for none, in ascending
+                order.
+            duration: seconds for which it is shown; used for the last frame.
 
         Raises:
-            ShapeError: a frame of another form or size.
-            VideoError: times for some frames only or not ascending, or a disk that is full.
+            ShapeError: the frame has another shape or size.
+            VideoError: only some frames have times, times do not ascend, or the disk is full.
         """
         self._check(frame, start)
         if self._first is None:
@@ -217,10 +217,10 @@ class VideoWriter(Writer):
         self._number += 1
 
     def end_tracks(self, seconds: Fraction | float) -> None:
-        """End the copied tracks there: for a video that has become shorter than its source.
+        """End the copied tracks at a time, for a video that is shorter than its source.
 
         Raises:
-            VideoError: a disk that is full.
+            VideoError: the disk is full.
         """
         if self._tracks and self._first is not None:
             with explained(self.path):
@@ -228,10 +228,10 @@ class VideoWriter(Writer):
             self._tracks = None
 
     def close(self) -> None:
-        """Finish the video and give it its name.
+        """Finish and rename the video.
 
         Raises:
-            VideoError: there was no frame, or a disk that is full; nothing is left behind.
+            VideoError: there was no frame, or the disk is full; partial output is removed.
         """
         try:
             if self._first is None:
@@ -248,18 +248,18 @@ class VideoWriter(Writer):
             self.abandon()
 
     def abandon(self) -> None:
-        """Stop, and leave nothing behind."""
-        with suppress(FFmpegError, OSError, ValueError):  # an encoder that has failed may fail again when it is shut
+        """Stop, and remove partial output."""
+        with suppress(FFmpegError, OSError, ValueError):  # an encoder that has failed may fail again when it is closed
             self._stack.close()
 
     def _check(self, frame: np.ndarray, start: Fraction | float | None) -> None:
         check_frame(frame, frame if self._first is None else self._first, self._number)
         if self._first is not None and (start is not None) != self._timed:
-            raise VideoError(f"{self.path}: frame {self._number}: give the time of every frame or of none")
+            raise VideoError(f"{self.path}: frame {self._number}: want the time of every frame or of none, got some")
         if start is not None and not (math.isfinite(start) and start > self._start and start >= 0):
             raise VideoError(
-                f"{self.path}: frame {self._number}: shown at {float(start)} s, not after the one before; times must "
-                "ascend"
+                f"{self.path}: frame {self._number}: start: want more than that of the frame before, got "
+                f"{float(start)} s; sort the frames"
             )
 
     def _begin(self, height: int, width: int) -> None:
@@ -277,7 +277,7 @@ class VideoWriter(Writer):
             self._tracks.add_to(self._container, self._stream)
 
     def _mux(self, packets: Iterable[Any]) -> None:
-        """Write packets, all but the last one so far."""
+        """Write packets except for the last one so far."""
         for packet in packets:
             if packet.pts in self._durations:
                 packet.duration = self._durations.pop(packet.pts)
@@ -290,8 +290,8 @@ class VideoWriter(Writer):
     def _mux_last(self) -> None:
         """Write the last packet.
 
-        An MP4 stores durations in decoding order: the packet that is decoded last gets what is left of the video's
-        length, although another frame may be shown last.
+        An MP4 stores durations in decoding order: the packet that is decoded last gets the rest of the video's length,
+        although another frame may be shown last.
         """
         self._mux(self._stream.encode(None))
         if self._held is not None:
@@ -322,7 +322,7 @@ def open_writer(
     timestamps: bool = False,
     **settings: Any,
 ) -> VideoWriter | FrameFolderWriter:
-    """Open the writer that a name stands for: a video for a known ending, a folder of frames for a name without one.
+    """Open the writer for a name: a video for a known ending, a folder of frames for a name without one.
 
     Args:
         path: the output.
@@ -332,7 +332,7 @@ def open_writer(
         settings: see :class:`VideoWriter`.
 
     Raises:
-        VideoError: another ending, or nothing can be written there.
+        VideoError: the ending is unknown, or the output cannot be written.
     """
     path = Path(path)
     if is_folder_name(path):
@@ -341,10 +341,10 @@ def open_writer(
 
 
 def coding_of(path: Path) -> _Coding:
-    """Return the coding that the ending of a name stands for.
+    """Return the coding of a file by the ending of its name.
 
     Raises:
-        VideoError: another ending.
+        VideoError: the ending is unknown.
     """
     if path.suffix.lower() not in _CODINGS:
         raise VideoError(f"{path}: give a name that ends in .mp4 or .mkv (preview, lossy) or .webm (lossless)")
@@ -352,12 +352,12 @@ def coding_of(path: Path) -> _Coding:
 
 
 def is_folder_name(path: Path) -> bool:
-    """Return whether a name stands for a folder of frames: it has no ending, or is a folder."""
+    """Return whether a name is that of a folder of frames: it has no ending, or is an existing folder."""
     return not path.suffix or path.is_dir()
 
 
 def check_size(path: Path, height: int, width: int) -> None:
-    """Check that the coding of a name takes frames of a size.
+    """Check that the coding of a file supports frames of a size.
 
     Raises:
         VideoError: it does not.
@@ -368,21 +368,3 @@ def check_size(path: Path, height: int, width: int) -> None:
     if max(height, width) > most:
         other = "a .webm or a folder" if most < 65535 else "a folder"
         raise VideoError(f"{path}: {width}x{height}; a {path.suffix} has sides of up to {most} pixels, write {other}")
-
-
-def write_video(path: str | os.PathLike[str], frames: Iterable[np.ndarray], fps: float) -> None:
-    """Write a whole video with :class:`VideoWriter`.
-
-    Args:
-        path: a name ending in ``.mp4`` or ``.mkv`` (preview, lossy) or ``.webm`` (lossless); its folder must exist.
-        frames: uint8 RGB ``(H, W, 3)`` of one size, one after the other: an array ``(T, H, W, 3)``, or a generator of
-            any length.
-        fps: frames per second.
-
-    Raises:
-        VideoError: no frames, another file ending, a rate that is not positive, or nothing can be written there.
-        ShapeError: a frame of another form or size.
-    """
-    with VideoWriter(path, fps=fps) as writer:
-        for frame in frames:
-            writer.write(frame)

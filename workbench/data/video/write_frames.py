@@ -1,4 +1,4 @@
-"""Folders of frames as output: PNG files, one a frame, and the base of all writers."""
+"""Folders of frames as output: one PNG file per frame, and the base of all writers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from workbench.data.video.frame_folder import size_of
 from workbench.errors import ShapeError, VideoError
 
 TIMESTAMPS = "timestamps.txt"
-"""Name of the file in a folder of frames that contains the time of each: milliseconds, one a line, after a header line
-(the "timestamp format v2" of mkvmerge, which can make a video of frames and times)."""
+"""Name of the file of frame times in a folder of frames: milliseconds, one per line, after a header line (the
+"timestamp format v2" of mkvmerge, which can make a video from frames and times)."""
 
 
 class Writer:
-    """Base of both writers: a context at whose end the output has its name, or nothing is there."""
+    """Base of both writers: a context that renames the complete output at its end, or removes it after an error."""
 
     path: Path
 
     def close(self) -> None:
-        """Finish the output and give it its name."""
+        """Finish and rename the output."""
         raise NotImplementedError
 
     def abandon(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop, and remove partial output."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -50,15 +50,15 @@ class Writer:
 
 
 class FrameFolderWriter(Writer):
-    """Writes a folder of PNG files, one a frame; it appears whole, when the block ends well, or not at all.
+    """Writer of a folder of PNG files; it appears complete, when the block ends without an error, or not at all.
 
     Args:
-        folder: a name that is free, or an empty folder; the folder above it must exist.
-        names: names of the files without ending, in order; eight digits that count from 0 where left out or used up.
+        folder: a new or empty folder; its parent must exist.
+        names: names of the files without endings, in order; eight digits that count from 0 where left out or used up.
         timestamps: write the times of the frames, where they have some, to :data:`TIMESTAMPS`.
 
     Raises:
-        VideoError: something is there already, or nothing can be written there.
+        VideoError: the folder has content, or cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, names: Iterable[str] = (), timestamps: bool = False) -> None:
@@ -69,7 +69,7 @@ class FrameFolderWriter(Writer):
         self._partial = self.path.with_name(f".{self.path.name}.{os.getpid()}.partial")
         with explained(self.path):
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise VideoError(f"{self.path}: there is something already; choose another name or move it away")
+                raise VideoError(f"{self.path}: exists already; choose another name or move it away")
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir()
 
@@ -84,8 +84,8 @@ class FrameFolderWriter(Writer):
             duration: not stored.
 
         Raises:
-            ShapeError: a frame of another form or size.
-            VideoError: a disk that is full.
+            ShapeError: the frame has another shape or size.
+            VideoError: the disk is full.
         """
         check_frame(frame, frame if self._first is None else self._first, self._number)
         self._first = frame if self._first is None else self._first
@@ -97,10 +97,10 @@ class FrameFolderWriter(Writer):
         self._number += 1
 
     def close(self) -> None:
-        """Give the folder its name.
+        """Rename the complete folder.
 
         Raises:
-            VideoError: there was no frame; nothing is left behind.
+            VideoError: there was no frame; partial output is removed.
         """
         try:
             if self._first is None:
@@ -116,7 +116,7 @@ class FrameFolderWriter(Writer):
             self.abandon()
 
     def abandon(self) -> None:
-        """Stop, and leave nothing behind."""
+        """Stop, and remove partial output."""
         shutil.rmtree(self._partial, ignore_errors=True)
 
 
@@ -134,11 +134,11 @@ def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an error of the system or the encoder into a :class:`VideoError`."""
+    """Translate an error of the system or the encoder to a :class:`VideoError`."""
     try:
         yield
     except (OSError, FFmpegError) as error:
         raise VideoError(
-            f"{path}: cannot be written ({reason(error)}); nothing half-written is left behind. See that its folder is "
-            "there, that you may write to it and that the disk is not full, or choose another name"
+            f"{path}: cannot be written ({reason(error)}); partial output is removed. Check that its folder exists and "
+            "is writable and that the disk is not full, or choose another name"
         ) from error

@@ -1,4 +1,4 @@
-"""Small films for tests, made as strangers make them: every frame carries its number as white blocks on dark grey."""
+"""Small videos for tests in many codings; every frame shows its number as white blocks on dark gray."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import av
 import numpy as np
 
+from workbench.data.video.write import VideoWriter
+
 ROWS, COLUMNS = 5, 6
 """Places for blocks; the first ten hold the number in binary."""
 
 
 def numbered(count: int, height: int = 48, width: int = 64, *, noise: bool = False) -> np.ndarray:
-    """uint8 RGB ``(count, height, width, 3)``; up to 1023 frames, with noise below the number if wanted."""
+    """Make frames, uint8 RGB ``(count, height, width, 3)``; up to 1023, optionally with noise below the number."""
     frames = np.full((count, height, width, 3), 40, np.uint8)
     if noise:
         frames[:, 16:] = np.random.default_rng(0).integers(0, 120, frames[:, 16:].shape)
@@ -28,7 +30,7 @@ def numbered(count: int, height: int = 48, width: int = 64, *, noise: bool = Fal
 
 
 def number_of(frame: np.ndarray) -> int:
-    """The number that a frame carries."""
+    """Read the number of a frame."""
     seen = 0
     for place in range(10):
         row, column = divmod(place, COLUMNS)
@@ -38,7 +40,7 @@ def number_of(frame: np.ndarray) -> int:
 
 
 def numbers(frames: Iterable[np.ndarray]) -> list[int]:
-    """The numbers that frames carry."""
+    """Read the numbers of frames."""
     return [number_of(frame) for frame in frames]
 
 
@@ -58,7 +60,7 @@ def encode(
     colours: tuple[int, int] | None = None,
     **options: str,
 ) -> Path:
-    """A film with several groups of pictures and, in H.264, B-frames.
+    """Encode a video with several key frames and, in H.264, B-frames.
 
     Args:
         path: its ending decides the container where none is named.
@@ -68,8 +70,8 @@ def encode(
         pixels: FFmpeg's name of the pixel format.
         rate: frames per second.
         times: milliseconds at which the frames are shown; evenly where left out.
-        rotation: degrees by which a player shall turn the picture, counter-clockwise.
-        mirror: a player shall mirror it too.
+        rotation: degrees by which a player rotates the image, counter-clockwise.
+        mirror: whether a player mirrors it.
         moov_first: an MP4 with its table of contents at the beginning.
         aspect: width of a pixel over its height, for example ``"4/3"``.
         colours: matrix and range to be noted in the file, as ITU-T H.273 numbers them.
@@ -77,12 +79,12 @@ def encode(
     """
     container = container or {".mkv": "matroska", ".webm": "webm"}.get(path.suffix, path.suffix[1:])
     flags = {"movflags": "+faststart"} if moov_first and container == "mp4" else {}
-    pictures = [f if isinstance(f, av.VideoFrame) else av.VideoFrame.from_ndarray(f, format="rgb24") for f in frames]
+    images = [f if isinstance(f, av.VideoFrame) else av.VideoFrame.from_ndarray(f, format="rgb24") for f in frames]
     if codec == "libx264" and "qp" not in options:  # with a crf beside it, qp 0 is not lossless
         options["crf"] = "10"
     with av.open(str(path), "w", format=container, options=flags) as file:
         stream: Any = file.add_stream(codec, rate=rate, options=options)
-        stream.width, stream.height, stream.pix_fmt = pictures[0].width, pictures[0].height, pixels
+        stream.width, stream.height, stream.pix_fmt = images[0].width, images[0].height, pixels
         if rotation or mirror:
             stream.set_display_rotation(rotation, hflip=mirror)
         if aspect:
@@ -91,16 +93,23 @@ def encode(
             stream.codec_context.colorspace, stream.codec_context.color_range = colours
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
-        for index, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             if times:
-                picture.pts, picture.time_base = times[index], Fraction(1, 1000)
-            file.mux(stream.encode(picture))
+                image.pts, image.time_base = times[index], Fraction(1, 1000)
+            file.mux(stream.encode(image))
         file.mux(stream.encode(None))
     return path
 
 
-def picture(planes: list[np.ndarray], pixels: str) -> av.VideoFrame:
-    """A frame of PyAV from its planes, as they are to be coded."""
+def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> None:
+    """Write a whole video with the writer of the product."""
+    with VideoWriter(path, fps=fps) as writer:
+        for frame in frames:
+            writer.write(frame)
+
+
+def frame_from_planes(planes: list[np.ndarray], pixels: str) -> av.VideoFrame:
+    """Make a frame of PyAV from its planes."""
     frame = av.VideoFrame(planes[0].shape[1], planes[0].shape[0], pixels)
     for plane, values in zip(frame.planes, planes, strict=True):
         rows = np.zeros((plane.height, plane.line_size // values.itemsize), values.dtype)
@@ -110,36 +119,36 @@ def picture(planes: list[np.ndarray], pixels: str) -> av.VideoFrame:
 
 
 def with_sound(path: Path, count: int, *, codec: str, video: str = "libx264", rate: int = 48_000) -> Path:
-    """A film of ``count`` numbered frames at 25 a second, with a rising tone of about that length."""
+    """Encode ``count`` numbered frames at 25 a second, with a rising tone of about that length."""
     container = {".mkv": "matroska", ".webm": "webm"}.get(path.suffix, path.suffix[1:])
     with av.open(str(path), "w", format=container) as file:
-        pictures: Any = file.add_stream(video, rate=25)
-        pictures.width, pictures.height, pictures.pix_fmt = 64, 48, "yuv420p"
+        images: Any = file.add_stream(video, rate=25)
+        images.width, images.height, images.pix_fmt = 64, 48, "yuv420p"
         sound: Any = file.add_stream(codec, rate=rate)
         for frame in numbered(count):
-            file.mux(pictures.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            file.mux(images.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         time = np.arange(rate * count // 25 // 1024 * 1024) / rate
         tone = (0.4 * np.sin(5500 * time * (1 + time))).astype(np.float32)
         for start in range(0, len(tone), 1024):
-            piece = av.AudioFrame.from_ndarray(
+            block = av.AudioFrame.from_ndarray(
                 np.stack([tone[start : start + 1024]] * 2), format="fltp", layout="stereo"
             )
-            piece.sample_rate, piece.pts = rate, start
-            file.mux(sound.encode(piece))
-        file.mux(pictures.encode(None))
+            block.sample_rate, block.pts = rate, start
+            file.mux(sound.encode(block))
+        file.mux(images.encode(None))
         file.mux(sound.encode(None))
     return path
 
 
 def sound_packets(path: Path) -> list[tuple[bytes, float]]:
-    """Bytes and time in seconds of every packet of sound."""
+    """Return bytes and time in seconds of every audio packet."""
     with av.open(str(path)) as file:
         stream = file.streams.audio[0]
         return [(bytes(packet), float(packet.pts * packet.time_base)) for packet in file.demux(stream) if packet.size]
 
 
 def repeat(source: Path, path: Path, times: int) -> Path:
-    """The same film over and over in one file, its packets as they are, only later each time."""
+    """Repeat a video in one file by copying its packets with later timestamps."""
     with av.open(str(source)) as file, av.open(str(path), "w") as long:
         stream = file.streams.video[0]
         packets = [packet for packet in file.demux(stream) if packet.size]
@@ -156,7 +165,7 @@ def repeat(source: Path, path: Path, times: int) -> Path:
 
 
 def join(sources: list[Path], path: Path, *, spacing: int = 40) -> Path:
-    """The packets of several films in one Matroska file, under the header of the first, so many milliseconds apart."""
+    """Join the packets of several videos in one Matroska file with the header of the first, ``spacing`` ms apart."""
     number = 0
     with av.open(str(sources[0])) as first, av.open(str(path), "w", format="matroska") as joined:
         copy = joined.add_stream_from_template(first.streams.video[0])
