@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from workbench.models.layers.deformable import modulated_deform_conv
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 CHANNELS, GROUPS = 64, 8
 

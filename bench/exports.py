@@ -36,7 +36,7 @@ from workbench.models.zoo import NETWORKS, build
 from workbench.onnx.export import Export, Format, calibration_clip, check_pair, export
 from workbench.onnx.run import open_exported
 from workbench.scenes import write_atomic
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
 STORE = Path(__file__).parents[1] / "docs" / "exports.json"

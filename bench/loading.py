@@ -34,7 +34,7 @@ from workbench.data.sampling.crops import CropSampler
 from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.shards import ShardCrops, open_shards
 from workbench.models.zoo import build
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 WORKERS = (0, 1, 2)
 NETWORKS = ("edvr_s", "vespcn")

@@ -45,7 +45,7 @@ from workbench.models.windows import window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.process import peak_bytes
 from workbench.scenes import write_atomic
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 BEGIN, END = "<!-- bench/networks.py writes from here -->", "<!-- to here -->"
 MEMORY_LIMIT_GB = 6.0

@@ -21,8 +21,8 @@ from workbench.distill.objective import charbonnier
 from workbench.models import edvr, vespcn
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import build
-from workbench.training.engine import Engine
-from workbench.training.machine import configure_torch
+from workbench.training.accelerator import make_accelerator
+from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer
 
 UNSEEN = 10**6
@@ -66,7 +66,7 @@ def losses(name: str, leave_out: tuple[str, ...], options: argparse.Namespace) -
     )
     torch.manual_seed(config.seed)
     with without(leave_out):
-        trainer = Trainer(replace(config, plain=Network()), Engine(device="cpu"))
+        trainer = Trainer(replace(config, plain=Network()), make_accelerator(device="cpu"))
     unseen = [trainer.sampler.at(UNSEEN + number) for number in range(8)]
 
     def loss(network: VideoSR) -> float:

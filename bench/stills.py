@@ -24,7 +24,7 @@ from workbench.data.sampling.mixed import MixedSampler
 from workbench.data.sampling.motion import MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills
 from workbench.models.zoo import build
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 STUDENT = "vespcn_s"
 IMAGES = 40

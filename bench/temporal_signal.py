@@ -1,4 +1,4 @@
-"""Measure how much of temporal distillation can teach detail: ``python bench/temporal_signal.py``, a minute on a core.
+"""Measure how much of the temporal loss depends on detail: ``python bench/temporal_signal.py``, a minute on a core.
 
 Two shipped pairs of networks on one clip, under the old settings and today's. Columns are the measures of
 ``workbench.distill.diagnostics``; the last is the CPU time that the term adds to a step with cached teacher outputs.
@@ -34,7 +34,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 def milliseconds(
     student: VideoSR, teacher: VideoSR, memory: TemporalMemory | None, low: torch.Tensor, high: torch.Tensor
 ) -> float:
-    """Return the CPU time of the shortest of several steps without update; the teacher's outputs are there before."""
+    """Return the CPU time of the fastest of several steps without update, after the teacher's outputs."""
     objective = Objective(temporal_weight=1.0 if memory is not None else 0.0, memory=memory)
     with torch.no_grad():
         targets = objective.teacher_targets(teacher(low, return_features="hr"))
@@ -52,9 +52,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--clip", default="bigbuckbunny[100:107, 116:244, 256:384]")
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    pair = make_pair(load_clip(asked.clip).frames, scale=4)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pair = make_pair(load_clip(arguments.clip).frames, scale=4)
     low, high = to_batch([(pair.low, pair.high)])
     names = [one.name for one in fields(TemporalSignal)]
     print("| channels | settings |", " | ".join(name.replace("_", " ") for name in names), "| added time |")

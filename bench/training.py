@@ -45,10 +45,10 @@ from workbench.models.weights import save
 from workbench.models.windows import window_indices
 from workbench.models.zoo import build
 from workbench.runs import RunWriter
-from workbench.training.engine import Engine
+from workbench.training.accelerator import make_accelerator
 from workbench.training.loop import Step
-from workbench.training.machine import configure_torch
 from workbench.training.record import log_row
+from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer, check
 from workbench.training.worker import prepare_run
 
@@ -209,7 +209,7 @@ class Laboratory:
     def trainer(self, config: RunConfig) -> Trainer:
         """Build the trainer of a run as a worker does."""
         check(config)
-        trainer = Trainer(config, Engine(device="cpu", precision=config.precision))
+        trainer = Trainer(config, make_accelerator(device="cpu", precision=config.precision))
         trainer.open_cache()
         return trainer
 
@@ -397,7 +397,7 @@ def watch(lab: Laboratory, rounds: int) -> None:
 
 def gradient_seconds(trainer: Trainer) -> float:
     """Measure the additional time of a step whose gradients are measured loss by loss."""
-    from workbench.training.watch import gradient_stats
+    from workbench.training.gradient_stats import gradient_stats
 
     low, high = next(trainer.sampler.after(0, 1))
     assert trainer.teacher is not None
@@ -453,12 +453,12 @@ def step_here(rounds: int, *, shared: bool) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         lab = Laboratory(Path(temporary))
         if shared:
-            engine = Engine(device="cpu", precision="fp32")
-            config = lab.config("vespcn", frames=5, batch=4 * engine.processes)
-            rest = Trainer(config, engine).steps(0)
+            accelerator = make_accelerator(device="cpu")
+            config = lab.config("vespcn", frames=5, batch=4 * accelerator.num_processes)
+            rest = Trainer(config, accelerator).steps(0)
             times = [seconds(lambda: next(rest)) for _ in range(rounds + 1)][1:]
-            engine.close()
-            if not engine.writes:
+            accelerator.end_training()
+            if not accelerator.is_main_process:
                 return
         else:
             step = lab.steps(lab.config("vespcn", "edvr_m"))

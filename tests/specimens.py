@@ -127,13 +127,13 @@ def make_scene(
 
 
 def make_run(
-    folder: Path, *, steps: int = 1000, size: tuple[int, int, int] = (6, 48, 64), distils: bool = True
+    folder: Path, *, steps: int = 1000, size: tuple[int, int, int] = (6, 48, 64), distills: bool = True
 ) -> runs.Run:
     """A run folder with a probe, nothing logged yet."""
-    teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distils else Network()
+    teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distills else Network()
     run = runs.create_run(folder, RunConfig(teacher=teacher, steps=steps))
     with write_scene(folder / "validation_clip") as writer:
-        keys = ("low", "high", "bicubic", "teacher") if distils else ("low", "high", "bicubic")
+        keys = ("low", "high", "bicubic", "teacher") if distills else ("low", "high", "bicubic")
         add(writer, keys, moving_clip(*size))
         writer.finish(
             name="validation_clip", title="Validation clip", fps=12, protocol={}, provenance={"licence": "CC0"}
@@ -151,13 +151,13 @@ def add_snapshot(
         writer.finish(name=f"step-{step}", title=f"Step {step}", fps=12, protocol={}, provenance={"step": step})
 
 
-def row(step: int, *, distils: bool = True, collapse_index: float = 0.92) -> dict[str, Any]:
+def row(step: int, *, distills: bool = True, collapse_index: float = 0.92) -> dict[str, Any]:
     """A line of ``metrics.jsonl`` as the training writes it."""
     noise = 1 + 0.2 * np.sin(step * 12.9898)
     terms = {"reconstruction": 0.03 + 0.1 * np.exp(-step / 200) * noise}
-    if distils:
+    if distills:
         terms |= {"spatial": 1.2 * np.exp(-step / 400) * noise, "temporal": 0.4 * np.exp(-step / 300) * noise}
-    weights = {"reconstruction": 1.0} | ({"spatial": 0.001, "temporal": 0.03} if distils else {})
+    weights = {"reconstruction": 1.0} | ({"spatial": 0.001, "temporal": 0.03} if distills else {})
     made = {
         "step": step,
         "terms": {name: float(value) for name, value in terms.items()},
@@ -167,7 +167,7 @@ def row(step: int, *, distils: bool = True, collapse_index: float = 0.92) -> dic
         "seconds": 0.5,
         "gradient_norm": 0.8,
     }
-    return made | ({"collapse_index": collapse_index} if distils else {})
+    return made | ({"collapse_index": collapse_index} if distills else {})
 
 
 def add_rows(run: runs.Run, steps: range, **settings: Any) -> None:

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from filelock import FileLock
 
-from workbench.config import PRESETS
-from workbench.runs import Queue, create_run
+from workbench.presets import PRESETS
+from workbench.run_queue import Queue
+from workbench.runs import create_run
 
 
 @pytest.fixture

@@ -58,7 +58,7 @@ def test_a_new_run_is_queued_and_says_what_it_is(run):
 
 
 def test_an_old_run_is_not_overwritten(run):
-    with pytest.raises(FolderError, match="there is something already; choose another name, or resume it"):
+    with pytest.raises(FolderError, match="demo: exists already"):
         create_run(run.folder, RunConfig())
     assert run.config().steps == 10
 
@@ -125,9 +125,9 @@ def test_a_status_that_is_none(run, content):
 
 def test_a_second_worker_is_refused_while_one_lives(run, writer):
     assert is_locked(run.folder)
-    with pytest.raises(BusyError, match="demo: another worker is at it"):
+    with pytest.raises(BusyError, match="demo: another worker"):
         RunWriter(run.folder)
-    with pytest.raises(BusyError, match="demo: a worker is at it already"):
+    with pytest.raises(BusyError, match="demo: a worker"):
         start_worker(run)
     writer.close()
     assert not is_locked(run.folder)

@@ -23,7 +23,7 @@ from workbench.scenes import (
     write_atomic,
     write_scene,
 )
-from workbench.views.serving import write_film
+from workbench.views.serving import write_clip
 
 DICE = np.random.default_rng(0)
 FRAMES = DICE.integers(0, 256, (3, 10, 14, 3), np.uint8)
@@ -171,7 +171,7 @@ def test_a_scene_without_pictures_is_none(tmp_path):
 
 
 def test_what_is_there_is_not_overwritten_unasked(scene):
-    with pytest.raises(FolderError, match="there is something already"), write_scene(scene.folder):
+    with pytest.raises(FolderError, match="exists already"), write_scene(scene.folder):
         pass
     assert np.array_equal(read_scene(scene.folder).clip("student"), FRAMES)
 
@@ -347,7 +347,7 @@ def test_frames_keep_their_own_times(tmp_path):
     scene = read_scene(tmp_path / "a")
     assert (scene.times_seconds, scene.pixel_aspect) == (times, Fraction(32, 27))
     assert scene.timing(1) == pytest.approx((0.04, 0.46))
-    write_film(scene, ["high"], tmp_path / "clip.webm")
+    write_clip(scene, ["high"], tmp_path / "clip.webm")
     video = read_video(tmp_path / "clip.webm")
     assert video.times_seconds == pytest.approx(times[:3], abs=0.001)
     assert video.end_seconds == pytest.approx(0.9, abs=0.001)

@@ -23,7 +23,7 @@ from workbench.models.vespcn import MotionCompensation
 from workbench.models.weights import save_tensors
 from workbench.tensors import to_float
 from workbench.training.loop import cosine
-from workbench.training.machine import configure_torch
+from workbench.training.torch_setup import configure_torch
 
 OUT = Path(__file__).resolve().parents[1] / "workbench" / "pretrained" / "flow.safetensors"
 EARLY, EARLY_EPS, EPS = 0.2, 2.0, 0.01

@@ -22,7 +22,7 @@ import torch
 import tyro
 from PIL import Image
 
-from workbench.config import PRESETS, Data, Network, RunConfig
+from workbench.config import Data, Network, RunConfig
 from workbench.data.datasets.samples import find_sample
 from workbench.data.preparation.manifest import MANIFEST
 from workbench.data.sampling.stills import still_files
@@ -30,6 +30,7 @@ from workbench.distill.temporal import TemporalMemory, load_memory, save_memory
 from workbench.evaluation.rendering import render_scene
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
+from workbench.presets import PRESETS
 from workbench.runs import Run
 from workbench.scenes import write_atomic
 from workbench.training.worker import prepare_run, work
@@ -183,7 +184,7 @@ def _footage(data: Data) -> str:
             f"{data.stills_share:.0%} of the clips: {count} still photographs in motion at "
             f"{data.stills_min_speed:g} to 3 low-resolution pixels a frame (names and licenses: `docs/data.md`)"
         )
-    for clip in data.clips if data.uses_footage else ():
+    for clip in data.clips if data.uses_video else ():
         manifest = Path(clip) / MANIFEST
         if manifest.is_file():
             names = [
@@ -198,7 +199,7 @@ def _footage(data: Data) -> str:
 
 def _losses(config: RunConfig) -> str:
     """Describe the losses with a weight."""
-    if not config.distils:
+    if not config.distills:
         return "none"
     held = config.distillation
     losses = [f"teacher {config.teacher.name}"]
@@ -209,7 +210,8 @@ def _losses(config: RunConfig) -> str:
     if held.uses_temporal:
         weight = ratios.get("temporal", f"{held.temporal_weight:g}")
         losses.append(
-            f"temporal {weight} ({held.memory} ConvLSTM, {held.memory_channels} channels, stride {held.memory_stride}"
+            f"temporal {weight} ({held.memory_mode} ConvLSTM, {held.memory_channels} channels, "
+            f"stride {held.memory_stride}"
             + (", standardized features" if held.standardize else "")
             + (", all cells" if held.cells == "all" else "")
             + (f", {held.border_frames} border frames left out" if held.border_frames else "")
@@ -217,7 +219,7 @@ def _losses(config: RunConfig) -> str:
         )
     losses += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
     losses += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
-    return f"{'; '.join(losses)}; tap {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
+    return f"{'; '.join(losses)}; features {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
 
 
 def _ship_run(source: Path, target: Path) -> None:
@@ -226,7 +228,7 @@ def _ship_run(source: Path, target: Path) -> None:
     target.mkdir(parents=True)
     for name in ("run.json", "metrics.jsonl", "status.json"):
         shutil.copy(source / name, target / name)
-    for folder in [source / "probe", *sorted((source / "snapshots").iterdir())]:
+    for folder in [Run(source).validation_folder, *sorted((source / "snapshots").iterdir())]:
         if (folder / "scene.json").exists():
             shutil.copytree(folder, target / folder.relative_to(source))
     for path in sorted(target.rglob("frames/*/*.webp")):

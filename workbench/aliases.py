@@ -2,7 +2,7 @@
 
 Run folders and scores of format 1 have settings, loss terms and metrics under other names than today's, and results of
 an experiment of format 1 variants, too; files of the ConvLSTM up to format 2 name its convolutions otherwise. Readers
-pass what they read through the functions here; writers know today's names only.
+pass what they read through the functions here; writers use today's names only.
 """
 
 from __future__ import annotations
@@ -28,6 +28,16 @@ METRICS = {"profile_distance": "mae"}
 ROW = {"waited": "data_time"}
 """Other entries of a line of the log of a run of format 1."""
 
+TEACHER_CACHE = {
+    "tap": "feature_layer",
+    "maps of": "spatial_features",
+    "mapping": "attention_kind",
+    "crop": "crop_size",
+    "frames": "num_frames",
+    "views": "augmentations_per_crop",
+}
+"""Entries of the fingerprint of a teacher cache of format 1."""
+
 CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 """Modules of the ConvLSTM in files of formats 1 and 2."""
 
@@ -52,6 +62,7 @@ SETTINGS = {
     "optimiser.ema": "optimizer.ema_decay",
     "optimiser.offset_rate": "optimizer.offset_lr_mult",
     "distillation.tap": "distillation.feature_layer",
+    "distillation.memory": "distillation.memory_mode",
     "distillation.mapping": "distillation.attention_kind",
     "distillation.normalisation": "distillation.normalization",
     "distillation.others": "distillation.losses",
@@ -62,7 +73,7 @@ SETTINGS = {
     "cache_teacher": "teacher_cache_dir",
     "watch_every": "gradient_stats_every",
 }
-"""Settings of a run of format 1 by their dotted names; a group's name stands for its other settings, too."""
+"""Settings of a run of format 1 by their dotted names; a group's name is the prefix of its other settings, too."""
 
 VARIANTS = {
     "plain": "plain", "sd_small": "sd_w0.0001", "sd": "sd_w0.001", "sd_large": "sd_w0.01", "sd_huge": "sd_w0.1",
@@ -70,8 +81,8 @@ VARIANTS = {
     "sd_as_written": "sd_w0.01+normalization=none", "sd_before": "sd_w0.001+feature_layer=hr_pre",
     "sd_low": "sd_w0.001+spatial_features=lr", "sd_constant": "sd_w0.001+schedule=constant",
     "sd_decay": "sd_w0.001+schedule=decay", "td_small": "td_w0.003", "td": "td_w0.03", "td_large": "td_w0.3",
-    "td_huge": "td_w3", "td_trained": "td_w0.03+memory=trained",
-    "td_then_frozen": "td_w0.03+memory=trained_then_frozen", "td_wide": "td_w0.03+memory_channels=32",
+    "td_huge": "td_w3", "td_trained": "td_w0.03+memory_mode=trained",
+    "td_then_frozen": "td_w0.03+memory_mode=trained_then_frozen", "td_wide": "td_w0.03+memory_channels=32",
     "td_fine": "td_w0.03+memory_stride=2", "std": "sd_w0.001+td_w0.03", "std_large": "sd_w0.01+td_w0.3",
     "output_small": "output_w0.1", "output": "output_w0.5", "output_large": "output_w2", "output_huge": "output_w8",
     "output_sd": "output_w0.5+sd_w0.001", "output_large_sd": "output_w2+sd_w0.001",
@@ -136,6 +147,9 @@ def rename_settings(saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for name, value in saved.items():
         whole = path + name
         today = setting_name(whole).rpartition(".")[2]
+        if whole == "tensorboard":
+            found["trackers"] = ["tensorboard"] if value else []
+            continue
         found[today] = rename_settings(value, f"{whole}.") if isinstance(value, Mapping) else value
     return found
 

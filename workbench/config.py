@@ -1,91 +1,95 @@
-"""What one run is: frozen dataclasses, saved whole into the run folder; presets are functions that return one.
+"""Settings of a training run: frozen dataclasses, saved whole into the run folder.
 
-Classes elsewhere do not take these; they take values. Forms and the command line are made from the fields.
+Classes elsewhere take values, never these. The command line and the form of the studio are made from the fields; the
+text under each is its help. Presets are in :mod:`workbench.presets`.
 """
 
 from __future__ import annotations
 
-import difflib
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from operator import attrgetter
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from workbench.aliases import rename_settings
 from workbench.choices import FeatureLayer, Precision, Skip
 from workbench.errors import ConfigError
+from workbench.settings import build_settings, check_types
 
-MapKind = Literal["sum_squares", "sum_abs", "max_squares"]
+AttentionKind = Literal["sum_squares", "sum_abs", "max_squares"]
 Normalization = Literal["none", "unit"]
 SpatialFeatures = Literal["sr", "lr"]
 MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
 Cells = Literal["last", "all"]
 Schedule = Literal["constant", "warm_up", "decay"]
 
+SCALES = (2, 3, 4)
+TRACKERS = ("tensorboard", "wandb", "mlflow")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network by name, and where its weights come from."""
+    """A network by name, and its weights."""
 
     name: str = ""
-    """Name in the zoo (`workbench networks`), or `privileged:NAME` (docs/teaching.md); empty: none."""
+    """Name in the zoo (`workbench networks`), or `privileged:NAME` (docs/teaching.md); empty: no network."""
     skip: Skip = "bicubic"
-    """What is added to the network's output: the upscaled reference frame, or nothing."""
+    """Upsampled reference frame that is added to the network's output, or none."""
     weights: str = ""
-    """A safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher), or empty for a fresh start."""
+    """Weights: a safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher); empty: random."""
     flow_weights: str = ""
     """Weights of the flow network alone: `pretrained:flow` (VESPCN, basicvsr_s), or a file, also of a public SPyNet
     (for the BasicVSR family); empty: none."""
     flow_guided: bool = False
-    """Offsets are estimated flow and a correction, as in BasicVSR++ (EDVR); `flow_weights` can then fill the flow."""
+    """Compute offsets as estimated flow plus a correction, as in BasicVSR++ (EDVR); `flow_weights` can then set the
+    flow network's weights."""
     hr_channels: int = 0
-    """Channels of F^SR, for networks that can vary them (`vespcn`, `vespcn_s`); 0: the network's own number. Temporal
-    distillation needs no adapter where student and teacher have as many."""
+    """Number of channels of F^SR, for networks that can vary it (`vespcn`, `vespcn_s`); 0: the network's own. Temporal
+    distillation needs no adapter where student and teacher have the same number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """The footage of a run: samples by name, or paths, with an optional crop: `name[frames, rows, columns]`."""
+    """Training data and validation clip: samples by name, or paths, with an optional crop `[frames, rows, columns]`."""
 
     clips: tuple[str, ...] = ("bigbuckbunny[0:96, :, 352:640]", "bikes")
-    """What is trained on; also a folder that `workbench prepare` made, or one in Vimeo-90K's layout."""
+    """Training clips; also a folder that `workbench prepare` made, or one in Vimeo-90K's layout."""
     stills: str = ""
-    """A folder of still images, or one that `workbench prepare --stills` made; empty: none. Training clips are also
-    rendered from them with a moving camera, endlessly, and their optical flow is known exactly."""
+    """Folder of still images, or one that `workbench prepare --stills` made; empty: none. Training clips are also
+    rendered from them with a moving camera, without end, and their optical flow is known exactly."""
     stills_min_speed: float = 0.03
     """Lowest speed of the camera over still images, in low-resolution pixels a frame; drawn log-uniformly up to 3."""
     stills_share: float = 0.5
-    """Share of a batch's clips that come from `data.stills`; at 1 no footage is read. Ignored where there are none."""
+    """Share of a batch's clips that come from `data.stills`; at 1 no video is read. Ignored without still images."""
     validation_clip: str = "bigbuckbunny[100:116, 0:192, 64:320]"
-    """What snapshots show and score: never trained on."""
+    """Clip that snapshots show and score; the run never trains on it."""
     degradation: str = "bi"
-    """How low resolution is made of high: `bi` is MATLAB's bicubic."""
+    """Degradation that makes low resolution from high; `bi` is MATLAB's bicubic downsampling."""
     scale: int = 4
-    """How many times larger the output is."""
+    """Factor between low and high resolution: 2, 3 or 4."""
     crop_size: int = 32
     """Side of the training crops, in low-resolution pixels."""
     num_frames: int = 5
-    """Frames of a training clip (N in the paper)."""
+    """Number of frames of a training clip (N in the paper)."""
     batch_size: int = 4
-    """Clips a step."""
+    """Number of clips a step."""
     augment: bool = True
     """Flip, transpose and time-reverse the crops."""
     moving_share: float = 0.0
-    """Share of the crops of footage, at least, that move more than `data.moving_above`; 0: crops come from anywhere.
-    Ignored for clips of one frame."""
+    """Smallest share of the video crops that move more than `data.moving_above`; 0: no selection. Ignored for clips of
+    one frame."""
     moving_above: float = 0.25
-    """Mean motion of a crop that counts as moving, in low-resolution pixels a frame."""
+    """Mean motion above which a crop counts as moving, in low-resolution pixels a frame."""
     num_fixed_crops: int = 0
-    """Draw from so many crops, chosen once, instead of a fresh one each time; 0: fresh ones."""
+    """Number of crops that are drawn once and reused; 0: a fresh crop each time."""
     augmentations_per_crop: int = 8
-    """Of every fixed crop so many augmentations, drawn once."""
+    """Number of augmentations of each fixed crop, drawn once."""
     fixed_crops_seed: int = 0
-    """Decides which fixed crops there are; not the run's own seed, so that several runs share one teacher cache."""
+    """Seed of the fixed crops; it is not the run's own, so that several runs share one teacher cache."""
     num_workers: int = 0
-    """Processes that cut crops beside the training; 0: none. The crops are the same."""
+    """Number of processes that cut crops in parallel to the training; 0: none. The crops are the same."""
     pin_memory: bool = False
-    """Copy batches into page-locked memory first: faster onto a GPU, of no use elsewhere."""
+    """Copy batches into page-locked memory first: faster with a GPU, no effect on a CPU."""
 
     @property
     def uses_stills(self) -> bool:
@@ -93,110 +97,121 @@ class Data:
         return bool(self.stills and self.stills_share)
 
     @property
-    def uses_footage(self) -> bool:
-        """Whether any clips come from footage."""
+    def uses_video(self) -> bool:
+        """Whether any clips come from video."""
         return not self.stills or self.stills_share < 1
+
+
+def _loss(implementation: str, *, reads: Literal["frames", "features"], **arguments: Any) -> float:
+    """Return a field of :class:`OtherLosses`: weight 0, the class in ``distill.losses``, and the class's inputs."""
+    return field(default=0.0, metadata={"class": implementation, "reads": reads, "arguments": arguments})
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherLosses:
-    """Weights of other ways to teach, beside space-time distillation or instead of it; 0: the term is not computed."""
+    """Weights of other distillation losses, in addition to the space-time distillation or in its place; 0: not used.
 
-    output_l1: float = 0.0
-    """L1 distance of the pictures: the plainest distillation; at 2 the one measured gain of docs/experiment.md."""
-    fitnets: float = 0.0
+    This is the table of these losses: a field has the loss's name, its class and the class's inputs. A class in
+    ``distill.losses`` and a line here are all that a new loss needs.
+    """
+
+    output_l1: float = _loss("OutputL1", reads="frames")
+    """L1 distance of the frames: the simplest distillation; at 2 the one measured gain of docs/experiment.md."""
+    fitnets: float = _loss("FitNets", reads="features")
     """Features through a learned 1x1 regressor (Romero et al. 2015)."""
-    attention_transfer: float = 0.0
+    attention_transfer: float = _loss("AttentionTransfer", reads="features")
     """Distance of unit-length attention maps (Zagoruyko and Komodakis 2017, as in the paper)."""
-    attention_transfer_code: float = 0.0
-    """The same as its authors' code has it."""
-    squared_mean: float = 0.0
+    attention_transfer_code: float = _loss("AttentionTransfer", reads="features", released_code=True)
+    """Distance of unit-length attention maps as in the code that its authors released."""
+    squared_mean: float = _loss("ChannelStatistic", reads="features", statistic="squared_mean")
     """Squared channel mean of the features (Gao et al. 2018: their best)."""
-    mean_square: float = 0.0
+    mean_square: float = _loss("ChannelStatistic", reads="features", statistic="mean_square")
     """Channel mean of the squared features (Gao et al. 2018)."""
-    channel_max: float = 0.0
-    """Largest channel (Gao et al. 2018)."""
-    channel_min: float = 0.0
-    """Smallest channel (Gao et al. 2018)."""
-    affinity: float = 0.0
-    """Which places of a frame look alike (FAKD: He et al. 2020)."""
-    variational_information: float = 0.0
-    """The teacher's features as a distribution given the student's (VID, as in PISR: Lee et al. 2020)."""
-    temporal_consistency: float = 0.0
-    """How a frame's places resemble those of the frame before (after ETC: Liu et al. 2020)."""
-    frequency: float = 0.0
-    """Pictures, the fine detail more than the coarse (ours)."""
-    frame_difference: float = 0.0
-    """How the pictures change from frame to frame (ours)."""
-    teacher_better_l1: float = 0.0
-    """Pictures, only where the teacher is nearer to the truth (ours)."""
+    channel_max: float = _loss("ChannelStatistic", reads="features", statistic="max")
+    """Maximum over the channels (Gao et al. 2018)."""
+    channel_min: float = _loss("ChannelStatistic", reads="features", statistic="min")
+    """Minimum over the channels (Gao et al. 2018)."""
+    affinity: float = _loss("Affinity", reads="features")
+    """Similarity between positions of a frame (FAKD: He et al. 2020)."""
+    variational_information: float = _loss("VariationalInformation", reads="features")
+    """Likelihood of the teacher's features given the student's (VID, as in PISR: Lee et al. 2020)."""
+    temporal_consistency: float = _loss("TemporalConsistency", reads="features")
+    """Similarity between positions of two successive frames (after ETC: Liu et al. 2020)."""
+    frequency: float = _loss("Frequency", reads="frames")
+    """Spectrum of the frames, with fine detail weighted more than coarse (ours)."""
+    frame_difference: float = _loss("FrameDifference", reads="frames")
+    """Changes of the frames from one to the next (ours)."""
+    teacher_better_l1: float = _loss("TeacherBetterL1", reads="frames")
+    """L1 distance of the frames, only where the teacher is closer to the ground truth (ours)."""
 
     @property
     def chosen(self) -> dict[str, float]:
-        """Those whose weight is not 0."""
+        """Losses whose weight is not 0."""
         return {name: weight for name, weight in asdict(self).items() if weight}
 
-
-READ_PICTURES = frozenset({"output_l1", "frequency", "frame_difference", "teacher_better_l1"})
-"""Those of :class:`Others` that need no high-resolution features; networks without any can use them."""
+    @property
+    def reading_features(self) -> list[str]:
+        """Chosen losses that read F^SR of both networks; networks without it can use the others only."""
+        return [name for name in self.chosen if self.__dataclass_fields__[name].metadata["reads"] == "features"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """What the student learns from the teacher, besides the ground truth. Ignored where there is no teacher."""
+    """Distillation from the teacher, in addition to the ground truth; ignored without a teacher."""
 
     spatial_weight: float = 0.01
-    """lambda 1: weight of the distance of the attention maps; 0 switches it off. At this weight it pulls with a seventh
-    to a quarter of the reconstruction's gradient and helped; a tenth of it did nothing measurable, ten times it hurt
-    (docs/experiment.md)."""
+    """Weight of the distance of the attention maps (lambda 1); 0 switches it off. At this weight its gradient norm is a
+    seventh to a quarter of the reconstruction's, and it helped; a tenth of it had no measurable effect, ten times it
+    hurt (docs/experiment.md)."""
     temporal_weight: float = 0.002
-    """lambda 2: weight of the distance of the memory cells; 0 switches it off. On the shipped networks its gradient
+    """Weight of the distance of the memory cells (lambda 2); 0 switches it off. On the shipped networks its gradient
     norm is then 0.08 to 0.17 times the reconstruction's (docs/teaching.md); not tuned. Features that are not
     standardized, at stride 4, need about fifty times as much for the same."""
     spatial_ratio: float = 0.0
-    """Set lambda 1 so that the term's gradient norm is this ratio of the reconstruction's; 0: `spatial_weight` holds.
-    Above 0 that weight must be 0 or its default, and is not used."""
+    """Gradient-norm ratio of the spatial term to the reconstruction, which then sets lambda 1; 0: `spatial_weight` is
+    used. Above 0 that weight must be 0 or its default, and is not used."""
     temporal_ratio: float = 0.0
-    """The same for lambda 2, in place of `temporal_weight`."""
+    """Gradient-norm ratio of the temporal term, in place of `temporal_weight`."""
     output_ratio: float = 0.0
-    """The same for the L1 distance of the frames, in place of `losses.output_l1`."""
+    """Gradient-norm ratio of the L1 distance of the frames, in place of `losses.output_l1`."""
     ratio_every: int = 20
     """Steps between two measurements of gradient norms for the ratios; each takes a backward pass a term."""
     feature_layer: FeatureLayer = "hr"
-    """Which features: what the last convolution reads (hr), that before its activation, or right after the shuffle."""
+    """Layer of F^SR: input of the last convolution (hr), the same before its activation, or output of the shuffle."""
     spatial_features: SpatialFeatures = "sr"
-    """Where the attention maps are taken: F^SR as in the paper (sr), or the aligned, low-resolution F^LR (lr)."""
-    attention_kind: MapKind = "sum_squares"
-    """How channels become one map: equation 2 (sum of squares), 1 (sum of magnitudes) or 3 (largest square)."""
+    """Features of the attention maps: F^SR as in the paper (sr), or the aligned, low-resolution F^LR (lr)."""
+    attention_kind: AttentionKind = "sum_squares"
+    """Reduction of channels to one map: equation 2 (sum of squares), 1 (sum of magnitudes) or 3 (largest square)."""
     normalization: Normalization = "unit"
-    """`none` as written in the paper, or each map divided by its length."""
-    memory: MemoryMode = "frozen"
-    """How the shared ConvLSTM is kept: trained jointly it can lower its loss by ignoring the input."""
+    """Normalization of the maps: `none` as written in the paper, or `unit` Euclidean length."""
+    memory_mode: MemoryMode = "frozen"
+    """Training of the shared ConvLSTM; trained jointly it can lower its loss by ignoring the input."""
     memory_channels: int = 8
-    """Hidden channels of the ConvLSTM."""
+    """Number of hidden channels of the ConvLSTM."""
     memory_stride: int = 2
-    """Features are averaged over squares of this side before the ConvLSTM reads them. At the scale or above, the term
-    asks for no detail between low-resolution pixels; 1 keeps all of it, at three times the cost of 2."""
+    """Side of the squares over which features are averaged before the ConvLSTM. At the scale or above, the loss
+    compares no detail between low-resolution pixels; 1 keeps all of it, at three times the cost of 2."""
     standardize: bool = True
     """Give each channel of a clip zero mean and unit variance before the ConvLSTM; else biases alone lower the loss."""
     cells: Cells = "last"
-    """Which memory cells are compared: the `last` of the clip, as in the paper, or `all`."""
+    """Memory cells that are compared: the `last` of the clip, as in the paper, or `all`."""
     border_frames: int = 1
-    """Frames at either end of the clip whose cells are not compared: networks complete their neighbors by copies."""
+    """Number of frames at either end of the clip whose cells are not compared: networks replace their missing neighbors
+    by copies."""
     memory_seed: int = 0
-    """Of the ConvLSTM's first weights; not the run's own seed, so that several runs share one teacher cache."""
+    """Seed of the ConvLSTM's first weights; it is not the run's own, so that several runs share one teacher cache."""
     freeze_below: float = 1e-8
-    """With `trained_then_frozen`: the temporal loss at which the ConvLSTM is frozen for good."""
+    """Temporal loss below which the ConvLSTM is frozen for good, with `trained_then_frozen`."""
     schedule: Schedule = "warm_up"
-    """Weights of all distillation terms: constant, rising from 0, or falling to 0, over `schedule_steps`."""
+    """Schedule of the weights of all distillation losses: constant, rising from 0, or falling to 0."""
     schedule_steps: int = 100
-    """Length of that rise or fall."""
+    """Number of steps of that rise or fall."""
     losses: OtherLosses = field(default_factory=OtherLosses)
-    """Other ways to teach, by weight."""
+    """Weights of other distillation losses."""
 
     @property
     def ratios(self) -> dict[str, float]:
-        """Gradient-norm ratios above 0, by term."""
+        """Gradient-norm ratios above 0, by loss term."""
         named = {"spatial": self.spatial_ratio, "temporal": self.temporal_ratio, "output_l1": self.output_ratio}
         return {name: ratio for name, ratio in named.items() if ratio}
 
@@ -211,184 +226,187 @@ class Distillation:
         return bool(self.temporal_weight or self.temporal_ratio)
 
     @property
-    def chosen_others(self) -> dict[str, float]:
-        """Weights of the other terms that are computed; 0 for one whose ratio is set."""
+    def chosen_losses(self) -> dict[str, float]:
+        """Weights of the other losses that are computed; 0 for one whose ratio is set."""
         return self.losses.chosen | ({"output_l1": 0.0} if self.output_ratio else {})
+
+    @property
+    def cache_obstacle(self) -> str:
+        """Reason why teacher outputs cannot be cached; empty where they can."""
+        if self.uses_temporal and self.memory_mode != "frozen":
+            return (
+                f"want distillation.memory_mode frozen, as cells of a trained ConvLSTM change, got {self.memory_mode}"
+            )
+        if names := self.losses.reading_features:
+            return f"want no losses that read whole features, which are too large to cache, got {', '.join(names)}"
+        return ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Optimizer:
-    """How the student moves: Adam or AdamW, one cosine from `learning_rate` to `final_learning_rate`."""
+    """Adam or AdamW, with a learning rate that falls from `learning_rate` to `final_learning_rate` by one cosine."""
 
     name: Literal["adam", "adamw"] = "adam"
     """Adam, or AdamW with decoupled weight decay."""
     learning_rate: float = 4e-4
-    """At the start; EDVR-M in BasicSR: 4e-4."""
+    """Learning rate at the first step; EDVR-M in BasicSR: 4e-4."""
     final_learning_rate: float = 1e-6
-    """At the last step."""
+    """Learning rate at the last step."""
     offset_lr_mult: float = 0.1
-    """Learning rate of the layers that make offsets and masks of deformable convolutions, or flow, relative to the
-    others; at 1 the masks of a fresh EDVR were seen to close within a hundred steps (BasicSR: 1, with 600k steps)."""
+    """Learning rate of the layers that compute offsets and masks of deformable convolutions, or flow, relative to the
+    others; at 1 the masks of a fresh EDVR closed within a hundred steps (BasicSR: 1, with 600k steps)."""
     betas: tuple[float, float] = (0.9, 0.99)
-    """As in the EDVR recipes."""
+    """Decay rates of Adam's moments, as in the EDVR recipes."""
     weight_decay: float = 0.0
-    """Used by AdamW."""
+    """Weight decay of AdamW."""
     max_grad_norm: float = 1.0
     """Largest norm of the whole gradient; 0 switches clipping off."""
     ema_decay: float = 0.0
-    """Decay of the running average of the student's weights that is kept beside it (EDVR: 0.999); 0: none is kept."""
+    """Decay of the running average (EMA) of the student's weights (EDVR: 0.999); 0: no average."""
     gradient_accumulation_steps: int = 1
-    """In how many pieces a batch goes through the networks: the same update in less memory."""
+    """Number of micro-batches that a batch is split into: the same update with less memory."""
     charbonnier_eps: float = 1e-3
-    """eps of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
+    """Epsilon of the reconstruction loss sqrt(d^2 + eps^2), a mean over all elements; the paper does not state one."""
 
 
 MINIMUMS: dict[str, int] = {
-    "steps": 1,
     "data.crop_size": 8,
-    "data.num_frames": 1,
-    "data.batch_size": 1,
-    "snapshot_every": 1,
-    "save_every": 1,
-    "distillation.memory_channels": 1,
-    "distillation.memory_stride": 1,
-    "distillation.border_frames": 0,
-    "distillation.ratio_every": 1,
-    "distillation.spatial_ratio": 0,
-    "distillation.temporal_ratio": 0,
-    "distillation.output_ratio": 0,
-    "student.hr_channels": 0,
-    "teacher.hr_channels": 0,
-    "plain.hr_channels": 0,
-    "threads": 0,
-    "gradient_stats_every": 0,
-    "data.num_fixed_crops": 0,
-    "data.augmentations_per_crop": 1,
-    "data.num_workers": 0,
-    "optimizer.gradient_accumulation_steps": 1,
-    "imitation_weight": 0,
-    "alignment_loss_weight": 0,
-    "flow_weight": 0,
-}
-"""Numbers that cannot be smaller; forms say so beforehand."""
+    **dict.fromkeys((
+        "steps", "data.num_frames", "data.batch_size", "data.augmentations_per_crop", "snapshot_every", "save_every",
+        "distillation.memory_channels", "distillation.memory_stride", "distillation.ratio_every",
+        "optimizer.gradient_accumulation_steps",
+    ), 1),
+    **dict.fromkeys((
+        "data.moving_above", "data.num_fixed_crops", "data.num_workers", "distillation.spatial_weight",
+        "distillation.temporal_weight", "distillation.spatial_ratio", "distillation.temporal_ratio",
+        "distillation.output_ratio", "distillation.border_frames", "student.hr_channels", "teacher.hr_channels",
+        "plain.hr_channels", "threads", "gradient_stats_every", "imitation_weight", "alignment_loss_weight",
+        "flow_weight",
+        *(f"distillation.losses.{loss.name}" for loss in fields(OtherLosses)),
+    ), 0),
+}  # fmt: skip
+"""Smallest values of numbers; forms show them."""
 
-BEFORE: dict[str, Any] = {"standardize": False, "cells": "last", "border_frames": 0}
-"""Settings of the distillation that runs of older versions do not record, and what those runs did."""
+LEGACY_DISTILLATION: dict[str, Any] = {"standardize": False, "cells": "last", "border_frames": 0}
+"""Settings that runs of older versions do not record, with the values that these runs were computed under."""
 
 FRAMES_FOR_MEMORY = 7
-"""Frames of a clip from which the temporal term is meant to be used; with fewer, most of what it compares has seen one
-or two whole windows only."""
-
-SCALES = (2, 3, 4)
+"""Smallest recommended clip length for the temporal loss; in shorter clips most compared cells depend on one or two
+complete windows only."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training: who learns, from whom, on what, for how long."""
+    """Settings of one training run."""
 
     student: Network = field(default_factory=lambda: Network(name="vespcn"))
-    """The network that is trained."""
+    """Network that is trained."""
     teacher: Network = field(default_factory=Network)
-    """The network that teaches; without a name the run is plain: the same loop with no distillation."""
+    """Network that the student is distilled from; without a name the run is plain: the same loop, no distillation."""
     plain: Network = field(default_factory=Network)
-    """The student's architecture trained without a teacher: snapshots show it at the step at which its weights were
-    saved, and at no other. Optional."""
+    """Student's architecture trained without a teacher; snapshots show it at the step at which its weights were saved,
+    and at no other. Optional."""
     plain_run: str = ""
-    """A run of the student without a teacher, finished or live: snapshots show it at the same steps. A run folder, or
-    `pretrained:NAME`; of the same validation clip, scale and network."""
+    """Run of the student without a teacher, finished or live; snapshots show it at the same steps. A run folder, or
+    `pretrained:NAME`, of the same validation clip, scale and network."""
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
     optimizer: Optimizer = field(default_factory=Optimizer)
     imitation_weight: float = 1e-4
-    """Of a student `privileged:NAME`: how closely its encoder imitates low resolution (PISR: 1e-4); others: ignored."""
+    """Weight of the distance between the encoder of a student `privileged:NAME` and low resolution (PISR: 1e-4);
+    ignored for other students."""
     alignment_loss_weight: float = 0.0
-    """Of the student's own loss for its alignment (VESPCN: its neighbors, warped, look like the reference; EDVR:
-    likewise its features). The same with and without a teacher; 0 switches it off."""
+    """Weight of the student's own alignment loss (VESPCN: distance of its warped neighbors from the reference; EDVR:
+    the same of its features). It is independent of the teacher; 0 switches it off."""
     flow_weight: float = 0.0
     """Weight of the end-point error, in low-resolution pixels, of the student's flow (VESPCN, BasicVSR, IconVSR,
     BasicVSR++) or of the offsets of its deformable convolutions (EDVR, TDAN; rounded at half a pixel), on clips from
-    `data.stills`, whose true flow is known; 0 switches it off. EDVR learns its offsets with `offset_rate` 1."""
+    `data.stills`, whose true flow is known; 0 switches it off. EDVR learns its offsets with `offset_lr_mult` 1."""
     teacher_cache_dir: str = ""
-    """A folder for what the teacher says of the fixed crops (`data.num_fixed_crops`): computed once, read ever
-    after."""
+    """Folder of teacher outputs for the fixed crops (`data.num_fixed_crops`), computed once and then read."""
     steps: int = 2000
-    """How many times the student is updated."""
+    """Number of updates of the student."""
     seed: int = 0
-    """Every random draw is a function of it and of the step."""
+    """Seed of every random draw, together with the step."""
     precision: Precision = "auto"
-    """auto: bf16 where this machine computes it faster than fp32, else fp32; the run records the choice. bf16 runs the
-    convolutions under autocast; fp16 too, with a scaled loss, on CUDA; losses, offsets and residuals stay fp32."""
+    """Precision of the convolutions: auto is bf16 where this machine computes it faster than fp32, else fp32, and the
+    run records the choice. bf16 and fp16 (CUDA, with a scaled loss) use autocast; losses, offsets and residuals stay
+    fp32."""
     device: str = "auto"
-    """auto: CUDA, else MPS, else the CPU."""
+    """Device: auto is CUDA, else MPS, else the CPU."""
     threads: int = 0
-    """CPU threads; 0: as many as there are cores."""
+    """Number of CPU threads; 0: the number of cores."""
     snapshot_every: int = 200
-    """Steps between two looks at the validation clip."""
+    """Steps between two snapshots of the validation clip."""
     save_every: int = 100
-    """Steps between two states that an exact resume can start from; at most this many steps are lost."""
+    """Steps between two checkpoints for an exact resume; at most this many steps are lost."""
     gradient_stats_every: int = 100
-    """Steps between two measurements of each term's gradient and the angles between them; 0: never."""
-    tensorboard: bool = False
-    """Write the log for TensorBoard too, into the run folder; needs the package tensorboard."""
+    """Steps between two measurements of each loss's gradient norm and the cosines between gradients; 0: never."""
+    trackers: tuple[str, ...] = ()
+    """Experiment trackers that log the run too: `tensorboard`, `wandb`, `mlflow`. Each needs its package. They write
+    into the run folder; WANDB_MODE and MLFLOW_TRACKING_URI name a server instead."""
     stop_after_seconds: float = 0.0
-    """Stop by itself, resumable, after this long; 0: never."""
+    """Time limit in seconds, after which the run stops and can be resumed; 0: none."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, before anything is computed."""
-        _check_kinds(self)
+        """Refuse impossible settings before anything is computed."""
+        check_types(self)
         for name, least in MINIMUMS.items():
             value = attrgetter(name)(self)
             if value < least:
                 raise ConfigError(f"{name}: want {least} or more, got {value}")
-        if self.data.scale not in SCALES:
-            raise ConfigError(f"data.scale: want 2, 3 or 4, got {self.data.scale}")
+        self._check_data()
+        self._check_losses()
         if not self.student.name:
             raise ConfigError("student.name: a run needs a student; see `workbench networks`")
-        if not 0 < self.data.stills_min_speed <= 3:
-            raise ConfigError(
-                f"data.stills_min_speed: want more than 0 and at most 3, got {self.data.stills_min_speed}"
-            )
-        if not 0 <= self.data.stills_share <= 1:
-            raise ConfigError(f"data.stills_share: want 0 to 1, got {self.data.stills_share}")
-        if not 0 <= self.data.moving_share <= 1:
-            raise ConfigError(f"data.moving_share: want 0 to 1, got {self.data.moving_share}")
-        if self.data.moving_above < 0:
-            raise ConfigError(f"data.moving_above: want 0 or more, got {self.data.moving_above}")
-        if not self.data.clips and self.data.uses_footage:
-            raise ConfigError(
-                "data.clips: name at least one clip, see `workbench samples`; or train on still images alone: "
-                "data.stills, and data.stills_share 1"
-            )
         if self.plain.name and self.plain_run:
-            raise ConfigError(f"plain_run: want none beside plain.name ({self.plain.name}), got {self.plain_run!r}")
+            raise ConfigError(f"plain_run: want none with plain.name ({self.plain.name}), got {self.plain_run!r}")
+        if self.teacher.name and not self.teacher.weights:
+            raise ConfigError(
+                f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
+            )
         if self.optimizer.learning_rate <= 0:
             raise ConfigError(f"optimizer.learning_rate: want a positive number, got {self.optimizer.learning_rate}")
-        weights = {name: getattr(self.distillation, name) for name in ("spatial_weight", "temporal_weight")}
-        weights |= {f"others.{name}": weight for name, weight in self.distillation.losses.chosen.items()}
-        for name, weight in weights.items():
-            if weight < 0:
-                raise ConfigError(f"distillation.{name}: want 0 or more, got {weight}")
-        self._check_ratios()
         if not 0 <= self.optimizer.ema_decay < 1:
             raise ConfigError(f"optimizer.ema_decay: want 0 or more and less than 1, got {self.optimizer.ema_decay}")
-        if self.flow_weight and not self.data.uses_stills:
-            raise ConfigError(
-                f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got footage alone; name "
-                "still images (data.stills), or set it to 0"
-            )
-        if self.teacher_cache_dir:
-            self._check_cache()
         if self.data.batch_size % self.optimizer.gradient_accumulation_steps:
             raise ConfigError(
                 f"optimizer.gradient_accumulation_steps: want a divisor of data.batch_size {self.data.batch_size}, got "
                 f"{self.optimizer.gradient_accumulation_steps}"
             )
-        if self.teacher.name and not self.teacher.weights:
+        if unknown := set(self.trackers) - set(TRACKERS):
+            raise ConfigError(f"trackers: want some of {', '.join(TRACKERS)}, got {', '.join(sorted(unknown))}")
+
+    def _check_data(self) -> None:
+        data = self.data
+        if data.scale not in SCALES:
+            raise ConfigError(f"data.scale: want 2, 3 or 4, got {data.scale}")
+        if not 0 < data.stills_min_speed <= 3:
+            raise ConfigError(f"data.stills_min_speed: want more than 0 and at most 3, got {data.stills_min_speed}")
+        for name in ("stills_share", "moving_share"):
+            if not 0 <= getattr(data, name) <= 1:
+                raise ConfigError(f"data.{name}: want 0 to 1, got {getattr(data, name)}")
+        if not data.clips and data.uses_video:
             raise ConfigError(
-                f"teacher.weights: {self.teacher.name} would teach with random weights; name a file or pretrained:NAME"
+                "data.clips: name at least one clip, see `workbench samples`; or train on still images alone: "
+                "data.stills, and data.stills_share 1"
+            )
+        if self.flow_weight and not data.uses_stills:
+            raise ConfigError(
+                f"flow_weight: want data with true flow for a weight of {self.flow_weight:g}, got video alone; name "
+                "still images (data.stills), or set it to 0"
+            )
+        if self.teacher_cache_dir and data.uses_stills:
+            raise ConfigError(
+                f"teacher_cache_dir: want no data.stills, whose clips never repeat, got {data.stills}; leave the cache "
+                "out (--teacher-cache-dir ''), or the still images"
+            )
+        if self.teacher_cache_dir and not data.num_fixed_crops:
+            raise ConfigError(
+                "teacher_cache_dir: only fixed crops can be cached; set data.num_fixed_crops to their number"
             )
 
-    def _check_ratios(self) -> None:
+    def _check_losses(self) -> None:
         wanted, default = self.distillation, Distillation.__dataclass_fields__
         for ratio, weight in (("spatial_ratio", "spatial_weight"), ("temporal_ratio", "temporal_weight")):
             if getattr(wanted, ratio) and getattr(wanted, weight) not in (0, default[weight].default):
@@ -401,48 +419,28 @@ class RunConfig:
                 f"distillation.output_ratio: want 0 next to losses.output_l1 {wanted.losses.output_l1:g}, got "
                 f"{wanted.output_ratio:g}; set one of the two to 0"
             )
-
-    def _check_cache(self) -> None:
-        wanted = self.distillation
-        if self.data.uses_stills:
-            raise ConfigError(
-                f"teacher_cache_dir: clips made from data.stills ({self.data.stills}) never repeat, so the teacher's "
-                "outputs cannot be kept; leave the cache out (--teacher-cache-dir ''), or the still images"
-            )
-        if not self.data.num_fixed_crops:
-            raise ConfigError(
-                "teacher_cache_dir: only fixed crops can be kept; set data.num_fixed_crops to their number"
-            )
-        if wanted.uses_temporal and wanted.memory != "frozen":
-            raise ConfigError(
-                "teacher_cache_dir: want distillation.memory frozen, since cells of a trained memory change, got "
-                f"{wanted.memory}"
-            )
-        if read := sorted(wanted.losses.chosen.keys() - READ_PICTURES):
-            raise ConfigError(
-                f"teacher_cache_dir: whole features are too large to keep, and {', '.join(read)} reads them"
-            )
+        if self.teacher_cache_dir and wanted.cache_obstacle:
+            raise ConfigError(f"teacher_cache_dir: {wanted.cache_obstacle}; change that, or leave the cache out")
 
     @property
-    def distils(self) -> bool:
-        """Whether there is a teacher and something to learn from it."""
+    def distills(self) -> bool:
+        """Whether there is a teacher and a distillation loss."""
         wanted = self.distillation
-        return bool(self.teacher.name and (wanted.uses_spatial or wanted.uses_temporal or wanted.chosen_others))
+        return bool(self.teacher.name and (wanted.uses_spatial or wanted.uses_temporal or wanted.chosen_losses))
 
     @property
     def needs_features(self) -> bool:
         """Whether both networks must have high-resolution features."""
         wanted = self.distillation
-        read_whole = wanted.losses.chosen.keys() - READ_PICTURES
-        return self.distils and bool(wanted.uses_spatial or wanted.uses_temporal or read_whole)
+        return self.distills and bool(wanted.uses_spatial or wanted.uses_temporal or wanted.losses.reading_features)
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain JSON."""
+        """Return the settings as plain JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, saved: Mapping[str, Any]) -> RunConfig:
-        """Settings read back from JSON.
+        """Return settings from JSON.
 
         Raises:
             ConfigError: a name that is not a setting; the nearest one is suggested.
@@ -452,7 +450,7 @@ class RunConfig:
             Traceback (most recent call last):
             workbench.errors.ConfigError: no setting 'stepz'; did you mean 'steps'?
         """
-        return _build(cls, saved, "")
+        return build_settings(cls, saved)
 
     @classmethod
     def from_run(cls, saved: Mapping[str, Any], *, version: int = 2) -> RunConfig:
@@ -470,244 +468,32 @@ class RunConfig:
         """
         if version == 1:
             saved = rename_settings(saved)
-        taught = saved.get("distillation")
-        if isinstance(taught, Mapping):
-            saved = {**saved, "distillation": {**BEFORE, **taught}}
+        distillation = saved.get("distillation")
+        if isinstance(distillation, Mapping):
+            saved = {**saved, "distillation": {**LEGACY_DISTILLATION, **distillation}}
         return cls.from_dict(saved)
 
 
-def flat(settings: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names, as plain JSON has them.
+def with_settings(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
+    """Return a config with some settings changed, by dotted name.
 
     Example:
-        >>> flat({"data": {"crop_size": 32}, "clips": ("a", "b")})
-        {'data.crop_size': 32, 'clips': ['a', 'b']}
-    """
-    named: dict[str, Any] = {}
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            named |= flat(value, f"{path}{name}.")
-        else:
-            named[path + name] = list(value) if isinstance(value, tuple) else value
-    return named
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Settings, nested or flat, that both have and that are not equal: dotted name -> (old, new).
-
-    Example:
-        >>> differences({"steps": 3, "seed": 0}, {"steps": 4, "seed": 0})
-        {'steps': (3, 4)}
-    """
-    old, new = flat(old), flat(new)
-    return {name: (value, new[name]) for name, value in old.items() if name in new and new[name] != value}
-
-
-def changed(config: RunConfig, settings: Mapping[str, Any]) -> RunConfig:
-    """A config with some settings changed, by dotted name.
-
-    Example:
-        >>> changed(cpu(), {"data.crop_size": 16, "seed": 3}).data.crop_size
+        >>> with_settings(RunConfig(), {"data.crop_size": 16, "seed": 3}).data.crop_size
         16
 
     Raises:
-        ConfigError: no such setting, or one that cannot be.
+        ConfigError: no such setting, or an impossible value.
     """
-    whole = config.to_dict()
+    changed = config.to_dict()
     for name, value in settings.items():
         *groups, last = name.split(".")
-        place = whole
-        for group in groups:
-            place = place.get(group)
-            if not isinstance(place, dict):
+        group = changed
+        for part in groups:
+            group = group.get(part)
+            if not isinstance(group, dict):
                 raise ConfigError(f"no setting {name!r}")
-        place[last] = value
-    return RunConfig.from_dict(whole)
+        group[last] = value
+    return RunConfig.from_dict(changed)
 
 
-def _build(cls: Any, saved: Mapping[str, Any], path: str) -> Any:
-    known = {f.name: f for f in fields(cls)}
-    values: dict[str, Any] = {}
-    for name, value in saved.items():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            raise ConfigError(f"no setting {path + name!r}" + (f"; did you mean {path + near[0]!r}?" if near else ""))
-        nested = globals().get(str(known[name].type))
-        if is_dataclass(nested):
-            if not isinstance(value, Mapping):
-                raise ConfigError(f"{path + name}: want a group of settings, got {value!r}")
-            values[name] = _build(nested, value, f"{path}{name}.")
-        else:
-            values[name] = tuple(value) if isinstance(value, list) else value
-    return cls(**values)
-
-
-def _check_kinds(settings: Any, path: str = "") -> None:
-    """Refuse values that a field cannot hold: what comes out of JSON or a form has not been checked by anybody."""
-    plain = {
-        int: (int, "a whole number"),
-        bool: (bool, "true or false"),
-        str: (str, "text"),
-        float: ((int, float), "a number"),
-    }
-    for name, kind in get_type_hints(type(settings)).items():
-        value, wanted = getattr(settings, name), ""
-        if isinstance(kind, type) and is_dataclass(kind):
-            if isinstance(value, kind):
-                _check_kinds(value, f"{path}{name}.")
-            else:
-                wanted = "a group of settings"
-        elif get_origin(kind) is Literal:
-            wanted = "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
-        elif get_origin(kind) is tuple:
-            wanted = "" if isinstance(value, tuple) else "a list"
-        elif not isinstance(value, plain[kind][0]) or (isinstance(value, bool) and kind is not bool):
-            wanted = plain[kind][1]
-        elif kind is float and not math.isfinite(value):
-            wanted = "a finite number"
-        if wanted:
-            raise ConfigError(f"{path}{name}: want {wanted}, got {value!r}")
-
-
-TEACHER = Network(name="edvr_tiny", weights="pretrained:demo_teacher")
-STUDENT = Network(name="vespcn_s")
-PLAIN = Network(name="vespcn_s", weights="pretrained:demo_plain")
-
-
-def smoke() -> RunConfig:
-    """Two tiny steps on a CPU, with the shipped teacher: for tests, and to see that an installation works.
-
-    In fp32, so that every machine computes the same losses.
-    """
-    return RunConfig(
-        student=STUDENT,
-        teacher=TEACHER,
-        steps=2,
-        precision="fp32",
-        snapshot_every=1,
-        save_every=1,
-        data=Data(
-            clips=("carphone[0:12]",),
-            validation_clip="bigbuckbunny[100:104, 64:128, 96:160]",
-            crop_size=16,
-            num_frames=7,
-            batch_size=1,
-        ),
-    )
-
-
-def demo() -> RunConfig:
-    """Two minutes of live distillation on a CPU, beside the plain student at the same steps.
-
-    A fast machine takes all steps in less. In fp32 on every machine, as the shipped run of the plain student.
-    """
-    return RunConfig(
-        student=STUDENT,
-        teacher=TEACHER,
-        plain_run="pretrained:live_demo_plain",
-        steps=1200,
-        precision="fp32",
-        stop_after_seconds=120,
-        snapshot_every=100,
-        save_every=100,
-        data=Data(
-            crop_size=24,
-            num_frames=7,
-            batch_size=1,
-            moving_share=0.5,
-            validation_clip="bigbuckbunny[100:108, 16:144, 128:304]",
-        ),
-        optimizer=Optimizer(learning_rate=1e-3),
-    )
-
-
-def cpu() -> RunConfig:
-    """The demo set, in minutes on a CPU: `edvr_tiny` teaches `vespcn_s` on the sample clips."""
-    return RunConfig(
-        student=STUDENT,
-        teacher=TEACHER,
-        plain=PLAIN,
-        steps=1000,
-        snapshot_every=200,
-        data=Data(crop_size=24, num_frames=7, batch_size=2, moving_share=0.5),
-        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
-    )
-
-
-def cpu_long() -> RunConfig:
-    """What ships: `edvr_s` teaches `vespcn_s` its pictures, on the experiment's footage; half an hour on a CPU core.
-
-    The way to teach is the one that measurably helped (docs/experiment.md); with `--distillation.spatial-weight` and
-    `--distillation.temporal-weight` it is space-time distillation. The crops are fixed, so the teacher speaks once for
-    all steps, which takes half of that time. The footage is listed in docs/data.md; any other of yours does as well:
-    `--data.clips`. In fp32 on every machine, as the numbers of docs/experiment.md were made.
-    """
-    steps = 1500
-    return RunConfig(
-        student=STUDENT,
-        teacher=Network(name="edvr_s", weights="pretrained:edvr_s"),
-        plain=Network(name="vespcn_s", weights="pretrained:vespcn_plain"),
-        steps=steps,
-        precision="fp32",
-        snapshot_every=steps // 5,
-        data=Data(
-            clips=("data/experiment",),
-            crop_size=32,
-            num_frames=5,
-            batch_size=4,
-            num_fixed_crops=600,
-            augmentations_per_crop=4,
-        ),
-        distillation=Distillation(
-            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, losses=OtherLosses(output_l1=2.0)
-        ),
-        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=1e-6),
-        teacher_cache_dir="runs/cache",
-    )
-
-
-def paper() -> RunConfig:
-    """EDVR-L teaches VESPCN as the STD paper describes it; what it leaves open is ours. For a GPU and your own data.
-
-    As written: sum of squares without normalization, one shared ConvLSTM trained until its loss is below 1e-8, which
-    reads every pixel of features that are not standardized; both networks have 64 of them.
-    Not stated in the paper: both weights, eps, the ConvLSTM's size, data, crop, batch, steps.
-    """
-    return RunConfig(
-        teacher=Network(name="edvr_l", weights="edvr_l.safetensors"),
-        steps=300_000,
-        snapshot_every=5000,
-        save_every=1000,
-        data=Data(crop_size=64, num_frames=7, batch_size=8),
-        distillation=Distillation(
-            normalization="none",
-            memory="trained_then_frozen",
-            memory_channels=32,
-            memory_stride=1,
-            schedule="constant",
-            temporal_weight=0.03,
-            standardize=False,
-            border_frames=0,
-        ),
-    )
-
-
-PRESETS: dict[str, Callable[[], RunConfig]] = {
-    "smoke": smoke,
-    "demo": demo,
-    "cpu": cpu,
-    "cpu_long": cpu_long,
-    "paper": paper,
-}
-
-__all__ = [
-    "PRESETS",
-    "READ_PICTURES",
-    "Data",
-    "Distillation",
-    "Network",
-    "Optimizer",
-    "OtherLosses",
-    "RunConfig",
-    "replace",
-]
+__all__ = ["Data", "Distillation", "Network", "Optimizer", "OtherLosses", "RunConfig", "replace"]

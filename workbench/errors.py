@@ -1,4 +1,4 @@
-"""What goes wrong, in words: what was wanted, what came, what to do."""
+"""Error classes; each message has the field, the value, the expected value, and the fix."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from collections.abc import Iterable
 
 
 class WorkbenchError(Exception):
-    """Base of every error that is meant for a person; the command line prints it without a traceback."""
+    """Base of all errors of this package; the command line prints them without a traceback."""
 
 
 class ShapeError(WorkbenchError, ValueError):
-    """A tensor or clip has the wrong axes, size or type."""
+    """Tensor or clip with wrong axes, size or type."""
 
 
 class ConfigError(WorkbenchError, ValueError):
-    """A setting is unknown or impossible."""
+    """Unknown or impossible setting."""
 
 
 class VideoError(WorkbenchError, ValueError):
-    """A file is not a video that can be read, or not whole."""
+    """File that is no readable video, or incomplete."""
 
 
 class DataError(WorkbenchError, ValueError):
-    """A data set is missing something, or is not what it says."""
+    """Dataset that is incomplete or inconsistent."""
 
 
 class FolderError(WorkbenchError, ValueError):
-    """A run or scene folder is missing, half written or of another format."""
+    """Run or scene folder that is missing, incomplete or of another format."""
 
 
 class WeightsError(WorkbenchError, ValueError):
-    """A weight file belongs to another network, or is damaged."""
+    """Weight file that is damaged, or of another network."""
 
 
 class ResultError(WorkbenchError, FloatingPointError):
-    """What a network returned is no picture: it holds NaN or infinity.
+    """Output of a network with NaN or infinity.
 
     Attributes:
-        frame: the first such frame, counted from the first of the frames that were looked at.
+        frame: index of the first such frame, from the first checked one.
     """
 
     def __init__(self, message: str, frame: int = 0) -> None:
@@ -47,31 +47,31 @@ class ResultError(WorkbenchError, FloatingPointError):
 
 
 class BusyError(WorkbenchError, RuntimeError):
-    """Somebody else is already at work here."""
+    """Folder or file that another process is using."""
 
 
 class OutOfMemory(WorkbenchError, MemoryError):  # noqa: N818 - as torch and Python call theirs
-    """There is no memory for what was asked; the message says what to make smaller."""
+    """Lack of memory; the message names settings to reduce."""
 
 
 class LoaderError(WorkbenchError, RuntimeError):
-    """A process that prepares training crops has ended; the training can be resumed."""
+    """Process for training crops that has ended; the training can be resumed."""
 
 
 class UnknownNameError(WorkbenchError, KeyError):
-    """A name that is not in a literal list; the message suggests the nearest one."""
+    """Name that is not in a list; the message suggests the nearest one."""
 
     def __str__(self) -> str:  # KeyError would print the message in quotes
         return str(self.args[0])
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
-    """An error for a name that is not among ``known``, with the nearest suggestion.
+    """Return the error for a name that is not among ``known``, with the nearest suggestion.
 
     Args:
-        kind: what the name should have been, for example ``"network"``.
-        name: what came.
-        known: the names there are.
+        kind: of the name, for example ``"network"``.
+        name: unknown.
+        known: valid names.
 
     Returns:
         The error, to be raised by the caller.

@@ -1,4 +1,4 @@
-"""The run folder: one training, live or finished, readable while it is being written. No torch.
+"""Run folder: one training, live or finished, readable while it is being written. No torch.
 
 ::
 
@@ -7,17 +7,16 @@
     status.json       state (queued, running, stopped, failed with the reason, finished), step, steps, time left
     lock              held while a worker lives
     reserve           a little disk space, freed to write the reason when the disk is full
-    validation_clip/  a scene: what does not change on the validation clip (low, high, bicubic, teacher)
+    validation_clip/  a scene: low, high, bicubic and teacher frames of the validation clip, the same at every step
     snapshots/<step>/ a scene: the student at that step, and the plain student where there is one at the same step
     weights/          student.safetensors, memory.safetensors
-    checkpoints/<step>/  all that an exact resume needs; the last two are kept
+    checkpoints/<step>/  state of an exact resume; the last two are kept
 """
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -39,22 +38,22 @@ from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, 
 FORMAT = 2
 PRETRAINED = "pretrained:"
 RESERVE_BYTES = 256 * 1024
-SECONDS_TO_BEGIN = 60.0
-"""A worker that has not said a word for so long after its run was laid out will not."""
+START_TIMEOUT_SECONDS = 60.0
+"""Time after the creation of a run within which its worker must begin."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """Where a run stands.
+    """Status of a run.
 
     Attributes:
-        state: queued, running, stopped, failed, finished; or ``crashed``: it says running, but nobody holds its lock.
+        state: queued, running, stopped, failed, finished; or ``crashed``: running in the file, but without a lock.
         step: steps done.
         steps: steps wanted.
-        reason: why it failed or stopped, in words.
+        reason: of a failure or a stop.
         seconds_per_step: a running mean.
-        seconds_left: an estimate, None where there is none.
-        updated: when this was written, seconds since 1970.
+        seconds_left: an estimate, or None.
+        updated: time of this status, seconds since 1970.
     """
 
     state: str
@@ -67,28 +66,28 @@ class Status:
 
     @property
     def live(self) -> bool:
-        """Whether more is to be expected without anybody doing anything."""
+        """Whether the run is queued or running."""
         return self.state in ("queued", "running")
 
     @property
     def resumable(self) -> bool:
-        """Whether starting it again goes on where it was."""
+        """Whether it can be resumed."""
         return self.state in ("stopped", "failed", "crashed")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, to be read."""
+    """Reader of a run folder."""
 
     folder: Path
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.folder.name
 
     def record(self) -> dict[str, Any]:
-        """What ``run.json`` says: config, versions, seed, checksums."""
+        """Return ``run.json``: config, versions, seed, checksums."""
         path = self.folder / "run.json"
         try:
             record = json.loads(path.read_text())
@@ -115,28 +114,30 @@ class Run:
         return old if old.is_dir() else self.folder / "checkpoints"
 
     def config(self) -> RunConfig:
-        """The settings of the run."""
+        """Return the settings of the run."""
         record = self.record()
         if not isinstance(record.get("config"), dict):
             raise FolderError(f"{self.folder / 'run.json'}: no config inside; it is not a whole run")
         return RunConfig.from_run(record["config"], version=record["format"])
 
     def status(self) -> Status:
-        """Where it stands; a worker that was killed cannot say so itself, so its lock is looked at."""
-        status = self._said()
+        """Return the status; a killed worker cannot write it, so its lock is checked."""
+        status = self._last_status()
         if status.live and status.updated and not is_locked(self.folder):
-            status = self._said()  # it may have ended, and said so, between the two looks
+            status = self._last_status()  # it may have ended between the two checks
             if status.live:
-                status = replace(status, state="crashed", reason="the worker ended without a word; resume to go on")
+                status = replace(
+                    status, state="crashed", reason="the worker ended without a reason; resume to continue"
+                )
         return status
 
-    def _said(self) -> Status:
-        """What the worker last said."""
+    def _last_status(self) -> Status:
+        """Return the last status that the worker wrote."""
         try:
             return Status(**json.loads((self.folder / "status.json").read_text()))
         except FileNotFoundError:
             steps, record = self.config().steps, self.folder / "run.json"
-            if time.time() - record.stat().st_mtime > SECONDS_TO_BEGIN and not is_locked(self.folder):
+            if time.time() - record.stat().st_mtime > START_TIMEOUT_SECONDS and not is_locked(self.folder):
                 return Status(
                     state="crashed", steps=steps, reason="no worker ever began; resume to start it, see log.txt"
                 )
@@ -145,13 +146,13 @@ class Run:
             raise FolderError(f"{self.folder / 'status.json'}: not a readable status ({error})") from error
 
     def metrics(self, after: int = 0) -> list[dict[str, Any]]:
-        """Every whole line with ``step > after``; a line still being written is left for next time."""
+        """Return every complete line with ``step > after``; a partly written line is left out."""
         path = self.folder / "metrics.jsonl"
         if not path.exists():
             return []
-        whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        complete = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
         rows = []
-        for number, line in enumerate(whole, 1):
+        for number, line in enumerate(complete, 1):
             try:
                 row = json.loads(line)
             except ValueError as error:
@@ -161,23 +162,23 @@ class Run:
         return rows
 
     def snapshots(self) -> list[int]:
-        """Steps at which there is a whole snapshot, ascending."""
-        home = self.folder / "snapshots"
-        if not home.is_dir():
+        """Return the steps with a complete snapshot, ascending."""
+        snapshots = self.folder / "snapshots"
+        if not snapshots.is_dir():
             return []
-        return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
+        return sorted(int(p.name) for p in snapshots.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
 
     def validation_clip(self) -> Scene:
-        """Read what does not change on the validation clip.
+        """Return the scene of the validation clip that no step changes.
 
-        Earlier versions put a finished plain student there; it is left out, since it has no step to compare with.
+        Earlier versions put a finished plain student there; it is left out, since it belongs to no step.
         """
         return read_scene(self.validation_folder).without("plain")
 
     def snapshot(self, step: int) -> Scene:
-        """Read the validation clip at a step: what does not change, and the student, as one scene.
+        """Return the validation clip at a step: the unchanging scene and the student, as one scene.
 
-        The plain student is in it where there is one at this very step.
+        It contains the plain student where there is one at the same step.
         """
         students = read_scene(self.folder / "snapshots" / f"{step:07d}")
         title = f"{self.name}, step {step:,}"
@@ -186,15 +187,15 @@ class Run:
         return merge_scenes(f"{self.name}-{step}", title, self.validation_clip(), students)
 
     def weights(self, name: str = "student") -> Path:
-        """Where the weights called ``name`` lie."""
+        """Return the path of the weights called ``name``."""
         return self.folder / "weights" / f"{name}.safetensors"
 
 
 class RunWriter:
-    """The worker's side of a run folder; holds the lock from construction to :meth:`close`.
+    """Writer of a run folder; holds the lock from construction to :meth:`close`.
 
     Raises:
-        BusyError: another worker is at it.
+        BusyError: another worker holds the lock.
         FolderError: not a run.
     """
 
@@ -205,9 +206,9 @@ class RunWriter:
         self._metrics = None
         self._lock = FileLock(folder / "lock")
         try:
-            self._lock.acquire(timeout=1)  # whoever asks whether a worker lives holds it for a moment
+            self._lock.acquire(timeout=1)  # a check of the lock holds it for a moment
         except Timeout as error:
-            raise BusyError(f"{folder.name}: another worker is at it; follow or stop that one") from error
+            raise BusyError(f"{folder.name}: another worker is training it; follow or stop that one") from error
         try:
             (folder / "stop").unlink(missing_ok=True)
             if not (folder / "reserve").exists():
@@ -217,7 +218,7 @@ class RunWriter:
             raise
 
     def write_status(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
-        """Replace ``status.json``; a failure is written with the help of the reserve when the disk is full."""
+        """Replace ``status.json``; a failure frees the reserve first, in case the disk is full."""
         left = seconds_per_step * (self.config.steps - step) if seconds_per_step and state == "running" else None
         status = {
             "state": state,
@@ -233,19 +234,16 @@ class RunWriter:
         write_atomic(self.folder / "status.json", json.dumps(status))
 
     def write_cache_progress(self, step: int, done: int, clips: int) -> None:
-        """Say now and then how far the teacher's cache is."""
+        """Write the progress of the teacher cache into the status, every 16 clips."""
         if done % 16 == 0 or done == clips:
-            self.write_status("running", step, reason=f"the teacher looks at fixed crop {done} of {clips}")
+            self.write_status("running", step, reason=f"teacher cache: clip {done} of {clips}")
 
     def rewind(self, step: int) -> None:
-        """Forget what was logged or looked at after ``step``, and what a killed worker left half made.
-
-        A resumed run repeats nothing.
-        """
-        homes = (self.folder / "snapshots", self.run.checkpoints_folder, self.folder / "weights")
-        for home in (self.folder, *homes):
-            for left in home.glob(".*"):  # whoever was writing is dead: this worker holds the lock
-                shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+        """Remove log rows and snapshots after ``step``, and partial files of a killed worker."""
+        folders = (self.folder / "snapshots", self.run.checkpoints_folder, self.folder / "weights")
+        for folder in (self.folder, *folders):
+            for partial in folder.glob(".*"):  # no other process writes: this worker holds the lock
+                shutil.rmtree(partial) if partial.is_dir() else partial.unlink(missing_ok=True)
         kept = [json.dumps(row) + "\n" for row in self.run.metrics() if row["step"] <= step]
         write_atomic(self.folder / "metrics.jsonl", "".join(kept))
         for later in self.run.snapshots():
@@ -253,7 +251,7 @@ class RunWriter:
                 shutil.rmtree(self.folder / "snapshots" / f"{later:07d}")
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``; it is on its way to the disk when this returns."""
+        """Append one line to ``metrics.jsonl`` and flush it."""
         if self._metrics is None:
             self._metrics = (self.folder / "metrics.jsonl").open("a")
         self._metrics.write(json.dumps(row, allow_nan=False) + "\n")
@@ -261,11 +259,11 @@ class RunWriter:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether somebody asked this run to stop."""
+        """Whether a stop of this run was requested."""
         return (self.folder / "stop").exists()
 
     def close(self) -> None:
-        """Let go of the lock."""
+        """Release the lock."""
         try:
             if self._metrics is not None:
                 self._metrics.close()
@@ -274,21 +272,21 @@ class RunWriter:
 
 
 def create_run(folder: Path, config: RunConfig, provenance: Mapping[str, Any] | None = None) -> Run:
-    """Lay out a new run folder; nothing is computed yet.
+    """Create a run folder; nothing is computed yet.
 
     Args:
-        folder: where; must not exist.
-        config: what the run is.
-        provenance: further lines for ``run.json`` (versions, commit, checksums).
+        folder: must not exist.
+        config: settings of the run.
+        provenance: further entries for ``run.json`` (versions, commit, checksums).
 
     Raises:
-        FolderError: there is something already, or the name cannot be a folder name everywhere.
+        FolderError: the folder exists, or its name is not valid on every system.
     """
     check_name(folder.name, "run")
     try:
         folder.mkdir(parents=True)
     except FileExistsError as error:
-        raise FolderError(f"{folder}: there is something already; choose another name, or resume it") from error
+        raise FolderError(f"{folder}: exists already; choose another name, or resume the run") from error
     record = {"format": FORMAT, "created": time.strftime("%Y-%m-%dT%H:%M:%S%z"), "config": config.to_dict()}
     write_atomic(folder / "run.json", json.dumps(record | dict(provenance or {}), indent=1))
     write_atomic(folder / "reserve", b"\0" * RESERVE_BYTES)
@@ -299,15 +297,15 @@ def update_record(run: Run, changes: Mapping[str, Any]) -> None:
     """Replace some entries of ``run.json``.
 
     Raises:
-        BusyError: a worker is at the run.
+        BusyError: a worker is training the run.
     """
     if is_locked(run.folder):
-        raise BusyError(f"{run.name}: a worker is at it; stop it first")
+        raise BusyError(f"{run.name}: a worker is training it; stop it first")
     write_atomic(run.folder / "run.json", json.dumps(run.record() | dict(changes), indent=1))
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a worker lives in this run folder."""
+    """Return whether a worker holds the lock of a run folder."""
     if not (folder / "lock").exists():
         return False
     lock = FileLock(folder / "lock")
@@ -315,14 +313,14 @@ def is_locked(folder: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except OSError:  # a read-only folder, for instance the runs that ship with the package: nobody can be at work there
+    except OSError:  # a read-only folder, for example of a shipped run: no worker can be there
         return False
     lock.release()
     return False
 
 
 def list_runs(root: Path) -> list[str]:
-    """Names of the runs under a folder, newest first; half-made ones without ``run.json`` are left out."""
+    """Return the names of the runs under a folder, newest first; folders without ``run.json`` are left out."""
     if not root.is_dir():
         return []
     found = [p for p in root.iterdir() if NAME.fullmatch(p.name) and (p / "run.json").is_file()]
@@ -330,10 +328,10 @@ def list_runs(root: Path) -> list[str]:
 
 
 def find_run(roots: Iterable[Path], name: str) -> Run:
-    """The run called ``name`` under the first root that has it.
+    """Return the run called ``name`` under the first root that contains it.
 
     Raises:
-        FolderError: no such run; names the ones there are. A name with path separators is never looked up.
+        FolderError: no such run; lists the existing ones. A name with path separators is never looked up.
     """
     known: list[str] = []
     for root in roots:
@@ -345,10 +343,10 @@ def find_run(roots: Iterable[Path], name: str) -> Run:
 
 
 def locate_run(where: str) -> Run:
-    """Return the run that a folder, or ``pretrained:NAME`` (one that ships), stands for.
+    """Return the run of a folder, or of ``pretrained:NAME`` (a shipped one).
 
     Raises:
-        FolderError: there is none; names the ones that ship.
+        FolderError: no such run; lists the shipped ones.
     """
     if where.startswith(PRETRAINED):
         return find_run([shipped("runs")], where.removeprefix(PRETRAINED))
@@ -358,76 +356,22 @@ def locate_run(where: str) -> Run:
 
 
 def shipped(kind: str) -> Path:
-    """Where the ``runs`` or ``scenes`` that come with the package lie."""
+    """Return the folder of the ``runs`` or ``scenes`` that ship with the package."""
     return Path(str(resources.files("workbench.pretrained"))) / kind
-
-
-class Queue:
-    """Runs that wait for each other, so that one machine trains one at a time.
-
-    Each waiting worker holds a ticket, a file in ``.queue`` under the folder of the runs; who drew first goes first.
-    There is no process that could die and leave the others waiting: a ticket whose worker is gone does not count.
-
-    Args:
-        root: the folder that holds the run folders.
-    """
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self._home = root / ".queue"
-
-    def join(self, name: str) -> None:
-        """Draw a ticket."""
-        self._home.mkdir(exist_ok=True)
-        write_atomic(self._home / f"{time.time_ns():020d}.{name}", "")
-
-    def leave(self, name: str) -> None:
-        """Give the ticket back."""
-        for ticket in self._tickets():
-            if ticket.name.split(".", 1)[1] == name:
-                ticket.unlink(missing_ok=True)
-
-    def waiting(self) -> list[str]:
-        """Names of the runs that wait, the next one first."""
-        names = [ticket.name.split(".", 1)[1] for ticket in self._tickets()]
-        return [name for name in names if is_locked(self.root / name)]
-
-    def ahead(self, name: str) -> list[str]:
-        """Names of the runs that ``name`` waits for: the one at work, and those that came before."""
-        waiting = self.waiting()
-        before = waiting[: waiting.index(name)] if name in waiting else waiting
-        at_work = [other for other in list_runs(self.root) if other != name and other not in waiting]
-        return [other for other in at_work if is_locked(self.root / other)] + before
-
-    def begin(self, name: str) -> bool:
-        """Take the turn if it has come; two that ask at once do not both get it.
-
-        The caller holds its run's lock, so from here on the others see it at work.
-        """
-        with FileLock(self._home / "lock"):
-            if self.ahead(name):
-                return False
-            self.leave(name)
-            return True
-
-    def _tickets(self) -> list[Path]:
-        if not self._home.is_dir():
-            return []
-        return sorted(path for path in self._home.iterdir() if re.fullmatch(r"\d{20}\..+", path.name))
 
 
 def start_worker(run: Run, *, queue: bool = False) -> int:
     """Start (or resume) a run in a process of its own, which outlives this one; returns its process id.
 
     Args:
-        run: which.
-        queue: let it wait until no other run of its folder is at work.
+        run: prepared or stopped.
+        queue: wait until no other run of its folder is in progress.
 
     Raises:
-        BusyError: a worker is at it already.
+        BusyError: a worker is training it already.
     """
     if is_locked(run.folder):
-        raise BusyError(f"{run.name}: a worker is at it already")
+        raise BusyError(f"{run.name}: a worker is training it already")
     (run.folder / "stop").unlink(missing_ok=True)
     with (run.folder / "log.txt").open("ab") as log:
         worker = subprocess.Popen(
@@ -442,5 +386,5 @@ def start_worker(run: Run, *, queue: bool = False) -> int:
 
 
 def request_stop(run: Run) -> None:
-    """Ask a run to finish its step, save and say stopped; it can be resumed later."""
+    """Request a run to finish its step, save and stop; it can be resumed later."""
     write_atomic(run.folder / "stop", "")

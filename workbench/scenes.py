@@ -1,13 +1,13 @@
-"""The scene folder: one clip as several methods render it, ready to look at.
+"""Scene folder: one clip as several methods render it, for the viewer.
 
 ::
 
     scene.json                              methods, size, rate, curves with units, overlays, protocol, provenance
     frames/<method>/<index>.webp            lossless, five digits
     overlays/<kind>/<method>/<index>.webp   8-bit grey: value = low + grey / 255 * (high - low)
-    arrays.npz                              the raw numbers behind every overlay
+    arrays.npz                              raw numbers of every overlay
 
-Written whole or not at all; read without torch. A training snapshot is a scene too.
+It is written atomically and read without torch. A training snapshot is a scene too.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ from workbench.errors import FolderError, ShapeError
 
 FORMAT = 1
 WAITS_FOR_READERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Seconds between the tries to replace a file that is being read."""
+"""Seconds between two attempts to replace a file that is being read."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
-"""What a run, scene, method or overlay may be called: it becomes a folder name and part of an address."""
+"""Valid names of runs, scenes, methods and overlays: they become folder names and parts of an address."""
 
 
-def check_name(name: str, what: str = "name") -> str:
-    """Return ``name`` if it can be a folder name on every system, or say what it may hold."""
+def check_name(name: str, kind: str = "name") -> str:
+    """Return ``name`` if it is a valid folder name on every system, else raise :class:`FolderError`."""
     if not NAME.fullmatch(name) or name.endswith("."):
         raise FolderError(
-            f"{what} {name!r}: want 1 to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit"
+            f"{kind} {name!r}: want 1 to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit"
         )
     return name
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash at any moment, finds the old content or the new, never half."""
+    """Write a file atomically: a reader, also after a crash, gets the old content or the new."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     data = content.encode() if isinstance(content, str) else content
     try:
@@ -65,9 +65,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 def _replace(partial: Path, path: Path) -> None:
-    """Move a file onto another; on Windows that fails for the moment in which another process reads the other."""
-    waits = WAITS_FOR_READERS if sys.platform == "win32" else ()
-    for seconds in waits:
+    """Replace a file by another; on Windows that fails while another process reads it, so try again."""
+    for seconds in WAITS_FOR_READERS if sys.platform == "win32" else ():
         try:
             return os.replace(partial, path)
         except PermissionError:
@@ -77,13 +76,13 @@ def _replace(partial: Path, path: Path) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One way the clip was rendered.
+    """Method that rendered the clip.
 
     Attributes:
         key: folder name under ``frames/``; ``low``, ``high``, ``bicubic``, ``teacher``, ``student``, ``plain`` and
-            ``distilled`` have fixed colours in the viewer.
-        label: what a person reads.
-        note: where it comes from, in one line (weights, training step).
+            ``distilled`` have fixed colors in the viewer.
+        label: text for people.
+        note: one line about its origin (weights, training step).
     """
 
     key: str
@@ -93,15 +92,15 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """A number per frame and method.
+    """Curve: one number a frame and method.
 
     Attributes:
         key: for example ``psnr_y_db``.
-        label: what a person reads.
+        label: text for people.
         unit: ``dB``, ``px``, ``8-bit levels`` or empty.
         better: ``higher`` or ``lower``.
         series: method key -> one number a frame; ``None`` where the number does not exist (the first frame of a
-            temporal metric, or PSNR of equal pictures).
+            temporal metric, or PSNR of equal frames).
     """
 
     key: str
@@ -113,16 +112,16 @@ class Curve:
 
 @dataclass(frozen=True, kw_only=True)
 class Overlay:
-    """A map that lies over the pictures of one method: where it looks, or what it remembers.
+    """Map over the frames of one method: attention map or memory cells.
 
     Attributes:
         kind: folder name under ``overlays/``; maps of one kind share one scale and can be compared.
-        label: what a person reads.
-        method: the method it belongs to.
+        label: text for people.
+        method: key of its method.
         low: value of grey 0.
         high: value of grey 255.
-        channels: how many maps are stacked from top to bottom in each picture (the hidden channels of a memory).
-        diverging: zero is the middle of the scale (``low == -high``), to be drawn with two colours.
+        channels: number of maps stacked from top to bottom in each image (the hidden channels of the ConvLSTM).
+        diverging: zero is the middle of the scale (``low == -high``), to be drawn with two colors.
         array: its name in ``arrays.npz``; axes ``(T, H, W)`` or ``(T, channels, H, W)``, float16.
         explain: one sentence for the legend.
     """
@@ -140,17 +139,17 @@ class Overlay:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What ``scene.json`` says; pictures and arrays are read on demand from ``folder``.
+    """Content of ``scene.json``; frames and arrays are read on demand from ``folder``.
 
     Attributes:
-        frames: how many.
+        frames: number of frames.
         fps: frames a second, on average.
         times_seconds: start of each frame and end of the last, ``frames + 1`` numbers; empty where frames follow
             ``fps``.
         pixel_aspect: width of a pixel over its height.
-        protocol: how the scores were made (degradation, channel, crop), in words and numbers.
-        provenance: data, licence, weights, versions, seed.
-        homes: method -> the folder that holds its files, where that is not ``folder`` (see :func:`merge_scenes`).
+        protocol: of the scores (degradation, channel, crop).
+        provenance: data, license, weights, versions, seed.
+        folders: method -> folder of its files, where that is not ``folder`` (see :func:`merge_scenes`).
     """
 
     folder: Path
@@ -167,10 +166,10 @@ class Scene:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     times_seconds: tuple[float, ...] = ()
     pixel_aspect: Fraction = Fraction(1)
-    homes: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Path] = field(default_factory=dict)
 
     def without(self, key: str) -> Scene:
-        """Return the scene without one of its methods, or as it is where it has no such method."""
+        """Return the scene without one of its methods, or unchanged where it has no such method."""
         return replace(
             self,
             methods=tuple(method for method in self.methods if method.key != key),
@@ -188,40 +187,40 @@ class Scene:
         return self.times_seconds[index], self.times_seconds[index + 1] - self.times_seconds[index]
 
     def method(self, key: str) -> Method:
-        """The method called ``key``."""
+        """Return the method called ``key``."""
         for method in self.methods:
             if method.key == key:
                 return method
         raise FolderError(f"scene {self.name}: no method {key!r}; there are {', '.join(m.key for m in self.methods)}")
 
     def frame_path(self, method: str, index: int) -> Path:
-        """Where the picture of one frame lies."""
-        return self._home(method) / "frames" / method / f"{index:05d}.webp"
+        """Return the path of the image of one frame."""
+        return self._folder_of(method) / "frames" / method / f"{index:05d}.webp"
 
     def overlay_path(self, overlay: Overlay, index: int) -> Path:
-        """Where the grey picture of one overlay and frame lies."""
-        return self._home(overlay.method) / "overlays" / overlay.kind / overlay.method / f"{index:05d}.webp"
+        """Return the path of the gray image of one overlay and frame."""
+        return self._folder_of(overlay.method) / "overlays" / overlay.kind / overlay.method / f"{index:05d}.webp"
 
     def frame(self, method: str, index: int) -> np.ndarray:
-        """The picture that was scored: uint8 ``(H, W, 3)``."""
-        with Image.open(self.frame_path(method, index)) as picture:
-            return np.asarray(picture.convert("RGB"))
+        """Return a frame as it was scored: uint8 ``(H, W, 3)``."""
+        with Image.open(self.frame_path(method, index)) as image:
+            return np.asarray(image.convert("RGB"))
 
     def clip(self, method: str) -> np.ndarray:
-        """All pictures of one method: uint8 ``(T, H, W, 3)``."""
+        """Return all frames of one method: uint8 ``(T, H, W, 3)``."""
         return np.stack([self.frame(method, index) for index in range(self.frames)])
 
     def array(self, overlay: Overlay) -> np.ndarray:
-        """The raw numbers behind an overlay, float16 ``(T, H, W)`` or ``(T, channels, H, W)``."""
-        with np.load(self._home(overlay.method) / "arrays.npz", allow_pickle=False) as arrays:
+        """Return the raw numbers of an overlay, float16 ``(T, H, W)`` or ``(T, channels, H, W)``."""
+        with np.load(self._folder_of(overlay.method) / "arrays.npz", allow_pickle=False) as arrays:
             return arrays[overlay.array]
 
-    def _home(self, method: str) -> Path:
-        return self.homes.get(method, self.folder)
+    def _folder_of(self, method: str) -> Path:
+        return self.folders.get(method, self.folder)
 
 
 class SceneWriter:
-    """Collects the parts of a scene in a hidden folder; :func:`write_scene` shows it when it is whole."""
+    """Writer of a scene into a hidden folder, which :func:`write_scene` renames when the scene is complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -233,12 +232,12 @@ class SceneWriter:
         self._pool = ThreadPoolExecutor(2)
 
     def add_method(self, method: Method, frames: np.ndarray, *, compression: int = 0) -> None:
-        """Write the pictures of one method, uint8 ``(T, H, W, 3)``, as lossless WebP.
+        """Write the frames of one method, uint8 ``(T, H, W, 3)``, as lossless WebP.
 
         Args:
-            method: who rendered them.
-            frames: the pictures; every method has the same number, ``low`` may be smaller in size.
-            compression: effort of the compression: 0 (fast) to 6 (a tenth smaller, twenty times slower).
+            method: that rendered them.
+            frames: every method has the same number; ``low`` may be smaller in size.
+            compression: 0 (fast) to 6 (a tenth smaller, twenty times slower: for shipped scenes).
         """
         check_name(method.key, "method")
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
@@ -250,9 +249,11 @@ class SceneWriter:
                     f"frames of {method.key}: want {self._size} frames, rows, columns, got {frames.shape[:3]}"
                 )
             self._size = (count, height, width)
-        home = self.folder / "frames" / method.key
-        home.mkdir(parents=True)
-        self._write(home, [(frame, {"method": compression, "quality": 100 if compression else 0}) for frame in frames])
+        folder = self.folder / "frames" / method.key
+        folder.mkdir(parents=True)
+        self._write(
+            folder, [(frame, {"method": compression, "quality": 100 if compression else 0}) for frame in frames]
+        )
         self._methods.append(method)
 
     def add_curve(self, key: str, label: str, unit: str, better: str, method: str, values: np.ndarray) -> None:
@@ -265,23 +266,23 @@ class SceneWriter:
     def add_overlay(self, overlay: Overlay, values: np.ndarray) -> None:
         """Write a map per frame: float ``(T, H, W)``, or ``(T, channels, H, W)`` stacked from top to bottom.
 
-        Values outside ``[low, high]`` are drawn at the end of the scale; the raw numbers stay in ``arrays.npz``.
+        Values outside ``[low, high]`` are drawn at the end of the scale; ``arrays.npz`` has the raw numbers.
         """
         check_name(overlay.kind, "overlay")
         check_name(overlay.method, "method")
         name = f"{overlay.kind}.{overlay.method}"
         stacked = values.reshape(len(values), -1, values.shape[-1]).astype(np.float32)
         span = (overlay.high - overlay.low) or 1.0
-        grey = np.nan_to_num((stacked - overlay.low) / span * 255, nan=0.0).clip(0, 255).round().astype(np.uint8)
-        home = self.folder / "overlays" / overlay.kind / overlay.method
-        home.mkdir(parents=True)
-        self._write(home, [(frame, {"method": 0, "quality": 0}) for frame in grey])
+        gray = np.nan_to_num((stacked - overlay.low) / span * 255, nan=0.0).clip(0, 255).round().astype(np.uint8)
+        folder = self.folder / "overlays" / overlay.kind / overlay.method
+        folder.mkdir(parents=True)
+        self._write(folder, [(frame, {"method": 0, "quality": 0}) for frame in gray])
         self._arrays[name] = values.astype(np.float16)
         channels = values.shape[1] if values.ndim == 4 else 1
         self._overlays.append(Overlay(**(asdict(overlay) | {"array": name, "channels": channels})))
 
     def add_array(self, name: str, values: np.ndarray) -> None:
-        """Keep further raw numbers in ``arrays.npz``."""
+        """Add further raw numbers to ``arrays.npz``."""
         self._arrays[name] = values
 
     def finish(
@@ -323,31 +324,31 @@ class SceneWriter:
             record["pixel_aspect"] = str(pixel_aspect)
         write_atomic(self.folder / "scene.json", json.dumps(record, indent=1, allow_nan=False))
 
-    def _write(self, home: Path, pictures: list[tuple[np.ndarray, dict[str, int]]]) -> None:
+    def _write(self, folder: Path, images: list[tuple[np.ndarray, dict[str, int]]]) -> None:
         def save(index: int) -> None:
-            picture, options = pictures[index]
-            Image.fromarray(picture).save(home / f"{index:05d}.webp", "WEBP", lossless=True, **options)
+            image, options = images[index]
+            Image.fromarray(image).save(folder / f"{index:05d}.webp", "WEBP", lossless=True, **options)
 
-        list(self._pool.map(save, range(len(pictures))))  # list(): raise here what went wrong there
+        list(self._pool.map(save, range(len(images))))  # list(): raise errors of the threads here
 
     def close(self) -> None:
-        """Let the writing threads go."""
+        """End the writing threads."""
         self._pool.shutdown()
 
 
 @contextmanager
 def write_scene(folder: Path, *, replace: bool = False) -> Iterator[SceneWriter]:
-    """Write a scene under a hidden name, and give it its own when the block ends without an error.
+    """Write a scene under a hidden name, and rename it when the block ends without an error.
 
     Args:
-        folder: where the scene shall be.
-        replace: overwrite a scene that is there.
+        folder: of the scene.
+        replace: overwrite an existing scene.
 
     Raises:
-        FolderError: something is there already and ``replace`` is off.
+        FolderError: the folder exists and ``replace`` is off.
     """
     if folder.exists() and not replace:
-        raise FolderError(f"{folder}: there is something already; choose another name or ask to replace it")
+        raise FolderError(f"{folder}: exists already; choose another name, or replace it")
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
     shutil.rmtree(hidden, ignore_errors=True)
@@ -371,7 +372,7 @@ def write_scene(folder: Path, *, replace: bool = False) -> Iterator[SceneWriter]
 
 
 def read_scene(folder: Path) -> Scene:
-    """Read what ``scene.json`` says.
+    """Read a scene.
 
     Raises:
         FolderError: not a scene, half written, or written by a newer version.
@@ -387,19 +388,13 @@ def read_scene(folder: Path) -> Scene:
         overlays = tuple(Overlay(**overlay) for overlay in record["overlays"])
         for name in [m.key for m in methods] + [o.kind for o in overlays] + [o.method for o in overlays]:
             check_name(name, "scene entry")
+        plain = ("name", "title", "width", "height", "frames", "fps", "protocol", "provenance")
         return Scene(
             folder=folder,
-            name=record["name"],
-            title=record["title"],
-            width=record["width"],
-            height=record["height"],
-            frames=record["frames"],
-            fps=record["fps"],
+            **{name: record[name] for name in plain},
             methods=methods,
             overlays=overlays,
             curves=tuple(Curve(**curve) for curve in record["curves"]),
-            protocol=record["protocol"],
-            provenance=record["provenance"],
             times_seconds=_times(record),
             pixel_aspect=_aspect(record),
         )
@@ -424,10 +419,10 @@ def _aspect(record: Mapping[str, Any]) -> Fraction:
 
 
 def merge_scenes(name: str, title: str, *scenes: Scene) -> Scene:
-    """Several scenes of the same clip as one: methods, curves and overlays side by side, files left where they are.
+    """Merge several scenes of the same clip into one: methods, curves and overlays; the files stay in their folders.
 
-    This is how a training snapshot (the student at a step) is seen together with what does not change (ground truth,
-    bicubic, teacher): those pictures are stored once a run.
+    A training snapshot (the student at a step) is merged with the scene of the ground truth, bicubic and the teacher,
+    which is stored once a run.
     """
     first = scenes[0]
     for scene in scenes[1:]:
@@ -438,43 +433,20 @@ def merge_scenes(name: str, title: str, *scenes: Scene) -> Scene:
         known = curves.get(curve.key)
         series = {**known.series, **curve.series} if known else curve.series
         curves[curve.key] = replace(curve, series=series)
-    return Scene(
-        folder=first.folder,
+    return replace(
+        first,
         name=name,
         title=title,
-        width=first.width,
-        height=first.height,
-        frames=first.frames,
-        fps=first.fps,
-        times_seconds=first.times_seconds,
-        pixel_aspect=first.pixel_aspect,
         methods=tuple(m for scene in scenes for m in scene.methods),
         curves=tuple(curves.values()),
         overlays=tuple(o for scene in scenes for o in scene.overlays),
-        protocol=first.protocol,
         provenance={**first.provenance, **scenes[-1].provenance},
-        homes={m.key: scene._home(m.key) for scene in scenes for m in scene.methods},
+        folders={m.key: scene._folder_of(m.key) for scene in scenes for m in scene.methods},
     )
 
 
 def list_scenes(root: Path) -> list[str]:
-    """Names of the scenes under a folder, in alphabetical order; hidden and half-written ones are left out."""
+    """Return the names of the scenes under a folder, sorted; hidden and incomplete ones are left out."""
     if not root.is_dir():
         return []
     return sorted(p.name for p in root.iterdir() if NAME.fullmatch(p.name) and (p / "scene.json").is_file())
-
-
-__all__ = [
-    "FORMAT",
-    "Curve",
-    "Method",
-    "Overlay",
-    "Scene",
-    "SceneWriter",
-    "check_name",
-    "list_scenes",
-    "merge_scenes",
-    "read_scene",
-    "write_atomic",
-    "write_scene",
-]

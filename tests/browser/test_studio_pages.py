@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.browser.pixels import read_image
 from tests.videos import encode, numbered
-from workbench.config import changed
+from workbench.config import with_settings
 from workbench.data.video.read import read_video
 from workbench.runs import Run, RunWriter, create_run
 
@@ -409,7 +409,7 @@ class TestTrain:
 
     def test_duplicate_fills_the_form(self, whole, specimens):
         watched, home = whole
-        specimens.say(create_run(home / "old", changed(specimens.RunConfig(), {"seed": 77})), "finished", 2)
+        specimens.say(create_run(home / "old", with_settings(specimens.RunConfig(), {"seed": 77})), "finished", 2)
         page = watched.open("train")
         wait_text(page, "#train-progress", "Finished")
         page.locator("#train-start").click()

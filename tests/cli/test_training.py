@@ -1,7 +1,7 @@
 import pytest
 
 from workbench.cli import main
-from workbench.config import PRESETS
+from workbench.presets import PRESETS
 from workbench.runs import Run
 
 
@@ -18,7 +18,7 @@ def test_a_run_goes_on_with_its_own_settings(begun, capsys):
     assert main(["train", "--resume", "small"]) == 0, "there is nothing left to do"
     assert main(["train", "--resume", "small", "--steps", "3", "--data.batch-size", "4"]) == 2
     told = capsys.readouterr().err
-    assert "small: a run goes on with its own settings" in told
+    assert "small: a run is resumed with its own settings" in told
     assert "steps: the run has 2, not 3" in told
     assert "data.batch_size: the run has 1, not 4" in told
     assert begun.config().steps == 2
@@ -26,11 +26,11 @@ def test_a_run_goes_on_with_its_own_settings(begun, capsys):
 
 def test_an_estimate_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("workbench.training.estimate.GAIN", 100)  # two batch sizes, however fast the machine is
+    monkeypatch.setattr("workbench.training.estimate.MIN_SPEEDUP", 100)  # two batch sizes, however fast the machine is
     assert main(["train", "--preset", "smoke", "--estimate", "--threads", "1", "--data.crop-size", "16"]) == 0
     seen = capsys.readouterr()
     assert "clips a second" in seen.out
-    assert "room for batch" in seen.err
+    assert "fits by extrapolation" in seen.err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -9,16 +9,16 @@ from workbench.distill.losses import (
     DISTILLATION_LOSSES,
     Affinity,
     AttentionTransfer,
+    ChannelStatistic,
     DistillationInputs,
     FitNets,
     FrameDifference,
     Frequency,
-    Output,
-    Statistics,
+    OutputL1,
+    TeacherBetterL1,
     TemporalConsistency,
     VariationalInformation,
-    WhereBetter,
-    make_term,
+    make_loss,
 )
 from workbench.errors import ConfigError, ShapeError, UnknownNameError
 from workbench.models.video_sr import Upscaled
@@ -48,7 +48,7 @@ def random_lesson(ours_channels=3, theirs_channels=5, frames=3, size=8):
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_teaches_the_student_and_leaves_the_teacher_alone(name):
     given = random_lesson()
-    term = make_term(name, 3, 5)
+    term = make_loss(name, 3, 5)
     value = term(given)
     assert value.shape == ()
     value.backward()
@@ -65,14 +65,14 @@ def test_teaches_the_student_and_leaves_the_teacher_alone(name):
 def test_is_zero_where_both_agree(name):
     given = random_lesson(4, 4)
     same = DistillationInputs(given.student, given.student, given.high)
-    assert make_term(name, 4, 4)(same).item() == pytest.approx(0, abs=1e-6)
+    assert make_loss(name, 4, 4)(same).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_learning_it_brings_it_down(name):
     torch.manual_seed(0)
     given = random_lesson()
-    term = make_term(name, 3, 5)
+    term = make_loss(name, 3, 5)
     frames, features = given.student.frames.detach().clone(), given.student.features.detach().clone()
     learned = [frames.requires_grad_(), features.requires_grad_(), *term.parameters()]
     optimizer = torch.optim.Adam(learned, lr=1e-2)
@@ -88,7 +88,7 @@ def test_learning_it_brings_it_down(name):
 
 class TestByHand:
     def test_output(self):
-        assert Output()(lesson(torch.full((1, 1, 3, 1, 1), 0.5), torch.full((1, 1, 3, 1, 1), 0.2))).item() == (
+        assert OutputL1()(lesson(torch.full((1, 1, 3, 1, 1), 0.5), torch.full((1, 1, 3, 1, 1), 0.2))).item() == (
             pytest.approx(0.3)
         )
 
@@ -107,14 +107,14 @@ class TestByHand:
         squares = (9 / length - 1) ** 2 + (16 / length) ** 2
         given = lesson(ours=ours, theirs=theirs)
         assert AttentionTransfer()(given).item() == pytest.approx(0.5 * math.sqrt(squares))
-        assert AttentionTransfer(as_coded=True)(given).item() == pytest.approx(squares / 2)
+        assert AttentionTransfer(released_code=True)(given).item() == pytest.approx(squares / 2)
 
     def test_statistics(self):
         ours = torch.tensor([1.0, 3.0]).view(1, 1, 2, 1, 1)  # mean 2, mean of squares 5
         theirs = torch.zeros(1, 1, 2, 1, 1)
         given = lesson(ours=ours, theirs=theirs)
         wanted = {"squared_mean": 16.0, "mean_square": 25.0, "max": 9.0, "min": 1.0}
-        assert {name: Statistics(name)(given).item() for name in wanted} == wanted
+        assert {name: ChannelStatistic(name)(given).item() for name in wanted} == wanted
 
     def test_affinity(self):
         # Two places: the student's point the same way (cosine 1), the teacher's are at right angles (cosine 0).
@@ -158,21 +158,21 @@ class TestByHand:
         high = torch.zeros(1, 1, 3, 1, 2)
         student = torch.tensor([0.4, 0.1]).expand(1, 1, 3, 1, 2)
         teacher = torch.tensor([0.1, 0.4]).expand(1, 1, 3, 1, 2)
-        assert WhereBetter()(lesson(student, teacher, high)).item() == pytest.approx(0.3 / 2)
+        assert TeacherBetterL1()(lesson(student, teacher, high)).item() == pytest.approx(0.3 / 2)
 
 
 @pytest.mark.parametrize("name", ["temporal_consistency", "frame_difference"])
 def test_one_frame_has_no_pairs(name):
-    assert make_term(name, 3, 5)(random_lesson(frames=1)).item() == 0
+    assert make_loss(name, 3, 5)(random_lesson(frames=1)).item() == 0
 
 
 def test_what_cannot_be_is_said():
     with pytest.raises(UnknownNameError, match="output_l1"):
-        make_term("outptu", 3, 3)
+        make_loss("outptu", 3, 3)
     with pytest.raises(ConfigError, match=r"the teacher has none.*output"):
-        make_term("fitnets", 64, 0)
+        make_loss("fitnets", 64, 0)
     with pytest.raises(UnknownNameError, match="squared_mean"):
-        Statistics("mean")
+        ChannelStatistic("mean")
     with pytest.raises(ConfigError, match="return_features='hr'"):
         Affinity()(lesson())
     with pytest.raises(ShapeError, match="same frames"):

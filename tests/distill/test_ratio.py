@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from workbench.distill.losses import make_term
+from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.ratio import LARGEST_CHANGE, GradientRatio
 from workbench.distill.temporal import TemporalMemory
@@ -76,9 +76,9 @@ def test_the_schedule_multiplies_the_weight():
 
 def test_a_ratio_switches_its_term_on():
     objective = Objective(
-        ratios={"spatial": 0.1, "output_l1": 0.2}, others={"output_l1": (0.0, make_term("output_l1", 4, 4))}
+        ratios={"spatial": 0.1, "output_l1": 0.2}, losses={"output_l1": (0.0, make_loss("output_l1", 4, 4))}
     )
-    assert objective.distils
+    assert objective.distills
     assert objective.uses_spatial
     assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output_l1": 0.0}
     assert Objective(ratios={"spatial": 0.0}).ratio is None

@@ -275,10 +275,25 @@ def test_a_file_of_format_1_computes_what_it_did():
     assert torch.equal(memory.compared(cells), cells[:, -1:])
 
 
+def test_a_file_of_format_2_computes_the_same_cells(tmp_path):
+    """Its convolutions have other names, its settings are today's."""
+    memory = TemporalMemory(3, 4, hidden_channels=2, seed=4, cells="all")
+    save_memory(memory, tmp_path / "memory.safetensors")
+    tensors, metadata = read_tensors(tmp_path / "memory.safetensors")
+    renamed = {"lstm.input_conv.weight": "lstm.reads.weight", "lstm.input_conv.bias": "lstm.reads.bias",
+               "lstm.hidden_conv.weight": "lstm.recalls.weight"}  # fmt: skip
+    tensors = {renamed.get(name, name): tensor for name, tensor in tensors.items()}
+    save_tensors(tmp_path / "old.safetensors", tensors, metadata | {"format": "2"})
+    again = load_memory(tmp_path / "old.safetensors")
+    assert again.settings == memory.settings
+    clip = features(1, 5, 3, 8, 8)
+    assert torch.equal(again.student_cells(clip), memory.student_cells(clip))
+
+
 def test_a_file_of_a_later_format_is_refused(tmp_path):
     tensors, metadata = read_tensors(locate("pretrained:demo_memory"))
-    save_tensors(tmp_path / "later.safetensors", tensors, metadata | {"format": "3"})
-    with pytest.raises(WeightsError, match=r"want 1 or 2, got 3"):
+    save_tensors(tmp_path / "later.safetensors", tensors, metadata | {"format": "4"})
+    with pytest.raises(WeightsError, match=r"got 4"):
         load_memory(tmp_path / "later.safetensors")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench.config import Network, changed
+from workbench.config import Network, with_settings
 from workbench.errors import ConfigError
 from workbench.experiment.variants import (
     GRID,
@@ -32,7 +32,7 @@ def test_every_variant_of_the_grid_is_a_training(name):
     config = variant_config(variant, SHARED, 3, CACHES)
     assert variant.name == name
     assert config.seed == 3
-    assert config.distils == (name != PLAIN)
+    assert config.distills == (name != PLAIN)
     assert config.teacher_cache_dir == "" or Path(config.teacher_cache_dir).parent == CACHES
     kept = {"seed": 0, "distillation": SHARED.distillation, "teacher_cache_dir": "", "teacher": TEACHER}
     assert replace(config, **kept) == SHARED
@@ -64,7 +64,7 @@ def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
     assert find_variant(canonical) == variant
     wanted = {f"distillation.{setting}": value for setting, value in settings.items()}
     config = variant_config(variant, SHARED, 0)
-    assert changed(config, wanted) == config
+    assert with_settings(config, wanted) == config
 
 
 @pytest.mark.parametrize(
@@ -111,8 +111,8 @@ def test_variants_that_need_the_same_teacher_outputs_share_a_cache():
         for setting in ("feature_layer=hr_pre", "attention_kind=max_squares", "normalization=none")
     }
     assert len(others | {usual}) == 4
-    assert cache("plain") == cache("fitnets_w0.01") == cache("td_w0.03+memory=trained") == ""
-    stills = changed(SHARED, {"data.stills": "s"})
+    assert cache("plain") == cache("fitnets_w0.01") == cache("td_w0.03+memory_mode=trained") == ""
+    stills = with_settings(SHARED, {"data.stills": "s"})
     assert cache("sd_w0.001", stills) == ""
 
 

@@ -221,7 +221,7 @@ def test_the_two_terms_of_stage_1_by_hand():
     )
     assert objective.weights(1) == {"reconstruction": 1.0, "imitation": 1e-4}
     assert measures == {}
-    assert not objective.distils
+    assert not objective.distills
 
 
 def test_imitation_moves_the_encoder_only_and_reconstruction_both():

@@ -51,7 +51,7 @@ def small(footage, teacher_weights):
             batch_size=1,
             augment=True,
         ),
-        distillation=Distillation(memory="trained", memory_channels=2, schedule_steps=4),
+        distillation=Distillation(memory_mode="trained", memory_channels=2, schedule_steps=4),
         steps=8,
         snapshot_every=4,
         save_every=2,

@@ -52,7 +52,7 @@ def test_shards_are_refused(config, tmp_path):
 
 def test_a_teacher_cache_of_other_crops_is_refused(config, tmp_path):
     fixed = replace(config.data, num_fixed_crops=2, augmentations_per_crop=1)
-    memory = replace(config.distillation, memory="frozen")
+    memory = replace(config.distillation, memory_mode="frozen")
     config = replace(config, steps=1, data=fixed, distillation=memory, teacher_cache_dir=str(tmp_path / "cache"))
     assert work(prepare_run(tmp_path / "one", config)) == "finished"
     other = replace(config, data=replace(fixed, moving_above=0.6))

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from workbench.config import PRESETS, Network, RunConfig
+from workbench.config import Network, RunConfig
 from workbench.data.sampling.crops import make_pair
 from workbench.errors import ConfigError, FolderError
 from workbench.models.weights import save
 from workbench.models.zoo import build
+from workbench.presets import PRESETS
 from workbench.runs import Run, locate_run, shipped
 from workbench.scenes import read_scene
 from workbench.training.plain_twin import PlainWeights, open_plain
@@ -104,7 +105,7 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
         ({"scale": 2}, r"data\.scale 2, got .* with 4"),
         (
             {"validation_clip": "[6:9, 0:32, 16:64]"},
-            r"data\.validation_clip .*16:64.*got .* another clip .*set data\.probe to that clip",
+            r"data\.validation_clip .*16:64.*got .* another clip .*set data\.validation_clip to that clip",
         ),
         ({"validation_clip": "[6:8, 0:32, 0:48]"}, r"another clip"),
         ({"degradation": "bd_duf"}, r"another clip .*degradation bi"),
@@ -122,7 +123,7 @@ def test_another_network_scale_or_clip_is_refused(small, plain, footage, change,
 
 def test_a_run_with_a_teacher_without_snapshots_and_none_at_all_are_refused(small, beside, tmp_path):
     for where, error, says in (
-        (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside, taught by edvr_tiny"),
+        (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside with teacher edvr_tiny"),
         (tmp_path, FolderError, r"plain_run: .*no run\.json here"),
         ("pretrained:nothing", FolderError, r"plain_run: no run 'nothing'; there are: .*live_demo_plain"),
     ):
@@ -152,7 +153,7 @@ def test_weights_of_an_unknown_step_or_another_network_are_refused(small, tmp_pa
 
 
 def test_one_of_both():
-    with pytest.raises(ConfigError, match=r"plain_run: want none beside plain\.name \(vespcn\), got 'runs/plain'"):
+    with pytest.raises(ConfigError, match=r"plain_run: want none with plain\.name \(vespcn\), got 'runs/plain'"):
         RunConfig(plain=Network(name="vespcn"), plain_run="runs/plain")
 
 

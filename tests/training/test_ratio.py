@@ -9,28 +9,28 @@ import torch
 
 from tests.training.test_loop import Pupil, batches
 from workbench.config import Distillation
-from workbench.distill.losses import make_term
+from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.runs import request_stop
-from workbench.training.engine import Engine
+from workbench.training.accelerator import make_accelerator
+from workbench.training.gradient_stats import gradient_stats, parameter_gradient
 from workbench.training.loop import train
-from workbench.training.watch import gradient_stats, parameter_gradient
 from workbench.training.worker import prepare_run, work
 
 RATIOS = {"spatial": 0.1, "temporal": 0.3, "output_l1": 0.2}
 
 
-def training(rows, *, every=1, mode="frozen", rate=1e-3, accumulate=1, steps=8, **settings):
+def training(rows, *, every=1, mode="frozen", rate=1e-3, micro_batches=1, steps=8, **settings):
     torch.manual_seed(0)
     student, teacher = Pupil(), Pupil()
     memory = TemporalMemory(4, 4, hidden_channels=2, mode=mode)
-    others = {"output_l1": (0.0, make_term("output_l1", 4, 4))}
-    objective = Objective(ratios=RATIOS, ratio_every=every, memory=memory, others=others, **settings)
+    losses = {"output_l1": (0.0, make_loss("output_l1", 4, 4))}
+    objective = Objective(ratios=RATIOS, ratio_every=every, memory=memory, losses=losses, **settings)
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=rate)
     steps = train(
         student, rows, objective, optimizer, steps=steps, learning_rate=(rate, rate), teacher=teacher,
-        engine=Engine(device="cpu", accumulate=accumulate),
+        accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=micro_batches),
     )  # fmt: skip
     return student, objective, steps
 
@@ -62,7 +62,7 @@ def test_the_measured_gradients_are_those_that_the_log_watches():
     assert whole.norm().item() == pytest.approx(watched["gradient.temporal"], rel=1e-5)
 
 
-def test_it_measures_every_so_many_steps():
+def test_it_measures_at_the_given_interval():
     *_, steps = training(islice(batches(), 8), every=3)
     assert [step.number for step in steps if "ratio.temporal" in step.diagnostics] == [1, 3, 6]
 
@@ -74,10 +74,10 @@ def test_weights_hold_between_measurements():
     assert seen[1] == seen[2] != seen[3] == seen[4] == seen[5] != seen[6]
 
 
-def test_pieces_of_a_batch_have_the_weights_of_the_whole():
+def test_micro_batches_have_the_weights_of_the_whole_batch():
     pieces = ((low[i : i + 1], high[i : i + 1]) for low, high in batches() for i in (0, 1))
     whole = list(training(islice(batches(), 4), every=2)[-1])  # before the next: accelerate keeps one state a process
-    pieced = list(training(islice(pieces, 8), every=2, accumulate=2)[-1])
+    pieced = list(training(islice(pieces, 8), every=2, micro_batches=2)[-1])
     for ours, theirs in zip(pieced, whole, strict=True):
         assert ours.weights == pytest.approx(theirs.weights, rel=1e-3)
         assert ours.terms == pytest.approx(theirs.terms, rel=1e-3)

@@ -60,7 +60,7 @@ def test_a_teacher_of_other_width_is_read_without_the_adapter(writer, small):
     teacher.recipe = {"name": "narrow"}
     student, memory = build("vespcn"), TemporalMemory(64, 16, hidden_channels=2)
     pair = make_pair(load_clip(small.data.validation_clip).frames, scale=4)
-    parts = {"teacher": teacher, "student": student, "memory": memory, "tap": "hr"}
+    parts = {"teacher": teacher, "student": student, "memory": memory, "feature_layer": "hr"}
     write_validation_clip(writer, pair, load_clip(small.data.validation_clip), provenance={}, **parts)
     with np.load(writer.folder / "validation_clip" / "arrays.npz") as arrays:
         wanted = render(teacher, pair.low, memory=memory, is_student=False).cells

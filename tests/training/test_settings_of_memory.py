@@ -9,7 +9,7 @@ from workbench.config import Distillation
 from workbench.distill.temporal import load_memory
 from workbench.errors import ConfigError
 from workbench.models.weights import load
-from workbench.training.engine import Engine
+from workbench.training.accelerator import make_accelerator
 from workbench.training.trainer import Trainer, check
 from workbench.training.worker import prepare_run, work
 
@@ -33,16 +33,16 @@ def test_a_student_of_a_width_is_saved_and_loaded(matched, tmp_path):
 
 
 def test_equal_channels_train_the_student_alone(matched):
-    trainer = Trainer(matched, Engine(device="cpu"))
+    trainer = Trainer(matched, make_accelerator(device="cpu"))
     assert [p for p in trainer.objective.parameters() if p.requires_grad] == []
-    other = Trainer(replace(matched, student=replace(matched.student, hr_channels=0)), Engine(device="cpu"))
+    other = Trainer(replace(matched, student=replace(matched.student, hr_channels=0)), make_accelerator(device="cpu"))
     assert [name for name, p in other.objective.named_parameters() if p.requires_grad] == ["memory.adapter.weight"]
 
 
 def test_the_log_tells_a_trained_convlstm_from_a_frozen_one(small, tmp_path):
     run = prepare_run(tmp_path / "run", replace(small, steps=1))
     work(run)
-    assert small.distillation.memory == "trained"
+    assert small.distillation.memory_mode == "trained"
     assert run.metrics()[0]["memory_frozen"] == 0.0
 
 

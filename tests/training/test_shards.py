@@ -56,7 +56,7 @@ def test_a_resume_with_other_workers_says_so_and_goes_on(config, tmp_path, caplo
     work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
     path = run.folder / "run.json"
     record = json.loads(path.read_text())
-    record["config"]["data"]["workers"] = 1
+    record["config"]["data"]["num_workers"] = 1
     path.write_text(json.dumps(record))
     with caplog.at_level(logging.WARNING):
         assert work(run) == "finished"
@@ -78,9 +78,9 @@ def test_two_processes_share_the_batch(config, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"crop": 9}, "too few for training clips of 3 frames of 9x9"),
-        ({"frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
-        ({"fixed": 4}, "holds shards, which are read from one end .* --format arrays"),
+        ({"crop_size": 9}, "too few for training clips of 3 frames of 9x9"),
+        ({"num_frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
+        ({"num_fixed_crops": 4}, "contains shards, which are read from one end .* --format arrays"),
         ({"scale": 2}, "its low resolution is bi x4, and bi x2 is wanted"),
         ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused(config, change, says):
 
 
 def test_shards_beside_something_else(config, small):
-    with pytest.raises(DataError, match=r"holds shards and .*waves.* does not; they cannot be mixed"):
+    with pytest.raises(DataError, match=r"contains shards and .*waves.* does not; they cannot be mixed"):
         open_crops(replace(config.data, clips=config.data.clips + small.data.clips), 0)
 
 

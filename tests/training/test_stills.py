@@ -17,7 +17,7 @@ from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
 from workbench.runs import Run, request_stop
-from workbench.training.engine import Engine
+from workbench.training.accelerator import make_accelerator
 from workbench.training.estimate import estimate
 from workbench.training.loop import Batch
 from workbench.training.trainer import Trainer, open_data, open_motion
@@ -80,7 +80,7 @@ def test_the_flow_travels_to_the_step(config, monkeypatch):
         data=replace(config.data, batch_size=4),
         optimizer=replace(config.optimizer, gradient_accumulation_steps=2),
     )
-    trainer = Trainer(settings, Engine(device="cpu", accumulate=2))
+    trainer = Trainer(settings, make_accelerator(device="cpu", gradient_accumulation_steps=2))
     first, second = islice(trainer._batches(0), 2)
     assert isinstance(first, Batch)
     assert first.flow is not None
@@ -99,7 +99,7 @@ def test_the_flow_travels_to_the_step(config, monkeypatch):
 
 
 def test_footage_alone_has_no_flow(small):
-    trainer = Trainer(small, Engine(device="cpu"))
+    trainer = Trainer(small, make_accelerator(device="cpu"))
     assert next(trainer._batches(0)).flow is None
 
 

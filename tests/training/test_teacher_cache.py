@@ -1,4 +1,4 @@
-"""What is kept of a teacher teaches as the teacher does; a cache of something else is refused."""
+"""Cached teacher outputs give the losses of the live teacher; a cache with another fingerprint is refused."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ from workbench.training.worker import prepare_run, work
 
 @pytest.fixture(scope="session")
 def kept(small, tmp_path_factory):
-    """The settings of a run with a cache, and the cache, filled."""
+    """The settings of a run with a complete cache, and the run."""
     home = tmp_path_factory.mktemp("kept")
     config = replace(
         small,
@@ -36,8 +36,8 @@ def ran(config, folder):
     return run.metrics()
 
 
-def test_kept_and_live_losses_are_equal_within_rounding(kept, tmp_path):
-    """Pictures are rounded to 1/255 and clamped, maps and cells to eleven bits; at step 1 nothing else differs."""
+def test_cached_and_live_losses_are_equal_within_rounding(kept, tmp_path):
+    """Frames are rounded to 1/255 and clamped, maps and cells to eleven bits; at step 1 nothing else differs."""
     config, run = kept
     live = ran(replace(config, teacher_cache_dir="", steps=1), tmp_path / "live")[0]["terms"]
     ours = run.metrics()[0]["terms"]
@@ -47,7 +47,7 @@ def test_kept_and_live_losses_are_equal_within_rounding(kept, tmp_path):
     assert ours["temporal"] == pytest.approx(live["temporal"], rel=2e-3)
 
 
-def test_the_teacher_is_not_asked_again(kept, tmp_path, monkeypatch):
+def test_the_teacher_is_not_run_again(kept, tmp_path, monkeypatch):
     from workbench.models.edvr import EDVR
 
     config, run = kept
@@ -74,8 +74,8 @@ def test_runs_of_other_seeds_share_a_cache(kept, tmp_path):
     assert (cache / "cache.json").read_bytes() == before
 
 
-def test_a_training_that_asks_for_less_reads_the_same_cache(kept, tmp_path):
-    """Pictures alone, or maps alone, from a cache of pictures, maps and cells: as if it had been filled for them."""
+def test_a_run_that_needs_less_reads_the_same_cache(kept, tmp_path):
+    """Frames alone, or maps alone, from a cache of frames, maps and cells: the same as from a cache of their own."""
     config, _ = kept
     before = (Path(config.teacher_cache_dir) / "cache.json").read_bytes()
     for change in ({"spatial_weight": 0.0, "temporal_weight": 0.0}, {"temporal_weight": 0.0, "losses": OtherLosses()}):
@@ -88,18 +88,18 @@ def test_a_training_that_asks_for_less_reads_the_same_cache(kept, tmp_path):
     assert (Path(config.teacher_cache_dir) / "cache.json").read_bytes() == before
 
 
-def test_a_half_filled_cache_of_more_is_not_gone_on_with(kept, tmp_path):
+def test_an_incomplete_cache_of_more_is_not_completed_with_less(kept, tmp_path):
     config, run = kept
     cache = tmp_path / "cache"
     shutil.copytree(run.folder.parent / "cache", cache)
     record = json.loads((cache / "cache.json").read_text())
     (cache / "cache.json").write_text(json.dumps(record | {"done": 1}))
     less = replace(config, distillation=replace(config.distillation, temporal_weight=0.0), teacher_cache_dir=str(cache))
-    with pytest.raises(ConfigError, match="being filled for more than is asked here"):
+    with pytest.raises(ConfigError, match="incomplete teacher cache"):
         work(prepare_run(tmp_path / "run", less))
 
 
-def test_what_is_kept_is_small_and_typed(kept):
+def test_cached_arrays_are_small_and_typed(kept):
     config, run = kept
     folder = run.folder.parent / "cache"
     frames, maps = np.load(folder / "frames.npy"), np.load(folder / "maps.npy")
@@ -111,14 +111,14 @@ def test_what_is_kept_is_small_and_typed(kept):
     assert (record["done"], record["clips"]) == (6, 6)
 
 
-def test_a_killed_job_goes_on(kept, tmp_path):
+def test_a_killed_job_is_completed(kept, tmp_path):
     config, run = kept
     folder = tmp_path / "cache"
     shutil.copytree(run.folder.parent / "cache", folder)
     record = json.loads((folder / "cache.json").read_text())
     wanted = record["fingerprint"]
     (folder / "cache.json").write_text(json.dumps(record | {"done": 2}))
-    with pytest.raises(FolderError, match="no whole teacher cache there"):
+    with pytest.raises(FolderError, match="no complete teacher cache"):
         TeacherCache(folder, wanted)
     frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r+")
     whole = frames.copy()
@@ -133,18 +133,31 @@ def test_a_killed_job_goes_on(kept, tmp_path):
     [
         (lambda c: replace(c, data=replace(c.data, fixed_crops_seed=1)), "fixed_seed"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory_seed=1)), "memory"),
-        (lambda c: replace(c, data=replace(c.data, crop_size=9)), "crop"),
-        (lambda c: replace(c, data=replace(c.data, augmentations_per_crop=1)), "views"),
-        (lambda c: replace(c, distillation=replace(c.distillation, attention_kind="sum_abs")), "mapping"),
+        (lambda c: replace(c, data=replace(c.data, crop_size=9)), "crop_size"),
+        (lambda c: replace(c, data=replace(c.data, augmentations_per_crop=1)), "augmentations_per_crop"),
+        (lambda c: replace(c, distillation=replace(c.distillation, attention_kind="sum_abs")), "attention_kind"),
         (lambda c: replace(c, distillation=replace(c.distillation, memory_channels=3)), "memory"),
         (lambda c: replace(c, precision="bf16"), "precision"),
     ],
-    ids=["fixed seed", "memory seed", "crop", "views", "mapping", "memory", "precision"],
+    ids=["fixed seed", "memory seed", "crop size", "augmentations", "attention kind", "memory", "precision"],
 )
-def test_a_cache_of_something_else_is_refused(kept, tmp_path, change, named):
+def test_a_cache_with_another_fingerprint_is_refused(kept, tmp_path, change, named):
     config, _ = kept
-    with pytest.raises(ConfigError, match=f"made from something else: .*{named}"):
+    with pytest.raises(ConfigError, match=f"cache was .*{named}"):
         ran(change(config), tmp_path / "other")
+
+
+def test_a_cache_of_format_1_is_read(kept, tmp_path):
+    _, run = kept
+    folder = tmp_path / "cache"
+    shutil.copytree(run.folder.parent / "cache", folder)
+    record = json.loads((folder / "cache.json").read_text())
+    wanted = record["fingerprint"]
+    old = {"feature_layer": "tap", "spatial_features": "maps of", "attention_kind": "mapping", "crop_size": "crop",
+           "num_frames": "frames", "augmentations_per_crop": "views"}  # fmt: skip
+    fingerprint = {old.get(name, name): value for name, value in wanted.items()} | {"format": 1}
+    (folder / "cache.json").write_text(json.dumps(record | {"fingerprint": fingerprint}))
+    assert TeacherCache(folder, wanted).folder == folder
 
 
 def test_a_cache_of_another_teacher_is_refused(kept, tmp_path):
@@ -170,14 +183,17 @@ def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
     ("change", "message"),
     [
         (lambda c: replace(c, data=replace(c.data, num_fixed_crops=0)), "only fixed crops"),
-        (lambda c: replace(c, distillation=replace(c.distillation, memory="trained")), "memory that learns"),
+        (
+            lambda c: replace(c, distillation=replace(c.distillation, memory_mode="trained")),
+            "memory_mode frozen.*trained",
+        ),
         (
             lambda c: replace(c, distillation=replace(c.distillation, losses=OtherLosses(fitnets=1.0))),
-            "fitnets reads them",
+            "fitnets",
         ),
     ],
     ids=["fresh crops", "trained memory", "whole features"],
 )
-def test_what_cannot_be_kept_is_said_before_anything_is_computed(kept, change, message):
+def test_an_impossible_cache_is_refused_before_the_run(kept, change, message):
     with pytest.raises(ConfigError, match=message):
         change(kept[0])

@@ -200,7 +200,7 @@ class TestRun:
 
     def test_no_run_and_no_snapshot(self, studio, specimens, run):
         assert "workbench train" in studio.view_run(None, NEWEST, {}).progress["message"]
-        specimens.make_run(run.folder.parent / "young", distils=False)
+        specimens.make_run(run.folder.parent / "young", distills=False)
         view = studio.view_run("0/young", NEWEST, {})
         assert [m["key"] for m in view.scene["methods"]] == ["low", "high", "bicubic"]  # the validation clip
         assert view.progress["step"] is None
@@ -276,8 +276,8 @@ class TestRun:
         assert alone == "At step 3: student 30.00 dB, bicubic 29.00 dB."
 
     def test_no_lead_without_a_teacher(self, specimens, tmp_path):
-        plain = specimens.make_run(tmp_path / "plain" / "alone", distils=False)
-        specimens.add_rows(plain, range(1, 5), distils=False)
+        plain = specimens.make_run(tmp_path / "plain" / "alone", distills=False)
+        specimens.add_rows(plain, range(1, 5), distills=False)
         assert Studio(runs=[plain.folder.parent], scenes=[]).view_run("0/alone", NEWEST, {}).lead == ""
 
     def test_many_points_are_thinned(self):

@@ -14,8 +14,8 @@ from workbench.views.studio.runs import Runs
 
 @pytest.fixture
 def board(run, specimens, tmp_path):
-    other = specimens.make_run(tmp_path / "runs" / "other", steps=50, distils=False)
-    specimens.add_rows(other, range(1, 11), distils=False)
+    other = specimens.make_run(tmp_path / "runs" / "other", steps=50, distills=False)
+    specimens.add_rows(other, range(1, 11), distills=False)
     specimens.say(other, "finished", 50)
     return Runs(Studio(runs=[run.folder.parent, tmp_path / "shipped"], scenes=[]))
 

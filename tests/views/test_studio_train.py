@@ -14,9 +14,11 @@ import pytest
 
 from tests.visitors import wait_until
 from workbench import runs as run_folders
-from workbench.config import MINIMUMS, PRESETS, Data, RunConfig, flat
+from workbench.config import MINIMUMS, Data, RunConfig
 from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
+from workbench.presets import PRESETS
 from workbench.runs import RunWriter, create_run
+from workbench.settings import flatten
 from workbench.views.studio import Services, Studio, form
 from workbench.views.studio.job_queue import MAX_QUEUED, JobQueue
 from workbench.views.studio.train import Train, estimate_text
@@ -72,7 +74,7 @@ def sheet(**changes):
 class TestForm:
     def test_every_setting_occurs_once_and_has_a_description(self):
         known = form.form_fields()
-        assert set(known) == set(flat(RunConfig().to_dict()))
+        assert set(known) == set(flatten(RunConfig().to_dict()))
         assert [name for name, one in known.items() if not one.help] == []
         shown = [name for group in form.grouped() for name in group["fields"]]
         assert sorted(shown) == sorted(known)

@@ -15,8 +15,9 @@ import tyro
 
 from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, SCENES, notes
-from workbench.config import PRESETS, RunConfig
+from workbench.config import RunConfig
 from workbench.errors import ConfigError
+from workbench.presets import PRESETS
 from workbench.runs import Run, list_runs, shipped, start_worker
 
 if TYPE_CHECKING:

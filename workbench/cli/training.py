@@ -1,4 +1,4 @@
-"""``workbench train``, ``runs``, ``stop``: trainings from the terminal."""
+"""Commands ``workbench train``, ``runs``, ``follow`` and ``stop``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Group
@@ -19,10 +19,12 @@ from rich.table import Table
 
 from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, OutputConsole, notes, score_table
-from workbench.config import PRESETS, RunConfig, differences
+from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
+from workbench.presets import PRESETS
 from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
+from workbench.settings import differences
 
 FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.validation_clip", "data.num_workers"})
 """Settings that may be given with ``--resume``: the first three as long as they name the same content."""
@@ -43,33 +45,32 @@ def train(args: Sequence[str]) -> int:
     def command(
         config: Annotated[RunConfig, tyro.conf.arg(name="")] = defaults,
         *,
-        preset: Literal["smoke", "demo", "cpu", "cpu_long", "paper"] = chosen,
+        preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = chosen,
         name: str = "",
         runs: Path = RUNS,
         resume: str = "",
         other_data: bool = False,
         detach: bool = False,
         queue: bool = False,
-        layout_only: bool = False,
+        init_only: bool = False,
         estimate: bool = False,
     ) -> int:
         """Train a student. The run folder can be watched with `workbench app` while it grows.
 
         Args:
-            config: the settings of the run.
-            preset: where the defaults of all settings come from.
-            name: name of the run; made of preset and time where it is empty.
-            runs: the folder that holds the run folders.
-            resume: go on with the run of this name, from its last saved state; its own settings hold, and others
-                are refused, but for --data.num-workers, and for --data.clips, --data.stills and --data.validation-clip
-                where data was moved.
-            other_data: with --resume: go on although the training data or the validation clip has other content than
-                at the beginning; the run records both.
-            detach: start it in the background and return.
-            queue: wait until no other run of the folder is at work.
-            layout_only: check everything and make the run folder, for `torchrun` to work on (docs/distributed.md).
-            estimate: measure a few steps, say how long the run would take, in how much memory, and which batch there
-                is room for; nothing is written.
+            config: settings of the run.
+            preset: preset that the defaults of all settings come from: smoke, demo, cpu, cpu_long or paper.
+            name: name of the run; preset and time by default.
+            runs: folder of the run folders.
+            resume: run to resume from its last checkpoint, with its own settings; others are refused, except
+                --data.num-workers, and --data.clips, --data.stills and --data.validation-clip where data was moved.
+            other_data: accept, with --resume, training data or a validation clip with other content than at the
+                beginning; the run records both.
+            detach: start the run in the background and return.
+            queue: wait until no other run of the folder is in progress.
+            init_only: check everything and create the run folder, for `torchrun` (docs/distributed.md).
+            estimate: measure a few steps, print the time and memory of the run and the largest batch size that fits;
+                nothing is written.
         """
         if estimate:
             return _estimate(config)
@@ -83,24 +84,24 @@ def train(args: Sequence[str]) -> int:
                 if not changed:
                     rename_data(run, config, other=other_data)
             if changed:
-                told = "; ".join(f"{name}: the run has {old!r}, not {new!r}" for name, (old, new) in changed.items())
+                message = "; ".join(f"{name}: the run has {old!r}, not {new!r}" for name, (old, new) in changed.items())
                 raise ConfigError(
-                    f"{resume}: a run goes on with its own settings ({told}); leave them out, or begin a new run"
+                    f"{resume}: a run is resumed with its own settings ({message}); leave them out, or begin a new run"
                 )
         else:
             if other_data:
-                raise ConfigError("other-data: only a run that is resumed (--resume) has data to be replaced")
+                raise ConfigError("other-data: want it with --resume, got a new run")
             from workbench.training.worker import prepare_run
 
             run = prepare_run(runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run"), config)
             notes.print(f"precision: {run.record()['precision']['reason']}")
-        if layout_only:
+        if init_only:
             print(run.folder)
             return 0
         if detach:
             start_worker(run, queue=queue)
             notes.print(
-                f"{run.name} goes on in the background: `workbench app` shows it, `workbench stop {run.name}` ends it"
+                f"{run.name} runs in the background: `workbench app` shows it, `workbench stop {run.name}` ends it"
             )
             return 0
         return _work(run, queue=queue)
@@ -109,8 +110,8 @@ def train(args: Sequence[str]) -> int:
 
 
 def _estimate(config: RunConfig) -> int:
-    """A few steps at the batch asked for and its doubles, in processes of their own."""
-    from workbench.training.estimate import batches, largest_batch
+    """Print estimates at the batch size and its doubles, each measured in a process of its own."""
+    from workbench.training.estimate import estimate_batch_sizes, largest_batch
     from workbench.training.trainer import check
     from workbench.training.worker import settle_precision
 
@@ -118,24 +119,24 @@ def _estimate(config: RunConfig) -> int:
     config, choice = settle_precision(config)  # once, not in each of the processes that measure
     notes.print(f"precision: {choice.reason}")
     table = Table("batch", "s a step", "clips a second", "peak memory", f"{config.steps:,} steps", title_justify="left")
-    seen = []
+    estimates = []
     with notes.status("measuring a few steps"):
-        for one in batches(config):
-            seen.append(one)
+        for one in estimate_batch_sizes(config):
+            estimates.append(one)
             table.add_row(
-                str(one.batch), f"{one.seconds_per_step:.3g}", f"{one.clips_per_second:.3g}",
+                str(one.batch_size), f"{one.seconds_per_step:.3g}", f"{one.clips_per_second:.3g}",
                 f"{one.peak_mib / 1024:.2f} GiB", str(timedelta(seconds=round(3600 * one.hours(config.steps)))),
             )  # fmt: skip
-    if not seen:
+    if not estimates:
         raise OutOfMemory(
             f"not even a step of batch {config.data.batch_size} fits; halve data.batch_size or data.crop_size"
         )
     OutputConsole().print(table)
-    if len(seen) > 1:
-        most, best = largest_batch(*seen[-2:]), max(seen, key=lambda one: one.clips_per_second)
+    if len(estimates) > 1:
+        most, best = largest_batch(*estimates[-2:]), max(estimates, key=lambda one: one.clips_per_second)
         notes.print(
-            f"room for batch {most} by arithmetic ({seen[0].free_mib / 1024:.1f} GiB free); of those measured, batch "
-            f"{best.batch} brings the most clips a second. Looks at the validation clip come on top."
+            f"batch {most} fits by extrapolation ({estimates[0].free_mib / 1024:.1f} GiB free); of those measured, "
+            f"batch {best.batch_size} is the fastest in clips a second. Snapshots take additional time."
         )
     return 0
 
@@ -144,26 +145,26 @@ def _work(run: Run, *, queue: bool = False) -> int:
     from workbench.training.worker import work
 
     config = run.config()
-    whom = f"{config.teacher.name} teaches {config.student.name}" if config.distils else f"{config.student.name} alone"
-    notes.print(f"{run.name}: {whom}; watch it with `workbench app`, Ctrl-C stops and saves")
+    what = f"{config.student.name} distilled from {config.teacher.name}" if config.distills else config.student.name
+    notes.print(f"{run.name}: {what}; watch it with `workbench app`, Ctrl-C stops and saves")
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
         TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[terms]}"),
     )  # fmt: skip
     with Progress(*columns, console=notes) as bar:
-        task = bar.add_task("looking at the validation clip", total=config.steps, terms="")
+        task = bar.add_task("first snapshot", total=config.steps, terms="")
 
         def observe(step: Any, steps: int) -> None:
             terms = "  ".join(f"{name} {value:.3g}" for name, value in step.terms.items())
             bar.update(task, description="training", completed=step.number, total=steps, terms=terms)
 
         state = work(run, observe, queue=queue)
-    _summarise(run, state)
+    _summarize(run, state)
     return 0
 
 
-def _summarise(run: Run, state: str) -> None:
-    """What came of a run, and what to do next."""
+def _summarize(run: Run, state: str) -> None:
+    """Print the result of a run, and the next commands."""
     status = run.status()
     steps = run.snapshots()
     notes.print(
@@ -173,8 +174,8 @@ def _summarise(run: Run, state: str) -> None:
     if steps:
         notes.print(score_table(run.snapshot(steps[-1]), f"validation clip at step {steps[-1]}, mean over frames"))
     if status.resumable:
-        notes.print(f"go on:    workbench train --resume {run.name} --runs {run.folder.parent}")
-    notes.print("look:     workbench app")
+        notes.print(f"resume:   workbench train --resume {run.name} --runs {run.folder.parent}")
+    notes.print("view:     workbench app")
     if run.weights().is_file():
         notes.print(f"weights:  {run.weights()}")
 
@@ -184,9 +185,9 @@ def runs(*, runs: Path = RUNS) -> int:
     """List the runs and their states, newest first.
 
     Args:
-        runs: the folder that holds the run folders.
+        runs: folder of the run folders.
     """
-    table = Table("run", "state", "step", "what")
+    table = Table("run", "state", "step", "networks")
     for name in list_runs(runs):
         run = Run(runs / name)
         try:
@@ -194,7 +195,7 @@ def runs(*, runs: Path = RUNS) -> int:
         except WorkbenchError as error:
             table.add_row(name, "unreadable", "", str(error))
             continue
-        what = f"{config.teacher.name} -> {config.student.name}" if config.distils else config.student.name
+        what = f"{config.teacher.name} -> {config.student.name}" if config.distills else config.student.name
         table.add_row(
             name,
             status.state,
@@ -212,9 +213,9 @@ def follow(
     """Watch a run in the terminal until it ends; Ctrl-C ends the watching, not the run.
 
     Args:
-        name: the run; the newest one where it is left out.
-        runs: the folder that holds the run folders.
-        seconds_between: between two looks.
+        name: run to watch; the newest one by default.
+        runs: folder of the run folders.
+        seconds_between: seconds between two updates.
     """
     names = list_runs(runs)
     run = find_run([runs], name or (names[0] if names else ""))
@@ -226,7 +227,7 @@ def follow(
 
 
 def _view(run: Run) -> Group:
-    """A run as it stands: where it is, its newest losses beside earlier ones, and the scores of its last snapshot."""
+    """Render a run: its status, its newest losses next to earlier ones, and the scores of its last snapshot."""
     status, rows = run.status(), run.metrics()
     left = f", about {timedelta(seconds=round(status.seconds_left))} left" if status.seconds_left else ""
     pace = f", {1 / status.seconds_per_step:.2g} steps a second" if status.seconds_per_step and status.live else ""
@@ -247,7 +248,7 @@ def _view(run: Run) -> Group:
 
 
 def _loss_table(rows: list[dict[str, Any]]) -> Table:
-    """Unweighted terms: the mean of the first, the middle and the last tenth of the steps so far."""
+    """Return a table of the unweighted terms: means of the first, the middle and the last tenth of the steps."""
     tenth = max(len(rows) // 10, 1)
     middle = max(len(rows) // 2 - tenth // 2, 0)
     parts = {"first": rows[:tenth], "middle": rows[middle : middle + tenth], "last": rows[-tenth:]}
@@ -256,14 +257,14 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
     for name in rows[-1]["terms"]:
         means = [sum(row["terms"].get(name, 0.0) for row in part) / len(part) for part in parts.values()]
         table.add_row(name, *(f"{mean:.5f}" for mean in means), f"{rows[-1]['weights'].get(name, 0.0):.4g}")
-    waited = sum(row.get("data_time", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
-    watched = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
-    told = [f"waiting for data {waited:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
+    data_time = sum(row.get("data_time", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
+    measured = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
+    facts = [f"waiting for data {data_time:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
     if "peak_memory_mib" in rows[-1]:
-        told.append(f"peak memory {rows[-1]['peak_memory_mib'] / 1024:.2f} GiB")
-    told += [f"{key.removeprefix('cosine.').replace('.', ' / ')} pull at cosine {value:+.2f}"
-             for key, value in watched.items() if key.startswith("cosine.")]  # fmt: skip
-    table.caption, table.caption_justify = "; ".join(told), "left"
+        facts.append(f"peak memory {rows[-1]['peak_memory_mib'] / 1024:.2f} GiB")
+    facts += [f"{key.removeprefix('cosine.').replace('.', ' / ')} gradients at cosine {value:+.2f}"
+             for key, value in measured.items() if key.startswith("cosine.")]  # fmt: skip
+    table.caption, table.caption_justify = "; ".join(facts), "left"
     return table
 
 
@@ -273,7 +274,7 @@ def stop(name: Annotated[str, tyro.conf.Positional], /, *, runs: Path = RUNS) ->
 
     Args:
         name: the run.
-        runs: the folder that holds the run folders.
+        runs: folder of the run folders.
     """
     run = find_run([runs], name)
     state = run.status().state
@@ -281,5 +282,5 @@ def stop(name: Annotated[str, tyro.conf.Positional], /, *, runs: Path = RUNS) ->
         notes.print(f"{name} is not running: {state}")
         return 1
     request_stop(run)
-    notes.print(f"{name} will stop after its step; go on with `workbench train --resume {name}`")
+    notes.print(f"{name} will stop after its step; resume it with `workbench train --resume {name}`")
     return 0

@@ -1,1 +1,1 @@
-"""What a teacher passes on: where it looks, what it remembers."""
+"""Distillation: attention maps, memory cells, other losses, and the objective of the student."""

@@ -1,7 +1,7 @@
-"""How much of temporal distillation can teach detail: shares of its loss and of its gradient.
+"""Shares of the temporal loss and of its gradient that depend on detail.
 
-A loss can fall, and send a gradient, without asking for any detail between the low-resolution pixels. These functions
-measure it on two networks and a clip; ``bench/temporal_teaching.py`` prints them as a table.
+A loss can fall, and have a gradient, without any effect on detail between the low-resolution pixels. These functions
+measure that on two networks and a clip; ``bench/temporal_signal.py`` prints them as a table.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Other ways to teach, to compare space-time distillation with: one module a term, each a scalar to be weighted.
+"""Distillation losses to compare space-time distillation with: one module a loss, each returns a scalar.
 
-Every term reads one :class:`Lesson` and sends a gradient to the student only. Terms that learn something themselves
-(a regressor, a variance) are trained with the student and thrown away with the teacher. The last three are our own.
+Every loss reads :class:`DistillationInputs`, and its gradient reaches the student only. Losses with parameters (a
+regressor, a variance) are trained with the student and not needed afterwards. The last three are our own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.config import OtherLosses
 from workbench.distill.spatial import attention_map
 from workbench.errors import ConfigError, ShapeError, unknown_name
 from workbench.models.video_sr import Upscaled
@@ -26,11 +26,11 @@ STATISTICS: tuple[Statistic, ...] = ("squared_mean", "mean_square", "max", "min"
 
 @dataclass(frozen=True)
 class DistillationInputs:
-    """What a term may look at.
+    """Inputs of a distillation loss.
 
     Attributes:
-        student: its pictures, and features if the term wants them.
-        teacher: the same of the teacher; no gradient goes there.
+        student: frames of the student, and its features where the loss needs them.
+        teacher: the same of the teacher; no gradient reaches it.
         high: ground truth ``(B, T, 3, s*H, s*W)`` in [0, 1].
     """
 
@@ -39,102 +39,105 @@ class DistillationInputs:
     high: Tensor
 
     @property
-    def pictures(self) -> tuple[Tensor, Tensor]:
-        """Pictures of both, in float32."""
+    def frames(self) -> tuple[Tensor, Tensor]:
+        """Frames of student and teacher, in float32."""
         return self.student.frames.float(), self.teacher.frames.detach().float()
 
     @property
     def features(self) -> tuple[Tensor, Tensor]:
-        """F^SR of both, in float32.
+        """F^SR of student and teacher, in float32.
 
         Raises:
-            ConfigError: one of them was not kept.
-            ShapeError: they do not show the same frames at the same size.
+            ConfigError: one of them is missing.
+            ShapeError: their frames or sizes differ.
         """
         if self.student.features is None or self.teacher.features is None:
-            raise ConfigError("this term needs the features of both networks; call them with return_features='hr'")
+            raise ConfigError("this loss needs the features of both networks; call them with return_features='hr'")
         ours, theirs = self.student.features.float(), self.teacher.features.detach().float()
         if ours.shape[:2] != theirs.shape[:2] or ours.shape[-2:] != theirs.shape[-2:]:
-            raise ShapeError(f"features: same frames and size wanted, got {tuple(ours.shape)}, {tuple(theirs.shape)}")
+            raise ShapeError(f"features: want the same frames and size, got {tuple(ours.shape)}, {tuple(theirs.shape)}")
         return ours, theirs
 
 
 class DistillationLoss(nn.Module):
-    """One way to teach: a :class:`Lesson` becomes a scalar.
+    """Distillation loss: :class:`DistillationInputs` -> scalar.
 
     Attributes:
-        needs_features: whether F^SR of both networks must be kept.
+        needs_features: whether it reads F^SR of both networks.
+        is_trained: whether it has parameters, which depend on the channels of F^SR of student and teacher.
     """
 
     needs_features = False
+    is_trained = False
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """The term, unweighted."""
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, unweighted."""
         raise NotImplementedError
 
 
-class Output(DistillationLoss):
-    r"""Imitate the pictures: the plainest distillation, and the control experiment of every other.
+class OutputL1(DistillationLoss):
+    r"""L1 distance of the frames: the simplest distillation, and the control experiment of every other.
 
     .. math:: \operatorname{mean} |SR^S - SR^T|
 
     The teacher-supervision term of FAKD (He et al., ICIP 2020).
     """
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = lesson.pictures
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = inputs.frames
         return (ours - theirs).abs().mean()
 
 
 class FitNets(DistillationLoss):
-    r"""Imitate the features through a learned 1x1 regressor (Romero et al., ICLR 2015).
+    r"""Squared distance of the features through a learned 1x1 regressor (Romero et al., ICLR 2015).
 
     .. math:: \tfrac12 \operatorname{mean} \big(F^T - r(F^S)\big)^2
 
-    The paper trains up to the hint first and the whole network after; here, as usual in super-resolution, the hint is
-    one more term of one training.
+    The paper trains the layers up to the hint first and the whole network afterwards; here, as usual in
+    super-resolution, the hint is one more term of one training.
     """
 
     needs_features = True
+    is_trained = True
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
         self.regressor = nn.Conv2d(student_channels, teacher_channels, 1)
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = lesson.features
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = inputs.features
         return 0.5 * F.mse_loss(self.regressor(ours.flatten(0, 1)).float(), theirs.flatten(0, 1))
 
 
 class AttentionTransfer(DistillationLoss):
-    r"""Imitate attention maps of unit length (Zagoruyko and Komodakis, ICLR 2017, equation 2).
+    r"""Distance of attention maps of unit length (Zagoruyko and Komodakis, ICLR 2017, equation 2).
 
     .. math:: \tfrac12 \big\lVert \hat M^S - \hat M^T \big\rVert_2, \qquad \hat M = M / \lVert M \rVert_2,
         \; M = \sum_c F_c^2
 
     a mean over the frames. The authors' code differs from their paper: it averages the **squared** differences over the
-    pixels instead (``as_coded``), which is smaller by orders of magnitude and has another gradient.
+    pixels instead (``released_code``), which is smaller by orders of magnitude and has another gradient.
     """
 
     needs_features = True
 
-    def __init__(self, *, as_coded: bool = False) -> None:
+    def __init__(self, *, released_code: bool = False) -> None:
         super().__init__()
-        self.as_coded = as_coded
+        self.released_code = released_code
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = (attention_map(features, normalization="unit") for features in lesson.features)
-        if self.as_coded:
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = (attention_map(features, normalization="unit") for features in inputs.features)
+        if self.released_code:
             return F.mse_loss(ours, theirs)
         gap = (ours - theirs).flatten(-2).square().sum(dim=-1)
         return 0.5 * gap.clamp_min(1e-24).sqrt().mean()
 
 
-class Statistics(DistillationLoss):
-    r"""Imitate one statistic of the channels at every pixel (Gao et al., ACCV 2018), with the squared distance.
+class ChannelStatistic(DistillationLoss):
+    r"""Squared distance of one statistic of the channels at every pixel (Gao et al., ACCV 2018).
 
     .. math::
         \big(\operatorname{mean}_c F_c\big)^2 \qquad \operatorname{mean}_c F_c^2 \qquad \max_c F_c \qquad \min_c F_c
@@ -151,12 +154,12 @@ class Statistics(DistillationLoss):
             raise unknown_name("statistic", statistic, STATISTICS)
         self.statistic = statistic
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = (self._of(features) for features in lesson.features)
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = (self._reduce(features) for features in inputs.features)
         return F.mse_loss(ours, theirs)
 
-    def _of(self, features: Tensor) -> Tensor:
+    def _reduce(self, features: Tensor) -> Tensor:
         if self.statistic == "squared_mean":
             return features.mean(dim=-3).square()
         if self.statistic == "mean_square":
@@ -165,45 +168,45 @@ class Statistics(DistillationLoss):
 
 
 class Affinity(DistillationLoss):
-    r"""Imitate which places look alike: spatial affinity of the features (FAKD: He et al., ICIP 2020).
+    r"""Distance of the spatial affinity of the features (FAKD: He et al., ICIP 2020).
 
     .. math:: \operatorname{mean} |A^S - A^T|, \qquad A_{xy} = \cos(F_x, F_y)
 
-    over all pairs of places of a frame. The paper reads low-resolution features; F^SR has too many places, so it is
-    averaged down to ``places`` by ``places`` first (ours).
+    over all pairs of positions of a frame. The paper reads low-resolution features; F^SR has too many positions, so it
+    is averaged down to a grid of ``grid`` by ``grid`` first (ours).
     """
 
     needs_features = True
 
-    def __init__(self, places: int = 16) -> None:
+    def __init__(self, grid: int = 16) -> None:
         super().__init__()
-        self.places = places
+        self.grid = grid
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = (_directions(features, self.places) for features in lesson.features)
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = (_unit_vectors(features, self.grid) for features in inputs.features)
         return (ours.transpose(-1, -2) @ ours - theirs.transpose(-1, -2) @ theirs).abs().mean()
 
 
 class TemporalConsistency(DistillationLoss):
-    r"""Imitate how a frame's places resemble those of the frame before (after ETC: Liu et al., ECCV 2020).
+    r"""Squared distance of the affinity between successive frames (after ETC: Liu et al., ECCV 2020).
 
     .. math:: \operatorname{mean} \big(A^S_{t-1,t} - A^T_{t-1,t}\big)^2, \qquad
         A_{t-1,t}[x, y] = \cos(F_{t-1,x}, F_{t,y})
 
-    ETC distils this dependency of pairs of frames for segmentation; its motion loss needs a flow network and is left
-    out. Features are averaged down to ``places`` by ``places`` first. A clip of one frame has no pairs and gives 0.
+    ETC distills this dependency of pairs of frames for segmentation; its motion loss needs a flow network and is left
+    out. Features are averaged down to a grid first. For a clip of one frame the loss is 0.
     """
 
     needs_features = True
 
-    def __init__(self, places: int = 16) -> None:
+    def __init__(self, grid: int = 16) -> None:
         super().__init__()
-        self.places = places
+        self.grid = grid
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = (_directions(features, self.places) for features in lesson.features)
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = (_unit_vectors(features, self.grid) for features in inputs.features)
         if ours.shape[1] < 2:
             return ours.sum() * 0.0
         before, after = (slice(None), slice(0, -1)), (slice(None), slice(1, None))
@@ -213,17 +216,18 @@ class TemporalConsistency(DistillationLoss):
 
 
 class VariationalInformation(DistillationLoss):
-    r"""Let the student's features predict the teacher's, with a learned certainty (VID, as in PISR: Lee et al., 2020).
+    r"""Negative log-likelihood of the teacher's features given the student's (VID, as in PISR: Lee et al., 2020).
 
     .. math:: \operatorname{mean}\Big( \tfrac{C}{2}\log 2\pi + \tfrac12 \log s + \frac{(\mu(F^S) - F^T)^2}{2 s} \Big),
         \qquad s = 0.001\, \operatorname{softplus}(\cdot) + 10^{-8}
 
-    ``mu`` and ``s`` come from two small networks of 1x1 convolutions. PISR's teacher is privileged: it sees the ground
-    truth through a narrow encoder (``models.privileged``); the term itself takes any teacher. The constant makes it
-    large and sometimes negative; only its gradient matters.
+    ``mu`` and ``s`` come from two small networks of 1x1 convolutions. PISR's teacher is privileged: its input
+    is the ground truth, through a narrow encoder (``models.privileged``); the loss itself takes any teacher. The
+    constant makes it large and sometimes negative; only its gradient matters.
     """
 
     needs_features = True
+    is_trained = True
 
     def __init__(self, student_channels: int, teacher_channels: int) -> None:
         super().__init__()
@@ -237,9 +241,9 @@ class VariationalInformation(DistillationLoss):
 
         self.mean, self.spread = head(), head()
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = (features.flatten(0, 1) for features in lesson.features)
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = (features.flatten(0, 1) for features in inputs.features)
         variance = 0.001 * F.softplus(self.spread(ours).float()) + 1e-8
         constant = theirs.shape[1] * math.log(2 * math.pi) / 2
         gap = (self.mean(ours).float() - theirs).square()
@@ -247,17 +251,17 @@ class VariationalInformation(DistillationLoss):
 
 
 class Frequency(DistillationLoss):
-    r"""Imitate the pictures, the fine detail more than the coarse (ours).
+    r"""Distance of the frames' spectra, with fine detail weighted more than coarse (ours).
 
     .. math:: \operatorname{mean}_k \frac{|k|}{\max|k|} \big| \mathcal F(SR^S - SR^T)_k \big|
 
-    with the orthonormal Fourier transform of every frame and channel. What the ground truth already teaches well, flat
-    areas and slow gradients, weighs least.
+    with the orthonormal Fourier transform of every frame and channel. Flat areas and slow
+    gradients, which the ground truth teaches well, have the smallest weight.
     """
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = lesson.pictures
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = inputs.frames
         spectrum = torch.fft.rfft2(ours - theirs, norm="ortho")
         rows = torch.fft.fftfreq(ours.shape[-2], device=ours.device)[:, None]
         columns = torch.fft.rfftfreq(ours.shape[-1], device=ours.device)
@@ -266,76 +270,68 @@ class Frequency(DistillationLoss):
 
 
 class FrameDifference(DistillationLoss):
-    r"""Imitate how the teacher's pictures change from frame to frame (ours): what flickers, not what is shown.
+    r"""L1 distance of the changes from frame to frame (ours).
 
     .. math:: \operatorname{mean} \big| (SR^S_t - SR^S_{t-1}) - (SR^T_t - SR^T_{t-1}) \big|
 
-    A clip of one frame has no change and gives 0.
+    For a clip of one frame the loss is 0.
     """
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = lesson.pictures
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = inputs.frames
         if ours.shape[1] < 2:
             return ours.sum() * 0.0
         gap = ours - theirs
         return (gap[:, 1:] - gap[:, :-1]).abs().mean()
 
 
-class WhereBetter(DistillationLoss):
-    r"""Imitate the pictures only where the teacher is nearer to the truth than the student (ours).
+class TeacherBetterL1(DistillationLoss):
+    r"""L1 distance of the frames, only where the teacher is closer to the ground truth than the student (ours).
 
     .. math:: \operatorname{mean} \big[\, |SR^T - HR| < |SR^S - HR| \,\big] \cdot |SR^S - SR^T|
     """
 
-    def forward(self, lesson: DistillationInputs) -> Tensor:
-        """See the class."""
-        ours, theirs = lesson.pictures
-        high = lesson.high.float()
+    def forward(self, inputs: DistillationInputs) -> Tensor:
+        """Return the loss, see the class."""
+        ours, theirs = inputs.frames
+        high = inputs.high.float()
         better = (theirs - high).abs() < (ours.detach() - high).abs()
         return (better * (ours - theirs).abs()).mean()
 
 
-def _directions(features: Tensor, places: int) -> Tensor:
-    """Features averaged over a grid, each place of length one: ``(B, T, C, H, W)`` -> ``(B, T, C, N)``."""
-    size = (min(places, features.shape[-2]), min(places, features.shape[-1]))
-    thin = F.adaptive_avg_pool2d(features.flatten(0, 1), size).unflatten(0, features.shape[:2])
-    return F.normalize(thin.flatten(-2), dim=-2, eps=1e-7)
+def _unit_vectors(features: Tensor, grid: int) -> Tensor:
+    """Return features averaged over a grid, each position of length one: ``(B, T, C, H, W)`` -> ``(B, T, C, N)``."""
+    size = (min(grid, features.shape[-2]), min(grid, features.shape[-1]))
+    pooled = F.adaptive_avg_pool2d(features.flatten(0, 1), size).unflatten(0, features.shape[:2])
+    return F.normalize(pooled.flatten(-2), dim=-2, eps=1e-7)
 
 
-DISTILLATION_LOSSES: dict[str, Callable[[int, int], DistillationLoss]] = {
-    "output_l1": lambda _ours, _theirs: Output(),
-    "fitnets": FitNets,
-    "attention_transfer": lambda _ours, _theirs: AttentionTransfer(),
-    "attention_transfer_code": lambda _ours, _theirs: AttentionTransfer(as_coded=True),
-    "squared_mean": lambda _ours, _theirs: Statistics("squared_mean"),
-    "mean_square": lambda _ours, _theirs: Statistics("mean_square"),
-    "channel_max": lambda _ours, _theirs: Statistics("max"),
-    "channel_min": lambda _ours, _theirs: Statistics("min"),
-    "affinity": lambda _ours, _theirs: Affinity(),
-    "variational_information": VariationalInformation,
-    "temporal_consistency": lambda _ours, _theirs: TemporalConsistency(),
-    "frequency": lambda _ours, _theirs: Frequency(),
-    "frame_difference": lambda _ours, _theirs: FrameDifference(),
-    "teacher_better_l1": lambda _ours, _theirs: WhereBetter(),
-}
-"""Every term by name: called with the channels of F^SR of student and teacher."""
+DISTILLATION_LOSSES = OtherLosses.__dataclass_fields__
+"""Every loss by name; a field of the settings names its class and the arguments."""
 
 
-def make_term(name: str, student_channels: int, teacher_channels: int) -> DistillationLoss:
-    """Build a term.
+def make_loss(name: str, student_channels: int, teacher_channels: int) -> DistillationLoss:
+    """Build a loss by name.
+
+    Args:
+        name: one of :data:`DISTILLATION_LOSSES`.
+        student_channels: channels of F^SR of the student; 0: it has none.
+        teacher_channels: the same of the teacher.
 
     Raises:
-        UnknownNameError: no such term; the nearest is suggested.
+        UnknownNameError: no such loss; the nearest is suggested.
         ConfigError: it reads F^SR, and one of the networks has none.
     """
     if name not in DISTILLATION_LOSSES:
-        raise unknown_name("distillation term", name, DISTILLATION_LOSSES)
-    probe = DISTILLATION_LOSSES[name](max(student_channels, 1), max(teacher_channels, 1))
-    if probe.needs_features and not (student_channels and teacher_channels):
-        who = "student" if not student_channels else "teacher"
+        raise unknown_name("distillation loss", name, DISTILLATION_LOSSES)
+    entry = DISTILLATION_LOSSES[name].metadata
+    cls: type[DistillationLoss] = globals()[entry["class"]]
+    if cls.needs_features and not (student_channels and teacher_channels):
+        missing = "student" if not student_channels else "teacher"
         raise ConfigError(
-            f"{name}: reads high-resolution features, and the {who} has none; choose a term that reads pictures: "
-            + ", ".join(other for other in DISTILLATION_LOSSES if not DISTILLATION_LOSSES[other](1, 1).needs_features)
+            f"{name}: reads high-resolution features, and the {missing} has none; choose a loss that reads frames: "
+            + ", ".join(other for other, loss in DISTILLATION_LOSSES.items() if loss.metadata["reads"] == "frames")
         )
-    return probe
+    channels = (student_channels, teacher_channels) if cls.is_trained else ()
+    return cls(*channels, **entry["arguments"])

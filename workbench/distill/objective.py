@@ -1,18 +1,19 @@
-"""What a student is asked: terms by name, unweighted; their weights and schedule in one place."""
+"""Training objective of a student: loss terms by name, unweighted, and their weights at each step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping as Dictionary
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from workbench.aliases import LOSS_TERMS
+from workbench.config import AttentionKind, Normalization, Schedule, SpatialFeatures
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.losses import DistillationInputs, DistillationLoss
 from workbench.distill.ratio import GradientRatio
-from workbench.distill.spatial import AttentionKind, Normalization, attention_map, map_distance
+from workbench.distill.spatial import attention_map, map_distance
 from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
 from workbench.errors import ConfigError
 from workbench.models.layers.deformable import offset_error
@@ -21,12 +22,10 @@ from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled, WindowOffsets
 
 Terms = dict[str, Tensor]
-Schedule = Literal["constant", "warm_up", "decay"]
-SpatialFeatures = Literal["sr", "lr"]
 
 
 def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
-    r"""Reconstruction: a smooth L1, a mean over all elements.
+    r"""Return the reconstruction loss: a smooth L1, a mean over all elements.
 
     .. math:: L_{rec} = \operatorname{mean} \sqrt{(SR - HR)^2 + \epsilon^2}
 
@@ -40,11 +39,14 @@ def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
 
 
 def weighted_sum(terms: Terms, weights: dict[str, float]) -> Tensor:
-    """Sum of ``weight * term``; every term needs a weight and the reverse.
+    """Return the sum of ``weight * term``.
 
     Example:
-        >>> weigh({"reconstruction": torch.tensor(2.0)}, {"reconstruction": 0.5}).item()
+        >>> weighted_sum({"reconstruction": torch.tensor(2.0)}, {"reconstruction": 0.5}).item()
         1.0
+
+    Raises:
+        ConfigError: a term without a weight, or a weight without a term.
     """
     if terms.keys() != weights.keys():
         raise ConfigError(f"terms {sorted(terms)} but weights {sorted(weights)}")
@@ -53,13 +55,13 @@ def weighted_sum(terms: Terms, weights: dict[str, float]) -> Tensor:
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """What the terms ask of a teacher on one batch, made by :meth:`Objective.taught`, or read from a cache.
+    """Teacher outputs needed by the losses on one batch: made by :meth:`Objective.teacher_targets`, or from a cache.
 
     Attributes:
-        frames: its pictures ``(B, T, 3, s*H, s*W)``.
-        maps: its attention maps ``(B, T, s*H, s*W)``; None where there is no spatial term.
-        cells: its memory cells that are compared, ``(B, T', K, h, w)``; None where there is no temporal term.
-        features: F^SR, for terms that read it whole; None otherwise.
+        frames: ``(B, T, 3, s*H, s*W)``.
+        maps: attention maps ``(B, T, s*H, s*W)``; None without a spatial term.
+        cells: memory cells that are compared, ``(B, T', K, h, w)``; None without a temporal term.
+        features: F^SR, for losses that read it whole; None otherwise.
     """
 
     frames: Tensor
@@ -68,7 +70,7 @@ class TeacherTargets:
     features: Tensor | None = None
 
     def to(self, device: torch.device) -> TeacherTargets:
-        """The same on another device, in floats: 8-bit pictures become [0, 1]."""
+        """Return the targets on a device, in float32; 8-bit frames become [0, 1]."""
         frames = self.frames.to(device, non_blocking=True)
         frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
         rest = (part if part is None else part.to(device).float() for part in (self.maps, self.cells, self.features))
@@ -76,36 +78,37 @@ class TeacherTargets:
 
 
 class Objective(nn.Module):
-    r"""The total that a student minimises.
+    r"""Training objective of a student.
 
     .. math:: L = L_{rec} + \lambda_1 L_{SD} + \lambda_2 L_{TD} + \sum_k w_k L_k
 
-    A term whose weight and ratio are 0 is not computed. A plain run has the reconstruction only. What is trained with
-    the student (the ConvLSTM, an adapter, a regressor) belongs to this module, which is saved with the run.
+    A term whose weight and ratio are 0 is not computed. A plain run has the reconstruction only. Everything that is
+    trained with the student (the ConvLSTM, an adapter, a regressor) is a parameter of this module, which is saved with
+    the run.
 
     Args:
         eps: of the reconstruction.
         spatial_weight: lambda 1.
         temporal_weight: lambda 2.
         spatial_features: maps of F^SR (``sr``), or of F^LR, ``s`` times smaller (``lr``; ours, for comparison).
-        mapping: how channels become a map.
+        attention_kind: reduction of channels to a map.
         normalization: of the maps.
         memory: the shared ConvLSTM; needed where ``temporal_weight`` or its ratio is not 0.
-        others: other ways to teach: name -> (weight, term); see ``distill.baselines``.
-        schedule: ``warm_up`` lets the weights of all distillation terms rise linearly from 0 over ``schedule_steps``,
-            ``decay`` lets them fall to 0 over as many.
+        losses: other distillation losses: name -> (weight, loss); see ``distill.losses``.
+        schedule: ``warm_up`` raises the weights of all distillation terms linearly from 0 over ``schedule_steps``,
+            ``decay`` lowers them to 0 over that number of steps.
         schedule_steps: see ``schedule``; 0: constant.
-        ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``others``), in place of weights; see
+        ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``losses``), in place of weights; see
             :class:`~workbench.distill.ratio.GradientRatio`.
         ratio_every: steps between two measurements of them.
+        imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
         alignment_loss_weight: of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no
             schedule.
         flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
             true flow; no schedule.
-        imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
 
     Raises:
-        ConfigError: a temporal term without a memory, or a ratio of a term that there is not.
+        ConfigError: a temporal term without a memory, or a ratio of a term that does not exist.
     """
 
     def __init__(
@@ -118,10 +121,10 @@ class Objective(nn.Module):
         attention_kind: AttentionKind = "sum_squares",
         normalization: Normalization = "unit",
         memory: TemporalMemory | None = None,
-        others: Dictionary[str, tuple[float, DistillationLoss]] | None = None,
+        losses: Mapping[str, tuple[float, DistillationLoss]] | None = None,
         schedule: Schedule = "constant",
         schedule_steps: int = 0,
-        ratios: Dictionary[str, float] | None = None,
+        ratios: Mapping[str, float] | None = None,
         ratio_every: int = 20,
         imitation_weight: float = 0.0,
         alignment_loss_weight: float = 0.0,
@@ -129,83 +132,70 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         ratios = {name: ratio for name, ratio in (ratios or {}).items() if ratio}
+        chosen = {name: pair for name, pair in (losses or {}).items() if pair[0] or name in ratios}
         self.uses_spatial = bool(spatial_weight or "spatial" in ratios)
         self.uses_temporal = bool(temporal_weight or "temporal" in ratios)
         if self.uses_temporal and memory is None:
             raise ConfigError("temporal_weight or its ratio is not 0, so a TemporalMemory is needed")
+        if unknown := ratios.keys() - {"spatial", "temporal", *chosen}:
+            raise ConfigError(f"ratios: want names of terms, got {', '.join(sorted(unknown))}, which this run has not")
         self.eps = eps
-        self.spatial_weight, self.temporal_weight = spatial_weight, temporal_weight
         self.spatial_features: SpatialFeatures = spatial_features
         self.attention_kind: AttentionKind = attention_kind
         self.normalization: Normalization = normalization
-        self.memory = memory if self.uses_temporal else None
-        chosen = {name: pair for name, pair in (others or {}).items() if pair[0] or name in ratios}
-        if unknown := ratios.keys() - {"spatial", "temporal", *chosen}:
-            raise ConfigError(f"ratios: want names of terms, got {', '.join(sorted(unknown))}, which this run has not")
-        self.ratio = GradientRatio(ratios, every=ratio_every) if ratios else None
-        self.other_weights = {name: weight for name, (weight, _) in chosen.items()}
-        self.others = nn.ModuleDict({name: term for name, (_, term) in chosen.items()})
         self.schedule: Schedule = schedule
         self.schedule_steps = schedule_steps
-        self.imitation_weight = imitation_weight
-        self.alignment_loss_weight = alignment_loss_weight
-        self.flow_weight = flow_weight
+        self.memory = memory if self.uses_temporal else None
+        self.ratio = GradientRatio(ratios, every=ratio_every) if ratios else None
+        self.losses = nn.ModuleDict({name: loss for name, (_, loss) in chosen.items()})
+        self.distillation_weights = {name: weight for name, (weight, _) in chosen.items()}
+        if self.uses_temporal:
+            self.distillation_weights = {"temporal": temporal_weight} | self.distillation_weights
+        if self.uses_spatial:
+            self.distillation_weights = {"spatial": spatial_weight} | self.distillation_weights
+        supervised = {"alignment": alignment_loss_weight, "flow": flow_weight, "imitation": imitation_weight}
+        self.supervised_weights = {"reconstruction": 1.0} | {name: w for name, w in supervised.items() if w}
 
     @property
-    def distils(self) -> bool:
+    def distills(self) -> bool:
         """Whether a teacher is needed."""
-        return self.uses_spatial or self.uses_temporal or bool(self.others)
+        return bool(self.distillation_weights)
 
     @property
     def needs_features(self) -> bool:
-        """Whether F^SR of both networks is needed, or their pictures do."""
-        return self.uses_spatial or self.uses_temporal or self._reads_features_whole
+        """Whether F^SR of both networks is needed, or their frames are enough."""
+        return self.uses_spatial or self.uses_temporal or self.needs_full_features
 
     @property
-    def _reads_features_whole(self) -> bool:
-        return any(isinstance(term, DistillationLoss) and term.needs_features for term in self.others.values())
-
-    @property
-    def cacheable(self) -> bool:
-        """Whether what is asked of the teacher stays the same all the time, and is small."""
-        return not self._reads_features_whole and (self.memory is None or self.memory.mode == "frozen")
+    def needs_full_features(self) -> bool:
+        """Whether a loss reads F^SR of the teacher itself, not only maps or cells computed from it."""
+        return any(isinstance(loss, DistillationLoss) and loss.needs_features for loss in self.losses.values())
 
     def weights(self, step: int) -> dict[str, float]:
-        """The weight of each term at a step (the first step is 1)."""
-        share = 1.0
+        """Return the weight of each term at a step (the first step is 1)."""
+        factor = 1.0
         if self.schedule_steps and self.schedule == "warm_up":
-            share = min(step / self.schedule_steps, 1.0)
+            factor = min(step / self.schedule_steps, 1.0)
         elif self.schedule_steps and self.schedule == "decay":
-            share = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
-        weights = {"reconstruction": 1.0}
-        if self.alignment_loss_weight:
-            weights["alignment"] = self.alignment_loss_weight
-        if self.flow_weight:
-            weights["flow"] = self.flow_weight
-        if self.imitation_weight:
-            weights["imitation"] = self.imitation_weight
-        taught = {"spatial": self.spatial_weight} if self.uses_spatial else {}
-        taught |= {"temporal": self.temporal_weight} if self.uses_temporal else {}
-        taught |= self.other_weights
-        if self.ratio is not None:
-            taught |= self.ratio.weights()
-        return weights | {name: share * weight for name, weight in taught.items()}
+            factor = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
+        weights = self.distillation_weights | (self.ratio.weights() if self.ratio is not None else {})
+        return self.supervised_weights | {name: factor * weight for name, weight in weights.items()}
 
     def teacher_targets(self, teacher: Upscaled) -> TeacherTargets:
-        """What the terms ask of a teacher: everything of it that does not depend on the student.
+        """Return the teacher outputs needed by the losses: everything that does not depend on the student.
 
         Raises:
-            ConfigError: its features are needed and were not kept.
+            ConfigError: features are needed and missing.
         """
         if not self.needs_features:
             return TeacherTargets(teacher.frames.detach())
         features = _features(teacher).detach()
-        maps = cells = None
-        if self.uses_spatial:
-            maps = self._maps(teacher).detach()
-        if self.memory is not None:
-            cells = self.memory.compared(self.memory.teacher_cells(features))
-        return TeacherTargets(teacher.frames.detach(), maps, cells, features if self._reads_features_whole else None)
+        return TeacherTargets(
+            teacher.frames.detach(),
+            maps=self._maps(teacher).detach() if self.uses_spatial else None,
+            cells=self.memory.compared(self.memory.teacher_cells(features)) if self.memory is not None else None,
+            features=features if self.needs_full_features else None,
+        )
 
     def terms(
         self,
@@ -215,52 +205,54 @@ class Objective(nn.Module):
         low: Tensor | None = None,
         flow: TrueFlow | None = None,
     ) -> tuple[Terms, dict[str, float]]:
-        """Compute every term, unweighted, and measures that go into the log beside them.
+        """Compute every term, unweighted, and diagnostics for the log.
 
         Args:
-            student: what the student made of the clip, with features where a term needs them.
+            student: its output for the clip, with features where a term needs them.
             high: ground truth ``(B, T, 3, s*H, s*W)``.
-            teacher: what the teacher made of it, or what is asked of it; None for a plain run.
-            low: the low resolution ``(B, T, 3, H, W)``; a privileged student imitates it.
+            teacher: the teacher's output for the clip, or the targets computed from it; None for a plain run.
+            low: the low resolution ``(B, T, 3, H, W)``, which a privileged student imitates.
             flow: true flow of the low resolution, where the data has it.
 
         Returns:
-            Terms by name, and measures by name (``collapse_index``, ``cell_deviation``, and ``memory_frozen``: 1 while
-            the ConvLSTM is not trained).
+            Terms by name, and diagnostics by name (``collapse_index``, ``cell_deviation``, and ``memory_frozen``: 1
+            while the ConvLSTM is not trained).
         """
+        terms, diagnostics = self._supervised_terms(student, high, low, flow), {}
+        if not self.distills:
+            return terms, diagnostics
+        if teacher is None:
+            raise ConfigError("distillation needs the features of both networks, or their frames: there is no teacher")
+        targets = self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher
+        if self.uses_spatial:
+            maps = _require_target(targets.maps, "maps")
+            terms["spatial"] = map_distance(self._maps(student), maps, normalization=self.normalization)
+        if self.memory is not None:
+            teacher_cells = _require_target(targets.cells, "memory cells").float()
+            student_cells = self.memory.compared(self.memory.student_cells(_features(student)))
+            terms["temporal"] = temporal_distillation(student_cells, teacher_cells, cells="all")
+            diagnostics["collapse_index"] = collapse_index(teacher_cells)
+            diagnostics["cell_deviation"] = cell_deviation(teacher_cells)
+            diagnostics["memory_frozen"] = float(self.memory.is_frozen)
+        inputs = DistillationInputs(student, Upscaled(targets.frames, targets.features), high)
+        return terms | {name: loss(inputs) for name, loss in self.losses.items()}, diagnostics
+
+    def _supervised_terms(self, student: Upscaled, high: Tensor, low: Tensor | None, flow: TrueFlow | None) -> Terms:
+        """Compute the terms that need no teacher."""
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
-        measures: dict[str, float] = {}
-        if self.alignment_loss_weight:
+        if "alignment" in self.supervised_weights:
             if student.alignment_loss is None:
                 raise ConfigError(
-                    "alignment_loss_weight: want a student in training that says how well it aligns (VESPCN, EDVR)"
+                    "alignment_loss_weight: want a student in training that returns an alignment loss (VESPCN, EDVR)"
                 )
             terms["alignment"] = student.alignment_loss
-        if self.flow_weight:
+        if "flow" in self.supervised_weights:
             terms["flow"] = _flow_error(student, flow)
-        if self.imitation_weight:
+        if "imitation" in self.supervised_weights:
             if student.encoded is None or low is None:
                 raise ConfigError("imitation_weight: want a privileged student, and the low resolution it imitates")
             terms["imitation"] = imitation(student.encoded, low)
-        if not self.distils:
-            return terms, measures
-        if teacher is None:
-            raise ConfigError(
-                "distillation needs the features of both networks, or their pictures: there is no teacher"
-            )
-        taught = self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher
-        if self.uses_spatial:
-            ours, theirs = self._maps(student), _require_target(taught.maps, "maps")
-            terms["spatial"] = map_distance(ours, theirs, normalization=self.normalization)
-        if self.memory is not None:
-            theirs = _require_target(taught.cells, "memory cells").float()
-            cells = self.memory.compared(self.memory.student_cells(_features(student)))
-            terms["temporal"] = temporal_distillation(cells, theirs, cells="all")
-            measures["collapse_index"] = collapse_index(theirs)
-            measures["cell_deviation"] = cell_deviation(theirs)
-            measures["memory_frozen"] = float(self.memory.is_frozen)
-        lesson = DistillationInputs(student, Upscaled(taught.frames, taught.features), high)
-        return terms | {name: term(lesson) for name, term in self.others.items()}, measures
+        return terms
 
     def _maps(self, upscaled: Upscaled) -> Tensor:
         features = _features(upscaled)
@@ -269,6 +261,13 @@ class Objective(nn.Module):
                 raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
             features = upscaled.aligned.float()
         return attention_map(features, kind=self.attention_kind, normalization=self.normalization)
+
+    def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        """Load the tensors, also under the names of checkpoints of format 1."""
+        for key in [key for key in state_dict if key.startswith(f"{prefix}others.")]:
+            old, _, rest = key.removeprefix(f"{prefix}others.").partition(".")
+            state_dict[f"{prefix}losses.{LOSS_TERMS.get(old, old)}.{rest}"] = state_dict.pop(key)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
@@ -312,7 +311,7 @@ def _features(upscaled: Upscaled) -> Tensor:
     return upscaled.features.float()
 
 
-def _require_target(value: Tensor | None, what: str) -> Tensor:
+def _require_target(value: Tensor | None, name: str) -> Tensor:
     if value is None:
-        raise ConfigError(f"what was kept of the teacher holds no {what}; it was made for another objective")
+        raise ConfigError(f"the teacher outputs have no {name}; they were made for another objective")
     return value

@@ -24,8 +24,8 @@ class GradientRatio(nn.Module):
 
     The norms are those of the gradient with respect to all trained parameters of the student, on the whole batch: the
     number that ``gradient.TERM`` in the log shows, for terms of features and of frames alike. They take one backward
-    pass for the reconstruction and one for each term, every ``every`` steps, and hold for the steps that follow; in the
-    very first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
+    pass for the reconstruction and one for each term, every ``every`` steps, and are used for the steps that follow; in
+    the very first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
 
     The mean is kept in buffers, which are saved and loaded with the objective: a resumed run has the same weights.
 
@@ -55,8 +55,13 @@ class GradientRatio(nn.Module):
         known = zip(self.ratios, self.log_weights.tolist(), self.measured.tolist(), strict=True)
         return {name: math.exp(log_weight) if measured else 0.0 for name, log_weight, measured in known}
 
+    def under_weights(self, norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+        """Return ``ratio.TERM``, the gradient-norm ratio of each term under some weights."""
+        whole = norms["reconstruction"]
+        return {f"ratio.{name}": weights[name] * norms[name] / whole if whole else 0.0 for name in self.ratios}
+
     def update(self, norms: Mapping[str, float]) -> None:
-        """Take in a measurement; a norm that is 0 or not finite changes nothing.
+        """Update the weights by a measurement; a norm that is 0 or not finite changes nothing.
 
         Args:
             norms: of the gradients of ``reconstruction`` and of each term, unweighted.

@@ -1,24 +1,22 @@
-"""Spatial distillation: the student shall look where the teacher looks (STD, section 3.1)."""
+"""Spatial distillation: distance of the attention maps of student and teacher (STD, section 3.1)."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from workbench.config import AttentionKind, Normalization
 from workbench.errors import ShapeError
 
-AttentionKind = Literal["sum_squares", "sum_abs", "max_squares"]
-Normalization = Literal["none", "unit"]
-
-ATTENTION_KINDS: tuple[AttentionKind, ...] = ("sum_squares", "sum_abs", "max_squares")
+ATTENTION_KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)
 
 
 def attention_map(
     features: Tensor, *, kind: AttentionKind = "sum_squares", normalization: Normalization = "none"
 ) -> Tensor:
-    r"""Where a network looks: how much its channels say at each pixel.
+    r"""Return the attention map: the energy of the channels at each pixel.
 
     .. math::
         M_{sum} = \sum_c |F_c| \quad (1) \qquad
@@ -29,7 +27,7 @@ def attention_map(
         features: ``(..., C, H, W)``, any scale; computed in float32.
         kind: ``sum_squares`` is equation (2), the paper's choice; ``sum_abs`` (1); ``max_squares`` (3).
         normalization: ``none`` as the paper writes it; ``unit`` divides each map by its Euclidean length, which
-            makes it indifferent to the features' brightness (as Zagoruyko and Komodakis' attention transfer does).
+            makes it independent of the features' gain (as Zagoruyko and Komodakis' attention transfer does).
 
     Returns:
         ``(..., H, W)``, non-negative.
@@ -51,7 +49,7 @@ def attention_map(
     elif kind == "max_squares":
         maps = features.square().amax(dim=-3)
     else:
-        raise ValueError(f"mapping: want one of {', '.join(ATTENTION_KINDS)}, got {kind!r}")
+        raise ValueError(f"kind: want one of {', '.join(ATTENTION_KINDS)}, got {kind!r}")
     if normalization == "unit":
         maps = maps / maps.flatten(-2).norm(dim=-1).clamp_min(1e-12)[..., None, None]
     elif normalization != "none":
@@ -64,9 +62,9 @@ def spatial_distillation(
     teacher: Tensor,
     *,
     kind: AttentionKind = "sum_squares",
-    normalization: Normalization = "none",
+    normalization: Normalization = "unit",
 ) -> Tensor:
-    r"""How differently the two look at a clip: L2 distance of their attention maps.
+    r"""Return the squared L2 distance of the attention maps of two networks.
 
     .. math:: L_{SD} = \frac{1}{N} \sum_{t=1}^{N} \frac{1}{HW} \lVert M^S_t - M^T_t \rVert_2^2
 
@@ -77,7 +75,7 @@ def spatial_distillation(
 
     Args:
         student: F^SR of the student, ``(B, T, C, H, W)``.
-        teacher: F^SR of the teacher, ``(B, T, C', H, W)``; no gradient goes there.
+        teacher: F^SR of the teacher, ``(B, T, C', H, W)``; no gradient reaches it.
         kind: see :func:`attention_map`.
         normalization: see :func:`attention_map`.
 
@@ -85,22 +83,22 @@ def spatial_distillation(
         A scalar.
 
     Raises:
-        ShapeError: the two do not show the same frames at the same size.
+        ShapeError: the frames or sizes of the two differ.
     """
     if student.shape[:-3] != teacher.shape[:-3] or student.shape[-2:] != teacher.shape[-2:]:
-        raise ShapeError(f"features: same frames and size wanted, got {tuple(student.shape)}, {tuple(teacher.shape)}")
+        raise ShapeError(f"features: want the same frames and size, got {tuple(student.shape)}, {tuple(teacher.shape)}")
     ours = attention_map(student, kind=kind, normalization=normalization)
     theirs = attention_map(teacher.detach(), kind=kind, normalization=normalization)
     return map_distance(ours, theirs, normalization=normalization)
 
 
-def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalization = "none") -> Tensor:
-    """The distance of :func:`spatial_distillation` for maps that are there already.
+def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalization = "unit") -> Tensor:
+    """Return the distance of :func:`spatial_distillation` for computed maps.
 
     Args:
         student: attention maps ``(B, T, H, W)`` of the student.
-        teacher: those of the teacher; no gradient goes there.
-        normalization: that of both.
+        teacher: those of the teacher; no gradient reaches it.
+        normalization: of both.
 
     Returns:
         A scalar.
@@ -112,7 +110,7 @@ def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalizati
 
 
 def attention_overlap(first: Tensor, second: Tensor) -> Tensor:
-    """How alike two maps are, one number a frame: the cosine between them, 1 where they are proportional.
+    """Return the cosine between two maps, one number a frame; 1 where they are proportional.
 
     Args:
         first: maps ``(..., H, W)``.

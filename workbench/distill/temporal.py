@@ -15,21 +15,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.aliases import CONVLSTM
+from workbench.config import Cells, MemoryMode
 from workbench.errors import ShapeError, WeightsError
 from workbench.metrics import memory_cells
 from workbench.models.weights import read_tensors, save_tensors
 
-MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
-Cells = Literal["last", "all"]
-
-FORMAT = "2"
+FORMAT = "3"
 ADDED_IN_FORMAT_2 = {"standardize": False, "cells": "last", "border_frames": 0}
 """Settings that files of format 1 lack, with the values that these files were made under."""
 
@@ -49,7 +46,7 @@ class ConvLSTM(nn.Module):
     so that a frozen memory is the same in every run that names the same seed.
 
     Args:
-        in_channels: of what it reads.
+        in_channels: of its input.
         hidden_channels: K, of its cell.
         seed: of its initial weights.
     """
@@ -97,11 +94,12 @@ def standardize(features: Tensor) -> Tensor:
     Each network is standardized by its own statistics. With the teacher's statistics for both, a difference of the
     channel means would stay in the loss, and the student could remove it by biases alone, which the last convolution
     undoes: more than half of the loss carried no information on detail. By its own statistics the loss does not
-    change with any offset or positive gain of a student's channel, and its gradient, which passes through the
-    statistics, asks for neither: what is left to compare is the pattern of each channel over space and time.
+    depend on the offset or positive gain of a student's channel, and neither does its gradient, which passes through
+    the statistics: the loss compares only the pattern of each channel over space and time.
 
-    The statistics are those of one clip, not of the batch, so that the loss is the same in one piece or several, in
-    one process or many, and from a cache; and not of one frame, so that changes of the mean over time stay.
+    The statistics are those of one clip, not of the batch, so that the loss is the same with one micro-batch or
+    several, with one process or several, and from a cache; and not of one frame, so that changes of the mean over time
+    stay.
 
     Channels that hardly vary (:data:`SMALLEST_DEVIATION`) are not amplified to unit variance.
 
@@ -139,7 +137,7 @@ def compared_cells(cells: Tensor, which: Cells, border_frames: int) -> Tensor:
 
 
 class TemporalMemory(nn.Module):
-    """The shared ConvLSTM, and how it reads the features of both networks.
+    """Shared ConvLSTM over the features of both networks, with pooling, adapter and standardization.
 
     With equal numbers of channels, the ConvLSTM is all that has parameters, and in mode ``frozen`` none is trained.
 
@@ -199,14 +197,14 @@ class TemporalMemory(nn.Module):
                 torch.manual_seed(seed)
                 self.adapter = nn.Conv2d(student_channels, teacher_channels, 1, bias=not standardize)
         self.register_buffer("frozen", torch.tensor(mode == "frozen"))
-        self._obey()
+        self._apply_mode()
 
-    def _obey(self) -> None:
+    def _apply_mode(self) -> None:
         self.lstm.requires_grad_(not self.is_frozen)
 
     @property
     def is_frozen(self) -> bool:
-        """Whether the ConvLSTM no longer learns."""
+        """Whether the ConvLSTM is frozen."""
         return bool(self.frozen)
 
     def teacher_cells(self, features: Tensor) -> Tensor:
@@ -223,31 +221,31 @@ class TemporalMemory(nn.Module):
             raise ShapeError(f"features: want (B, T, C, H, W), got {tuple(features.shape)}")
         if self.stride == 1:
             return features
-        thin = F.avg_pool2d(features.flatten(0, 1), self.stride, ceil_mode=True, count_include_pad=False)
-        return thin.unflatten(0, features.shape[:2])
+        pooled = F.avg_pool2d(features.flatten(0, 1), self.stride, ceil_mode=True, count_include_pad=False)
+        return pooled.unflatten(0, features.shape[:2])
 
-    def run_convlstm(self, thin: Tensor, *, student: bool) -> Tensor:
+    def run_convlstm(self, pooled: Tensor, *, student: bool) -> Tensor:
         """Return the memory cells of pooled features of a whole clip; the student's pass through the adapter."""
         if student and not isinstance(self.adapter, nn.Identity):
-            thin = self.adapter(thin.flatten(0, 1)).unflatten(0, thin.shape[:2])
-        return self.lstm(standardize(thin.float()) if self.standardize else thin)
+            pooled = self.adapter(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
+        return self.lstm(standardize(pooled.float()) if self.standardize else pooled)
 
     def compared(self, cells: Tensor) -> Tensor:
         """Select the cells that the loss compares: ``(B, T, K, H, W)`` -> ``(B, T', K, H, W)``."""
         return compared_cells(cells, self.cells, self.border_frames)
 
     def after_step(self, loss: float) -> bool:
-        """Freeze for good where the mode says so; returns whether that happened just now."""
+        """Freeze the ConvLSTM for good if the mode requires it; returns whether that happened in this step."""
         if self.mode == "trained_then_frozen" and not self.is_frozen and loss < self.freeze_below:
             self.frozen.fill_(True)  # pyright: ignore[reportCallIssue]
-            self._obey()
+            self._apply_mode()
             return True
         return False
 
     def load_state_dict(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
-        """Load, and go on learning or not as the saved memory did."""
+        """Load the weights; the ConvLSTM is trained or frozen as in the file."""
         result = super().load_state_dict(*args, **kwargs)
-        self._obey()
+        self._apply_mode()
         return result
 
 
@@ -303,7 +301,7 @@ def save_memory(memory: TemporalMemory, path: Path) -> None:
 
 
 def load_memory(path: Path) -> TemporalMemory:
-    """Read a file of :func:`save_memory`, also one of format 1, whose cells stay as they were.
+    """Read a file of :func:`save_memory`, also one of format 1 or 2.
 
     Raises:
         WeightsError: no ConvLSTM in it, another format, or damaged.
@@ -312,8 +310,8 @@ def load_memory(path: Path) -> TemporalMemory:
     if "memory" not in metadata:
         raise WeightsError(f"{path}: not a memory (ConvLSTM) of this workbench")
     settings, format_ = json.loads(metadata["memory"]), metadata.get("format")
-    if format_ not in ("1", FORMAT):
-        raise WeightsError(f"{path}: format of the memory: want 1 or {FORMAT}, got {format_}; update the workbench")
+    if format_ not in ("1", "2", FORMAT):
+        raise WeightsError(f"{path}: format of the memory: want 1 to {FORMAT}, got {format_}; update the workbench")
     memory = TemporalMemory(**((ADDED_IN_FORMAT_2 if format_ == "1" else {}) | settings))
     memory.load_state_dict(tensors)
     return memory.eval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Collection, Sequence
 
-from workbench.config import Network, differences
+from workbench.config import Network
 from workbench.evaluation.scores import METRICS
 from workbench.experiment.comparisons import (
     CONFIDENCE,
@@ -19,6 +19,7 @@ from workbench.experiment.comparisons import (
 from workbench.experiment.results import Results
 from workbench.experiment.variants import GRID, PLAIN, find_variant, in_grid_order, shared_config
 from workbench.metrics.gap_closed import gap_closed
+from workbench.settings import differences
 
 PSNR = "psnr_y_db"
 TEMPORAL = ("tof", "t_diff", "warping_error")

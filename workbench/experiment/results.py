@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from workbench.aliases import EXPERIMENT_SETTINGS, METRICS, VARIANTS, renamed
-from workbench.config import differences, flat
 from workbench.errors import ConfigError, FolderError
 from workbench.experiment.comparisons import Difference, paired
 from workbench.scenes import write_atomic
+from workbench.settings import differences, flatten
 
 FORMAT = 2
 
@@ -93,7 +93,7 @@ def _from_format_1(record: Mapping[str, Any]) -> dict[str, Any]:
         }
 
     settings: dict[str, Any] = {"validation_set": []}
-    for name, value in flat(record["conditions"]).items():
+    for name, value in flatten(record["conditions"]).items():
         today = EXPERIMENT_SETTINGS[name].split()
         settings |= dict(zip(today, value, strict=True)) if len(today) > 1 else {today[0]: value}
     variants = {

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from workbench.config import RunConfig, flat
+from workbench.config import RunConfig
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet, InMemoryFrames
 from workbench.data.datasets.registry import open_set
 from workbench.data.preparation.manifest import MANIFEST, PrepareSettings, sha256_of
@@ -26,8 +26,9 @@ from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load, locate
 from workbench.models.zoo import build
 from workbench.runs import Run
-from workbench.training.engine import Engine
-from workbench.training.machine import configure_torch
+from workbench.settings import flatten
+from workbench.training.accelerator import make_accelerator
+from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import MUTABLE_ON_RESUME, Trainer
 from workbench.training.worker import graceful_shutdown, prepare_run, work
 
@@ -92,7 +93,7 @@ def experiment_settings(shared: RunConfig, validation_set: ClipSet | None = None
         validation_set: the clips of a folder that variants are scored on; the held-out sources are part of the footage.
     """
     varied = MUTABLE_ON_RESUME | {"seed", *(name for loss in LOSSES.values() for name in (loss.weight, loss.ratio))}
-    whole = flat(shared.to_dict())
+    whole = flatten(shared.to_dict())
     settings = {name: value for name, value in whole.items() if not {name, name.partition(".")[0]} & varied}
     settings |= {name: of(settings[name]) for name, of in FILES.items() if settings[name]}
     return settings | {"validation_set": [sha256_of(Path(str(clip.source))) for clip in validation_set or ()]}
@@ -219,7 +220,7 @@ def _fill_cache(config: RunConfig, progress: Progress) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     progress("waiting for another job that fills the teacher cache")
     with FileLock(folder.with_name(f".{folder.name}.lock")):
-        Trainer(cache_config(config), Engine(device=config.device, precision=config.precision)).open_cache(
+        Trainer(cache_config(config), make_accelerator(device=config.device, precision=config.precision)).open_cache(
             lambda done, clips: progress(f"filling the teacher cache: {done} of {clips} clips")
         )
 

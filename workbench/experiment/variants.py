@@ -21,8 +21,10 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.config import Distillation, Network, OtherLosses, RunConfig, changed, cpu_long, flat
+from workbench.config import Distillation, Network, OtherLosses, RunConfig, with_settings
 from workbench.errors import ConfigError
+from workbench.presets import cpu_long
+from workbench.settings import flatten
 
 PLAIN = "plain"
 """Name of the variant without a teacher, which all others are compared with."""
@@ -96,7 +98,7 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         changes[f"distillation.{name}"] = value
         names.append(f"{name}={text}")
         labels.append(f"{name} {text}")
-    changed(RunConfig(), changes)  # refuses what cannot be
+    with_settings(RunConfig(), changes)  # refuses what cannot be
     return Variant("+".join(names), ", ".join(labels), changes)
 
 
@@ -144,7 +146,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "sd_w0.001": ("attention_kind=sum_abs", "attention_kind=max_squares", "feature_layer=hr_pre", "spatial_features=lr",
                   "schedule=constant", "schedule=decay"),
     "sd_w0.01": ("normalization=none",),
-    "td_w0.03": ("memory=trained", "memory=trained_then_frozen", "memory_channels=32", "memory_stride=2"),
+    "td_w0.03": ("memory_mode=trained", "memory_mode=trained_then_frozen", "memory_channels=32", "memory_stride=2"),
 }  # fmt: skip
 """Settings of the grid, by the variant that they change."""
 
@@ -180,7 +182,7 @@ def parse_setting(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(f"set: got {text!r}, expected NAME=VALUE, for example data.crop_size=24")
-    if isinstance(flat(RunConfig().to_dict()).get(name, ""), str):
+    if isinstance(flatten(RunConfig().to_dict()).get(name, ""), str):
         return name, value
     try:
         return name, json.loads(value)
@@ -221,7 +223,7 @@ def shared_config(
         snapshot_every=steps,
         save_every=max(steps // 10, 1),
     )
-    return changed(config, changes or {})
+    return with_settings(config, changes or {})
 
 
 CACHE_SETTINGS = (
@@ -241,7 +243,7 @@ def variant_config(variant: Variant, shared: RunConfig, seed: int, caches: Path 
         caches: folder of the teacher caches. Variants that need the same teacher outputs share a cache in it; a variant
             whose teacher outputs cannot be cached runs the teacher in every step.
     """
-    config = changed(shared, {"seed": seed, **variant.changes})
+    config = with_settings(shared, {"seed": seed, **variant.changes})
     if not variant.changes:
         return replace(config, teacher=Network())
     if caches is None:
@@ -255,6 +257,6 @@ def variant_config(variant: Variant, shared: RunConfig, seed: int, caches: Path 
 
 def cache_config(config: RunConfig) -> RunConfig:
     """Return settings that fill the teacher cache of ``config`` with the outputs that any variant may need."""
-    losses = {"spatial_weight": 1.0, "temporal_weight": 1.0, "memory": "frozen", "losses": {}}
+    losses = {"spatial_weight": 1.0, "temporal_weight": 1.0, "memory_mode": "frozen", "losses": {}}
     losses |= {f"{name}_ratio": 0.0 for name in ("spatial", "temporal", "output")}
-    return changed(config, {f"distillation.{name}": value for name, value in losses.items()})
+    return with_settings(config, {f"distillation.{name}": value for name, value in losses.items()})

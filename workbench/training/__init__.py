@@ -1,1 +1,1 @@
-"""The loop, its record on disk, and the process that runs it."""
+"""Training: the loop, checkpoints and snapshots, the teacher cache, and the worker process."""

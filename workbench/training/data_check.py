@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from workbench.aliases import setting_name
 from workbench.config import RunConfig
 from workbench.data.sampling.checksums import DataChecksum, checksum_clip, checksum_stills
 from workbench.errors import DataError, FolderError
@@ -17,14 +18,14 @@ Checksums = dict[str, DataChecksum]
 
 def data_checksums(config: RunConfig) -> Checksums:
     """Return the checksums of the training data and the validation clip, by the setting that names each."""
-    clips = config.data.clips if config.data.uses_footage else ()
+    clips = config.data.clips if config.data.uses_video else ()
     named = {f"data.clips[{number}]": checksum_clip(spec) for number, spec in enumerate(clips)}
     if config.data.uses_stills:
         named["data.stills"] = checksum_stills(config.data.stills)
     return named | {"data.validation_clip": checksum_clip(config.data.validation_clip)}
 
 
-def recorded(run: Run) -> Checksums | None:
+def recorded_checksums(run: Run) -> Checksums | None:
     """Return the checksums in ``run.json``; None where an earlier version wrote it without any.
 
     Raises:
@@ -35,22 +36,22 @@ def recorded(run: Run) -> Checksums | None:
         return None
     if not isinstance(saved, dict):
         raise FolderError(f"{run.folder / 'run.json'}: data: want checksums by setting, got {type(saved).__name__}")
-    return {name: DataChecksum.from_dict(checksum) for name, checksum in saved.items()}
+    return {setting_name(name): DataChecksum.from_dict(checksum) for name, checksum in saved.items()}
 
 
 def check_data(run: Run, config: RunConfig) -> None:
-    """Make sure that the data of a run has the content that it began with; where it is and its name do not count.
+    """Check that the data of a run has its recorded content; path and name do not matter.
 
-    A run without checksums goes on, with a warning.
+    A run without checksums continues, with a warning.
 
     Args:
-        run: its ``run.json`` contains what is wanted.
-        config: names the data that is there now.
+        run: its ``run.json`` contains the checksums.
+        config: names the present data.
 
     Raises:
         DataError: a clip has other content.
     """
-    wanted = recorded(run)
+    wanted = recorded_checksums(run)
     if wanted is None:
         logger.warning(
             "%s: run.json has no checksums of its data (an earlier version wrote it), so whether the data is still the "
@@ -64,8 +65,8 @@ def check_data(run: Run, config: RunConfig) -> None:
             path = now.clip if now is not None else "nothing"
             raise DataError(
                 f"{name}: {run.name} began with other data: want {before or 'nothing'}, got {now or 'nothing'} "
-                f"({path}). Put the data back, or name its new place (--{name.partition('[')[0]}); to go on with other "
-                "data all the same: --other-data"
+                f"({path}). Put the data back, or name its new place (--{name.partition('[')[0]}); to continue with "
+                "other data: --other-data"
             )
 
 
@@ -73,7 +74,7 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
     """Write new names of a run's data, or other data, into its ``run.json``.
 
     Args:
-        run: no worker may be at it.
+        run: without a worker.
         config: the settings of the run but for ``data.clips``, ``data.stills``, ``data.validation_clip`` and what may
             change at any time.
         other: accept other content. Its checksums replace the recorded ones, which are kept as ``earlier_data``.
@@ -82,7 +83,7 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
         BusyError: a worker is at the run.
         DataError: other content, or content that cannot be checked, without ``other``.
     """
-    before = recorded(run)
+    before = recorded_checksums(run)
     if other:
         record = run.record()
         changes = as_record(data_checksums(config))
@@ -95,7 +96,7 @@ def rename_data(run: Run, config: RunConfig, *, other: bool = False) -> None:
     if before is None and renamed:
         raise DataError(
             f"{run.name}: run.json has no checksums of its data, so whether {', '.join(now.clips) or now.stills} is "
-            "the same cannot be checked; to go on with it all the same: --other-data"
+            "the same cannot be checked; to continue with it: --other-data"
         )
     if renamed:
         check_data(run, config)

@@ -1,35 +1,36 @@
-"""The loop, on one screen: a generator of steps. Whoever iterates is the viewer."""
+"""Training loop: a generator that yields one record a step, so that the caller decides when to stop."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
 import torch
+from accelerate import Accelerator
+from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective, TeacherTargets, Terms, weighted_sum
-from workbench.distill.ratio import GradientRatio
 from workbench.models.video_sr import Upscaled, VideoSR
-from workbench.training.engine import Engine
-from workbench.training.watch import gradient_stats, parameter_gradient
+from workbench.training.accelerator import make_accelerator
+from workbench.training.gradient_stats import add_gradients, gradient_stats
 
 
 class Batch(NamedTuple):
-    """Clips of a step, or of one of its pieces; a plain tuple of the first parts will do as well.
+    """Clips of a step, or a micro-batch of them; a plain tuple of the first two fields is accepted in its place.
 
     Attributes:
         low: ``(B, T, 3, H, W)``.
         high: ``(B, T, 3, s*H, s*W)``.
-        targets: outputs of the teacher that the losses need, where a cache has them.
-        flow: true flow of the low-resolution frames, where the data has it; its ``valid`` marks the clips that do.
+        targets: teacher outputs that the losses need, where a cache has them.
+        flow: true flow of the low-resolution frames, where the data has it; ``valid`` marks the clips with known flow.
     """
 
     low: Tensor
@@ -38,18 +39,18 @@ class Batch(NamedTuple):
     flow: TrueFlow | None = None
 
     def to(self, device: torch.device) -> Batch:
-        """Return it on a device."""
+        """Return the batch on a device."""
         low, high = self.low.to(device, non_blocking=True), self.high.to(device, non_blocking=True)
-        taught = self.targets.to(device) if self.targets is not None else None
-        return Batch(low, high, taught, self.flow.to(device) if self.flow is not None else None)
+        targets = self.targets.to(device) if self.targets is not None else None
+        return Batch(low, high, targets, self.flow.to(device) if self.flow is not None else None)
 
     def pin_memory(self) -> Batch:
-        """Return it in page-locked memory, but for outputs of the teacher."""
+        """Return the batch in page-locked memory, except for the teacher outputs."""
         flow = self.flow.pin_memory() if self.flow is not None else None
         return Batch(self.low.pin_memory(), self.high.pin_memory(), self.targets, flow)
 
     def chunk(self, chunks: int) -> list[Batch]:
-        """Split it along the batch, as ``Tensor.chunk`` does; only without outputs of the teacher."""
+        """Split the batch into micro-batches, as ``Tensor.chunk`` does; only without teacher outputs."""
         assert self.targets is None
         lows, highs = self.low.chunk(chunks), self.high.chunk(chunks)
         flows = self.flow.chunk(chunks) if self.flow is not None else [None] * len(lows)
@@ -58,19 +59,19 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What one update did.
+    """Record of one update.
 
     Attributes:
         number: from 1.
         terms: by name, unweighted.
         weights: of the terms at this step.
-        total: their weighted sum.
-        diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
-        gradient_norm: before clipping.
+        total: weighted sum of the terms.
         learning_rate: of this update.
-        seconds: it took, with the wait for data.
+        gradient_norm: before clipping.
+        seconds: duration, including the wait for data.
         data_time: seconds of these spent waiting for data.
-        notes: what happened, in words, if anything did.
+        diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
+        notes: events of this step, for the log.
     """
 
     number: int
@@ -85,32 +86,21 @@ class Step:
     notes: tuple[str, ...] = ()
 
 
-def cosine(step: int, steps: int, start: float, end: float) -> float:
-    """Half a cosine from ``start`` at step 1 to ``end`` at the last step.
-
-    Example:
-        >>> [round(cosine(step, 3, 1.0, 0.0), 3) for step in (1, 2, 3)]
-        [1.0, 0.5, 0.0]
-    """
-    along = (step - 1) / max(steps - 1, 1)
-    return end + (start - end) * (1 + math.cos(math.pi * along)) / 2
-
-
 class StudentWithObjective(nn.Module):
-    """The student and what it is asked: all that learns, in one module, as averaging over processes wants it."""
+    """Student and objective: all trained parameters in one module, as ``DistributedDataParallel`` needs."""
 
-    def __init__(self, student: VideoSR, objective: Objective, tap: FeatureLayer) -> None:
+    def __init__(self, student: VideoSR, objective: Objective, feature_layer: FeatureLayer) -> None:
         super().__init__()
         self.student, self.objective = student, objective
-        self.return_features: FeatureLayer | None = tap if objective.needs_features else None
+        self.return_features: FeatureLayer | None = feature_layer if objective.needs_features else None
 
     def forward(
         self, low: Tensor, high: Tensor, teacher: Upscaled | TeacherTargets | None, flow: TrueFlow | None = None
     ) -> tuple[Terms, dict[str, float]]:
-        """Return the terms of a batch, in float32, and diagnostics."""
-        ours = self.student(self.student.select_input(low, high), return_features=self.return_features)
+        """Return the loss terms of a batch, in float32, and diagnostics."""
+        upscaled = self.student(self.student.select_input(low, high), return_features=self.return_features)
         with torch.autocast(low.device.type, enabled=False):
-            return self.objective.terms(ours, high, teacher, low, flow)
+            return self.objective.terms(upscaled, high, teacher, low, flow)
 
 
 def train(
@@ -127,112 +117,147 @@ def train(
     max_grad_norm: float = 0.0,
     average: AveragedModel | None = None,
     gradient_stats_every: int = 0,
-    engine: Engine | None = None,
+    accelerator: Accelerator | None = None,
 ) -> Iterator[Step]:
-    """Update ``student`` once per batch, and say after each what happened.
+    """Update ``student`` once per batch and yield a record of each step.
 
-    Take ``islice(steps, 20)`` to look at twenty, stop asking to pause, drop the iterator to stop for good. A run
-    without a teacher is the same loop with the reconstruction as its only term.
+    A run without a teacher is the same loop with the reconstruction as its only term. ``islice(train(...), 20)`` does
+    twenty steps.
 
     Args:
         student: trained in place.
-        batches: those after step ``done``, see :class:`Batch`. With ``engine.accumulate`` above 1 each is a piece, and
-            so many make a step.
+        batches: those after step ``done``, see :class:`Batch`. With ``accelerator.gradient_accumulation_steps`` above
+            1 each is a micro-batch, and that number of them makes a step.
         objective: terms and weights.
-        optimizer: of the student's and the objective's parameters; a group may have a ``rate`` relative to the others.
-        steps: the whole length, which the learning rate's cosine spans.
+        optimizer: of the student's and the objective's parameters; a group may have a ``rate``, which multiplies the
+            learning rate.
+        steps: length of the whole run, which the cosine of the learning rate spans.
         learning_rate: at the first and at the last step.
-        teacher: needed where the objective distils and the batches bring nothing of it; never changed.
+        teacher: needed where the objective distills and the batches contain no teacher outputs; never changed.
         feature_layer: layer whose features are compared.
-        done: steps that were done before (a resumed run).
+        done: steps done before (a resumed run).
         max_grad_norm: largest norm of the gradient; 0: no clipping.
-        average: a running average of the student, brought up to date after every step.
-        gradient_stats_every: steps between two measurements of every term's gradient (see ``training.watch``); 0:
+        average: running average of the student, updated after every step.
+        gradient_stats_every: steps between two measurements of every term's gradient (:func:`gradient_stats`); 0:
             never.
-        engine: device, precision and processes; one process in float32 where the student is, if left out.
+        accelerator: device, precision and processes; by default one process in float32 on the student's device.
 
     Raises:
-        FloatingPointError: a term or the gradient is not finite; names it, and the student is left as it was.
+        FloatingPointError: a term or the gradient is not finite; the student is left unchanged.
     """
-    engine = engine or Engine(device=next(student.parameters()).device)
+    accelerator = accelerator or make_accelerator(device=next(student.parameters()).device)
+    accumulation = accelerator.gradient_accumulation_steps
     if teacher is not None:
         teacher.eval().requires_grad_(False)
-    memory, return_features = objective.memory, feature_layer if objective.needs_features else None
-    learns = StudentWithObjective(student, objective, feature_layer)
-    pupil, driven = engine.wrap(learns), engine.drive(optimizer)
-    rest, number, started = iter(batches), done, time.perf_counter()
+    module = StudentWithObjective(student, objective, feature_layer)
+    model = accelerator.prepare_model(module)
+    stepper = accelerator.prepare_optimizer(optimizer, device_placement=False)
+    assert isinstance(stepper, AcceleratedOptimizer)
+    remaining, number, started = iter(batches), done, time.perf_counter()
 
-    while pieces := list(islice(rest, engine.accumulate)):
+    while micro_batches := list(islice(remaining, accumulation)):
         number += 1
-        waited = time.perf_counter() - started
-        weights, watching = objective.weights(number), gradient_stats_every > 0 and number % gradient_stats_every == 0
+        data_time = time.perf_counter() - started
+        weights = objective.weights(number)
         ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
-        vectors: dict[str, Tensor] = {}
+        values: dict[str, float] = {}
+        diagnostics: dict[str, float] = {}
+        gradients: dict[str, Tensor] = {}
         student.train()
-        seen: dict[str, float] = {}
-        measures: dict[str, float] = {}
-        for piece in pieces:
-            batch = (piece if isinstance(piece, Batch) else Batch(*piece)).to(engine.device)
-            low, high, theirs = batch.low, batch.high, batch.targets
-            if theirs is None and teacher is not None and objective.distils:
-                with torch.no_grad(), engine.autocast():
-                    theirs = teacher(teacher.select_input(low, high), return_features=return_features)
-            with engine.piece(pupil):
-                terms, measured = pupil(low, high, theirs, batch.flow)
-                for name, value in (terms | measured).items():
-                    into = seen if name in terms else measures
-                    into[name] = into.get(name, 0.0) + float(torch.as_tensor(value).detach()) / len(pieces)
-                _refuse_infinite(number, seen, learning_rate[0])
-                for name in ("reconstruction", *ratio.ratios) if ratio is not None else ():
-                    vector = parameter_gradient(terms[name], student, loss_scale=engine.loss_scale) / len(pieces)
-                    vectors[name] = vectors[name] + vector if name in vectors else vector
-                if watching and engine.batch_is_whole:
-                    measures |= gradient_stats(terms, student)
-                engine.backward(weighted_sum(terms, weights))
-        seen, measures = engine.mean(seen), engine.mean(measures)
+        for micro_batch in micro_batches:
+            micro_batch = micro_batch if isinstance(micro_batch, Batch) else Batch(*micro_batch)
+            low, high, targets, flow = micro_batch.to(accelerator.device)
+            if targets is None and teacher is not None and objective.distills:
+                with torch.no_grad(), accelerator.autocast():
+                    targets = teacher(teacher.select_input(low, high), return_features=module.return_features)
+            with accelerator.accumulate(model):
+                terms, measured = model(low, high, targets, flow)
+                _add_means(values, terms, len(micro_batches))
+                _add_means(diagnostics, measured, len(micro_batches))
+                _check_finite(number, values, learning_rate[0])
+                if ratio is not None:
+                    factor, scale = 1 / len(micro_batches), loss_scale(accelerator)
+                    measured_terms = ("reconstruction", *ratio.ratios)
+                    add_gradients(gradients, terms, measured_terms, student, factor=factor, loss_scale=scale)
+                if gradient_stats_every and number % gradient_stats_every == 0 and accelerator.sync_gradients:
+                    diagnostics |= gradient_stats(terms, student)
+                accelerator.backward(weighted_sum(terms, weights))
+        values, diagnostics = mean_over_processes(accelerator, values), mean_over_processes(accelerator, diagnostics)
         if ratio is not None:
-            measures |= _update_ratio(ratio, vectors, weights, engine)
+            norms = {name: float(_mean(accelerator, gradient).norm()) for name, gradient in gradients.items()}
+            ratio.update(norms)
+            diagnostics |= ratio.under_weights(norms, weights)
 
-        norm = engine.clip((p for p in learns.parameters() if p.grad is not None), max_grad_norm or math.inf)
-        if not math.isfinite(norm) and engine.precision != "fp16":  # fp16 skips the step and scales less
+        trained = [parameter for parameter in module.parameters() if parameter.grad is not None]
+        norm = float(accelerator.clip_grad_norm_(trained, max_grad_norm or math.inf) or 0.0)
+        if not math.isfinite(norm) and accelerator.scaler is None:  # with fp16 the scaler skips such a step
             optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(
-                f"step {number}: gradient not finite while the terms are {seen}; {lower_rate(learning_rate[0])}"
+                f"step {number}: gradient not finite while the terms are {values}; "
+                f"{lower_learning_rate_hint(learning_rate[0])}"
             )
         rate = cosine(number, steps, *learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
-        driven.step()
-        driven.zero_grad()
-        notes: tuple[str, ...] = (
-            ("step skipped: fp16 overflowed, the loss is scaled less",) if driven.step_was_skipped else ()
-        )
+        stepper.step()
+        stepper.zero_grad()
+        notes = ["step skipped: fp16 overflowed, the loss is scaled less"] if stepper.step_was_skipped else []
         if average is not None:
             average.update_parameters(student)
-        if memory is not None and memory.after_step(seen.get("temporal", math.inf)):
-            notes += (f"memory frozen: temporal loss {seen['temporal']:.2e} below {memory.freeze_below:.0e}",)
-            pupil = engine.wrap(learns)  # processes must agree anew on what still learns
+        if objective.memory is not None and objective.memory.after_step(values.get("temporal", math.inf)):
+            notes.append(
+                f"memory frozen: temporal loss {values['temporal']:.2e} below {objective.memory.freeze_below:g}"
+            )
+            model = accelerator.prepare_model(module)  # the processes synchronize fewer gradients from here on
 
-        now, total = time.perf_counter(), sum(weights[name] * value for name, value in seen.items())
-        yield Step(number, seen, weights, total, rate, norm, now - started, waited, measures, notes)
+        now, total = time.perf_counter(), sum(weights[name] * value for name, value in values.items())
+        yield Step(number, values, weights, total, rate, norm, now - started, data_time, diagnostics, tuple(notes))
         started = time.perf_counter()
 
 
-def _update_ratio(
-    ratio: GradientRatio, vectors: dict[str, Tensor], weights: dict[str, float], engine: Engine
-) -> dict[str, float]:
-    """Take in the gradients of a whole batch over all processes; returns the ratios under the weights of this step."""
-    norms = {name: engine.mean_tensor(vector).norm().item() for name, vector in vectors.items()}
-    ratio.update(norms)
-    whole = norms["reconstruction"]
-    return {f"ratio.{name}": weights[name] * norms[name] / whole if whole else 0.0 for name in ratio.ratios}
+def cosine(step: int, steps: int, start: float, end: float) -> float:
+    """Return half a cosine from ``start`` at step 1 to ``end`` at the last step.
+
+    Example:
+        >>> [round(cosine(step, 3, 1.0, 0.0), 3) for step in (1, 2, 3)]
+        [1.0, 0.5, 0.0]
+    """
+    progress = (step - 1) / max(steps - 1, 1)
+    return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def lower_rate(rate: float) -> str:
-    """Return what to do where a training diverges."""
+def loss_scale(accelerator: Accelerator) -> float:
+    """Return the factor of the loss in the backward pass; it is above 1 in fp16 only."""
+    return 1.0 if accelerator.scaler is None else float(accelerator.scaler.get_scale())
+
+
+def mean_over_processes(accelerator: Accelerator, values: dict[str, float]) -> dict[str, float]:
+    """Return the mean of every value over the processes."""
+    if accelerator.num_processes == 1 or not values:
+        return values
+    means = _mean(accelerator, torch.tensor(list(values.values()), device=accelerator.device))
+    return dict(zip(values, means.tolist(), strict=True))
+
+
+def _mean(accelerator: Accelerator, values: Tensor) -> Tensor:
+    mean = accelerator.reduce(values, "mean")
+    assert isinstance(mean, Tensor)
+    return mean
+
+
+def _add_means(means: dict[str, float], values: Mapping[str, Tensor | float], count: int) -> None:
+    """Add the values of one of ``count`` micro-batches to their means."""
+    for name, value in values.items():
+        means[name] = means.get(name, 0.0) + float(torch.as_tensor(value).detach()) / count
+
+
+def lower_learning_rate_hint(rate: float) -> str:
+    """Return the advice for a training that diverges."""
     return f"lower the learning rate: begin a new run with optimizer.learning_rate below {rate:g}"
 
 
-def _refuse_infinite(number: int, terms: dict[str, float], rate: float) -> None:
+def _check_finite(number: int, terms: dict[str, float], rate: float) -> None:
     if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
-        raise FloatingPointError(f"step {number}: {', '.join(bad)} not finite ({terms}); {lower_rate(rate)}")
+        raise FloatingPointError(
+            f"step {number}: {', '.join(bad)} not finite ({terms}); {lower_learning_rate_hint(rate)}"
+        )

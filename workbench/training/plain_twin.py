@@ -1,4 +1,4 @@
-"""The plain student, shown beside the student of a run at the same step and at no other."""
+"""Plain student (trained without a teacher) in the snapshots of a run, at the same step and at no other."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from workbench.config import RunConfig, differences
+from workbench.config import RunConfig
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
 from workbench.evaluation.rendering import SceneScorer, add_rendering, render
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
+from workbench.settings import differences
 from workbench.training.record import PlainTwin, SnapshotSettings
 from workbench.training.trainer import MUTABLE_ON_RESUME, make_network
 
@@ -21,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 KEY, LABEL = "plain", "Plain student"
 
-OF_THE_TEACHER = frozenset({"teacher", "distillation", "imitation_weight", "precision"})
-"""Settings in which a distillation and its plain twin may differ, next to those that decide nothing."""
+TEACHER_SETTINGS = frozenset({"teacher", "distillation", "imitation_weight", "precision"})
+"""Settings in which a distillation and its plain twin may differ, in addition to those mutable on resume."""
 
 
 def open_plain(config: RunConfig, pair: Pair) -> PlainTwin | None:
@@ -33,7 +34,7 @@ def open_plain(config: RunConfig, pair: Pair) -> PlainTwin | None:
         pair: the validation clip of that run.
 
     Raises:
-        ConfigError: another clip, scale or network, a taught one, or weights that do not record their step.
+        ConfigError: another clip, scale or network, a distilled student, or weights that do not record their step.
         FolderError: no such run, or one that cannot be read.
         WeightsError: no such weights.
     """
@@ -43,9 +44,9 @@ def open_plain(config: RunConfig, pair: Pair) -> PlainTwin | None:
 
 
 class PlainRun:
-    """The plain student of another run, finished or live: its snapshots at the same steps.
+    """Plain student of another run, finished or live: its snapshots at the same steps.
 
-    Its frames, scores and attention maps are copied. Memory cells are not there: that run had no memory to read it.
+    Its frames, scores and attention maps are copied. There are no memory cells: that run had no ConvLSTM.
     """
 
     def __init__(self, config: RunConfig, pair: Pair) -> None:
@@ -55,7 +56,9 @@ class PlainRun:
             raise FolderError(f"plain_run: {error}; name a run folder, or leave the plain student out") from error
         theirs, where = self.run.config(), config.plain_run
         if theirs.teacher.name:
-            raise ConfigError(f"plain_run: want a run without a teacher, got {where}, taught by {theirs.teacher.name}")
+            raise ConfigError(
+                f"plain_run: want a run without a teacher, got {where} with teacher {theirs.teacher.name}"
+            )
         for name, ours, other in (
             ("student.name", config.student.name, theirs.student.name),
             ("student.skip", config.student.skip, theirs.student.skip),
@@ -76,15 +79,15 @@ class PlainRun:
                 "set data.validation_clip to that clip, or name another run"
             )
         changed = differences(theirs.to_dict(), config.to_dict())
-        told = [
+        changes = [
             f"{name} {old!r}, here {new!r}"
             for name, (old, new) in changed.items()
-            if name not in MUTABLE_ON_RESUME and name.partition(".")[0] not in MUTABLE_ON_RESUME | OF_THE_TEACHER
+            if name not in MUTABLE_ON_RESUME and name.partition(".")[0] not in MUTABLE_ON_RESUME | TEACHER_SETTINGS
         ]
-        if told:
-            logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(told))
+        if changes:
+            logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(changes))
 
-    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
+    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
         """See :class:`PlainTwin`."""
         if step not in self.run.snapshots():
             return False
@@ -95,14 +98,17 @@ class PlainRun:
             values = np.array([np.nan if value is None else value for value in curve.series["student"]])
             scene.add_curve(curve.key, curve.label, curve.unit, curve.better, KEY, values)
         for overlay in theirs.overlays:
-            if overlay.method == "student" and (kind := overlay.kind.removeprefix("attention_")) in view.scales.maps:
-                here = replace(overlay, method=KEY, high=view.scales.maps[kind])
+            if (
+                overlay.method == "student"
+                and (kind := overlay.kind.removeprefix("attention_")) in settings.scales.maps
+            ):
+                here = replace(overlay, method=KEY, high=settings.scales.maps[kind])
                 scene.add_overlay(here, theirs.array(overlay))
         return True
 
 
 class PlainWeights:
-    """The plain student as its training left it, shown at the step at which that ended."""
+    """Plain student from a weight file, shown at the step at which its training ended."""
 
     def __init__(self, config: RunConfig) -> None:
         self.plain, self.scale = config.plain, config.data.scale
@@ -116,13 +122,19 @@ class PlainWeights:
                 "the run that made them (plain_run), or leave the plain student out"
             )
 
-    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
+    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
         """See :class:`PlainTwin`."""
         if step != self.step:
             return False
-        network = make_network(self.plain, self.scale).to(view.device).eval()
-        seen = render(network, view.pair.low, memory=view.memory, feature_layer=view.tap, device=view.device)
-        note = f"the same network without a teacher, step {step}; its cells are those of this run's memory"
-        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), seen, view.scales)
-        SceneScorer(view.pair.high).add(scene, KEY, seen.frames)
+        network = make_network(self.plain, self.scale).to(settings.device).eval()
+        rendering = render(
+            network,
+            settings.pair.low,
+            memory=settings.memory,
+            feature_layer=settings.feature_layer,
+            device=settings.device,
+        )
+        note = f"the same network without a teacher, step {step}; its cells are computed by this run's ConvLSTM"
+        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), rendering, settings.scales)
+        SceneScorer(settings.pair.high).add(scene, KEY, rendering.frames)
         return True

@@ -1,4 +1,4 @@
-"""What a training leaves on disk: metrics, snapshots of the validation clip, weights, and states to resume from."""
+"""Files of a run: log rows, snapshots of the validation clip, weights, and checkpoints to resume from."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from workbench.training.loop import Step
 
 KEPT_CHECKPOINTS = 2
 
-GIVEN_TRUTH = "it was given the high resolution and gives it back: no restoration of the low one"
+PRIVILEGED_NOTE = "its input is the high resolution, so its output is no restoration of the low one"
 
 
 def log_row(step: Step) -> dict[str, Any]:
-    """One line of ``metrics.jsonl``."""
+    """Return one line of ``metrics.jsonl``."""
     row: dict[str, Any] = {
         "step": step.number,
         "terms": step.terms,
@@ -50,8 +50,7 @@ def log_row(step: Step) -> dict[str, Any]:
     return row | ({"notes": list(step.notes)} if step.notes else {})
 
 
-# -- looks at the validation clip
-# ----------------------------------------------------------------------------------------
+# Snapshots of the validation clip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +59,15 @@ class SnapshotSettings:
 
     pair: Pair
     memory: TemporalMemory | None
-    tap: FeatureLayer
+    feature_layer: FeatureLayer
     scales: Scales
     device: torch.device
 
 
 class PlainTwin(Protocol):
-    """A source of the plain student at some steps; see :mod:`workbench.training.plain_twin`."""
+    """Plain student at some steps; see :mod:`workbench.training.plain_twin`."""
 
-    def add(self, scene: SceneWriter, step: int, view: SnapshotSettings) -> bool:
+    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
         """Add the plain student at a step to a snapshot; returns whether there is one at this step."""
         ...
 
@@ -81,13 +80,13 @@ def write_validation_clip(
     teacher: VideoSR | None,
     student: VideoSR,
     memory: TemporalMemory | None,
-    tap: FeatureLayer,
+    feature_layer: FeatureLayer,
     provenance: dict[str, Any],
 ) -> None:
-    """Write what does not change on the validation clip: low, high, bicubic and, where there is one, the teacher.
+    """Write the scene that no step changes: low, high and bicubic frames and, where there is one, the teacher.
 
-    Without a teacher the colour scales are those of the student as it begins. A teacher that was given the truth is
-    shown as such, for its maps and cells, and not scored: its pictures are no restoration.
+    Without a teacher the color scales are those of the untrained student. A privileged teacher, whose input is the
+    ground truth, is shown for its maps and cells and has no score.
     """
     folder = writer.run.validation_folder
     if (folder / "scene.json").exists():
@@ -95,21 +94,25 @@ def write_validation_clip(
     device = next(student.parameters()).device
     scores = SceneScorer(pair.high)
     with write_scene(folder) as scene:
-        scene.add_method(Method(key="low", label="Low resolution", note="what the networks see"), pair.low)
+        scene.add_method(Method(key="low", label="Low resolution", note="input of the networks"), pair.low)
         scene.add_method(Method(key="high", label="Ground truth"), pair.high)
         floor = render(build("bicubic", scale=student.scale), pair.low)
         scene.add_method(Method(key="bicubic", label="Bicubic"), floor.frames)
         scores.add(scene, "bicubic", floor.frames)
         reference: Rendering | None = None
         if teacher is not None:
-            given = teacher.select_input(pair.low, pair.high)
-            reference = render(teacher, given, memory=memory, is_student=False, feature_layer=tap, device=device)
-        given = student.select_input(pair.low, pair.high)
-        scales = Scales.of(reference or render(student, given, memory=memory, feature_layer=tap, device=device))
+            network_input = teacher.select_input(pair.low, pair.high)
+            reference = render(
+                teacher, network_input, memory=memory, is_student=False, feature_layer=feature_layer, device=device
+            )
+        network_input = student.select_input(pair.low, pair.high)
+        scales = Scales.of(
+            reference or render(student, network_input, memory=memory, feature_layer=feature_layer, device=device)
+        )
         if teacher is not None and reference is not None:
             label, note = f"Teacher ({teacher.recipe['name']})", ""
             if teacher.privileged:
-                label, note = f"{label}: given the ground truth", f"{GIVEN_TRUTH}; it has no score"
+                label, note = f"{label}: privileged", f"{PRIVILEGED_NOTE}; it has no score"
             add_rendering(scene, Method(key="teacher", label=label, note=note), reference, scales)
             if not teacher.privileged:
                 scores.add(scene, "teacher", reference.frames)
@@ -118,7 +121,7 @@ def write_validation_clip(
             scene.add_array(f"scale.{mapping}", np.array(top))
         protocol = {"degradation": writer.config.data.degradation, "scale": student.scale, "channel": "Y", "crop": 0}
         scene.finish(
-            name=f"{writer.folder.name}-probe",
+            name=f"{writer.folder.name}-validation",
             title="Validation clip",
             fps=video.fps,
             times_seconds=video.boundaries_seconds,
@@ -135,55 +138,57 @@ def write_snapshot(
     *,
     student: VideoSR,
     memory: TemporalMemory | None,
-    tap: FeatureLayer,
+    feature_layer: FeatureLayer,
     plain: PlainTwin | None = None,
 ) -> None:
-    """Write what the student makes of the validation clip at a step, beside the plain student at the same step."""
+    """Write the student's output for the validation clip at a step, and the plain student at the same step."""
     folder = writer.folder / "snapshots" / f"{step:07d}"
     with np.load(writer.run.validation_folder / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
-    view = SnapshotSettings(pair=pair, memory=memory, tap=tap, scales=scales, device=next(student.parameters()).device)
-    given = student.select_input(pair.low, pair.high)
-    seen = render(student, given, memory=memory, feature_layer=tap, device=view.device)
-    label, note = "Distilled student" if writer.config.distils else "Student", f"step {step}"
+    settings = SnapshotSettings(
+        pair=pair, memory=memory, feature_layer=feature_layer, scales=scales, device=next(student.parameters()).device
+    )
+    network_input = student.select_input(pair.low, pair.high)
+    rendering = render(student, network_input, memory=memory, feature_layer=feature_layer, device=settings.device)
+    label, note = "Distilled student" if writer.config.distills else "Student", f"step {step}"
     if student.privileged:
-        label, note = "Privileged teacher: given the ground truth", f"{note}; {GIVEN_TRUTH}"
+        label, note = "Privileged teacher", f"{note}; {PRIVILEGED_NOTE}"
     with write_scene(folder, replace=True) as scene:
         if plain is not None:
-            plain.add(scene, step, view)
-        add_rendering(scene, Method(key="student", label=label, note=note), seen, scales)
-        SceneScorer(pair.high).add(scene, "student", seen.frames)
-        probe = read_scene(writer.run.validation_folder)
+            plain.add(scene, step, settings)
+        add_rendering(scene, Method(key="student", label=label, note=note), rendering, scales)
+        SceneScorer(pair.high).add(scene, "student", rendering.frames)
+        unchanging = read_scene(writer.run.validation_folder)
         scene.finish(
             name=f"{writer.folder.name}-{step}",
             title=f"Step {step}",
-            fps=probe.fps,
-            times_seconds=probe.times_seconds,
-            pixel_aspect=probe.pixel_aspect,
-            protocol=probe.protocol,
+            fps=unchanging.fps,
+            times_seconds=unchanging.times_seconds,
+            pixel_aspect=unchanging.pixel_aspect,
+            protocol=unchanging.protocol,
             provenance={"step": step},
         )
 
 
-# -- weights and states ---------------------------------------------------------------------------------------------
+# Weights and checkpoints
 
 
 def save_weights(
     writer: RunWriter, student: VideoSR, objective: Objective, step: int, average: AveragedModel | None = None
 ) -> None:
-    """Write the student's weights, their running average and the memory's, as they are now."""
-    home = writer.folder / "weights"
-    home.mkdir(exist_ok=True)
-    save(student, home / "student.safetensors", run=writer.folder.name, step=step)
+    """Write the current weights of the student, their running average, and the memory."""
+    folder = writer.folder / "weights"
+    folder.mkdir(exist_ok=True)
+    save(student, folder / "student.safetensors", run=writer.folder.name, step=step)
     if average is not None:
-        save(averaged(average), home / "average.safetensors", run=writer.folder.name, step=step)
+        save(averaged_network(average), folder / "average.safetensors", run=writer.folder.name, step=step)
     if objective.memory is not None:
-        save_memory(objective.memory, home / "memory.safetensors")
+        save_memory(objective.memory, folder / "memory.safetensors")
 
 
-def averaged(average: AveragedModel) -> VideoSR:
-    """The network that holds a running average."""
+def averaged_network(average: AveragedModel) -> VideoSR:
+    """Return the network of a running average."""
     network = average.module
     assert isinstance(network, VideoSR)
     return network
@@ -199,14 +204,14 @@ def save_checkpoint(
     *,
     resume_info: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write all that an exact resume needs; a state appears whole, and the one before is kept.
+    """Write a checkpoint for an exact resume, atomically, and keep the one before.
 
-    Batches, and what networks draw while training, are functions of the seed and the step, so neither needs a state.
-    ``resume_info`` is stored with it, see :func:`read_resume_info`.
+    Batches and the random draws of networks are functions of the seed and the step, so the checkpoint does not contain
+    them. ``resume_info`` is stored with it, see :func:`read_resume_info`.
     """
-    home = writer.run.checkpoints_folder
-    home.mkdir(exist_ok=True)
-    hidden, final = home / f".{step:07d}.partial", home / f"{step:07d}"
+    checkpoints = writer.run.checkpoints_folder
+    checkpoints.mkdir(exist_ok=True)
+    hidden, final = checkpoints / f".{step:07d}.partial", checkpoints / f"{step:07d}"
     shutil.rmtree(hidden, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
     hidden.mkdir()
@@ -228,7 +233,7 @@ def save_checkpoint(
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     for old in saved_checkpoints(writer.folder)[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(home / f"{old:07d}")
+        shutil.rmtree(checkpoints / f"{old:07d}")
 
 
 def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | None) -> dict[str, torch.nn.Module]:
@@ -237,15 +242,15 @@ def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | N
 
 
 def saved_checkpoints(folder: Path) -> list[int]:
-    """Steps of the whole states in a run folder, ascending."""
-    home = Run(folder).checkpoints_folder
-    if not home.is_dir():
+    """Return the steps of the complete checkpoints in a run folder, ascending."""
+    checkpoints = Run(folder).checkpoints_folder
+    if not checkpoints.is_dir():
         return []
-    return sorted(int(p.name) for p in home.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
+    return sorted(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
 
 
 def read_resume_info(folder: Path, step: int) -> dict[str, Any]:
-    """What the state of a step was saved with: the settings that it depends on, processes and workers."""
+    """Return the settings that a checkpoint depends on, and its numbers of processes and workers."""
     record = json.loads((Run(folder).checkpoints_folder / f"{step:07d}" / "state.json").read_text())
     if "format" in record:
         return record["resume_info"]
@@ -260,19 +265,20 @@ def load_checkpoint(
     optimizer: torch.optim.Optimizer,
     average: AveragedModel | None = None,
 ) -> int:
-    """Load the newest state that can be read; returns its step, or 0 where there is none.
+    """Load the newest readable checkpoint; returns its step, or 0 where there is none.
 
     Raises:
-        FolderError: there are states, but none can be read.
+        FolderError: there are checkpoints, but none can be read.
     """
     faults: list[str] = []
     for step in reversed(saved_checkpoints(folder)):
-        home = Run(folder).checkpoints_folder / f"{step:07d}"
+        checkpoint = Run(folder).checkpoints_folder / f"{step:07d}"
         try:
-            record = json.loads((home / "state.json").read_text())
-            moments, _ = read_tensors(home / "optimizer.safetensors")
+            record = json.loads((checkpoint / "state.json").read_text())
+            format_1 = checkpoint / "optimiser.safetensors"  # of a run of format 1
+            moments, _ = read_tensors(format_1 if format_1.is_file() else checkpoint / "optimizer.safetensors")
             modules = _stateful(student, objective, average)
-            tensors = {name: read_tensors(home / f"{name}.safetensors")[0] for name in modules}
+            tensors = {name: read_tensors(checkpoint / f"{name}.safetensors")[0] for name in modules}
             for name, module in modules.items():
                 module.load_state_dict(tensors[name])
         except (WeightsError, ValueError, KeyError, RuntimeError, OSError) as error:
@@ -290,5 +296,5 @@ def load_checkpoint(
         optimizer.load_state_dict({"state": state, "param_groups": groups})
         return step
     if faults:
-        raise FolderError(f"{folder.name}: no state can be read: {'; '.join(faults)}")
+        raise FolderError(f"{folder.name}: no checkpoint can be read: {'; '.join(faults)}")
     return 0

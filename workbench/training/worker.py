@@ -1,4 +1,4 @@
-"""One run, from its config to its last step, in this process: ``python -m workbench.training.worker RUN``."""
+"""Worker of one run: ``python -m workbench.training.worker RUN``."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from accelerate import Accelerator
+
 from workbench.config import RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import Pair, make_pair
@@ -27,38 +29,38 @@ from workbench.devices import choose_device
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
 from workbench.models.weights import checksum, locate
 from workbench.precision import PrecisionChoice, choose_precision
-from workbench.runs import Queue, Run, RunWriter, create_run
-from workbench.training.board import open_board
+from workbench.run_queue import Queue
+from workbench.runs import Run, RunWriter, create_run
+from workbench.training.accelerator import make_accelerator
 from workbench.training.data_check import as_record, check_data, data_checksums
-from workbench.training.engine import Engine
-from workbench.training.loop import Step, lower_rate
-from workbench.training.machine import configure_torch
-from workbench.training.memory import is_out_of_memory, out_of_memory, peak_memory_mib
+from workbench.training.device_memory import is_out_of_memory, out_of_memory_message, peak_memory_mib
+from workbench.training.loop import Step, lower_learning_rate_hint
 from workbench.training.plain_twin import open_plain
 from workbench.training.record import (
-    averaged,
+    averaged_network,
     log_row,
     save_checkpoint,
     save_weights,
     write_snapshot,
     write_validation_clip,
 )
+from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer, check
 
 logger = logging.getLogger(__name__)
 
-SECONDS_BETWEEN_WORDS = 0.5
-"""How often a running worker writes ``status.json``: each time waits for the disk."""
+STATUS_INTERVAL_SECONDS = 0.5
+"""Time between two writes of ``status.json``, each of which waits for the disk."""
 
-SECONDS_BETWEEN_LOOKS = 0.5
-"""How often a waiting worker looks whether its turn has come."""
+QUEUE_INTERVAL_SECONDS = 0.5
+"""Time between two checks of a queued worker whether it may begin."""
 
 Observer = Callable[[Step, int], None]
-"""Called after every step with the step and the number of steps wanted."""
+"""Callback after every step: the step, and the number of steps of the run."""
 
 
 def provenance(config: RunConfig) -> dict[str, Any]:
-    """Return what is needed to trust or repeat a run: versions, commit, checksums of weights and data."""
+    """Return the provenance of a run: versions, commit, checksums of weights and data."""
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
     weights = {role: n.weights for role, n in chosen.items() if n.name and n.weights}
     weights |= {f"{role}.flow": n.flow_weights for role, n in chosen.items() if n.name and n.flow_weights}
@@ -73,17 +75,17 @@ def provenance(config: RunConfig) -> dict[str, Any]:
 
 
 def _commit() -> str | None:
-    """The commit of the source tree, if this is one."""
+    """Return the commit of the source tree; None outside a git checkout."""
     here = Path(__file__).resolve().parents[2]
     git = shutil.which("git")
     if git is None or not (here / ".git").exists():
         return None
-    said = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return said.stdout.strip() or None
+    result = subprocess.run([git, "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return result.stdout.strip() or None
 
 
 def prepare_run(folder: Path, config: RunConfig) -> Run:
-    """Check a config and lay out its run folder; ``precision`` auto is decided here, so that a resume repeats it."""
+    """Check a config and create its run folder; ``precision`` auto is resolved here, so that a resume repeats it."""
     check(config)
     open_plain(config, validation_clip(config)[0])
     config, choice = settle_precision(config)
@@ -97,85 +99,89 @@ def validation_clip(config: RunConfig) -> tuple[Pair, Video]:
 
 
 def settle_precision(config: RunConfig) -> tuple[RunConfig, PrecisionChoice]:
-    """Return the config with the precision that its device is to compute in, and how that was chosen."""
+    """Return the config with a definite precision, and the reason for the choice."""
     choice = choose_precision(config.precision, choose_device(config.device), training=True)
     return replace(config, precision=choice.precision), choice
 
 
 def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> str:
-    """Do (or go on with) a run; returns the state it ended in: finished or stopped.
+    """Train a run, or resume it; returns its final state: finished or stopped.
 
-    One of several processes of a run (``torchrun``, ``accelerate launch``) does its share; the first one writes.
+    With several processes (``torchrun``, ``accelerate launch``) each does its share; the main process writes.
 
     Args:
-        run: which.
+        run: prepared by :func:`prepare_run`.
         observe: called after every step.
-        queue: wait until no other run of the same folder is at work.
+        queue: wait until no other run of the same folder is in progress.
 
     Raises:
-        BusyError: another worker is at it.
-        WorkbenchError, FloatingPointError, OSError: what went wrong; ``status.json`` says failed, with the reason.
+        BusyError: another worker has the run.
+        WorkbenchError, FloatingPointError, OSError: the failure, which ``status.json`` contains as its reason.
     """
     if queue and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("--queue: many processes cannot wait in line; let the cluster's own queue do it")
+        raise ConfigError("--queue: want one process, got several; use the queue of the cluster")
     if int(os.environ.get("RANK", "0")):
-        return _follow(run)
+        return _work_without_writing(run)
     writer = RunWriter(run.folder)
-    step, engine = 0, None
+    step, accelerator = 0, None
     try:
         config = writer.config
         with graceful_shutdown() as stop_requested:
-            with suppress(FolderError):  # an unreadable log is told when the run is resumed
+            with suppress(FolderError):  # an unreadable log is an error of the resume below
                 step = max((row["step"] for row in run.metrics()), default=0)
             if queue and not _wait_for_turn(writer, step, stop_requested):
-                writer.write_status("stopped", step, reason="as asked, before its turn came")
+                writer.write_status("stopped", step, reason="as requested, while queued")
                 return "stopped"
             writer.write_status("running", step)
             check_data(run, config)
-            engine = _engine(config)
-            trainer = Trainer(config, engine)
+            accelerator = _accelerator(config, trackers_folder=run.folder)
+            trainer = Trainer(config, accelerator)
             recorder = _Recorder(writer, trainer)
             step = recorder.resume()
             trainer.open_cache(lambda done, clips: writer.write_cache_progress(step, done, clips))
-            state, reason, began, said = "finished", "", time.monotonic(), -math.inf
+            state, reason, began, status_written = "finished", "", time.monotonic(), -math.inf
             for done in trainer.steps(step):
                 step = done.number
-                writer.log(log_row(done) | {"peak_memory_mib": round(peak_memory_mib(engine.device))})
+                writer.log(log_row(done) | {"peak_memory_mib": round(peak_memory_mib(accelerator.device))})
                 recorder.after(done)
-                if time.monotonic() - said > SECONDS_BETWEEN_WORDS:
+                if time.monotonic() - status_written > STATUS_INTERVAL_SECONDS:
                     writer.write_status("running", step, seconds_per_step=recorder.seconds_per_step)
-                    said = time.monotonic()
+                    status_written = time.monotonic()
                 if observe is not None:
                     observe(done, config.steps)
                 out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
-                if engine.any(bool(stop_requested() or writer.stop_requested or out_of_time)) and step < config.steps:
+                if stop_requested() or writer.stop_requested or out_of_time:
+                    accelerator.set_trigger()
+                if accelerator.check_trigger() and step < config.steps:
                     state = "stopped"
-                    reason = f"{config.stop_after_seconds:.0f} seconds are over" if out_of_time else "as asked"
+                    reason = (
+                        f"time limit of {config.stop_after_seconds:.0f} s reached" if out_of_time else "as requested"
+                    )
                     break
             recorder.save(step)
             writer.write_status(state, step, reason=reason)
             return state
     except Exception as error:
-        told = _explain(error, run)
-        writer.write_status("failed", step, reason=f"{type(told).__name__}: {told}")
-        if told is error:
+        translated = _translate_error(error, run)
+        writer.write_status("failed", step, reason=f"{type(translated).__name__}: {translated}")
+        if translated is error:
             raise
-        raise told from error
+        raise translated from error
     finally:
         writer.close()
-        if engine is not None:
-            engine.close()
+        if accelerator is not None:
+            accelerator.end_training()
 
 
-def _explain(error: Exception, run: Run) -> Exception:
-    """Return the error in the words of this package where torch's own name no cure; else the error itself."""
+def _translate_error(error: Exception, run: Run) -> Exception:
+    """Return an error that names a setting to change, in place of torch's own; else the error itself."""
     if is_out_of_memory(error) and not isinstance(error, OutOfMemory):
-        return OutOfMemory(out_of_memory(run.config()))
+        return OutOfMemory(out_of_memory_message(run.config()))
     if isinstance(error, RuntimeError) and re.match(r"DataLoader worker \(pid", str(error)):
-        workers, told = run.config().data.num_workers, str(error).splitlines()[0]
+        workers, message = run.config().data.num_workers, str(error).splitlines()[0]
         return LoaderError(
-            f"data.num_workers: one of {workers} processes that cut training crops has ended ({told}); "
-            "most often the machine, its container or /dev/shm had no memory left. Saved steps are kept: go on with "
+            f"data.num_workers: one of {workers} processes that cut training crops has ended ({message}); "
+            "most often the machine, its container or /dev/shm was out of memory. Checkpoints are kept: continue with "
             f"`workbench train --resume {run.name}`, and with fewer processes: --data.num-workers {workers // 2}"
         )
     if isinstance(error, WorkbenchError) and str(error).startswith(
@@ -186,84 +192,93 @@ def _explain(error: Exception, run: Run) -> Exception:
 
 
 def _wait_for_turn(writer: RunWriter, step: int, stop_requested: Callable[[], bool]) -> bool:
-    """Wait in line; returns False where somebody asks the run to stop meanwhile."""
-    line, name = Queue(writer.folder.parent), writer.folder.name
-    line.join(name)
+    """Wait until the queue is free; returns False if the run is asked to stop meanwhile."""
+    waiting, name = Queue(writer.folder.parent), writer.folder.name
+    waiting.join(name)
     try:
-        while not line.begin(name):
-            writer.write_status("queued", step, reason=f"waits for {', '.join(line.ahead(name)) or 'its turn'}")
+        while not waiting.begin(name):
+            writer.write_status(
+                "queued", step, reason=f"queued behind {', '.join(waiting.ahead(name)) or 'another run'}"
+            )
             if stop_requested() or writer.stop_requested:
                 return False
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+            time.sleep(QUEUE_INTERVAL_SECONDS)
         return True
     finally:
-        line.leave(name)
+        waiting.leave(name)
 
 
-def _engine(config: RunConfig) -> Engine:
+def _accelerator(config: RunConfig, *, trackers_folder: Path | None = None) -> Accelerator:
     configure_torch(config.threads)
-    return Engine(
-        device=config.device, precision=config.precision, accumulate=config.optimizer.gradient_accumulation_steps
+    return make_accelerator(
+        device=config.device,
+        precision=config.precision,
+        gradient_accumulation_steps=config.optimizer.gradient_accumulation_steps,
+        trackers=config.trackers if trackers_folder is not None else (),
+        folder=trackers_folder,
     )
 
 
-def _follow(run: Run) -> str:
-    """One process of many that does not write: it does its share of every step until the first one stops."""
+def _work_without_writing(run: Run) -> str:
+    """Do the share of a process that is not the main one, until the run ends or stops."""
     config = run.config()
-    engine = _engine(config)
+    accelerator = _accelerator(config)
     try:
         with graceful_shutdown() as stop_requested:
-            trainer = Trainer(config, engine)
-            engine.wait()  # the first process lays out the validation clip, and the first state
+            trainer = Trainer(config, accelerator)
+            accelerator.wait_for_everyone()  # the main process writes the validation clip and the first checkpoint
             step = trainer.load(run.folder)
             trainer.open_cache()
             for done in trainer.steps(step):
-                if engine.any(stop_requested()) and done.number < config.steps:
+                if stop_requested():
+                    accelerator.set_trigger()
+                if accelerator.check_trigger() and done.number < config.steps:
                     return "stopped"
         return "finished"
     finally:
-        engine.close()
+        accelerator.end_training()
+
+
+def _tracked(step: Step) -> dict[str, float]:
+    """Return the numbers of a step for the trackers."""
+    values = {f"terms/{name}": value for name, value in step.terms.items()}
+    values |= {f"weights/{name}": value for name, value in step.weights.items()}
+    values |= {f"diagnostics/{name}": value for name, value in step.diagnostics.items()}
+    return values | {"total": step.total, "learning_rate": step.learning_rate, "seconds": step.seconds}
 
 
 class _Recorder:
-    """What the writing process does around the steps: look, save, keep the pace."""
+    """Snapshots, checkpoints and step times of a run, in the main process."""
 
     def __init__(self, writer: RunWriter, trainer: Trainer) -> None:
         self.writer, self.trainer = writer, trainer
         config = trainer.config
-        self.probe, self.video = validation_clip(config)
-        self.plain = open_plain(config, self.probe)
+        self.validation_pair, self.video = validation_clip(config)
+        self.plain = open_plain(config, self.validation_pair)
         self.seconds_per_step: float | None = None
-        self.board = open_board(writer.folder) if config.tensorboard else None
 
     def resume(self) -> int:
-        """Load the newest state, forget what was logged after it, and look at the validation clip if nobody has."""
+        """Load the newest checkpoint, drop what was logged after it, and write the validation clip if it is missing."""
         trainer = self.trainer
         step = trainer.load(self.writer.folder)
         self.writer.rewind(step)
         write_validation_clip(
-            self.writer,
-            self.probe,
-            self.video,
-            teacher=trainer.teacher,
-            student=trainer.student,
-            memory=trainer.objective.memory,
-            tap=trainer.config.distillation.feature_layer,
+            self.writer, self.validation_pair, self.video, teacher=trainer.teacher, student=trainer.student,
+            memory=trainer.objective.memory, feature_layer=trainer.config.distillation.feature_layer,
             provenance={"clip": trainer.config.data.validation_clip, "held_out": True},
-        )
+        )  # fmt: skip
         if step == 0:
             self.snapshot(0)
             self.save(0)
-        trainer.engine.wait()
+        trainer.accelerator.wait_for_everyone()
         return step
 
     def after(self, step: Step) -> None:
-        """Look and save when it is time."""
+        """Log a step to the trackers; write a snapshot and a checkpoint when they are due."""
         config = self.trainer.config
         for note in step.notes:
             logger.warning("step %d: %s", step.number, note)
-        if self.board is not None:
-            self.board(step)
+        self.trainer.accelerator.log(_tracked(step), step=step.number)
         pace = self.seconds_per_step
         self.seconds_per_step = step.seconds if pace is None else 0.9 * pace + 0.1 * step.seconds
         last = step.number == config.steps
@@ -273,30 +288,26 @@ class _Recorder:
             self.save(step.number)
 
     def snapshot(self, step: int) -> None:
-        """Look at the validation clip with the student, or with its running average where one is kept."""
+        """Write a snapshot of the validation clip with the student, or with its running average where there is one."""
         trainer = self.trainer
         try:
             write_snapshot(
-                self.writer,
-                step,
-                self.probe,
-                student=trainer.student if trainer.average is None else averaged(trainer.average),
-                memory=trainer.objective.memory,
-                tap=trainer.config.distillation.feature_layer,
-                plain=self.plain,
-            )
+                self.writer, step, self.validation_pair, plain=self.plain, memory=trainer.objective.memory,
+                student=trainer.student if trainer.average is None else averaged_network(trainer.average),
+                feature_layer=trainer.config.distillation.feature_layer,
+            )  # fmt: skip
         except ResultError as error:
             if not step:
-                raise  # nothing was learned yet: the weights that the run began with are at fault
+                raise  # before the first step: the initial weights are at fault
             rate = trainer.config.optimizer.learning_rate
             raise ResultError(
                 f"step {step}: the student returns NaN or infinity for frame {error.frame} of the validation clip; "
-                f"{lower_rate(rate)}",
+                f"{lower_learning_rate_hint(rate)}",
                 error.frame,
             ) from error
 
     def save(self, step: int) -> None:
-        """Save weights, and a state to resume from."""
+        """Save weights and a checkpoint."""
         trainer = self.trainer
         if step:
             save_weights(self.writer, trainer.student, trainer.objective, step, trainer.average)
@@ -306,35 +317,35 @@ class _Recorder:
         )  # fmt: skip
 
 
-_WAITING: list[list[int]] = []
-"""What each open :func:`graceful_shutdown` has heard; one may lie inside another."""
+_OPEN_SHUTDOWNS: list[list[int]] = []
+"""Signals that each open :func:`graceful_shutdown` received; one can be nested in another."""
 
 
 @contextmanager
 def graceful_shutdown() -> Iterator[Callable[[], bool]]:
-    """SIGTERM and Ctrl-C let the step finish; a second Ctrl-C interrupts at once.
+    """Let the current step finish after SIGTERM or Ctrl-C; a second Ctrl-C interrupts at once.
 
-    Who does several runs in turn holds one of its own around each: a signal that comes after a run's last step is no
-    longer the run's, and would be lost.
+    A caller that does several runs needs one of its own around them, since a signal after a run's last step is not
+    handled by that run.
     """
-    asked: list[int] = []
+    received: list[int] = []
 
-    def note(number: int, _frame: object) -> None:
-        if asked and number == signal.SIGINT:
+    def record(number: int, _frame: object) -> None:
+        if received and number == signal.SIGINT:
             raise KeyboardInterrupt
-        for one in _WAITING:
-            one.append(number)
+        for signals in _OPEN_SHUTDOWNS:
+            signals.append(number)
 
     try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not the main thread: signals are somebody else's business
+        before = {s: signal.signal(s, record) for s in (signal.SIGTERM, signal.SIGINT)}
+    except ValueError:  # only the main thread handles signals
         yield lambda: False
         return
-    _WAITING.append(asked)
+    _OPEN_SHUTDOWNS.append(received)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
-        _WAITING.pop()
+        _OPEN_SHUTDOWNS.pop()
         for number, handler in before.items():
             signal.signal(number, handler)
 

@@ -130,7 +130,7 @@ def _collect(source: Scene | Run, methods: Sequence[str] | None, steps: Sequence
         if steps:
             raise ConfigError(f"steps: want a run, got the scene {source.name}; leave --steps out")
         chosen = {0: source}
-        top = Path(os.path.commonpath([source.folder, *source.homes.values()]))
+        top = Path(os.path.commonpath([source.folder, *source.folders.values()]))
     chosen = {step: _check(_select(scene, methods)) for step, scene in chosen.items()}
     folders: dict[str, Path] = {}
 

@@ -14,10 +14,11 @@ from string import Template
 from typing import Any
 
 from workbench import __version__
-from workbench.config import RunConfig, differences
+from workbench.config import RunConfig
 from workbench.errors import FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene
+from workbench.settings import differences
 from workbench.views import memory_verdict
 from workbench.views.lens import read as read_lens
 from workbench.views.lens.linker import link

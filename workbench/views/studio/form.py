@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from workbench.config import MINIMUMS, PRESETS, SCALES, RunConfig, changed, flat
+from workbench.config import MINIMUMS, SCALES, RunConfig, with_settings
 from workbench.errors import ConfigError
+from workbench.presets import PRESETS
+from workbench.settings import flatten
 
 Kind = Literal["integer", "number", "flag", "choice", "text", "texts", "numbers"]
 
@@ -122,7 +124,7 @@ def describe(suggestions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
 
 def values_of(config: RunConfig) -> dict[str, Any]:
     """Return the values of the settings by dotted name."""
-    return flat(config.to_dict())
+    return flatten(config.to_dict())
 
 
 def parse(values: Any) -> RunConfig:
@@ -145,7 +147,7 @@ def parse(values: Any) -> RunConfig:
         if one is None:
             raise ConfigError(f"no setting {str(name)[:80]!r}")
         _check(one, value)
-    return changed(PRESETS["cpu"](), values)
+    return with_settings(PRESETS["cpu"](), values)
 
 
 def _check(one: Field, value: Any) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.config import differences
 from workbench.errors import FolderError, WorkbenchError
 from workbench.runs import Run, Status, list_runs
 from workbench.scenes import Scene, read_scene
+from workbench.settings import differences
 from workbench.views.colors import term_colors
 from workbench.views.lens.gradio_lens import Lens
 from workbench.views.progress import MetricsLog, settings, thinned

@@ -9,8 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.config import PRESETS
 from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
+from workbench.presets import PRESETS
 from workbench.runs import Run
 from workbench.scenes import check_name
 from workbench.views.studio import form

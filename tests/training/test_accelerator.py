@@ -1,31 +1,40 @@
-"""One process or two, one piece or several: the update is the same; what the machine cannot do is said."""
+"""One process or two, one micro-batch or several: the update is the same; trackers; what a machine cannot do."""
 
+import importlib.machinery
+import importlib.util
 import os
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from itertools import islice
 
+import accelerate.tracking
 import pytest
 import torch
+from accelerate.utils import LoggerType
 
 from tests.training.test_loop import Pupil, batches, copies, lesson, numbers
-from workbench.config import READ_PICTURES, Distillation, Optimizer, OtherLosses
-from workbench.distill.losses import DISTILLATION_LOSSES, make_term
+from workbench.config import Distillation, Optimizer, OtherLosses
+from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
 from workbench.runs import Run
-from workbench.training.engine import Engine
+from workbench.training.accelerator import make_accelerator
 from workbench.training.loop import train
 from workbench.training.worker import prepare_run, work
 
 
-def test_pieces_of_a_batch_make_the_update_of_the_whole():
+def test_micro_batches_make_the_same_update_as_the_whole_batch():
     (whole, *_, steps), (pieced, *_, piecemeal) = lesson(mode="frozen"), lesson(mode="frozen")
     wanted = list(islice(steps(), 3))
     pieces = ((low[i : i + 1], high[i : i + 1]) for low, high in batches() for i in (0, 1))
-    seen = list(islice(piecemeal(islice(pieces, 6), engine=Engine(device="cpu", accumulate=2)), 3))
+    seen = list(
+        islice(
+            piecemeal(islice(pieces, 6), accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=2)), 3
+        )
+    )
     for ours, theirs in zip(seen, wanted, strict=True):
         assert ours.terms == pytest.approx(theirs.terms, rel=1e-5)
         assert ours.gradient_norm == pytest.approx(theirs.gradient_norm, rel=1e-4)
@@ -35,25 +44,25 @@ def test_pieces_of_a_batch_make_the_update_of_the_whole():
 
 def test_one_training_in_bf16_and_the_next_in_float32():
     """accelerate keeps one state a process; a second training in a notebook wants its own."""
-    assert Engine(device="cpu", precision="bf16").precision == "bf16"
+    assert make_accelerator(device="cpu", precision="bf16").mixed_precision == "bf16"
     (_, *_, steps), (_, *_, again) = lesson(), lesson()
-    first = numbers(steps(engine=Engine(device="cpu")))
-    Engine(device="cpu", precision="bf16")
-    assert numbers(again(engine=Engine(device="cpu"))) == first
+    first = numbers(steps(accelerator=make_accelerator(device="cpu")))
+    make_accelerator(device="cpu", precision="bf16")
+    assert numbers(again(accelerator=make_accelerator(device="cpu"))) == first
 
 
-@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, "bf16"), (30.0, "fp32")])
-def test_auto_is_the_faster_one(monkeypatch, ratio, chosen):
+@pytest.mark.parametrize(("ratio", "chosen"), [(0.5, "bf16"), (30.0, "no")])
+def test_auto_chooses_the_faster_precision(monkeypatch, ratio, chosen):
     monkeypatch.setattr("workbench.precision.relative_time", lambda *args: ratio)
-    assert Engine(device="cpu", precision="auto").precision == chosen
+    assert make_accelerator(device="cpu", precision="auto").mixed_precision == chosen
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_what_this_machine_cannot_do_is_said():
+def test_an_impossible_device_or_precision_is_refused():
     with pytest.raises(ConfigError, match="device: want cuda, but this machine offers cpu"):
-        Engine(device="cuda")
+        make_accelerator(device="cuda")
     with pytest.raises(ConfigError, match="fp16 needs CUDA"):
-        Engine(device="cpu", precision="fp16")
+        make_accelerator(device="cpu", precision="fp16")
 
 
 def test_a_running_average_by_hand(small, tmp_path):
@@ -72,10 +81,10 @@ def test_a_running_average_by_hand(small, tmp_path):
 
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
-def test_every_way_to_teach_trains(name):
+def test_every_loss_trains_the_student(name):
     torch.manual_seed(0)
     student, teacher = Pupil(), Pupil()
-    objective = Objective(others={name: (0.1, make_term(name, 4, 4))})
+    objective = Objective(losses={name: (0.1, make_loss(name, 4, 4))})
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
     before, words = copies(student), copies(objective)
     seen = list(
@@ -86,23 +95,24 @@ def test_every_way_to_teach_trains(name):
     assert all(not torch.equal(value, words[key]) for key, value in objective.state_dict().items())
 
 
-def test_the_ways_to_teach_in_the_config_are_those_there_are():
-    names = set(OtherLosses.__dataclass_fields__)
-    assert names == set(DISTILLATION_LOSSES)
-    assert {name for name in DISTILLATION_LOSSES if not make_term(name, 1, 1).needs_features} == READ_PICTURES
+@pytest.mark.parametrize("name", DISTILLATION_LOSSES)
+def test_the_table_of_losses_records_what_each_reads(name):
+    needs_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
+    assert make_loss(name, 1, 1).needs_features == needs_features
+    assert OtherLosses(**{name: 0.5}).reading_features == ([name] if needs_features else [])
 
 
-def test_a_network_without_features_learns_from_pictures(small, tmp_path):
+def test_a_network_without_features_learns_from_frames(small, tmp_path):
     wanted = Distillation(spatial_weight=0, temporal_weight=0, losses=OtherLosses(output_l1=1.0, frequency=0.1))
     config = replace(small, steps=1, student=replace(small.student, name="vespcn_paper"), distillation=wanted)
-    run = prepare_run(tmp_path / "pictures", config)
+    run = prepare_run(tmp_path / "frames", config)
     assert work(run) == "finished"
     assert set(run.metrics()[0]["terms"]) == {"reconstruction", "output_l1", "frequency"}
 
 
-def test_every_terms_gradient_is_watched():
+def test_the_gradient_of_every_term_is_measured():
     *_, steps = lesson()
-    seen = list(steps(watch_every=5))
+    seen = list(steps(gradient_stats_every=5))
     watched = [step.number for step in seen if any(name.startswith("gradient.") for name in step.diagnostics)]
     assert watched == [5, 10]
     measures = seen[4].diagnostics
@@ -116,15 +126,15 @@ def test_every_terms_gradient_is_watched():
     assert all(-1 <= value <= 1 for value in cosines.values())
 
 
-def test_watching_changes_nothing():
+def test_measuring_gradients_changes_nothing():
     (_, *_, steps), (_, *_, watched) = lesson(), lesson()
-    plain, seen = list(steps()), list(watched(watch_every=2))
+    plain, seen = list(steps()), list(watched(gradient_stats_every=2))
     assert [step.terms for step in seen] == [step.terms for step in plain]
 
 
 def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
     """Ten steps under torchrun with gloo: equal losses and weights to float noise."""
-    others = OtherLosses(output_l1=0.5, fitnets=0.1)
+    losses = OtherLosses(output_l1=0.5, fitnets=0.1)
     config = replace(
         small,
         steps=10,
@@ -132,7 +142,7 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
         save_every=10,
         device="cpu",
         data=replace(small.data, batch_size=2),
-        distillation=replace(small.distillation, losses=others, temporal_ratio=0.3, ratio_every=3, cells="all"),
+        distillation=replace(small.distillation, losses=losses, temporal_ratio=0.3, ratio_every=3, cells="all"),
         gradient_stats_every=5,
     )
     one, two = (prepare_run(tmp_path / name, config) for name in ("one", "two"))
@@ -158,10 +168,10 @@ def test_two_processes_are_one_with_the_same_batch(small, tmp_path):
         assert max(float((mine[key].float() - wanted[key].float()).abs().max()) for key in wanted) < 1e-5
 
 
-def test_numbers_next_to_nothing_are_taken_for_nothing(monkeypatch):
+def test_denormal_numbers_are_flushed_to_zero(monkeypatch):
     """In a process that trains; 1e-39 is below the smallest normal float32."""
     code = (
-        "import torch; from workbench.training.machine import configure_torch; configure_torch(1); "
+        "import torch; from workbench.training.torch_setup import configure_torch; configure_torch(1); "
         "print((torch.full((64,), 1e-30) * 1e-9).count_nonzero().item())"
     )
     said = {}
@@ -170,3 +180,35 @@ def test_numbers_next_to_nothing_are_taken_for_nothing(monkeypatch):
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         said[wanted] = int(done.stdout)
     assert said == {"0": 64, "1": 0}
+
+
+def test_a_tracker_logs_every_step_offline(small, tmp_path, monkeypatch):
+    """A stand-in for the package wandb, driven by accelerate's own tracker."""
+    logged, begun, finished = [], [], []
+    fake = types.ModuleType("wandb")
+    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+    writer = types.SimpleNamespace(
+        log=lambda values, step, **_: logged.append((step, values)), finish=lambda: finished.append(True)
+    )
+    fake.init = lambda **settings: begun.append(settings) or writer
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    monkeypatch.setattr(accelerate.tracking, "_available_trackers", [LoggerType.WANDB])
+    run = prepare_run(tmp_path / "tracked", replace(small, steps=2, trackers=("wandb",)))
+    assert work(run) == "finished"
+    assert (begun[0]["mode"], begun[0]["name"], begun[0]["dir"]) == ("offline", "tracked", str(run.folder))
+    assert [step for step, _ in logged] == [1, 2]
+    assert logged[0][1]["terms/spatial"] == run.metrics()[0]["terms"]["spatial"]
+    assert logged[0][1]["total"] == run.metrics()[0]["total"]
+    assert finished == [True]
+
+
+@pytest.mark.skipif(importlib.util.find_spec("mlflow") is not None, reason="mlflow is installed")
+def test_a_tracker_that_is_not_installed_is_refused_before_the_run(small, tmp_path):
+    with pytest.raises(ConfigError, match=r"trackers: .*mlflow.*pip install mlflow"):
+        prepare_run(tmp_path / "run", replace(small, trackers=("mlflow",)))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_tracker_is_refused(small):
+    with pytest.raises(ConfigError, match=r"trackers: want some of tensorboard, wandb, mlflow, got neptune"):
+        replace(small, trackers=("neptune",))

@@ -1,0 +1,97 @@
+"""Nested settings: frozen dataclasses from JSON and back, by dotted names, and what differs between two of them."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from workbench.aliases import setting_name
+from workbench.errors import ConfigError
+
+Settings = TypeVar("Settings")
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings by their dotted names, with lists in place of tuples, as in JSON.
+
+    Example:
+        >>> flatten({"data": {"crop_size": 32}, "clips": ("a", "b")})
+        {'data.crop_size': 32, 'clips': ['a', 'b']}
+    """
+    named: dict[str, Any] = {}
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            named |= flatten(value, f"{prefix}{name}.")
+        else:
+            named[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return named
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return the settings, nested or flat, that both have and that differ: dotted name -> (old, new).
+
+    Example:
+        >>> differences({"steps": 3, "seed": 0}, {"steps": 4, "seed": 0})
+        {'steps': (3, 4)}
+    """
+    old, new = flatten(old), flatten(new)
+    return {name: (value, new[name]) for name, value in old.items() if name in new and new[name] != value}
+
+
+def build_settings(cls: type[Settings], saved: Mapping[str, Any], prefix: str = "") -> Settings:
+    """Build a dataclass of settings, and those nested in it, from JSON.
+
+    Raises:
+        ConfigError: an unknown name, also one of an earlier version (the new or the nearest one is suggested), or a
+            value in place of a group.
+    """
+    types = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in saved.items():
+        path = prefix + name
+        if name not in types:
+            renamed = setting_name(path).rpartition(".")[2]
+            near = [renamed] if renamed in types else difflib.get_close_matches(name, types, n=1)
+            raise ConfigError(f"no setting {path!r}" + (f"; did you mean {prefix + near[0]!r}?" if near else ""))
+        if is_dataclass(types[name]):
+            if not isinstance(value, Mapping):
+                raise ConfigError(f"{path}: want a group of settings, got {value!r}")
+            values[name] = build_settings(types[name], value, f"{path}.")
+        else:
+            values[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**values)
+
+
+def check_types(settings: Any, prefix: str = "") -> None:
+    """Refuse values of another type than their field's; JSON, forms and notebooks are not type-checked.
+
+    Raises:
+        ConfigError: names the field, the type and the value.
+    """
+    plain = {
+        int: (int, "a whole number"),
+        bool: (bool, "true or false"),
+        str: (str, "text"),
+        float: ((int, float), "a number"),
+    }
+    types = get_type_hints(type(settings))
+    for name in (field.name for field in fields(settings)):
+        kind, value, wanted = types[name], getattr(settings, name), ""
+        if isinstance(kind, type) and is_dataclass(kind):
+            if isinstance(value, kind):
+                check_types(value, f"{prefix}{name}.")
+            else:
+                wanted = "a group of settings"
+        elif get_origin(kind) is Literal:
+            wanted = "" if value in get_args(kind) else f"one of {', '.join(get_args(kind))}"
+        elif get_origin(kind) is tuple:
+            wanted = "" if isinstance(value, tuple) else "a list"
+        elif not isinstance(value, plain[kind][0]) or (isinstance(value, bool) and kind is not bool):
+            wanted = plain[kind][1]
+        elif kind is float and not math.isfinite(value):
+            wanted = "a finite number"
+        if wanted:
+            raise ConfigError(f"{prefix}{name}: want {wanted}, got {value!r}")
