@@ -128,7 +128,7 @@ def prepare_footage(
     """
     from workbench.data.preparation.manifest import PrepareSettings
     from workbench.data.preparation.prepare import PrepareProgress, prepare
-    from workbench.training.machine import configure_torch
+    from workbench.training.torch_setup import configure_torch
 
     settings = PrepareSettings(
         format=format, downscale=downscale, tile_size=tile_size, stride=stride, scale=scale, degradation=degradation,
@@ -207,7 +207,7 @@ def prepare_stills(
         threads: Threads of the CPU.
     """
     from workbench.data.sampling.pool import PoolSettings, prepare_pool
-    from workbench.training.machine import configure_torch
+    from workbench.training.torch_setup import configure_torch
 
     settings = PoolSettings(
         sequences=sequences, crop_size=crop_size, num_frames=num_frames, scale=scale, degradation=degradation, seed=seed

@@ -105,7 +105,7 @@ class TeacherCache:
         """Return the teacher outputs for some clips.
 
         Args:
-            numbers: indices of the clips, as :meth:`CropSampler.views_at` returns them.
+            numbers: indices of the clips, as :meth:`CropSampler.crop_ids` returns them.
             lows: their low-resolution clips ``(B, T, 3, crop, crop)``, whose checksums are compared.
 
         Raises:

@@ -251,7 +251,7 @@ class Trainer:
 
     def _objective(self) -> Objective:
         config = self.config
-        supervised = {
+        supervised: dict[str, Any] = {
             "eps": config.optimizer.charbonnier_eps,
             "alignment_loss_weight": config.alignment_loss_weight,
             "flow_weight": config.flow_weight,
