@@ -140,7 +140,7 @@ def test_it_learns_to_follow(net):
 
 
 def test_images_of_different_shapes_are_refused(net):
-    with pytest.raises(ShapeError, match=r"flow: want two \(N, 3, H, W\) alike, got \(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
+    with pytest.raises(ShapeError, match=r"flow: .*\(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
         net(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
 
 

@@ -81,7 +81,7 @@ def test_two_processes_share_the_batch(config, monkeypatch):
         ({"crop_size": 9}, "too few for training clips of 3 frames of 9x9"),
         ({"num_frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
         ({"num_fixed_crops": 4}, "contains shards, which are read from one end .* --format arrays"),
-        ({"scale": 2}, "its low resolution is bi x4, and bi x2 is wanted"),
+        ({"scale": 2}, "want low resolution bi x2, got bi x4"),
         ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
 )
