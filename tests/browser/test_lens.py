@@ -1,4 +1,4 @@
-"""The lens as a person uses it, and its pixels against the pictures that were scored."""
+"""The lens in a browser, and its pixels compared with the images that were scored."""
 
 import json
 import shutil
@@ -53,14 +53,14 @@ def layout(page, name):
 
 
 def rgb(page, call) -> np.ndarray:
-    """A picture read back from the page, uint8 ``(H, W, 3)``; it must be opaque."""
+    """Return an image of the page, uint8 ``(H, W, 3)``; it must be opaque."""
     rgba = read_image(page, f"document.querySelector('{LENS}').lens.{call}")
     assert (rgba[..., 3] == 255).all()
     return rgba[..., :3]
 
 
-def enlarged(picture, scene):
-    return picture.repeat(scene.height // len(picture), 0).repeat(scene.width // picture.shape[1], 1)
+def enlarged(image, scene):
+    return image.repeat(scene.height // len(image), 0).repeat(scene.width // image.shape[1], 1)
 
 
 def wait_frame(page, frame):
@@ -68,7 +68,7 @@ def wait_frame(page, frame):
 
 
 class TestPixels:
-    def test_every_bitmap_is_the_picture_that_was_scored(self, lens, scene):
+    def test_every_bitmap_is_the_image_that_was_scored(self, lens, scene):
         for frame in (0, 7):
             show(lens, frame)
             for method in scene.methods:
@@ -114,8 +114,8 @@ class TestPixels:
         x, y = state(lens)["point"]
         said = lens.locator(f"{LENS} .lens-color").all_inner_texts()
         for text, method in zip(said, scene.methods, strict=True):
-            picture = enlarged(scene.frame(method.key, 1), scene)
-            assert text == " ".join(map(str, picture[y, x])), method.key
+            image = enlarged(scene.frame(method.key, 1), scene)
+            assert text == " ".join(map(str, image[y, x])), method.key
 
     def test_maps_are_drawn_on_the_side_of_their_method(self, lens, scene):
         choose(lens, "overlay", "attention")
@@ -144,7 +144,7 @@ class TestPixels:
             value = lens.evaluate(f"document.querySelector('{LENS}').lens.readValue('teacher', 12, 8)")
             assert value == pytest.approx(float(array[2, channel, 2, 3]), abs=1 / 255)
 
-    def test_the_legend_has_numbers_and_a_missing_map_is_said(self, lens, scene):
+    def test_the_legend_has_numbers_and_names_a_missing_map(self, lens, scene):
         high = scene.overlays[0].high
         choose(lens, "overlay", "attention")
         legend = lens.locator(f"{LENS} .lens-legend")
@@ -164,16 +164,16 @@ def wait_state(page, condition):
 
 
 def ramp(stops):
-    """256 colours between the stops, as the page draws them."""
+    """Return the 256 colors between the stops, as the page draws them."""
     rgb = np.array([[int(stop[i : i + 2], 16) for i in (1, 3, 5)] for stop in stops], float)
     at = np.linspace(0, len(stops) - 1, 256)
     return np.stack([np.interp(at, range(len(stops)), rgb[:, c]) for c in range(3)], 1)
 
 
-def grey(scene, overlay, frame):
-    """The values of a map as its 8-bit picture holds them."""
-    with Image.open(scene.overlay_path(overlay, frame)) as picture:
-        levels = np.asarray(picture.convert("L")).astype(float)
+def gray(scene, overlay, frame):
+    """Return the values of a map that its 8-bit image stores."""
+    with Image.open(scene.overlay_path(overlay, frame)) as image:
+        levels = np.asarray(image.convert("L")).astype(float)
     return overlay.low + levels / 255 * (overlay.high - overlay.low)
 
 
@@ -192,8 +192,8 @@ class TestZoom:
             cell = lens.locator(f"{LENS} .lens-cell").nth(index)
             cell.scroll_into_view_if_needed()
             cell.screenshot(path=tmp_path / "cell.png")
-            with Image.open(tmp_path / "cell.png") as picture:
-                drawn = np.asarray(picture.convert("RGB"))[4::8, 4::8]
+            with Image.open(tmp_path / "cell.png") as image:
+                drawn = np.asarray(image.convert("RGB"))[4::8, 4::8]
             rows, columns = drawn.shape[0] - 1, drawn.shape[1] - 1  # a last square may be cut
             expected = scene.frame(key, 0)[top : top + rows, left : left + columns]
             np.testing.assert_array_equal(drawn[5:rows, :columns], expected[5:])  # the name lies over the first rows
@@ -218,7 +218,7 @@ class TestZoom:
 
 
 class TestLoupe:
-    def test_says_the_error_and_the_map_of_every_method(self, lens, scene):
+    def test_error_and_map_of_every_method_are_shown(self, lens, scene):
         choose(lens, "overlay", "attention")
         show(lens, 1)
         x, y = state(lens)["point"]
@@ -232,12 +232,12 @@ class TestLoupe:
             said = box.locator(".lens-attention").inner_text()
             if mapped:
                 assert float(said.removeprefix("map ")) == pytest.approx(
-                    grey(scene, mapped[0], 1)[y // 4, x // 4], rel=1e-2
+                    gray(scene, mapped[0], 1)[y // 4, x // 4], rel=1e-2
                 )
             else:
                 assert said == ""
 
-    def test_zooms_by_whole_numbers_and_all_patches_move_together(self, lens, scene):
+    def test_magnification_is_a_whole_number_and_all_patches_move_together(self, lens, scene):
         choose(lens, "enlarge", "8")
         canvas = lens.locator(f"{LENS} .lens-patch canvas")
         sizes = canvas.evaluate_all("all => all.map(c => [c.width, c.getBoundingClientRect().width])")
@@ -259,7 +259,7 @@ class TestLoupe:
 
 
 class TestSlice:
-    def test_is_the_row_of_every_frame(self, lens, scene):
+    def test_the_slice_is_the_row_of_every_frame(self, lens, scene):
         show(lens, 3)
         lens.locator(LENS).focus()
         lens.keyboard.press("x")
@@ -274,7 +274,7 @@ class TestSlice:
         mark = lens.locator(f"{LENS} .lens-slice .lens-now").first
         assert mark.evaluate("mark => mark.style.top") == "25%"  # frame 3 of 12
 
-    def test_a_click_on_a_picture_chooses_the_row_and_one_on_a_slice_the_frame(self, lens, scene):
+    def test_a_click_on_a_frame_chooses_the_row_and_one_on_a_slice_the_frame(self, lens, scene):
         panel(lens, "slice")
         cell = lens.locator(f"{LENS} .lens-cell")
         cell.scroll_into_view_if_needed()
@@ -296,7 +296,7 @@ class TestMaps:
         maps = {o.method: o for o in scene.overlays if o.kind == "attention"}
         names = lens.locator(f"{LENS} [data-part=attention-maps] .lens-name").all_inner_texts()
         assert names == ["Distilled student", "Teacher"]
-        theirs = grey(scene, maps["teacher"], 2)
+        theirs = gray(scene, maps["teacher"], 2)
         drawn = rgb(lens, "readMap(1)").astype(float)
         levels = (theirs / max(o.high for o in maps.values()) * 255).round().astype(int)
         np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[levels], atol=1)
@@ -319,7 +319,7 @@ class TestMaps:
         maps = {o.method: o for o in scene.overlays if o.kind == "attention"}
         names = lens.locator(f"{LENS} [data-part=difference-maps] .lens-name").all_inner_texts()
         assert names == [f"Distilled student {MINUS} Teacher"]
-        theirs, ours = grey(scene, maps["teacher"], 2), grey(scene, maps["distilled"], 2)
+        theirs, ours = gray(scene, maps["teacher"], 2), gray(scene, maps["distilled"], 2)
         low, zero, high = map(float, part(lens, "difference-scale").locator(".lens-numbers").inner_text().split())
         assert (low, zero) == (-high, 0)
         level = ((ours - theirs) / high + 1) * 127.5
@@ -406,7 +406,7 @@ class TestOpening:
         assert frame < maps < curves
 
 
-def test_worst_frames_come_first_and_are_a_click_away(lens, scene):
+def test_worst_frames_come_first_and_a_click_goes_there(lens, scene):
     panel(lens, "worst")
     curve = next(curve for curve in scene.curves if curve.key == "psnr_y_db")
     thumbs = lens.locator(f"{LENS} .lens-thumbs button")
@@ -424,7 +424,7 @@ def test_worst_frames_come_first_and_are_a_click_away(lens, scene):
 
 
 class TestFigure:
-    def test_holds_the_pixels_that_are_shown(self, lens, scene):
+    def test_the_figure_contains_the_pixels_on_show(self, lens, scene):
         layout(lens, "grid")
         show(lens, 6)
         made = rgb(lens, "readFigure()")
@@ -435,12 +435,12 @@ class TestFigure:
         assert below.min() < 100  # the name
         assert made[-40:, :, :].min() < 100  # where it comes from
 
-    def test_is_saved_under_a_telling_name(self, lens):
+    def test_the_file_name_tells_scene_frame_and_layout(self, lens):
         with lens.expect_download() as saved:
             part(lens, "save").click()
         assert saved.value.suggested_filename == "disc-frame1-wipe.png"
-        with Image.open(saved.value.path()) as picture:
-            assert picture.format == "PNG"
+        with Image.open(saved.value.path()) as image:
+            assert image.format == "PNG"
 
     def test_the_clip_on_show_is_saved_without_a_loss(self, lens, scene):
         choose(lens, "left", "low")
@@ -452,7 +452,7 @@ class TestFigure:
         np.testing.assert_array_equal(read, np.concatenate([low, scene.clip("distilled")], 2))
         assert part(lens, "status").inner_text() == ""
 
-    def test_is_copied(self, lens):
+    def test_the_figure_is_copied(self, lens):
         lens.context.grant_permissions(["clipboard-read", "clipboard-write"])
         part(lens, "copy").click()
         lens.wait_for_function(f"document.querySelector('{LENS} [data-part=status]').textContent !== ''")
@@ -495,7 +495,7 @@ class TestLinks:
         page.wait_for_selector(LENS)
         assert (state(page)["zoom"], state(page)["pan"]) == (8, pan)
 
-    def test_nonsense_in_the_address_is_passed_over(self, watched):
+    def test_invalid_parameters_of_the_address_are_ignored(self, watched):
         words = "frame=1e9&layout=<b>&left=nobody&map=../x&zoom=7&box=a,b,c,d&at=NaN,1&panels=slice,%00&row=-4&gain=3"
         page = watched.open(f"?scene=disc&{words}&channel=x")
         page.wait_for_selector(LENS)
@@ -504,7 +504,7 @@ class TestLinks:
         expected |= {"panels": ["slice"], "row": 0, "channel": 0}
         assert {name: state(page)[name] for name in expected} == expected
 
-    def test_other_words_of_the_address_stay(self, watched):
+    def test_other_parameters_of_the_address_stay(self, watched):
         page = watched.open("?scene=disc&__theme=dark")
         page.wait_for_selector(LENS)
         show(page, 2)
@@ -606,7 +606,7 @@ class TestHandling:
         plot.click(position={"x": x, "y": 40})
         wait_frame(lens, 8)
 
-    def test_a_curves_title_puts_its_numbers_on_the_pictures(self, lens, scene):
+    def test_the_title_of_a_curve_puts_its_numbers_on_the_frames(self, lens, scene):
         lens.locator(f"{LENS} .chart-title", has_text="SSIM-Y").click()
         curve = next(curve for curve in scene.curves if curve.key == "ssim_y")
         assert f"{curve.series['plain'][0]:.4f}" in lens.locator(f"{LENS} .lens-label.left").inner_text()
@@ -642,7 +642,7 @@ class TestHandling:
         choose(lens, "zoom", "3")
         assert lens.locator(f"{LENS} .lens-cell canvas").bounding_box()["width"] == pytest.approx(64 * 3, abs=0.5)
 
-    def test_another_clip_begins_anew_but_keeps_the_layout(self, lens):
+    def test_another_clip_starts_at_its_first_frame_and_keeps_the_layout(self, lens):
         layout(lens, "difference")
         show(lens, 4)
         lens.locator("#scene input").click()
@@ -662,7 +662,7 @@ class TestHandling:
         assert stats["bytes"] == 12 * (4 * (5 * 64 * 48 + 16 * 12) + 2 * (1 + 8) * 16 * 12)
 
 
-def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
+def test_python_gets_the_frame_on_show_and_can_set_it(pages, home):
     import gradio as gr
 
     from workbench.views.lens.gradio_lens import Lens
@@ -675,7 +675,7 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         heard, go = gr.Number(elem_id="heard"), gr.Button("Go", elem_id="go")
 
         def hear(event: gr.EventData) -> int:
-            time.sleep(1)  # the next choice comes while this one is at work, and must not be lost
+            time.sleep(1)  # the next choice arrives meanwhile and must not be lost
             return event._data["frame"]
 
         made.select(hear, None, heard, trigger_mode="multiple")
@@ -690,13 +690,13 @@ def test_python_hears_where_somebody_stays_and_can_go_elsewhere(pages, home):
         page.wait_for_function("document.querySelector('#heard input').value === '1'")
         page.locator("#go").click()
         wait_frame(page, 7)
-        page.close()  # a page that loses its server says so
+        page.close()  # a page that loses its server shows an error
     finally:
         app.close()
 
 
 def test_a_browser_can_import_the_modules_without_the_linker(contexts):
-    """A name that a module does not import would be an error there, and an import of what is not exported too."""
+    """Import of a name that is not exported is an error of the browser."""
     from workbench.views.lens import FOLDER, read
 
     page, errors = contexts(False).new_page(), []
@@ -719,12 +719,12 @@ mountLens(document.body, { trigger() {}, props: { value: { message: 'Nothing her
 
 
 class TestFailures:
-    def test_a_missing_picture_is_named_and_the_rest_goes_on(self, pages, specimens, tmp_path):
+    def test_a_missing_image_is_named_and_the_rest_is_shown(self, pages, specimens, tmp_path):
         from workbench.views.studio import launch
 
         folder = specimens.make_scene(tmp_path / "scenes" / "holey", frames=5)
         (folder / "frames" / "plain" / "00002.webp").unlink()
-        (folder / "frames" / "distilled" / "00003.webp").write_bytes(b"not a picture")
+        (folder / "frames" / "distilled" / "00003.webp").write_bytes(b"not an image")
         app, url = launch(runs=[], scenes=[folder.parent], quiet=True, wait=False)
         try:
             page = pages(url).open()
@@ -740,11 +740,11 @@ class TestFailures:
             assert part(page, "status").inner_text() == ""
             panel(page, "slice")
             page.get_by_text("2 images are missing.").wait_for()
-            page.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server shows an error
         finally:
             app.close()
 
-    def test_a_scene_rewritten_meanwhile_is_said_to_be(self, pages, specimens, tmp_path):
+    def test_a_rewritten_scene_is_reported(self, pages, specimens, tmp_path):
         import os
 
         from workbench.views.studio import launch
@@ -761,24 +761,24 @@ class TestFailures:
             page.wait_for_function(
                 f"document.querySelector('{LENS}').querySelector('[data-part=status]').textContent === ''"
             )
-            page.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server shows an error
         finally:
             app.close()
 
-    def test_without_a_scene_it_says_what_to_do(self, pages, tmp_path):
+    def test_without_a_scene_the_page_names_the_next_step(self, pages, tmp_path):
         from workbench.views.studio import launch
 
         app, url = launch(runs=[], scenes=[tmp_path], quiet=True, wait=False)
         try:
             page = pages(url).open()
             page.get_by_text("No scene yet").wait_for()
-            page.close()  # a page that loses its server says so
+            page.close()  # a page that loses its server shows an error
         finally:
             app.close()
 
 
 def test_a_variable_frame_rate_plays_at_its_own_times(specimens, home, watched):
-    """The second of four frames is held for ten seconds: playing comes to it at once and stays there."""
+    """The second of four frames lasts ten seconds: the player reaches it at once and stays there."""
     folder = specimens.make_scene(home / "scenes" / "uneven", frames=4, title="Uneven")
     record = json.loads((folder / "scene.json").read_text())
     (folder / "scene.json").write_text(json.dumps(record | {"times_seconds": [0, 0.05, 10.05, 10.1, 10.2]}))

@@ -1,4 +1,4 @@
-"""A page to send, opened from disk: it works, loads nothing, and shows the pixels of the folder."""
+"""Report page opened from disk: it works, loads nothing, and shows the pixels of the folder."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ HOSTILE = '<img src=x onerror="window.hurt = 1"></script><script>window.hurt = 2
 
 @pytest.fixture
 def opens(browser):
-    """Opens a file; it fails on a script error, on what the policy refuses, and on any request beside the file."""
+    """Function that opens a file; a script error, a refusal of the policy or a further request fails the test."""
     contexts, errors, asked, files = [], [], [], []
 
     def opened(path, *, width=1280, scheme="light"):
@@ -37,7 +37,7 @@ def opens(browser):
 
 
 def shown(page, method):
-    """The pixels of a method's picture as the page has decoded them, uint8 ``(H, W, 3)``."""
+    """Return the pixels of a method as the page decoded them, uint8 ``(H, W, 3)``."""
     return read_image(page, f"document.querySelector('.lens').lens.readPixels('{method}')")[..., :3]
 
 
@@ -103,16 +103,16 @@ def test_fewer_frames_and_hostile_texts(opens, specimens, tmp_path):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_sticks_out_on_a_phone(opens, home, tmp_path, scheme):
+def test_the_page_fits_the_width_of_a_phone(opens, home, tmp_path, scheme):
     page = opens(write_report(Run(home / "runs" / "mine"), tmp_path / "page.html").path, width=390, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     paper, ink = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("backgroundColor", "color"))
-    lightness = [sum(map(int, colour.strip("rgb()").split(","))) for colour in (paper, ink)]
+    lightness = [sum(map(int, color.strip("rgb()").split(","))) for color in (paper, ink)]
     assert (lightness[0] > lightness[1]) == (scheme == "light")
 
 
 def test_what_the_policy_refuses(browser, home, tmp_path):
-    """The policy is at work: a script put into the page afterwards does not run."""
+    """A script that is added to the page does not run."""
     made = write_report(read_scene(home / "scenes" / "disc"), tmp_path / "page.html")
     text = made.path.read_text(encoding="utf-8").replace("<main>", "<main><script>window.hurt = 1</script>", 1)
     made.path.write_text(text, encoding="utf-8")

@@ -17,7 +17,7 @@ def scales(figure):
     return [image.get_clim() for axis in figure.axes for image in axis.images]
 
 
-def test_triptych_shares_one_scale_and_centres_the_difference():
+def test_triptych_shares_one_scale_and_centers_the_difference():
     teacher, student = np.array([[0.0, 2.0]]), np.array([[3.0, 1.0]])
     figure = figures.attention_triptych(teacher, student, title="frame 3")
     maps, (low, high) = scales(figure)[:2], scales(figure)[2]
@@ -26,13 +26,13 @@ def test_triptych_shares_one_scale_and_centres_the_difference():
     np.testing.assert_allclose(figure.axes[2].images[0].get_array(), [[3, -1]])
 
 
-def test_colour_bars_have_numbers():
+def test_color_bars_have_numbers():
     figure = figures.attention_triptych(np.eye(4), np.eye(4) / 2)
     bars = [axis for axis in figure.axes if not axis.images or axis.get_label() == "<colorbar>"]
     assert len([axis for axis in bars if axis.get_yticklabels()]) >= 2
 
 
-def test_what_is_not_a_number_is_marked_not_zeroed():
+def test_nan_is_marked_and_not_drawn_as_zero():
     bad = np.ones((3, 3))
     bad[1, 2] = np.nan
     figure = figures.attention_triptych(bad, np.ones((3, 3)))
@@ -61,7 +61,7 @@ def test_terms_keep_their_names_and_gaps():
     assert np.isnan(axis.lines[0].get_ydata()[1])
 
 
-def test_curves_are_in_the_colours_of_the_lens():
+def test_curves_have_the_colors_of_the_lens():
     figure = figures.curves({"plain": [None, 30.0], "teacher": [None, 31.0]}, label="PSNR-Y", unit="dB", frame=1)
     (axis,) = figure.axes
     assert [line.get_color() for line in axis.lines][::2][:2] == ["#0072b2", "#009e73"]
@@ -69,9 +69,9 @@ def test_curves_are_in_the_colours_of_the_lens():
     assert "higher is better" in axis.get_ylabel()
 
 
-def test_pictures_lie_side_by_side():
-    pictures = {name: np.zeros((4, 6, 3), np.uint8) for name in ("a", "b", "c", "d")}
-    figure = figures.side_by_side(pictures, columns=2)
+def test_images_are_side_by_side():
+    images = {name: np.zeros((4, 6, 3), np.uint8) for name in ("a", "b", "c", "d")}
+    figure = figures.side_by_side(images, columns=2)
     assert isinstance(figure, Figure)
     assert [axis.get_title() for axis in figure.axes] == ["a", "b", "c", "d"]
 
@@ -95,7 +95,7 @@ def test_time_is_logarithmic_and_every_method_is_where_its_numbers_are():
     assert "higher is better" in axis.get_ylabel()
 
 
-def test_methods_are_told_apart_without_colour():
+def test_methods_differ_without_color():
     (axis,) = crowd().axes
     looks = [(line.get_marker(), line.get_markerfacecolor() == line.get_color()) for line in axis.lines]
     assert len(set(looks)) == len(looks)
@@ -120,9 +120,9 @@ def test_names_cover_neither_each_other_nor_a_point_and_stay_inside():
     assert all(frame.contains(box.x0, box.y0) and frame.contains(box.x1, box.y1) for box in boxes)
 
 
-@pytest.mark.parametrize(("after", "beside"), [(27.02, True), (29.0, False)])
-def test_an_arrow_leads_from_plain_to_distilled(after, beside):
-    """Between the marks where there is room, and as high but beside them where there is not."""
+@pytest.mark.parametrize(("after", "aside"), [(27.02, True), (29.0, False)])
+def test_an_arrow_leads_from_plain_to_distilled(after, aside):
+    """Between the marks where there is room, and as high but next to them where there is not."""
     figure = figures.quality_over_time(
         {"a": 0.2, "b": 0.2, "c": 0.1}, {"a": 27.0, "b": after, "c": 25.0}, pairs=[("a", "b")]
     )
@@ -131,7 +131,7 @@ def test_an_arrow_leads_from_plain_to_distilled(after, beside):
     assert arrow.xyann[1] == pytest.approx(27.0)
     assert arrow.xy[1] == pytest.approx(after)
     assert arrow.xy[0] == pytest.approx(arrow.xyann[0])
-    assert (arrow.xy[0] > 0.2 * 1.001) == beside
+    assert (arrow.xy[0] > 0.2 * 1.001) == aside
 
 
 def test_bars_of_the_temporal_share():
@@ -161,6 +161,6 @@ def test_bars_of_the_temporal_share():
         lambda: figures.side_by_side({"a": np.ones((3, 3))}),
     ],
 )
-def test_wrong_shapes_are_refused_in_words(draw):
+def test_wrong_shapes_are_refused(draw):
     with pytest.raises(ShapeError, match="want"):
         draw()

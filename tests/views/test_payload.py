@@ -19,7 +19,7 @@ def address(folder):
     return "lens/" + "/".join(folder.parts[-3:])
 
 
-def test_says_all_that_the_lens_needs(scene):
+def test_the_value_is_json_with_all_parts(scene):
     value = payload(scene, address)
     assert (value["width"], value["height"], value["frames"], value["fps"]) == (64, 48, 8, 12)
     assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
@@ -30,7 +30,7 @@ def test_says_all_that_the_lens_needs(scene):
     assert json.loads(json.dumps(value, allow_nan=False)) == value
 
 
-def test_maps_of_a_kind_lie_on_one_scale(scene):
+def test_maps_of_a_kind_have_one_scale(scene):
     first, *others = scene.overlays
     wider = replace(first, low=-1.0, high=0.5)
     attention = payload(replace(scene, overlays=(wider, *others)), address)["overlays"][0]
@@ -50,7 +50,7 @@ def test_a_map_of_an_absent_method_is_left_out(scene):
     assert payload(replace(scene, overlays=(stray,)), address)["overlays"] == []
 
 
-def test_says_who_looks_and_remembers_alike(scene):
+def test_similarities_verdict_and_gap_are_computed(scene):
     value = payload(scene, address)
     attention, memory = value["overlays"]
     assert set(attention["overlap"]) == {"distilled"}

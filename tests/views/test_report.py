@@ -1,4 +1,4 @@
-"""A page to send: it has what the folder has, it fits, it loads nothing, and it says nothing of this machine."""
+"""Report page: content, size, policy, and no path of this machine."""
 
 import base64
 import hashlib
@@ -27,7 +27,7 @@ ATTRIBUTES_THAT_LOAD = ("src", "href", "srcset", "data", "action", "poster", "ba
 
 
 class Read(HTMLParser):
-    """A page as a browser takes it apart: data blocks by id, scripts, the policy, text outside of scripts."""
+    """Parsed page: data blocks by id, scripts, the policy, text outside of scripts."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -55,10 +55,10 @@ class Read(HTMLParser):
     def handle_endtag(self, tag):
         self._in = None
 
-    def picture(self, folder: str, index: int) -> np.ndarray:
+    def image(self, folder: str, index: int) -> np.ndarray:
         data = base64.b64decode(self.blocks["images"][f"{folder}/{index:05d}.webp"])
-        with Image.open(io.BytesIO(data)) as picture:
-            return np.asarray(picture)
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image)
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def scene(scene_folder) -> Scene:
 
 @pytest.fixture
 def copied(scene_folder, tmp_path) -> Path:
-    """A scene that a test may spoil."""
+    """Scene that a test may change."""
     return Path(shutil.copytree(scene_folder, tmp_path / "copied"))
 
 
@@ -78,7 +78,7 @@ def edit(folder: Path, **changes) -> Scene:
     return read_scene(folder)
 
 
-def test_every_picture_is_the_one_of_the_scene(scene, tmp_path):
+def test_every_image_is_that_of_the_scene(scene, tmp_path):
     made = write_report(scene, tmp_path / "page.html")
     page = Read(made.path)
     value = page.blocks["report"]["scenes"]["0"]
@@ -86,7 +86,7 @@ def test_every_picture_is_the_one_of_the_scene(scene, tmp_path):
     assert (made.frames, made.of, made.left_out, made.steps) == (scene.frames, scene.frames, "", ())
     assert value["frames"] == scene.frames
     for method in value["methods"]:
-        ours = np.stack([page.picture(method["frames"], i) for i in range(scene.frames)])
+        ours = np.stack([page.image(method["frames"], i) for i in range(scene.frames)])
         np.testing.assert_array_equal(ours, scene.clip(method["key"]))
     maps = 0
     for kind in value["overlays"]:
@@ -94,7 +94,7 @@ def test_every_picture_is_the_one_of_the_scene(scene, tmp_path):
             overlay = next(o for o in scene.overlays if (o.kind, o.method) == (kind["kind"], method))
             numbers = scene.array(overlay).astype(np.float32).reshape(scene.frames, -1, scene.width // 4)
             for i in range(scene.frames):
-                drawn = one["low"] + page.picture(one["frames"], i)[..., 0] / 255 * (one["high"] - one["low"])
+                drawn = one["low"] + page.image(one["frames"], i)[..., 0] / 255 * (one["high"] - one["low"])
                 inside = numbers[i].clip(one["low"], one["high"])
                 np.testing.assert_allclose(drawn, inside, atol=(one["high"] - one["low"]) / 255)
             maps += 1
@@ -117,7 +117,7 @@ def test_the_run_has_every_snapshot_its_losses_and_what_differs(run, tmp_path):
     assert len(report["progress"]["terms"]["spatial"]) == 40
     for step in made.steps:
         student = next(m for m in report["scenes"][str(step)]["methods"] if m["key"] == "student")
-        np.testing.assert_array_equal(page.picture(student["frames"], 2), run.snapshot(step).frame("student", 2))
+        np.testing.assert_array_equal(page.image(student["frames"], 2), run.snapshot(step).frame("student", 2))
     assert "Settings that are not the default" in page.text
     assert "teacher.name" in page.text
     assert "pretrained:edvr_s" in page.text
@@ -179,7 +179,7 @@ def test_a_lone_surrogate_is_written(copied, tmp_path):
     assert "half ?" in page.text
 
 
-def test_what_does_not_fit_is_left_out_and_said(scene, tmp_path):
+def test_frames_that_do_not_fit_are_left_out_with_a_notice(scene, tmp_path):
     whole = write_report(scene, tmp_path / "whole.html")
     made = write_report(scene, tmp_path / "page.html", max_bytes=whole.bytes - 1)
     assert made.frames == scene.frames - 1
@@ -195,12 +195,12 @@ def test_what_does_not_fit_is_left_out_and_said(scene, tmp_path):
     assert value["frames"] == few.frames
     assert {len(values) for curve in value["curves"] for values in curve["series"].values()} == {few.frames}
     assert {int(address[-10:-5]) for address in page.blocks["images"]} == set(range(few.frames))
-    np.testing.assert_array_equal(page.picture("frames/high", few.frames - 1), scene.frame("high", few.frames - 1))
+    np.testing.assert_array_equal(page.image("frames/high", few.frames - 1), scene.frame("high", few.frames - 1))
     assert write_report(scene, tmp_path / "exact.html", max_bytes=whole.bytes).frames == scene.frames
 
 
 def test_the_largest_number_of_frames_that_fits(scene, tmp_path):
-    """The largest number of frames is taken: each next one is what a larger page has more.
+    """Each page is the largest below its limit.
 
     A limit of one byte less may be told in fewer digits on the page, which then fits with all its frames: hence 16.
     """

@@ -33,7 +33,7 @@ def clip_address(files, folder, methods):
     return files.address(folder / "frames" / "x").replace("/frames/x", f"/clips/{methods}.webm")
 
 
-def test_holds_every_pixel_of_the_methods_side_by_side(files, client, scene, tmp_path):
+def test_the_clip_contains_every_pixel_of_the_methods_side_by_side(files, client, scene, tmp_path):
     answer = client.get("/" + clip_address(files, scene.folder, "low+distilled+teacher"))
     assert (answer.status_code, answer.headers["content-type"]) == (200, "video/webm")
     (tmp_path / "clip.webm").write_bytes(answer.content)
@@ -42,7 +42,7 @@ def test_holds_every_pixel_of_the_methods_side_by_side(files, client, scene, tmp
     np.testing.assert_array_equal(read, np.concatenate([low, scene.clip("distilled"), scene.clip("teacher")], 2))
 
 
-def test_a_snapshot_goes_together_with_the_validation_clip(files, run, tmp_path):
+def test_a_snapshot_is_combined_with_the_validation_clip(files, run, tmp_path):
     address = clip_address(files, run.folder / "snapshots" / "0000020", "student+teacher").removeprefix("lens/")
     scene, methods = files.clip(address)
     path = serving.write_clip(scene, methods, tmp_path / "clip.webm")
@@ -51,7 +51,7 @@ def test_a_snapshot_goes_together_with_the_validation_clip(files, run, tmp_path)
     np.testing.assert_array_equal(read_video(path).frames, expected)
 
 
-def test_what_cannot_be_a_clip_is_refused(files, client, scene, monkeypatch, tmp_path):
+def test_invalid_addresses_of_clips_are_refused(files, client, scene, monkeypatch, tmp_path):
     address = clip_address(files, scene.folder, "teacher")
     token = address.split("/")[4]
     for bad, words in (
@@ -78,7 +78,7 @@ def test_what_cannot_be_a_clip_is_refused(files, client, scene, monkeypatch, tmp
         files.clip(address.removeprefix("lens/"))
 
 
-def test_one_at_a_time_and_nothing_is_left_behind(files, client, scene, monkeypatch, tmp_path):
+def test_one_clip_at_a_time_and_no_files_are_left(files, client, scene, monkeypatch, tmp_path):
     monkeypatch.setattr(serving.tempfile, "tempdir", str(tmp_path))
     address = "/" + clip_address(files, scene.folder, "plain")
     files._writing.acquire()
