@@ -165,7 +165,7 @@ export function createViewport(lens) {
     cell.context.putImageData(a, 0, 0);
   }
 
-  // What the label of each side of a cell says.
+  // Method, name and score for the label of each side of a cell.
   function captions(cell) {
     if (view.layout === 'difference') {
       const [a, b] = cell.keys.map(key => lens.method(key).label);
