@@ -102,10 +102,10 @@ def test_a_finished_run(watched):
     assert "Finished" in page.locator("#run-progress").inner_text()
     assert "step 400 of 400" in page.locator("#run-progress").inner_text()
     said = page.locator("#run-lead").inner_text()
-    assert said.startswith("At step 400: distilled student ")
+    assert "At step 400: distilled student " in said  # Gradio may show the time of its request before it
     assert " dB (same step), teacher " in said
     assert "(healthy)." in said
-    assert "healthy on the clip shown" in page.locator("#run-lens [data-part=verdict]").inner_text()
+    assert "(healthy)" in page.locator("#run-lens [data-part=memory]").inner_text()
     lines = page.locator("#run-progress .chart-line")
     assert set(lines.evaluate_all("all => all.map(line => line.dataset.key)")) == {
         "reconstruction",
@@ -153,7 +153,7 @@ def test_an_address_can_name_run_and_step(watched):
 
 def test_follows_a_live_run(live, specimens):
     run, _, page = live
-    assert page.locator("#run input").input_value() == "live · running"  # not the newest folder: the one that lives
+    assert page.locator("#run input").input_value() == "live · running"  # the live run, not the newest folder
     assert "step 40 of 1,000" in page.locator("#run-progress").inner_text()
     specimens.add_rows(run, range(41, 81))
     specimens.say(run, "running", 80)
@@ -162,7 +162,7 @@ def test_follows_a_live_run(live, specimens):
     specimens.add_snapshot(run, 80, softness=0.5)
     wait_scene(page, "live-80")
     page.evaluate(f"document.querySelector('{RUN_LENS}').lens.show(2)")
-    page.locator("#run-progress [data-part=back]").click()  # to look back is to stop following
+    page.locator("#run-progress [data-part=back]").click()  # choosing an older snapshot stops following
     wait_scene(page, "live-40")
     specimens.add_snapshot(run, 120)
     wait_text(page, "#run-progress", "snapshot 2 of 4")
@@ -170,8 +170,8 @@ def test_follows_a_live_run(live, specimens):
     assert lens(page)["frame"] == 2
 
 
-def test_the_students_are_compared_as_soon_as_they_come(runs_page, specimens):
-    """Before the first snapshot the lens has nothing but bicubic and the teacher to compare."""
+def test_students_are_compared_from_the_first_snapshot_on(runs_page, specimens):
+    """Before the first snapshot there are only bicubic and the teacher."""
     watched, folder = runs_page
     run = specimens.make_run(folder / "young")
     page = watched.open("run")
@@ -187,7 +187,7 @@ def test_the_students_are_compared_as_soon_as_they_come(runs_page, specimens):
     page.locator(f"{RUN_LENS} [data-part=right]").select_option("teacher")
     specimens.add_snapshot(run, 40)
     wait_scene(page, "young-40")
-    assert [lens(page)[side] for side in ("left", "right")] == ["plain", "teacher"]  # what was chosen stays
+    assert [lens(page)[side] for side in ("left", "right")] == ["plain", "teacher"]  # the choice is kept
     wait_text(page, "#run-lead", "(same step)")
 
 
@@ -198,11 +198,11 @@ def test_survives_a_reload(live):
     assert "Running" in page.locator("#run-progress").inner_text()
 
 
-def test_stop_reaches_the_worker_and_the_end_is_seen(live, specimens):
+def test_stop_reaches_the_worker_and_the_page_shows_the_end(live, specimens):
     run, writer, page = live
     page.locator("#run-stop").click()
     wait_text(page, "#run-progress", "stopping after this step")
-    assert writer.stop_wanted
+    assert writer.stop_requested
     specimens.say(run, "stopped", 41, reason="asked to stop")
     writer.close()
     wait_text(page, "#run-progress", "asked to stop")
@@ -210,13 +210,13 @@ def test_stop_reaches_the_worker_and_the_end_is_seen(live, specimens):
     assert page.locator("#run-stop").is_disabled()
 
 
-def test_a_killed_worker_is_noticed(live):
+def test_the_page_shows_that_a_worker_was_killed(live):
     _, writer, page = live
     writer.close()  # as the system does for a killed process
     wait_text(page, "#run-progress", "Crashed")
 
 
-def test_a_half_written_run_is_refused_and_the_page_lives_on(live, specimens):
+def test_a_partial_run_is_reported_and_the_page_works_on(live, specimens):
     run, _, page = live
     broken = run.folder.parent / "broken"
     broken.mkdir()
@@ -242,7 +242,7 @@ def test_the_first_run_appears_by_itself(runs_page, specimens):
     wait_scene(page, "first-0")
 
 
-def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(runs_page, specimens):
+def test_the_page_changes_to_a_new_run_unless_another_was_chosen(runs_page, specimens):
     watched, folder = runs_page
     old = specimens.make_run(folder / "old")
     specimens.add_snapshot(old, 0)
@@ -257,7 +257,7 @@ def test_a_run_that_begins_is_gone_to_unless_another_was_chosen(runs_page, speci
     assert lens(chosen)["scene"] == "old-0"
 
 
-def test_a_run_that_is_deleted_while_somebody_looks(runs_page, specimens):
+def test_a_run_that_is_deleted_while_it_is_shown(runs_page, specimens):
     watched, folder = runs_page
     for name in ("kept", "gone"):
         run = specimens.make_run(folder / name)
@@ -269,7 +269,7 @@ def test_a_run_that_is_deleted_while_somebody_looks(runs_page, specimens):
     wait_scene(page, "gone-40")
     shutil.rmtree(folder / "gone")
     wait_text(page, "#run-progress", "no run 'gone' here any more")
-    for _ in range(3):  # the page asks again: nothing else is put in its place, and no error pops up
+    for _ in range(3):  # later updates neither show another run nor an error
         with page.expect_response(lambda response: "/gradio_api/run/" in response.url):
             pass
     assert "no run 'gone' here any more" in page.locator("#run-progress").inner_text()
@@ -279,7 +279,7 @@ def test_a_run_that_is_deleted_while_somebody_looks(runs_page, specimens):
     wait_scene(page, "kept-40")
 
 
-def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path):
+def test_a_scene_that_is_deleted_while_it_is_shown(pages, specimens, tmp_path):
     from workbench.views.studio import launch
 
     for name in ("kept", "gone"):
@@ -293,7 +293,7 @@ def test_a_scene_that_is_deleted_while_somebody_looks(pages, specimens, tmp_path
         wait_text(page, ".lens [data-part=status]", "frame 26")
         page.locator("#scene-refresh").click()
         page.wait_for_function("document.querySelector('.lens').lens.state.scene === 'kept'")
-        page.close()  # a page that loses its server says so
+        page.close()  # an open page reports that its server is gone
     finally:
         app.close()
 
@@ -392,7 +392,7 @@ class TestTrain:
         steps = [row["step"] for row in Run(home / "mine").metrics()]
         assert steps == list(range(1, len(steps) + 1))
 
-    def test_a_setting_that_cannot_be_is_marked(self, whole):
+    def test_an_invalid_setting_is_marked(self, whole):
         page = whole[0].open("train")
         page.locator("[id='setting-data.num_frames']").wait_for(state="attached")
         page.evaluate("document.getElementById('setting-data.num_frames').value = '0'")
@@ -667,7 +667,7 @@ class TestVideo:
             page.get_by_role("button", name="Delete").click()
             page.get_by_role("button", name="Delete for good?").click()
             wait_text(page, "#video-results", "No result yet")
-            page.close()  # a page that loses its server says so
+            page.close()  # an open page reports that its server is gone
         finally:
             app.close()
 
