@@ -1,5 +1,6 @@
 """Train page: form, estimate and start of runs, and the job queue; scripts replace the workers."""
 
+import inspect
 import json
 import os
 import signal
@@ -85,9 +86,9 @@ class TestForm:
         assert known["data.crop_size"].minimum == 8
         assert known["data.clips"].kind == "texts"
         assert known["optimizer.betas"].kind == "numbers"
-        assert known["distillation.memory"].choices == ("frozen", "trained", "trained_then_frozen")
+        assert known["distillation.memory_mode"].choices == ("frozen", "trained", "trained_then_frozen")
         assert known["data.augment"].kind == "flag"
-        assert known["data.clips"].help.startswith("What is trained on; also a folder that workbench prepare made")
+        assert "`" not in known["data.clips"].help
         assert {name for name, one in known.items() if one.minimum is not None} >= set(MINIMUMS)
 
     @pytest.mark.parametrize("name", MINIMUMS)
@@ -124,7 +125,7 @@ class TestForm:
             ({"data.clips": ["a\0b"]}, "printable"),
             ({"student.name": "x" * 5000}, "printable"),
             ({"data": {}}, "no setting 'data'"),
-            ({"distillation.memory": "melted"}, "want one of frozen"),
+            ({"distillation.memory_mode": "melted"}, "want one of frozen"),
             ({"data.scale": 7}, "want 2, 3 or 4"),
         ],
     )
@@ -133,9 +134,10 @@ class TestForm:
             form.parse(values)
 
     def test_help_is_that_of_the_right_field(self):
-        texts = {one.name: form.form_fields()[f"data.{one.name}"].help for one in fields(Data)}
-        assert texts["crop_size"] == "Side of the training crops, in low-resolution pixels."
-        assert texts["scale"] == "How many times larger the output is."
+        source = inspect.getsource(Data)
+        for one in fields(Data):
+            first = form.form_fields()[f"data.{one.name}"].help.split()[0]
+            assert source.split(f"    {one.name}: ")[1].split('"""')[1].startswith(first.strip("`"))
 
 
 class TestStart:
@@ -166,7 +168,7 @@ class TestStart:
 
     def test_an_existing_name_is_refused(self, train, started, specimens):
         specimens.say(create_run(train.studio.runs[0] / "one", PRESETS["smoke"]()), "finished", 2)
-        with pytest.raises(FolderError, match="something already"):
+        with pytest.raises(FolderError, match="one: exists already"):
             train.start(sheet() | {"name": "one"})
         assert not started
 
