@@ -91,6 +91,20 @@ def test_throughput_data_wait_and_memory(run, specimens, tmp_path):
     assert facts["peak_memory_mib"] == 1000
 
 
+def test_a_run_of_format_1_is_compared_under_todays_names(board, run):
+    record = json.loads((run.folder / "run.json").read_text())
+    record["config"]["data"]["crop"] = record["config"]["data"].pop("crop_size") + 8
+    (run.folder / "run.json").write_text(json.dumps(record | {"format": 1}))
+    rows = [json.loads(line) for line in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        row["terms"]["output"], row["waited"] = 0.5, row["seconds"] / 4
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    seen = board.compare(["0/mine", "0/other"])
+    assert "data.crop_size" in [line[0] for line in seen["lines"]]
+    assert "output_l1" in seen["compared"][0]["terms"]
+    assert seen["compared"][0]["facts"]["data_share"] == pytest.approx(0.25)
+
+
 def test_cosines_that_are_recorded_at_some_steps(run):
     row = {
         "step": 41,

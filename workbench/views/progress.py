@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from workbench.aliases import rename_row, rename_settings
 from workbench.errors import FolderError
 from workbench.runs import Run, Status
 from workbench.views.colors import term_colors
@@ -69,7 +70,7 @@ class MetricsLog:
 
     def _parse(self, line: bytes) -> None:
         try:
-            row = json.loads(line)
+            row = rename_row(json.loads(line))
             step, terms = int(row["step"]), {str(name): float(value) for name, value in row["terms"].items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             number = self._lines
@@ -158,15 +159,16 @@ def summary(status: Status, *, stop_after: float = 0, trained: float = 0, stoppi
 
 
 def settings(run: Run) -> Mapping[str, Any]:
-    """Return the config of a run as it was saved, also by another version.
+    """Return the config of a run as it was saved, under today's names.
 
     Raises:
         FolderError: ``run.json`` is incomplete.
     """
-    config = run.record().get("config")
+    record = run.record()
+    config = record.get("config")
     if not isinstance(config, Mapping):
         raise FolderError(f"{run.name}: run.json has no config; it is incomplete")
-    return config
+    return rename_settings(config) if record.get("format") == 1 else config
 
 
 def progress(run: Run, log: MetricsLog, status: Status, *, step: int | None, follow: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -118,8 +118,13 @@ def describe(suggestions: Mapping[str, Sequence[str]]) -> dict[str, Any]:
             | {"suggestions": list(suggestions.get(name, ()))}
             for name, one in form_fields().items()
         },
-        "presets": {name: (inspect.getdoc(preset) or "").splitlines()[0] for name, preset in PRESETS.items()},
+        "presets": {name: _summary(preset) for name, preset in PRESETS.items()},
     }
+
+
+def _summary(preset: Callable[[], RunConfig]) -> str:
+    first = (inspect.getdoc(preset) or "").partition("\n")[0].removeprefix("Return ")
+    return first[:1].upper() + first[1:]
 
 
 def values_of(config: RunConfig) -> dict[str, Any]:
