@@ -125,7 +125,7 @@ def test_frames_of_another_program(data, capsys):
         (["--protocol", "folders", "--data", "set", "--clips", "wlak"], "did you mean 'walk'"),
         (["--protocol", "folders", "--data", "set", "--degradation", "bd"], "no degradation 'bd'"),
         (["--protocol", "folders", "--data", "nowhere"], "nowhere: no such folder"),
-        (["--protocol", "folders", "--data", "set", "--lr-dir", "BIx4"], "no folder BIx4"),
+        (["--protocol", "folders", "--data", "set", "--lr-dir", "BIx4"], "folder BIx4"),
         (["--protocol", "vid4"], "Name the folder of its data"),
         (["--network", "plain", "--protocol", "folders", "--data", "set", "--scale", "2"], "scores x2"),
         (["--protocol", "folders", "--data", "set", "--neighbors", "copy"], "copies, far, other, reversed, true"),

@@ -54,7 +54,7 @@ def test_the_shipped_student_is_the_default(images, capsys):
 
 def test_tiles_say_what_they_are(images, capsys):
     args = ("in", "out", "--network", "bicubic", "--tile", 8)
-    assert "tiles of 8 with 10 around (low-resolution pixels): as from whole frames" in run(capsys, *args)[2]
+    assert "tiles of 8 with 10 around (low-resolution pixels): equal to whole frames" in run(capsys, *args)[2]
     whole = upscale(Bicubic(scale=4), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
     assert "faded" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]

@@ -233,7 +233,7 @@ def test_other_settings_run_too(small, tmp_path, change, whole):
     assert work(run) == "finished"
     assert len(run.metrics()) == 2
     assert run.snapshots() == [0, 2]
-    if "distillation" in change and change["distillation"].memory == "trained_then_frozen":
+    if "distillation" in change and change["distillation"].memory_mode == "trained_then_frozen":
         assert "memory frozen" in run.metrics()[0]["notes"][0]
         assert bool(read_tensors(run.weights("memory"))[0]["frozen"])
 
@@ -485,7 +485,7 @@ def test_no_space_for_the_first_picture(run, whole, monkeypatch):
 
 def test_the_status_itself_needs_the_reserve(run, monkeypatch):
     """From the third step on not a byte is free but what the reserve holds."""
-    monkeypatch.setattr(worker, "SECONDS_BETWEEN_WORDS", -1.0)
+    monkeypatch.setattr(worker, "STATUS_INTERVAL_SECONDS", -1.0)
     real, is_full = runs.write_atomic, []
 
     def write(path, content):
@@ -527,7 +527,8 @@ def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
 
     monkeypatch.setattr(trainer.Trainer, "steps", hungry)
     with pytest.raises(
-        OutOfMemory, match=r"batch 4 in 1 piece.*accumulate 2 .*, or data.batch_size 2, or data.crop_size 4"
+        OutOfMemory,
+        match=r"data.batch_size 4 in 1 .*gradient_accumulation_steps 2 .*data.batch_size 2, or data.crop_size 4",
     ):
         work(run)
     assert run.status().state == "failed"
@@ -547,7 +548,9 @@ def test_a_loader_worker_that_dies_fails_the_run_and_a_resume_is_exact(small, tm
 
     with monkeypatch.context() as patch:
         patch.setattr(CropSampler, "at", doomed)
-        with pytest.raises(LoaderError, match=r"data\.workers: one of 1 .*DataLoader worker .* killed.*--resume lost"):
+        with pytest.raises(
+            LoaderError, match=r"data\.num_workers: one of 1 .*DataLoader worker .* killed.*--resume lost"
+        ):
             work(run)
     assert run.status().state == "failed"
     assert "DataLoader worker" in run.status().reason
@@ -620,7 +623,7 @@ def test_a_failure_while_resuming_keeps_the_step(run, monkeypatch):
     """A run that had come to step 5 does not say step 0 because it could not begin again."""
     with pytest.raises(Gone):
         work(run, at(5, vanish))
-    monkeypatch.setattr(trainer, "load_state", full)
+    monkeypatch.setattr(trainer, "load_checkpoint", full)
     with pytest.raises(OSError, match="No space left"):
         work(run)
     assert run.status().step == 5
@@ -682,13 +685,11 @@ def test_vespcn_paper_can_be_trained_plainly(small):
     check(replace(small, student=Network(name="vespcn_paper"), teacher=Network()))
 
 
-@pytest.mark.parametrize("data", [{"crop": 21}, {"frames": 7}])
+@pytest.mark.parametrize("data", [{"crop_size": 21}, {"num_frames": 7}])
 def test_crops_that_do_not_fit_the_footage(small, tmp_path, data):
     """Refused with name and sizes before a run folder is made."""
     config = replace(small, data=replace(small.data, **data))
-    with pytest.raises(
-        DataError, match=r"waves\[0:6\]: 6 frames of 20x16 low-resolution pixels .* lower data\.crop or data\.frames"
-    ):
+    with pytest.raises(DataError, match=r"waves\[0:6\]: 6 frames of 20x16 .*data\.crop_size or data\.num_frames"):
         prepare_run(tmp_path / "demo", config)
     assert not (tmp_path / "demo").exists()
 
@@ -773,7 +774,7 @@ from workbench.runs import Run
 from workbench.training import worker
 from workbench.training.worker import work
 
-worker.SECONDS_BETWEEN_WORDS = -1.0  # write the status at every step: more places to be killed at
+worker.STATUS_INTERVAL_SECONDS = -1.0  # write the status at every step: more places to be killed at
 
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])  # imports much, here once instead of in every child
 for argument in sys.argv[1:]:
