@@ -57,7 +57,7 @@ def test_tiles_say_what_they_are(images, capsys):
     assert "tiles of 8 with 10 around (low-resolution pixels): equal to whole frames" in run(capsys, *args)[2]
     whole = upscale(Bicubic(scale=4), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
-    assert "faded" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]
+    assert "blended" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]
 
 
 def test_a_damaged_end_is_told_by_exit_status_and_words(video, capsys):

@@ -186,7 +186,7 @@ def test_with_hr_in_the_frame_itself_is_the_skip(skip):
 
 
 def test_with_hr_in_upsampling_inverts_the_strides():
-    with pytest.raises(ConfigError, match="scale: want 4 .*got 2"):
+    with pytest.raises(ConfigError, match=r"scale: want 4 .*got 2"):
         EDVR(**NARROW, hr_in=True, scale=2)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 1"):
         EDVR(**NARROW, scale=1)

@@ -36,7 +36,7 @@ def test_no_memory_in_the_measuring_process(small, monkeypatch, status):
     monkeypatch.delattr(signal, "SIGKILL", raising=False)  # as on Windows
     done = module.subprocess.CompletedProcess([], status, "", "")
     monkeypatch.setattr(module.subprocess, "run", lambda *_args, **_settings: done)
-    with pytest.raises(OutOfMemory, match="data.batch_size 1 in 1"):
+    with pytest.raises(OutOfMemory, match=r"data\.batch_size 1 in 1"):
         estimate(small)
     assert list(estimate_batch_sizes(small)) == []
 

@@ -532,7 +532,7 @@ def test_no_memory_says_what_to_make_smaller(small, tmp_path, monkeypatch):
     ):
         work(run)
     assert run.status().state == "failed"
-    assert run.status().reason.startswith("OutOfMemory: out of memory: batch 4")
+    assert run.status().reason.startswith("OutOfMemory: out of memory: data.batch_size 4")
     assert run.status().resumable
 
 

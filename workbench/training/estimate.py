@@ -106,8 +106,9 @@ def largest_batch(first: Estimate, second: Estimate) -> int:
     """Return the largest batch size that fits, by linear extrapolation of memory from two estimates.
 
     Example:
-        >>> a, b = (Estimate(batch=n, seconds_per_step=1.0, peak_mib=500.0 + 100 * n, free_mib=2000.0) for n in (1, 2))
-        >>> largest_batch(a, b)
+        >>> first = Estimate(batch_size=1, seconds_per_step=1.0, peak_mib=600.0, free_mib=2000.0)
+        >>> second = Estimate(batch_size=2, seconds_per_step=1.0, peak_mib=700.0, free_mib=2000.0)
+        >>> largest_batch(first, second)
         11
     """
     a_clip = max((second.peak_mib - first.peak_mib) / (second.batch_size - first.batch_size), 1.0)
