@@ -46,9 +46,9 @@ LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"
 RECURRENT = (
     "basicvsr_s",
-    "A narrow bidirectional recurrent network with supervised flow, after the first part of the training of a teacher\n"
+    "A narrow bidirectional recurrent network with supervised flow, after a part of the training of a teacher\n"
     "that uses its neighbor frames.",
-    "three quarters of an hour",
+    "three hours",
 )
 """Name, description and training time of the recurrent teacher."""
 SCENES = {
