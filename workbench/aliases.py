@@ -38,6 +38,9 @@ TEACHER_CACHE = {
 }
 """Entries of the fingerprint of a teacher cache of format 1."""
 
+CHECKPOINT_OPTIMIZER = "optimiser.safetensors"
+"""File of the optimizer in a checkpoint of a run of format 1."""
+
 CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 """Modules of the ConvLSTM in files of formats 1 and 2."""
 

@@ -4,7 +4,7 @@
 
     scene.json                              methods, size, rate, curves with units, overlays, protocol, provenance
     frames/<method>/<index>.webp            lossless, five digits
-    overlays/<kind>/<method>/<index>.webp   8-bit grey: value = low + grey / 255 * (high - low)
+    overlays/<kind>/<method>/<index>.webp   8-bit gray: value = low + gray / 255 * (high - low)
     arrays.npz                              raw numbers of every overlay
 
 It is written atomically and read without torch. A training snapshot is a scene too.
@@ -118,8 +118,8 @@ class Overlay:
         kind: folder name under ``overlays/``; maps of one kind share one scale and can be compared.
         label: text for people.
         method: key of its method.
-        low: value of grey 0.
-        high: value of grey 255.
+        low: value of gray 0.
+        high: value of gray 255.
         channels: number of maps stacked from top to bottom in each image (the hidden channels of the ConvLSTM).
         diverging: zero is the middle of the scale (``low == -high``), to be drawn with two colors.
         array: its name in ``arrays.npz``; axes ``(T, H, W)`` or ``(T, channels, H, W)``, float16.

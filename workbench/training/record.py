@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.aliases import setting_name
+from workbench.aliases import CHECKPOINT_OPTIMIZER, setting_name
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
@@ -275,7 +275,7 @@ def load_checkpoint(
         checkpoint = Run(folder).checkpoints_folder / f"{step:07d}"
         try:
             record = json.loads((checkpoint / "state.json").read_text())
-            format_1 = checkpoint / "optimiser.safetensors"  # of a run of format 1
+            format_1 = checkpoint / CHECKPOINT_OPTIMIZER  # of a run of format 1
             moments, _ = read_tensors(format_1 if format_1.is_file() else checkpoint / "optimizer.safetensors")
             modules = _stateful(student, objective, average)
             tensors = {name: read_tensors(checkpoint / f"{name}.safetensors")[0] for name in modules}
