@@ -105,7 +105,7 @@ export function createFeatureMaps(lens) {
       const values = keys.map(key => valueAt(map, key, view.point)), pair = keys.length > 1;
       const value = pair ? values[0] - values[1] : values[0], cosine = (!pair || keys[1] === TEACHER) && map.overlap?.[keys[0]]?.[lens.frame];
       text.textContent = values.every(exists)
-        ? `${value > 0 && pair ? '+' : ''}${short(value)}${exists(cosine) ? ` · ${map.channels > 1 ? 'cosine' : 'overlap'} ${cosine.toFixed(3)}` : ''}` : 'no map';
+        ? `pixel ${value > 0 && pair ? '+' : ''}${short(value)}${exists(cosine) ? ` · ${map.channels > 1 ? 'cosine' : 'overlap'} ${cosine.toFixed(3)}` : ''}` : 'no map';
     }
     const map = lens.overlay();
     part('legend').querySelector('.lens-values')?.replaceChildren(...(map ? lens.shown() : []).map(key => (

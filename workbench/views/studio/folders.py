@@ -129,19 +129,23 @@ class Studio:
     # -- runs
 
     def run_choices(self) -> list[tuple[str, str]]:
-        """Return labels and values of the runs for a dropdown: live runs first, then the newest."""
+        """Return labels and values of the runs for a dropdown.
+
+        Order: live runs, then the user's, then the shipped ones with distillations first; each group from the newest.
+        """
         found = []
         for index, root in enumerate(self.runs):
             for name in list_runs(root):
                 try:
-                    settings(Run(root / name))
+                    teacher = settings(Run(root / name)).get("teacher")
+                    plain = not (isinstance(teacher, Mapping) and teacher.get("name"))
                     status = Run(root / name).status()
                     state, live = status.state, status.live
                 except WorkbenchError:
-                    state, live = "not readable", False
+                    state, live, plain = "not readable", False, True
                 note = " · ".join([state, *(["shipped"] if index else [])])
-                found.append((not live, index, (f"{name} · {note}", f"{index}/{name}")))
-        return [choice for _, _, choice in sorted(found, key=lambda entry: entry[:2])]
+                found.append(((not live, index, bool(index) and plain), (f"{name} · {note}", f"{index}/{name}")))
+        return [choice for _, choice in sorted(found, key=lambda entry: entry[0])]
 
     def run(self, choice: Any) -> Run:
         """Return the run of a dropdown value.
