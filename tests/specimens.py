@@ -1,4 +1,4 @@
-"""Small scenes and runs for tests of what looks at them: moving pictures made by arithmetic, real writers."""
+"""Small scenes and runs for tests of viewers: frames from formulas, written by the real writers."""
 
 from __future__ import annotations
 
@@ -18,72 +18,72 @@ LABELS = {
     "high": ("Ground truth", "the clip itself"),
     "bicubic": ("Bicubic", "no network"),
     "plain": ("Plain student", "vespcn, trained without a teacher"),
-    "distilled": ("Distilled student", "vespcn, taught by edvr_s"),
+    "distilled": ("Distilled student", "vespcn, distilled from edvr_s"),
     "student": ("Student", "vespcn, at this step"),
     "teacher": ("Teacher", "edvr_s"),
 }
 BLUR = {"bicubic": 4, "plain": 3, "distilled": 2, "student": 2, "teacher": 1}
 HOSTILE = "<b>not bold</b> ${7*7} {{8*8}}"
-"""A text that a careless page would run or render."""
+"""Text with markup that a page must escape."""
 
 
 def moving_clip(frames: int, height: int, width: int) -> np.ndarray:
-    """A disc crosses a grating, over grain that no codec but a lossless one keeps: uint8 ``(T, H, W, 3)``."""
+    """Return a disc that crosses a grating, with noise that only a lossless codec keeps: uint8 ``(T, H, W, 3)``."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:height, :width]
     clip = np.empty((frames, height, width, 3), np.uint8)
     for t in range(frames):
         grating = 127 + 60 * np.sin((x + 2 * t) / 3.0) * np.cos(y / 5.0)
-        picture = np.stack([grating, np.full_like(grating, 40 + 150 * t / max(1, frames - 1)), 255 - grating], -1)
+        frame = np.stack([grating, np.full_like(grating, 40 + 150 * t / max(1, frames - 1)), 255 - grating], -1)
         inside = (x - width * (0.2 + 0.6 * t / max(1, frames - 1))) ** 2 + (y - height / 2) ** 2 < (height / 5) ** 2
-        picture[inside] = (250, 120, 20)
-        clip[t] = (picture + rng.integers(-9, 10, picture.shape)).clip(0, 255)
+        frame[inside] = (250, 120, 20)
+        clip[t] = (frame + rng.integers(-9, 10, frame.shape)).clip(0, 255)
     return clip
 
 
-def blurred(clip: np.ndarray, reach: int) -> np.ndarray:
-    """The clip, softened by a box of ``2 * reach + 1`` pixels a side."""
+def blurred(clip: np.ndarray, radius: int) -> np.ndarray:
+    """Return the clip, blurred by a box of ``2 * radius + 1`` pixels a side."""
     total = sum(
         np.roll(clip.astype(np.float32), (dy, dx), axis=(1, 2))
-        for dy in range(-reach, reach + 1)
-        for dx in range(-reach, reach + 1)
+        for dy in range(-radius, radius + 1)
+        for dx in range(-radius, radius + 1)
     )
-    return (total / (2 * reach + 1) ** 2).round().astype(np.uint8)
+    return (total / (2 * radius + 1) ** 2).round().astype(np.uint8)
 
 
 def attention(clip: np.ndarray, sharpness: float) -> np.ndarray:
-    """A map per frame at a quarter of the size, largest on the disc."""
+    """Return a map per frame at a quarter of the size, largest on the disc."""
     warm = clip[:, ::4, ::4, 0].astype(np.float32) - clip[:, ::4, ::4, 2]
     energy = np.maximum(warm, 0) ** sharpness + 1
     return energy / np.sqrt((energy**2).sum((1, 2), keepdims=True))
 
 
 def memory(clip: np.ndarray, channels: int, gain: float) -> np.ndarray:
-    """Signed cells per frame and channel, ``(T, channels, h, w)``."""
-    grey = clip[:, ::4, ::4].mean(-1) / 255 - 0.5
-    return np.stack([gain * np.roll(grey, k, axis=2) * (-1) ** k for k in range(channels)], axis=1)
+    """Return signed cells per frame and channel, ``(T, channels, h, w)``."""
+    gray = clip[:, ::4, ::4].mean(-1) / 255 - 0.5
+    return np.stack([gain * np.roll(gray, k, axis=2) * (-1) ** k for k in range(channels)], axis=1)
 
 
 def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softness: float = 1.0) -> None:
-    """Write methods with their curves, and maps for those who have a network with features."""
+    """Write methods with their curves, and maps for networks with features."""
     frames = len(high)
     for key in keys:
         label, note = LABELS[key]
-        reach = max(1, round(BLUR.get(key, 0) * softness))
-        pictures = high if key == "high" else high[:, ::4, ::4] if key == "low" else blurred(high, reach)
-        writer.add_method(Method(key=key, label=label, note=note), pictures)
+        radius = max(1, round(BLUR.get(key, 0) * softness))
+        images = high if key == "high" else high[:, ::4, ::4] if key == "low" else blurred(high, radius)
+        writer.add_method(Method(key=key, label=label, note=note), images)
         if key in ("low", "high"):
             continue
-        error = ((pictures.astype(np.float32) - high) ** 2).mean((1, 2, 3))
+        error = ((images.astype(np.float32) - high) ** 2).mean((1, 2, 3))
         psnr = 10 * np.log10(255**2 / np.maximum(error, 1e-9))
-        change = np.abs(np.diff(pictures.astype(np.float32), axis=0) - np.diff(high.astype(np.float32), axis=0))
+        change = np.abs(np.diff(images.astype(np.float32), axis=0) - np.diff(high.astype(np.float32), axis=0))
         t_diff = np.concatenate([[np.nan], change.mean((1, 2, 3))])
         writer.add_curve("psnr_y_db", "PSNR-Y", "dB", "higher", key, psnr)
         writer.add_curve("ssim_y", "SSIM-Y", "", "higher", key, 1 - error / 255**2 * 20)
         writer.add_curve("t_diff", "T-diff", "8-bit levels", "lower", key, t_diff)
         writer.add_curve("tof", "tOF", "px", "lower", key, t_diff / 9 + np.sin(np.arange(frames)) / 20)
         if key in ("distilled", "student", "teacher"):
-            look = Overlay(
+            attention_map = Overlay(
                 kind="attention",
                 label="Attention: squares",
                 method=key,
@@ -91,8 +91,8 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
                 high=float(attention(high, 1.0).max()),
                 explain="Energy of the features; the squares of a map add up to 1.",
             )
-            writer.add_overlay(look, attention(high, {"teacher": 1.0}.get(key, 0.6)))
-            held = Overlay(
+            writer.add_overlay(attention_map, attention(high, {"teacher": 1.0}.get(key, 0.6)))
+            memory_map = Overlay(
                 kind="memory",
                 label="Memory cell",
                 method=key,
@@ -101,7 +101,7 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
                 diverging=True,
                 explain="Cells of the shared ConvLSTM after this frame, a channel at a time.",
             )
-            writer.add_overlay(held, memory(high, 8, {"teacher": 1.0}.get(key, 0.7)))
+            writer.add_overlay(memory_map, memory(high, 8, {"teacher": 1.0}.get(key, 0.7)))
 
 
 def make_scene(
@@ -113,7 +113,7 @@ def make_scene(
     methods: tuple[str, ...] = ("low", "high", "bicubic", "plain", "distilled", "teacher"),
     title: str = "Disc over a grating",
 ) -> Path:
-    """A scene with curves and maps."""
+    """Write a scene with curves and maps."""
     with write_scene(folder) as writer:
         add(writer, methods, moving_clip(frames, height, width))
         writer.finish(
@@ -129,7 +129,7 @@ def make_scene(
 def make_run(
     folder: Path, *, steps: int = 1000, size: tuple[int, int, int] = (6, 48, 64), distills: bool = True
 ) -> runs.Run:
-    """A run folder with a probe, nothing logged yet."""
+    """Write a run folder with a validation clip and an empty log."""
     teacher = Network(name="edvr_s", weights="pretrained:edvr_s") if distills else Network()
     run = runs.create_run(folder, RunConfig(teacher=teacher, steps=steps))
     with write_scene(folder / "validation_clip") as writer:
@@ -144,7 +144,7 @@ def make_run(
 def add_snapshot(
     run: runs.Run, step: int, *, softness: float = 1.0, size: tuple[int, int, int] = (6, 48, 64), plain: bool = True
 ) -> None:
-    """The student at a step, and where it has a teacher the plain student at the same step."""
+    """Write the student at a step, and the plain student at the same step if the run has a teacher."""
     with write_scene(run.folder / "snapshots" / f"{step:07d}") as writer:
         keys = ("plain", "student") if plain and run.config().teacher.name else ("student",)
         add(writer, keys, moving_clip(*size), softness=softness)
@@ -152,13 +152,13 @@ def add_snapshot(
 
 
 def row(step: int, *, distills: bool = True, collapse_index: float = 0.92) -> dict[str, Any]:
-    """A line of ``metrics.jsonl`` as the training writes it."""
+    """Return a row of ``metrics.jsonl`` as training writes it."""
     noise = 1 + 0.2 * np.sin(step * 12.9898)
     terms = {"reconstruction": 0.03 + 0.1 * np.exp(-step / 200) * noise}
     if distills:
         terms |= {"spatial": 1.2 * np.exp(-step / 400) * noise, "temporal": 0.4 * np.exp(-step / 300) * noise}
     weights = {"reconstruction": 1.0} | ({"spatial": 0.001, "temporal": 0.03} if distills else {})
-    made = {
+    values = {
         "step": step,
         "terms": {name: float(value) for name, value in terms.items()},
         "weights": weights,
@@ -167,7 +167,7 @@ def row(step: int, *, distills: bool = True, collapse_index: float = 0.92) -> di
         "seconds": 0.5,
         "gradient_norm": 0.8,
     }
-    return made | ({"collapse_index": collapse_index} if distills else {})
+    return values | ({"collapse_index": collapse_index} if distills else {})
 
 
 def add_rows(run: runs.Run, steps: range, **settings: Any) -> None:
@@ -176,7 +176,7 @@ def add_rows(run: runs.Run, steps: range, **settings: Any) -> None:
         file.writelines(json.dumps(row(step, **settings)) + "\n" for step in steps)
 
 
-def say(run: runs.Run, state: str, step: int, *, steps: int = 1000, reason: str = "") -> None:
+def write_status(run: runs.Run, state: str, step: int, *, steps: int = 1000, reason: str = "") -> None:
     """Replace ``status.json`` as a worker does."""
     left = 0.5 * (steps - step) if state == "running" else None
     status = {

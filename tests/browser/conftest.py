@@ -77,7 +77,7 @@ def home(specimens, tmp_path_factory) -> Path:
     specimens.add_rows(run, range(1, 401))
     for step in (0, 200, 400):
         specimens.add_snapshot(run, step, softness=2 - step / 400)
-    specimens.say(run, "finished", 400, steps=400)
+    specimens.write_status(run, "finished", 400, steps=400)
     return root
 
 

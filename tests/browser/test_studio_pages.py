@@ -69,9 +69,9 @@ def live(runs_page, specimens):
     specimens.add_snapshot(run, 0)
     specimens.add_snapshot(run, 40, softness=1.0)
     writer = RunWriter(run.folder)
-    specimens.say(run, "running", 40)
+    specimens.write_status(run, "running", 40)
     older = specimens.make_run(folder / "older")
-    specimens.say(older, "finished", 1000)
+    specimens.write_status(older, "finished", 1000)
     page = watched.open("run")
     wait_scene(page, "live-40")
     yield run, writer, page
@@ -156,7 +156,7 @@ def test_follows_a_live_run(live, specimens):
     assert page.locator("#run input").input_value() == "live · running"  # the live run, not the newest folder
     assert "step 40 of 1,000" in page.locator("#run-progress").inner_text()
     specimens.add_rows(run, range(41, 81))
-    specimens.say(run, "running", 80)
+    specimens.write_status(run, "running", 80)
     wait_text(page, "#run-progress", "step 80 of 1,000")
     assert page.evaluate("document.querySelector('.progress').progress.state.steps.at(-1)") == 80
     specimens.add_snapshot(run, 80, softness=0.5)
@@ -203,7 +203,7 @@ def test_stop_reaches_the_worker_and_the_page_shows_the_end(live, specimens):
     page.locator("#run-stop").click()
     wait_text(page, "#run-progress", "stopping after this step")
     assert writer.stop_requested
-    specimens.say(run, "stopped", 41, reason="asked to stop")
+    specimens.write_status(run, "stopped", 41, reason="asked to stop")
     writer.close()
     wait_text(page, "#run-progress", "asked to stop")
     page.wait_for_function("!document.querySelector('#run-resume').disabled", timeout=60000)
@@ -229,7 +229,7 @@ def test_a_partial_run_is_reported_and_the_page_works_on(live, specimens):
     page.get_by_role("option", name="live").click()
     wait_scene(page, "live-40")
     specimens.add_rows(run, range(41, 51))
-    specimens.say(run, "running", 50)
+    specimens.write_status(run, "running", 50)
     wait_text(page, "#run-progress", "step 50 of 1,000")
 
 
@@ -246,7 +246,7 @@ def test_the_page_changes_to_a_new_run_unless_another_was_chosen(runs_page, spec
     watched, folder = runs_page
     old = specimens.make_run(folder / "old")
     specimens.add_snapshot(old, 0)
-    specimens.say(old, "finished", 1000)
+    specimens.write_status(old, "finished", 1000)
     page, chosen = watched.open("run"), watched.open("run?run=old")
     for one in (page, chosen):
         wait_scene(one, "old-0")
@@ -264,7 +264,7 @@ def test_a_run_that_is_deleted_while_it_is_shown(runs_page, specimens):
         specimens.add_rows(run, range(1, 41))
         specimens.add_snapshot(run, 0)
         specimens.add_snapshot(run, 40)
-        specimens.say(run, "finished", 40, steps=40)
+        specimens.write_status(run, "finished", 40, steps=40)
     page = watched.open("run?run=gone")
     wait_scene(page, "gone-40")
     shutil.rmtree(folder / "gone")
@@ -409,7 +409,9 @@ class TestTrain:
 
     def test_duplicate_fills_the_form(self, whole, specimens):
         watched, home = whole
-        specimens.say(create_run(home / "old", with_settings(specimens.RunConfig(), {"seed": 77})), "finished", 2)
+        specimens.write_status(
+            create_run(home / "old", with_settings(specimens.RunConfig(), {"seed": 77})), "finished", 2
+        )
         page = watched.open("train")
         wait_text(page, "#train-progress", "Finished")
         page.locator("#train-start").click()
@@ -449,7 +451,7 @@ class TestRuns:
         for name, steps in (("one", 100), ("two", 300)):
             run = specimens.make_run(home / name, steps=steps)
             specimens.add_rows(run, range(1, 31))
-            specimens.say(run, "stopped", 30)
+            specimens.write_status(run, "stopped", 30)
         with (home / "one" / "metrics.jsonl").open("a") as file:  # 359.7 s in all: not shown as 5 min 60 s
             file.write(json.dumps(specimens.row(31) | {"seconds": 344.7}) + "\n")
         page = watched.open("runs")
@@ -480,7 +482,7 @@ class TestRuns:
             (run.folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
             for step in (0, 200, 400):
                 specimens.add_snapshot(run, step, softness=softness)
-            specimens.say(run, "finished", 400, steps=400)
+            specimens.write_status(run, "finished", 400, steps=400)
         page = watched.open("runs")
         page.get_by_label("compare one").check()
         page.get_by_label("compare two").check()
@@ -513,7 +515,7 @@ class TestRuns:
             specimens.add_rows(run, range(1, 401))
             for step in range(0, 401, every):
                 specimens.add_snapshot(run, step, softness=softness)
-            specimens.say(run, "stopped", 400)
+            specimens.write_status(run, "stopped", 400)
             folders.append(run.folder)
         page = watched.open("runs", width=1440)
         page.get_by_label("compare one").check()
@@ -562,7 +564,7 @@ class TestRuns:
         for name in ("one", "two"):
             run = specimens.make_run(home / name)
             specimens.add_rows(run, range(1, 31))
-            specimens.say(run, "stopped", 30)
+            specimens.write_status(run, "stopped", 30)
         specimens.add_snapshot(Run(home / "one"), 20)
         page = watched.open("runs")
         page.get_by_label("compare one").check()

@@ -1,4 +1,4 @@
-"""PISR in two runs: a teacher learns from the truth, then a student learns from it; and what is refused on the way."""
+"""Privileged teacher and its student (PISR) in two runs; settings that raise; commands of the documentation."""
 
 import re
 import shlex
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.training.tiny import copies
 from workbench.cli import main
 from workbench.cli.training import train as train_command
 from workbench.config import Data, Distillation, Network, OtherLosses, RunConfig
@@ -27,35 +28,32 @@ from workbench.training.worker import prepare_run, work
 TEACHING = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text()
 
 
-class Watched(Privileged):
-    """Keeps what it is called with."""
+class RecordingPrivileged(Privileged):
+    """Privileged teacher that stores its inputs."""
 
     def __init__(self, decoder):
         super().__init__(decoder)
-        self.given_to_it = []
+        self.inputs = []
 
     def forward(self, clip, return_features=None):
-        self.given_to_it.append(clip.detach().clone())
+        self.inputs.append(clip.detach().clone())
         return super().forward(clip, return_features)
 
 
-def student(scale=2):
+def make_student(scale=2):
     return build("vespcn_s", scale=scale, channels=8, hr_channels=4)
 
 
 def batches(count=2):
-    """Random clips of both resolutions, unlike one another."""
-    dice = torch.Generator().manual_seed(3)
+    """Return random pairs of low and high resolution."""
+    generator = torch.Generator().manual_seed(3)
     return [
-        (torch.rand(1, 3, 3, 8, 8, generator=dice), torch.rand(1, 3, 3, 16, 16, generator=dice)) for _ in range(count)
+        (torch.rand(1, 3, 3, 8, 8, generator=generator), torch.rand(1, 3, 3, 16, 16, generator=generator))
+        for _ in range(count)
     ]
 
 
-def copies(network):
-    return {name: value.clone() for name, value in network.state_dict().items()}
-
-
-def differ(network, before):
+def changed_tensors(network, before):
     return {name for name, value in network.state_dict().items() if not torch.equal(value, before[name])}
 
 
@@ -67,52 +65,52 @@ def run_loop(network, objective, rows, **more):
 # -- the loop -------------------------------------------------------------------------------------------------------
 
 
-def test_stage_1_is_given_the_truth_and_learns_from_two_terms():
+def test_stage_1_has_the_ground_truth_as_input_and_two_terms():
     torch.manual_seed(0)
-    network, rows = Watched(student()), batches()
+    network, rows = RecordingPrivileged(make_student()), batches()
     before = copies(network)
     with torch.no_grad():
         made = network(rows[0][1])
-        wanted = {
+        expected = {
             "reconstruction": charbonnier(made.frames, rows[0][1]).item(),
             "imitation": imitation(made.encoded, rows[0][0]).item(),
         }
-    network.given_to_it.clear()
+    network.inputs.clear()
     steps = run_loop(network, Objective(imitation_weight=0.25), rows)
-    assert [torch.equal(given, high) for given, (_, high) in zip(network.given_to_it, rows, strict=True)] == [True] * 2
-    assert steps[0].terms == pytest.approx(wanted, rel=1e-5)
-    assert steps[0].total == pytest.approx(wanted["reconstruction"] + 0.25 * wanted["imitation"], rel=1e-5)
-    assert {name.partition(".")[0] for name in differ(network, before)} == {"encoder", "decoder"}
+    assert [torch.equal(given, high) for given, (_, high) in zip(network.inputs, rows, strict=True)] == [True] * 2
+    assert steps[0].terms == pytest.approx(expected, rel=1e-5)
+    assert steps[0].total == pytest.approx(expected["reconstruction"] + 0.25 * expected["imitation"], rel=1e-5)
+    assert {name.partition(".")[0] for name in changed_tensors(network, before)} == {"encoder", "decoder"}
 
 
-def test_stage_2_moves_the_student_and_leaves_the_teacher():
-    """The teacher is given the truth, the student is not; the student begins where the teacher's decoder ended."""
+def test_stage_2_updates_the_student_and_not_the_teacher():
+    """The input of the teacher is the ground truth. The student starts with the weights of the teacher's decoder."""
     torch.manual_seed(0)
-    teacher, pupil, rows = Watched(student()), student(), batches()
-    pupil.load_state_dict(teacher.decoder.state_dict())
-    teachers, pupils = copies(teacher), copies(pupil)
+    teacher, student, rows = RecordingPrivileged(make_student()), make_student(), batches()
+    student.load_state_dict(teacher.decoder.state_dict())
+    teacher_before, student_before = copies(teacher), copies(student)
     objective = Objective(losses={"variational_information": (1e-6, VariationalInformation(4, 4))})
     with torch.no_grad():
-        wanted = charbonnier(teacher.decoder(rows[0][0]).frames, rows[0][1]).item()
-    steps = run_loop(pupil, objective, rows, teacher=teacher)
-    assert [torch.equal(given, high) for given, (_, high) in zip(teacher.given_to_it, rows, strict=True)] == [True] * 2
-    assert steps[0].terms["reconstruction"] == pytest.approx(wanted, rel=1e-5)
+        expected = charbonnier(teacher.decoder(rows[0][0]).frames, rows[0][1]).item()
+    steps = run_loop(student, objective, rows, teacher=teacher)
+    assert [torch.equal(given, high) for given, (_, high) in zip(teacher.inputs, rows, strict=True)] == [True] * 2
+    assert steps[0].terms["reconstruction"] == pytest.approx(expected, rel=1e-5)
     assert set(steps[0].terms) == {"reconstruction", "variational_information"}
-    assert differ(teacher, teachers) == set()
+    assert changed_tensors(teacher, teacher_before) == set()
     assert all(parameter.grad is None for parameter in teacher.parameters())
-    assert "exit.weight" in differ(pupil, pupils)
+    assert "exit.weight" in changed_tensors(student, student_before)
 
 
-def test_variational_information_alone_reaches_the_student():
-    """Its weight is so small that the step above would move without it."""
+def test_gradient_of_variational_information_reaches_the_student():
+    """Its weight is so small that the student above would change without it."""
     torch.manual_seed(0)
-    teacher, pupil, (low, high) = Privileged(student()), student(), batches()[0]
+    teacher, student, (low, high) = Privileged(make_student()), make_student(), batches()[0]
     objective = Objective(losses={"variational_information": (1.0, VariationalInformation(4, 4))})
     with torch.no_grad():
         theirs = teacher(high, return_features="hr")
-    terms, _ = objective.terms(pupil(low, return_features="hr"), high, theirs)
+    terms, _ = objective.terms(student(low, return_features="hr"), high, theirs)
     terms["variational_information"].backward()
-    assert pupil.widen.weight.grad.any()
+    assert student.widen.weight.grad.any()
     assert all(parameter.grad.any() for parameter in objective.parameters())
 
 
@@ -136,8 +134,8 @@ def stage_1(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def taught(small, stage_1):
-    """The settings of stage 2."""
+def stage_2_config(small, stage_1):
+    """Settings of stage 2."""
     return RunConfig(
         precision="fp32",
         student=Network(name="vespcn_s", weights=f"decoder:{stage_1.weights()}"),
@@ -152,20 +150,20 @@ def taught(small, stage_1):
 
 
 @pytest.fixture(scope="module")
-def stage_2(stage_1, taught):
-    run = prepare_run(stage_1.folder.parent / "taught", taught)
+def stage_2(stage_1, stage_2_config):
+    run = prepare_run(stage_1.folder.parent / "distilled", stage_2_config)
     assert work(run) == "finished"
     return run
 
 
-def test_the_run_of_stage_1_logs_both_terms(stage_1):
+def test_stage_1_logs_both_terms(stage_1):
     rows = stage_1.metrics()
     assert [row["weights"] for row in rows] == [{"reconstruction": 1.0, "imitation": 1e-4}] * 2
     assert all(row["terms"]["imitation"] > 0 for row in rows)
     assert load(stage_1.weights()).privileged
 
 
-def test_stage_1_is_shown_as_what_it_is(stage_1):
+def test_snapshots_of_stage_1_name_the_privileged_teacher(stage_1):
     scene = stage_1.snapshot(2)
     shown = {method.key: method for method in scene.methods}["student"]
     assert shown.label == "Privileged teacher"
@@ -173,7 +171,7 @@ def test_stage_1_is_shown_as_what_it_is(stage_1):
     assert scene.clip("student").shape == scene.clip("high").shape
 
 
-def test_stage_2_begins_with_the_decoder(stage_1, stage_2):
+def test_stage_2_starts_from_the_decoder(stage_1, stage_2):
     began = read_tensors(stage_2.folder / "checkpoints" / "0000000" / "student.safetensors")[0]
     whole = read_tensors(stage_1.weights())[0]
     assert began.keys() == {name.removeprefix("decoder.") for name in whole if name.startswith("decoder.")}
@@ -185,7 +183,7 @@ def test_stage_2_begins_with_the_decoder(stage_1, stage_2):
     assert stage_2.record()["weights"]["student"]["sha256"] == stage_2.record()["weights"]["teacher"]["sha256"]
 
 
-def test_a_teacher_that_saw_the_truth_is_shown_and_not_scored(stage_2):
+def test_a_privileged_teacher_is_shown_without_scores(stage_2):
     scene = stage_2.snapshot(2)
     shown = {method.key: method for method in scene.methods}
     assert shown["teacher"].label == "Teacher (privileged:vespcn_s): privileged"
@@ -195,14 +193,14 @@ def test_a_teacher_that_saw_the_truth_is_shown_and_not_scored(stage_2):
     assert not np.array_equal(scene.clip("teacher"), scene.clip("student"))
 
 
-def test_no_run_of_it_is_a_method(stage_1, stage_2):
+def test_a_run_of_a_privileged_teacher_is_no_method(stage_1, stage_2):
     for name in ("truth", "truth@2"):
         with pytest.raises(ConfigError, match="privileged:vespcn_s is a privileged teacher"):
             load_method(name, runs=[stage_1.folder.parent])
-    assert load_method("taught", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
+    assert load_method("distilled", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
 
 
-def test_commands_refuse_it_and_write_nothing(stage_1, footage, tmp_path, capsys):
+def test_commands_reject_a_privileged_teacher_and_write_nothing(stage_1, footage, tmp_path, capsys):
     weights, out = str(stage_1.weights()), tmp_path / "out"
     for command in (
         ["evaluate", "--network", weights, "--protocol", "held_out"],
@@ -211,28 +209,28 @@ def test_commands_refuse_it_and_write_nothing(stage_1, footage, tmp_path, capsys
     ):
         assert main(command) != 0
         seen = capsys.readouterr()
-        said = " ".join(seen.err.split())
-        assert "privileged:vespcn_s is a privileged teacher" in said
+        error = " ".join(seen.err.split())
+        assert "privileged:vespcn_s is a privileged teacher" in error
         assert seen.out == ""
     assert not out.exists()
 
 
-def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
-    """Pictures are kept in 8 bits: the loss through the cache is the loss without, to half a level."""
+def test_cached_and_live_losses_of_a_privileged_teacher_are_equal(stage_2_config, tmp_path):
+    """The cache has frames in 8 bits, so the losses differ by half a level at most."""
     torch.manual_seed(0)
     teacher = build("privileged:vespcn_s", skip="bicubic")
     with torch.no_grad():
-        for layer in teacher.encoder.layers:  # hands on every fourth pixel: pictures that fit into 8 bits
+        for layer in teacher.encoder.layers:  # returns every fourth pixel, so that frames fit into 8 bits
             if isinstance(layer, torch.nn.Conv2d):
                 layer.weight.zero_()
                 layer.bias.zero_()
                 layer.weight[range(3), range(3), layer.kernel_size[0] // 2, layer.kernel_size[1] // 2] = 1
     save(teacher, tmp_path / "teacher.safetensors")
     config = replace(
-        taught,
+        stage_2_config,
         teacher=Network(name="privileged:vespcn_s", weights=str(tmp_path / "teacher.safetensors")),
-        data=replace(taught.data, num_fixed_crops=1, augmentations_per_crop=2),
-        distillation=replace(taught.distillation, losses=OtherLosses(output_l1=1.0)),
+        data=replace(stage_2_config.data, num_fixed_crops=1, augmentations_per_crop=2),
+        distillation=replace(stage_2_config.distillation, losses=OtherLosses(output_l1=1.0)),
     )
     losses = []
     for number, cache in enumerate(("", str(tmp_path / "cache"))):
@@ -242,11 +240,11 @@ def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
     assert losses[1] == pytest.approx(losses[0], abs=0.5 / 255)
 
 
-# -- refused before anything is computed ----------------------------------------------------------------------------
+# -- errors before training -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         (
             {"student": Network(name="privileged:vespcn_s")},
@@ -260,27 +258,27 @@ def test_a_cache_holds_what_it_says_of_the_truth(taught, tmp_path):
         ({"imitation_weight": -1.0}, "imitation_weight: want 0 or more, got -1"),
     ],
 )
-def test_what_cannot_work(taught, change, says):
-    with pytest.raises(ConfigError, match=re.escape(says)):
-        check(replace(taught, **change))
+def test_settings_that_cannot_work_raise(stage_2_config, change, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check(replace(stage_2_config, **change))
 
 
-def test_its_features_are_too_large_for_a_cache(taught):
+def test_losses_of_features_of_a_privileged_teacher_cannot_be_cached(stage_2_config):
     with pytest.raises(ConfigError, match=r"teacher_cache_dir: .*variational_infor"):
-        replace(taught, teacher_cache_dir="cache", data=replace(taught.data, num_fixed_crops=1))
+        replace(stage_2_config, teacher_cache_dir="cache", data=replace(stage_2_config.data, num_fixed_crops=1))
 
 
-def test_a_student_is_told_how_to_take_the_decoder(stage_1):
+def test_the_error_for_privileged_weights_names_the_decoder_syntax(stage_1):
     file = str(stage_1.weights())
     with pytest.raises(WeightsError, match=re.escape(f"`decoder:{file}`")):
         make_network(Network(name="vespcn_s", weights=file), 4)
 
 
-# -- the page that tells of it --------------------------------------------------------------------------------------
+# -- commands of docs/teaching.md -------------------------------------------------------------------------------------
 
 
 def commands():
-    """Every ``workbench train`` of the page, as arguments."""
+    """Return the arguments of every ``workbench train`` in the document."""
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEACHING, flags=re.DOTALL)).replace("\\\n", " ")
     lines = [shlex.split(line, comments=True) for line in blocks.splitlines()]
     return [line[2:] for line in lines if line[:2] == ["workbench", "train"]]
@@ -288,27 +286,27 @@ def commands():
 
 @pytest.fixture
 def settings_of(monkeypatch):
-    """The settings that a command line stands for; nothing is run."""
+    """Return a function from a command line to its settings; nothing is run."""
     seen = []
 
-    class Enough(Exception):  # noqa: N818
+    class Stop(Exception):  # noqa: N818
         pass
 
     def keep(_folder, config):
         seen.append(config)
-        raise Enough
+        raise Stop
 
     monkeypatch.setattr(worker, "prepare_run", keep)
 
     def parse(args):
-        with pytest.raises(Enough):
+        with pytest.raises(Stop):
             train_command(args)
         return seen[-1]
 
     return parse
 
 
-def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
+def test_options_in_the_table_of_losses_select_each_loss(settings_of):
     rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \| `(--[^`]*)` \|$", TEACHING, flags=re.MULTILINE)
     assert [name for name, _, _ in rows] == list(DISTILLATION_LOSSES) == list(OtherLosses.__dataclass_fields__)
     for name, reads, switch in rows:
@@ -321,7 +319,7 @@ def test_the_page_lists_every_term_and_its_lines_switch_it_on(settings_of):
         )
 
 
-def test_the_commands_of_the_page_say_what_the_page_says(settings_of):
+def test_commands_of_the_document_have_the_described_settings(settings_of):
     beside, instead, alone, ratio, first, second = map(settings_of, commands())
     assert beside.distills
     assert beside.distillation.spatial_weight

@@ -29,7 +29,7 @@ def run(specimens, tmp_path):
     specimens.add_rows(made, range(1, 41))
     for step in (0, 20, 40):
         specimens.add_snapshot(made, step, softness=2 - step / 40)
-    specimens.say(made, "stopped", 40, reason="asked to")
+    specimens.write_status(made, "stopped", 40, reason="asked to")
     return made
 
 

@@ -495,7 +495,7 @@ def served(specimens, tmp_path_factory):
     run = specimens.make_run(home / "runs" / "mine")
     specimens.add_rows(run, range(1, 5))
     specimens.add_snapshot(run, 4)
-    specimens.say(run, "stopped", 4)
+    specimens.write_status(run, "stopped", 4)
     specimens.make_scene(home / "scenes" / "disc", frames=2)
     services = Services(
         prepare=create_run, names=dict, command=lambda kind: ["true"], methods=lambda: {"bicubic": "Bicubic"}

@@ -149,19 +149,19 @@ class TestRun:
         assert "line 41" in view.progress["message"]
 
     def test_a_failed_run_has_a_reason(self, studio, run, specimens):
-        specimens.say(run, "failed", 40, reason="step 41: spatial is not finite")
+        specimens.write_status(run, "failed", 40, reason="step 41: spatial is not finite")
         state = studio.view_run("0/mine", NEWEST, {}).progress
         assert (state["title"], state["reason"]) == ("Failed", "step 41: spatial is not finite")
 
     def test_a_run_without_a_worker_has_crashed(self, studio, run, specimens):
-        specimens.say(run, "running", 40)  # and nobody holds the lock
+        specimens.write_status(run, "running", 40)  # and nobody holds the lock
         view = studio.view_run("0/mine", NEWEST, {})
         assert view.progress["title"] == "Crashed"
         assert view.can_resume
 
     def test_a_running_run_can_be_stopped(self, studio, run, specimens):
         writer = RunWriter(run.folder)
-        specimens.say(run, "running", 40)
+        specimens.write_status(run, "running", 40)
         view = studio.view_run("0/mine", NEWEST, {})
         assert (view.live, view.can_stop) == (True, True)
         assert "left" in view.progress["summary"]
@@ -191,10 +191,10 @@ class TestRun:
 
     def test_live_runs_come_first(self, studio, run, specimens):
         newer = specimens.make_run(run.folder.parent / "newer")
-        specimens.say(newer, "finished", 1000)
+        specimens.write_status(newer, "finished", 1000)
         os.utime(newer.folder, (2e9, 2e9))
         writer = RunWriter(run.folder)
-        specimens.say(run, "running", 40)
+        specimens.write_status(run, "running", 40)
         assert [label for label, _ in studio.run_choices()] == ["mine · running", "newer · finished"]
         writer.close()
 

@@ -16,7 +16,7 @@ from workbench.views.studio.runs import Runs
 def board(run, specimens, tmp_path):
     other = specimens.make_run(tmp_path / "runs" / "other", steps=50, distills=False)
     specimens.add_rows(other, range(1, 11), distills=False)
-    specimens.say(other, "finished", 50)
+    specimens.write_status(other, "finished", 50)
     return Runs(Studio(runs=[run.folder.parent, tmp_path / "shipped"], scenes=[]))
 
 
@@ -42,7 +42,7 @@ def test_the_score_is_the_mean_of_the_newest_snapshot(board, run):
 def test_live_runs_come_first(board, run, specimens):
     other = board.studio.run("0/other")
     writer = RunWriter(other.folder)
-    specimens.say(other, "running", 10)
+    specimens.write_status(other, "running", 10)
     assert board.rows()[0]["name"] == "other"
     assert board.rows()[0]["left"] == 0.5 * (1000 - 10)
     writer.close()

@@ -153,7 +153,7 @@ class TestStart:
     def test_a_second_run_is_refused_unless_it_is_queued(self, train, started, specimens):
         live = specimens.make_run(train.studio.runs[0] / "live")
         writer = RunWriter(live.folder)
-        specimens.say(live, "running", 3)
+        specimens.write_status(live, "running", 3)
         with pytest.raises(BusyError, match="live is training on this machine"):
             train.start(sheet() | {"name": "second"})
         assert not (train.studio.runs[0] / "second").exists()
@@ -167,7 +167,7 @@ class TestStart:
             train.start(sheet() | {"name": "two"})
 
     def test_an_existing_name_is_refused(self, train, started, specimens):
-        specimens.say(create_run(train.studio.runs[0] / "one", PRESETS["smoke"]()), "finished", 2)
+        specimens.write_status(create_run(train.studio.runs[0] / "one", PRESETS["smoke"]()), "finished", 2)
         with pytest.raises(FolderError, match="one: exists already"):
             train.start(sheet() | {"name": "one"})
         assert not started
@@ -207,7 +207,7 @@ class TestStart:
     def test_resume_queues_only_on_request(self, train, started, specimens):
         for name, state in (("old", "stopped"), ("live", "running")):
             run = specimens.make_run(train.studio.runs[0] / name)
-            specimens.say(run, state, 3)
+            specimens.write_status(run, state, 3)
         writer = RunWriter(run.folder)
         with pytest.raises(BusyError, match="select Queue"):
             train.studio.resume("0/old")
