@@ -46,16 +46,16 @@ ENDLESS = 10**9
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
-def to_channels_last(root: Path, frames: int) -> None:
+def write_formats(root: Path, frames: int) -> None:
     """Write the first frames of the sample clip in every format, twice, so that two readers of shards have one each."""
     for name in ("one", "two"):
         folder = root / "footage" / name
         folder.mkdir(parents=True)
         for number, frame in enumerate(sample("bigbuckbunny", frames=frames).frames):
             Image.fromarray(frame).save(folder / f"{number:04d}.png")
-    for form in ("folders", "arrays", "shards"):
-        settings = PrepareSettings(format=form, downscale="1", tile_size="448x256", validation_share=0)
-        prepare([root / "footage"], root / form, settings)
+    for layout in ("folders", "arrays", "shards"):
+        settings = PrepareSettings(format=layout, downscale="1", tile_size="448x256", validation_share=0)
+        prepare([root / "footage"], root / layout, settings)
     (root / "vimeo").mkdir()
     shutil.copytree(root / "folders" / "sequences", root / "vimeo" / "sequences")
     for part in ("sep_trainlist.txt", "sep_testlist.txt"):
@@ -63,15 +63,15 @@ def to_channels_last(root: Path, frames: int) -> None:
     assert not (root / "vimeo" / MANIFEST).exists()
 
 
-def loader(root: Path, form: str, workers: int) -> Batches:
+def loader(root: Path, layout: str, workers: int) -> Batches:
     """Yield batches without end; with ``moving`` half of the crops of the arrays move."""
-    data = Data(moving_share=0.5 if form == "moving" else 0.0)
-    if form == "shards":
+    data = Data(moving_share=0.5 if layout == "moving" else 0.0)
+    if layout == "shards":
         crops = ShardCrops(
-            open_shards(root / form), crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size
+            open_shards(root / layout), crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size
         )
         return iter(DataLoader(crops, batch_size=None, num_workers=workers))
-    folder = root / ("arrays" if form == "moving" else form)
+    folder = root / ("arrays" if layout == "moving" else layout)
     pairs = open_pairs(str(folder), scale=data.scale, degradation=data.degradation)
     sampler = CropSampler(
         pairs, crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size,
@@ -120,21 +120,21 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
-        to_channels_last(root, chosen.frames)
-        loaders = {(form, workers): loader(root, form, workers) for form in labels for workers in WORKERS}
+        write_formats(root, chosen.frames)
+        loaders = {(layout, workers): loader(root, layout, workers) for layout in labels for workers in WORKERS}
         steps = {name: training(name) for name in NETWORKS}
-        held = next(loaders["arrays", 0])
+        batch = next(loaders["arrays", 0])
         at_hand: dict[str, list[float]] = {name: [] for name in steps}
         alone: dict[tuple[str, int], list[float]] = {key: [] for key in loaders}
         together: dict[tuple[str, int], list[float]] = {key: [] for key in loaders}
         for number in range(chosen.rounds + 1):
             for name, step in steps.items():
-                at_hand[name].append(seconds(lambda step=step: step(held)))
-            for (form, workers), batches in loaders.items():
+                at_hand[name].append(seconds(lambda step=step: step(batch)))
+            for (layout, workers), batches in loaders.items():
                 list(islice(batches, 2 * workers + 1))  # what the workers have cut in advance is no measure
-                alone[form, workers].append(seconds(lambda batches=batches: next(batches), chosen.count))
+                alone[layout, workers].append(seconds(lambda batches=batches: next(batches), chosen.count))
                 both = seconds(lambda batches=batches: steps[HURRIED](next(batches)), chosen.count)
-                together[form, workers].append(both / at_hand[HURRIED][-1])
+                together[layout, workers].append(both / at_hand[HURRIED][-1])
             if not number:  # the first round warms up
                 for times in (*alone.values(), *at_hand.values(), *together.values()):
                     times.clear()
@@ -149,11 +149,11 @@ def main() -> None:
     print("a step with its batch at hand:", ", ".join(f"{name} {s * 1e3:.0f} ms" for name, s in step.items()))
     heads = [*(f"batch / {name} step" for name in step), f"{HURRIED} with / without"]
     print(f"{'':17} workers  ms a batch  " + "  ".join(heads))
-    for (form, workers), times in alone.items():
+    for (layout, workers), times in alone.items():
         batch = statistics.median(times)
-        ratios = [*(batch / step[name] for name in step), statistics.median(together[form, workers])]
+        ratios = [*(batch / step[name] for name in step), statistics.median(together[layout, workers])]
         cells = "  ".join(f"{ratio:{len(head)}.3f}" for ratio, head in zip(ratios, heads, strict=True))
-        print(f"{labels[form]:17} {workers:7}  {batch * 1e3:10.1f}  {cells}")
+        print(f"{labels[layout]:17} {workers:7}  {batch * 1e3:10.1f}  {cells}")
 
 
 if __name__ == "__main__":

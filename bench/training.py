@@ -10,7 +10,7 @@ where it can be imported.
 - ``infer``: EDVR-M on a clip of 180x120, in fp32 and bf16;
 - ``distill``: a step of EDVR-M -> VESPCN, 7 frames, crop 32, the teacher live, and from a cache;
 - ``cached``: a distillation step from a cache against a plain training step of the same student;
-- ``watch``: a step with its line in the log, its status and its share of checkpoints, against the step alone;
+- ``logging``: a step with its line in the log, its status and its share of checkpoints, against the step alone;
 - ``allocator``: ``distill`` in alternating processes, with freed memory kept and given back;
 - ``processes``: one process, one with two threads, and two with gloo.
 
@@ -146,9 +146,9 @@ class PlainLSTM(nn.Module):
         batch, _, _, height, width = features.shape
         cell = hidden = features.new_zeros(batch, HIDDEN, height, width)
         for frame in features.unbind(1):
-            take, forget, tell, new = self.gates(torch.cat((frame, hidden), 1)).chunk(4, 1)
-            cell = forget.sigmoid() * cell + take.sigmoid() * new.tanh()
-            hidden = tell.sigmoid() * cell.tanh()
+            i, f, o, g = self.gates(torch.cat((frame, hidden), 1)).chunk(4, 1)
+            cell = f.sigmoid() * cell + i.sigmoid() * g.tanh()
+            hidden = o.sigmoid() * cell.tanh()
         return cell
 
 
@@ -182,7 +182,7 @@ def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callabl
 
 
 class Laboratory:
-    """Run folders in a temporary place, and the pieces of trainings built from them as a worker builds them."""
+    """Run folders in a temporary place, and the parts of trainings built from them as a worker builds them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -250,7 +250,7 @@ def in_turn(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, 
     return {name: statistics.median(taken) for name, taken in times.items()}
 
 
-def tell(title: str, times: dict[str, float], base: str) -> None:
+def print_times(title: str, times: dict[str, float], base: str) -> None:
     """Print a line for each variant: milliseconds, and the ratio to the base."""
     print(f"\n{title}", flush=True)
     for name, taken in times.items():
@@ -291,7 +291,7 @@ def train(lab: Laboratory, rounds: int) -> None:
         torch.manual_seed(0)
         step = plain_step(shaken("edvr_m"), None)
         ways[name] = under(operator, lambda step=step: step(low, high))
-    tell("a training step of edvr_m: 5 frames, crop 32, batch 1", in_turn(ways, rounds), "ours")
+    print_times("a training step of edvr_m: 5 frames, crop 32, batch 1", in_turn(ways, rounds), "ours")
 
 
 def infer(rounds: int, frames: int = 6) -> None:
@@ -321,7 +321,7 @@ def infer(rounds: int, frames: int = 6) -> None:
         ways[name] = under(operator, keep(name, lambda: window_by_window(contiguous, clip).frames))
     with torch.inference_mode():
         times = in_turn(ways, rounds)
-    tell(f"edvr_m on a clip of {frames} frames of 180x120", times, "ours, fp32")
+    print_times(f"edvr_m on a clip of {frames} frames of 180x120", times, "ours, fp32")
     for name in ("plain", "bf16"):
         print(f"  ours and {name} differ by at most {(made['ours'] - made[name]).abs().max():.1e}")
 
@@ -340,7 +340,7 @@ def distill(lab: Laboratory, rounds: int) -> None:
         step = plain_step(build("vespcn"), shaken("edvr_m"))  # pyright: ignore[reportArgumentType]
         ways[name] = under(operator, lambda step=step: step(low, high))
     times = in_turn(ways, rounds)
-    tell("a distillation step edvr_m -> vespcn: 7 frames, crop 32, batch 1", times, "ours")
+    print_times("a distillation step edvr_m -> vespcn: 7 frames, crop 32, batch 1", times, "ours")
     print(f"  the plain composition takes {times['plain'] / times['ours, from a cache']:.1f} times one from a cache")
 
 
@@ -351,10 +351,10 @@ def cached(lab: Laboratory, rounds: int) -> None:
             "plain training": lab.steps(lab.config(student)),
             "distillation from a cache": lab.steps(kept),
         }
-        tell(f"a step of {student}: 7 frames, crop 32, batch 1", in_turn(ways, rounds), "plain training")
+        print_times(f"a step of {student}: 7 frames, crop 32, batch 1", in_turn(ways, rounds), "plain training")
 
 
-def watch(lab: Laboratory, rounds: int) -> None:
+def logging(lab: Laboratory, rounds: int) -> None:
     """Steps as a worker records them: log, status twice a second, gradients, states and weights."""
     bare = lab.steps(lab.config("vespcn", "edvr_s", frames=5, batch=4, gradient_stats_every=0))
     config = lab.config("vespcn", "edvr_s", frames=5, batch=4)
@@ -367,8 +367,8 @@ def watch(lab: Laboratory, rounds: int) -> None:
         writer.log(log_row(step))
 
     times = in_turn({"bare": bare, "with its line in the log": logged}, rounds)
-    tell("a distillation step edvr_s -> vespcn, batch 4, 5 frames", times, "bare")
-    says = statistics.median(seconds(lambda: writer.write_status("running", 1)) for _ in range(20))
+    print_times("a distillation step edvr_s -> vespcn, batch 4, 5 frames", times, "bare")
+    status = statistics.median(seconds(lambda: writer.write_status("running", 1)) for _ in range(20))
     from workbench.training.record import save_checkpoint, save_weights
 
     state = statistics.median(
@@ -383,7 +383,7 @@ def watch(lab: Laboratory, rounds: int) -> None:
     gradients = gradient_seconds(trainer)
     step = times["bare"]
     shares = {
-        "status, at most twice a second": says / max(0.5, step),
+        "status, at most twice a second": status / max(0.5, step),
         f"weights and a state every {config.save_every} steps": state / config.save_every / step,
         f"each term's gradient every {config.gradient_stats_every} steps": gradients
         / config.gradient_stats_every
@@ -392,7 +392,7 @@ def watch(lab: Laboratory, rounds: int) -> None:
     }
     for name, share in shares.items():
         print(f"  {name:42} {share:9.2%} of a step")
-    print(f"  {'together':42} {sum(shares.values()):9.2%} of a step (snapshots of the probe clip apart)")
+    print(f"  {'together':42} {sum(shares.values()):9.2%} of a step (without snapshots of the validation clip)")
 
 
 def gradient_seconds(trainer: Trainer) -> float:
@@ -426,7 +426,7 @@ def allocator(rounds: int, threads: int) -> None:
         "freed memory is kept": statistics.median(times["1"]),
         "given back": statistics.median(times["0"]),
     }
-    tell("the allocator: a live distillation step, processes in turn", medians, "freed memory is kept")
+    print_times("the allocator: a live distillation step, processes in turn", medians, "freed memory is kept")
 
 
 def processes(rounds: int) -> None:
@@ -466,7 +466,7 @@ def step_here(rounds: int, *, shared: bool) -> None:
     print(json.dumps(statistics.median(times)), flush=True)
 
 
-TASKS = ("train", "infer", "distill", "cached", "watch", "allocator", "processes")
+TASKS = ("train", "infer", "distill", "cached", "logging", "allocator", "processes")
 
 
 def main() -> None:
@@ -492,7 +492,7 @@ def main() -> None:
             "infer": lambda: infer(rounds),
             "distill": lambda: distill(lab, rounds),
             "cached": lambda: cached(lab, rounds),
-            "watch": lambda: watch(lab, rounds),
+            "logging": lambda: logging(lab, rounds),
             "allocator": lambda: allocator(rounds, options.threads),
             "processes": lambda: processes(rounds),
         }

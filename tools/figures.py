@@ -53,8 +53,8 @@ def shipped(name: str) -> dict[str, dict[str, Any]]:
     path = SCORES / f"{name}.json"
     if not path.is_file():
         raise SystemExit(f"{path.relative_to(ROOT)}: no such file; docs/experiment.md has the commands that write it")
-    held = json.loads(path.read_text(encoding="utf-8"))
-    return {method["method"]: method for method in held["methods"]}
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return {method["method"]: method for method in stored["methods"]}
 
 
 def shipped_table(name: str) -> str:

@@ -77,8 +77,8 @@ Scores, by the commands in `docs/experiment.md`:
 <!-- figures: card of {name} -->
 <!-- end of figures -->
 
-A small network, trained for {hours} on one CPU core. It shows how distillation works; it says
-nothing about what published networks reach with their own training, and nothing about the paper's results.
+A small network, trained for {hours} on one CPU core. It shows how distillation works. It is no
+evidence of what published networks reach with their own training, or of the paper's results.
 """
 
 
@@ -140,11 +140,11 @@ def _memory_of(run: Run) -> TemporalMemory:
     if path.is_file():
         return load_memory(path)
     config = run.config()
-    held, teacher = config.distillation, load(config.teacher.weights)
+    settings, teacher = config.distillation, load(config.teacher.weights)
     return TemporalMemory(
-        load(run.weights()).feature_channels, teacher.feature_channels, hidden_channels=held.memory_channels,
-        stride=held.memory_stride, standardize=held.standardize, cells=held.cells, border_frames=held.border_frames,
-        seed=held.memory_seed,
+        load(run.weights()).feature_channels, teacher.feature_channels, hidden_channels=settings.memory_channels,
+        stride=settings.memory_stride, standardize=settings.standardize, cells=settings.cells,
+        border_frames=settings.border_frames, seed=settings.memory_seed,
     )  # fmt: skip
 
 
@@ -165,7 +165,7 @@ def _card(name: str, what: str, hours: str, run: Run, network: VideoSR) -> str:
         batch=data.batch_size,
         frames=data.num_frames,
         crop=data.crop_size,
-        fixed=f", drawn from {data.num_fixed_crops} fixed crops in {data.augmentations_per_crop} views"
+        fixed=f", drawn from {data.num_fixed_crops} fixed crops in {data.augmentations_per_crop} augmentations"
         if data.num_fixed_crops
         else "",
         optimizer=f"{opt.name}, {opt.learning_rate:g} to {opt.final_learning_rate:g} (cosine), betas {opt.betas}{ema}",
@@ -192,8 +192,8 @@ def _footage(data: Data) -> str:
             ]
             sources.append(f"{', '.join(names)} (sources, licenses and checksums: `docs/data.md`)")
         else:
-            held = find_sample(clip.partition("[")[0])
-            sources.append(f"`{clip}` ({held.credit}, license: {held.license})")
+            known = find_sample(clip.partition("[")[0])
+            sources.append(f"`{clip}` ({known.credit}, license: {known.license})")
     return "; ".join(sources)
 
 
@@ -201,25 +201,26 @@ def _losses(config: RunConfig) -> str:
     """Describe the losses with a weight."""
     if not config.distills:
         return "none"
-    held = config.distillation
+    settings = config.distillation
     losses = [f"teacher {config.teacher.name}"]
-    ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in held.ratios.items()}
-    if held.uses_spatial:
-        weight = ratios.get("spatial", f"{held.spatial_weight:g}")
-        losses.append(f"spatial {weight} ({held.attention_kind}, {held.normalization} maps)")
-    if held.uses_temporal:
-        weight = ratios.get("temporal", f"{held.temporal_weight:g}")
+    ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in settings.ratios.items()}
+    if settings.uses_spatial:
+        weight = ratios.get("spatial", f"{settings.spatial_weight:g}")
+        losses.append(f"spatial {weight} ({settings.attention_kind}, {settings.normalization} maps)")
+    if settings.uses_temporal:
+        weight = ratios.get("temporal", f"{settings.temporal_weight:g}")
         losses.append(
-            f"temporal {weight} ({held.memory_mode} ConvLSTM, {held.memory_channels} channels, "
-            f"stride {held.memory_stride}"
-            + (", standardized features" if held.standardize else "")
-            + (", all cells" if held.cells == "all" else "")
-            + (f", {held.border_frames} border frames left out" if held.border_frames else "")
+            f"temporal {weight} ({settings.memory_mode} ConvLSTM, {settings.memory_channels} channels, "
+            f"stride {settings.memory_stride}"
+            + (", standardized features" if settings.standardize else "")
+            + (", all cells" if settings.cells == "all" else "")
+            + (f", {settings.border_frames} border frames left out" if settings.border_frames else "")
             + ")"
         )
     losses += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
-    losses += [f"{name} {weight:g}" for name, weight in held.losses.chosen.items()]
-    return f"{'; '.join(losses)}; features {held.feature_layer}, {held.schedule} over {held.schedule_steps} steps"
+    losses += [f"{name} {weight:g}" for name, weight in settings.losses.chosen.items()]
+    losses.append(f"features {settings.feature_layer}, {settings.schedule} over {settings.schedule_steps} steps")
+    return "; ".join(losses)
 
 
 def _ship_run(source: Path, target: Path) -> None:
@@ -232,8 +233,8 @@ def _ship_run(source: Path, target: Path) -> None:
         if (folder / "scene.json").exists():
             shutil.copytree(folder, target / folder.relative_to(source))
     for path in sorted(target.rglob("frames/*/*.webp")):
-        with Image.open(path) as picture:
-            pixels = picture.convert("RGB")
+        with Image.open(path) as image:
+            pixels = image.convert("RGB")
         pixels.save(path, "WEBP", lossless=True, method=6, quality=100)
 
 
@@ -255,7 +256,7 @@ def _slim(folder: Path) -> None:
     """Keep the frames, the scores and the maps of equation 2 of each snapshot, and every tenth line of the log."""
     rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(rows[9::10]), encoding="utf-8")
-    for home in [folder / "probe", *(folder / "snapshots").iterdir()]:
+    for home in [Run(folder).validation_folder, *(folder / "snapshots").iterdir()]:
         record = json.loads((home / "scene.json").read_text(encoding="utf-8"))
         record["overlays"] = [one for one in record["overlays"] if one["kind"] == KEPT_MAP]
         write_atomic(home / "scene.json", json.dumps(record, indent=1))
