@@ -120,7 +120,7 @@ def make_scene(
             name=folder.name,
             title=title,
             fps=12,
-            protocol={"degradation": "every fourth pixel", "channel": "Y of BT.601", "crop": 0},
+            protocol={"degradation": "every fourth pixel", "channel": "Y of BT.601", "crop_border": 0},
             provenance={"source": "arithmetic", "licence": "CC0", "note": HOSTILE},
         )
     return folder

@@ -36,7 +36,7 @@ def fill(writer, *, method="student", name="demo"):
     writer.add_method(Method(key=method, label="Student", note="step 3"), FRAMES)
     writer.add_overlay(Overlay(kind="attention", label="Looks", method=method, low=-1.0, high=3.0), MAPS)
     writer.add_curve("psnr", "PSNR", "dB", "higher", method, np.array([30.123456789, np.inf, np.nan]))
-    writer.finish(name=name, title="A demo", fps=25.0, protocol={"crop": 0}, provenance={"seed": 1})
+    writer.finish(name=name, title="A demo", fps=25.0, protocol={"crop_border": 0}, provenance={"seed": 1})
 
 
 def fail(writer):
@@ -59,8 +59,16 @@ def test_what_is_written_is_read(scene):
     assert (scene.frames, scene.height, scene.width) == (3, 10, 14), "the size is that of the output, not of low"
     assert [m.key for m in scene.methods] == ["low", "student"]
     assert scene.method("student").note == "step 3"
-    assert scene.protocol == {"crop": 0}
+    assert scene.protocol == {"crop_border": 0}
     assert scene.provenance == {"seed": 1}
+
+
+def test_the_protocol_of_an_old_scene_is_read(scene):
+    path = scene.folder / "scene.json"
+    record = json.loads(path.read_text())
+    record["protocol"] = {"crop": 4}
+    path.write_text(json.dumps(record))
+    assert read_scene(scene.folder).protocol == {"crop_border": 4}
 
 
 def test_pictures_are_exact(scene):

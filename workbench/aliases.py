@@ -47,6 +47,9 @@ CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 PARAMETERS = {"to_picture": "to_rgb"}
 """Modules of networks (TDAN) in weights that were saved under their former names."""
 
+SCENE_PROTOCOL = {"crop": "crop_border"}
+"""Entries of the protocol of a scene, as written up to the first release."""
+
 ONNX = {"reach": "temporal_radius"}
 """Metadata of an exported network of format 1."""
 

@@ -151,13 +151,17 @@ def resize_bicubic(images: Tensor, *, scale: int, down: bool = False) -> Tensor:
     small_border = 2 if down else 4  # in pixels of the smaller image
     pad = small_border * scale if down else small_border
     new_height, new_width = (height // scale, width // scale) if down else (height * scale, width * scale)
-    crop = small_border if down else small_border * scale
+    border = small_border if down else small_border * scale
     flat = mirror_pad(images, pad).flatten(0, -4) if images.ndim > 4 else mirror_pad(images, pad)
     flat = flat[None] if images.ndim == 3 else flat
     resized = F.interpolate(
-        flat, size=(new_height + 2 * crop, new_width + 2 * crop), mode="bicubic", antialias=True, align_corners=False
+        flat,
+        size=(new_height + 2 * border, new_width + 2 * border),
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
     )
-    return resized[..., crop : crop + new_height, crop : crop + new_width].reshape(
+    return resized[..., border : border + new_height, border : border + new_width].reshape(
         *images.shape[:-2], new_height, new_width
     )
 

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from workbench.aliases import SCENE_PROTOCOL, renamed
 from workbench.errors import FolderError, ShapeError
 
 FORMAT = 1
@@ -147,7 +148,7 @@ class Scene:
         times_seconds: start of each frame and end of the last, ``frames + 1`` numbers; empty where frames follow
             ``fps``.
         pixel_aspect: width of a pixel over its height.
-        protocol: of the scores (degradation, channel, crop).
+        protocol: of the scores (degradation, channel, border that is cropped).
         provenance: data, license, weights, versions, seed.
         folders: method -> folder of its files, where that is not ``folder`` (see :func:`merge_scenes`).
     """
@@ -388,10 +389,11 @@ def read_scene(folder: Path) -> Scene:
         overlays = tuple(Overlay(**overlay) for overlay in record["overlays"])
         for name in [m.key for m in methods] + [o.kind for o in overlays] + [o.method for o in overlays]:
             check_name(name, "scene entry")
-        plain = ("name", "title", "width", "height", "frames", "fps", "protocol", "provenance")
+        plain = ("name", "title", "width", "height", "frames", "fps", "provenance")
         return Scene(
             folder=folder,
             **{name: record[name] for name in plain},
+            protocol=renamed(record["protocol"], SCENE_PROTOCOL),
             methods=methods,
             overlays=overlays,
             curves=tuple(Curve(**curve) for curve in record["curves"]),

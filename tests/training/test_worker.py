@@ -149,7 +149,7 @@ def test_snapshots_show_the_student_beside_the_rest(whole):
     curves = {curve.key: curve.series for curve in scene.curves}
     assert set(curves) == {"psnr_y_db", "ssim_y", "t_diff", "tof"}
     assert all(set(series) == {"bicubic", "teacher", "student"} for series in curves.values())
-    assert scene.protocol == {"degradation": "bi", "scale": 4, "channel": "Y", "crop": 0}
+    assert scene.protocol == {"degradation": "bi", "scale": 4, "channel": "Y", "crop_border": 0}
     assert scene.provenance["held_out"] is True
 
 

@@ -85,10 +85,10 @@ def test_throughput_data_wait_and_memory(run, specimens, tmp_path):
     ]
     with path.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
-    facts = Runs(Studio(runs=[run.folder.parent], scenes=[])).compare(["0/mine"])["compared"][0]["facts"]
-    assert facts["steps_per_second"] == pytest.approx(2.0)
-    assert facts["data_share"] == pytest.approx(0.2)
-    assert facts["peak_memory_mib"] == 1000
+    progress = Runs(Studio(runs=[run.folder.parent], scenes=[])).compare(["0/mine"])["compared"][0]["progress"]
+    assert progress["steps_per_second"] == pytest.approx(2.0)
+    assert progress["data_share"] == pytest.approx(0.2)
+    assert progress["peak_memory_mib"] == 1000
 
 
 def test_a_run_of_format_1_is_compared_under_todays_names(board, run):
@@ -102,7 +102,7 @@ def test_a_run_of_format_1_is_compared_under_todays_names(board, run):
     seen = board.compare(["0/mine", "0/other"])
     assert "data.crop_size" in [line[0] for line in seen["lines"]]
     assert "output_l1" in seen["compared"][0]["terms"]
-    assert seen["compared"][0]["facts"]["data_share"] == pytest.approx(0.25)
+    assert seen["compared"][0]["progress"]["data_share"] == pytest.approx(0.25)
 
 
 def test_cosines_that_are_recorded_at_some_steps(run):

@@ -259,12 +259,12 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
         table.add_row(name, *(f"{mean:.5f}" for mean in means), f"{rows[-1]['weights'].get(name, 0.0):.4g}")
     data_time = sum(row.get("data_time", 0.0) for row in rows[-tenth:]) / sum(row["seconds"] for row in rows[-tenth:])
     measured = next((row for row in reversed(rows) if any(key.startswith("cosine.") for key in row)), {})
-    facts = [f"waiting for data {data_time:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
+    caption = [f"waiting for data {data_time:.0%} of the time", f"gradient norm {rows[-1]['gradient_norm']:.3g}"]
     if "peak_memory_mib" in rows[-1]:
-        facts.append(f"peak memory {rows[-1]['peak_memory_mib'] / 1024:.2f} GiB")
-    facts += [f"{key.removeprefix('cosine.').replace('.', ' / ')} gradients at cosine {value:+.2f}"
+        caption.append(f"peak memory {rows[-1]['peak_memory_mib'] / 1024:.2f} GiB")
+    caption += [f"{key.removeprefix('cosine.').replace('.', ' / ')} gradients at cosine {value:+.2f}"
              for key, value in measured.items() if key.startswith("cosine.")]  # fmt: skip
-    table.caption, table.caption_justify = "; ".join(facts), "left"
+    table.caption, table.caption_justify = "; ".join(caption), "left"
     return table
 
 

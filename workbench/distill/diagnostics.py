@@ -161,10 +161,10 @@ def temporal_signal(
     """
     inputs: list[Tensor] = []
 
-    def keep_input(_module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        inputs.append(given[0])
+    def record_input(_module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs.append(arguments[0])
 
-    hook = student.exit.register_forward_pre_hook(keep_input)
+    hook = student.exit.register_forward_pre_hook(record_input)
     try:
         upscaled = student(low, return_features="hr")
     finally:

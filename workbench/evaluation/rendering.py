@@ -311,7 +311,7 @@ def render_scene(
         if pair is not None:
             writer.add_method(Method(key="high", label="Ground truth"), pair.high, compression=compression)
         _add_renderings(writer, loaded, renderings, None if pair is None else pair.high, compression)
-        protocol = {"degradation": degradation, "scale": scale, "channel": "Y", "crop": 0, "quantized": "8 bit"}
+        protocol = {"degradation": degradation, "scale": scale, "channel": "Y", "crop_border": 0, "quantized": "8 bit"}
         writer.finish(
             name=folder.name,
             title=title or name,

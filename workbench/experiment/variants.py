@@ -5,7 +5,7 @@ A variant is named by its parts, joined by ``+``:
 ==================  ========================================================================
 part                meaning
 ==================  ========================================================================
-``plain``           no teacher; stands alone
+``plain``           no teacher; not combined
 ``LOSS_wWEIGHT``    a loss of :data:`LOSSES` with a weight: ``sd_w0.01``
 ``LOSS_rRATIO``     a loss whose gradient norm is this ratio of the reconstruction's: ``sd_r0.1``
 ``SETTING=VALUE``   a setting of the distillation: ``sd_w0.001+attention_kind=sum_abs``

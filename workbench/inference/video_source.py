@@ -21,7 +21,7 @@ from workbench.errors import VideoError
 
 
 class FrameCounter:
-    """Iterator over frames that counts them and remembers the end of the last one."""
+    """Iterator over frames that counts them and records the end of the last one."""
 
     def __init__(self, frames: Iterator[TimedFrame]) -> None:
         self._frames = frames

@@ -252,7 +252,7 @@ def _probe(network: _Windows | _Clips) -> None:
             output, captured = network.run(example, capture_features=True)
     except ConfigError:
         raise
-    except Exception as error:  # a foreign module raises anything
+    except Exception as error:  # a module may raise any type
         raise ConfigError(
             f"module: fails for {takes}s of shape {tuple(example.shape)}: {type(error).__name__}: {error}; see "
             "num_frames, size_multiple and minimum_size"

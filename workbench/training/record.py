@@ -119,7 +119,12 @@ def write_validation_clip(
         scene.add_array("scale.memory", np.array(scales.cells))
         for mapping, top in scales.maps.items():
             scene.add_array(f"scale.{mapping}", np.array(top))
-        protocol = {"degradation": writer.config.data.degradation, "scale": student.scale, "channel": "Y", "crop": 0}
+        protocol = {
+            "degradation": writer.config.data.degradation,
+            "scale": student.scale,
+            "channel": "Y",
+            "crop_border": 0,
+        }
         scene.finish(
             name=f"{writer.folder.name}-validation",
             title="Validation clip",

@@ -106,7 +106,7 @@ class TeacherCache:
 
         Args:
             numbers: indices of the clips, as :meth:`CropSampler.crop_ids` returns them.
-            lows: their low-resolution clips ``(B, T, 3, crop, crop)``, whose checksums are compared.
+            lows: their low-resolution clips ``(B, T, 3, crop_size, crop_size)``, whose checksums are compared.
 
         Raises:
             ConfigError: the clips differ from those of the cache.

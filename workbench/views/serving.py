@@ -48,8 +48,8 @@ class SceneFileServer:
     """Files of runs and scenes, and their addresses.
 
     Args:
-        runs: folders that hold runs.
-        scenes: folders that hold scenes.
+        runs: folders that contain runs.
+        scenes: folders that contain scenes.
         visible: function of a folder and a browser session: whether the session may fetch files of that run or scene.
     """
 

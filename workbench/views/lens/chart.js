@@ -95,7 +95,7 @@ export function lineChart(host) {
     for (const one of drawn) {
       const put = (values, attributes) => {
         let d = '', pen = false;
-        values.forEach((v, i) => {            // a gap where there is no number, a dot where a number stands alone
+        values.forEach((v, i) => {            // a gap where there is no number, a dot where a number has no neighbor
           if (!usable(v)) { pen = false; return; }
           const alone = !pen && !usable(values[i + 1]);
           d += `${pen ? 'L' : 'M'}${X(xs[i]).toFixed(1)} ${Y(v).toFixed(1)}${alone ? 'h0.01' : ''}`;

@@ -15,7 +15,7 @@ function interpolate(rgb) {
   });
 }
 
-// Value that a gray level of one method's map stands for.
+// Value that a gray level of one method's map represents.
 export const valueOf = ({ low, high }, gray) => low + gray / 255 * (high - low);
 
 // An image in which pixel i has the color of valueAt(i) on a scale from low to high.

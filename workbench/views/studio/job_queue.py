@@ -29,7 +29,7 @@ State = Literal["queued", "running", "done", "failed", "canceled"]
 MAX_QUEUED = 8
 
 MAX_FINISHED = 32
-"""Finished jobs that are remembered."""
+"""Finished jobs that stay in the list."""
 
 TIME_LIMIT_SECONDS = 1800.0
 

@@ -44,7 +44,7 @@ POLICY = "; ".join(
 
 
 class RequestFilter:
-    """ASGI middleware that refuses foreign ``Host`` and ``Origin`` headers and large requests.
+    """ASGI middleware that refuses unknown ``Host`` and ``Origin`` headers and large requests.
 
     A page of another site, open in the same browser, can send requests here, or let its own host name resolve to this
     machine (DNS rebinding). Both are visible in these two headers, which a page cannot change. Where other computers

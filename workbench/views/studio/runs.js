@@ -128,7 +128,7 @@ function sliders(runs, redraw) {
     const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6 });
     range.dataset.term = name;
     range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
-    return labeled(name, node('span', { className: 'weigh' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
+    return labeled(name, node('span', { className: 'weight' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
 }
 
@@ -137,16 +137,16 @@ function shares(runs, colors) {
     const parts = Object.entries(run.terms).map(([name, values]) => [name, Math.abs(weights[name] * recent(values))]);
     const all = parts.reduce((sum, [, v]) => sum + v, 0) || 1;
     const bar = node('div', { className: 'shares' }, ...parts.map(([name, v]) => {
-      const piece = node('i', { title: `${name}: ${(100 * v / all).toFixed(1)} %` });
-      piece.style.cssText = `width: ${100 * v / all}%; background: ${colors[name]}`;
-      return piece;
+      const segment = node('i', { title: `${name}: ${(100 * v / all).toFixed(1)} %` });
+      segment.style.cssText = `width: ${100 * v / all}%; background: ${colors[name]}`;
+      return segment;
     }));
     const text = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
     return node('div', { className: 'share' }, node('b', { textContent: run.name }), bar, node('small', { textContent: text }));
   });
 }
 
-const FACTS = [
+const PROGRESS = [
   ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Mean over the last 50 steps', v => `${short(v)} steps/s`],
   ['data_share', 'Data wait', 'Share of the time spent waiting for crops; if it is large, raise data.num_workers', v => `${(100 * v).toFixed(1)} %`],
   ['peak_memory_mib', 'Peak memory', 'Peak memory of the process; of the GPU where it trains on one', v => `${(v / 1024).toFixed(2)} GiB`],
@@ -188,14 +188,14 @@ function draw() {
     return;
   }
   const colors = Object.assign({}, ...runs.map(r => r.colors)), one = runs.length === 1;
-  const facts = table(['', ...runs.map(r => r.name)], FACTS.map(([key, text, help, show]) =>
-    node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => (r.facts[key] === null ? '–' : show(r.facts[key])))]))));
+  const progress = table(['', ...runs.map(r => r.name)], PROGRESS.map(([key, text, help, show]) =>
+    node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => (r.progress[key] === null ? '–' : show(r.progress[key])))]))));
   const settings = one ? [] : [node('div', {}, node('h3', { textContent: 'Different settings' }), known.lines.length
     ? table(['setting', ...runs.map(r => r.name)], known.lines.map(line => node('tr', {}, ...cells(line))))
     : node('p', { textContent: 'None: both runs have the same settings.' }))];
-  detail.append(node('div', { className: 'charts' }, node('div', {}, node('h3', { textContent: 'Progress' }), facts), ...settings));
+  detail.append(node('div', { className: 'charts' }, node('div', {}, node('h3', { textContent: 'Progress' }), progress), ...settings));
   const key = one ? '' : ` · solid: ${runs[0].name}, dashed: ${runs[1].name}`;
-  const reach = Math.max(...runs.map(r => r.steps.length)), smooth = reach > 24 ? Math.ceil(reach / 60) : 0;
+  const longest = Math.max(...runs.map(r => r.steps.length)), smooth = longest > 24 ? Math.ceil(longest / 60) : 0;
   const charts = node('div', { className: 'charts' });
   detail.append(charts);
   const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colors[name], values })));

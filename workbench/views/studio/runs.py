@@ -159,7 +159,7 @@ class Runs:
             "weights": log.weights,
             "snapshots": run.snapshots(),
             "measures": measures,
-            "facts": _facts(log, status),
+            "progress": _progress(log, status),
         }
 
 
@@ -172,7 +172,7 @@ def _gradient_measures(log: MetricsLog) -> dict[str, list[float | None]]:
     }
 
 
-def _facts(log: MetricsLog, status: Status) -> dict[str, Any]:
+def _progress(log: MetricsLog, status: Status) -> dict[str, Any]:
     """Return throughput, data wait, memory and time left, over the last steps."""
 
     def mean(name: str) -> float | None:
