@@ -71,7 +71,7 @@ def test_the_protocol_of_an_old_scene_is_read(scene):
     assert read_scene(scene.folder).protocol == {"crop_border": 4}
 
 
-def test_pictures_are_exact(scene):
+def test_images_are_exact(scene):
     assert np.array_equal(scene.clip("student"), FRAMES)
     assert np.array_equal(scene.clip("low"), LOW)
     assert np.array_equal(scene.frame("student", 2), FRAMES[2])
@@ -79,7 +79,7 @@ def test_pictures_are_exact(scene):
 
 
 @pytest.mark.parametrize("compression", [0, 4])
-def test_pictures_are_exact_whatever_the_compression(compression, tmp_path):
+def test_images_are_exact_whatever_the_compression(compression, tmp_path):
     with write_scene(tmp_path / "s") as writer:
         writer.add_method(Method(key="high", label="High"), FRAMES, compression=compression)
         writer.finish(name="s", title="s", fps=1.0, protocol={}, provenance={})
@@ -172,7 +172,7 @@ def test_a_scene_that_nobody_finished_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scene_without_pictures_is_none(tmp_path):
+def test_a_scene_without_images_is_none(tmp_path):
     with pytest.raises(FolderError, match="no method was added"), write_scene(tmp_path / "demo") as writer:
         writer.finish(name="demo", title="", fps=1.0, protocol={}, provenance={})
     assert list(tmp_path.iterdir()) == []
@@ -300,7 +300,7 @@ def test_names_that_are(name):
     assert check_name(name) == name
 
 
-def test_pictures_of_another_kind_or_size_are_refused(tmp_path):
+def test_images_of_another_kind_or_size_are_refused(tmp_path):
     with write_scene(tmp_path / "demo") as writer:
         for wrong in (FRAMES.astype(np.float32), FRAMES[0], FRAMES[..., :1]):
             with pytest.raises(ShapeError, match="frames of wrong: want uint8"):

@@ -31,8 +31,8 @@ def test_the_figure_and_its_numbers(data, capsys):
         capsys, "plot-tradeoff", *args, "--networks", "bicubic,plain,distilled", "--out", "out/tradeoff.png"
     )
     assert status == 0
-    with Image.open(data / "out" / "tradeoff.png") as picture:
-        assert picture.size[0] > 500
+    with Image.open(data / "out" / "tradeoff.png") as image:
+        assert image.size[0] > 500
     held = json.loads((data / "out" / "tradeoff.json").read_text())
     methods = {row["method"]: row for row in held["methods"]}
     assert list(methods) == ["bicubic", "plain", "distilled"]

@@ -20,18 +20,18 @@ def test_charbonnier_by_hand():
 
 
 def test_charbonnier_is_eps_where_equal_and_l1_far_away():
-    picture = torch.rand(2, 3, 8, 8)
-    assert charbonnier(picture, picture, eps=1e-3).item() == pytest.approx(1e-3)
-    assert charbonnier(picture, picture + 5, eps=1e-3).item() == pytest.approx(5.0)
+    image = torch.rand(2, 3, 8, 8)
+    assert charbonnier(image, image, eps=1e-3).item() == pytest.approx(1e-3)
+    assert charbonnier(image, image + 5, eps=1e-3).item() == pytest.approx(5.0)
 
 
 def test_charbonnier_has_a_finite_gradient_where_equal():
-    picture = torch.rand(4, requires_grad=True)
-    charbonnier(picture, picture.detach()).backward()
-    assert picture.grad.tolist() == [0.0] * 4
+    image = torch.rand(4, requires_grad=True)
+    charbonnier(image, image.detach()).backward()
+    assert image.grad.tolist() == [0.0] * 4
 
 
-def test_half_precision_pictures_are_compared_in_float32():
+def test_half_precision_images_are_compared_in_float32():
     low, high = torch.zeros(1, dtype=torch.bfloat16), torch.ones(1)
     assert charbonnier(low, high).dtype == torch.float32
 

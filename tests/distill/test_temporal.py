@@ -25,10 +25,10 @@ def features(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def convolve(picture, weight, bias=None):
+def convolve(image, weight, bias=None):
     """A 3x3 convolution with zeros around, written out: (C, H, W), (D, C, 3, 3) -> (D, H, W)."""
-    _, height, width = picture.shape
-    padded = np.pad(picture, ((0, 0), (1, 1), (1, 1)))
+    _, height, width = image.shape
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)))
     out = np.zeros((len(weight), height, width))
     for y in range(height):
         for x in range(width):

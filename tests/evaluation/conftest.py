@@ -15,7 +15,7 @@ def save_frames(folder, frames):
 
 @pytest.fixture(scope="session")
 def save():
-    """Writes frames as numbered pictures into a new folder."""
+    """Writes frames as numbered images into a new folder."""
     return save_frames
 
 

@@ -41,7 +41,7 @@ def whole(teacher, low):
         return teacher(to_float(low), return_features="hr")
 
 
-def test_the_pictures_are_those_of_the_network(seen, whole):
+def test_the_images_are_those_of_the_network(seen, whole):
     assert np.array_equal(seen.frames, to_uint8(whole.frames))
 
 
@@ -80,7 +80,7 @@ def test_looking_leaves_the_network_training(low):
 
 
 @pytest.mark.parametrize("name", ["bicubic", "vespcn_paper"])
-def test_without_features_there_are_only_pictures(name, low, memory):
+def test_without_features_there_are_only_images(name, low, memory):
     seen = render(build(name), low, memory=memory)
     assert seen.frames.shape == (6, 32, 48, 3)
     assert seen.maps == {}

@@ -14,7 +14,7 @@ from workbench.metrics.fidelity import luma, psnr_db, ssim
 
 
 def clips(seed=0, frames=3, height=37, width=52):
-    """A smooth picture with noise, and the same with other noise."""
+    """A smooth image with noise, and the same with other noise."""
     random = np.random.default_rng(seed)
     rows, columns = np.mgrid[:height, :width]
     smooth = 128 + 80 * np.sin(rows / 7)[..., None] * np.cos(columns[..., None] / np.array([5, 9, 13]))

@@ -36,7 +36,7 @@ def network(trunk):
     return load_lpips(trunk)
 
 
-def pictures():
+def images():
     rows, columns = np.mgrid[:67, :90]
     first = [127 + 100 * np.sin(columns / 7 + c) * np.cos(rows / (5 + c)) for c in range(3)]
     second = [127 + 90 * np.sin(columns / 7 + c + 0.4) * np.cos(rows / (6 + c)) for c in range(3)]
@@ -44,13 +44,13 @@ def pictures():
 
 
 def test_as_the_authors_package_has_it(network):
-    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these pictures."""
-    first, second = pictures()
+    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these images."""
+    first, second = images()
     assert lpips(first[None], second[None], network) == pytest.approx([0.15900439], abs=2e-6)
 
 
 def test_properties(network):
-    first, second = pictures()
+    first, second = images()
     pair = np.stack([first, second])
     assert lpips(pair, pair, network).tolist() == [0, 0]
     assert lpips(pair, pair[::-1], network) == pytest.approx(lpips(pair[::-1], pair, network))
@@ -59,7 +59,7 @@ def test_properties(network):
 
 
 def test_tlp_is_the_difference_of_the_steps(network):
-    first, second = pictures()
+    first, second = images()
     still, moving = np.stack([first, first]), np.stack([first, second])
     curve = tlp(still, moving, network)
     assert math.isnan(curve[0])
@@ -72,13 +72,13 @@ def test_tlp_is_the_difference_of_the_steps(network):
     assert one.curves["lpips"] == pytest.approx(lpips(still, moving, network).tolist())
 
 
-def test_wrong_pictures(network):
+def test_wrong_images(network):
     with pytest.raises(ShapeError, match=r"LPIPS: .*31x31"):
         network(torch.zeros(1, 3, 30, 40), torch.zeros(1, 3, 30, 40))
     with pytest.raises(ShapeError, match="LPIPS: got"):
         network(torch.zeros(1, 3, 40, 40), torch.zeros(1, 3, 40, 41))
     with pytest.raises(ShapeError, match=r"reference: .*expected"):
-        lpips(pictures()[0][None], pictures()[0][None, 1:], network)
+        lpips(images()[0][None], images()[0][None, 1:], network)
 
 
 def test_missing_weights_name_the_command_that_fetches_them(trunk, tmp_path, monkeypatch):
@@ -119,7 +119,7 @@ def test_files_that_are_not_weights(trunk, tmp_path):
 
 
 def test_without_weights_it_is_the_mean_over_the_layers():
-    """All linear weights 1 and a trunk at random: still zero for equal pictures, and a batch is pair by pair."""
+    """All linear weights 1 and a trunk at random: still zero for equal images, and a batch is pair by pair."""
     torch.manual_seed(0)
     network = LPIPS()
     first, second = torch.rand(2, 2, 3, 40, 40)

@@ -26,17 +26,17 @@ def texture(shift=(0, 0), height=48, width=64, seed=0):
 # -- a slow reference: the definition, pixel by pixel in Python floats ----------------------------------------------
 
 
-def bilinear(picture, y, x):
-    """The value of ``picture (H, W, C)`` between its pixels; beyond the border, the border."""
-    height, width = picture.shape[:2]
+def bilinear(image, y, x):
+    """The value of ``image (H, W, C)`` between its pixels; beyond the border, the border."""
+    height, width = image.shape[:2]
     y, x = min(max(y, 0.0), height - 1.0), min(max(x, 0.0), width - 1.0)
     top, left = int(y), int(x)
     below, right = min(top + 1, height - 1), min(left + 1, width - 1)
     v, u = y - top, x - left
     return [
-        (1 - v) * ((1 - u) * picture[top, left, c] + u * picture[top, right, c])
-        + v * ((1 - u) * picture[below, left, c] + u * picture[below, right, c])
-        for c in range(picture.shape[2])
+        (1 - v) * ((1 - u) * image[top, left, c] + u * image[top, right, c])
+        + v * ((1 - u) * image[below, left, c] + u * image[below, right, c])
+        for c in range(image.shape[2])
     ]
 
 
@@ -121,7 +121,7 @@ def test_by_hand():
     after = np.roll(before, 1, axis=1)
     after[..., 2] = 51
     step = Motion(np.full((4, 5, 2), (1, 0), np.float32), np.ones((4, 5), bool))
-    step.visible[:, -1] = False  # what leaves the picture
+    step.visible[:, -1] = False  # what leaves the image
     assert step_warping_error(before, after, step) == pytest.approx(0.2**2 / 3, rel=1e-5)
 
 
@@ -184,8 +184,8 @@ def test_a_single_frame_has_no_step():
     assert np.isnan(warping_error(clip, clip)).tolist() == [True]
 
 
-def test_sizes_at_which_the_library_itself_reads_beyond_its_pictures():
-    """Low, wide pictures end the process there, not just the test; so this runs in one of its own."""
+def test_sizes_at_which_the_library_itself_reads_beyond_its_images():
+    """Low, wide images end the process there, not just the test; so this runs in one of its own."""
     source = (
         "import numpy as np; from workbench.metrics.warping import dis_flow\n"
         "for height, width in ((1, 1), (3, 90), (8, 64), (11, 64), (15, 40), (12, 1000), (90, 3), (31, 320)):\n"

@@ -11,7 +11,7 @@ from workbench.models.zoo import build
 
 
 def moving_waves(frames=10, height=64, width=80):
-    """A picture that moves by a pixel and a half a frame; made by a formula, so it is the same everywhere."""
+    """An image that moves by a pixel and a half a frame; made by a formula, so it is the same everywhere."""
     t, y, x = np.mgrid[:frames, :height, :width].astype(float)
     waves = [np.sin((x + 1.5 * t) / 3) + np.cos(y / 4), np.sin((x + y) / 5 - t), np.cos((x - 1.5 * t) * y / 150)]
     return (np.stack(waves, axis=-1) * 60 + 128).clip(0, 255).round().astype(np.uint8)
@@ -19,7 +19,7 @@ def moving_waves(frames=10, height=64, width=80):
 
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
-    """Ten frames of 80x64 in a folder of pictures."""
+    """Ten frames of 80x64 in a folder of images."""
     folder = tmp_path_factory.mktemp("footage") / "waves"
     folder.mkdir()
     for index, frame in enumerate(moving_waves()):

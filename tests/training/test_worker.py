@@ -432,13 +432,13 @@ def test_no_space_for_a_line(run, whole, monkeypatch):
 
 
 def test_no_space_for_a_snapshot(run, whole, monkeypatch):
-    """Its pictures cannot be written: no half snapshot is left, and the earlier one can be seen."""
+    """Its images cannot be written: no half snapshot is left, and the earlier one can be seen."""
     real = scenes.SceneWriter._write
 
-    def write(self, home, pictures):
+    def write(self, home, images):
         if "0000004" in str(home):
             full()
-        real(self, home, pictures)
+        real(self, home, images)
 
     with monkeypatch.context() as patch:
         patch.setattr(scenes.SceneWriter, "_write", write)
@@ -472,7 +472,7 @@ def test_no_space_for_a_state(run, whole, monkeypatch):
     same_losses(run, whole)
 
 
-def test_no_space_for_the_first_picture(run, whole, monkeypatch):
+def test_no_space_for_the_first_image(run, whole, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(scenes.SceneWriter, "_write", full)
         with pytest.raises(OSError, match="No space left"):

@@ -337,12 +337,12 @@ class TestServing:
         folder = specimens.make_scene(tmp_path / "scenes" / "linked", frames=2)
         secret = tmp_path / "secret.webp"
         secret.write_bytes(b"secret")
-        picture = folder / "frames" / "low" / "00000.webp"
-        picture.unlink()
-        picture.symlink_to(secret)
+        image = folder / "frames" / "low" / "00000.webp"
+        image.unlink()
+        image.symlink_to(secret)
         files = SceneFileServer(runs=[], scenes=[tmp_path / "scenes"])
         with pytest.raises(FolderError):
-            files.find(files.address(picture.parent).removeprefix("lens/") + "/00000.webp")
+            files.find(files.address(image.parent).removeprefix("lens/") + "/00000.webp")
 
     def test_a_rewritten_scene_has_new_addresses(self, specimens, tmp_path):
         folder = specimens.make_scene(tmp_path / "scenes" / "twice", frames=2)
