@@ -28,14 +28,14 @@ def cubic(x: np.ndarray) -> np.ndarray:
 def imresize_matrix(size: int, new_size: int) -> np.ndarray:
     """MATLAB's imresize along one axis: out = matrix @ in. Half-pixel centers, stretched kernel, mirrored edges."""
     factor = size / new_size
-    stretch = max(factor, 1.0)
-    reach = np.arange(-4 * size - 40, 5 * size + 40)
-    period = reach % (2 * size)
+    width = max(factor, 1.0)
+    positions = np.arange(-4 * size - 40, 5 * size + 40)
+    period = positions % (2 * size)
     mirrored = np.where(period < size, period, 2 * size - 1 - period)
     matrix = np.zeros((new_size, size))
     for row in range(new_size):
         center = (row + 0.5) * factor - 0.5
-        weights = cubic((center - reach) / stretch)
+        weights = cubic((center - positions) / width)
         np.add.at(matrix[row], mirrored, weights / weights.sum())
     return matrix
 

@@ -305,7 +305,7 @@ def test_the_first_root_that_has_it_wins(tmp_path):
 
 @pytest.mark.parametrize("name", ["demmo", "../outside", "outside/demo", "/etc", "", "."])
 def test_no_such_run(tmp_path, name):
-    """A misspelt one is told what there is; a path is never followed, even to something that is a run."""
+    """The error for a misspelled one lists what there is; a path is never followed, even to something that is a run."""
     create_run(tmp_path / "runs" / "demo", RunConfig())
     create_run(tmp_path / "outside", RunConfig())
     with pytest.raises(FolderError) as caught:

@@ -496,7 +496,7 @@ class TestLinks:
         assert (state(page)["zoom"], state(page)["pan"]) == (8, pan)
 
     def test_invalid_parameters_of_the_address_are_ignored(self, watched):
-        words = "frame=1e9&layout=<b>&left=nobody&map=../x&zoom=7&box=a,b,c,d&at=NaN,1&panels=slice,%00&row=-4&gain=3"
+        words = "frame=1e9&layout=<b>&left=absent&map=../x&zoom=7&box=a,b,c,d&at=NaN,1&panels=slice,%00&row=-4&gain=3"
         page = watched.open(f"?scene=disc&{words}&channel=x")
         page.wait_for_selector(LENS)
         wait_frame(page, 11)

@@ -66,7 +66,7 @@ def constant_gates(keep):
 
 @pytest.mark.parametrize("frames", [2, 4])
 def test_the_share_of_history_by_hand(frames):
-    """Independent frames, forget gate 1/2: a frame k steps back weighs 2^-k, its copy likewise."""
+    """Independent frames, forget gate 1/2: a frame k steps back weighs 2^-k, and so does its copy."""
     lstm = constant_gates(0.5)
     clip = 0.1 * noise(1, frames, 1, 96, 96)
     copies = clip[:, -1:].expand_as(clip)

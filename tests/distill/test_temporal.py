@@ -327,7 +327,7 @@ def test_trained_then_frozen_freezes_below_its_threshold_for_good(tmp_path):
     assert memory.after_step(0.4)
     assert memory.is_frozen
     assert not any(parameter.requires_grad for parameter in memory.lstm.parameters())
-    assert not memory.after_step(0.1), "it is told once"
+    assert not memory.after_step(0.1), "it reports this once"
     assert not memory.after_step(100.0)
     assert memory.is_frozen
 

@@ -1,4 +1,4 @@
-"""Foreign modules as teacher and student: they are not changed, and unsuitable ones are refused."""
+"""Modules of others as teacher and student: they are not changed, and unsuitable ones are refused."""
 
 import copy
 

@@ -122,9 +122,9 @@ def same(network, other):
 def test_edvr_by_its_original_repository(settings):
     network = edvr(**settings)
     theirs = called(network, ORIGINAL | (ORIGINAL_HR_IN if settings.get("hr_in") else {}))
-    foreign = convert_checkpoint(theirs)
-    assert foreign.source == "EDVR by its original repository"
-    same(foreign.network, network)
+    converted = convert_checkpoint(theirs)
+    assert converted.source == "EDVR by its original repository"
+    same(converted.network, network)
 
 
 def test_the_original_repository_numbers_its_temporal_attention_the_other_way_round():
@@ -138,18 +138,18 @@ def test_the_original_repository_numbers_its_temporal_attention_the_other_way_ro
 @pytest.mark.parametrize("settings", VARIANTS)
 def test_edvr_by_basicsr(settings):
     network = edvr(**settings)
-    foreign = convert_checkpoint(network.state_dict())
-    assert foreign.source == "EDVR by BasicSR"
-    same(foreign.network, network)
+    converted = convert_checkpoint(network.state_dict())
+    assert converted.source == "EDVR by BasicSR"
+    same(converted.network, network)
 
 
 @pytest.mark.parametrize("settings", VARIANTS[:3])
 def test_edvr_by_mmagic(settings):
     network = edvr(**settings)
     theirs = {f"generator.{name}": tensor for name, tensor in called(network, MMAGIC).items()}
-    foreign = convert_checkpoint({"state_dict": theirs | {"step_counter": torch.zeros(1)}, "meta": {"epoch": 1}})
-    assert foreign.source == "EDVR by mmagic"
-    same(foreign.network, network)
+    converted = convert_checkpoint({"state_dict": theirs | {"step_counter": torch.zeros(1)}, "meta": {"epoch": 1}})
+    assert converted.source == "EDVR by mmagic"
+    same(converted.network, network)
 
 
 def test_the_wide_one_is_called_l():

@@ -43,10 +43,10 @@ def point_by_point(features, offset, mask, weight, bias, groups):
     return out
 
 
-def pieces(groups, *, channels=4, height=4, width=5, reach=2.0, dtype=torch.float64):
+def pieces(groups, *, channels=4, height=4, width=5, largest=2.0, dtype=torch.float64):
     torch.manual_seed(groups)
     features = torch.randn(2, channels, height, width, dtype=dtype)
-    offset = (torch.rand(2, groups * 18, height, width, dtype=dtype) - 0.5) * 2 * reach
+    offset = (torch.rand(2, groups * 18, height, width, dtype=dtype) - 0.5) * 2 * largest
     mask = torch.rand(2, groups * 9, height, width, dtype=dtype)
     weight, bias = torch.randn(3, channels, 3, 3, dtype=dtype), torch.randn(3, dtype=dtype)
     return features, offset, mask, weight, bias
@@ -55,7 +55,7 @@ def pieces(groups, *, channels=4, height=4, width=5, reach=2.0, dtype=torch.floa
 @pytest.mark.parametrize("groups", [1, 2, 4])
 def test_the_loop_over_points_agrees(groups):
     """Offsets to 3 pixels on a 4x5 image: many taps lie on the border or outside."""
-    parts = pieces(groups, reach=3.0)
+    parts = pieces(groups, largest=3.0)
     wanted = point_by_point(*parts, groups)
     assert torch.allclose(modulated_deform_conv(*parts, groups=groups), wanted, atol=1e-12)
     single = modulated_deform_conv(*(part.float() for part in parts), groups=groups)

@@ -63,7 +63,7 @@ def clip():
 @torch.inference_mode()
 def test_the_three_taps(tiny, clip):
     """hr is LeakyReLU(hr_pre), and hr_pre is conv_hr of the activated shuffle."""
-    hr, hr_pre, shuffle = (tiny(clip, return_features=tap).features for tap in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (tiny(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, torch.where(hr_pre > 0, hr_pre, 0.1 * hr_pre))
     assert torch.allclose(hr_pre[0], tiny.conv_hr(torch.where(shuffle > 0, shuffle, 0.1 * shuffle)[0]), atol=1e-6)
     assert torch.allclose(tiny(clip).frames[0], tiny.conv_last(hr[0]), atol=1e-6)

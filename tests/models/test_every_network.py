@@ -46,7 +46,7 @@ def tiny(name, **settings):
     return network
 
 
-def tap(network):
+def feature_layer(network):
     return "hr" if network.feature_channels else None
 
 
@@ -128,7 +128,7 @@ def test_every_scale(name):
 @torch.inference_mode()
 def test_any_size_and_any_length(name, height, width, frames):
     network, low = tiny(name), clip(frames=frames, height=height, width=width)
-    upscaled = network(low, return_features=tap(network))
+    upscaled = network(low, return_features=feature_layer(network))
     assert upscaled.frames.shape == (*low.shape[:3], *(side * network.scale for side in low.shape[3:]))
     assert upscaled.frames.isfinite().all()
     size = (height * network.scale, width * network.scale)
@@ -177,10 +177,10 @@ def test_a_clip_is_its_windows(name):
         other[:, 0] = 1 - other[:, 0]
         assert not torch.equal(network(low).frames[:, -1], network(other).frames[:, -1])
         return
-    whole = network(low, return_features=tap(network))
+    whole = network(low, return_features=feature_layer(network))
     border = network.border if isinstance(network, SlidingWindow) else "replicate"
     for center, window in enumerate(window_indices(4, network.num_frames, border)):
-        alone = network(low[:, window], return_features=tap(network))
+        alone = network(low[:, window], return_features=feature_layer(network))
         close(alone.frames[:, network.temporal_radius], whole.frames[:, center])
         if whole.features is not None:
             close(alone.features[:, network.temporal_radius], whole.features[:, center])
@@ -191,8 +191,8 @@ def test_chunks_of_a_clip_equal_the_whole_clip(name):
     network = tiny(name)
     low = to_uint8(clip(frames=5, height=6))
     with torch.inference_mode():
-        whole = network(to_float(low), return_features=tap(network))
-    parts = [chunk.upscaled for chunk in chunks(network, low, return_features=tap(network), chunk_frames=2)]
+        whole = network(to_float(low), return_features=feature_layer(network))
+    parts = [chunk.upscaled for chunk in chunks(network, low, return_features=feature_layer(network), chunk_frames=2)]
     close(torch.cat([part.frames for part in parts], 1), whole.frames)
     if whole.features is not None:
         close(torch.cat([part.features for part in parts], 1), whole.features)
@@ -225,9 +225,9 @@ def test_with_and_without_gradient_it_makes_the_same(name):
 @torch.inference_mode()
 def test_half_the_digits_make_nearly_the_same(name):
     network, low = tiny(name), clip()
-    exact = network(low, return_features=tap(network))
+    exact = network(low, return_features=feature_layer(network))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rough = network(low, return_features=tap(network))
+        rough = network(low, return_features=feature_layer(network))
     assert rough.frames.dtype == torch.float32
     for ours, theirs in ((rough.frames, exact.frames), (rough.features, exact.features)):
         if theirs is not None:

@@ -205,7 +205,7 @@ def test_features_are_the_input_of_the_last_convolution(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
     network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
-    hr, hr_pre = (network(clip, return_features=tap).features[0] for tap in ("hr", "hr_pre"))
+    hr, hr_pre = (network(clip, return_features=layer).features[0] for layer in ("hr", "hr_pre"))
     assert torch.equal(hr, hr_pre.relu())
     # one frame: all three images of the first stage are one, the middle one of the window
     first = network.stage1.denoise(network.with_map(clip.expand(-1, 3, -1, -1, -1)))

@@ -191,7 +191,7 @@ def test_every_frame_has_a_say(network):
 
 def test_the_taps(network):
     clip = torch.rand(1, 2, 3, 8, 8)
-    hr, hr_pre, shuffle = (network(clip, return_features=tap).features for tap in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (network(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, hr_pre.relu())
     assert torch.allclose(network.full_size(shuffle[0]), hr_pre[0], atol=1e-5)
     luma = network.exit(hr[0])

@@ -117,12 +117,12 @@ def test_a_clip_equals_window_by_window(name):
     network = build(name).eval()
     clip = torch.rand(1, 4, 3, 8, 8)
     whole = network(clip, return_features="hr")
-    reach = network.num_frames // 2
+    radius = network.num_frames // 2
     for center in range(4):
-        padded = [min(max(f, 0), 3) for f in range(center - reach, center + reach + 1)]
+        padded = [min(max(f, 0), 3) for f in range(center - radius, center + radius + 1)]
         alone = network(clip[:, padded], return_features="hr")
-        assert torch.allclose(alone.frames[:, reach], whole.frames[:, center], atol=1e-6)
-        assert torch.allclose(alone.features[:, reach], whole.features[:, center], atol=1e-6)
+        assert torch.allclose(alone.frames[:, radius], whole.frames[:, center], atol=1e-6)
+        assert torch.allclose(alone.features[:, radius], whole.features[:, center], atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn"])
@@ -158,8 +158,8 @@ def test_features_are_returned_on_request_and_do_not_change_the_frames(name):
     assert plain.features is None
     assert plain.aligned is None
     if network.feature_channels:
-        for tap in ("hr", "hr_pre", "shuffle"):
-            assert torch.equal(network(clip, return_features=tap).frames, plain.frames)
+        for layer in ("hr", "hr_pre", "shuffle"):
+            assert torch.equal(network(clip, return_features=layer).frames, plain.frames)
 
 
 def test_an_unknown_tap_is_refused():

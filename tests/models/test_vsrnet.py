@@ -73,9 +73,9 @@ def test_frames_equally_far_from_the_middle_share_the_first_layer(symmetric, cli
 
 @torch.inference_mode()
 def test_the_taps(clip):
-    """There is no shuffle: that tap is what the last convolution reads, too."""
+    """There is no shuffle: that layer is what the last convolution reads, too."""
     network = small()
-    hr, hr_pre, shuffle = (network(clip, return_features=tap).features for tap in ("hr", "hr_pre", "shuffle"))
+    hr, hr_pre, shuffle = (network(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, hr_pre.relu())
     assert torch.equal(hr, shuffle)
     assert hr.shape == (1, 5, 5, 16, 20)

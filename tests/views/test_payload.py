@@ -46,7 +46,7 @@ def test_zero_stays_in_the_middle_of_a_diverging_scale(scene):
 
 
 def test_a_map_of_an_absent_method_is_left_out(scene):
-    stray = Overlay(kind="attention", label="a", method="nobody", low=0, high=1)
+    stray = Overlay(kind="attention", label="a", method="absent", low=0, high=1)
     assert payload(replace(scene, overlays=(stray,)), address)["overlays"] == []
 
 

@@ -202,7 +202,7 @@ def test_frames_that_do_not_fit_are_left_out_with_a_notice(scene, tmp_path):
 def test_the_largest_number_of_frames_that_fits(scene, tmp_path):
     """Each page is the largest below its limit.
 
-    A limit of one byte less may be told in fewer digits on the page, which then fits with all its frames: hence 16.
+    A limit of one byte less may have fewer digits on the page, which then fits with all its frames: hence 16.
     """
     sizes = [write_report(scene, tmp_path / "a.html", replace_file=True).bytes]
     for _ in range(scene.frames - 1):
@@ -354,8 +354,8 @@ def test_finding_by_name(scene_folder, run, tmp_path):
     named = find(scene_folder.name, runs=runs, scenes=scenes)
     assert isinstance(named, Scene)
     assert named.folder == scene_folder
-    with pytest.raises(FolderError, match="no run or scene 'nobody'; there are: mine, disc"):
-        find("nobody", runs=runs, scenes=scenes)
+    with pytest.raises(FolderError, match="no run or scene 'absent'; there are: mine, disc"):
+        find("absent", runs=runs, scenes=scenes)
     shutil.copytree(scene_folder, tmp_path / "scenes" / "mine")
     with pytest.raises(FolderError, match="both a run and a scene; give its folder"):
         find("mine", runs=runs, scenes=[tmp_path / "scenes"])

@@ -154,7 +154,7 @@ class TestRun:
         assert (state["title"], state["reason"]) == ("Failed", "step 41: spatial is not finite")
 
     def test_a_run_without_a_worker_has_crashed(self, studio, run, specimens):
-        specimens.write_status(run, "running", 40)  # and nobody holds the lock
+        specimens.write_status(run, "running", 40)  # but no process holds the lock
         view = studio.view_run("0/mine", NEWEST, {})
         assert view.progress["title"] == "Crashed"
         assert view.can_resume

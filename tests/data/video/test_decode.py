@@ -103,7 +103,7 @@ def test_key_frames_that_are_none(tmp_path):
 
 
 def test_an_edit_list_cuts_frames_away(tmp_path):
-    """As a cut without coding anew leaves it: frames are stored that are not shown."""
+    """As a cut without coding again leaves it: frames are stored that are not shown."""
     path = encode(tmp_path / "whole.mp4", numbered(FAR), g="20")
     whole = read_video(path).frames
     with av.open(str(path)) as file, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
