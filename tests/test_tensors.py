@@ -7,7 +7,7 @@ from workbench.tensors import check_clip, check_frames, to_float, to_uint8
 
 
 @pytest.mark.parametrize(
-    ("clip", "says"),
+    ("clip", "pattern"),
     [
         (torch.zeros(5, 3, 8, 8), r"want \(B, T, 3, H, W\), got \(5, 3, 8, 8\)"),
         (torch.zeros(1, 5, 1, 8, 8), r"want \(B, T, 3, H, W\)"),
@@ -15,21 +15,21 @@ from workbench.tensors import check_clip, check_frames, to_float, to_uint8
         (torch.zeros(1, 5, 3, 8, 8, dtype=torch.uint8), "want floats in .*, got torch.uint8; see tensors.to_float"),
     ],
 )
-def test_errors_describe_an_invalid_clip(clip, says):
-    with pytest.raises(ShapeError, match=says):
+def test_errors_describe_an_invalid_clip(clip, pattern):
+    with pytest.raises(ShapeError, match=pattern):
         check_clip(clip)
 
 
 @pytest.mark.parametrize(
-    ("frames", "says"),
+    ("frames", "pattern"),
     [
         (np.zeros((4, 8, 8), np.uint8), "want uint8"),
         (np.zeros((4, 8, 8, 3), np.float32), "got float32"),
         (np.zeros((0, 8, 8, 3), np.uint8), "an axis is empty"),
     ],
 )
-def test_errors_describe_invalid_frames(frames, says):
-    with pytest.raises(ShapeError, match=says):
+def test_errors_describe_invalid_frames(frames, pattern):
+    with pytest.raises(ShapeError, match=pattern):
         check_frames(frames)
 
 

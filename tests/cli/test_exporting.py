@@ -53,7 +53,7 @@ def test_the_proof_that_nothing_is_added(capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "pattern"),
     [
         ([], "name one network, or two with --compare"),
         (["plain", "--compare", "plain", "distilled"], "name one network, or two with --compare"),
@@ -62,8 +62,8 @@ def test_the_proof_that_nothing_is_added(capsys):
         (["teacher", "--precision", "int8"], "int8 is for networks without deformable convolutions"),
     ],
 )
-def test_what_is_wrong_is_said(small, capsys, args, says):
+def test_what_is_wrong_is_said(small, capsys, args, pattern):
     status, out, err = run(capsys, "export", *args)
     assert (status, out) == (2, "")
-    assert says in err
+    assert pattern in err
     assert list(small.iterdir()) == []

@@ -83,7 +83,7 @@ def test_memory_is_planned_and_told(video, capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "pattern"),
     [
         (["in.mp4", "out.mp4", "--network", "distiled"], "did you mean 'distilled'"),
         (["in.mp4", "out.mp4", "--network", "edvr_m"], "without weights would be random"),
@@ -96,8 +96,8 @@ def test_memory_is_planned_and_told(video, capsys):
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(video, capsys, args, says):
+def test_what_is_wrong_is_said_and_nothing_is_written(video, capsys, args, pattern):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
-    assert says in err
+    assert pattern in err
     assert [path.name for path in video.parent.iterdir()] == ["in.mp4"]

@@ -66,7 +66,7 @@ def test_precision_changes_the_products():
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "pattern"),
     [
         ({"frames": 0}, "frames: want 1 or more, got 0"),
         ({"rounds": 0}, "rounds: want 1 or more"),
@@ -74,6 +74,6 @@ def test_precision_changes_the_products():
         ({"precision": "int8"}, "precision: want fp32, bf16, fp16, got 'int8'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(settings, says):
-    with pytest.raises(ConfigError, match=says):
+def test_what_cannot_be_measured_is_refused(settings, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         measure(build("bicubic"), **settings)

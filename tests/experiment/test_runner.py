@@ -117,7 +117,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "says"),
+    ("args", "pattern"),
     [
         (["--variants", "sd_large"], "sd_large"),
         (["--primary", "outputs_w2"], "outputs_w2"),
@@ -125,9 +125,9 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
         (["--out", "none"], "none/results.json"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_trained(capsys, args, says):
+def test_what_cannot_be_is_refused_before_anything_is_trained(capsys, args, pattern):
     assert main(["experiment", *args]) == 2
-    assert says in " ".join(capsys.readouterr().err.split())
+    assert pattern in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.fixture

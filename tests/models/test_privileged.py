@@ -156,15 +156,15 @@ def test_clips_that_are_not_the_high_resolution_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "pattern"),
     [
         ("bicubic", "bicubic has no parameters"),
         ("fastdvdnet", "fastdvdnet restores at the same size"),
         ("privileged:vespcn_s", "privileged:vespcn_s is privileged itself"),
     ],
 )
-def test_networks_that_cannot_be_a_student_are_refused_as_decoder(name, says):
-    with pytest.raises(ConfigError, match=f"decoder: .*{says}"):
+def test_networks_that_cannot_be_a_student_are_refused_as_decoder(name, pattern):
+    with pytest.raises(ConfigError, match=f"decoder: .*{pattern}"):
         build(f"privileged:{name}")
 
 

@@ -98,7 +98,7 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "pattern"),
     [
         ({"student": Network(name="vespcn_s")}, r"student\.name 'vespcn_s', got .* with 'vespcn'"),
         ({"student": Network(name="vespcn", skip="none")}, r"student\.skip 'none', got .* with 'bicubic'"),
@@ -111,23 +111,23 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
         ({"degradation": "bd_duf"}, r"another clip .*degradation bi"),
     ],
 )
-def test_another_network_scale_or_clip_is_refused(small, plain, footage, change, says):
+def test_another_network_scale_or_clip_is_refused(small, plain, footage, change, pattern):
     data = {name: value for name, value in change.items() if name != "student"}
     if "validation_clip" in data:
         data["validation_clip"] = f"{footage}{data['validation_clip']}"
     config = replace(small, data=replace(small.data, **data), plain_run=str(plain.folder))
     config = replace(config, student=change.get("student", config.student))
-    with pytest.raises(ConfigError, match=rf"^plain_run: want .*{says}"):
+    with pytest.raises(ConfigError, match=rf"^plain_run: want .*{pattern}"):
         open_plain(config, validation_clip(config)[0])
 
 
 def test_a_run_with_a_teacher_without_snapshots_and_none_at_all_are_refused(small, beside, tmp_path):
-    for where, error, says in (
+    for where, error, pattern in (
         (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside with teacher edvr_tiny"),
         (tmp_path, FolderError, r"plain_run: .*no run\.json here"),
         ("pretrained:nothing", FolderError, r"plain_run: no run 'nothing'; there are: .*live_demo_plain"),
     ):
-        with pytest.raises(error, match=says):
+        with pytest.raises(error, match=pattern):
             prepare_run(tmp_path / "run", replace(small, plain_run=str(where)))
     empty = prepare_run(tmp_path / "empty", replace(small, teacher=Network()))
     with pytest.raises(ConfigError, match=r"plain_run: want a run with snapshots, got .*empty, which has none yet"):

@@ -76,7 +76,7 @@ def test_two_processes_share_the_batch(config, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "pattern"),
     [
         ({"crop_size": 9}, "too few for training clips of 3 frames of 9x9"),
         ({"num_frames": 8}, "7 frames of .* are too few for training clips of 8 frames"),
@@ -85,8 +85,8 @@ def test_two_processes_share_the_batch(config, monkeypatch):
         ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
 )
-def test_what_cannot_be_is_refused(config, change, says):
-    with pytest.raises(DataError, match=says):
+def test_what_cannot_be_is_refused(config, change, pattern):
+    with pytest.raises(DataError, match=pattern):
         open_crops(replace(config.data, **change), 0)
 
 

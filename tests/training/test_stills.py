@@ -175,7 +175,7 @@ def test_shards_cannot_be_mixed(config, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "pattern"),
     [
         ({"data": {"stills_share": 1.5}}, r"data\.stills_share: want 0 to 1, got 1\.5"),
         ({"data": {"stills_share": -0.1}}, r"data\.stills_share: want 0 to 1"),
@@ -187,8 +187,8 @@ def test_shards_cannot_be_mixed(config, tmp_path):
         ),
     ],
 )
-def test_settings_that_cannot_work(settings, says):
-    with pytest.raises(ConfigError, match=says):
+def test_settings_that_cannot_work(settings, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         RunConfig(student=Network(name="vespcn"), **settings | {"data": Data(**settings["data"])})
 
 

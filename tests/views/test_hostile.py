@@ -236,7 +236,7 @@ def raises(error):
 class TestVideos:
     @pytest.mark.parametrize("kind", REFUSED)
     def test_refused_and_deleted(self, store, tmp_path, kind):
-        source, says = REFUSED[kind]
+        source, pattern = REFUSED[kind]
         (tmp_path / "made").mkdir()
         content = content_of(source, tmp_path / "made")
         (tmp_path / "made" / "secret.txt").write_bytes(SECRET)
@@ -245,7 +245,7 @@ class TestVideos:
         with (
             opened_in(uploads) as seen,
             opened_in(tmp_path / "made") as outside,
-            pytest.raises(VideoError, match=says) as error,
+            pytest.raises(VideoError, match=pattern) as error,
         ):
             add(store, content)
         assert "secret.txt" not in seen
@@ -357,7 +357,7 @@ class TestSelections:
         assert Path(job.request["folder"]).parent == videos.store.scenes
 
     @pytest.mark.parametrize(
-        ("changes", "says"),
+        ("changes", "pattern"),
         [
             ({"upload": None}, "upload it again"),
             ({"upload": "../alive"}, "upload it again"),
@@ -384,8 +384,8 @@ class TestSelections:
             ({"methods": [{}]}, "select from the list"),
         ],
     )
-    def test_invalid_selections_are_refused(self, videos, changes, says):
-        with pytest.raises(WorkbenchError, match=says):
+    def test_invalid_selections_are_refused(self, videos, changes, pattern):
+        with pytest.raises(WorkbenchError, match=pattern):
             videos.submit(self.request(videos, **changes), SESSION)
         assert not videos.queue.jobs()
 

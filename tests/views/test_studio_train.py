@@ -106,7 +106,7 @@ class TestForm:
         assert form.parse(values) == config
 
     @pytest.mark.parametrize(
-        ("values", "says"),
+        ("values", "pattern"),
         [
             (None, "want settings by name"),
             ({"stepz": 3}, "no setting 'stepz'"),
@@ -129,8 +129,8 @@ class TestForm:
             ({"data.scale": 7}, "want 2, 3 or 4"),
         ],
     )
-    def test_invalid_values_are_refused(self, values, says):
-        with pytest.raises(ConfigError, match=says):
+    def test_invalid_values_are_refused(self, values, pattern):
+        with pytest.raises(ConfigError, match=pattern):
             form.parse(values)
 
     def test_help_is_that_of_the_right_field(self):
@@ -270,15 +270,15 @@ class TestJobQueue:
 
     @pytest.mark.posix
     @pytest.mark.parametrize(
-        ("end", "says"),
+        ("end", "pattern"),
         [("sys.exit(3)", "exit status 3"), ("import os; os.kill(os.getpid(), 9)", "out of memory")],
     )
-    def test_the_exit_of_a_job_is_explained(self, queue, end, says, monkeypatch):
+    def test_the_exit_of_a_job_is_explained(self, queue, end, pattern, monkeypatch):
         monkeypatch.delattr(signal, "SIGKILL", raising=False)
         job = queue.submit("x", "x", script(end), {})
         wait_until(lambda: job.finished)
         assert job.state == "failed"
-        assert says in job.message
+        assert pattern in job.message
 
     @pytest.mark.posix
     def test_a_command_that_does_not_exist(self, queue):

@@ -338,7 +338,7 @@ def test_shrink_auto_leaves_the_size_of_vimeo(tmp_path, height, width, shrink):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "pattern"),
     [
         ({"format": "lmdb"}, "format: want one of arrays, folders, shards, got 'lmdb'"),
         ({"downscale": "4"}, "downscale: want one of auto, 1, 2, 3"),
@@ -350,8 +350,8 @@ def test_shrink_auto_leaves_the_size_of_vimeo(tmp_path, height, width, shrink):
         ({"validation_share": 1}, "validation_share: want 0 or more and less than 1"),
     ],
 )
-def test_settings_that_cannot_work(settings, says):
-    with pytest.raises(ConfigError, match=says):
+def test_settings_that_cannot_work(settings, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         PrepareSettings(**settings)
 
 
@@ -510,11 +510,11 @@ def test_paths_that_lead_out_of_the_folder(path):
 def test_a_manifest_is_checked_before_it_is_believed(whole, tmp_path):
     said = json.loads((whole / "arrays" / MANIFEST).read_text())
 
-    def refused(change, says):
+    def refused(change, pattern):
         other = json.loads(json.dumps(said))
         change(other)
         (tmp_path / MANIFEST).write_text(json.dumps(other))
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=pattern):
             read_manifest(tmp_path)
 
     refused(lambda m: m["sources"][0]["chunks"][0].update(high="../../secret.npy"), "leads out of the folder")

@@ -172,15 +172,15 @@ def test_septuplets_begin_every_stride_frames_of_a_stretch(stride, first, second
 
 
 @pytest.mark.parametrize(
-    ("rules", "says"),
+    ("rules", "pattern"),
     [
         ({"cut_above": 0}, "cut_above: want more than 0"),
         ({"black_below": -1}, "black_below: want 0 to 255"),
         ({"still_below": float("nan")}, "still_below: want 0 to 255 levels, got nan"),
     ],
 )
-def test_rules_that_cannot_be_meant(rules, says):
-    with pytest.raises(ConfigError, match=says):
+def test_rules_that_cannot_be_meant(rules, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         FilterSettings(**rules)
     with pytest.raises(ConfigError, match="stride: want 1 or more, got 0"):
         list(septuplets(windows_of(7), 0))

@@ -80,7 +80,7 @@ def test_a_split_with_nothing_in_it(folder):
 def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
     path = copy / "high" / "alley-000.npy"
     whole = path.read_bytes()
-    for damaged, says in (
+    for damaged, pattern in (
         (None, r"alley-000.npy: not an array that can be read .*run `workbench prepare` again"),
         (whole[:-1], r"alley-000.npy: not an array that can be read"),
         (whole[:50], r"alley-000.npy: not an array that can be read"),
@@ -89,7 +89,7 @@ def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
         path.unlink(missing_ok=True)
         if damaged is not None:
             path.write_bytes(damaged)
-        with pytest.raises(DataError, match=says):
+        with pytest.raises(DataError, match=pattern):
             open_arrays(copy)
     np.save(path, np.zeros((14, 48, 60, 3), np.float32))
     with pytest.raises(DataError, match=r"alley-000.npy: want uint8 \(T, H, W, 3\), got float32"):

@@ -126,11 +126,11 @@ def test_no_footage_and_clips_that_do_not_go_together():
         CropSampler([], crop_size=8, num_frames=3, batch_size=1)
     low, high = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((3, 32, 32, 3), np.uint8)
     assert Pair(low=low, high=high).scale == 4
-    for pair, says in (
+    for pair, pattern in (
         (Pair(low=low, high=high[:2]), r"want a multiple of low, \(3, 8, 8, 3\), got \(2, 32, 32, 3\)"),
         (Pair(low=low, high=high[:, :, :31]), "want a multiple of low"),
         (Pair(low=low.astype(np.float32), high=high), r"low: want uint8 \(T, H, W, 3\), got float32"),
         (Pair(low=low, high=high[0]), r"high: want uint8 \(T, H, W, 3\)"),
     ):
-        with pytest.raises(ShapeError, match=says):
+        with pytest.raises(ShapeError, match=pattern):
             pair.cut(slice(0, 2), slice(0, 4), slice(0, 4))

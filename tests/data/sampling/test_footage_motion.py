@@ -244,8 +244,10 @@ def test_the_manifest_has_the_distribution(root, form):
     assert sum(said["shares"]) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")])
-def test_a_damaged_file_is_named_and_mended(root, tmp_path, content, says):
+@pytest.mark.parametrize(
+    ("content", "pattern"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")]
+)
+def test_a_damaged_file_is_named_and_mended(root, tmp_path, content, pattern):
     shutil.copytree(root / "arrays", tmp_path / "set")
     path = tmp_path / "set" / "motion" / "alley.npy"
     whole = path.read_bytes()
@@ -256,7 +258,7 @@ def test_a_damaged_file_is_named_and_mended(root, tmp_path, content, says):
     else:
         path.write_bytes(content)
     pairs = open_arrays(tmp_path / "set")
-    with pytest.raises(DataError, match=rf"alley\.npy: .*{says}.*`workbench prepare` again"):
+    with pytest.raises(DataError, match=rf"alley\.npy: .*{pattern}.*`workbench prepare` again"):
         pairs[0].motion()
     settings = PrepareSettings(format="arrays", downscale="1", tile_size="32x48", validation=("cliff",))
     prepare([root / "shots"], tmp_path / "set", settings)
@@ -278,12 +280,12 @@ def test_prepare_prints_the_distribution(root, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("data", "says"),
+    ("data", "pattern"),
     [
         ({"moving_share": 1.5}, r"data\.moving_share: want 0 to 1, got 1\.5"),
         ({"moving_above": -1.0}, r"data\.moving_above: want 0 or more, got -1"),
     ],
 )
-def test_settings_that_cannot_work(data, says):
-    with pytest.raises(ConfigError, match=says):
+def test_settings_that_cannot_work(data, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         RunConfig.from_dict({"data": data})

@@ -151,7 +151,7 @@ def test_crops_of_prepared_clips(pool):
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "pattern"),
     [
         ({"crop_size": 13}, r"data\.crop_size: .*12.* got 13"),
         ({"num_frames": 5}, r"data\.num_frames: .*4.* got 5"),
@@ -159,8 +159,8 @@ def test_crops_of_prepared_clips(pool):
         ({"degradation": "bd_duf"}, r"data\.degradation: .* with bi, got bd_duf"),
     ],
 )
-def test_a_pool_that_does_not_fit(pool, settings, says):
-    with pytest.raises(DataError, match=says):
+def test_a_pool_that_does_not_fit(pool, settings, pattern):
+    with pytest.raises(DataError, match=pattern):
         PoolSampler(pool, MotionSettings(**{"crop_size": 8, "num_frames": 3, **settings}))
 
 

@@ -198,7 +198,7 @@ def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("members", "says"),
+    ("members", "pattern"),
     [
         ([("a.high.npy", npy(HIGH))], "a: 'low.npy' is missing"),
         ([("a.high.npy", npy(HIGH)), ("b.low.npy", npy(LOW))], "a: 'low.npy' is missing"),
@@ -212,8 +212,8 @@ def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
         ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(np.array([_Trap()], object)))], "a: "),
     ],
 )
-def test_a_sample_that_is_not_two_clips(tmp_path, members, says, capsys):
-    with pytest.raises(DataError, match=says):
+def test_a_sample_that_is_not_two_clips(tmp_path, members, pattern, capsys):
+    with pytest.raises(DataError, match=pattern):
         read(tar(tmp_path / "x.tar", members))
     assert capsys.readouterr().out == ""
 

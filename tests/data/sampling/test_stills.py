@@ -63,17 +63,17 @@ def test_many_that_are_skipped_are_counted(tmp_path, caplog):
 
 @pytest.mark.parametrize("make", ["nothing", "file", "empty", "small"])
 def test_a_folder_that_cannot_be_used(tmp_path, make):
-    folder, says = tmp_path / "stills", "stills is no folder"
+    folder, pattern = tmp_path / "stills", "stills is no folder"
     if make == "file":
         folder.write_text("")
     elif make == "empty":
         folder.mkdir()
         (folder / "note.txt").write_text("")
-        says = "no images in .*stills; want files ending in .png"
+        pattern = "no images in .*stills; want files ending in .png"
     elif make == "small":
         write(folder / "tiny.png", (30, 30))
-        says = "none of 1 images in .*tiny.png: 30x30, want 40"
-    with pytest.raises(DataError, match=f"data.stills: .*{says}"):
+        pattern = "none of 1 images in .*tiny.png: 30x30, want 40"
+    with pytest.raises(DataError, match=f"data.stills: .*{pattern}"):
         open_stills(folder, min_side=40)
 
 

@@ -145,9 +145,12 @@ def test_a_frame_that_grows_beyond_measure_is_not_decoded(tmp_path):
     small = encode(tmp_path / "small.mkv", numbered(4), codec="mjpeg", pixels="yuvj420p")
     large = encode(tmp_path / "large.mkv", numbered(1, 600, 800), codec="mjpeg", pixels="yuvj420p")
     slightly = encode(tmp_path / "slightly.mkv", numbered(1, 48, 80), codec="mjpeg", pixels="yuvj420p")
-    for other, says in ((slightly, "frame 4 is 80x48, those before it are 64x48"), (large, "the first 4 frames are")):
+    for other, pattern in (
+        (slightly, "frame 4 is 80x48, those before it are 64x48"),
+        (large, "the first 4 frames are"),
+    ):
         both = join([small, other], tmp_path / "both.mkv")
-        with pytest.raises(VideoError, match=says):
+        with pytest.raises(VideoError, match=pattern):
             read_video(both)
 
 

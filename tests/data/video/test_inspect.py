@@ -108,7 +108,7 @@ def test_uneven_times(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("limits", "says"),
+    ("limits", "pattern"),
     [
         (Limits(bytes=1000), r"MB; up to 0 MB are taken, send a part of it"),
         (
@@ -120,9 +120,9 @@ def test_uneven_times(tmp_path):
         (Limits(seconds=1.0), r"1 seconds; up to 1 are taken"),
     ],
 )
-def test_what_is_too_much(tmp_path, limits, says):
+def test_what_is_too_much(tmp_path, limits, pattern):
     path = encode(tmp_path / "a.mp4", numbered(30))
-    with pytest.raises(VideoError, match=rf"a.mp4: .*{says}"):
+    with pytest.raises(VideoError, match=rf"a.mp4: .*{pattern}"):
         inspect_video(path, limits)
     assert inspect_video(path, Limits(side=64, pixels=64 * 48, frames=30, seconds=1.2)).frames == 30
 
@@ -200,11 +200,11 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_what_calls_itself_a_video(tmp_path, kind):
     """And nothing but the file itself is opened to find out."""
-    content, says = REFUSED[kind]
+    content, pattern = REFUSED[kind]
     encode(tmp_path / "secret.mp4", numbered(2))
     path = tmp_path / "clip.mp4"
     path.write_bytes(content.replace(b"{folder}", str(tmp_path).encode()))
-    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"clip.mp4: {says}"):
+    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"clip.mp4: {pattern}"):
         inspect_video(path)
     assert seen <= {"clip.mp4"}
 

@@ -119,7 +119,7 @@ def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix, error):
 
 
 @pytest.mark.parametrize(
-    ("times", "says"),
+    ("times", "pattern"),
     [
         ((0.0, 0.0), "frame 1: start: .*got 0.0 s"),
         ((0.5, 0.2), "frame 1: start: .*got 0.2 s"),
@@ -129,8 +129,8 @@ def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix, error):
         ((float("nan"), 0.1), "frame 0: start: .*got nan s"),
     ],
 )
-def test_times_that_make_no_video(tmp_path, times, says):
-    with pytest.raises(VideoError, match=says):
+def test_times_that_make_no_video(tmp_path, times, pattern):
+    with pytest.raises(VideoError, match=pattern):
         write_at(tmp_path / "a.mp4", times)
     assert not list(tmp_path.iterdir())
 
@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "fps", "error", "says"),
+    ("name", "frames", "fps", "error", "pattern"),
     [
         ("a.mp4", [], 25, VideoError, "no frames to write"),
         ("a.webm", [], 25, VideoError, "no frames to write"),
@@ -232,8 +232,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path, kind):
         ("nowhere/a.mp4", numbered(1), 25, VideoError, r"a.mp4: cannot be written \(No such file.*folder exists"),
     ],
 )
-def test_what_cannot_be_written_is_refused(tmp_path, name, frames, fps, error, says):
-    with pytest.raises(error, match=says):
+def test_what_cannot_be_written_is_refused(tmp_path, name, frames, fps, error, pattern):
+    with pytest.raises(error, match=pattern):
         write_video(tmp_path / name, frames, fps)
     assert not list(tmp_path.iterdir())
 
