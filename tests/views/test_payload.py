@@ -57,7 +57,7 @@ def test_similarities_verdict_and_gap_are_computed(scene):
     assert len(attention["overlap"]["distilled"]) == 8
     assert all(0 < overlap < 1 for overlap in attention["overlap"]["distilled"])
     assert memory["overlap"]["distilled"] == pytest.approx([1] * 8, abs=1e-3)  # the same, but for its size
-    assert memory["reach"] is None
+    assert memory["difference_limit"] is None
     assert value["memory"]["index"] > 0.3
     assert "(healthy)" in value["memory"]["verdict"]
     assert f"{value['memory']['index']:.2f} on the clip shown" in value["memory"]["numbers"]

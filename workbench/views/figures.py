@@ -50,8 +50,8 @@ def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title:
     _map(axes[0][0], teacher_HW, "teacher", low=0.0, high=top)
     shown = _map(axes[0][1], student_HW, "student", low=0.0, high=top)
     figure.colorbar(shown, ax=list(axes[0][:2]), shrink=0.8, label="attention, one scale for both")
-    reach = _largest(np.abs(gap))
-    shown = _map(axes[0][2], gap, "student minus teacher", low=-reach, high=reach, diverging=True)
+    limit = _largest(np.abs(gap))
+    shown = _map(axes[0][2], gap, "student minus teacher", low=-limit, high=limit, diverging=True)
     figure.colorbar(shown, ax=axes[0][2], shrink=0.8, label="difference")
     return _finished(figure, title)
 
@@ -75,13 +75,13 @@ def memory_grid(
     chosen = list(range(min(8, len(teacher_KHW)))) if channels is None else list(channels)
     if not chosen or min(chosen) < 0 or max(chosen) >= len(teacher_KHW):
         raise ShapeError(f"channels: want some of 0 to {len(teacher_KHW) - 1}, got {chosen}")
-    reach = max(_largest(np.abs(teacher_KHW[chosen])), _largest(np.abs(student_KHW[chosen])))
+    limit = max(_largest(np.abs(teacher_KHW[chosen])), _largest(np.abs(student_KHW[chosen])))
     figure, axes = _panels(2, len(chosen), teacher_KHW.shape[1:], width=1.7)
     shown = None
     for row, (cells, name) in enumerate(((teacher_KHW, "teacher"), (student_KHW, "student"))):
         for column, channel in enumerate(chosen):
             label = f"channel {channel}" if row == 0 else ""
-            shown = _map(axes[row][column], cells[channel], label, low=-reach, high=reach, diverging=True)
+            shown = _map(axes[row][column], cells[channel], label, low=-limit, high=limit, diverging=True)
         axes[row][0].set_ylabel(name)
     assert shown is not None
     figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.9, label="memory cell")
@@ -255,8 +255,8 @@ def _arrow(axis: Axes, begin: tuple[float, float], end: tuple[float, float]) -> 
 
 
 _AROUND = [
-    (dx * reach, dy * reach, ("left", "center", "right")[1 - dx], ("bottom", "center", "top")[1 - dy])
-    for reach in (10, 18, 28, 40)
+    (dx * distance, dy * distance, ("left", "center", "right")[1 - dx], ("bottom", "center", "top")[1 - dy])
+    for distance in (10, 18, 28, 40)
     for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1))
 ]
 """Candidate positions of a label, in points from its marker: left and right before above and below, near before far."""
@@ -285,9 +285,9 @@ def _place_labels(axis: Axes, points: Sequence[tuple[float, float]], labels: Seq
         taken.append(best[2])
 
 
-def _box(place: np.ndarray, reach: float) -> Bbox:
+def _box(place: np.ndarray, radius: float) -> Bbox:
     x, y = place
-    return Bbox.from_extents(x - reach, y - reach, x + reach, y + reach)
+    return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
 
 
 def _area(box: Bbox) -> float:

@@ -66,7 +66,7 @@ export function createFeatureMaps(lens) {
     }
     const open = map && view.panels.has('differences');
     part('difference-maps').replaceChildren(...(open ? pairs().map(keys => addView(map, keys)) : []));
-    part('difference-scale').replaceChildren(...(open && map.reach ? [scaleBar(lens.scene.diverging, [-map.reach, map.reach])] : []));
+    part('difference-scale').replaceChildren(...(open && map.difference_limit ? [scaleBar(lens.scene.diverging, [-map.difference_limit, map.difference_limit])] : []));
     makeLegend();
     draw();
   }
@@ -90,7 +90,7 @@ export function createFeatureMaps(lens) {
       const entries = keys.map(key => images.map(map, key)), context = canvas.getContext('2d');
       if (entries.some(entry => !entry)) { context.clearRect(0, 0, canvas.width, canvas.height); continue; }
       if (entries.some(entry => entry.width !== entries[0].width || entry.height !== entries[0].height)) continue;   // no difference
-      const { width } = entries[0], height = Math.floor(entries[0].height / map.maps[keys[0]].channels), end = map.reach || map.high - map.low;
+      const { width } = entries[0], height = Math.floor(entries[0].height / map.maps[keys[0]].channels), end = map.difference_limit || map.high - map.low;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       const value = (k, i) => valueOf(map.maps[keys[k]], entries[k].gray[i]);
       if (keys.length === 1) context.drawImage(colored(map, keys[0], entries[0]), 0, 0);

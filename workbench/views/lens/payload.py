@@ -33,9 +33,9 @@ def payload(
         A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays`` by kind. All
         maps of a kind have one scale (``low`` to ``high``); each map also has the values of its own gray levels 0 and
         255. With the numbers in ``arrays.npz`` a kind also has ``overlap`` (method -> similarity to the teacher per
-        frame), ``reach`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the scale of
-        each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell, with its
-        verdict).
+        frame), ``difference_limit`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the
+        scale of each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell,
+        with its verdict).
     """
     colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
@@ -129,5 +129,5 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
             for overlay in overlays
         },
         "overlap": scene_stats.similarity(values),
-        "reach": scene_stats.reach(values) if not diverging else None,
+        "difference_limit": scene_stats.difference_limit(values) if not diverging else None,
     }

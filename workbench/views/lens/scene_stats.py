@@ -75,11 +75,11 @@ def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> 
     return found
 
 
-def reach(values: Mapping[str, np.ndarray]) -> float | None:
+def difference_limit(values: Mapping[str, np.ndarray]) -> float | None:
     """Return the magnitude that 99.5 % of the differences of any two methods stay below, rounded up to two digits.
 
     Example:
-        >>> reach({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
+        >>> difference_limit({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
         0.5
     """
     keys = list(values)
