@@ -102,46 +102,46 @@ class Data:
         return not self.stills or self.stills_share < 1
 
 
-def _loss(implementation: str, *, reads: Literal["frames", "features"], **arguments: Any) -> float:
-    """Return a field of :class:`OtherLosses`: weight 0, the class in ``distill.losses``, and the class's inputs."""
-    return field(default=0.0, metadata={"class": implementation, "reads": reads, "arguments": arguments})
+def _loss(*, reads: Literal["frames", "features"]) -> float:
+    """Return a field of :class:`OtherLosses`: weight 0, and the inputs of the loss."""
+    return field(default=0.0, metadata={"reads": reads})
 
 
 @dataclass(frozen=True, kw_only=True)
 class OtherLosses:
     """Weights of other distillation losses, in addition to the space-time distillation or in its place; 0: not used.
 
-    This is the table of these losses: a field has the loss's name, its class and the class's inputs. A class in
+    This is the table of these losses: a field has the loss's name and its inputs. A function of that name in
     ``distill.losses`` and a line here are all that a new loss needs.
     """
 
-    output_l1: float = _loss("OutputL1", reads="frames")
+    output_l1: float = _loss(reads="frames")
     """L1 distance of the frames: the simplest distillation; at 2 the one measured gain of docs/experiment.md."""
-    fitnets: float = _loss("FitNets", reads="features")
+    fitnets: float = _loss(reads="features")
     """Features through a learned 1x1 regressor (Romero et al. 2015)."""
-    attention_transfer: float = _loss("AttentionTransfer", reads="features")
+    attention_transfer: float = _loss(reads="features")
     """Distance of unit-length attention maps (Zagoruyko and Komodakis 2017, as in the paper)."""
-    attention_transfer_code: float = _loss("AttentionTransfer", reads="features", released_code=True)
+    attention_transfer_code: float = _loss(reads="features")
     """Distance of unit-length attention maps as in the code that its authors released."""
-    squared_mean: float = _loss("ChannelStatistic", reads="features", statistic="squared_mean")
+    squared_mean: float = _loss(reads="features")
     """Squared channel mean of the features (Gao et al. 2018: their best)."""
-    mean_square: float = _loss("ChannelStatistic", reads="features", statistic="mean_square")
+    mean_square: float = _loss(reads="features")
     """Channel mean of the squared features (Gao et al. 2018)."""
-    channel_max: float = _loss("ChannelStatistic", reads="features", statistic="max")
+    channel_max: float = _loss(reads="features")
     """Maximum over the channels (Gao et al. 2018)."""
-    channel_min: float = _loss("ChannelStatistic", reads="features", statistic="min")
+    channel_min: float = _loss(reads="features")
     """Minimum over the channels (Gao et al. 2018)."""
-    affinity: float = _loss("Affinity", reads="features")
+    affinity: float = _loss(reads="features")
     """Similarity between positions of a frame (FAKD: He et al. 2020)."""
-    variational_information: float = _loss("VariationalInformation", reads="features")
+    variational_information: float = _loss(reads="features")
     """Likelihood of the teacher's features given the student's (VID, as in PISR: Lee et al. 2020)."""
-    temporal_consistency: float = _loss("TemporalConsistency", reads="features")
+    temporal_consistency: float = _loss(reads="features")
     """Similarity between positions of two successive frames (after ETC: Liu et al. 2020)."""
-    frequency: float = _loss("Frequency", reads="frames")
+    frequency: float = _loss(reads="frames")
     """Spectrum of the frames, with fine detail weighted more than coarse (ours)."""
-    frame_difference: float = _loss("FrameDifference", reads="frames")
+    frame_difference: float = _loss(reads="frames")
     """Changes of the frames from one to the next (ours)."""
-    teacher_better_l1: float = _loss("TeacherBetterL1", reads="frames")
+    teacher_better_l1: float = _loss(reads="frames")
     """L1 distance of the frames, only where the teacher is closer to the ground truth (ours)."""
 
     @property

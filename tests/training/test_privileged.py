@@ -13,7 +13,7 @@ from tests.training.tiny import copies
 from workbench.cli import main
 from workbench.cli.training import train as train_command
 from workbench.config import Data, Distillation, Network, OtherLosses, RunConfig
-from workbench.distill.losses import DISTILLATION_LOSSES, VariationalInformation, make_loss
+from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective, charbonnier
 from workbench.errors import ConfigError, WeightsError
 from workbench.evaluation.methods import load_method
@@ -89,7 +89,7 @@ def test_stage_2_updates_the_student_and_not_the_teacher():
     teacher, student, rows = RecordingPrivileged(make_student()), make_student(), batches()
     student.load_state_dict(teacher.decoder.state_dict())
     teacher_before, student_before = copies(teacher), copies(student)
-    objective = Objective(losses={"variational_information": (1e-6, VariationalInformation(4, 4))})
+    objective = Objective(losses={"variational_information": (1e-6, make_loss("variational_information", 4, 4))})
     with torch.no_grad():
         expected = charbonnier(teacher.decoder(rows[0][0]).frames, rows[0][1]).item()
     steps = run_loop(student, objective, rows, teacher=teacher)
@@ -105,7 +105,7 @@ def test_gradient_of_variational_information_reaches_the_student():
     """Its weight is so small that the student above would change without it."""
     torch.manual_seed(0)
     teacher, student, (low, high) = Privileged(make_student()), make_student(), batches()[0]
-    objective = Objective(losses={"variational_information": (1.0, VariationalInformation(4, 4))})
+    objective = Objective(losses={"variational_information": (1.0, make_loss("variational_information", 4, 4))})
     with torch.no_grad():
         theirs = teacher(high, return_features="hr")
     terms, _ = objective.terms(student(low, return_features="hr"), high, theirs)

@@ -200,11 +200,14 @@ class TestRun:
 
     def test_a_shipped_distillation_comes_before_a_newer_plain_run(self, specimens, run, tmp_path):
         newer = specimens.make_run(run.folder.parent / "newer", distills=False)
-        specimens.say(newer, "finished", 1000)
+        specimens.write_status(newer, "finished", 1000)
         os.utime(newer.folder, (2e9, 2e9))
         shipped = Studio(runs=[tmp_path / "own", run.folder.parent], scenes=[])
         assert [value for _, value in shipped.run_choices()] == ["1/mine", "1/newer"]
-        assert [value for _, value in Studio(runs=[run.folder.parent], scenes=[]).run_choices()] == ["0/newer", "0/mine"]
+        assert [value for _, value in Studio(runs=[run.folder.parent], scenes=[]).run_choices()] == [
+            "0/newer",
+            "0/mine",
+        ]
 
     def test_no_run_and_no_snapshot(self, studio, specimens, run):
         assert "workbench train" in studio.view_run(None, NEWEST, {}).progress["message"]

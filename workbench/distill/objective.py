@@ -147,7 +147,9 @@ class Objective(nn.Module):
         self.schedule_steps = schedule_steps
         self.memory = memory if self.uses_temporal else None
         self.ratio = GradientRatio(ratios, every=ratio_every) if ratios else None
-        self.losses = nn.ModuleDict({name: loss for name, (_, loss) in chosen.items()})
+        self._losses = {name: loss for name, (_, loss) in chosen.items()}
+        trained = {name: loss.compute for name, loss in self._losses.items() if isinstance(loss.compute, nn.Module)}
+        self.losses = nn.ModuleDict(trained)
         self.distillation_weights = {name: weight for name, (weight, _) in chosen.items()}
         if self.uses_temporal:
             self.distillation_weights = {"temporal": temporal_weight} | self.distillation_weights
@@ -169,7 +171,7 @@ class Objective(nn.Module):
     @property
     def needs_full_features(self) -> bool:
         """Whether a loss reads F^SR of the teacher itself, not only maps or cells computed from it."""
-        return any(isinstance(loss, DistillationLoss) and loss.needs_features for loss in self.losses.values())
+        return any(loss.needs_features for loss in self._losses.values())
 
     def weights(self, step: int) -> dict[str, float]:
         """Return the weight of each term at a step (the first step is 1)."""
@@ -235,7 +237,7 @@ class Objective(nn.Module):
             diagnostics["cell_deviation"] = cell_deviation(teacher_cells)
             diagnostics["memory_frozen"] = float(self.memory.is_frozen)
         inputs = DistillationInputs(student, Upscaled(targets.frames, targets.features), high)
-        return terms | {name: loss(inputs) for name, loss in self.losses.items()}, diagnostics
+        return terms | {name: loss.compute(inputs) for name, loss in self._losses.items()}, diagnostics
 
     def _supervised_terms(self, student: Upscaled, high: Tensor, low: Tensor | None, flow: TrueFlow | None) -> Terms:
         """Compute the terms that need no teacher."""
