@@ -10,7 +10,6 @@ from workbench.imaging import (
     mirror_pad,
     pad_to_multiple,
     resize_bicubic,
-    rgb_to_y,
     rgb_to_ycbcr,
     warp,
     ycbcr_to_rgb,
@@ -119,13 +118,6 @@ def test_crop_and_pad_to_a_multiple():
     assert pad_to_multiple(padded, 4) is padded
 
 
-def test_luma_by_hand():
-    assert rgb_to_y(torch.zeros(3, 1, 1)).item() == 16
-    red, green, blue = (rgb_to_y(torch.eye(3)[c].view(3, 1, 1)).item() for c in range(3))
-    assert (red, green, blue) == pytest.approx((81.481, 144.553, 40.966))
-    assert rgb_to_y(torch.zeros(2, 5, 3, 4, 6)).shape == (2, 5, 4, 6)
-
-
 def test_ycbcr_by_hand():
     """The corners of MATLAB's table: red, green, blue on the 8-bit scale; its weights have three decimals."""
     table = [(81.481, 90.203, 240.0), (144.553, 53.797, 34.214), (40.966, 240.0, 109.786)]
@@ -134,11 +126,9 @@ def test_ycbcr_by_hand():
         assert (rgb_to_ycbcr(pure) * 255).flatten().tolist() == pytest.approx(wanted, abs=1e-3)
 
 
-def test_grey_has_no_chroma_and_luma_is_luma():
+def test_gray_has_no_chroma():
     gray = torch.linspace(0, 1, 11, dtype=torch.float64).expand(3, 1, 11)
     assert torch.allclose(rgb_to_ycbcr(gray)[1:] * 255, torch.full((2, 1, 11), 128.0, dtype=torch.float64), atol=1e-12)
-    clip = torch.rand(2, 3, 3, 4, 5, dtype=torch.float64)
-    assert torch.allclose(rgb_to_ycbcr(clip)[:, :, 0] * 255, rgb_to_y(clip), atol=1e-12)
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-14), (torch.float32, 2e-6)])

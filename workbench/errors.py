@@ -65,6 +65,22 @@ class UnknownNameError(WorkbenchError, KeyError):
         return str(self.args[0])
 
 
+def require_at_least(least: float, **values: float) -> None:
+    """Refuse numbers that are too small.
+
+    Raises:
+        ConfigError: names the first one.
+
+    Example:
+        >>> require_at_least(1, frames=3, rounds=0)
+        Traceback (most recent call last):
+        workbench.errors.ConfigError: rounds: want 1 or more, got 0
+    """
+    for name, value in values.items():
+        if value < least:
+            raise ConfigError(f"{name}: want {least} or more, got {value}")
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """Return the error for a name that is not among ``known``, with the nearest suggestion.
 

@@ -19,26 +19,6 @@ GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of R, G and B for gray (ITU-R BT.601); multiplied by 219 they are the studio-range weights."""
 
 
-def rgb_to_y(rgb: Tensor) -> Tensor:
-    r"""Return the luma of RGB images on the 8-bit studio scale, not rounded.
-
-    .. math:: Y = 16 + 65.481 R + 128.553 G + 24.966 B
-
-    Args:
-        rgb: ``(..., 3, H, W)`` in [0, 1].
-
-    Returns:
-        ``(..., H, W)`` in [16, 235]. MATLAB's ``rgb2ycbcr`` rounds it for 8-bit input; published scores are computed
-        without rounding.
-
-    Example:
-        >>> rgb_to_y(torch.ones(3, 1, 1)).item()
-        235.0
-    """
-    r, g, b = rgb.unbind(dim=-3)
-    return 16 + LUMA_WEIGHTS[0] * r + LUMA_WEIGHTS[1] * g + LUMA_WEIGHTS[2] * b
-
-
 def rgb_to_ycbcr(rgb: Tensor) -> Tensor:
     r"""Convert RGB to luma and chroma of ITU-R BT.601, studio range, divided by 255.
 

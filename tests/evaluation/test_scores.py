@@ -3,10 +3,9 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
-from workbench.errors import FolderError, ShapeError
+from workbench.errors import FolderError
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.evaluation.scores import (
     FORMAT,
@@ -15,12 +14,9 @@ from workbench.evaluation.scores import (
     mean_score,
     metrics_of,
     read_scores,
-    score,
     write_scores,
 )
 from workbench.metrics import FIDELITY, METRICS
-from workbench.metrics.fidelity import psnr_db
-from workbench.metrics.temporal import tof
 
 
 def result(**changes):
@@ -95,15 +91,6 @@ def test_what_is_scored_under_a_protocol():
     assert metrics_of(PROTOCOLS["vid4"]) == FIDELITY
     assert metrics_of(PROTOCOLS["reds4"]) == (*FIDELITY, "ssim_rgb")
     assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == tuple(METRICS)
-
-
-def test_scoring_a_clip_at_hand():
-    first, second = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32, 3)).astype(np.uint8)
-    curves = score(first, second, metrics=("psnr_rgb_db", "tof"), crop_border=4)
-    assert curves["psnr_rgb_db"] == pytest.approx(psnr_db(first, second, channel="rgb", crop_border=4))
-    assert curves["tof"] == pytest.approx(tof(first, second).tolist(), nan_ok=True)
-    with pytest.raises(ShapeError, match="reference"):
-        score(first, second[1:])
 
 
 # -- the file -------------------------------------------------------------------------------------------------------

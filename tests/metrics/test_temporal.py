@@ -151,7 +151,6 @@ def test_a_profile_is_one_line_of_every_frame():
     assert np.array_equal(temporal_profile(clip, row=1), np.stack([frame[1] for frame in clip]))
     assert np.array_equal(temporal_profile(clip), temporal_profile(clip, row=3))
     assert np.array_equal(temporal_profile(clip, row=-1), temporal_profile(clip, row=5))
-    assert np.array_equal(temporal_profile(clip, column=6), np.stack([frame[:, 6] for frame in clip]))
     assert temporal_profile(clip).base is None  # a copy: the clip can go
 
 
@@ -161,24 +160,12 @@ def test_mae_by_hand():
     frames[0, 1] = 6  # one row of three
     frames[1, 2, 0, 0] = 36  # one number of 36
     assert mae(frames, reference).tolist() == [2, 1]
-    assert mae(frames, reference, row=1).tolist() == [6, 0]
-    assert mae(frames, reference, row=2).tolist() == [0, 3]
     assert mae(reference, frames).tolist() == [2, 1]  # 8-bit numbers do not wrap around
-
-
-def test_over_all_rows_it_is_the_mean_over_the_profiles_of_the_rows():
-    frames, reference = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype(np.uint8)
-    rows = [mae(frames, reference, row=row) for row in range(5)]
-    assert mae(frames, reference) == pytest.approx(np.mean(rows, axis=0))
 
 
 def test_a_profile_that_is_not_there():
     clip = blobs()
     with pytest.raises(ConfigError, match=r"row: .*64.*63"):
         temporal_profile(clip, row=64)
-    with pytest.raises(ConfigError, match=r"column: .*-81.*79"):
-        temporal_profile(clip, column=-81)
-    with pytest.raises(ConfigError, match="row 1 and column 2"):
-        temporal_profile(clip, row=1, column=2)
     with pytest.raises(ShapeError, match=r"reference: .*expected"):
         mae(clip, clip[1:])

@@ -17,7 +17,9 @@ import torch
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.data.degradation.families import degrade
+from workbench.devices import device_of
 from workbench.errors import ConfigError, DataError
+from workbench.imaging import gray
 from workbench.models.video_sr import VideoSR
 from workbench.tensors import to_float
 
@@ -98,9 +100,9 @@ def reference_flow(reference: np.ndarray, neighbor: np.ndarray, scale: int) -> n
     Returns:
         float32 ``(H, W, 2)`` in low-resolution pixels, x first.
     """
-    gray = [cv2.cvtColor(np.ascontiguousarray(frame), cv2.COLOR_RGB2GRAY) for frame in (reference, neighbor)]
-    flow = cv2.calcOpticalFlowFarneback(*gray, None, **FARNEBACK)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    height, width = gray[0].shape
+    grays = gray(reference), gray(neighbor)
+    flow = cv2.calcOpticalFlowFarneback(*grays, None, **FARNEBACK)  # pyright: ignore[reportCallIssue, reportArgumentType]
+    height, width = grays[0].shape
     return cv2.resize(flow, (width // scale, height // scale), interpolation=cv2.INTER_AREA) / scale
 
 
@@ -123,14 +125,13 @@ def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: i
             f"{clip.name}: want 5 frames of {4 * BORDER}x{4 * BORDER} low-resolution pixels or more, got {clip.frames} "
             f"of {width}x{height}"
         )
-    device = next(network.parameters()).device
     inner = slice(BORDER, -BORDER)
     motion, errors, slopes = [], [], []
     network.eval()
     for number in reference_frames(clip.frames, count):
         high = clip.high(number + min(DISTANCES), number + max(DISTANCES) + 1)
         high = high[:, : height * clip.scale, : width * clip.scale]
-        low = to_float(degrade(high, degradation, clip.scale), device=device)
+        low = to_float(degrade(high, degradation, clip.scale), device=device_of(network))
         middle = -min(DISTANCES)
         for distance in DISTANCES:
             true = reference_flow(high[middle], high[middle + distance], clip.scale)[inner, inner]

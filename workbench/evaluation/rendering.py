@@ -22,6 +22,7 @@ from workbench.data.datasets.clips import load_clip
 from workbench.data.datasets.samples import samples
 from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import Video
+from workbench.devices import device_of
 from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, ResultError
@@ -129,7 +130,7 @@ def render_frames(
     Raises:
         ResultError: NaN or infinity in a frame; the message names clip and frame.
     """
-    device = device or next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    device = device or device_of(network)
     first = 0  # of the chunk that is being computed
     try:
         if isinstance(network, SlidingWindow) and 2 * len(numbers) <= clip.frames:
@@ -179,14 +180,6 @@ class Scales:
         return cls(
             maps={str(kind): _round_up(float(np.quantile(values, 0.995))) for kind, values in rendering.maps.items()},
             cells=_round_up(float(np.abs(rendering.cells).max())) if rendering.cells is not None else 1.0,
-        )
-
-    @classmethod
-    def from_overlays(cls, overlays: tuple[Overlay, ...]) -> Scales:
-        """Return the scales of a scene that was written with some."""
-        return cls(
-            maps={o.kind.removeprefix("attention_"): o.high for o in overlays if o.kind.startswith("attention_")},
-            cells=max((o.high for o in overlays if o.kind == "memory"), default=1.0),
         )
 
 

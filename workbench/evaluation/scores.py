@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from workbench.aliases import METRICS as METRIC_ALIASES
@@ -17,9 +16,6 @@ from workbench.aliases import renamed
 from workbench.errors import FolderError
 from workbench.evaluation.protocols import Averaging, Protocol
 from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL, TEMPORAL
-from workbench.metrics.perceptual import LPIPS
-from workbench.metrics.scorer import Scorer
-from workbench.metrics.temporal import check_same_shape
 from workbench.scenes import write_atomic
 
 FORMAT = 3
@@ -30,33 +26,6 @@ def metrics_of(protocol: Protocol, *, temporal: bool = False, perceptual: bool =
     """Return the metrics that are computed under a protocol: its own, and others for comparison."""
     rgb = ("ssim_rgb",) if protocol.channel == "rgb" else ()
     return (*FIDELITY, *rgb, *(TEMPORAL if temporal else ()), *(PERCEPTUAL if perceptual else ()))
-
-
-def score(
-    frames: np.ndarray,
-    ground_truth: np.ndarray,
-    *,
-    metrics: Sequence[str] = FIDELITY,
-    crop_border: int = 0,
-    network: LPIPS | None = None,
-) -> dict[str, list[float]]:
-    """Score a clip in memory; see ``metrics.scorer.Scorer`` for clips of any length.
-
-    Args:
-        frames: uint8 ``(T, H, W, 3)``.
-        ground_truth: the same shape.
-        metrics: names in ``metrics.METRICS``.
-        crop_border: pixels to crop at every border, for PSNR and SSIM.
-        network: network of the perceptual metrics.
-
-    Returns:
-        Metric -> one score a frame.
-    """
-    check_same_shape(frames, ground_truth)
-    scorer = Scorer(metrics=metrics, crop_border=crop_border, network=network)
-    for frame, reference in zip(frames, ground_truth, strict=True):
-        scorer.add(frame, reference)
-    return scorer.curves
 
 
 def mean_score(curve: Iterable[float]) -> float:

@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from workbench.config import Precision
-from workbench.errors import ConfigError
+from workbench.devices import device_of, evaluation_mode
+from workbench.errors import ConfigError, require_at_least
 from workbench.inference.memory_estimate import peak_tensor_bytes
 from workbench.models.cost import HEIGHT, WIDTH
 from workbench.models.video_sr import VideoSR
-
-DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+from workbench.precision import DTYPES, ComputePrecision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +84,7 @@ def measure(
     frames: int = 8,
     rounds: int = 3,
     device: str | torch.device | None = None,
-    precision: Precision = "fp32",
+    precision: ComputePrecision = "fp32",
 ) -> Speed:
     """Time a network on a clip of noise, as inference runs it, and measure its memory in one more pass.
 
@@ -107,22 +106,13 @@ def measure(
     """
     if precision not in DTYPES:
         raise ConfigError(f"precision: want {', '.join(DTYPES)}, got {precision!r}")
-    for name, value in (("height", height), ("width", width), ("frames", frames), ("rounds", rounds)):
-        if value < 1:
-            raise ConfigError(f"{name}: want 1 or more, got {value}")
-    own = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    target = torch.device(device) if device is not None else own
+    require_at_least(1, height=height, width=width, frames=frames, rounds=rounds)
+    target = torch.device(device) if device is not None else device_of(network)
     clip = torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(0)).to(target)
-    was_training = network.training
-    network.to(target).eval()
-    try:
-        with torch.inference_mode(), torch.autocast(target.type, DTYPES[precision], enabled=precision != "fp32"):
-            seconds = [_seconds(network, clip) / frames for _ in range(rounds + 1)][1:]
-            peak = peak_tensor_bytes(
-                lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=target
-            )
-    finally:
-        network.train(was_training)
+    autocast = torch.autocast(target.type, DTYPES[precision], enabled=precision != "fp32")
+    with evaluation_mode(network.to(target)), torch.inference_mode(), autocast:
+        seconds = [_seconds(network, clip) / frames for _ in range(rounds + 1)][1:]
+        peak = peak_tensor_bytes(lambda: network(clip), clip, *network.parameters(), *network.buffers(), device=target)
     return Speed(
         seconds_per_frame=statistics.median(seconds),
         fastest=min(seconds),

@@ -15,7 +15,7 @@ from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL
 from workbench.metrics.fidelity import crop_frame, frame_psnr_db, frame_ssim, luma
 from workbench.metrics.perceptual import LPIPS, frame_lpips
 from workbench.metrics.temporal import flow_distance, frame_mae, step_t_diff
-from workbench.metrics.warping import Preset, motion, step_warping_error
+from workbench.metrics.warping import motion, step_warping_error
 from workbench.tensors import to_uint8
 
 
@@ -36,7 +36,6 @@ class Scorer:
         metrics: names in ``metrics.METRICS``. The floor of the warping error is that of the ground truth.
         crop_border: pixels to crop at every border, for PSNR and SSIM.
         network: network of the perceptual metrics, see ``metrics.perceptual.load_lpips``.
-        preset: preset of the optical flow for the warping error.
 
     Raises:
         UnknownNameError: no such metric; the nearest is suggested.
@@ -62,7 +61,6 @@ class Scorer:
         metrics: Sequence[str] = FIDELITY,
         crop_border: int = 0,
         network: LPIPS | None = None,
-        preset: Preset = "medium",
     ) -> None:
         for name in metrics:
             if name not in METRICS:
@@ -70,7 +68,6 @@ class Scorer:
             if name in PERCEPTUAL and network is None:
                 raise ConfigError(f"{name}: needs a network; see metrics.perceptual.load_lpips")
         self.clip, self.crop_border, self.network = clip, crop_border, network
-        self.preset: Preset = preset
         self.curves: dict[str, list[float]] = {name: [] for name in METRICS if name in metrics}
         self.equal: list[bool] = []
         self._previous: _Previous | None = None
@@ -147,7 +144,7 @@ class Scorer:
             ]
             scores["tof"] = flow_distance(*flows)
         if {"warping_error", "warping_error_floor"} & self.curves.keys():
-            step = motion(previous.ground_truth, current.ground_truth, preset=self.preset)
+            step = motion(previous.ground_truth, current.ground_truth)
             scores["warping_error"] = step_warping_error(previous.frame, current.frame, step)
             scores["warping_error_floor"] = step_warping_error(previous.ground_truth, current.ground_truth, step)
         if "tlp" in self.curves and self.network is not None:

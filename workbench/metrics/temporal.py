@@ -109,68 +109,53 @@ def _flow_steps(frames: np.ndarray) -> Iterator[np.ndarray]:
         yield farneback(before, after)
 
 
-def temporal_profile(frames: np.ndarray, *, row: int | None = None, column: int | None = None) -> np.ndarray:
+def temporal_profile(frames: np.ndarray, *, row: int | None = None) -> np.ndarray:
     """Extract one row of pixels through time: an image in which flicker appears as jagged lines.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
         row: index of the row, negative from the bottom; the middle row by default.
-        column: a column instead.
 
     Returns:
-        uint8 ``(T, W, 3)``, or ``(T, H, 3)`` of a column: time runs downwards.
+        uint8 ``(T, W, 3)``: time runs downwards.
 
     Raises:
         ShapeError: not frames.
-        ConfigError: a row and a column, or one that the frames do not have.
+        ConfigError: a row that the frames do not have.
 
     Example:
         >>> temporal_profile(np.zeros((7, 4, 6, 3), np.uint8), row=1).shape
         (7, 6, 3)
     """
-    _, height, width = check_frames(frames)
-    if row is not None and column is not None:
-        raise ConfigError(f"temporal profile: got row {row} and column {column}, expected one of them")
-    if column is not None:
-        _check_line("column", column, width)
-        return frames[:, :, column].copy()
+    _, height, _ = check_frames(frames)
     row = height // 2 if row is None else row
-    _check_line("row", row, height)
+    if not -height <= row < height:
+        raise ConfigError(f"row: got {row}, expected a number from 0 to {height - 1}")
     return frames[:, row].copy()
 
 
-def _check_line(axis: str, line: int, lines: int) -> None:
-    if not -lines <= line < lines:
-        raise ConfigError(f"{axis}: got {line}, expected a number from 0 to {lines - 1}")
+def mae(frames: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    r"""Compute the mean absolute error of every frame.
 
+    .. math:: p_t = \operatorname{mean}_{y, x, c} \left| X_{t, y, x, c} - R_{t, y, x, c} \right|
 
-def mae(frames: np.ndarray, reference: np.ndarray, *, row: int | None = None) -> np.ndarray:
-    r"""Compute the mean absolute error of every frame, or of its line in a temporal profile.
-
-    .. math:: p_t = \operatorname{mean}_{x, c} \left| X_{t, y, x, c} - R_{t, y, x, c} \right|
-
-    on RGB: of the profile of one row :math:`y`, or over all rows, which is the error of the whole frame. It measures
-    the distance of the lines of a profile; :func:`t_diff` measures how jagged they are.
+    on RGB. It measures the distance of the lines of temporal profiles; :func:`t_diff` measures how jagged they are.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
         reference: the ground truth, the same shape.
-        row: row of :func:`temporal_profile`; all rows by default.
 
     Returns:
         ``(T,)`` in 8-bit levels.
 
     Raises:
         ShapeError: not frames, or not of one size.
-        ConfigError: a row that the frames do not have.
 
     Example:
         >>> mae(np.zeros((2, 4, 4, 3), np.uint8), np.full((2, 4, 4, 3), 3, np.uint8)).tolist()
         [3.0, 3.0]
     """
     check_same_shape(frames, reference)
-    if row is not None:
-        frames, reference = temporal_profile(frames, row=row), temporal_profile(reference, row=row)
     return np.array([frame_mae(x, r) for x, r in zip(frames, reference, strict=True)])
 
 

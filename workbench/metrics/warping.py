@@ -15,26 +15,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
 
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ShapeError
 from workbench.imaging import gray, warp
 from workbench.metrics.temporal import check_same_shape
 from workbench.tensors import check_frames
-
-Preset = Literal["ultrafast", "fast", "medium"]
-
-PRESETS: dict[Preset, int] = {
-    "ultrafast": cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST,
-    "fast": cv2.DISOPTICAL_FLOW_PRESET_FAST,
-    "medium": cv2.DISOPTICAL_FLOW_PRESET_MEDIUM,
-}
-"""OpenCV's presets of DIS (Kroeger et al., 2016); ``medium`` is the default everywhere."""
 
 MIN_SIDE, MIN_ASPECT = 16, 0.4
 """Minimum side in pixels and minimum height as a fraction of the width: DIS reads out of bounds below them. Smaller
@@ -55,25 +45,23 @@ class Motion:
     visible: np.ndarray
 
 
-def dis_flow(gray_before: np.ndarray, gray_after: np.ndarray, *, preset: Preset = "medium") -> np.ndarray:
+def dis_flow(gray_before: np.ndarray, gray_after: np.ndarray) -> np.ndarray:
     """Estimate the optical flow of one step by OpenCV's dense inverse search, on 8-bit gray images.
+
+    DIS of Kroeger et al., 2016, with OpenCV's preset ``medium``.
 
     Args:
         gray_before: uint8 ``(H, W)``, see ``imaging.gray``.
         gray_after: the next frame, the same size.
-        preset: one of :data:`PRESETS`.
 
     Returns:
         float32 ``(H, W, 2)`` in pixels, x first.
 
     Raises:
         ShapeError: the images have different shapes.
-        ConfigError: no such preset.
     """
     if gray_before.shape != gray_after.shape:
         raise ShapeError(f"gray_after: got {gray_after.shape}, expected {gray_before.shape} as gray_before")
-    if preset not in PRESETS:
-        raise ConfigError(f"flow preset: got {preset!r}, expected one of {', '.join(PRESETS)}")
     height, width = gray_before.shape
     right = max(MIN_SIDE - width, 0)
     below = max(MIN_SIDE, int(np.ceil(MIN_ASPECT * (width + right)))) - height
@@ -81,7 +69,7 @@ def dis_flow(gray_before: np.ndarray, gray_after: np.ndarray, *, preset: Preset 
         cv2.copyMakeBorder(image, 0, max(below, 0), 0, right, cv2.BORDER_REPLICATE)
         for image in (gray_before, gray_after)
     ]
-    flow = cv2.DISOpticalFlow.create(PRESETS[preset]).calc(filled[0], filled[1], None)  # pyright: ignore
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM).calc(filled[0], filled[1], None)  # pyright: ignore
     return np.ascontiguousarray(flow[:height, :width])
 
 
@@ -125,19 +113,18 @@ def occluded(forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
     return occlusion | (slope > 0.01 * squared + 0.002)
 
 
-def motion(before: np.ndarray, after: np.ndarray, *, preset: Preset = "medium") -> Motion:
+def motion(before: np.ndarray, after: np.ndarray) -> Motion:
     """Estimate the motion between two 8-bit RGB frames ``(H, W, 3)``, by DIS flow in both directions."""
     first, second = gray(before), gray(after)
-    forward = dis_flow(first, second, preset=preset)
-    backward = dis_flow(second, first, preset=preset)
-    return Motion(forward, ~occluded(forward, backward))
+    forward = dis_flow(first, second)
+    return Motion(forward, ~occluded(forward, dis_flow(second, first)))
 
 
-def motions(reference: np.ndarray, *, preset: Preset = "medium") -> Iterator[Motion]:
+def motions(reference: np.ndarray) -> Iterator[Motion]:
     """Yield the ``T - 1`` motions of a clip, uint8 ``(T, H, W, 3)``."""
     check_frames(reference, "reference")
     for before, after in pairwise(reference):
-        yield motion(before, after, preset=preset)
+        yield motion(before, after)
 
 
 def step_warping_error(before: np.ndarray, after: np.ndarray, step: Motion) -> float:
@@ -148,9 +135,7 @@ def step_warping_error(before: np.ndarray, after: np.ndarray, step: Motion) -> f
     return float(error[step.visible].sum() / (3 * pixels))
 
 
-def warping_error(
-    frames: np.ndarray, reference: np.ndarray, *, steps: Sequence[Motion] | None = None, preset: Preset = "medium"
-) -> np.ndarray:
+def warping_error(frames: np.ndarray, reference: np.ndarray, *, steps: Sequence[Motion] | None = None) -> np.ndarray:
     r"""Compute the change of a clip along the motion of the ground truth, from the previous frame to each frame.
 
     .. math:: E_t = \frac{1}{3 |V|} \sum_{p \in V} \lVert x_t(p + f(p)) - x_{t-1}(p) \rVert^2
@@ -162,19 +147,17 @@ def warping_error(
         frames: uint8 ``(T, H, W, 3)``; the ground truth itself for the floor, see above.
         reference: the ground truth, the same shape.
         steps: :func:`motions` of ``reference``, computed once for several methods.
-        preset: preset of the flow.
 
     Returns:
         ``(T,)``; NaN at frame 0. The paper's error of a clip is the mean over the other frames.
 
     Raises:
         ShapeError: not frames, not of one size, or ``steps`` of another clip.
-        ConfigError: no such preset.
     """
     count, height, width = check_same_shape(frames, reference)
     if steps is not None and [step.visible.shape for step in steps] != [(height, width)] * (count - 1):
         raise ShapeError(f"steps: got others than {count - 1} of {width}x{height}; take motions(reference)")
-    pairs = zip(pairwise(frames), motions(reference, preset=preset) if steps is None else steps, strict=True)
+    pairs = zip(pairwise(frames), motions(reference) if steps is None else steps, strict=True)
     return np.array([np.nan] + [step_warping_error(before, after, step) for (before, after), step in pairs])
 
 

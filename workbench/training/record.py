@@ -18,6 +18,7 @@ from workbench.aliases import CHECKPOINT_OPTIMIZER, setting_name
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
+from workbench.devices import device_of
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
@@ -91,7 +92,7 @@ def write_validation_clip(
     folder = writer.run.validation_folder
     if (folder / "scene.json").exists():
         return
-    device = next(student.parameters()).device
+    device = device_of(student)
     scores = SceneScorer(pair.high)
     with write_scene(folder) as scene:
         scene.add_method(Method(key="low", label="Low resolution", note="input of the networks"), pair.low)
@@ -152,7 +153,7 @@ def write_snapshot(
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
     settings = SnapshotSettings(
-        pair=pair, memory=memory, feature_layer=feature_layer, scales=scales, device=next(student.parameters()).device
+        pair=pair, memory=memory, feature_layer=feature_layer, scales=scales, device=device_of(student)
     )
     network_input = student.select_input(pair.low, pair.high)
     rendering = render(student, network_input, memory=memory, feature_layer=feature_layer, device=settings.device)
