@@ -1,11 +1,12 @@
 """Settings: there and back through JSON, and a sentence for everything that cannot be one."""
 
 import json
-from dataclasses import FrozenInstanceError, fields, is_dataclass
+from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 
 import pytest
 
-from workbench.config import FRAMES_FOR_MEMORY, Data, Distillation, Network, Optimizer, RunConfig, replace
+from workbench.config import Data, Network, Optimizer, RunConfig
+from workbench.distillation_config import FRAMES_FOR_MEMORY, Distillation
 from workbench.errors import ConfigError
 from workbench.presets import PRESETS
 

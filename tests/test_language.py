@@ -204,7 +204,7 @@ def help_of_options(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def help_faults(path: Path) -> list[str]:
-    source = help_of_settings if path.name == "config.py" else help_of_options
+    source = help_of_options if path.parent.name == "cli" else help_of_settings
     return [
         f"{name_of(path)}:{line}: help of {name}: {text.split('. ')[0].strip()!r}"
         for line, name, text in source(path)
@@ -223,7 +223,7 @@ RULES = {
         definition_faults,
         files("app.py", "notebooks/*.ipynb", "tests/**/*.py", "workbench/**/*.py", *SCRIPTS),
     ),
-    "help": (help_faults, files("workbench/config.py", "workbench/cli/*.py")),
+    "help": (help_faults, files("workbench/config.py", "workbench/distillation_config.py", "workbench/cli/*.py")),
 }
 """The rules, each with the files that it holds for."""
 

@@ -13,5 +13,23 @@ FeatureLayer = Literal["hr", "hr_pre", "shuffle"]
 Border = Literal["replicate", "reflection", "reflection_circle", "circle"]
 """Rule for windows beyond the ends of a clip, see ``models.windows.window_indices``."""
 
+AttentionKind = Literal["sum_squares", "sum_abs", "max_squares"]
+"""Reduction of channels to an attention map, see ``distill.spatial.attention_map``."""
+
+Normalization = Literal["none", "unit"]
+"""Normalization of attention maps: none, or unit Euclidean length."""
+
+SpatialFeatures = Literal["sr", "lr"]
+"""Features of the attention maps: F^SR, or the aligned, low-resolution F^LR."""
+
+MemoryMode = Literal["frozen", "trained", "trained_then_frozen"]
+"""Training of the shared ConvLSTM."""
+
+Cells = Literal["last", "all"]
+"""Memory cells of a clip that are compared."""
+
+Schedule = Literal["constant", "warm_up", "decay"]
+"""Schedule of the weights of the distillation losses."""
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Precision of convolutions; ``auto`` measures, see ``precision.choose_precision``."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from workbench.config import Data, Distillation, Network, Optimizer, OtherLosses, RunConfig
+from workbench.config import Data, Network, Optimizer, RunConfig
+from workbench.distillation_config import Distillation, OtherLosses
 
 TEACHER = Network(name="edvr_tiny", weights="pretrained:demo_teacher")
 STUDENT = Network(name="vespcn_s")
@@ -46,7 +47,6 @@ def demo() -> RunConfig:
         precision="fp32",
         stop_after_seconds=120,
         snapshot_every=100,
-        save_every=100,
         data=Data(
             crop_size=24,
             num_frames=7,
@@ -65,7 +65,6 @@ def cpu() -> RunConfig:
         teacher=TEACHER,
         plain=PLAIN,
         steps=1000,
-        snapshot_every=200,
         data=Data(crop_size=24, num_frames=7, batch_size=2, moving_share=0.5),
         optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
     )
@@ -89,16 +88,13 @@ def cpu_long() -> RunConfig:
         snapshot_every=steps // 5,
         data=Data(
             clips=("data/experiment",),
-            crop_size=32,
-            num_frames=5,
-            batch_size=4,
             num_fixed_crops=600,
             augmentations_per_crop=4,
         ),
         distillation=Distillation(
             spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, losses=OtherLosses(output_l1=2.0)
         ),
-        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=1e-6),
+        optimizer=Optimizer(learning_rate=1e-3),
         teacher_cache_dir="runs/cache",
     )
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from workbench.config import Data, Distillation, Network, RunConfig
+from workbench.config import Data, Network, RunConfig
+from workbench.distillation_config import Distillation
 from workbench.models.weights import save
 from workbench.models.zoo import build
 

@@ -15,9 +15,10 @@ import torch
 from accelerate.utils import LoggerType
 
 from tests.training.tiny import TinyNetwork, batches, copies, make_training, numbers
-from workbench.config import Distillation, Optimizer, OtherLosses
+from workbench.config import Optimizer
 from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective
+from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
 from workbench.runs import Run

@@ -1,11 +1,12 @@
 """Run folders of format 1: settings, loss terms, folders and tensors under their old names; read, and resumed."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from tests.training.test_worker import same_losses, same_weights
-from workbench.config import OtherLosses, replace
+from workbench.distillation_config import OtherLosses
 from workbench.models.weights import read_tensors, save_tensors
 from workbench.runs import list_runs, shipped
 from workbench.scenes import read_scene

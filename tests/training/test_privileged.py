@@ -12,9 +12,10 @@ import torch
 from tests.training.tiny import copies
 from workbench.cli import main
 from workbench.cli.training import train as train_command
-from workbench.config import Data, Distillation, Network, OtherLosses, RunConfig
+from workbench.config import Data, Network, RunConfig
 from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective, charbonnier
+from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError, WeightsError
 from workbench.evaluation.methods import load_method
 from workbench.models.privileged import Privileged, imitation

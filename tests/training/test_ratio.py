@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tests.training.tiny import TinyNetwork, batches
-from workbench.config import Distillation
 from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
+from workbench.distillation_config import Distillation
 from workbench.runs import request_stop
 from workbench.training.accelerator import make_accelerator
 from workbench.training.gradient_stats import gradient_stats, parameter_gradient

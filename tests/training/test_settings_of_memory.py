@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from workbench.config import Distillation
 from workbench.distill.temporal import load_memory
+from workbench.distillation_config import Distillation
 from workbench.errors import ConfigError
 from workbench.models.weights import load
 from workbench.training.accelerator import make_accelerator

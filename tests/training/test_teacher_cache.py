@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from workbench.config import Distillation, OtherLosses
+from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError, FolderError
 from workbench.training.teacher_cache import TeacherCache
 from workbench.training.worker import prepare_run, work

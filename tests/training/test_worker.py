@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import torch
 
 from workbench import runs, scenes
 from workbench.cli import main
-from workbench.config import Data, Distillation, Network, replace
+from workbench.config import Data, Network
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import CropSampler, make_pair
+from workbench.distillation_config import Distillation
 from workbench.errors import (
     BusyError,
     ConfigError,

@@ -1,8 +1,8 @@
 """Distillation losses to compare space-time distillation with: each maps :class:`DistillationInputs` to a scalar.
 
-A loss is a function with the name of its setting (``workbench.config.OtherLosses``), or a module where it has
-parameters (a regressor, a variance), which are trained with the student and not needed afterwards. The gradient reaches
-the student only. The last three are our own.
+A loss is a function with the name of its setting in ``OtherLosses``, or a module where it has parameters (a regressor,
+a variance), which are trained with the student and not needed afterwards. The gradient reaches the student only. The
+last three are our own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.config import OtherLosses
 from workbench.distill.spatial import attention_map
+from workbench.distillation_config import OtherLosses
 from workbench.errors import ConfigError, ShapeError, unknown_name
 from workbench.models.video_sr import Upscaled
 

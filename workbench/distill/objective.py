@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.aliases import LOSS_TERMS
-from workbench.config import AttentionKind, Normalization, Schedule, SpatialFeatures
+from workbench.choices import AttentionKind, Normalization, Schedule, SpatialFeatures
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.losses import DistillationInputs, DistillationLoss
 from workbench.distill.ratio import GradientRatio

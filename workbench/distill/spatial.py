@@ -7,7 +7,7 @@ from typing import get_args
 import torch
 from torch import Tensor
 
-from workbench.config import AttentionKind, Normalization
+from workbench.choices import AttentionKind, Normalization
 from workbench.errors import ShapeError
 
 ATTENTION_KINDS: tuple[AttentionKind, ...] = get_args(AttentionKind)

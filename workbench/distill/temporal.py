@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.aliases import CONVLSTM
-from workbench.config import Cells, MemoryMode
+from workbench.choices import Cells, MemoryMode
 from workbench.errors import ShapeError, WeightsError
 from workbench.metrics import memory_cells
 from workbench.models.weights import read_tensors, save_tensors

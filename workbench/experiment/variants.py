@@ -21,7 +21,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from workbench.config import Distillation, Network, OtherLosses, RunConfig, with_settings
+from workbench.config import Network, RunConfig, with_settings
+from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError
 from workbench.presets import cpu_long
 from workbench.settings import flatten

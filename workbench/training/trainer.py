@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import FRAMES_FOR_MEMORY, Data, Network, RunConfig
+from workbench.config import Data, Network, RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import CropSampler, Footage, check_size
 from workbench.data.sampling.mixed import ClipSource, MixedSampler
@@ -25,6 +25,7 @@ from workbench.data.sampling.stills import open_stills
 from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
+from workbench.distillation_config import FRAMES_FOR_MEMORY
 from workbench.errors import ConfigError, DataError
 from workbench.models.conversion import load_flow_into
 from workbench.models.video_sr import VideoSR
