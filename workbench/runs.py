@@ -22,7 +22,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -220,18 +220,13 @@ class RunWriter:
     def write_status(self, state: str, step: int, *, reason: str = "", seconds_per_step: float | None = None) -> None:
         """Replace ``status.json``; a failure frees the reserve first, in case the disk is full."""
         left = seconds_per_step * (self.config.steps - step) if seconds_per_step and state == "running" else None
-        status = {
-            "state": state,
-            "step": step,
-            "steps": self.config.steps,
-            "reason": reason,
-            "seconds_per_step": seconds_per_step,
-            "seconds_left": left,
-            "updated": time.time(),
-        }
+        status = Status(
+            state=state, step=step, steps=self.config.steps, reason=reason, seconds_per_step=seconds_per_step,
+            seconds_left=left, updated=time.time(),
+        )  # fmt: skip
         if state == "failed":
             (self.folder / "reserve").unlink(missing_ok=True)
-        write_atomic(self.folder / "status.json", json.dumps(status))
+        write_atomic(self.folder / "status.json", json.dumps(asdict(status)))
 
     def write_cache_progress(self, step: int, done: int, clips: int) -> None:
         """Write the progress of the teacher cache into the status, every 16 clips."""

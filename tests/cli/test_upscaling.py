@@ -92,7 +92,7 @@ def test_memory_is_planned_and_told(video, capsys):
         (["in.mp4", "in.mp4", "--network", "bicubic"], "that is the source"),
         (["in.mp4", "out.mp4", "--memory", "much"], "want an amount such as 4G"),
         (["in.mp4", "out.mp4", "--memory", "4G", "--tile", "64"], "give one or the other"),
-        (["in.mp4", "out.mp4", "--chunk-frames", "-1"], "chunk_frames: want a number of 0 or more, got -1"),
+        (["in.mp4", "out.mp4", "--chunk-frames", "-1"], "chunk_frames: want 0 or more, got -1"),
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )

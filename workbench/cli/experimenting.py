@@ -10,7 +10,7 @@ import tyro
 
 from workbench.cli.command import command
 from workbench.cli.terminal import notes, split_names
-from workbench.errors import ConfigError
+from workbench.errors import require_at_least
 
 
 @command
@@ -74,8 +74,7 @@ def experiment(
 
     chosen = [find_variant(name) for name in (GRID if variants == "all" else split_names(variants))]
     family = [find_variant(name).name for name in split_names(primary)]
-    if seeds < 1:
-        raise ConfigError(f"seeds: got {seeds}, expected 1 or more")
+    require_at_least(1, seeds=seeds)
     if data is not None:
         with notes.status("preparing the footage") as status:
             data = prepare_footage(data, out / "data", split_names(validation))

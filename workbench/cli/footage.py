@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from workbench.cli.command import command
-from workbench.cli.terminal import OutputConsole, notes
+from workbench.cli.terminal import COLUMNS, OutputConsole, notes
 
 if TYPE_CHECKING:
     from workbench.data.preparation.manifest import Manifest
@@ -56,8 +56,7 @@ def degrade(
     from workbench.devices import set_num_threads
 
     set_num_threads()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=notes) as bar:
+    with Progress(*COLUMNS, console=notes) as bar:
         task = bar.add_task("searching for clips", total=None)
 
         def observe(progress: WriteProgress) -> None:

@@ -11,9 +11,10 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench.amounts import in_bytes, parse_bytes
+from workbench.choices import Precision
 from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, notes
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, require_at_least
 
 COLUMNS = (
     TextColumn("{task.description}"),
@@ -34,7 +35,7 @@ def upscale(
     network: str = "distilled",
     scale: int = 4,
     runtime: Literal["torch", "onnx"] = "torch",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    precision: Precision = "auto",
     memory: str = "",
     tile: int = 0,
     overlap: int = -1,
@@ -99,11 +100,8 @@ def upscale(
     from workbench.inference.video import upscale_file
     from workbench.precision import choose_precision
 
-    for name, value in (
-        ("tile", tile), ("chunk_frames", chunk_frames), ("threads", threads), ("overlap", overlap + 1), ("fps", fps)
-    ):  # fmt: skip
-        if value < 0:
-            raise ConfigError(f"{name}: want a number of 0 or more, got {value}")
+    require_at_least(0, tile=tile, chunk_frames=chunk_frames, threads=threads, fps=fps)
+    require_at_least(-1, overlap=overlap)
     if memory and (tile or chunk_frames):
         raise ConfigError("memory chooses tile and chunk_frames by itself; give one or the other")
     conversion = Conversion(deinterlace=deinterlace, hdr=hdr, background=parse_color(background))

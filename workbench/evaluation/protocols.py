@@ -14,7 +14,7 @@ import numpy as np
 from workbench.choices import Border
 from workbench.data.datasets.clip_set import ClipEntry
 from workbench.data.degradation.families import find_degradation
-from workbench.errors import ConfigError, unknown_name
+from workbench.errors import ConfigError, require_at_least, unknown_name
 from workbench.metrics.fidelity import Channel
 
 Frames = Literal["all", "targets", "center"]
@@ -95,9 +95,7 @@ class Protocol:
         if unknown := settings.keys() - {one.name for one in fields(self)}:
             raise ConfigError(f"protocol {self.name!r}: no setting {', '.join(sorted(unknown))}")
         new = {key: value for key, value in settings.items() if value != getattr(self, key)}
-        for key in ("crop_border", "skip"):
-            if new.get(key, 0) < 0:
-                raise ConfigError(f"{key}: want 0 or more, got {new[key]}")
+        require_at_least(0, **{key: new[key] for key in ("crop_border", "skip") if key in new})
         find_degradation(new.get("degradation", self.degradation), new.get("scale", self.scale))
         if not new:
             return self

@@ -128,22 +128,13 @@ def per_clip(results: Results, data: str) -> str:
 def page(results: Results, *, primary: Collection[str] = ()) -> str:
     """Return all tables, the settings before them, and the names of the grid's variants that are missing."""
     settings = results.settings
-    steps, batch, frames, crop_size, crops, augmentations = (
-        settings[name]
-        for name in (
-            "steps",
-            "data.batch_size",
-            "data.num_frames",
-            "data.crop_size",
-            "data.num_fixed_crops",
-            "data.augmentations_per_crop",
-        )
-    )
+    steps, crops = settings["steps"], settings["data.num_fixed_crops"]
     parts = [
         f"Teacher `{settings['teacher.name']}` (sha256 {settings['teacher.weights'][:12]}), student "
-        f"`{settings['student.name']}`: {steps:,} steps with {batch} clips of {frames} frames, crop size {crop_size}, "
-        f"from {crops:,} fixed crops in {augmentations} augmentations each. A difference compares runs with the same "
-        "seed; its interval is Student's, paired, over seeds. Where it contains zero, there is no measurable gain."
+        f"`{settings['student.name']}`: {steps:,} steps with {settings['data.batch_size']} clips of "
+        f"{settings['data.num_frames']} frames, crop size {settings['data.crop_size']}, from {crops:,} fixed crops in "
+        f"{settings['data.augmentations_per_crop']} augmentations each. A difference compares runs with the same seed; "
+        "its interval is Student's, paired, over seeds. Where it contains zero, there is no measurable gain."
     ]
     usual = shared_config(data="", teacher=Network(), student=settings["student.name"], steps=steps, crops=crops)
     others = {name: new for name, (_, new) in differences(usual.to_dict(), settings).items() if name not in STATED}
