@@ -2,7 +2,7 @@
 
 import pytest
 
-from workbench.amounts import parse_bytes
+from workbench.amounts import list_some, parse_bytes
 from workbench.errors import ConfigError
 
 
@@ -18,3 +18,8 @@ def test_amounts(given, means):
 def test_invalid_amounts_are_refused(given):
     with pytest.raises(ConfigError, match="want an amount such as 4G or 512MiB"):
         parse_bytes(given)
+
+
+def test_long_lists_are_cut():
+    assert list_some([str(n) for n in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 4 more"
+    assert list_some(["a"]) == "a"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from workbench.errors import ConfigError
 
@@ -49,3 +50,14 @@ def in_units(macs: float) -> str:
     value = macs / 1000**step
     digits = max(2 - int(math.log10(value)), 0)
     return f"{value:.{digits}f} {' kMGT'[step]}".strip()
+
+
+def list_some(names: Sequence[str], most: int = 8) -> str:
+    """List the first of many names, and the number of the others.
+
+    Example:
+        >>> list_some(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

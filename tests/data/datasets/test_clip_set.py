@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from PIL import Image
 
 from tests.footage import save
 from tests.specimens import moving_clip
@@ -11,12 +10,10 @@ from workbench.data.datasets.clip_set import (
     FrameFolder,
     InMemoryFrames,
     VideoFile,
-    describe_size_mismatch,
     find_clips,
-    header_size,
 )
 from workbench.data.degradation.families import degrade
-from workbench.errors import DataError, UnknownNameError, VideoError
+from workbench.errors import DataError, UnknownNameError
 
 FRAMES = moving_clip(5, 18, 26)
 
@@ -159,21 +156,6 @@ def test_the_wrong_family_is_refused_with_the_reason():
 
 
 # Headers and folders
-
-
-def test_sizes_by_header(tmp_path):
-    image = Image.new("RGB", (30, 20))
-    image.save(tmp_path / "0.png")
-    sideways = image.getexif()
-    sideways[0x0112] = 6
-    image.save(tmp_path / "1.jpg", exif=sideways)
-    assert header_size(tmp_path / "0.png") == (30, 20)
-    assert header_size(tmp_path / "1.jpg") == (20, 30)  # as it is read
-    assert describe_size_mismatch([tmp_path / "0.png"], (30, 20)) is None
-    assert describe_size_mismatch([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
-    (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(VideoError, match=r"2\.png: not a readable image"):
-        header_size(tmp_path / "2.png")
 
 
 def test_clips_below_a_folder(tmp_path):

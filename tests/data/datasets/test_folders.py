@@ -4,7 +4,7 @@ from PIL import Image
 
 from tests.footage import save
 from tests.specimens import moving_clip
-from workbench.data.datasets.folders import clip_folders, list_some, missing_folders
+from workbench.data.datasets.folders import clip_folders, missing_folders
 from workbench.data.datasets.registry import open_set
 from workbench.data.degradation.families import degrade
 from workbench.data.degradation.identify import DegradationInfo, make_info, write_info
@@ -231,11 +231,6 @@ def test_kinds_and_scales(tmp_path):
         open_set("vid44", tmp_path)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 8"):
         open_set("folders", tmp_path, scale=8)
-
-
-def test_long_lists_are_cut():
-    assert list_some([str(n) for n in range(12)]) == "0, 1, 2, 3, 4, 5, 6, 7 and 4 more"
-    assert list_some(["a"]) == "a"
 
 
 def test_missing_folders(tmp_path):

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from workbench.data.degradation.families import MIXING_COSTS, degrade
-from workbench.data.video.frame_folder import image_files, natural_order, read_frames, stream_frames
+from workbench.data.video.frame_folder import image_files, read_frames, stream_frames, visible_entries
 from workbench.data.video.read import read_video, stream_video
-from workbench.errors import DataError, UnknownNameError, VideoError, unknown_name
+from workbench.errors import DataError, UnknownNameError, unknown_name
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 """File name endings of videos."""
@@ -279,30 +278,6 @@ class ClipSet:
         return UnknownNameError(f"no clip of {self.name} {name!r}; it has {len(names)}, {names[0]} to {names[-1]}")
 
 
-def header_size(image: Path) -> tuple[int, int]:
-    """Read width and height of an image from its header.
-
-    Raises:
-        VideoError: the file is not an image.
-    """
-    try:
-        with Image.open(image) as opened:
-            width, height = opened.size
-            rotated = opened.format != "PNG" and opened.getexif().get(0x0112, 1) > 4  # by a quarter turn
-            return (height, width) if rotated else (width, height)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(f"{image}: not a readable image ({error}); copy or write it again") from error
-
-
-def describe_size_mismatch(files: Iterable[Path], size: tuple[int, int]) -> str | None:
-    """Describe the first image of another size, by the headers; None where all agree."""
-    for file in files:
-        width, height = header_size(file)
-        if (width, height) != size:
-            return f"{file.name} is {width}x{height}, not {size[0]}x{size[1]}"
-    return None
-
-
 def find_clips(source: Path) -> dict[str, FrameFolder | VideoFile]:
     """Find every clip at or below a path: folders that contain images, and video files.
 
@@ -335,9 +310,7 @@ def _below(folder: Path, seen: frozenset[Path] = frozenset()) -> Iterator[FrameF
     real = folder.resolve()
     if real in seen:  # a link that leads back to a folder above
         return
-    for path in sorted(folder.iterdir(), key=lambda path: natural_order(path.name)):
-        if path.name[0] == ".":
-            continue
+    for path in visible_entries(folder):
         if path.is_dir():
             if image_files(path):
                 yield FrameFolder(path)

@@ -9,11 +9,18 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, describe_size_mismatch, header_size
+from workbench.amounts import list_some
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
 from workbench.data.degradation.families import DEGRADATIONS, find_degradation
 from workbench.data.degradation.identify import DegradationInfo, identify, parse_folder_name, read_info
-from workbench.data.video.frame_folder import image_files, list_images
-from workbench.data.video.frame_numbers import describe_gaps, describe_mismatch, match_frames, natural_order
+from workbench.data.video.frame_folder import (
+    describe_size_mismatch,
+    header_size,
+    image_files,
+    list_images,
+    visible_entries,
+)
+from workbench.data.video.frame_numbers import describe_gaps, describe_mismatch, match_frames
 from workbench.errors import DataError
 
 GROUND_TRUTH_FOLDERS = ("truth", "GT", "gt", "hr", "HR")
@@ -36,8 +43,7 @@ def clip_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; want a folder of folders of frames, such as FOLDER/GT/<clip>/*.png")
     root = folder / "GT" if (folder / "GT").is_dir() else folder
-    found = (path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    clips = {path.name: _image_folder(path) for path in sorted(found, key=lambda path: natural_order(path.name))}
+    clips = {path.name: _image_folder(path) for path in visible_entries(root) if path.is_dir()}
     if not clips:
         one = " (it contains images itself: name its parent folder)" if image_files(root) else ""
         raise DataError(f"{root}: want folders of frames, {root}/<clip>/*.png, got none{one}")
@@ -50,17 +56,6 @@ def clip_folders(folder: str | os.PathLike[str]) -> dict[str, Path]:
 def _image_folder(path: Path) -> Path:
     nested = (path / name for name in GROUND_TRUTH_FOLDERS if (path / name).is_dir())
     return path if image_files(path) else next(nested, path)
-
-
-def list_some(names: Sequence[str], most: int = 8) -> str:
-    """List the first of many names, and the number of the others.
-
-    Example:
-        >>> list_some(["a", "b", "c"], most=2)
-        'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def inspect_clips(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...]:
@@ -116,7 +111,7 @@ def find_low(folder: Path, low: str, clips: Mapping[str, Path]) -> tuple[Path, d
     own = {name: (path.parent if path.name in GROUND_TRUTH_FOLDERS else path) / low for name, path in clips.items()}
     if any(path.is_dir() for path in own.values()):
         return next(path for path in own.values() if path.is_dir()), own
-    there = sorted(path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != ".")
+    there = [path.name for path in visible_entries(folder) if path.is_dir()]
     raise DataError(f"{folder}: want a folder {low} in it, next to it or in its clips, got {list_some(there)}")
 
 

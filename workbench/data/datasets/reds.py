@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from workbench.amounts import list_some
 from workbench.data.datasets.clip_set import ClipSet
-from workbench.data.datasets.folders import clips_with_gaps, find_low, inspect_clips, list_some, with_low
+from workbench.data.datasets.folders import clips_with_gaps, find_low, inspect_clips, with_low
 from workbench.data.video.frame_folder import image_files
 from workbench.errors import DataError, unknown_name
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from workbench.amounts import list_some
 from workbench.data.datasets.clip_set import VIDEOS, ClipEntry, ClipSet, InMemoryFrames, VideoFile
 from workbench.data.datasets.clips import load_clip
-from workbench.data.datasets.folders import clip_folders, clips_with_gaps, find_low, inspect_clips, list_some, with_low
+from workbench.data.datasets.folders import clip_folders, clips_with_gaps, find_low, inspect_clips, with_low
 from workbench.data.datasets.reds import reds, reds4, reds_val
 from workbench.data.datasets.vimeo import septuplets, vimeo90k
-from workbench.data.video.frame_numbers import natural_order
+from workbench.data.video.frame_folder import visible_entries
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
 from workbench.errors import ConfigError, DataError, VideoError, unknown_name
@@ -182,10 +183,7 @@ def videos(folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = 
         raise ConfigError(f"{folder}: low: want none, since videos are always degraded, got {low!r}; leave it out")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; want a folder of video files ({', '.join(VIDEOS)})")
-    files = sorted(
-        (path for path in folder.iterdir() if path.suffix.lower() in VIDEOS and path.name[0] != "."),
-        key=lambda path: natural_order(path.name),
-    )
+    files = [path for path in visible_entries(folder) if path.suffix.lower() in VIDEOS]
     if not files:
         raise DataError(f"{folder}: want video files ending in {', '.join(VIDEOS)}, got none")
     stems = [path.stem for path in files]

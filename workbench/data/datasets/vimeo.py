@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, header_size
-from workbench.data.datasets.folders import find_low, list_some, missing_folders, with_low
+from workbench.amounts import list_some
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
+from workbench.data.datasets.folders import find_low, missing_folders, with_low
+from workbench.data.video.frame_folder import header_size
 from workbench.errors import ConfigError, DataError, unknown_name
 
 STEMS = tuple(f"im{number}" for number in range(1, 8))

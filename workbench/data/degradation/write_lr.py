@@ -12,11 +12,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workbench.data.datasets.clip_set import FrameFolder, VideoFile, describe_size_mismatch, find_clips, header_size
+from workbench.data.datasets.clip_set import FrameFolder, VideoFile, find_clips
 from workbench.data.degradation.families import CHUNK_FRAMES, degrade, find_degradation
 from workbench.data.degradation.identify import DegradationInfo, Timing, make_info, read_info, write_info
 from workbench.data.preparation.output import check_output, exclusive
-from workbench.data.video.frame_folder import first_transparent, image_files, read_image
+from workbench.data.video.frame_folder import (
+    describe_size_mismatch,
+    first_transparent,
+    header_size,
+    image_files,
+    read_image,
+)
 from workbench.data.video.timeline import timeline
 from workbench.errors import DataError
 

@@ -13,8 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from workbench.data.datasets.clip_set import header_size
-from workbench.data.video.frame_folder import IMAGE_SUFFIXES, read_image
+from workbench.data.video.frame_folder import IMAGE_SUFFIXES, header_size, read_image
 from workbench.data.video.frame_numbers import natural_order
 from workbench.errors import DataError, VideoError
 

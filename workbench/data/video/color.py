@@ -166,20 +166,9 @@ class Converter:
             if self._choices.hdr == "tonemap":
                 return _tone_mapper(transfer, int(frame.color_primaries))(self._converted(frame, "rgb48le", name, full))
         if has_alpha(frame.format):
-            return self._composited(self._converted(frame, "rgba", name, full))
+            return composite(self._converted(frame, "rgba", name, full), self._choices.background)
         rgb = self._converted(frame, "rgb24", name, full)
         return _FULL_RANGE[rgb] if name == "gray" and not full else rgb
-
-    def _composited(self, rgba: np.ndarray) -> np.ndarray:
-        share = float((rgba[..., 3] < 255).mean())
-        if not share:
-            return np.ascontiguousarray(rgba[..., :3])
-        if self._choices.background is None:
-            raise VideoError(
-                f"{share:.1%} of it is transparent, and no background is given; name a background color "
-                "(--background white)"
-            )
-        return composite(rgba, self._choices.background)
 
     def _converted(self, frame: Any, pixels: str, name: str, full: bool) -> np.ndarray:
         settings = {}

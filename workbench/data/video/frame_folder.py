@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +27,19 @@ RGB = tuple[int, int, int]
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")
 """Pillow's names of the image modes that become 8-bit RGB without an option."""
 
+_UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""Errors of Pillow for a file that is damaged, or no image."""
+
+
+def visible_entries(folder: str | os.PathLike[str]) -> list[Path]:
+    """Return the files and folders in a folder in natural order, without hidden ones."""
+    entries = (path for path in Path(folder).iterdir() if path.name[0] != ".")
+    return sorted(entries, key=lambda path: natural_order(path.name))
+
 
 def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     """Return the images of a folder in natural order, without hidden files; an empty list where there are none."""
-    found = (path for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(
-        (path for path in found if path.name[0] != "." and path.is_file()), key=lambda p: natural_order(p.name)
-    )
+    return [path for path in visible_entries(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -82,10 +89,7 @@ def stream_frames(
         image = read_image(file, background=background)
         size = size or size_of(image)
         if size_of(image) != size:
-            raise VideoError(
-                f"{file}: {size_of(image)}, but the images before it are {size}; a folder of frames contains one "
-                "clip of one size: move the others away"
-            )
+            raise _other_size(file, size_of(image), size)
         yield image
 
 
@@ -135,27 +139,17 @@ def read_image(file: Path, *, background: RGB | None = None) -> np.ndarray:
         with Image.open(io.BytesIO(content)) as image:
             image.verify()
         with Image.open(io.BytesIO(content)) as image:
-            refusal, share = _why_not(image), 0.0
+            _check_colors(image)
             ImageOps.exif_transpose(image, in_place=True)
-            if not refusal and image.has_transparency_data:
-                rgba = np.asarray(image.convert("RGBA"))
-                pixels, share = rgba[..., :3], float((rgba[..., 3] < 255).mean())
-                if share and background is not None:
-                    pixels = composite(rgba, background)
-            else:
-                pixels = np.asarray(image.convert("RGB"))
+            if image.has_transparency_data:
+                return composite(np.asarray(image.convert("RGBA")), background)
+            return np.asarray(image.convert("RGB"))
+    except VideoError as error:
+        raise VideoError(f"{file}: {error}") from error
     except UnidentifiedImageError as error:
         raise VideoError(f"{file}: not an image (its content has no known format); copy or write it again") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except _UNREADABLE as error:
         raise VideoError(f"{file}: not an image that can be read ({error}); copy or write it again") from error
-    if refusal:
-        raise VideoError(f"{file}: {refusal}")
-    if share and background is None:
-        raise VideoError(
-            f"{file}: {share:.1%} of it is transparent, and no background is given; name a background color, or save "
-            "the frames without alpha"
-        )
-    return np.ascontiguousarray(pixels)
 
 
 def check_background(background: RGB | None) -> None:
@@ -170,22 +164,33 @@ def check_background(background: RGB | None) -> None:
         raise ConfigError(f"background: want red, green and blue from 0 to 255, got {background!r}")
 
 
-def composite(rgba: np.ndarray, background: RGB) -> np.ndarray:
+def composite(rgba: np.ndarray, background: RGB | None) -> np.ndarray:
     r"""Composite an image with an alpha channel onto a color, in 8 bits.
 
     .. math:: \operatorname{round}\left(\frac{a}{255} c + \frac{255 - a}{255} b\right)
 
     Args:
         rgba: uint8 ``(..., 4)``; colors are not premultiplied by alpha.
-        background: color of the background.
+        background: color of the background; None for images that are opaque everywhere.
 
     Returns:
         uint8 ``(..., 3)``.
+
+    Raises:
+        VideoError: the image is transparent, and there is no background; the message does not name the file.
 
     Example:
         >>> composite(np.array([[200, 100, 0, 51]], np.uint8), (0, 0, 255)).tolist()
         [[40, 20, 204]]
     """
+    share = float((rgba[..., 3] < 255).mean())
+    if not share:
+        return np.ascontiguousarray(rgba[..., :3])
+    if background is None:
+        raise VideoError(
+            f"{share:.1%} of it is transparent, and no background is given; name a background color (--background "
+            "white), or save it without alpha"
+        )
     alpha = rgba[..., 3:].astype(np.uint32)
     total = alpha * rgba[..., :3] + (255 - alpha) * np.array(background, np.uint32)
     return ((total + 127) // 255).astype(np.uint8)  # 255 is odd, so that there are no ties
@@ -205,31 +210,57 @@ def first_transparent(folder: str | os.PathLike[str]) -> Path | None:
             with Image.open(file) as image:
                 if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
                     return file
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except _UNREADABLE:
             continue
     return None
 
 
 def check_sizes(folder: str | os.PathLike[str]) -> None:
-    """Check by their headers that all images of a folder have one size.
+    """Check by their headers that all images of a folder have one size; unreadable ones are left to :func:`read_image`.
 
     Raises:
         VideoError: as :func:`list_images`, or an image of another size than the first.
     """
-    size = None
+    first: dict[tuple[int, int], Path] = {}  # the first image of each size
     for file in list_images(folder):
-        try:
-            with Image.open(file) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-                found = image.size[::-1] if turned else image.size
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue  # left to :func:`read_image`
-        size = size or found
-        if found != size:
-            raise VideoError(
-                f"{file}: {found[0]}x{found[1]}, but the images before it are {size[0]}x{size[1]}; a folder of frames "
-                "contains one clip of one size: move the others away"
+        with suppress(VideoError):
+            first.setdefault(header_size(file), file)
+    if len(first) > 1:
+        (size, _), (other, file), *_ = first.items()
+        raise _other_size(file, "{}x{}".format(*other), "{}x{}".format(*size))
+
+
+def header_size(image: Path) -> tuple[int, int]:
+    """Read width and height of an upright image from its header.
+
+    Raises:
+        VideoError: the file is not an image.
+    """
+    try:
+        with Image.open(image) as opened:
+            # Pillow decodes a PNG in search of Exif data that its header does not announce.
+            rotated = (opened.format != "PNG" or "exif" in opened.info) and (
+                opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn
             )
+            return opened.size[::-1] if rotated else opened.size
+    except _UNREADABLE as error:
+        raise VideoError(f"{image}: not a readable image ({error}); copy or write it again") from error
+
+
+def describe_size_mismatch(files: Iterable[Path], size: tuple[int, int]) -> str | None:
+    """Describe the first image of another size, by the headers; None where all agree."""
+    for file in files:
+        width, height = header_size(file)
+        if (width, height) != size:
+            return f"{file.name} is {width}x{height}, not {size[0]}x{size[1]}"
+    return None
+
+
+def _other_size(file: Path, found: str, wanted: str) -> VideoError:
+    return VideoError(
+        f"{file}: {found}, but the images before it are {wanted}; a folder of frames contains one clip of one size: "
+        "move the others away"
+    )
 
 
 def color_profile(folder: str | os.PathLike[str]) -> str:
@@ -242,22 +273,20 @@ def color_profile(folder: str | os.PathLike[str]) -> str:
         with Image.open(list_images(folder)[0]) as image:
             profile = image.info.get("icc_profile")
             name = ImageCms.getProfileName(ImageCms.ImageCmsProfile(io.BytesIO(profile))).strip() if profile else ""
-    except (OSError, SyntaxError, ValueError, ImageCms.PyCMSError, Image.DecompressionBombError):
+    except (*_UNREADABLE, ImageCms.PyCMSError):
         return ""  # left to :func:`read_image`
     return "" if name.lower().startswith("srgb") else name
 
 
-def _why_not(image: Image.Image) -> str:
-    """Return why an image cannot be a frame, and the fix; empty where it can."""
+def _check_colors(image: Image.Image) -> None:
+    """Raise an error for an image that cannot be a frame without an option."""
     if getattr(image, "is_animated", False) and image.format != "MPO":  # a camera's JPEG with a preview inside
-        return f"animated ({getattr(image, 'n_frames', 2)} images in one file); save one image per frame"
-    if image.mode[0] in "IF" or any(
-        ";16" in str(tile) for tile in getattr(image, "tile", ())
-    ):  # Pillow would cut them silently
-        return f"more than 8 bits per channel ({image.mode}); convert the frames to 8-bit RGB"
+        raise VideoError(f"animated ({getattr(image, 'n_frames', 2)} images in one file); save one image per frame")
+    cut = any(";16" in str(tile) for tile in getattr(image, "tile", ()))  # silently, by Pillow
+    if cut or image.mode[0] in "IF":
+        raise VideoError(f"more than 8 bits per channel ({image.mode}); convert the frames to 8-bit RGB")
     if image.mode not in _MODES:
-        return f"its colors are {image.mode}, not gray or RGB; convert the frames to 8-bit RGB"
-    return ""
+        raise VideoError(f"its colors are {image.mode}, not gray or RGB; convert the frames to 8-bit RGB")
 
 
 def size_of(image: np.ndarray) -> str:

@@ -8,7 +8,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
+from workbench.amounts import list_some
+
 _DIGITS = re.compile(r"([0-9]+)")
+
+MOST_LISTED = 4
+"""Most gaps or images that a message names."""
 
 
 def natural_order(name: str) -> list[tuple[int, str]]:
@@ -125,17 +130,7 @@ def _steps(numbers: Sequence[int | None]) -> list[int | None]:
     return [None if before is None or now is None else now - before for before, now in pairwise(numbers)]
 
 
-def missing_numbers(stems: Sequence[str]) -> list[int]:
-    """Return the frame numbers that are missing within a sequence of file names.
-
-    Example:
-        >>> missing_numbers(["im1", "im2", "im5"])
-        [3, 4]
-    """
-    return [number for gap in find_gaps(frame_numbers(stems)) for number in gap.numbers]
-
-
-def describe_gaps(stems: Sequence[str], most: int = 4) -> str:
+def describe_gaps(stems: Sequence[str]) -> str:
     """Describe the gaps in a sequence of file names; empty where there are none.
 
     Example:
@@ -151,18 +146,14 @@ def describe_gaps(stems: Sequence[str], most: int = 4) -> str:
     parts = [f"one frame in {stride} is there"] if gaps and stride > 1 else []
     if missing:
         total = sum(len(gap.numbers) for gap in gaps)
-        parts.append(f"missing frame{'s' * (total > 1)} {_first(missing, most)}")
+        parts.append(f"missing frame{'s' * (total > 1)} {list_some(missing, MOST_LISTED)}")
     if back:
-        parts.append(_first(back, most))
+        parts.append(list_some(back, MOST_LISTED))
     return "; ".join(parts)
 
 
 def _describe_range(numbers: range) -> str:
     return f"{numbers[0]} to {numbers[-1]} ({len(numbers)})" if len(numbers) > 1 else str(numbers[0])
-
-
-def _first(parts: Sequence[str], most: int) -> str:
-    return ", ".join(parts[:most]) + (f" and {len(parts) - most} more" if len(parts) > most else "")
 
 
 class FrameMatch(NamedTuple):
@@ -209,7 +200,7 @@ def match_frames(wanted: Sequence[str], found: Sequence[str], *, allow_offset: b
     )
 
 
-def describe_mismatch(match: FrameMatch, most: int = 4) -> str:
+def describe_mismatch(match: FrameMatch) -> str:
     """Describe which images are missing or surplus; empty where every frame has its image.
 
     Example:
@@ -222,5 +213,5 @@ def describe_mismatch(match: FrameMatch, most: int = 4) -> str:
         (match.surplus, "is not a frame of it", "are not frames of it"),
     ):
         if names:
-            parts.append(f"{_first(names, most)} {one if len(names) == 1 else several}")
+            parts.append(f"{list_some(names, MOST_LISTED)} {one if len(names) == 1 else several}")
     return ", ".join(parts)

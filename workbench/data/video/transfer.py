@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Literal
 
 from workbench.data.video.color import Conversion
-from workbench.data.video.frame_folder import check_sizes, color_profile, first_transparent, frame_names
+from workbench.data.video.container import UNSPECIFIED
+from workbench.data.video.frame_folder import check_sizes, color_profile, first_transparent, frame_names, read_image
 from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.inspect import VideoInfo
 from workbench.data.video.tracks import COPIED, Track, lost_metadata, storable_tracks
 from workbench.data.video.write import ColorMarks, coding_of, is_folder_name
 from workbench.data.video.write_frames import TIMESTAMPS
 from workbench.errors import VideoError
-
-UNSPECIFIED = 2
 
 PRIMARIES = {1: "BT.709", 4: "BT.470M", 5: "BT.470BG", 6: "SMPTE 170M", 7: "SMPTE 240M", 9: "BT.2020", 11: "DCI-P3",
              12: "Display P3"}  # fmt: skip
@@ -112,13 +111,9 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
     """
     names, background = frame_names(path), conversion.background
     check_sizes(path)
-    transparent = first_transparent(path)
-    if transparent is not None and background is None:
-        raise VideoError(
-            f"{transparent}: has transparent pixels, and no background is given; name a color (--background black)"
-        )
     treatments = []
-    if transparent is not None:
+    if transparent := first_transparent(path):
+        read_image(transparent, background=background)  # raises the error before any work
         treatments.append(
             Treatment(outcome="converted", text=f"transparent images are composited on the color {background}")
         )
