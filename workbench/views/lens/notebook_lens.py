@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import anywidget
+import numpy as np
 import traitlets
+from PIL import Image
 
 from workbench.errors import FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene
+from workbench.views.figures import side_by_side
+from workbench.views.interactive import png
 from workbench.views.lens import FOLDER, read
 from workbench.views.lens.linker import link
 from workbench.views.lens.payload import payload, select_methods
@@ -23,6 +30,8 @@ LIMIT_MIB = 256
 
 class Lens(anywidget.AnyWidget):
     """Viewer of a scene as a widget; create it with :func:`show`.
+
+    Programs that cannot show widgets show one frame of every method as an image.
 
     Attributes:
         frame: frame on show, counted from 0; set it to go there, observe it to follow.
@@ -90,6 +99,19 @@ class Lens(anywidget.AnyWidget):
         with self.hold_sync():
             self.value, self.images, self.steps, self.step, self.requested_step = value, images, [], None, None
         return self
+
+    def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        data, metadata = super()._repr_mimebundle_(**options)  # pyright: ignore[reportGeneralTypeIssues]
+        shown = {
+            method["label"]: _decode(self.images[method["frames"]][self.frame]) for method in self.value["methods"]
+        }
+        figure = side_by_side(shown, columns=4, title=f"frame {self.frame + 1} of {self.value['frames']}")
+        return data | {"image/png": base64.b64encode(png(figure)).decode()}, metadata
+
+
+def _decode(file: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(file)) as image:
+        return np.asarray(image.convert("RGB"))
 
 
 def show(source: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None) -> Lens:
