@@ -1,4 +1,4 @@
-"""Footage, a teacher and settings so small that a whole run takes about a second."""
+"""Frames, a teacher and settings so small that a whole run takes about a second; a finished run."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,11 @@ from workbench.config import Data, Network, RunConfig
 from workbench.distillation_config import Distillation
 from workbench.models.weights import save
 from workbench.models.zoo import build
+from workbench.training.worker import prepare_run, work
 
 
 def moving_waves(frames=10, height=64, width=80):
-    """An image that moves by a pixel and a half a frame; made by a formula, so it is the same everywhere."""
+    """Return frames from a formula that move by 1.5 pixels per frame."""
     t, y, x = np.mgrid[:frames, :height, :width].astype(float)
     waves = [np.sin((x + 1.5 * t) / 3) + np.cos(y / 4), np.sin((x + y) / 5 - t), np.cos((x - 1.5 * t) * y / 150)]
     return (np.stack(waves, axis=-1) * 60 + 128).clip(0, 255).round().astype(np.uint8)
@@ -20,7 +21,7 @@ def moving_waves(frames=10, height=64, width=80):
 
 @pytest.fixture(scope="session")
 def footage(tmp_path_factory):
-    """Ten frames of 80x64 in a folder of images."""
+    """Write ten frames of 80x64 to a folder of images."""
     folder = tmp_path_factory.mktemp("footage") / "waves"
     folder.mkdir()
     for index, frame in enumerate(moving_waves()):
@@ -30,7 +31,7 @@ def footage(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def teacher_weights(tmp_path_factory):
-    """An EDVR that has learned nothing; for a test any fixed function can teach."""
+    """Save an EDVR with random weights; a test needs no better teacher."""
     torch.manual_seed(1)
     path = tmp_path_factory.mktemp("teacher") / "edvr_tiny.safetensors"
     save(build("edvr_tiny", skip="bicubic"), path)
@@ -39,7 +40,7 @@ def teacher_weights(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def small(footage, teacher_weights):
-    """EDVR teaches VESPCN, all terms, eight steps; states every two, snapshots every four."""
+    """Return settings of VESPCN distilled from EDVR: all terms, 8 steps, checkpoints every 2, snapshots every 4."""
     return RunConfig(
         precision="fp32",
         student=Network(name="vespcn"),
@@ -60,9 +61,23 @@ def small(footage, teacher_weights):
     )
 
 
+@pytest.fixture
+def run(small, tmp_path):
+    """Return a run of the settings ``small`` that has not started."""
+    return prepare_run(tmp_path / "demo", small)
+
+
+@pytest.fixture(scope="session")
+def whole(small, tmp_path_factory):
+    """Return a finished run of the settings ``small`` that nothing interrupted."""
+    run = prepare_run(tmp_path_factory.mktemp("runs") / "whole", small)
+    assert work(run) == "finished"
+    return run
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _ordinary_memory():
-    """A worker tunes malloc for its process; the process of the tests is left as it is."""
+    """Keep workers from changing malloc settings in the process of the tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORKBENCH_KEEP_MEMORY", "0")
         yield

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.training.test_worker import same_losses, same_weights
+from tests.training.interruptions import assert_equal_losses, assert_equal_weights
 from workbench.distillation_config import OtherLosses
 from workbench.models.weights import read_tensors, save_tensors
 from workbench.runs import list_runs, shipped
@@ -117,8 +117,8 @@ def test_a_run_of_format_1_is_read_and_resumed_exactly(small, tmp_path):
     }  # fmt: skip
     assert run.snapshots() == [0]
     assert work(run) == "finished"
-    same_losses(run, whole)
-    same_weights(run, whole)
+    assert_equal_losses(run, whole)
+    assert_equal_weights(run, whole)
     assert {path.name for path in run.folder.iterdir() if path.is_dir()} == {"probe", "state", "snapshots", "weights"}
 
 

@@ -8,10 +8,8 @@ from itertools import islice
 import pytest
 import torch
 
-from tests.footage import write_shots
+from tests.footage import prepare_shards
 from workbench.config import Network
-from workbench.data.preparation.manifest import PrepareSettings
-from workbench.data.preparation.prepare import prepare
 from workbench.errors import DataError
 from workbench.runs import request_stop
 from workbench.training.trainer import open_crops
@@ -20,11 +18,7 @@ from workbench.training.worker import prepare_run, work
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):
-    """Three tar files of 4, 6 and 2 septuplets."""
-    root = tmp_path_factory.mktemp("shards")
-    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
-    prepare([write_shots(root / "shots")], root / "set", settings)
-    return root / "set"
+    return prepare_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture

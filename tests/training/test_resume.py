@@ -1,0 +1,187 @@
+"""Stopped and interrupted runs: a resumed run equals an uninterrupted one."""
+
+import json
+import os
+import signal
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.training.interruptions import (
+    Interrupted,
+    assert_equal_losses,
+    assert_equal_weights,
+    at,
+    interrupt,
+    no_space_left,
+    partial_files,
+)
+from workbench.errors import (
+    ConfigError,
+    FolderError,
+)
+from workbench.runs import request_stop
+from workbench.training import trainer
+from workbench.training.record import saved_checkpoints
+from workbench.training.worker import graceful_shutdown, prepare_run, work
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(run, whole, step):
+    """Stop before the first checkpoint, between two, and at one."""
+    assert work(run, at(step, lambda: request_stop(run))) == "stopped"
+    status = run.status()
+    assert (status.state, status.step, status.reason) == ("stopped", step, "as requested")
+    assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
+    assert work(run) == "finished"
+    assert_equal_losses(run, whole)
+    assert_equal_weights(run, whole)
+    assert run.snapshots() == [0, 4, 8]
+
+
+def test_random_numbers_of_a_step_are_the_same_after_a_resume(run, small, tmp_path):
+    """Dropout needs them."""
+    numbers = {}
+
+    def draw(done, _steps):
+        numbers.setdefault(done.number, []).append(torch.rand(()).item())
+        if done.number == 3 and len(numbers[3]) == 1:
+            raise Interrupted
+
+    with pytest.raises(Interrupted):
+        work(run, draw)
+    torch.manual_seed(99)
+    assert work(run, draw) == "finished"
+    assert len(numbers[3]) == 2
+    assert numbers[3][0] == numbers[3][1]
+    assert len({values[-1] for values in numbers.values()}) == 8
+
+
+def edit(run, name, value):
+    """Change a setting in the file of a run."""
+    path = run.folder / "run.json"
+    record = json.loads(path.read_text())
+    group, _, last = name.rpartition(".")
+    (record["config"][group] if group else record["config"])[last] = value
+    path.write_text(json.dumps(record))
+
+
+def test_resume_with_changed_settings_raises_and_names_them(run, small):
+    assert work(run, at(3, lambda: request_stop(run))) == "stopped"
+    edit(run, "data.crop_size", 9)
+    edit(run, "seed", 5)
+    with pytest.raises(
+        ConfigError, match=r"other settings \(data.crop_size: 8 then, 9 now; seed: 0 then, 5 now\); put them"
+    ):
+        work(run)
+    assert run.status().state == "failed"
+    edit(run, "data.crop_size", 8)
+    edit(run, "seed", 0)
+    edit(run, "save_every", 3)
+    assert work(run) == "finished"  # save_every may change
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(run, whole, step):
+    """Steps after the newest checkpoint are repeated."""
+    with pytest.raises(Interrupted):
+        work(run, at(step, interrupt))
+    assert run.status().state == "crashed"
+    assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
+    assert work(run) == "finished"
+    assert_equal_losses(run, whole)
+    assert_equal_weights(run, whole)
+    assert run.snapshots() == [0, 4, 8]
+    assert partial_files(run) == []
+
+
+def test_a_partial_line_of_metrics_is_ignored_and_overwritten(run, whole):
+    with pytest.raises(Interrupted):
+        work(run, at(5, interrupt))
+    with (run.folder / "metrics.jsonl").open("a") as lines:
+        lines.write('{"step": 6, "terms": {"reconstr')
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
+    assert work(run) == "finished"
+    assert_equal_losses(run, whole)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("optimizer.safetensors", lambda path: path.write_bytes(path.read_bytes()[:1000])),
+        ("student.safetensors", lambda path: path.write_bytes(b"")),
+        ("objective.safetensors", lambda path: path.unlink()),
+        ("state.json", lambda path: path.write_text("{")),
+    ],
+)
+def test_resume_uses_the_previous_checkpoint_if_the_newest_is_damaged(run, whole, file, damage):
+    with pytest.raises(Interrupted):
+        work(run, at(5, interrupt))
+    assert saved_checkpoints(run.folder) == [2, 4]
+    damage(run.folder / "checkpoints" / "0000004" / file)
+    resumed_at = []
+    assert work(run, lambda done, _steps: resumed_at.append(done.number)) == "finished"
+    assert resumed_at[0] == 3
+    assert_equal_losses(run, whole)
+    assert_equal_weights(run, whole)
+
+
+def test_resume_without_a_readable_checkpoint_raises_and_keeps_metrics(run):
+    with pytest.raises(Interrupted):
+        work(run, at(5, interrupt))
+    for step in (2, 4):
+        (run.folder / "checkpoints" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
+    with pytest.raises(FolderError, match=r"demo: no checkpoint can be read: step 4: .*step 2: "):
+        work(run)
+    assert run.status().state == "failed"
+    assert "no checkpoint can be read" in run.status().reason
+    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
+
+
+def test_a_run_stops_at_its_time_limit(small, tmp_path):
+    run = prepare_run(tmp_path / "brief", replace(small, stop_after_seconds=1e-9))
+    assert work(run) == "stopped"
+    assert (run.status().step, run.status().reason) == (1, "time limit of 0 s reached")
+    assert run.status().resumable
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_run_after_the_step(run, number):
+    before = signal.getsignal(number)
+    assert work(run, at(3, lambda: os.kill(os.getpid(), number))) == "stopped"
+    assert (run.status().state, run.status().step) == ("stopped", 3)
+    assert saved_checkpoints(run.folder)[-1] == 3
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_after_the_last_step_is_reported_to_the_outer_block(run, small, number):
+    before = signal.getsignal(number)
+    with graceful_shutdown() as stop_requested:
+        assert work(run, at(small.steps, lambda: os.kill(os.getpid(), number))) == "finished"
+        assert stop_requested()
+    assert signal.getsignal(number) is before
+    with graceful_shutdown() as stop_requested:
+        assert not stop_requested()
+
+
+@pytest.mark.posix
+def test_a_signal_after_an_inner_block_is_reported_to_the_outer_block():
+    with graceful_shutdown() as stop_requested:
+        with graceful_shutdown() as inner:
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop_requested()
+        assert not inner()
+
+
+def test_a_failed_resume_keeps_the_step(run, monkeypatch):
+    with pytest.raises(Interrupted):
+        work(run, at(5, interrupt))
+    monkeypatch.setattr(trainer, "load_checkpoint", no_space_left)
+    with pytest.raises(OSError, match="No space left"):
+        work(run)
+    assert run.status().step == 5
