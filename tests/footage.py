@@ -10,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from tests.videos import encode
+from workbench.data.preparation.manifest import PrepareSettings
+from workbench.data.preparation.prepare import prepare
 
 HEIGHT, WIDTH = 48, 64
 
@@ -48,6 +50,13 @@ def write_shots(folder: Path) -> Path:
     for name, frames in SHOTS.items():
         save(folder / name, frames)
     return folder
+
+
+def prepare_shards(folder: Path) -> Path:
+    """Prepare three tar files of 4, 6 and 2 septuplets of these shots: two tiles of 2, 3 and 1."""
+    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
+    prepare([write_shots(folder / "shots")], folder / "set", settings)
+    return folder / "set"
 
 
 def write_clip(path: Path, frames: list[np.ndarray]) -> Path:

@@ -1,4 +1,4 @@
-"""Modules of others as teacher and student: they are not changed, and unsuitable ones are refused."""
+"""Adapted modules: outputs, features, distillation and weights."""
 
 import copy
 
@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.models.public_modules import ClipModule, ImageModule, WindowModule
 from workbench.distill.objective import Objective, weighted_sum
 from workbench.distill.temporal import TemporalMemory
-from workbench.errors import ConfigError, ShapeError, WeightsError
+from workbench.errors import WeightsError
 from workbench.inference.chunks import upscale
 from workbench.models import weights
 from workbench.models.adapter import adapt
@@ -20,59 +21,14 @@ from workbench.models.zoo import NETWORKS, build
 from workbench.tensors import to_float, to_uint8
 
 
-class Theirs(nn.Module):
-    """A window in, the middle frame out; activations in place before and behind F^SR, as public code has them."""
-
-    def __init__(self, frames=3, scale=2, channels=8):
-        super().__init__()
-        self.scale = scale
-        self.entry = nn.Conv2d(3 * frames, channels, 3, padding=1)
-        self.widen = nn.Conv2d(channels, channels * scale**2, 3, padding=1)
-        self.tail = nn.Sequential(nn.LeakyReLU(0.1, inplace=True), nn.Conv2d(channels, 3, 3, padding=1))
-
-    def forward(self, window):
-        features = F.relu_(self.entry(window.flatten(1, 2)))
-        return self.tail(F.pixel_shuffle(self.widen(features), self.scale))
-
-
-class Image(Theirs):
-    """The same for single images."""
-
-    def __init__(self, **settings):
-        super().__init__(frames=1, **settings)
-
-    def forward(self, image):
-        return super().forward(image[:, None])
-
-
-class Clip(Theirs):
-    """The same for clips: a running mean goes along, and the tail runs as ``how`` says."""
-
-    def __init__(self, how="flat", **settings):
-        super().__init__(frames=1, **settings)
-        self.how = how
-
-    def forward(self, clip):
-        batch, frames = clip.shape[:2]
-        mixed = (clip + clip.mean(dim=1, keepdim=True)) / 2
-        shuffled = F.pixel_shuffle(self.widen(F.relu(self.entry(mixed.flatten(0, 1)))), self.scale)
-        shuffled = shuffled.unflatten(0, (batch, frames))
-        if self.how == "flat":
-            return self.tail(shuffled.flatten(0, 1)).unflatten(0, (batch, frames))
-        return torch.stack([self.tail(shuffled[:, t].clone()) for t in range(frames)], dim=1)
-
-
 @pytest.fixture(autouse=True)
 def seed():
     torch.manual_seed(0)
 
 
-# -- what it makes --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("border", ["replicate", "reflection_circle"])
 def test_windows_are_those_of_the_clip(border):
-    module, clip = Theirs().eval(), torch.rand(2, 5, 3, 7, 9)
+    module, clip = WindowModule().eval(), torch.rand(2, 5, 3, 7, 9)
     network = adapt(module, takes="window", num_frames=3, scale=2, border=border)
     assert isinstance(network, SlidingWindow)
     got = network.eval()(clip).frames
@@ -81,14 +37,14 @@ def test_windows_are_those_of_the_clip(border):
 
 
 def test_images_are_frames():
-    module, clip = Image().eval(), torch.rand(2, 3, 3, 7, 9)
+    module, clip = ImageModule().eval(), torch.rand(2, 3, 3, 7, 9)
     network = adapt(module, takes="image", scale=2).eval()
     assert (network.num_frames, network.temporal_radius) == (1, 0)
     assert torch.allclose(network(clip).frames, module(clip.flatten(0, 1)).unflatten(0, (2, 3)), atol=1e-6)
 
 
 def test_clips_are_clips():
-    module, clip = Clip().eval(), torch.rand(2, 4, 3, 7, 9)
+    module, clip = ClipModule().eval(), torch.rand(2, 4, 3, 7, 9)
     network = adapt(module, takes="clip", scale=2).eval()
     assert network.temporal_radius is None
     assert torch.equal(network(clip).frames, module(clip))
@@ -96,7 +52,9 @@ def test_clips_are_clips():
     assert (upscale(network, low, chunk_frames=2) == to_uint8(module(to_float(low)))).all()
 
 
-@pytest.mark.parametrize(("takes", "module"), [("window", Theirs()), ("image", Image()), ("clip", Clip())])
+@pytest.mark.parametrize(
+    ("takes", "module"), [("window", WindowModule()), ("image", ImageModule()), ("clip", ClipModule())]
+)
 @pytest.mark.parametrize(("height", "width", "frames"), [(17, 23, 2), (1, 1, 1), (4, 9, 20)])
 @torch.inference_mode()
 def test_any_size_and_length(takes, module, height, width, frames):
@@ -110,7 +68,7 @@ def test_any_size_and_length(takes, module, height, width, frames):
 
 
 def test_sizes_are_padded_for_modules_that_need_it():
-    class Picky(Image):
+    class Picky(ImageModule):
         def forward(self, image):
             assert image.shape[-1] % 8 == image.shape[-2] % 8 == 0
             assert min(image.shape[-2:]) >= 24
@@ -135,16 +93,13 @@ def test_the_range_of_the_module_is_converted_on_both_sides():
         assert torch.allclose(module.seen, clip[0] * (high - low) + low)
 
 
-# -- what is caught -------------------------------------------------------------------------------------------------
-
-
 def shuffled_by_hand(module, window):
     return F.pixel_shuffle(module.widen(F.relu(module.entry(window.flatten(1, 2)))), 2)
 
 
 def test_inputs_of_a_layer_are_captured_before_operations_in_place():
     """tail.0 is an activation in place: it changes its own input. tail.1 reads what came of it."""
-    module, window = Theirs().eval(), torch.rand(1, 3, 3, 6, 6)
+    module, window = WindowModule().eval(), torch.rand(1, 3, 3, 6, 6)
     before = shuffled_by_hand(module, window)
     assert before.min() < 0
     for layer, wanted in [("tail.0", before), ("tail", before), ("tail.1", F.leaky_relu(before, 0.1))]:
@@ -156,7 +111,7 @@ def test_inputs_of_a_layer_are_captured_before_operations_in_place():
 
 
 def test_aligned_features_come_along():
-    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail", aligned="widen")
+    network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail", aligned="widen")
     assert network.aligned_channels == 8
     upscaled = network(torch.rand(1, 2, 3, 6, 7), return_features="hr")
     assert upscaled.aligned.shape == (1, 2, 8, 6, 7)
@@ -165,7 +120,7 @@ def test_aligned_features_come_along():
 
 @pytest.mark.parametrize("how", ["flat", "frame by frame"])
 def test_features_of_clips_are_in_the_order_of_the_frames(how):
-    module, clip = Clip(how).eval(), torch.rand(2, 4, 3, 6, 6)
+    module, clip = ClipModule(how).eval(), torch.rand(2, 4, 3, 6, 6)
     network = adapt(module, takes="clip", scale=2, features="tail.1").eval()
     upscaled = network(clip, return_features="hr")
     assert upscaled.features.shape == (2, 4, 8, 12, 12)
@@ -174,7 +129,7 @@ def test_features_of_clips_are_in_the_order_of_the_frames(how):
 
 
 def test_no_features_are_captured_by_default_and_no_hook_remains():
-    module = Theirs()
+    module = WindowModule()
     network = adapt(module, takes="window", num_frames=3, scale=2, features="tail.1").eval()
     assert network(torch.rand(1, 2, 3, 6, 6)).features is None
     network(torch.rand(1, 2, 3, 6, 6), return_features="hr")
@@ -183,7 +138,7 @@ def test_no_features_are_captured_by_default_and_no_hook_remains():
     def breaks(_self, window):
         raise RuntimeError("broken")
 
-    module.__class__ = type("Broken", (Theirs,), {"forward": breaks})
+    module.__class__ = type("Broken", (WindowModule,), {"forward": breaks})
     with pytest.raises(RuntimeError, match="broken"):
         network(torch.rand(1, 2, 3, 6, 6), return_features="hr")
     assert [part for part in module.modules() if part._forward_pre_hooks] == []
@@ -202,7 +157,7 @@ def test_the_module_is_left_as_it_was():
 
 def test_a_copy_catches_from_the_copy():
     """As for an average of weights."""
-    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail").eval()
+    network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail").eval()
     other = copy.deepcopy(network)
     for parameter in other.parameters():
         nn.init.zeros_(parameter)
@@ -214,7 +169,7 @@ def test_a_copy_catches_from_the_copy():
 @pytest.mark.slow
 def test_compiled_around_the_adapter_it_gives_the_same():
     """On the eager backend: what is traced and where it breaks is the same, and no compiler is needed."""
-    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1").eval()
+    network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail.1").eval()
     compiled = torch.compile(network, backend="eager")
     for clip in torch.rand(3, 1, 3, 3, 6, 6):
         for return_features in (None, "hr"):
@@ -226,11 +181,10 @@ def test_compiled_around_the_adapter_it_gives_the_same():
             assert return_features is None or torch.allclose(got.features, wanted.features, atol=1e-6)
 
 
-# -- distillation ---------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("role", ["teacher", "student"])
-@pytest.mark.parametrize(("takes", "module"), [("window", Theirs()), ("image", Image()), ("clip", Clip())])
+@pytest.mark.parametrize(
+    ("takes", "module"), [("window", WindowModule()), ("image", ImageModule()), ("clip", ClipModule())]
+)
 def test_both_roles_of_distillation(role, takes, module):
     settings = {"num_frames": 3} if takes == "window" else {}
     theirs = adapt(module, takes=takes, scale=2, features="tail.1", **settings)
@@ -255,28 +209,25 @@ def test_both_roles_of_distillation(role, takes, module):
 
 
 def test_features_carry_gradient_through_the_copy():
-    network = adapt(Theirs(), takes="window", num_frames=3, scale=2, features="tail.1")
+    network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail.1")
     network(torch.rand(1, 2, 3, 6, 6), return_features="hr").features.square().sum().backward()
     assert network.module.entry.weight.grad.abs().sum() > 0
     assert network.module.tail[1].weight.grad is None  # behind F^SR
 
 
-# -- weights --------------------------------------------------------------------------------------------------------
-
-
 def test_saving_an_adapted_network_without_a_recipe_raises_an_error_with_a_fix(tmp_path):
-    network = adapt(Image(), takes="image", scale=2)
+    network = adapt(ImageModule(), takes="image", scale=2)
     with pytest.raises(WeightsError, match=r"NETWORKS\[\"mine\"\].*save_tensors.*load_into"):
         weights.save(network, tmp_path / "w.safetensors")
     weights.save_tensors(tmp_path / "w.safetensors", network.state_dict())
-    other = adapt(Image(), takes="image", scale=2)
+    other = adapt(ImageModule(), takes="image", scale=2)
     weights.load_into(other, tmp_path / "w.safetensors")
     assert torch.equal(other.module.entry.weight, network.module.entry.weight)
 
 
 def test_with_a_name_in_the_zoo_it_is_a_network_like_any_other(tmp_path, monkeypatch):
     def mine(*, scale: int = 2, channels: int = 8) -> VideoSR:
-        return adapt(Image(scale=scale, channels=channels), takes="image", scale=scale, features="tail.1")
+        return adapt(ImageModule(scale=scale, channels=channels), takes="image", scale=scale, features="tail.1")
 
     monkeypatch.setitem(NETWORKS, "mine", mine)
     network = build("mine", channels=4)
@@ -284,119 +235,3 @@ def test_with_a_name_in_the_zoo_it_is_a_network_like_any_other(tmp_path, monkeyp
     again = weights.load(tmp_path / "w.safetensors")
     assert again.recipe == {"name": "mine", "scale": 2, "channels": 4}
     assert torch.equal(again.module.entry.weight, network.module.entry.weight)
-
-
-# -- what is refused ------------------------------------------------------------------------------------------------
-
-
-class Returns(nn.Module):
-    def __init__(self, made):
-        super().__init__()
-        self.made = made
-
-    def forward(self, image):
-        return self.made(image)
-
-
-def test_another_scale():
-    with pytest.raises(
-        ConfigError, match=r"want output \(2, 3, 64, 64\) for images \(2, 3, 16, 16\).* got \(2, 3, 32, 32\)"
-    ):
-        adapt(Image(scale=2), takes="image", scale=4)
-    with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 5"):
-        adapt(Image(scale=2), takes="image", scale=5)
-
-
-def test_another_number_of_frames():
-    with pytest.raises(ConfigError, match=r"windows of shape \(2, 5, 3, 16, 16\): RuntimeError: .*num_frames"):
-        adapt(Theirs(frames=3), takes="window", num_frames=5, scale=2)
-    with pytest.raises(ConfigError, match="window: want an odd number of frames, got 4"):
-        adapt(Theirs(frames=4), takes="window", num_frames=4, scale=2)
-    with pytest.raises(ConfigError, match="num_frames: want 1 for clips, got 3"):
-        adapt(Clip(), takes="clip", num_frames=3, scale=2)
-
-
-def test_another_kind_of_input():
-    with pytest.raises(ConfigError, match=r"windows of shape \(2, 1, 3, 16, 16\)"):
-        adapt(Image(), takes="window", scale=2)
-    with pytest.raises(ConfigError, match=r"images of shape \(2, 3, 16, 16\)"):
-        adapt(Theirs(), takes="image", scale=2)
-    with pytest.raises(ConfigError, match=r"clips of shape \(2, 3, 3, 16, 16\)"):
-        adapt(Image(), takes="clip", scale=2)
-    with pytest.raises(ConfigError, match="takes: want 'window', 'clip' or 'image', got 'video'"):
-        adapt(Image(), takes="video", scale=2)
-
-
-@pytest.mark.parametrize(
-    ("made", "message"),
-    [
-        (lambda image: (image, None), "want one tensor .*got tuple"),
-        (lambda image: image.numpy(), "want one tensor .*got ndarray"),
-        (lambda image: image[:, :1].repeat(1, 1, 2, 2), r"want output \(2, 3, 32, 32\).* got \(2, 1, 32, 32\)"),
-    ],
-)
-def test_outputs_that_are_not_images_are_refused(made, message):
-    with pytest.raises(ConfigError, match=message):
-        adapt(Returns(made), takes="image", scale=2)
-
-
-def test_no_such_layer():
-    with pytest.raises(
-        ConfigError, match=r"features: the module has no layer 'tial.1', did you mean 'tail.1'\? There are: ent"
-    ):
-        adapt(Image(), takes="image", scale=2, features="tial.1")
-    with pytest.raises(ConfigError, match="aligned: the module has no layer 'zzz'; There are: entry, widen, tail"):
-        adapt(Image(), takes="image", scale=2, aligned="zzz")
-
-
-def test_a_layer_that_reads_something_else():
-    with pytest.raises(ConfigError, match=r"features: .*widen is \(2, 8, 16, 16\).* C, 32, 32\)"):
-        adapt(Image(), takes="image", scale=2, features="widen")
-    with pytest.raises(ConfigError, match=r"aligned: .*tail is \(2, 8, 32, 32\).* C, 16, 16\)"):
-        adapt(Image(), takes="image", scale=2, features="tail", aligned="tail")
-
-
-def test_a_layer_that_does_not_run_or_runs_too_often():
-    module = Image()
-    module.spare = nn.Conv2d(8, 3, 1)
-    with pytest.raises(ConfigError, match="features: the layer spare did not run"):
-        adapt(module, takes="image", scale=2, features="spare")
-    twice = nn.Sequential(Image(), nn.Conv2d(3, 3, 1))
-    twice.append(twice[1])
-    with pytest.raises(ConfigError, match=r"features: .*layer 1.* 2 frames.* 2 times"):
-        adapt(twice, takes="image", scale=2, features="1")
-
-
-def test_unavailable_features_are_refused():
-    clip = torch.rand(1, 2, 3, 6, 6)
-    with pytest.raises(ConfigError, match="no high-resolution features"):
-        adapt(Image(), takes="image", scale=2)(clip, return_features="hr")
-    with pytest.raises(ConfigError, match=r"want 'hr'.*got 'shuffle'"):
-        adapt(Image(), takes="image", scale=2, features="tail")(clip, return_features="shuffle")
-
-
-def test_a_module_that_changes_its_mind():
-    """The output may change after the probe."""
-    module = Returns(lambda image: image.repeat(1, 1, 2, 2))
-    network = adapt(module, takes="image", scale=2)
-    module.made = lambda image: image
-    with pytest.raises(ShapeError, match=r"the module's output: want \(2, 3, 12, 12\), got \(2, 3, 6, 6\)"):
-        network(torch.rand(1, 2, 3, 6, 6))
-
-
-def test_a_compiled_module_is_refused():
-    """Without compiling: the wrapper is recognized by the module it holds."""
-    module = nn.Module()
-    module._orig_mod = Image()
-    with pytest.raises(ConfigError, match=r"module: .*compiled"):
-        adapt(module, takes="image", scale=2, features="tail")
-
-
-def test_a_range_that_is_none():
-    with pytest.raises(ConfigError, match=r"value_range: want \(low, high\) with low < high, got \(1, 0\)"):
-        adapt(Image(), takes="image", scale=2, value_range=(1, 0))
-
-
-def test_input_clips_are_checked():
-    with pytest.raises(ShapeError, match=r"want RGB in \[0, 1\]"):
-        adapt(Clip(), takes="clip", scale=2).eval()(torch.rand(1, 2, 3, 6, 6) * 255)

@@ -85,7 +85,7 @@ def test_what_cannot_be_is_refused(config, change, pattern):
 
 
 def test_shards_beside_something_else(config, small):
-    with pytest.raises(DataError, match=r"contains shards and .*waves.* does not; they cannot be mixed"):
+    with pytest.raises(DataError, match=r"shards and .*waves"):
         open_crops(replace(config.data, clips=config.data.clips + small.data.clips), 0)
 
 

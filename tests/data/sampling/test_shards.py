@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.footage import write_shots
-from workbench.data.preparation.manifest import MANIFEST, PrepareSettings
-from workbench.data.preparation.prepare import prepare
+from tests.footage import prepare_shards
+from workbench.data.preparation.manifest import MANIFEST
 from workbench.data.sampling import shards as sharding
 from workbench.data.sampling.shards import Shard, ShardCrops, open_shards, read_sample, read_samples
 from workbench.errors import DataError
@@ -22,11 +21,7 @@ CROP = {"crop_size": 6, "num_frames": 3, "batch_size": 2}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Three tar files of 4, 6 and 2 septuplets: two tiles side by side of 2, 3 and 1."""
-    root = tmp_path_factory.mktemp("shards")
-    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
-    prepare([write_shots(root / "shots")], root / "set", settings)
-    return root / "set"
+    return prepare_shards(tmp_path_factory.mktemp("shards"))
 
 
 @pytest.fixture
@@ -149,14 +144,13 @@ def test_a_crop_is_a_piece_of_its_septuplet(shards):
 
 def test_long_sources_fill_several_files(tmp_path, monkeypatch):
     monkeypatch.setattr(sharding, "SAMPLES_PER_SHARD", 2)
-    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
-    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
-    found = {shard.path.name: shard.samples for shard in open_shards(tmp_path / "set")}
+    folder = prepare_shards(tmp_path)
+    found = {shard.path.name: shard.samples for shard in open_shards(folder)}
     assert found == {
         "train-alley-000.tar": 2, "train-alley-001.tar": 2, "train-beach-000.tar": 2, "train-beach-001.tar": 2,
         "train-beach-002.tar": 2, "train-cliff-000.tar": 2,
     }  # fmt: skip
-    assert all(len(read(shard.path)) == 2 for shard in open_shards(tmp_path / "set"))
+    assert all(len(read(shard.path)) == 2 for shard in open_shards(folder))
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------
@@ -164,12 +158,12 @@ def test_long_sources_fill_several_files(tmp_path, monkeypatch):
 
 def test_fewer_files_than_readers(shards, monkeypatch):
     as_machine(monkeypatch, 0, 4)
-    with pytest.raises(DataError, match="3 tar files cannot feed 4 machines with 1 readers each"):
+    with pytest.raises(DataError, match=r"3 tar files .*4 machines .*1 readers"):
         next(iter(ShardCrops(shards, **CROP)))
 
 
 def test_crops_that_are_too_large(shards):
-    with pytest.raises(DataError, match=r"alley-\d+-\d|beach|cliff.* too few for training clips of 3 frames of 9x9"):
+    with pytest.raises(DataError, match=r"(alley|beach|cliff)-\d+-\d.* 3 frames of 9x9"):
         next(iter(ShardCrops(shards, crop_size=9, num_frames=3, batch_size=1)))
 
 
@@ -185,7 +179,7 @@ def test_a_member_of_another_name_is_refused(tmp_path, name, capsys):
     import pickle
 
     path = tar(tmp_path / "x.tar", [*GOOD, (name, pickle.dumps(_Trap()))])
-    with pytest.raises(DataError, match=r"x.tar: member '.*' is not a file called \*.high.npy or \*.low.npy"):
+    with pytest.raises(DataError, match=r"x.tar: member '.*' .*high.npy"):
         read(path)
     assert capsys.readouterr().out == ""
 
@@ -193,7 +187,7 @@ def test_a_member_of_another_name_is_refused(tmp_path, name, capsys):
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
 def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
     path = tar(tmp_path / "x.tar", [("a.high.npy", b"")], kind)
-    with pytest.raises(DataError, match=r"member 'a.high.npy/?' is not a file called"):
+    with pytest.raises(DataError, match=r"member 'a.high.npy/?'"):
         read(path)
 
 
@@ -236,9 +230,9 @@ def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
             read(tmp_path / "cut.tar")
     with tarfile.open(tmp_path / "packed.tar", "w:gz") as file:
         file.addfile(tarfile.TarInfo("a.high.npy"), io.BytesIO(b""))
-    with pytest.raises(DataError, match=r"packed.tar: truncated or not a tar file"):
+    with pytest.raises(DataError, match=r"packed.tar: truncated"):
         read(tmp_path / "packed.tar")
-    with pytest.raises(DataError, match=r"gone.tar: truncated or not a tar file"):
+    with pytest.raises(DataError, match=r"gone.tar: truncated"):
         read(tmp_path / "gone.tar")
 
 
@@ -248,19 +242,19 @@ def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp
     target = tmp_path / "train-beach-000.tar"
     whole = target.read_bytes()
     target.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(DataError, match=r"train-beach-000.tar: has [\d,]+ of [\d,]+ bytes; copy it again"):
+    with pytest.raises(DataError, match=r"train-beach-000.tar: .*[\d,]+ of [\d,]+ bytes"):
         open_shards(tmp_path)
     target.unlink()
-    with pytest.raises(DataError, match=r"train-beach-000.tar: is missing"):
+    with pytest.raises(DataError, match=r"train-beach-000.tar: .*missing"):
         open_shards(tmp_path)
     manifest = tmp_path / MANIFEST
     manifest.write_text(manifest.read_text().replace('"format": "shards"', '"format": "folders"'))
-    with pytest.raises(DataError, match="got folders; prepare it with --format shards"):
+    with pytest.raises(DataError, match=r"got folders.*--format shards"):
         open_shards(tmp_path)
 
 
 def test_a_name_that_would_run_a_command_is_only_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="truncated or not a tar file"):
+    with pytest.raises(DataError, match="truncated"):
         next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
     assert not (tmp_path / "ran").exists()

@@ -1,26 +1,18 @@
-"""Nothing that is known about a source is dropped in silence: it is kept, converted, or named."""
+"""Tracks, metadata and colors of a source are kept, converted, or named in the result."""
 
-import shutil
-import subprocess
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from tests.videos import encode, frame_from_planes, numbered, numbers, sound_packets
+from tests.data.video.doubled import double, save_frames
+from tests.videos import encode, frame_from_planes, numbered, sound_packets
 from workbench.data.video.read import Conversion, read_video
 from workbench.data.video.timeline import timeline
 from workbench.data.video.write_frames import TIMESTAMPS
 from workbench.errors import ConfigError, VideoError
-from workbench.inference.video import upscale_file
-from workbench.models.bicubic import Bicubic
-
-
-def double(source, target, **settings):
-    return upscale_file(source, target, Bicubic(scale=2), **settings)
 
 
 def every_track(path, *, container=None, audio="aac", subtitle="mov_text", attachment=False):
@@ -113,7 +105,7 @@ def test_what_the_target_cannot_store_is_named(tmp_path):
 
 def test_audio_that_the_target_cannot_store_is_an_error_before_work(tmp_path):
     source = every_track(tmp_path / "in.mp4")
-    with pytest.raises(VideoError, match=r"out.webm: .* \(aac\); write out.mkv.*--audio none"):
+    with pytest.raises(VideoError, match=r"out.webm: .*aac.*out.mkv.*--audio none"):
         double(source, tmp_path / "out.webm")
     made = double(source, tmp_path / "out.webm", audio=False)
     assert any("subtitle" in text for text in made.transfer.texts("lost"))
@@ -179,9 +171,6 @@ def test_a_chapter_that_begins_before_the_file(tmp_path):
         assert described(tmp_path / name)[1] == [("one", 0.1), ("two", 0.4)]
 
 
-# Alpha: the same for a video and for images
-
-
 def transparent(path):
     """Left half transparent with hidden red, right half opaque green."""
     rgba = np.zeros((48, 64, 4), np.uint8)
@@ -217,7 +206,7 @@ def test_alpha_of_a_webm_is_refused_with_a_command(tmp_path):
             rgba = np.dstack([frame, frame[..., :1]])
             file.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba")))
         file.mux(stream.encode(None))
-    with pytest.raises(VideoError, match=r"VP9 with an alpha channel.*ffmpeg -c:v libvpx-vp9"):
+    with pytest.raises(VideoError, match=r"alpha.*ffmpeg -c:v libvpx-vp9"):
         double(tmp_path / "a.webm", tmp_path / "b.mp4", conversion=Conversion(background=(0, 0, 0)))
 
 
@@ -240,11 +229,8 @@ def test_captions_inside_of_the_frames_are_named(tmp_path):
     assert any("closed captions" in text for text in made.transfer.texts("lost"))
 
 
-# Folders
-
-
 def test_a_color_profile_is_named(tmp_path):
-    save(tmp_path / "in", ["0.png", "1.png"])
+    save_frames(tmp_path / "in", ["0.png", "1.png"])
     frame = Image.fromarray(numbered(1)[0])
     for name, profile in (("0.png", ImageCms.createProfile("LAB")), ("srgb", ImageCms.createProfile("sRGB"))):
         content = ImageCms.ImageCmsProfile(profile).tobytes()
@@ -253,22 +239,15 @@ def test_a_color_profile_is_named(tmp_path):
         assert any("ICC" in text for text in made.transfer.texts("lost")) == (name == "0.png")
 
 
-def save(folder, names):
-    folder.mkdir()
-    for frame, name in zip(numbered(len(names)), names, strict=True):
-        Image.fromarray(frame).save(folder / name)
-    return folder
-
-
 def test_a_gap_in_the_numbers_is_named_and_names_are_kept(tmp_path):
     names = [f"im{number}.png" for number in (0, 1, 2, 7, 8)]
-    made = double(save(tmp_path / "in", names), tmp_path / "out")
+    made = double(save_frames(tmp_path / "in", names), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert any("3 to 6 (4)" in text for text in made.transfer.texts("noticed"))
 
 
 def test_the_rate_of_a_folder(tmp_path):
-    source = save(tmp_path / "in", [f"{number}.png" for number in range(6)])
+    source = save_frames(tmp_path / "in", [f"{number}.png" for number in range(6)])
     double(source, tmp_path / "out.mp4", fps=24000 / 1001)
     times = timeline(tmp_path / "out.mp4").times_seconds
     assert times == pytest.approx(np.arange(6) * 1001 / 24000, abs=1e-6)
@@ -286,129 +265,3 @@ def test_a_folder_of_frames_gets_the_times_of_its_video(tmp_path):
     assert [float(line) for line in lines[1:]] == [0, 40, 300, 340]
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
     assert any(TIMESTAMPS in text for text in made.transfer.texts("kept"))
-
-
-# Damage in the middle
-
-
-def spoiled(path, **settings):
-    """Frames 40 to 47 of 120 cannot be decoded; key frames are 0, 20, 40 ..."""
-    source = encode(path, numbered(120, noise=True), g="20", sc_threshold="0", **settings)
-    with av.open(str(source)) as file:
-        packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
-    content = source.read_bytes()
-    for number in range(40, 48):
-        content = content.replace(packets[number], packets[number][:4] + bytes(len(packets[number]) - 4), 1)
-    source.write_bytes(content)
-    return source
-
-
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_damage_is_skipped_and_times_stay(tmp_path, suffix):
-    source = spoiled(tmp_path / f"in{suffix}")
-    stopped = double(source, tmp_path / "stop.mp4")
-    assert stopped.frames <= 40
-    made = double(source, tmp_path / "skip.mp4", on_damage="skip")
-    assert made.fault
-    video = read_video(tmp_path / "skip.mp4")
-    seen = numbers(video.frames[:, ::2, ::2])
-    assert seen[-60:] == list(range(60, 120))  # from the next key frame on
-    assert seen[: stopped.frames] == list(range(stopped.frames))
-    assert video.times_seconds == pytest.approx(np.array(seen) / 25, abs=0.001)
-    ((start, end),) = made.missing_seconds
-    assert start == pytest.approx(stopped.frames / 25, abs=0.001)
-    assert end == pytest.approx(60 / 25, abs=0.001)
-
-
-def test_skipping_a_cut_off_end_is_like_stopping(tmp_path):
-    source = encode(tmp_path / "in.mkv", numbered(40, noise=True), g="10")
-    source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
-    stopped, skipped = (double(source, tmp_path / f"{how}.mp4", on_damage=how) for how in ("stop", "skip"))
-    assert stopped.frames == skipped.frames > 5
-    assert skipped.missing_seconds[-1][1] is None
-    assert stopped.expected == 40
-
-
-@pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_a_file_that_begins_with_an_open_group_is_whole(tmp_path, codec):
-    """Frames that follow the first key frame and are shown before it cannot be decoded; they are named, not damage."""
-    params = "keyint=20:open-gop=1:bframes=3:scenecut=0" + ":log-level=0" * (codec == "libx265")
-    source = encode(tmp_path / "whole.mkv", numbered(60), codec=codec, **{f"{codec[3:]}-params": params})
-    with av.open(str(source)) as file, av.open(str(tmp_path / "cut.mkv"), "w") as cut:
-        copy, keys = cut.add_stream_from_template(file.streams.video[0]), 0
-        for packet in file.demux(video=0):
-            keys += bool(packet.size and packet.is_keyframe)
-            if packet.size and keys > 1:
-                packet.stream = copy
-                cut.mux(packet)
-    made = double(tmp_path / "cut.mkv", tmp_path / "out.mp4")
-    assert made.fault is None
-    seen = numbers(read_video(tmp_path / "out.mp4").frames[:, ::2, ::2])
-    assert seen == list(range(seen[0], 60))
-
-
-@pytest.mark.parametrize("share", [0.8, 0.9])
-def test_an_avi_that_is_cut_off_is_damaged(tmp_path, share):
-    source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
-    assert double(source, tmp_path / "whole.mp4").fault is None
-    source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
-    made = double(source, tmp_path / "out.mp4")
-    assert made.fault
-    assert 0 < made.frames < 40
-
-
-def test_an_avi_without_its_index_is_whole(tmp_path):
-    source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
-    content = source.read_bytes()
-    source.write_bytes(content[: content.index(b"idx1", len(content) // 2) + 20])
-    made = double(source, tmp_path / "out.mp4")
-    assert (made.fault, made.frames) == (None, 40)
-
-
-def test_an_avi_that_begins_between_key_frames_keeps_its_times(tmp_path):
-    source = encode(tmp_path / "in.avi", numbered(40), codec="mpeg4", g="10", bf="0", sc_threshold="1000000000")
-    with av.open(str(source)) as file, av.open(str(tmp_path / "cut.avi"), "w") as cut:
-        copy = cut.add_stream_from_template(file.streams.video[0])
-        for number, packet in enumerate(file.demux(video=0)):
-            if packet.size and number >= 5:
-                packet.stream, packet.pts, packet.dts = copy, packet.pts - 5, packet.dts - 5
-                cut.mux(packet)
-    made = double(tmp_path / "cut.avi", tmp_path / "out.mp4")
-    video = read_video(tmp_path / "out.mp4")
-    assert made.fault is None
-    assert numbers(video.frames[:, ::2, ::2]) == list(range(10, 40))
-    with av.open(str(tmp_path / "out.mp4")) as file:
-        frame = next(file.decode(video=0))
-        assert float(frame.pts * file.streams.video[0].time_base) == pytest.approx(0.2, abs=0.001)
-    assert any("5 frames (0.20 s)" in text for text in made.transfer.texts("lost"))
-
-
-def test_damage_in_the_first_group_is_skipped(tmp_path):
-    source = encode(tmp_path / "in.mkv", numbered(60, noise=True), g="20", sc_threshold="0")
-    with av.open(str(source)) as file:
-        packets = [bytes(packet) for packet in file.demux(video=0) if packet.size]
-    content = source.read_bytes()
-    for number in range(4):
-        content = content.replace(packets[number], packets[number][:4] + bytes(len(packets[number]) - 4), 1)
-    source.write_bytes(content)
-    made = double(source, tmp_path / "out.mp4", on_damage="skip")
-    assert made.fault
-    assert made.frames >= 40
-    assert numbers(read_video(tmp_path / "out.mp4").frames[-40:, ::2, ::2]) == list(range(20, 60))
-
-
-# Containers that are not opened
-
-
-@pytest.mark.parametrize("format_", ["mpegts", "vob", "flv", "asf"])
-def test_other_containers_are_refused_with_a_command_that_works(tmp_path, format_):
-    source = tmp_path / f"a.{format_}"
-    codec = {"mpegts": "libx264", "vob": "mpeg2video", "flv": "flv", "asf": "wmv2"}[format_]
-    encode(source, numbered(10), container=format_, codec=codec)
-    with pytest.raises(VideoError, match=r"copy it into an MKV without loss: ffmpeg ") as caught:
-        read_video(source)
-    if not shutil.which("ffmpeg"):
-        pytest.skip("the command needs ffmpeg, which is not installed")
-    command = str(caught.value).partition("without loss: ")[2]
-    subprocess.run([*command.split(), "-v", "error"], check=True, cwd=tmp_path)
-    assert len(read_video(Path(tmp_path / "a.mkv"))) == 10
