@@ -10,13 +10,13 @@ from workbench.errors import ConfigError
     ("given", "means"),
     [("4G", 4 * 10**9), ("512M", 512 * 10**6), ("2GiB", 2**31), ("1.5 gb", 1_500_000_000), ("1000000", 10**6)],
 )
-def test_amounts(given, means):
+def test_amounts_are_parsed(given, means):
     assert parse_bytes(given) == means
 
 
 @pytest.mark.parametrize("given", ["", "G", "4X", "-4G", "0", "four", "1e9"])
-def test_invalid_amounts_are_refused(given):
-    with pytest.raises(ConfigError, match="want an amount such as 4G or 512MiB"):
+def test_invalid_amounts_raise(given):
+    with pytest.raises(ConfigError, match="amount"):
         parse_bytes(given)
 
 

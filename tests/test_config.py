@@ -12,7 +12,7 @@ from workbench.presets import PRESETS
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_survive_json(preset):
+def test_presets_are_equal_after_json(preset):
     config = PRESETS[preset]()
     again = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
     assert again == config
@@ -20,7 +20,7 @@ def test_presets_survive_json(preset):
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_never_train_on_what_they_show(preset):
+def test_presets_do_not_train_on_the_validation_clip(preset):
     """The probe clip is another clip than those trained on, or another stretch of frames."""
     data = PRESETS[preset]().data
     name, _, crop = data.validation_clip.partition("[")
@@ -36,7 +36,7 @@ def test_the_smoke_preset_is_two_steps():
     assert (smoke.steps, smoke.data.batch_size, smoke.distills) == (2, 1, True)
 
 
-def test_what_the_paper_states_is_what_the_paper_preset_does():
+def test_the_paper_preset_has_the_published_settings():
     """Equation 2 without normalization, one ConvLSTM trained until its loss is below 1e-8."""
     wanted = PRESETS["paper"]().distillation
     assert (wanted.attention_kind, wanted.normalization) == ("sum_squares", "none")
@@ -44,7 +44,7 @@ def test_what_the_paper_states_is_what_the_paper_preset_does():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_with_a_temporal_term_use_it_as_it_is_meant(preset):
+def test_presets_with_a_temporal_loss_have_its_recommended_settings(preset):
     """Seven frames or more, and less than the scale averaged away."""
     config = PRESETS[preset]()
     if config.distillation.uses_temporal:
@@ -53,7 +53,7 @@ def test_presets_with_a_temporal_term_use_it_as_it_is_meant(preset):
 
 
 @pytest.mark.parametrize("weight", [0.0, Distillation().temporal_weight])
-def test_a_ratio_takes_the_place_of_a_weight(weight):
+def test_a_ratio_replaces_a_weight(weight):
     config = RunConfig(
         teacher=Network(name="edvr_s", weights="w.safetensors"),
         data=Data(num_frames=7),
@@ -70,7 +70,7 @@ def test_a_ratio_takes_the_place_of_a_weight(weight):
     assert output.chosen_losses == {"output_l1": 0.0}
 
 
-def test_a_run_of_an_older_version_does_what_it_did():
+def test_settings_of_older_versions_are_read():
     """Settings that it could not record are not today's defaults; those that it recorded stay."""
     held = RunConfig.from_run({"distillation": {"memory_stride": 4}}).distillation
     assert (held.standardize, held.cells, held.border_frames, held.memory_stride) == (False, "last", 0, 4)
@@ -95,7 +95,7 @@ def test_settings_cannot_be_changed():
         ({"data": "bikes"}, "data: want a group of settings, got 'bikes'"),
     ],
 )
-def test_an_unknown_setting_is_told_the_nearest(saved, said):
+def test_the_error_for_an_unknown_setting_suggests_the_nearest(saved, said):
     with pytest.raises(ConfigError) as caught:
         RunConfig.from_dict(saved)
     assert str(caught.value).startswith(said)
@@ -160,13 +160,13 @@ def test_an_unknown_setting_is_told_the_nearest(saved, said):
         ({"optimizer": {"betas": 0.9}}, "optimizer.betas: want a list, got 0.9"),
     ],
 )
-def test_a_wrong_value_is_explained(saved, said):
+def test_an_invalid_value_raises(saved, said):
     with pytest.raises(ConfigError) as caught:
         RunConfig.from_dict(saved)
     assert str(caught.value).startswith(said)
 
 
-def test_a_whole_number_is_a_number():
+def test_an_integer_is_accepted_as_a_float():
     assert RunConfig.from_dict({"stop_after_seconds": 5}).stop_after_seconds == 5
 
 
@@ -174,7 +174,7 @@ def test_a_whole_number_is_a_number():
     ("teacher", "spatial", "temporal", "distills"),
     [("edvr_s", 1.0, 0.0, True), ("edvr_s", 0.0, 1.0, True), ("edvr_s", 0.0, 0.0, False), ("", 1.0, 1.0, False)],
 )
-def test_a_run_distils_with_a_teacher_and_something_to_learn(teacher, spatial, temporal, distills):
+def test_a_run_distills_with_a_teacher_and_a_loss(teacher, spatial, temporal, distills):
     config = RunConfig(
         teacher=Network(name=teacher, weights="w.safetensors"),
         distillation=Distillation(spatial_weight=spatial, temporal_weight=temporal),
@@ -182,7 +182,7 @@ def test_a_run_distils_with_a_teacher_and_something_to_learn(teacher, spatial, t
     assert config.distills is distills
 
 
-def test_every_setting_has_words_for_the_form():
+def test_every_setting_has_a_description():
     """A string stands below each field of a group; forms and the command line show it."""
     import ast
     import inspect
@@ -205,7 +205,7 @@ def test_every_setting_has_words_for_the_form():
     assert {cls.name for cls in classes} == {"Network", "Data", "OtherLosses", "Distillation", "Optimizer", "RunConfig"}
 
 
-def test_replace_checks_again():
+def test_replace_checks_settings():
     with pytest.raises(ConfigError, match="steps: want 1 or more"):
         replace(RunConfig(), steps=0)
     assert {f.name for f in fields(RunConfig)} >= {"student", "teacher", "data", "distillation", "optimizer"}

@@ -6,12 +6,12 @@ from workbench import errors
 from workbench.errors import UnknownNameError, WorkbenchError, unknown_name
 
 
-def test_a_misspelt_name_is_told_the_nearest_and_all_there_are():
+def test_the_error_for_a_misspelled_name_has_the_nearest_and_all_names():
     said = str(unknown_name("network", "edvr_tyni", ["vespcn", "edvr_tiny"]))
     assert said == "no network 'edvr_tyni'; did you mean 'edvr_tiny'? There are: edvr_tiny, vespcn"
 
 
-def test_a_name_unlike_any_is_told_what_there_is():
+def test_the_error_for_an_unknown_name_has_all_names():
     assert str(unknown_name("preset", "xyz", ["smoke", "cpu"])) == "no preset 'xyz'. There are: cpu, smoke"
 
 
@@ -28,7 +28,7 @@ def test_a_name_unlike_any_is_told_what_there_is():
         ("UnknownNameError", KeyError),
     ],
 )
-def test_every_error_is_ours_and_an_ordinary_one(kind, builtin):
+def test_errors_are_workbench_errors_and_builtin_ones(kind, builtin):
     error = getattr(errors, kind)
     assert issubclass(error, WorkbenchError)
     assert issubclass(error, builtin)

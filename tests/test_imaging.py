@@ -42,7 +42,7 @@ def imresize_matrix(size: int, new_size: int) -> np.ndarray:
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("down", [True, False])
 @pytest.mark.parametrize("small", [(1, 1), (2, 5), (9, 12)])
-def test_bicubic_is_matlab_imresize(scale, down, small):
+def test_bicubic_equals_matlab_imresize(scale, down, small):
     height, width = (side * scale for side in small) if down else small
     new = small if down else (height * scale, width * scale)
     image = np.random.default_rng(0).random((3, height, width))
@@ -69,7 +69,7 @@ def test_bicubic_keeps_a_constant_to_the_border(down):
 
 @pytest.mark.parametrize("down", [True, False])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_bicubic_keeps_a_ramp_at_half_pixel_centres(scale, down):
+def test_bicubic_keeps_a_ramp_at_half_pixel_centers(scale, down):
     size = 12 * scale if down else 12
     ramp = torch.arange(size, dtype=torch.float64).expand(1, size, size)
     resized = resize_bicubic(ramp, scale=scale, down=down)[0, 0]
@@ -98,7 +98,7 @@ def test_bicubic_takes_any_number_of_leading_axes():
     assert resize_bicubic(clip, scale=1) is clip
 
 
-def test_bicubic_refuses_sizes_that_are_no_multiple():
+def test_bicubic_of_sizes_that_are_no_multiple_raises():
     with pytest.raises(ShapeError, match=r"10x8.*multiple of 4.*crop_to_multiple"):
         resize_bicubic(torch.zeros(1, 3, 8, 10), scale=4, down=True)
 
@@ -132,14 +132,14 @@ def test_gray_has_no_chroma():
 
 
 @pytest.mark.parametrize(("dtype", "rounding"), [(torch.float64, 1e-14), (torch.float32, 2e-6)])
-def test_ycbcr_and_back(dtype, rounding):
+def test_ycbcr_is_invertible(dtype, rounding):
     """Also of what is no color: networks overshoot."""
     rgb = torch.rand(2, 2, 3, 6, 7, dtype=dtype) * 1.6 - 0.3
     assert (ycbcr_to_rgb(rgb_to_ycbcr(rgb)) - rgb).abs().max() < rounding
     assert (rgb_to_ycbcr(ycbcr_to_rgb(rgb)) - rgb).abs().max() < rounding
 
 
-def test_ycbcr_is_scikit_image_s():
+def test_ycbcr_equals_scikit_image():
     """Its weights have three decimals, so 2e-4 levels of 255 is as near as it comes."""
     color = pytest.importorskip("skimage.color")
     rgb = np.random.default_rng(0).random((5, 6, 3))
@@ -160,7 +160,7 @@ def test_warp_by_half_a_pixel_is_the_mean():
     assert warp(torch.tensor([[[[1.0, 2.0, 4.0]]]]), flow).ravel().tolist() == pytest.approx([1.5, 3.0, 4.0])
 
 
-def test_warp_refuses_another_size():
+def test_warp_by_a_flow_of_another_size_raises():
     with pytest.raises(ShapeError, match=r"want \(1, 2, 4, 4\)"):
         warp(torch.zeros(1, 3, 4, 4), torch.zeros(1, 2, 4, 5))
 

@@ -40,7 +40,7 @@ def times(monkeypatch):
     relative_time.cache_clear()
 
 
-def test_the_first_round_does_not_count_and_the_fastest_of_the_others_does():
+def test_timing_skips_the_first_round_and_takes_the_fastest_other():
     clock = Clock(0.5, *range(7, 7 - ROUNDS, -1))
     assert fastest(clock.work, clock=clock) == 8 - ROUNDS
     assert clock.calls == ROUNDS + 1
@@ -92,7 +92,7 @@ def test_requested_fp32_is_not_timed(times):
 @pytest.mark.parametrize(
     ("device", "where"), [("cuda", "torch.cuda.is_bf16_supported"), ("mps", "torch.backends.mps.is_macos_or_newer")]
 )
-def test_gpus_are_believed(monkeypatch, device, where, supported):
+def test_precision_is_not_timed_on_gpus(monkeypatch, device, where, supported):
     monkeypatch.setattr(where, lambda *args, **settings: supported)
     assert choose_precision("auto", device).precision == ("bf16" if supported else "fp32")
 

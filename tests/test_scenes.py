@@ -54,7 +54,7 @@ def scene(tmp_path):
     return read_scene(tmp_path / "demo")
 
 
-def test_what_is_written_is_read(scene):
+def test_a_scene_is_read_as_it_was_written(scene):
     assert (scene.name, scene.title, scene.fps) == ("demo", "A demo", 25.0)
     assert (scene.frames, scene.height, scene.width) == (3, 10, 14), "the size is that of the output, not of low"
     assert [m.key for m in scene.methods] == ["low", "student"]
@@ -63,15 +63,7 @@ def test_what_is_written_is_read(scene):
     assert scene.provenance == {"seed": 1}
 
 
-def test_the_protocol_of_an_old_scene_is_read(scene):
-    path = scene.folder / "scene.json"
-    record = json.loads(path.read_text())
-    record["protocol"] = {"crop": 4}
-    path.write_text(json.dumps(record))
-    assert read_scene(scene.folder).protocol == {"crop_border": 4}
-
-
-def test_images_are_exact(scene):
+def test_frames_are_stored_losslessly(scene):
     assert np.array_equal(scene.clip("student"), FRAMES)
     assert np.array_equal(scene.clip("low"), LOW)
     assert np.array_equal(scene.frame("student", 2), FRAMES[2])
@@ -79,14 +71,14 @@ def test_images_are_exact(scene):
 
 
 @pytest.mark.parametrize("compression", [0, 4])
-def test_images_are_exact_whatever_the_compression(compression, tmp_path):
+def test_frames_are_lossless_at_every_compression(compression, tmp_path):
     with write_scene(tmp_path / "s") as writer:
         writer.add_method(Method(key="high", label="High"), FRAMES, compression=compression)
         writer.finish(name="s", title="s", fps=1.0, protocol={}, provenance={})
     assert np.array_equal(read_scene(tmp_path / "s").clip("high"), FRAMES)
 
 
-def test_an_overlay_s_grey_is_its_value(scene):
+def test_gray_levels_of_an_overlay_are_its_values(scene):
     """value = low + grey / 255 * (high - low), to half a level; beyond the ends it is the end."""
     overlay = next(o for o in scene.overlays if o.kind == "attention")
     for index in range(3):
@@ -105,14 +97,14 @@ def test_channels_are_stacked_from_top_to_bottom(scene):
     assert np.abs(value[5:] - CELLS[1, 1].clip(-2, 2)).max() < 0.01
 
 
-def test_raw_numbers_are_half_precision_and_not_cut_off(scene):
+def test_raw_arrays_have_half_precision_without_clipping(scene):
     for overlay, values in zip(scene.overlays, (CELLS, MAPS), strict=True):
         raw = scene.array(overlay)
         assert raw.dtype == np.float16
         assert np.array_equal(raw, values.astype(np.float16))
 
 
-def test_bad_values_are_drawn_and_kept(tmp_path):
+def test_values_that_are_not_finite_are_drawn_and_kept(tmp_path):
     values = np.array([[[np.nan, 0.0, np.inf, 1.0]]])
     with write_scene(tmp_path / "s") as writer:
         writer.add_method(Method(key="high", label="High"), FRAMES[:1])
@@ -123,7 +115,7 @@ def test_bad_values_are_drawn_and_kept(tmp_path):
     assert np.asarray(Image.open(scene.overlay_path(scene.overlays[0], 0)).convert("L")).tolist() == [[0, 0, 255, 255]]
 
 
-def test_a_curve_has_six_digits_and_no_number_where_there_is_none(scene):
+def test_a_curve_has_six_digits_and_null_for_missing_values(scene):
     (curve,) = scene.curves
     assert curve.series == {"student": [30.1235, None, None]}
     assert (curve.unit, curve.better) == ("dB", "higher")
@@ -138,25 +130,25 @@ def test_curves_of_several_methods_share_one_key(tmp_path):
     assert {key: curve.series[key] for key in "ab"} == {"a": [1.0, 2.0], "b": [3.0, 4.0]}
 
 
-def test_json_without_nan(scene):
+def test_json_has_no_nan(scene):
     json.loads((scene.folder / "scene.json").read_text(), parse_constant=lambda name: pytest.fail(name))
 
 
-def test_a_method_that_is_not_there_is_told_which_are(scene):
-    with pytest.raises(FolderError, match="scene demo: no method 'teacher'; there are low, student"):
+def test_the_error_for_an_unknown_method_has_all_methods(scene):
+    with pytest.raises(FolderError, match=r"demo: .*'teacher'.* low, student"):
         scene.method("teacher")
 
 
 # -- whole or not at all --------------------------------------------------------------------------------------------
 
 
-def test_an_error_leaves_nothing(tmp_path):
+def test_an_error_leaves_no_scene(tmp_path):
     with pytest.raises(ZeroDivisionError), write_scene(tmp_path / "demo") as writer:
         fail(writer)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_no_scene(tmp_path, monkeypatch):
     def full(*_args, **_settings):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -166,25 +158,25 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scene_that_nobody_finished_leaves_nothing(tmp_path):
-    with pytest.raises(FolderError, match="demo: the scene was not finished"), write_scene(tmp_path / "demo") as writer:
+def test_an_unfinished_scene_leaves_nothing(tmp_path):
+    with pytest.raises(FolderError, match=r"demo: .*not finished"), write_scene(tmp_path / "demo") as writer:
         writer.add_method(Method(key="high", label="High"), FRAMES)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_scene_without_images_is_none(tmp_path):
+def test_a_scene_without_frames_raises(tmp_path):
     with pytest.raises(FolderError, match="no method was added"), write_scene(tmp_path / "demo") as writer:
         writer.finish(name="demo", title="", fps=1.0, protocol={}, provenance={})
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_is_there_is_not_overwritten_unasked(scene):
+def test_a_scene_is_not_overwritten_without_request(scene):
     with pytest.raises(FolderError, match="exists already"), write_scene(scene.folder):
         pass
     assert np.array_equal(read_scene(scene.folder).clip("student"), FRAMES)
 
 
-def test_what_is_there_is_replaced_whole_when_asked(scene):
+def test_a_scene_is_replaced_completely_on_request(scene):
     with write_scene(scene.folder, replace=True) as writer:
         fill(writer, method="other", name="demo")
     again = read_scene(scene.folder)
@@ -200,7 +192,7 @@ def test_an_error_while_replacing_leaves_the_old_scene(scene):
     assert [p.name for p in scene.folder.parent.iterdir()] == ["demo"]
 
 
-def test_a_scene_appears_only_when_it_is_whole(tmp_path):
+def test_a_scene_appears_when_it_is_complete(tmp_path):
     with write_scene(tmp_path / "demo") as writer:
         fill(writer)
         assert list_scenes(tmp_path) == []
@@ -208,7 +200,7 @@ def test_a_scene_appears_only_when_it_is_whole(tmp_path):
     assert list_scenes(tmp_path) == ["demo"]
 
 
-def test_scene_json_comes_last(tmp_path, monkeypatch):
+def test_scene_json_is_written_last(tmp_path, monkeypatch):
     """Whoever sees scene.json sees everything that it names."""
     written = []
     monkeypatch.setattr(scenes, "write_atomic", lambda path, _content: written.append(path.name))
@@ -218,7 +210,7 @@ def test_scene_json_comes_last(tmp_path, monkeypatch):
     assert written == ["arrays.npz", "scene.json"]
 
 
-def test_a_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
+def test_a_write_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "status.json"
     write_atomic(path, "old")
     assert path.read_text() == "old"
@@ -239,13 +231,13 @@ def test_a_file_is_the_old_one_or_the_new_one(tmp_path, monkeypatch):
 # -- bad input ------------------------------------------------------------------------------------------------------
 
 
-def test_half_written_folders_are_refused_in_words_and_not_listed(scene):
+def test_partial_folders_raise_and_are_not_listed(scene):
     root = scene.folder.parent
     (scene.folder / "scene.json").rename(root / "kept.json")
     (root / ".hidden.123.partial").mkdir()
     ((root / ".hidden.123.partial") / "scene.json").write_text("{}")
     assert list_scenes(root) == []
-    with pytest.raises(FolderError, match=r"demo: no scene\.json here; `workbench compare` writes scenes"):
+    with pytest.raises(FolderError, match=r"demo: no scene\.json here"):
         read_scene(scene.folder)
 
 
@@ -262,7 +254,7 @@ def test_half_written_folders_are_refused_in_words_and_not_listed(scene):
         (lambda record: record["overlays"][0].update(method="/etc"), "scene entry '/etc'"),
     ],
 )
-def test_a_scene_of_another_kind(scene, change, said):
+def test_another_format_raises(scene, change, said):
     record = json.loads((scene.folder / "scene.json").read_text())
     change(record)
     (scene.folder / "scene.json").write_text(json.dumps(record))
@@ -272,7 +264,7 @@ def test_a_scene_of_another_kind(scene, change, said):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
-def test_a_scene_json_that_is_none(scene, content):
+def test_an_invalid_scene_json_raises(scene, content):
     (scene.folder / "scene.json").write_bytes(content)
     with pytest.raises(FolderError, match="not a readable scene"):
         read_scene(scene.folder)
@@ -281,7 +273,7 @@ def test_a_scene_json_that_is_none(scene, content):
 @pytest.mark.parametrize(
     "name", ["../up", "a/b", "a\\b", "", ".hidden", "-flag", "x" * 65, "a b", "ends.", "a\n", ".."]
 )
-def test_names_that_are_not_folder_names(name, tmp_path):
+def test_invalid_scene_names_raise(name, tmp_path):
     with pytest.raises(FolderError, match="want 1 to 64 letters"):
         check_name(name)
     with write_scene(tmp_path / "demo") as writer:
@@ -296,11 +288,11 @@ def test_names_that_are_not_folder_names(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a", "edvr_s-2", "run.2024", "7", "x" * 64])
-def test_names_that_are(name):
+def test_valid_scene_names(name):
     assert check_name(name) == name
 
 
-def test_images_of_another_kind_or_size_are_refused(tmp_path):
+def test_frames_of_another_type_or_size_raise(tmp_path):
     with write_scene(tmp_path / "demo") as writer:
         for wrong in (FRAMES.astype(np.float32), FRAMES[0], FRAMES[..., :1]):
             with pytest.raises(ShapeError, match="frames of wrong: want uint8"):
@@ -314,7 +306,7 @@ def test_images_of_another_kind_or_size_are_refused(tmp_path):
 # -- merging --------------------------------------------------------------------------------------------------------
 
 
-def test_two_scenes_of_one_clip_side_by_side(scene, tmp_path):
+def test_two_scenes_of_one_clip_are_merged(scene, tmp_path):
     with write_scene(tmp_path / "later") as writer:
         writer.add_method(Method(key="teacher", label="Teacher"), 255 - FRAMES)
         writer.add_overlay(Overlay(kind="attention", label="Looks", method="teacher", low=-1.0, high=3.0), MAPS + 1)
@@ -333,19 +325,19 @@ def test_two_scenes_of_one_clip_side_by_side(scene, tmp_path):
     assert np.array_equal(again.clip("teacher"), 255 - FRAMES), "a merged scene can be merged"
 
 
-def test_scenes_of_different_clips_are_not_merged(scene, tmp_path):
+def test_merging_scenes_of_different_clips_raises(scene, tmp_path):
     with write_scene(tmp_path / "shorter") as writer:
         writer.add_method(Method(key="teacher", label="Teacher"), FRAMES[:2])
         writer.finish(name="shorter", title="", fps=25.0, protocol={}, provenance={})
-    with pytest.raises(FolderError, match="shorter and demo are not the same clip"):
+    with pytest.raises(FolderError, match="shorter and demo"):
         merge_scenes("both", "Both", scene, read_scene(tmp_path / "shorter"))
 
 
-def test_no_folder_no_scenes(tmp_path):
+def test_a_missing_folder_has_no_scenes(tmp_path):
     assert list_scenes(tmp_path / "nowhere") == []
 
 
-def test_frames_keep_their_own_times(tmp_path):
+def test_frame_times_are_kept(tmp_path):
     times = (0.0, 0.04, 0.5, 0.9)
     frames = np.zeros((3, 4, 6, 3), np.uint8)
     with write_scene(tmp_path / "a") as writer:
@@ -362,7 +354,7 @@ def test_frames_keep_their_own_times(tmp_path):
 
 
 @pytest.mark.parametrize("times", [[0.0, 1.0], [0.0, 0.5, 0.4, 1.0], [-1.0, 0.0, 1.0, 2.0], ["a", 1, 2, 3]])
-def test_times_that_are_none_are_refused(tmp_path, times):
+def test_invalid_times_raise(tmp_path, times):
     with write_scene(tmp_path / "a") as writer:
         writer.add_method(Method(key="high", label="High"), np.zeros((3, 4, 6, 3), np.uint8))
         writer.finish(name="a", title="a", fps=25, protocol={}, provenance={}, times_seconds=times)

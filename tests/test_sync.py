@@ -152,7 +152,7 @@ KINDS = ("even", "jitter", "drift", "gaps", "doubles", "edit list", "held last f
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_flash_and_beep_stay_together(tmp_path, kind, name, codec, audio, targets):
+def test_video_and_audio_stay_in_sync(tmp_path, kind, name, codec, audio, targets):
     if kind == "edit list" and name != "a.mp4":
         pytest.skip("Matroska has no edit lists")
     source = make_film(tmp_path / name, kind, np.random.default_rng(KINDS.index(kind)), codec=codec, audio=audio)
@@ -169,7 +169,7 @@ def test_flash_and_beep_stay_together(tmp_path, kind, name, codec, audio, target
         assert duration(tmp_path / target) == pytest.approx(duration(source), abs=0.045)
 
 
-def test_a_constant_rate_keeps_them_within_half_a_slot(tmp_path):
+def test_a_constant_rate_keeps_sync_within_half_a_frame(tmp_path):
     source = make_film(tmp_path / "a.mkv", "gaps", np.random.default_rng(1), codec="libx264", audio="aac")
     made = upscale_file(source, tmp_path / "b.mp4", Bicubic(scale=2), fps=30)
     before, after = offsets(source), offsets(tmp_path / "b.mp4")
@@ -181,7 +181,7 @@ def test_a_constant_rate_keeps_them_within_half_a_slot(tmp_path):
     assert np.abs(np.diff(times) - 1 / 30).max() < 1e-4
 
 
-def test_halving_the_rate_takes_every_second_frame(tmp_path):
+def test_half_of_the_rate_keeps_every_second_frame(tmp_path):
     """Rounding halves to even would take frames 1, 2, 5, 6, 9, 10."""
     source = encode(tmp_path / "in.mp4", numbered(40), rate=50)
     made = upscale_file(source, tmp_path / "out.webm", Bicubic(scale=2), fps=25)
@@ -199,7 +199,7 @@ def test_a_pause_before_the_end_does_not_make_an_mp4_longer(tmp_path):
 
 
 @pytest.mark.parametrize("wrong", [[1000, 0, 40, 80], [100, 0, 40, 80], [0, 40, 80_000, 120]])
-def test_a_wrong_first_or_middle_timestamp_stops_nothing(tmp_path, wrong):
+def test_a_wrong_first_or_middle_timestamp_is_tolerated(tmp_path, wrong):
     times = [*wrong, *range(160, 1000, 40)]
     even = encode(tmp_path / "even.mkv", numbered(len(times)), codec="mjpeg", pixels="yuvj420p")
     with av.open(str(even)) as file, av.open(str(tmp_path / "in.mkv"), "w") as made:

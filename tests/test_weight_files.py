@@ -72,7 +72,7 @@ def test_errors_name_the_type_of_a_file_that_is_no_weights(content, what, name, 
 
 
 @pytest.mark.parametrize("content", [as_saved(), as_saved(legacy=True), SAFE], ids=["zip", "pickle", "safetensors"])
-def test_weights_pass(content, tmp_path):
+def test_weights_files_are_accepted(content, tmp_path):
     (tmp_path / "w").write_bytes(content)
     check_weight_file(tmp_path / "w")
 
@@ -82,7 +82,7 @@ def test_weights_pass(content, tmp_path):
     [(as_saved(legacy=True)[:-700], "cut off"), (pickle.dumps({"a": 1.0}, 2)[:-3], "damaged|cut off")],
     ids=["cut in its tensors", "cut in its pickle"],
 )
-def test_a_cut_pickle(content, what, tmp_path):
+def test_a_truncated_pickle(content, what, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
     with pytest.raises(WeightsError, match=what):
         load_converted(tmp_path / "w.pth")

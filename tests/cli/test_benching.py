@@ -37,7 +37,7 @@ def test_time_and_memory_by_precision_and_size(capsys, tmp_path, form):
 
 
 @pytest.mark.parametrize(("ratio", "wanted"), [(0.5, {"fp32", "bf16"}), (1.1, {"fp32", "bf16"}), (12.0, {"fp32"})])
-def test_bf16_is_left_out_where_it_is_slow(capsys, monkeypatch, ratio, wanted):
+def test_bf16_is_omitted_if_it_is_slow(capsys, monkeypatch, ratio, wanted):
     monkeypatch.setattr("workbench.precision.relative_time", lambda *args: ratio)
     args = ("--networks", "bicubic", "--onnx-precisions", "", "--format", "json", "--device", "cpu")
     status, out, err = run(capsys, *args, *SMALL)
@@ -46,7 +46,7 @@ def test_bf16_is_left_out_where_it_is_slow(capsys, monkeypatch, ratio, wanted):
     assert ("bf16 left out" in err) == (ratio == 12)
 
 
-def test_networks_that_cannot_be_exported_are_left_out(capsys):
+def test_networks_that_cannot_be_exported_are_omitted(capsys):
     pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
     pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
     args = ("--networks", "bicubic,teacher", "--torch-precisions", "", "--onnx-precisions", "int8", "--format", "json")
@@ -86,7 +86,7 @@ def test_plot_tradeoff_reads_the_times_of_bench(capsys, tmp_path, monkeypatch):
         (["--networks", "plian"], "did you mean 'plain'"),
     ],
 )
-def test_wrong_options_are_refused(capsys, args, message):
+def test_invalid_options_are_errors(capsys, args, message):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert message in err

@@ -8,7 +8,7 @@ from workbench.cli import main
 from workbench.models.weights import load, read_card
 
 
-def test_convert(tmp_path, capsys):
+def test_convert_writes_weights_with_their_source(tmp_path, capsys):
     network = edvr(num_frames=3)
     torch.save(renamed(network, ORIGINAL), tmp_path / "theirs.pth")
     assert main(["convert", str(tmp_path / "theirs.pth"), str(tmp_path / "ours.safetensors")]) == 0
@@ -34,7 +34,7 @@ def test_convert_has_options_for_settings_that_tensors_do_not_determine(tmp_path
     ("out", "message"),
     [("ours.pth", "want a name that ends in .safetensors"), ("there.safetensors", "exists already")],
 )
-def test_convert_writes_over_nothing(out, message, tmp_path, capsys):
+def test_convert_does_not_overwrite_files(out, message, tmp_path, capsys):
     torch.save(edvr().state_dict(), tmp_path / "theirs.pth")
     (tmp_path / "there.safetensors").write_text("precious")
     assert main(["convert", str(tmp_path / "theirs.pth"), str(tmp_path / out)]) == 2

@@ -28,7 +28,7 @@ def small(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_student_in_three_precisions_and_a_film_through_it(small, capsys):
+def test_export_of_three_precisions_and_upscaling_with_each(small, capsys):
     status, out, _ = run(capsys, "export", "distilled", "--out", "s.onnx", "--precision", "fp32,int8")
     assert status == 0
     assert {path.name for path in small.iterdir()} == {"s.onnx", "s.int8.onnx"}
@@ -43,7 +43,7 @@ def test_a_student_in_three_precisions_and_a_film_through_it(small, capsys):
     assert np.array_equal(images[1], images[2])
 
 
-def test_the_proof_that_nothing_is_added(capsys):
+def test_export_compare_shows_equal_operators(capsys):
     status, out, _ = run(capsys, "export", "--compare", "plain", "distilled", "--rounds", "1")
     assert status == 0
     assert "graph and size: the same, operator by operator" in out
@@ -62,7 +62,7 @@ def test_the_proof_that_nothing_is_added(capsys):
         (["teacher", "--precision", "int8"], "int8 is for networks without deformable convolutions"),
     ],
 )
-def test_what_is_wrong_is_said(small, capsys, args, pattern):
+def test_invalid_arguments_are_errors(small, capsys, args, says):
     status, out, err = run(capsys, "export", *args)
     assert (status, out) == (2, "")
     assert pattern in err

@@ -24,7 +24,7 @@ def test_every_network_is_listed_with_its_exact_count(capsys):
 
 
 @pytest.mark.parametrize("form", ["text", "md", "json"])
-def test_some_networks_with_what_they_cost(capsys, form):
+def test_chosen_networks_are_listed_with_their_cost(capsys, form):
     args = ["--only", "vespcn_paper,bicubic", "--time", "--frames", 1, "--rounds", 1, "--threads", 1]
     status, out, err = run(capsys, "networks", *args, "--format", form)
     assert status == 0
@@ -40,7 +40,7 @@ def test_some_networks_with_what_they_cost(capsys, form):
         assert "edvr" not in out
 
 
-def test_layers_with_shapes(capsys):
+def test_layers_are_listed_with_shapes(capsys):
     status, out, _ = run(capsys, "networks", "--show", "vespcn_paper")
     assert status == 0
     assert "1x48x120x180" in out
@@ -52,7 +52,7 @@ def test_layers_with_shapes(capsys):
 
 
 @pytest.mark.parametrize("args", [("--only", "vespnc"), ("--show", "vespnc")])
-def test_a_misspelt_name_is_told_the_nearest(capsys, args):
+def test_the_error_for_a_misspelled_name_suggests_the_nearest(capsys, args):
     status, out, err = run(capsys, "networks", *args)
     assert (status, out) == (2, "")
     assert "did you mean 'vespcn'" in err

@@ -35,7 +35,7 @@ def clip(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_what_the_console_cannot_encode_is_replaced(clip, tmp_path, encoding):
+def test_characters_that_the_console_cannot_encode_are_replaced(clip, tmp_path, encoding):
     """By print and by progress: the folders' names; in the error: the name of a file that is not there."""
     made = workbench("degrade", clip, tmp_path / "出力", encoding=encoding, capture_output=True)
     assert made.returncode == 0, made.stderr
@@ -46,7 +46,7 @@ def test_what_the_console_cannot_encode_is_replaced(clip, tmp_path, encoding):
 
 
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-def test_tables_are_drawn_with_what_there_is(clip, tmp_path, encoding):
+def test_tables_are_drawn_in_ascii_if_the_console_needs_it(clip, tmp_path, encoding):
     args = ["prepare", clip, "--out", tmp_path / "set", "--downscale", "1", "--validation-share", 0, "--threads", 1]
     made = workbench(*args, encoding=encoding, capture_output=True)
     assert made.returncode == 0, made.stderr
@@ -57,7 +57,7 @@ def test_tables_are_drawn_with_what_there_is(clip, tmp_path, encoding):
 
 @pytest.mark.skipif(os.name == "nt", reason="a pipe without a reader is another error there")
 @pytest.mark.parametrize("args", [["--help"], ["samples"], ["networks", "--help"]])
-def test_a_reader_that_goes_away_ends_the_command_quietly(args):
+def test_a_closed_stdout_pipe_ends_the_command_without_a_message(args):
     """By print, by rich, and by tyro's help: the pipe is closed before the first line is written."""
     reading, writing = os.pipe()
     os.close(reading)
@@ -69,7 +69,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(args):
     assert ended.returncode == PIPE_CLOSED == 128 + 13
 
 
-def test_a_closed_pipe_elsewhere_is_an_error_like_any_other(monkeypatch, capsys):
+def test_other_closed_pipes_are_errors(monkeypatch, capsys):
     from workbench import cli
 
     def write_to_a_worker(_args):

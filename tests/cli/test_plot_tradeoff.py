@@ -25,7 +25,7 @@ def data(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_figure_and_its_numbers(data, capsys):
+def test_plot_tradeoff_writes_a_figure_and_its_numbers(data, capsys):
     args = ["--data", "set", "--protocol", "folders", "--frames", 1, "--rounds", 1, "--threads", 1]
     status, out, _ = run(
         capsys, "plot-tradeoff", *args, "--networks", "bicubic,plain,distilled", "--out", "out/tradeoff.png"
@@ -52,13 +52,13 @@ def test_the_figure_and_its_numbers(data, capsys):
         (["--networks", "edvr_m"], "without weights would be random"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_is_measured(data, capsys, args, message):
+def test_invalid_options_are_errors_before_measuring(data, capsys, args, message):
     status, out, err = run(capsys, "plot-tradeoff", "--data", "set", "--protocol", "folders", *args)
     assert (status, out) == (2, "")
     assert message in " ".join(err.split())
 
 
-def test_one_table_for_all_methods(data, capsys):
+def test_all_methods_are_in_one_table(data, capsys):
     args = ["--protocol", "folders", "--data", "set", "--network", "bicubic,plain", "--table"]
     status, out, _ = run(capsys, "evaluate", *args, "--format", "md")
     assert status == 0

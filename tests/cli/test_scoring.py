@@ -37,7 +37,7 @@ def run(capsys, *args):
     return status, seen.out, seen.err
 
 
-def test_a_table_on_stdout_and_a_file_of_scores(data, capsys):
+def test_evaluate_prints_a_table_and_writes_scores(data, capsys):
     status, out, err = run(capsys, "--protocol", "folders", "--data", "set")
     assert status == 0
     wanted = evaluate(build("bicubic"), data, "folders")
@@ -48,7 +48,7 @@ def test_a_table_on_stdout_and_a_file_of_scores(data, capsys):
     assert held == [json.loads(json.dumps(wanted.to_dict() | {"provenance": held[0]["provenance"]}))]
 
 
-def test_the_temporal_share(data, capsys):
+def test_evaluate_measures_the_temporal_share(data, capsys):
     """Bicubic has none: its gain over itself is 0 with any neighbors."""
     status, out, _ = run(
         capsys, "--protocol", "folders", "--data", "set", "--neighbors", "true,copies,other", "--neighbor-frames", 1
@@ -73,7 +73,7 @@ def test_stdout_contains_the_table_only(data, capsys, form):
         assert out.startswith({"md": "**bicubic on set, 1 of its clips", "latex": r"\begin{table}"}[form])
 
 
-def test_several_methods_and_changed_settings(data, capsys):
+def test_several_methods_are_scored_with_changed_settings(data, capsys):
     status, out, _ = run(
         capsys, "--network", "bicubic,plain", "--protocol", "folders", "--data", "set", "--degradation", "bd_duf",
         "--crop-border", 8, "--format", "csv", "--out", "mine.json",
@@ -86,7 +86,7 @@ def test_several_methods_and_changed_settings(data, capsys):
     assert "sha256" in held[1]["provenance"]["method"]
 
 
-def test_weights_of_another_code_base(data, capsys, root):
+def test_weights_of_another_code_base_are_scored(data, capsys, root):
     """The weights of a small EDVR as BasicSR saves them: recognized by the names of its tensors."""
     golden = load_file(root / "tests" / "golden" / "edvr_tiny_5f_tsa.safetensors")
     state = {name.removeprefix("w."): value.float() for name, value in golden.items() if name.startswith("w.")}
@@ -104,7 +104,7 @@ def test_weights_of_another_code_base(data, capsys, root):
     assert "other.pth: unknown layout" in " ".join(err.split())
 
 
-def test_frames_of_another_program(data, capsys):
+def test_frames_of_another_program_are_scored(data, capsys):
     for clip in ("city", "walk"):
         frames = [np.asarray(Image.open(path)) for path in sorted((data / clip).iterdir())]
         save(data.parent / "theirs" / clip, frames)
@@ -137,7 +137,7 @@ def test_frames_of_another_program(data, capsys):
         (["--protocol", "held_out", "--neighbors", "other"], "neighbors other"),
     ],
 )
-def test_wrong_options_are_refused_on_stderr(data, capsys, args, message):
+def test_invalid_options_are_errors_on_stderr(data, capsys, args, message):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert message in " ".join(err.split())
@@ -150,7 +150,7 @@ def test_missing_weights_of_lpips_are_an_error_before_scoring(data, capsys, monk
     assert "AlexNet's weights are not at" in " ".join(err.split())
 
 
-def test_another_file_is_refused_before_scoring(data, capsys):
+def test_a_file_that_is_no_scores_is_an_error_before_scoring(data, capsys):
     (data.parent / "notes.json").write_text("[]")
     status, out, err = run(capsys, "--protocol", "folders", "--data", "set", "--out", "notes.json")
     assert (status, out) == (2, "")
@@ -158,7 +158,7 @@ def test_another_file_is_refused_before_scoring(data, capsys):
     assert (data.parent / "notes.json").read_text() == "[]"
 
 
-def test_a_full_disk_does_not_lose_the_table(data, capsys, monkeypatch):
+def test_the_table_is_printed_on_a_full_disk(data, capsys, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "scores.json")
 

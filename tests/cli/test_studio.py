@@ -28,7 +28,7 @@ def test_a_used_port_is_reported_before_anything_starts(command, tmp_path, capsy
     assert not (tmp_path / "runs").exists()
 
 
-def test_ports_and_hosts():
+def test_invalid_ports_and_hosts_are_errors():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(BusyError, match=f"port: {port} on 127.0.0.1"):

@@ -32,7 +32,7 @@ def images(tmp_path, monkeypatch):
     return save(tmp_path / "in", np.random.default_rng(0).integers(0, 256, (5, 14, 20, 3), np.uint8))
 
 
-def test_a_film_becomes_larger(video, capsys):
+def test_a_video_is_upscaled(video, capsys):
     status, out, err = run(capsys, "in.mp4", "out.mp4", "--network", "bicubic", "--scale", 2)
     assert status == 0
     assert out.startswith("out.mp4: 10 frames of 128x96 by bicubic")
@@ -52,7 +52,7 @@ def test_the_shipped_student_is_the_default(images, capsys):
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
 
 
-def test_tiles_say_what_they_are(images, capsys):
+def test_tiles_are_reported(images, capsys):
     args = ("in", "out", "--network", "bicubic", "--tile", 8)
     assert "tiles of 8 with 10 around (low-resolution pixels): equal to whole frames" in run(capsys, *args)[2]
     whole = upscale(Bicubic(scale=4), read_frames(images))
@@ -60,7 +60,7 @@ def test_tiles_say_what_they_are(images, capsys):
     assert "blended" in run(capsys, "in", "again", "--network", "bicubic", "--tile", 8, "--overlap", 0)[2]
 
 
-def test_a_damaged_end_is_told_by_exit_status_and_words(video, capsys):
+def test_a_damaged_end_sets_the_exit_status_and_prints_a_warning(video, capsys):
     content = video.read_bytes()
     video.write_bytes(content[: len(content) * 2 // 3])
     status, out, err = run(capsys, "in.mp4", "out.mp4", "--network", "bicubic")
@@ -72,7 +72,7 @@ def test_a_damaged_end_is_told_by_exit_status_and_words(video, capsys):
     assert "damaged: in.mp4" in err
 
 
-def test_memory_is_planned_and_told(video, capsys):
+def test_the_memory_plan_is_printed(video, capsys):
     status, _, err = run(capsys, "in.mp4", "out.mp4", "--network", "plain", "--memory", "64G")
     assert status == 0
     assert "were expected" in err
@@ -96,7 +96,7 @@ def test_memory_is_planned_and_told(video, capsys):
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )
-def test_what_is_wrong_is_said_and_nothing_is_written(video, capsys, args, pattern):
+def test_invalid_arguments_are_errors_and_nothing_is_written(video, capsys, args, says):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert pattern in err

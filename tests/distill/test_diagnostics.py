@@ -75,7 +75,7 @@ def test_the_share_of_history_by_hand(frames):
     assert history_share(lstm(clip)[:, -1], lstm(copies)[:, -1]) == pytest.approx(wanted, rel=0.05)
 
 
-def test_no_history_where_nothing_moves_or_nothing_is_kept():
+def test_the_share_of_history_is_zero_without_motion_or_memory():
     still = noise(1, 1, 1, 16, 16).expand(1, 4, 1, 16, 16)
     assert history_share(constant_gates(0.5)(still)[:, -1], constant_gates(0.5)(still)[:, -1]) == 0
     clip, closed = noise(1, 4, 1, 16, 16), constant_gates(0)
@@ -83,12 +83,12 @@ def test_no_history_where_nothing_moves_or_nothing_is_kept():
     assert history_share(closed(clip)[:, -1], closed(copies)[:, -1]) == pytest.approx(0, abs=1e-12)
 
 
-def test_a_change_of_the_mean_alone_is_no_history():
+def test_the_share_of_history_ignores_changes_of_the_mean():
     cells = noise(1, 2, 8, 8)
     assert history_share(cells, cells + 3) == pytest.approx(0, abs=1e-10)
 
 
-def test_a_trained_convlstm_removes_the_loss_and_a_frozen_one_cannot():
+def test_a_trained_convlstm_can_remove_the_loss_and_a_frozen_one_cannot():
     student, teacher = noise(1, 3, 4, 8, 8), noise(1, 3, 4, 8, 8, seed=1)
     assert removable_share(TemporalMemory(4, 4, mode="frozen"), student, teacher) == 0
     assert removable_share(TemporalMemory(4, 4, mode="trained"), student, teacher, steps=60) > 0.5
@@ -115,7 +115,7 @@ def measured(clips):
     }
 
 
-def test_the_gradient_at_the_features_can_teach_detail(measured):
+def test_the_gradient_at_the_features_has_detail(measured):
     """Averages over 4x4 at scale 4: no pixel is moved against another one inside a block."""
     assert measured["old"].block_share == pytest.approx(1.0, abs=1e-5)
     for name in ("new", "all"):
@@ -136,7 +136,7 @@ def test_the_loss_is_not_a_difference_of_channel_means(measured):
         assert measured[name].mean_share < 0.02
 
 
-def test_the_last_cell_depends_more_on_the_frames_before(measured):
+def test_the_last_cell_depends_more_on_earlier_frames(measured):
     """As far as a teacher with hardly any temporal content allows."""
     assert 0 < measured["old"].history_share < 0.05
     for name in ("new", "all", "fine"):

@@ -27,7 +27,7 @@ def test_the_mean_of_logarithms_by_hand():
     assert ratio.weights()["temporal"] == pytest.approx(2.0)
 
 
-def test_when_it_is_due():
+def test_ratios_are_measured_at_the_interval():
     ratio = GradientRatio({"temporal": 0.5}, every=4)
     assert [ratio.is_due(step) for step in (1, 2, 3, 4)] == [True] * 4, "until it was measured"
     ratio.update({"reconstruction": 1.0, "temporal": 1.0})
@@ -35,7 +35,7 @@ def test_when_it_is_due():
 
 
 @pytest.mark.parametrize("norm", [0.0, math.inf, math.nan])
-def test_a_norm_that_says_nothing_changes_nothing(norm):
+def test_zero_and_invalid_norms_do_not_change_the_weight(norm):
     ratio = GradientRatio({"temporal": 0.5, "spatial": 0.5})
     ratio.update({"reconstruction": 1.0, "temporal": norm, "spatial": 1.0})
     assert ratio.weights() == pytest.approx({"temporal": 0.0, "spatial": 0.5})
@@ -46,7 +46,7 @@ def test_a_norm_that_says_nothing_changes_nothing(norm):
 
 
 @pytest.mark.parametrize(("shrinks", "limit"), [(0.1, LARGEST_CHANGE), (10.0, 1 / LARGEST_CHANGE)])
-def test_a_gradient_that_vanishes_is_not_amplified_without_bound(shrinks, limit):
+def test_the_weight_of_a_vanishing_gradient_is_bounded(shrinks, limit):
     """A ConvLSTM that is trained can stop reading its input: its gradient on the student then goes to 0."""
     ratio = GradientRatio({"temporal": 0.5})
     for measurement in range(40):
@@ -54,7 +54,7 @@ def test_a_gradient_that_vanishes_is_not_amplified_without_bound(shrinks, limit)
     assert ratio.weights()["temporal"] == pytest.approx(0.5 * limit, rel=1e-4)
 
 
-def test_a_loaded_state_goes_on_exactly():
+def test_a_loaded_state_continues_exactly():
     ratio, again = (GradientRatio({"temporal": 0.3}) for _ in range(2))
     for norm in (1.0, 3.0, 0.7):
         ratio.update({"reconstruction": 1.3, "temporal": norm})
@@ -74,7 +74,7 @@ def test_the_schedule_multiplies_the_weight():
     assert objective.ratio.weights()["temporal"] == pytest.approx(1.0), "the mean does not see the schedule"
 
 
-def test_a_ratio_switches_its_term_on():
+def test_a_ratio_enables_its_term():
     objective = Objective(
         ratios={"spatial": 0.1, "output_l1": 0.2}, losses={"output_l1": (0.0, make_loss("output_l1", 4, 4))}
     )
@@ -86,11 +86,11 @@ def test_a_ratio_switches_its_term_on():
 
 
 @pytest.mark.parametrize(("ratios", "names"), [({"output_l1": 0.1}, "output_l1"), ({"temporl": 0.1}, "temporl")])
-def test_a_ratio_of_a_term_that_is_not_there_is_refused(ratios, names):
+def test_a_ratio_of_an_unknown_term_raises(ratios, names):
     with pytest.raises(ConfigError, match=f"ratios: .*{names}"):
         Objective(ratios=ratios)
 
 
-def test_a_temporal_ratio_needs_a_memory():
+def test_a_temporal_ratio_without_a_memory_raises():
     with pytest.raises(ConfigError, match="TemporalMemory"):
         Objective(ratios={"temporal": 0.1})

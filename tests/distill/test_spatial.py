@@ -42,7 +42,7 @@ def test_the_unit_loss_by_hand():
     assert spatial_distillation(student, teacher, normalization="unit").item() == pytest.approx(2.0)
 
 
-def test_a_mean_over_frames_and_clips():
+def test_the_loss_is_a_mean_over_frames_and_clips():
     """Doubling the clip or the batch with equal frames changes nothing; a second frame without a gap halves it."""
     student, teacher = features(1, 1, 4, 3, 3), features(1, 1, 6, 3, 3, seed=1)
     one = spatial_distillation(student, teacher)
@@ -80,7 +80,7 @@ def test_channel_counts_may_differ(mapping):
 
 
 @pytest.mark.parametrize("mapping", ATTENTION_KINDS)
-def test_unit_maps_do_not_know_brightness(mapping):
+def test_unit_maps_ignore_brightness(mapping):
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
     settings = {"kind": mapping, "normalization": "unit"}
     wanted = spatial_distillation(student, teacher, **settings)
@@ -92,8 +92,8 @@ def test_unit_maps_do_not_know_brightness(mapping):
 
 
 @pytest.mark.parametrize("normalization", ["none", "unit"])
-def test_the_size_of_the_crop_does_not_matter(normalization):
-    """The same image tiled 2x2 has the same loss."""
+def test_the_loss_does_not_depend_on_the_crop_size(normalization):
+    """The same picture tiled 2x2 has the same loss."""
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
     tiled = spatial_distillation(
         student.repeat(1, 1, 1, 2, 2), teacher.repeat(1, 1, 1, 2, 2), normalization=normalization
@@ -101,13 +101,13 @@ def test_the_size_of_the_crop_does_not_matter(normalization):
     assert torch.allclose(tiled, spatial_distillation(student, teacher, normalization=normalization), rtol=1e-5)
 
 
-def test_each_unit_map_has_length_one_and_silence_stays_silent():
+def test_unit_maps_have_length_one_or_zero():
     maps = attention_map(torch.cat((features(3, 4, 5, 6), torch.zeros(1, 4, 5, 6))), normalization="unit")
     assert maps.flatten(1).norm(dim=1).tolist() == pytest.approx([1, 1, 1, 0], abs=1e-6)
 
 
 @pytest.mark.parametrize("normalization", ["none", "unit"])
-def test_silent_features_have_a_finite_gradient(normalization):
+def test_zero_features_have_a_finite_gradient(normalization):
     student = torch.zeros(1, 1, 3, 4, 4, requires_grad=True)
     spatial_distillation(student, features(1, 1, 3, 4, 4), normalization=normalization).backward()
     assert student.grad.isfinite().all()
@@ -130,7 +130,7 @@ def test_the_gradient_reaches_the_student_only(mapping, normalization):
 
 
 @pytest.mark.parametrize("normalization", ["none", "unit"])
-def test_the_gradient_on_paper(normalization):
+def test_the_gradient_by_hand(normalization):
     r"""Sum of squares, float64: dL/dF = 2F dL/dM; for unit maps u = M/|M|, dL/dM = (I - uu')/|M| dL/du."""
     student, teacher = features(2, 3, 4, 5, 6).requires_grad_(), features(2, 3, 4, 5, 6, seed=1)
     spatial_distillation(student, teacher, normalization=normalization).backward()
@@ -152,7 +152,7 @@ def test_half_precision_features_are_summed_in_float32():
     assert attention_map(torch.full((1, 1, 1), 300.0, dtype=torch.float16)).item() == 90_000
 
 
-def test_other_frames_or_sizes_are_refused():
+def test_other_frames_or_sizes_raise():
     with pytest.raises(ShapeError, match="same frames and size"):
         spatial_distillation(features(1, 2, 4, 4, 4), features(1, 3, 4, 4, 4))
     with pytest.raises(ShapeError, match="same frames and size"):
@@ -161,14 +161,14 @@ def test_other_frames_or_sizes_are_refused():
         attention_map(features(4, 4))
 
 
-def test_an_unknown_kind_or_normalization_is_refused():
-    with pytest.raises(ValueError, match="kind: want one of sum_squares, sum_abs, max_squares, got 'mean'"):
+def test_an_unknown_kind_or_normalization_raises():
+    with pytest.raises(ValueError, match=r"kind: .*sum_squares, .*got 'mean'"):
         attention_map(PIXEL, kind="mean")
-    with pytest.raises(ValueError, match="normalization: want 'none' or 'unit', got 'l1'"):
+    with pytest.raises(ValueError, match=r"normalization: .*got 'l1'"):
         attention_map(PIXEL, normalization="l1")
 
 
-def test_overlap_is_a_cosine():
+def test_overlap_is_the_cosine_similarity():
     first = torch.tensor([[[1.0, 0.0]], [[1.0, 1.0]], [[1.0, 0.0]]])
     second = torch.tensor([[[5.0, 0.0]], [[1.0, 0.0]], [[0.0, 2.0]]])
     assert attention_overlap(first, second).tolist() == pytest.approx([1.0, 0.5**0.5, 0.0])

@@ -67,7 +67,7 @@ def test_a_memory_with_constant_gates_by_hand():
     assert cells[0, :, 0, 0, 0].tolist() == pytest.approx([1 / 4, 3 / 8, 7 / 16])
 
 
-def test_a_cell_knows_the_past_and_not_the_future():
+def test_a_cell_depends_on_past_frames_only():
     memory = ConvLSTM(2, 3)
     clip = features(1, 4, 2, 5, 5)
     changed = clip.clone()
@@ -77,7 +77,7 @@ def test_a_cell_knows_the_past_and_not_the_future():
     assert (before[:, 2:] - after[:, 2:]).abs().flatten(2).amax(2).min() > 1e-4
 
 
-def test_the_seed_alone_decides_and_no_other_dice_are_touched():
+def test_weights_depend_on_the_seed_and_other_generators_are_unchanged():
     torch.manual_seed(7)
     wanted = torch.rand(3)
     torch.manual_seed(7)
@@ -96,7 +96,7 @@ def loss_of(memory, student, teacher):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_who_gets_a_gradient(mode):
+def test_gradients_by_memory_mode(mode):
     """The student always, through a memory that learns or not; the ConvLSTM unless it is frozen."""
     memory = TemporalMemory(4, 4, stride=1, mode=mode)
     student = features(1, 3, 4, 6, 6).requires_grad_()
@@ -111,7 +111,7 @@ def test_who_gets_a_gradient(mode):
         assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_the_trained_memory_learns_from_the_teacher_s_branch_too():
+def test_a_trained_memory_has_gradients_from_the_teacher():
     """Its gradient is that of both cells: not what is left when the teacher's cell is held still."""
     memory = TemporalMemory(4, 4, stride=1, mode="trained")
     student, teacher = features(1, 2, 4, 6, 6), features(1, 2, 4, 6, 6, seed=1)
@@ -122,7 +122,7 @@ def test_the_trained_memory_learns_from_the_teacher_s_branch_too():
     assert not torch.allclose(whole, memory.lstm.input_conv.weight.grad, rtol=0.05)
 
 
-def test_an_adapter_only_where_channels_differ():
+def test_only_different_channels_need_an_adapter():
     assert isinstance(TemporalMemory(4, 4).adapter, torch.nn.Identity)
     memory = TemporalMemory(3, 5, stride=1, standardize=False, border_frames=0)
     assert memory.adapter.weight.shape == (5, 3, 1, 1)
@@ -134,7 +134,7 @@ def test_an_adapter_only_where_channels_differ():
     assert torch.allclose(memory.student_cells(student), memory.teacher_cells(adapted), atol=1e-6)
 
 
-def test_features_are_averaged_over_squares():
+def test_features_are_averaged_over_blocks():
     """5x6 by squares of 4: whole squares where they fit, what is left of them at the border."""
     memory = TemporalMemory(2, 2, stride=4)
     clip = features(1, 2, 2, 5, 6)
@@ -147,7 +147,7 @@ def test_features_are_averaged_over_squares():
     assert memory.teacher_cells(clip).shape == (1, 2, 8, 2, 2)
 
 
-def test_equal_channels_leave_nothing_to_train_but_the_convlstm():
+def test_with_equal_channels_only_the_convlstm_has_parameters():
     """And nothing at all where that is frozen: the distance can then fall by the student alone."""
     assert {name.partition(".")[0] for name, _ in TemporalMemory(4, 4, mode="trained").named_parameters()} == {"lstm"}
     assert not [p for p in TemporalMemory(4, 4, mode="frozen").parameters() if p.requires_grad]
@@ -159,27 +159,27 @@ def test_equal_channels_leave_nothing_to_train_but_the_convlstm():
 # Standardization
 
 
-def test_standardized_channels_against_numpy():
+def test_standardized_channels_equal_numpy():
     clips = features(2, 3, 4, 5, 6) * torch.tensor([1.0, 2, 3, 4]).view(4, 1, 1) + 7
     wanted = clips.double().numpy()
     mean, deviation = wanted.mean((1, 3, 4), keepdims=True), wanted.std((1, 3, 4), keepdims=True)
     assert np.allclose(standardize(clips).numpy(), (wanted - mean) / deviation, atol=2e-3)
 
 
-def test_a_clip_is_standardized_whatever_the_rest_of_the_batch():
+def test_standardization_does_not_depend_on_the_batch():
     """Or the loss would depend on the pieces of a batch, and a cache would hold cells of other neighbors."""
     clips = features(3, 2, 4, 5, 6)
     assert torch.equal(standardize(clips)[1:2], standardize(clips[1:2]))
 
 
-def test_changes_of_the_mean_over_time_stay():
+def test_standardization_keeps_changes_of_the_mean_over_time():
     """A flicker is temporal content: frame means 1 and 3 become -1 and 1."""
     clip = torch.tensor([1.0, 3.0]).view(1, 2, 1, 1, 1).expand(1, 2, 1, 4, 4)
     assert torch.allclose(standardize(clip)[0, :, 0, 0, 0], torch.tensor([-1.0, 1.0]), atol=1e-3)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_offsets_and_gains_of_the_student_change_nothing(mode):
+def test_the_loss_ignores_offset_and_gain_of_the_student(mode):
     """So no bias lowers the loss, and the gradient asks for neither offset nor gain."""
     memory = TemporalMemory(4, 4, stride=1, mode=mode)
     student, teacher = features(1, 4, 4, 6, 6), features(1, 4, 4, 6, 6, seed=1)
@@ -195,7 +195,7 @@ def test_offsets_and_gains_of_the_student_change_nothing(mode):
     assert along.abs().max() < 1e-3 * size
 
 
-def test_without_standardization_an_offset_counts():
+def test_without_standardization_an_offset_changes_the_loss():
     memory = TemporalMemory(4, 4, stride=1, standardize=False)
     clip = features(1, 4, 4, 6, 6)
     assert loss_of(memory, clip + 1, clip) > 1e-3
@@ -214,7 +214,7 @@ def test_channels_that_hardly_vary_are_not_amplified():
 # Which cells
 
 
-def test_which_cells_are_compared_by_hand():
+def test_compared_cells_by_hand():
     cells = torch.arange(7.0).view(1, 7, 1, 1, 1)
     for which, border, wanted in (
         ("last", 0, [6]), ("last", 1, [5]), ("last", 2, [4]), ("all", 0, [0, 1, 2, 3, 4, 5, 6]), ("all", 2, [2, 3, 4]),
@@ -225,7 +225,7 @@ def test_which_cells_are_compared_by_hand():
 
 
 @pytest.mark.parametrize("which", ["last", "all"])
-def test_a_clip_of_border_frames_alone_is_refused(which):
+def test_a_clip_of_border_frames_alone_raises(which):
     with pytest.raises(ShapeError, match=r"border_frames: .* 4 frames, got 2"):
         compared_cells(torch.zeros(1, 4, 1, 2, 2), which, 2)
 
@@ -254,7 +254,7 @@ def test_a_border_frame_at_the_end_gets_no_gradient(which, reached):
 
 
 @pytest.mark.parametrize("settings", [{}, {"cells": "all", "stride": 1, "border_frames": 2, "mode": "trained"}])
-def test_a_file_brings_back_the_same_cells(tmp_path, settings):
+def test_a_loaded_memory_computes_the_same_cells(tmp_path, settings):
     memory = TemporalMemory(3, 4, hidden_channels=2, seed=4, **settings)
     save_memory(memory, tmp_path / "memory.safetensors")
     again = load_memory(tmp_path / "memory.safetensors")
@@ -263,7 +263,7 @@ def test_a_file_brings_back_the_same_cells(tmp_path, settings):
     assert torch.equal(again.student_cells(clip), memory.student_cells(clip))
 
 
-def test_a_file_of_format_1_computes_what_it_did():
+def test_a_memory_of_format_1_computes_its_old_loss():
     """A shipped one: averages over 4x4, raw features, the last cell of the whole clip."""
     memory = load_memory(locate("pretrained:demo_memory"))
     assert read_tensors(locate("pretrained:demo_memory"))[1]["format"] == "1"
@@ -275,7 +275,7 @@ def test_a_file_of_format_1_computes_what_it_did():
     assert torch.equal(memory.compared(cells), cells[:, -1:])
 
 
-def test_a_file_of_format_2_computes_the_same_cells(tmp_path):
+def test_a_memory_of_format_2_computes_the_same_cells(tmp_path):
     """Its convolutions have other names, its settings are today's."""
     memory = TemporalMemory(3, 4, hidden_channels=2, seed=4, cells="all")
     save_memory(memory, tmp_path / "memory.safetensors")
@@ -290,7 +290,7 @@ def test_a_file_of_format_2_computes_the_same_cells(tmp_path):
     assert torch.equal(again.student_cells(clip), memory.student_cells(clip))
 
 
-def test_a_file_of_a_later_format_is_refused(tmp_path):
+def test_a_memory_of_a_later_format_raises(tmp_path):
     tensors, metadata = read_tensors(locate("pretrained:demo_memory"))
     save_tensors(tmp_path / "later.safetensors", tensors, metadata | {"format": "4"})
     with pytest.raises(WeightsError, match=r"got 4"):
@@ -311,7 +311,7 @@ def test_the_loss_by_hand():
     assert temporal_distillation(ours, theirs).item() == 2.0
 
 
-def test_shapes_that_do_not_fit_are_refused():
+def test_shapes_that_do_not_fit_raise():
     with pytest.raises(ShapeError, match="cells: want equal shapes"):
         temporal_distillation(features(1, 3, 2, 4, 4), features(1, 3, 2, 4, 5))
     with pytest.raises(ShapeError, match=r"features: want \(B, T, C, H, W\)"):
@@ -320,7 +320,7 @@ def test_shapes_that_do_not_fit_are_refused():
         ConvLSTM(2, 2)(features(3, 2, 4, 4))
 
 
-def test_trained_then_frozen_freezes_below_its_threshold_for_good(tmp_path):
+def test_trained_then_frozen_freezes_permanently_below_its_threshold(tmp_path):
     memory = TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5)
     assert not memory.after_step(0.5)
     assert not memory.is_frozen
@@ -338,7 +338,7 @@ def test_trained_then_frozen_freezes_below_its_threshold_for_good(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["frozen", "trained"])
-def test_the_other_modes_never_change(mode):
+def test_other_modes_do_not_change(mode):
     memory = TemporalMemory(4, 4, mode=mode, freeze_below=0.5)
     assert not memory.after_step(0.0)
     assert memory.is_frozen == (mode == "frozen")
@@ -373,7 +373,7 @@ def test_channels_that_differ_but_do_not_vary_are_collapsed():
     assert collapse_index(torch.tensor([1.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 4, 4)) == pytest.approx(0.0, abs=1e-6)
 
 
-def test_the_index_does_not_know_brightness():
+def test_the_collapse_index_ignores_brightness():
     cells = features(2, 3, 4, 4)
     assert collapse_index(100 * cells) == pytest.approx(collapse_index(cells), rel=1e-5)
 

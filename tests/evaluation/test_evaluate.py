@@ -143,7 +143,7 @@ def test_a_clip_by_its_path_is_named_by_its_last_part(data):
     assert str(data) not in str(result.to_dict())
 
 
-def test_a_perfect_network_on_flat_frames(tmp_path, save):
+def test_equal_frames_have_infinite_psnr(tmp_path, save):
     """Gray frames of one level: nothing is lost, so all frames are equal."""
     save(tmp_path / "flat", np.stack([np.full((32, 32, 3), level, np.uint8) for level in (0, 7, 255)]))
     result = evaluate(Nearest(), tmp_path, "folders", temporal=True)
@@ -154,10 +154,10 @@ def test_a_perfect_network_on_flat_frames(tmp_path, save):
     assert result.mean["t_diff"] == 0
 
 
-def test_only_some_clips(data):
+def test_selected_clips_are_scored(data):
     result = evaluate(Nearest(), data, "folders", clips=["clip_10"])
     assert (list(result.per_clip), result.selected) == (["clip_10"], True)
-    with pytest.raises(UnknownNameError, match="no clip of set 'clip_1'; did you mean 'clip_10'"):
+    with pytest.raises(UnknownNameError, match=r"'clip_1'.*'clip_10'"):
         evaluate(Nearest(), data, "folders", clips=["clip_1"])
 
 
@@ -257,7 +257,7 @@ def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
     assert result.per_clip["00001/0002"]["psnr_y_db"] == pytest.approx(wanted.item())
     assert list(result.per_group) == ["slow", "medium", "fast"]
     assert result.per_group["fast"] == result.per_clip["00002/0001"]
-    with pytest.raises(ConfigError, match="'vimeo90k_t': scores single frames"):
+    with pytest.raises(ConfigError, match="'vimeo90k_t'"):
         evaluate(Nearest(), tmp_path, protocol, temporal=True)
 
 
@@ -273,7 +273,7 @@ def set_with_low(tmp_path, save):
     return tmp_path
 
 
-def test_low_resolution_on_disk_is_used_where_its_family_agrees(set_with_low):
+def test_low_resolution_on_disk_of_the_same_family_is_used(set_with_low):
     """The family is recognised by the images; one of them is then spoilt, so that it can be seen that it was read."""
     made = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"))
     from_disk = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), lr_dir="LRx4")
@@ -285,8 +285,8 @@ def test_low_resolution_on_disk_is_used_where_its_family_agrees(set_with_low):
     assert spoilt.per_frame["car"]["psnr_y_db"][2] < 15
 
 
-def test_low_resolution_of_another_family_is_refused_with_the_reason(set_with_low):
-    with pytest.raises(DataError, match=r"low resolution bi, got bd_duf"):
+def test_low_resolution_of_another_family_raises(set_with_low):
+    with pytest.raises(DataError, match="bi, got bd_duf"):
         evaluate(Nearest(), set_with_low, "folders", lr_dir="LRx4")
 
 
@@ -331,14 +331,14 @@ def test_memory_does_not_grow_with_the_clip(held):
 # -- errors ---------------------------------------------------------------------------------------------------------
 
 
-def test_wrong_arguments_are_refused(data, held):
-    with pytest.raises(UnknownNameError, match="no protocol 'vid5'; did you mean 'vid4'"):
+def test_invalid_arguments_raise(data, held):
+    with pytest.raises(UnknownNameError, match=r"'vid5'.*'vid4'"):
         evaluate(Nearest(), data, "vid5")
     with pytest.raises(ConfigError, match=r"x4.*x2"):
         evaluate(Nearest(scale=2), data, "folders")
     with pytest.raises(DataError, match="city is missing"):
         evaluate(Nearest(), data, "vid4")
-    with pytest.raises(DataError, match=r"protocol 'folders': folders x4, .* Name the folder of its data"):
+    with pytest.raises(DataError, match="protocol 'folders': folders x4"):
         evaluate(Nearest(), "", "folders")
     flat = held(ramp())
     with pytest.raises(ConfigError, match=r"x2, Held.* x4"):
@@ -350,14 +350,14 @@ def test_wrong_arguments_are_refused(data, held):
 
 
 @pytest.mark.parametrize("network", [Damaged(), DamagedWhole()])
-def test_nan_is_refused_with_clip_and_frame(network, held):
+def test_nan_raises_with_clip_and_frame(network, held):
     frames = ramp(23, step=10) + 1
     frames[21] = 0
     with pytest.raises(ResultError, match="walk, frame 21: NaN"):
         evaluate(network, held(frames), "folders")
 
 
-def test_nan_in_a_single_scored_frame(held):
+def test_nan_in_a_single_scored_frame_raises(held):
     class Broken(Spy):
         def upscale_windows(self, clip, windows, return_features=None):
             return Upscaled(frames=super().upscale_windows(clip, windows).frames * math.nan)
@@ -366,7 +366,7 @@ def test_nan_in_a_single_scored_frame(held):
         evaluate(Broken(), held(ramp(7), targets=(3,)), "vimeo90k_t")
 
 
-def test_a_network_that_drops_frames(data):
+def test_a_network_that_drops_frames_raises(data):
     class Forgets(Nearest):
         def forward(self, clip, return_features=None):
             return Upscaled(frames=super().forward(clip[:, :-1]).frames)

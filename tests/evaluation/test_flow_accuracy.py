@@ -52,7 +52,7 @@ def test_the_reference_is_the_shift_of_the_texture(clip):
 
 
 @pytest.mark.parametrize(("factor", "slope"), [(0.0, 0.0), (0.5, 0.5), (1.0, 1.0)])
-def test_a_multiple_of_the_true_flow_has_that_slope(clip, factor, slope):
+def test_the_slope_of_a_multiple_of_the_true_flow(clip, factor, slope):
     (found,) = flow_accuracy(KnownFlow(factor), clip)
     mean_length = 1.5 * np.hypot(1, 0.5)  # of the distances 2, 1, 1 and 2
     assert found.pairs == 4
@@ -62,7 +62,7 @@ def test_a_multiple_of_the_true_flow_has_that_slope(clip, factor, slope):
     assert mean_accuracy([found, found]).slope == found.slope
 
 
-def test_what_cannot_be_measured_is_refused(clip, held):
+def test_unsupported_measurements_raise(clip, held):
     with pytest.raises(ConfigError, match="network"):
         next(flow_accuracy(build("pfnl", channels=4, blocks=2), clip))
     with pytest.raises(ConfigError, match="scale"):

@@ -105,7 +105,7 @@ SETTINGS = NeighborSettings(frames_per_clip=3, displacement=FAR)
 # -- known answers --------------------------------------------------------------------------------------------------
 
 
-def test_a_temporal_mean(pair):
+def test_the_temporal_share_of_a_temporal_mean_by_hand(pair):
     """Brightness rises evenly: true and reversed neighbors of frame t have its mean, so the result is bicubic's.
 
     Neighbors 5 frames away are (5 - 1) * 2 and (5 + 1) * 2 levels off, of which a quarter each arrives; those of the
@@ -147,7 +147,7 @@ def test_a_network_of_single_images_has_no_temporal_share(network):
     assert share.true_minus_copies() == 0
 
 
-def test_a_single_image_inside_of_a_network_that_gains():
+def test_a_network_of_single_images_that_gains_has_no_temporal_share():
     """The same with a network that is not bicubic: sharpened by the difference to its own blur."""
 
     class Sharper(Bicubic):
@@ -206,12 +206,12 @@ def test_frames_with_complete_windows_evenly_spaced():
     assert numbers(10, frames_per_clip=99, names=["far"], displacement=5) == [1, 2, 3, 6, 7, 8]
 
 
-def test_only_frames_that_the_protocol_counts():
+def test_only_scored_frames_of_the_protocol_are_used():
     assert numbers(7, PROTOCOLS["vimeo90k_t"]) == [3]
     assert numbers(9, FOLDERS.change(skip=3), frames_per_clip=9) == [3, 4, 5]
 
 
-def test_other_clips_of_another_size_and_length():
+def test_clips_of_other_sizes_and_lengths_are_neighbors():
     """Cropped around the center where larger; enlarged where smaller; the nearest frames where shorter."""
     network = Recurrent()
     wide = flat([200, 201, 202], size=(40, 200))
@@ -222,7 +222,7 @@ def test_other_clips_of_another_size_and_length():
     assert network.seen == [[200, 15, 202]]
 
 
-def test_the_pixels_of_the_protocol():
+def test_only_scored_pixels_of_the_protocol_are_used():
     moving = sample("carphone", frames=4).frames
     share = measure_temporal_share(
         Bicubic(), clips(moving), FOLDERS.change(crop_border=8, degradation="bd_duf"), NeighborSettings(names=["true"])
@@ -261,11 +261,11 @@ def report():
     return evaluate(Taps(0.5, 0.5, 0), both, "folders", name="half", neighbors=SETTINGS)
 
 
-def test_a_report_without_it_is_as_before(pair):
+def test_scores_without_a_temporal_share_do_not_change(pair):
     assert "temporal_share" not in evaluate(Bicubic(), pair, "folders").to_dict()
 
 
-def test_scores_store_it(report, tmp_path):
+def test_scores_store_the_temporal_share(report, tmp_path):
     write_scores(tmp_path / "scores.json", [report])
     (read,) = read_scores(tmp_path / "scores.json")
     share = read["temporal_share"]
@@ -289,7 +289,7 @@ def test_equal_frames_are_null_in_json():
 
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
-def test_tables_show_it(report, form):
+def test_tables_show_the_temporal_share(report, form):
     page = " ".join(format_results(report, form).replace("\\_", "_").split())
     gain = report.temporal_share.mean_gain()
     assert "Temporal share of half on Held" in page
@@ -300,7 +300,7 @@ def test_tables_show_it(report, form):
     assert "displacement: 5 frames" in page
 
 
-def test_programs_read_it(report, pair):
+def test_csv_and_json_have_the_temporal_share(report, pair):
     rows = list(csv.DictReader(io.StringIO(format_results([report, evaluate(Bicubic(), pair, "folders")], "csv"))))
     assert list(rows[0])[-5:] == ["gain_true_db", "gain_copies_db", "gain_reversed_db", "gain_far_db", "gain_other_db"]
     assert float(rows[2]["gain_far_db"]) == report.temporal_share.mean_gain()["far"]
@@ -316,7 +316,7 @@ def test_programs_read_it(report, pair):
 # -- what cannot be measured ----------------------------------------------------------------------------------------
 
 
-def test_unknown_neighbors_are_refused_with_the_allowed_ones():
+def test_unknown_neighbors_raise_with_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"neighbors 'copy'; .*'copies'") as refused:
         NeighborSettings(names=["true", "copy"])
     assert all(name in str(refused.value) for name in NEIGHBORS)
@@ -333,23 +333,23 @@ def test_unknown_neighbors_are_refused_with_the_allowed_ones():
         ({"displacement": 0}, "displacement: got 0"),
     ],
 )
-def test_settings_that_mean_nothing(settings, field):
+def test_settings_without_effect_raise(settings, field):
     with pytest.raises(ConfigError, match=field):
         NeighborSettings(**settings)
 
 
-def test_clips_that_are_too_short_or_alone():
-    with pytest.raises(ConfigError, match="clip_0: got 2 frames; want one with a complete window of 3"):
+def test_clips_that_are_too_short_or_alone_raise():
+    with pytest.raises(ConfigError, match=r"clip_0: got 2 frames.* window of 3"):
         numbers(2)
-    with pytest.raises(ConfigError, match=r"clip_0: got 18 frames; .* and one 17 frames away"):
+    with pytest.raises(ConfigError, match=r"clip_0: got 18 frames.* 17 frames"):
         numbers(18, names=["far"])
-    with pytest.raises(ConfigError, match="clip_0: got 6 frames; want one with a complete window of 7"):
+    with pytest.raises(ConfigError, match=r"clip_0: got 6 frames.* window of 7"):
         numbers(6, network=Recurrent())
-    with pytest.raises(ConfigError, match="clip_0: got a set of 1 clips; want another one of 3 frames"):
+    with pytest.raises(ConfigError, match=r"clip_0: got .*1 clips.* 3 frames"):
         numbers(9, names=["other"])
 
 
-def test_no_frame_is_scored_before_a_fault_of_the_settings_is_found(pair):
+def test_invalid_settings_raise_before_scoring(pair):
     seen = []
     with pytest.raises(ConfigError, match="clip_0"):
         evaluate(
@@ -358,7 +358,7 @@ def test_no_frame_is_scored_before_a_fault_of_the_settings_is_found(pair):
     assert seen == []
 
 
-def test_nan_is_refused_with_clip_frame_and_neighbors(pair):
+def test_nan_raises_with_clip_frame_and_neighbors(pair):
     class Broken(Taps):
         def per_window(self, *pieces, return_features):
             made = super().per_window(*pieces, return_features=return_features).residual

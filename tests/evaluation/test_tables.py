@@ -39,7 +39,7 @@ def result(clips=("clip_9", "clip_10"), **changes):
 
 
 @pytest.mark.parametrize("form", ["text", "md", "latex"])
-def test_documents_show_the_same_numbers_and_what_they_mean(form):
+def test_documents_have_equal_numbers_and_units(form):
     page = " ".join(format_results(result(), form).replace("\\_", "_").split())
     for cell in ("25.00", "26.00", "25.50", "0.9062", "0.250", "0.000123", "clip_9", "clip_10", "mean", "net on set"):
         assert cell in page, cell
@@ -67,7 +67,7 @@ def test_latex_is_a_table():
     assert page.count("{") == page.count("}")
 
 
-def test_csv_has_all_decimals_one_header_and_nothing_for_what_is_not_there():
+def test_csv_has_all_decimals_one_header_and_empty_cells():
     other = result(network="other", per_frame={c: {"psnr_y_db": [1.5, 2.5]} for c in ("clip_9", "clip_10")})
     rows = list(csv.DictReader(io.StringIO(format_results([result(), other], "csv"))))
     assert [(row["method"], row["clip"]) for row in rows] == [
@@ -79,7 +79,7 @@ def test_csv_has_all_decimals_one_header_and_nothing_for_what_is_not_there():
     assert rows[0]["low"] == "bi, made here"
 
 
-def test_json_is_what_a_file_of_scores_holds():
+def test_json_equals_the_file_of_scores():
     def refuse(word):
         raise AssertionError(word)
 
@@ -90,7 +90,7 @@ def test_json_is_what_a_file_of_scores_holds():
     assert read["scores"][0]["metrics"]["tof"]["unit"] == "px"
 
 
-def test_names_are_shown_as_they_are():
+def test_names_are_escaped():
     hostile = result(clips=("[bold]a|b",), network="[red]x")
     text, markdown = format_results(hostile, "text"), format_results(hostile, "md")
     assert "[bold]a|b" in text
@@ -98,7 +98,7 @@ def test_names_are_shown_as_they_are():
     assert "[bold]a\\|b" in markdown
 
 
-def test_what_is_not_there_is_a_dash():
+def test_missing_values_are_dashes():
     one = result(clips=("a",), per_frame={"a": {"psnr_y_db": [math.inf, math.inf], "tof": [math.nan, math.nan]}})
     assert format_results(one, "text").count(" - ") == 4
 
@@ -113,13 +113,13 @@ def test_parts_of_a_set_and_very_large_sets():
     assert len(rows) == 151
 
 
-def test_a_part_of_a_set_says_so():
+def test_a_part_of_a_set_is_labeled():
     assert "net on set, 2 of its clips (folders" in format_results(result(selected=True), "text")
     flat = replace(result(), protocol=replace(PROTOCOLS["folders"], averaging="frames"))
     assert "mean over all frames" in format_results(flat, "md")
 
 
-def test_a_format_that_is_not_there():
+def test_an_unknown_format_raises():
     with pytest.raises(UnknownNameError, match="did you mean 'json'"):
         format_results(result(), "jsn")
 
@@ -154,12 +154,12 @@ def test_best_and_second_of_each_number_are_marked():
     assert marks(table, "tOF [px]") == [("",), ("second",), ("best",)]  # lower is better
 
 
-def test_what_is_printed_alike_is_marked_alike():
+def test_equal_printed_numbers_have_equal_marks():
     table = method_table([scored("a", 27.001, 0.8), scored("b", 27.004, 0.7), scored("c", 26.9, 0.6)])
     assert [which[0] for which in marks(table, "mean")] == ["best", "best", "second"]
 
 
-def test_a_number_that_is_none_wins_nothing():
+def test_values_that_are_not_finite_have_no_mark():
     equal = scored("copy", math.inf, 1.0)
     table = method_table([equal, scored("a", 27.0, 0.8)])
     assert [cell.texts[0] for cell in table.rows["mean"]] == ["-", "27.00"]
@@ -167,7 +167,7 @@ def test_a_number_that_is_none_wins_nothing():
     assert marks(method_table([scored("alone", 27.0, 0.8)]), "mean") == [("", "")]
 
 
-def test_costs_stand_below_and_a_dash_where_there_is_none():
+def test_costs_are_the_last_rows_with_dashes_if_missing():
     table = method_table([scored("a", 27.0, 0.8), scored("theirs", 28.0, 0.9)], {"a": COST}, {"a": SPEED})
     costs = {label: [cell.texts[0] for cell in table.rows[label]] for label in list(table.rows)[-3:]}
     assert costs == {"parameters": ["1,234,567", "-"], "MACs a frame": ["18.7 G", "-"], "ms a frame": ["12.3", "-"]}
@@ -202,7 +202,7 @@ def test_the_comparison_as_latex():
     assert page.count("{") == page.count("}")
 
 
-def test_the_comparison_for_programs():
+def test_the_comparison_as_csv_and_json():
     rows = list(csv.DictReader(io.StringIO(comparison_page("csv"))))
     assert [(row["method"], row["clip"]) for row in rows] == [
         (m, c) for m in ("a_b", "c") for c in ("city", "walk", "mean")
@@ -231,6 +231,6 @@ def test_the_comparison_for_programs():
         ),
     ],
 )
-def test_what_must_not_be_compared_is_refused(results, message):
+def test_incomparable_results_raise(results, message):
     with pytest.raises(ConfigError, match=message):
         method_table(results)

@@ -38,7 +38,7 @@ def test_equal_differences_have_a_p_value(mean, p_value):
     assert Difference(mean, 0.0, 3).p_value == p_value
 
 
-def test_fewer_than_two_seeds_are_refused():
+def test_fewer_than_two_seeds_raise():
     for call in (lambda: paired([1.0], [2.0]), lambda: prediction_interval([1.0]), lambda: detectable_difference(1, 1)):
         with pytest.raises(ConfigError, match="seeds: got 1"):
             call()

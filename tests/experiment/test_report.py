@@ -8,7 +8,7 @@ from workbench.experiment.report import page, per_clip, reproduction, table, ver
 from workbench.experiment.variants import GRID
 
 
-def test_a_verdict_is_that_of_the_interval():
+def test_a_verdict_depends_on_the_interval():
     assert verdict(Difference(0.06, 0.01, 3)) == "better"
     assert verdict(Difference(0.06, 0.01, 3), higher_is_better=False) == "worse"
     assert verdict(Difference(0.0, 0.1, 3)) == "no measurable gain"
@@ -64,7 +64,7 @@ def test_clips_have_means_over_seeds():
 
 
 @pytest.mark.parametrize(("change", "inside"), [(0.0, True), (0.0015, True), (0.01, False)])
-def test_a_stored_seed_is_met_up_to_rounding(change, inside):
+def test_a_reproduced_seed_is_equal_up_to_rounding(change, inside):
     ours = make_results(steps=100)
     ours.scores = {"sd_w0.001": {1: ours.scores["sd_w0.001"][1]}}
     mean = ours.scores["sd_w0.001"][1]["vid4"]["mean"]

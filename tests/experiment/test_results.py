@@ -21,7 +21,7 @@ def test_only_common_seeds_are_compared():
     assert results.against("fitnets_w1", PLAIN, "vid4", "psnr_y_db") is None
 
 
-def test_what_is_written_is_read_again(tmp_path):
+def test_results_are_read_as_they_were_written(tmp_path):
     results = make_results()
     results.write(tmp_path / "results.json")
     assert Results.read(tmp_path / "results.json") == results
@@ -51,7 +51,7 @@ def test_every_old_name_is_a_variant_of_the_grid():
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"format": 1}), json.dumps({"format": 9})])
-def test_a_file_without_results_is_refused(tmp_path, content):
+def test_a_file_without_results_raises(tmp_path, content):
     path = tmp_path / "results.json"
     path.write_text(content)
     with pytest.raises(FolderError, match=r"results\.json"):

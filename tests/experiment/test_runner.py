@@ -125,7 +125,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
         (["--out", "none"], "none/results.json"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_trained(capsys, args, pattern):
+def test_invalid_settings_raise_before_training(capsys, args, says):
     assert main(["experiment", *args]) == 2
     assert pattern in " ".join(capsys.readouterr().err.split())
 
@@ -185,7 +185,7 @@ def test_bicubic_and_the_teacher_are_scored_on_request(shared, tmp_path, monkeyp
     assert len(calls) == scored
 
 
-def test_footage_without_held_out_sources_is_refused(shared, tmp_path, monkeypatch):
+def test_data_without_held_out_sources_raises(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "open_pairs", lambda *_, **__: [])
     with pytest.raises(DataError, match="--validation"):
         runner.run_experiment([find_variant("plain")], [0], shared(), tmp_path / "out")

@@ -74,13 +74,13 @@ def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
      "sd_w1+memory_channels=many",
      "sd_w1+spatial_weight=2"],
 )  # fmt: skip
-def test_a_name_that_is_none_is_refused(name):
+def test_an_invalid_variant_name_raises(name):
     with pytest.raises(ConfigError) as error:
         find_variant(name)
     assert name.rpartition("+")[2].partition("=")[0] in str(error.value)
 
 
-def test_an_unknown_loss_is_answered_with_the_known_ones():
+def test_the_error_for_an_unknown_loss_has_the_known_ones():
     with pytest.raises(ConfigError) as error:
         find_variant("sd_w0.01+outputs_w2")
     assert "'outputs_w2'" in str(error.value)
@@ -92,7 +92,7 @@ def test_without_losses_a_variant_is_the_plain_student():
     assert variant_config(make_variant({}), SHARED, 0, CACHES).teacher.name == ""
 
 
-def test_order_is_that_of_the_grid_then_as_given():
+def test_variants_are_in_the_order_of_the_grid():
     assert in_grid_order(["td_w9", "sd_w0.01", "plain", "sd_w9"]) == ["plain", "sd_w0.01", "td_w9", "sd_w9"]
 
 
@@ -135,6 +135,6 @@ def test_settings_for_all_variants_have_the_type_of_their_field():
 
 
 @pytest.mark.parametrize("text", ["data.crop_size", "data.crop_size=big", "data.crop_size=2.5", "data.corp=24"])
-def test_a_setting_that_cannot_be_is_refused(text):
+def test_invalid_settings_raise(text):
     with pytest.raises(ConfigError):
         shared_config(data="d", teacher=TEACHER, student="s", steps=100, changes=dict([parse_setting(text)]))

@@ -79,7 +79,7 @@ class Echo(VideoSR):
 
 
 @pytest.mark.parametrize("chunk_frames", [1, 4, 16])
-def test_a_network_that_depends_on_the_whole_clip_gets_it(chunk_frames, low):
+def test_a_network_of_the_whole_clip_is_run_on_the_whole_clip(chunk_frames, low):
     network = Echo()
     got = upscale(network, low, chunk_frames=chunk_frames)
     assert np.array_equal(got, to_uint8(network(to_float(low)).frames))
@@ -102,11 +102,11 @@ def test_a_stream_equals_the_whole_clip(border, chunk_frames, low):
         assert np.array_equal(stream(network, low[:frames], chunk_frames=chunk_frames), whole)
 
 
-def test_a_stream_frame_by_frame(low):
+def test_a_stream_in_chunks_of_one_frame_equals_the_whole_clip(low):
     assert np.array_equal(stream(Bicubic(), low, chunk_frames=2), upscale(Bicubic(), low))
 
 
-def test_a_stream_of_edvr(low):
+def test_a_stream_through_edvr_equals_the_whole_clip(low):
     torch.manual_seed(0)
     network = build("edvr_tiny").eval()
     assert np.array_equal(stream(network, low, chunk_frames=4), upscale(network, low, chunk_frames=4))
@@ -154,7 +154,7 @@ def test_a_stream_with_an_unbounded_temporal_radius_uses_overlapping_chunks():
     assert np.array_equal(stream(network, low, chunk_frames=10), upscale(network, low))
 
 
-def test_an_empty_stream_is_an_empty_stream():
+def test_an_empty_stream_yields_nothing():
     assert list(upscale_stream(Mix("replicate"), iter([]))) == []
 
 
@@ -174,7 +174,7 @@ def test_errors_name_the_invalid_frame_of_a_stream(bad, message):
         list(upscale_stream(Bicubic(), [good, good, bad, good]))
 
 
-def test_chunks_without_frames_are_refused(low):
+def test_chunks_without_frames_raise(low):
     with pytest.raises(ConfigError, match="chunk_frames: want 1 or more, got 0"):
         upscale(Bicubic(), low, chunk_frames=0)
     with pytest.raises(ConfigError, match="chunk_frames: want 1 or more, got -1"):
@@ -183,7 +183,7 @@ def test_chunks_without_frames_are_refused(low):
         next(upscale_stream(Bicubic(), low, context=-1))
 
 
-def test_edvr_in_chunks(low):
+def test_edvr_in_chunks_equals_the_whole_clip(low):
     """The real thing, at the cost of the real thing."""
     torch.manual_seed(0)
     network = build("edvr_tiny").eval()
@@ -210,7 +210,7 @@ def test_any_size_and_a_single_frame(name, height, width):
     assert out.dtype == np.uint8
 
 
-def test_eight_bits_in_eight_bits_out(low):
+def test_uint8_frames_give_uint8_frames(low):
     """A constant image stays what it is, and what overshoots is clamped, not wrapped round."""
     flat = np.full((2, 4, 4, 3), 200, np.uint8)
     assert np.array_equal(upscale(Bicubic(), flat), np.full((2, 16, 16, 3), 200, np.uint8))
@@ -222,7 +222,7 @@ def test_eight_bits_in_eight_bits_out(low):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_the_network_goes_on_as_it_was(training, low):
+def test_upscaling_restores_training_mode(training, low):
     network = Mix("replicate").train(training)
     next(chunks(network, low))  # the rest is never requested
     next(upscale_stream(network, low))
@@ -232,12 +232,12 @@ def test_the_network_goes_on_as_it_was(training, low):
     assert not torch.is_inference_mode_enabled()
 
 
-def test_inputs_that_are_not_frames_are_refused(low):
+def test_inputs_that_are_no_frames_raise(low):
     with pytest.raises(ShapeError, match="low: want uint8"):
         upscale(Bicubic(), low.astype(np.float32))
 
 
-def test_devices_by_name(monkeypatch):
+def test_devices_are_chosen_by_name(monkeypatch):
     assert choose_device("cpu") == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device() == torch.device("cuda")

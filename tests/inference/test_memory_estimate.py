@@ -39,7 +39,7 @@ def test_the_memory_model_separates_weights_pixels_and_frames():
     assert found.bytes(5, 30, 40) == 4000 + 1200 * (40 + 5 * 68)
 
 
-def test_a_network_that_compares_all_with_all_is_seen_through():
+def test_the_memory_model_of_global_attention_is_not_linear():
     found = fit_memory_model(Allocates(pairs=1))
     assert found is not None
     assert found.per_square == pytest.approx(4)

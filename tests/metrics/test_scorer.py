@@ -32,7 +32,7 @@ def scored(frames, truth, **settings):
 
 
 @pytest.mark.parametrize("crop", [0, 3])
-def test_frame_by_frame_it_is_what_the_functions_of_whole_clips_say(crop):
+def test_frame_by_frame_scores_equal_those_of_whole_clips(crop):
     frames, truth = clips()
     curves = scored(frames, truth, metrics=WITHOUT_NETWORK, crop_border=crop).curves
     wanted = {
@@ -51,7 +51,7 @@ def test_frame_by_frame_it_is_what_the_functions_of_whole_clips_say(crop):
         assert curves[name] == pytest.approx(curve.tolist(), rel=1e-12, nan_ok=True), name
 
 
-def test_each_metric_alone_is_the_same():
+def test_each_metric_alone_has_the_same_value():
     frames, truth = clips(frames=2)
     whole = scored(frames, truth, metrics=WITHOUT_NETWORK).curves
     for name in whole:
@@ -60,7 +60,7 @@ def test_each_metric_alone_is_the_same():
         assert alone[name] == pytest.approx(whole[name], nan_ok=True)
 
 
-def test_only_what_is_asked_for_is_computed(monkeypatch):
+def test_only_requested_metrics_are_computed(monkeypatch):
     for name in ("luma", "farneback", "motion"):
         monkeypatch.setattr(scorer, name, None)
     frames, truth = clips(frames=2)
@@ -78,14 +78,14 @@ def test_equal_frames_are_counted():
     assert [math.isinf(value) for value in inside.curves["psnr_y_db"]] == inside.equal
 
 
-def test_float_tensors_are_rounded_to_what_can_be_saved():
+def test_float_tensors_are_rounded_to_8_bits():
     frames, truth = clips(frames=2)
     tensors = [torch.from_numpy(frame).permute(2, 0, 1) / 255 + 0.4 / 255 for frame in frames]
     assert scored(tensors, truth).curves == scored(frames, truth).curves
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_refused_with_clip_and_frame(bad):
+def test_values_that_are_not_finite_raise_with_clip_and_frame(bad):
     frames, truth = clips(frames=3)
     tensors = [torch.from_numpy(frame).permute(2, 0, 1) / 255 for frame in frames]
     tensors[2][1, 5, 7] = bad
@@ -94,7 +94,7 @@ def test_what_is_not_finite_is_refused_with_clip_and_frame(bad):
     assert caught.value.frame == 2
 
 
-def test_wrong_input_names_clip_and_frame():
+def test_invalid_input_raises_with_clip_and_frame():
     frames, truth = clips(frames=2)
     with pytest.raises(ShapeError, match=r"walk, frame 1: .*47x40, .*48x40"):
         scored([frames[0], frames[1][:, :-1]], truth)
@@ -104,7 +104,7 @@ def test_wrong_input_names_clip_and_frame():
         scored(frames, truth, crop_border=19)
     with pytest.raises(ShapeError, match=r"walk, frame 0: crop_border: .*20.*48x40"):
         scored(frames, truth, crop_border=20)
-    with pytest.raises(UnknownNameError, match="no metric 'tdiff'; did you mean 't_diff'"):
+    with pytest.raises(UnknownNameError, match=r"'tdiff'.*'t_diff'"):
         Scorer(metrics=["tdiff"])
     with pytest.raises(ConfigError, match="lpips: needs a network"):
         Scorer(metrics=["lpips"])

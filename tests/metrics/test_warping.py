@@ -82,7 +82,7 @@ def flows(seed, height=13, width=17):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_occlusion_as_the_slow_reference_has_it(seed):
+def test_occlusion_equals_a_slow_reference(seed):
     forward, backward = flows(seed)
     wanted = slow_occluded(forward, backward)
     assert 0.1 < wanted.mean() < 0.9
@@ -90,7 +90,7 @@ def test_occlusion_as_the_slow_reference_has_it(seed):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_error_as_the_slow_reference_has_it(seed):
+def test_the_warping_error_equals_a_slow_reference(seed):
     random = np.random.default_rng(seed)
     before, after = random.integers(0, 256, (2, 13, 17, 3)).astype(np.uint8)
     forward, backward = flows(seed)
@@ -99,7 +99,7 @@ def test_the_error_as_the_slow_reference_has_it(seed):
     assert step_warping_error(before, after, Motion(forward, ~lost)) == pytest.approx(wanted, rel=1e-5)
 
 
-def test_the_whole_of_it_on_real_frames_as_the_slow_reference_has_it():
+def test_the_metric_on_real_frames_equals_a_slow_reference():
     clip = sample("carphone", frames=3).frames[:, :40, :48]
     blurred = (np.roll(clip.astype(int), 1, axis=2) + clip) // 2
     frames = blurred.astype(np.uint8)
@@ -125,7 +125,7 @@ def test_by_hand():
     assert step_warping_error(before, after, step) == pytest.approx(0.2**2 / 3, rel=1e-5)
 
 
-def test_nothing_visible_is_no_error():
+def test_frames_without_visible_pixels_have_no_error():
     before, after = texture(), texture(seed=1)
     hidden = Motion(np.zeros((48, 64, 2), np.float32), np.zeros((48, 64), bool))
     assert step_warping_error(before, after, hidden) == 0
@@ -140,7 +140,7 @@ def test_magnitudes_are_squared():
     assert occluded(still, little).all()
 
 
-def test_a_motion_boundary_is_left_out():
+def test_motion_boundaries_are_masked():
     forward = np.zeros((6, 8, 2))
     forward[:, 4:, 1] = 0.1  # its squared step, 0.01, is above 0.002
     lost = occluded(forward, -forward)
@@ -178,13 +178,13 @@ def test_the_motion_of_the_ground_truth_can_be_reused(monkeypatch):
         warping_error(clip, clip, steps=known[1:])
 
 
-def test_a_single_frame_has_no_step():
+def test_a_single_frame_has_no_value():
     clip = texture()[None]
     assert np.isnan(warping_error(clip, clip)).tolist() == [True]
 
 
-def test_sizes_at_which_the_library_itself_reads_beyond_its_images():
-    """Low, wide images end the process there, not just the test; so this runs in one of its own."""
+def test_sizes_at_which_the_library_reads_out_of_bounds():
+    """Low, wide pictures end the process there, not just the test; so this runs in one of its own."""
     source = (
         "import numpy as np; from workbench.metrics.warping import dis_flow\n"
         "for height, width in ((1, 1), (3, 90), (8, 64), (11, 64), (15, 40), (12, 1000), (90, 3), (31, 320)):\n"
@@ -196,7 +196,7 @@ def test_sizes_at_which_the_library_itself_reads_beyond_its_images():
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr
 
 
-def test_wrong_input():
+def test_invalid_input_raises():
     clip = np.stack([texture()] * 2)
     with pytest.raises(ShapeError, match=r"reference: .*expected"):
         warping_error(clip, clip[:, 1:])

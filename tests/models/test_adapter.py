@@ -27,7 +27,7 @@ def seed():
 
 
 @pytest.mark.parametrize("border", ["replicate", "reflection_circle"])
-def test_windows_are_those_of_the_clip(border):
+def test_modules_of_windows_run_on_each_window(border):
     module, clip = WindowModule().eval(), torch.rand(2, 5, 3, 7, 9)
     network = adapt(module, takes="window", num_frames=3, scale=2, border=border)
     assert isinstance(network, SlidingWindow)
@@ -36,14 +36,14 @@ def test_windows_are_those_of_the_clip(border):
         assert torch.allclose(got[:, center], module(clip[:, window]), atol=1e-6)
 
 
-def test_images_are_frames():
+def test_modules_of_images_run_frame_by_frame():
     module, clip = ImageModule().eval(), torch.rand(2, 3, 3, 7, 9)
     network = adapt(module, takes="image", scale=2).eval()
     assert (network.num_frames, network.temporal_radius) == (1, 0)
     assert torch.allclose(network(clip).frames, module(clip.flatten(0, 1)).unflatten(0, (2, 3)), atol=1e-6)
 
 
-def test_clips_are_clips():
+def test_modules_of_clips_run_on_the_clip():
     module, clip = ClipModule().eval(), torch.rand(2, 4, 3, 7, 9)
     network = adapt(module, takes="clip", scale=2).eval()
     assert network.temporal_radius is None
@@ -110,7 +110,7 @@ def test_inputs_of_a_layer_are_captured_before_operations_in_place():
         assert torch.allclose(upscaled.frames[:, 1], module(window), atol=1e-6)
 
 
-def test_aligned_features_come_along():
+def test_aligned_features_are_returned():
     network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail", aligned="widen")
     assert network.aligned_channels == 8
     upscaled = network(torch.rand(1, 2, 3, 6, 7), return_features="hr")
@@ -144,7 +144,7 @@ def test_no_features_are_captured_by_default_and_no_hook_remains():
     assert [part for part in module.modules() if part._forward_pre_hooks] == []
 
 
-def test_the_module_is_left_as_it_was():
+def test_adapting_does_not_change_the_module():
     """Modes of its parts, what batch normalization has seen, and the rng of everybody else."""
     module = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 12, 3, padding=1), nn.PixelShuffle(2))
     module[0].eval()
@@ -155,7 +155,7 @@ def test_the_module_is_left_as_it_was():
     assert torch.equal(torch.get_rng_state(), rng)
 
 
-def test_a_copy_catches_from_the_copy():
+def test_a_copy_captures_its_own_features():
     """As for an average of weights."""
     network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail").eval()
     other = copy.deepcopy(network)
@@ -167,7 +167,7 @@ def test_a_copy_catches_from_the_copy():
 
 
 @pytest.mark.slow
-def test_compiled_around_the_adapter_it_gives_the_same():
+def test_a_compiled_adapter_returns_equal_outputs():
     """On the eager backend: what is traced and where it breaks is the same, and no compiler is needed."""
     network = adapt(WindowModule(), takes="window", num_frames=3, scale=2, features="tail.1").eval()
     compiled = torch.compile(network, backend="eager")
@@ -185,7 +185,7 @@ def test_compiled_around_the_adapter_it_gives_the_same():
 @pytest.mark.parametrize(
     ("takes", "module"), [("window", WindowModule()), ("image", ImageModule()), ("clip", ClipModule())]
 )
-def test_both_roles_of_distillation(role, takes, module):
+def test_an_adapted_network_can_be_teacher_and_student(role, takes, module):
     settings = {"num_frames": 3} if takes == "window" else {}
     theirs = adapt(module, takes=takes, scale=2, features="tail.1", **settings)
     ours = build("vespcn", scale=2, channels=8, hr_channels=8)
@@ -225,7 +225,7 @@ def test_saving_an_adapted_network_without_a_recipe_raises_an_error_with_a_fix(t
     assert torch.equal(other.module.entry.weight, network.module.entry.weight)
 
 
-def test_with_a_name_in_the_zoo_it_is_a_network_like_any_other(tmp_path, monkeypatch):
+def test_an_adapted_network_in_the_zoo_can_be_saved_and_loaded(tmp_path, monkeypatch):
     def mine(*, scale: int = 2, channels: int = 8) -> VideoSR:
         return adapt(ImageModule(scale=scale, channels=channels), takes="image", scale=scale, features="tail.1")
 

@@ -18,14 +18,14 @@ class Returns(nn.Module):
         return self.made(image)
 
 
-def test_another_scale():
+def test_another_scale_raises():
     with pytest.raises(ConfigError, match=r"\(2, 3, 64, 64\).*\(2, 3, 16, 16\).* got \(2, 3, 32, 32\)"):
         adapt(ImageModule(scale=2), takes="image", scale=4)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 5"):
         adapt(ImageModule(scale=2), takes="image", scale=5)
 
 
-def test_another_number_of_frames():
+def test_another_number_of_frames_raises():
     with pytest.raises(ConfigError, match=r"\(2, 5, 3, 16, 16\): .*num_frames"):
         adapt(WindowModule(frames=3), takes="window", num_frames=5, scale=2)
     with pytest.raises(ConfigError, match=r"window: .*odd.*got 4"):
@@ -34,7 +34,7 @@ def test_another_number_of_frames():
         adapt(ClipModule(), takes="clip", num_frames=3, scale=2)
 
 
-def test_another_kind_of_input():
+def test_another_kind_of_input_raises():
     with pytest.raises(ConfigError, match=r"\(2, 1, 3, 16, 16\)"):
         adapt(ImageModule(), takes="window", scale=2)
     with pytest.raises(ConfigError, match=r"\(2, 3, 16, 16\)"):
@@ -53,26 +53,26 @@ def test_another_kind_of_input():
         (lambda image: image[:, :1].repeat(1, 1, 2, 2), r"want output \(2, 3, 32, 32\).* got \(2, 1, 32, 32\)"),
     ],
 )
-def test_outputs_that_are_not_images_are_refused(made, message):
+def test_outputs_that_are_no_images_raise(made, message):
     with pytest.raises(ConfigError, match=message):
         adapt(Returns(made), takes="image", scale=2)
 
 
-def test_no_such_layer():
+def test_an_unknown_layer_raises():
     with pytest.raises(ConfigError, match=r"features: .*'tial.1'.*'tail.1'.*: entry"):
         adapt(ImageModule(), takes="image", scale=2, features="tial.1")
     with pytest.raises(ConfigError, match=r"aligned: .*'zzz'.*: entry, widen, tail"):
         adapt(ImageModule(), takes="image", scale=2, aligned="zzz")
 
 
-def test_a_layer_that_reads_something_else():
+def test_a_layer_with_another_input_size_raises():
     with pytest.raises(ConfigError, match=r"features: .*widen is \(2, 8, 16, 16\).* C, 32, 32\)"):
         adapt(ImageModule(), takes="image", scale=2, features="widen")
     with pytest.raises(ConfigError, match=r"aligned: .*tail is \(2, 8, 32, 32\).* C, 16, 16\)"):
         adapt(ImageModule(), takes="image", scale=2, features="tail", aligned="tail")
 
 
-def test_a_layer_that_does_not_run_or_runs_too_often():
+def test_a_layer_that_does_not_run_once_per_frame_raises():
     module = ImageModule()
     module.spare = nn.Conv2d(8, 3, 1)
     with pytest.raises(ConfigError, match=r"features: .*spare"):
@@ -83,7 +83,7 @@ def test_a_layer_that_does_not_run_or_runs_too_often():
         adapt(twice, takes="image", scale=2, features="1")
 
 
-def test_unavailable_features_are_refused():
+def test_unavailable_features_raise():
     clip = torch.rand(1, 2, 3, 6, 6)
     with pytest.raises(ConfigError, match="features"):
         adapt(ImageModule(), takes="image", scale=2)(clip, return_features="hr")
@@ -91,7 +91,7 @@ def test_unavailable_features_are_refused():
         adapt(ImageModule(), takes="image", scale=2, features="tail")(clip, return_features="shuffle")
 
 
-def test_a_module_that_changes_its_mind():
+def test_another_output_size_after_adapting_raises():
     """The output may change after the probe."""
     module = Returns(lambda image: image.repeat(1, 1, 2, 2))
     network = adapt(module, takes="image", scale=2)
@@ -100,7 +100,7 @@ def test_a_module_that_changes_its_mind():
         network(torch.rand(1, 2, 3, 6, 6))
 
 
-def test_a_compiled_module_is_refused():
+def test_a_compiled_module_raises():
     """Without compiling: the wrapper is recognized by the module it holds."""
     module = nn.Module()
     module._orig_mod = ImageModule()
@@ -108,11 +108,11 @@ def test_a_compiled_module_is_refused():
         adapt(module, takes="image", scale=2, features="tail")
 
 
-def test_a_range_that_is_none():
+def test_an_invalid_value_range_raises():
     with pytest.raises(ConfigError, match=r"value_range: .*got \(1, 0\)"):
         adapt(ImageModule(), takes="image", scale=2, value_range=(1, 0))
 
 
-def test_input_clips_are_checked():
+def test_invalid_clips_raise():
     with pytest.raises(ShapeError, match=r"want RGB in \[0, 1\]"):
         adapt(ClipModule(), takes="clip", scale=2).eval()(torch.rand(1, 2, 3, 6, 6) * 255)

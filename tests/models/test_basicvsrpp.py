@@ -62,10 +62,10 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
     assert_reproduced(network(golden["input"]).frames, "basicvsrpp/output", golden)
 
 
-def test_keys_that_are_not_known_are_listed(reference_weights):
+def test_unknown_keys_raise(reference_weights):
     """A network for deblurring has its features extracted by strided layers, which are called otherwise."""
     strange = {**reference_weights, "feat_extract.0.weight": torch.ones(16, 3, 3, 3)}
-    with pytest.raises(WeightsError, match=r"BasicVSR\+\+ weights: 1 unknown keys: feat_extract.0.weight"):
+    with pytest.raises(WeightsError, match=r"1 unknown keys: feat_extract.0.weight"):
         keys.from_basicvsrpp(strange)
 
 
@@ -96,7 +96,7 @@ FRAME = torch.zeros(1, 4, 24, 30)
 
 
 @torch.inference_mode()
-def test_at_the_start_states_follow_the_flow(align, states):
+def test_states_of_a_new_network_follow_the_flow(align, states):
     """The corrections begin at 0: what comes out is the warped state, the first or the second."""
     flows = flow(2.5, -1.25), flow(-4.0, 3.0)
     first = warp(states[0], flows[0], padding_mode="zeros")
@@ -116,7 +116,7 @@ def test_corrections_are_10_pixels_at_most(align, states):
 
 
 @torch.inference_mode()
-def test_masks_weigh_the_samples(align, states):
+def test_masks_weight_the_samples(align, states):
     align.conv_offset[-1].bias[4 * 18 :] = 1e4
     still = flow(0.0, 0.0), flow(0.0, 0.0)
     assert torch.allclose(align(FRAME, states, still), states[0] / 0.95, atol=1e-5)
@@ -134,7 +134,7 @@ def test_offsets_stay_exact_under_autocast(align):
 
 
 @torch.inference_mode()
-def test_each_pass_reads_those_before_it():
+def test_each_pass_depends_on_earlier_passes():
     """The trunks of the four passes read 2, 3, 4 and 5 streams; the last frame's features reach the first output."""
     torch.manual_seed(0)
     network = BasicVSRPlusPlus(channels=8, blocks=1, groups=4, tail_channels=8).eval()
@@ -150,15 +150,15 @@ def test_each_pass_reads_those_before_it():
         assert (change > 1e-7).all()
 
 
-def test_groups_that_do_not_fit():
-    with pytest.raises(ConfigError, match="groups: want an even number that divides twice the 10 channels, got 16"):
+def test_groups_that_do_not_fit_raise():
+    with pytest.raises(ConfigError, match=r"groups: .*even.* 10 channels, got 16"):
         BasicVSRPlusPlus(channels=10)
-    with pytest.raises(ConfigError, match="groups: want an even number"):
+    with pytest.raises(ConfigError, match=r"groups: .*even"):
         BasicVSRPlusPlus(channels=6, groups=3)
 
 
 @pytest.mark.slow
-def test_it_learns():
+def test_training_lowers_the_loss():
     """50 steps on one crop of a real clip: to 0.7 of bicubic's loss. Seen with three seeds: 0.47 to 0.61."""
     high = sample("carphone", frames=3).frames[:, 4:68, 12:76]
     low = to_float(degrade(high, "bi", 4))

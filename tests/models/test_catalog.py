@@ -19,7 +19,7 @@ LONG = ("basicvsr", "basicvsrpp", "edvr_l", "edvr_m", "iconvsr", "pfnl", "duf_52
 """Networks whose count takes a second and more."""
 
 
-def test_every_network_is_stored_as_it_is():
+def test_the_catalog_has_the_properties_of_every_network():
     assert [*STORED] == [*NETWORKS]
     assert (read_catalog().height, read_catalog().width) == (HEIGHT, WIDTH)
     for name, row in STORED.items():
@@ -29,7 +29,7 @@ def test_every_network_is_stored_as_it_is():
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] if name in LONG else []) for name in NETWORKS]
 )
-def test_the_stored_products_are_those_that_are_counted(name):
+def test_stored_multiply_adds_equal_counted_ones(name):
     share = 9 * 10 if name in INDEX_DEPENDENT else 1
     sides = {"height": HEIGHT // 10, "width": WIDTH // 9} if share > 1 else {}
     found = cost(build(name), **sides)
@@ -37,7 +37,7 @@ def test_the_stored_products_are_those_that_are_counted(name):
     assert (found.macs * share, alone) == (STORED[name]["macs"], STORED[name]["macs_alone"])
 
 
-def test_the_file_is_as_it_would_be_written():
+def test_the_file_equals_a_new_one():
     assert CATALOG.read_text(encoding="utf-8") == read_catalog().to_json()
 
 

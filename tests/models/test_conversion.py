@@ -35,7 +35,7 @@ def test_edvr_by_its_original_repository(settings):
     assert_equal_networks(converted.network, network)
 
 
-def test_the_original_repository_numbers_its_temporal_attention_the_other_way_round():
+def test_the_original_repository_swaps_the_numbers_of_temporal_attention():
     """Its tAtt_2 reads the reference, its tAtt_1 every frame."""
     theirs = renamed(edvr(), ORIGINAL)
     network = load_converted(theirs)
@@ -60,7 +60,7 @@ def test_edvr_by_mmagic(settings):
     assert_equal_networks(converted.network, network)
 
 
-def test_the_wide_one_is_called_l():
+def test_an_edvr_of_128_channels_is_edvr_l():
     state = edvr(channels=128, groups=8, front_blocks=1, back_blocks=1).state_dict()
     assert load_converted(state).recipe["name"] == "edvr_l"
 
@@ -90,7 +90,7 @@ def test_the_reference_is_reproduced_from_its_own_names(file, frames):
         ("toflow", "toflow"),
     ],
 )
-def test_every_reference_is_recognised_by_its_own_names(file, name, shared):
+def test_every_reference_is_recognized_by_its_names(file, name, shared):
     """The test files of the networks compare the outputs of what is loaded."""
     state, _ = read_golden(shared / "golden" / f"{file}.safetensors")
     assert load_converted(state).recipe["name"] == name
@@ -103,13 +103,13 @@ def test_settings_that_tensors_do_not_determine_are_arguments():
         load_converted(state, border_rule="circle")
 
 
-def test_every_layout_leads_to_a_network_of_the_zoo():
+def test_every_format_belongs_to_a_network_of_the_zoo():
     assert {layout.network for layout in FORMATS} <= NETWORKS.keys()
     assert len({layout.label for layout in FORMATS}) == len(FORMATS)
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
-def test_files(suffix, tmp_path):
+def test_every_file_format_is_loaded(suffix, tmp_path):
     network, path = edvr(), tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
         save_file(network.state_dict(), path)
@@ -119,7 +119,7 @@ def test_files(suffix, tmp_path):
     assert_equal_networks(load_converted(str(path)), network)
 
 
-def test_half_precision_becomes_single():
+def test_half_precision_is_converted_to_float32():
     network = edvr()
     state = {name: tensor.half() for name, tensor in network.state_dict().items()}
     again = load_converted(state).state_dict()
@@ -142,7 +142,7 @@ def test_averaged_weights_are_preferred(tmp_path):
     )
 
 
-def test_weights_of_several_devices():
+def test_weights_of_dataparallel_are_loaded():
     network = edvr()
     assert_equal_networks(
         load_converted({f"module.{name}": tensor for name, tensor in network.state_dict().items()}), network

@@ -74,7 +74,7 @@ class Keyframes(VideoSR):
         return Upscaled(torch.stack(frames, dim=1).repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
-def test_keyframes_are_shared_out():
+def test_the_cost_of_keyframes_is_averaged():
     assert cost(Keyframes(), height=10, width=10).macs == (9 + 81 / 3) * 100
     assert build("iconvsr", channels=8, blocks=1, groups=2, keyframe_stride=4).period == 4
 
@@ -86,7 +86,7 @@ def test_recurrent_networks_cost_the_same_for_every_further_frame():
     assert found.macs == _count(network, 5, 16, 16) - _count(network, 4, 16, 16)
 
 
-def test_nothing_is_computed_and_nothing_stays_behind():
+def test_counting_allocates_and_computes_nothing():
     network = build("edvr_tiny").train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     cost(network, height=16, width=16)
@@ -97,7 +97,7 @@ def test_nothing_is_computed_and_nothing_stays_behind():
     assert [name for name, part in network.named_modules() if part._forward_hooks or part._forward_pre_hooks] == []
 
 
-def test_bicubic_costs_nothing_that_is_counted():
+def test_bicubic_has_no_multiply_adds():
     found = cost(Bicubic())
     assert (found.parameters, found.macs, found.macs_alone) == (0, 0, None)
 
@@ -139,7 +139,7 @@ def test_a_network_that_branches_on_values_is_counted_on_real_tensors():
     assert (layer.calls, layer.shape, layer.macs) == (2, (3, 3, 5, 7), 3 * found.macs)
 
 
-def test_an_empty_frame_is_refused():
+def test_an_empty_frame_raises():
     with pytest.raises(ConfigError, match="want 1x1 or more, got 0x120"):
         cost(Bicubic(), width=0)
 
@@ -147,5 +147,5 @@ def test_an_empty_frame_is_refused():
 @pytest.mark.parametrize(
     ("macs", "words"), [(0, "0"), (7, "7.00"), (999, "999"), (1e3, "1.00 k"), (18_651e6, "18.7 G"), (985e9, "985 G")]
 )
-def test_in_units(macs, words):
+def test_costs_are_printed_with_units(macs, words):
     assert in_units(macs) == words

@@ -61,7 +61,7 @@ def clip():
 
 
 @torch.inference_mode()
-def test_the_three_taps(tiny, clip):
+def test_features_of_the_three_layers(tiny, clip):
     """hr is LeakyReLU(hr_pre), and hr_pre is conv_hr of the activated shuffle."""
     hr, hr_pre, shuffle = (tiny(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, torch.where(hr_pre > 0, hr_pre, 0.1 * hr_pre))
@@ -72,7 +72,7 @@ def test_the_three_taps(tiny, clip):
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("skip", ["bicubic", "bilinear", "none"])
-def test_without_its_last_layer_it_is_the_enlargement(skip, scale, clip):
+def test_with_a_zero_last_layer_the_output_is_the_upsampled_input(skip, scale, clip):
     network = build("edvr_tiny", skip=skip, scale=scale).eval()
     network.conv_last.weight.zero_()
     network.conv_last.bias.zero_()
@@ -111,7 +111,7 @@ def test_images_of_the_smallest_size_are_upscaled(tiny):
 
 
 @torch.inference_mode()
-def test_alignment_at_the_start_does_not_look_at_the_reference():
+def test_alignment_of_a_new_network_ignores_the_reference():
     """The offset convolutions are zero, so what a neighbor becomes depends on the neighbor alone."""
     align = build("edvr_tiny").eval().pcd_align
     neighbor, one, other = (tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2)) for _ in range(3))
@@ -121,7 +121,7 @@ def test_alignment_at_the_start_does_not_look_at_the_reference():
 
 
 @torch.inference_mode()
-def test_fusion_begins_with_how_alike_the_frames_are():
+def test_temporal_attention_of_zero_embeddings_is_one_half():
     """With temporal embeddings of zero every likeness is sigmoid(0) = 1/2: the frames are halved, all alike."""
     fusion = EDVR(channels=16, groups=4, front_blocks=1, back_blocks=1).eval().fusion
     aligned = torch.rand(1, 5, 16, 8, 8)
@@ -164,7 +164,7 @@ def test_keys_of_the_first_layers_equal_those_of_public_weights(settings, keys):
 @torch.inference_mode()
 @pytest.mark.parametrize("predeblur", [True, False])
 @pytest.mark.parametrize(("height", "width"), [(16, 32), (17, 23), (1, 1)])
-def test_input_of_the_output_s_size_comes_out_in_its_size(predeblur, height, width):
+def test_with_hr_in_input_and_output_sizes_are_equal(predeblur, height, width):
     network = EDVR(**NARROW, predeblur=predeblur, hr_in=True).eval()
     clip = torch.rand(1, 2, 3, height, width)
     upscaled = network(clip, return_features="hr")
@@ -194,7 +194,7 @@ def test_with_hr_in_upsampling_inverts_the_strides():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("hr_in", [True, False])
-def test_predeblurring_with_silent_blocks_is_three_sizes_added(hr_in):
+def test_predeblurring_with_zero_blocks_adds_three_scales(hr_in):
     """The residual blocks' second convolutions are 0, so each hands its input on; the way is the published figure's."""
     torch.manual_seed(0)
     part = Predeblur(4, hr_in=hr_in).eval()
@@ -261,7 +261,7 @@ def test_narrow_networks_start_at_their_skip_and_ignore_flat_images(name):
 
 
 @pytest.mark.parametrize("name", ["edvr_s", "edvr_tiny", "edvr_xs"])
-def test_ours_start_without_a_checkerboard(name):
+def test_new_networks_have_no_checkerboard(name):
     """The last pixel-shuffle of a fresh network gives squares of four equal pixels."""
     torch.manual_seed(0)
     network = build(name, skip="bicubic").eval()

@@ -29,7 +29,7 @@ def test_it_has_the_published_number_of_parameters(name, settings, count):
         assert count_parameters(build(name, **settings)) == count
 
 
-def test_a_block_part_by_part():
+def test_a_block_equals_its_parts():
     with torch.device("meta"):
         network = build("fastdvdnet")
     counts = {name: count_parameters(part) for name, part in network.stage1.named_children()}
@@ -134,7 +134,7 @@ def official():
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("frames", [1, 2, 3, 7])
 @torch.inference_mode()
-def test_a_clip_is_its_windows_whatever_is_shared(official, border, frames):
+def test_a_clip_equals_its_windows_with_shared_features(official, border, frames):
     """Triples are computed once per clip; the definition computes three per window, borders and batch included."""
     settings, tensors = from_fastdvdnet(official.state_dict())
     assert settings == {"channels": 4, "entry_channels": 3}
@@ -160,7 +160,7 @@ def test_every_triple_is_computed_once():
 # -- weights of the official code -------------------------------------------------------------------------------------
 
 
-def test_names_of_several_devices_are_the_same_names(official):
+def test_weights_of_dataparallel_are_loaded(official):
     state = official.state_dict()
     wrapped = {f"module.{key}": value for key, value in state.items()}
     assert matches(wrapped)
@@ -170,7 +170,7 @@ def test_names_of_several_devices_are_the_same_names(official):
 
 def test_unknown_keys_are_listed(official):
     for stranger in ("temp3.inc.convblock.0.weight", "temp1.mid.convblock.0.weight", "epoch"):
-        with pytest.raises(WeightsError, match=f"official FastDVDnet weights: 1 unknown keys: .*{stranger}"):
+        with pytest.raises(WeightsError, match=f"1 unknown keys: .*{stranger}"):
             from_fastdvdnet({**official.state_dict(), stranger: torch.zeros(1)})
 
 
@@ -178,7 +178,7 @@ def test_unknown_keys_are_listed(official):
 
 
 @torch.inference_mode()
-def test_the_denoiser_keeps_the_size_and_begins_at_the_clip():
+def test_a_new_denoiser_returns_the_clip():
     torch.manual_seed(0)
     network = build("fastdvdnet").eval()
     clip = torch.rand(1, 2, 3, 11, 14)
@@ -190,7 +190,7 @@ def test_the_denoiser_keeps_the_size_and_begins_at_the_clip():
 
 
 @torch.inference_mode()
-def test_the_noise_level_is_read(official):
+def test_the_output_depends_on_the_noise_level(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
     network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
@@ -212,10 +212,10 @@ def test_features_are_the_input_of_the_last_convolution(official):
     assert torch.allclose(network(clip).frames[0], first - network.stage2.out(hr), atol=1e-6)
 
 
-def test_invalid_settings_of_the_denoiser_are_refused():
+def test_invalid_settings_of_the_denoiser_raise():
     with pytest.raises(ConfigError, match=r"scale: want 1 .* got 4"):
         build("fastdvdnet", scale=4)
-    with pytest.raises(ConfigError, match=r"noise: want a standard deviation in \[0, 1\] .*got 25"):
+    with pytest.raises(ConfigError, match=r"noise: .*\[0, 1\] .*got 25"):
         build("fastdvdnet", noise=25)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 1"):
         build("fastdvdnet_vsr", scale=1)
@@ -225,7 +225,7 @@ def test_invalid_settings_of_the_denoiser_are_refused():
 
 
 @torch.inference_mode()
-def test_the_student_begins_at_the_bicubic():
+def test_a_new_student_returns_bicubic():
     torch.manual_seed(0)
     clip = torch.rand(1, 2, 3, 8, 8)
     assert (build("fastdvdnet_vsr").eval()(clip).frames - resize_bicubic(clip, scale=4)).abs().mean() < 0.05
@@ -254,7 +254,7 @@ def statistics(network):
 
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 @torch.no_grad()
-def test_frozen_normalisation_makes_the_same_in_training(norm):
+def test_frozen_normalization_is_equal_in_training(norm):
     torch.manual_seed(0)
     network = FastDVDnetVSR(channels=4, entry_channels=3, tail_channels=4, norm=norm)
     clip = torch.rand(2, 2, 3, 8, 8)
@@ -267,13 +267,13 @@ def test_frozen_normalisation_makes_the_same_in_training(norm):
     assert all(part.training for part in network.train().modules() if isinstance(part, nn.Conv2d))
 
 
-def test_one_pixel_can_be_trained_on():
+def test_training_on_one_pixel():
     """A quarter of it would be one value per channel, of which there is no variance."""
     network = FastDVDnetVSR(channels=4, entry_channels=3, tail_channels=4).train()
     network(torch.rand(1, 1, 3, 1, 1)).frames.sum().backward()
     assert network.stage1.down2[0].weight.grad.isfinite().all()
 
 
-def test_an_unknown_normalisation_is_refused():
-    with pytest.raises(ConfigError, match="norm: want 'batch' or 'frozen', got 'layer'"):
+def test_an_unknown_norm_raises():
+    with pytest.raises(ConfigError, match=r"norm: .*got 'layer'"):
         FastDVDnetVSR(norm="layer")

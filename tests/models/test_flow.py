@@ -37,13 +37,13 @@ def test_the_published_number_of_parameters(net):
 
 
 @torch.inference_mode()
-def test_it_begins_all_but_still(net):
+def test_a_new_flow_network_returns_almost_zero_flow(net):
     assert 0 < net(images(seed=1), images(seed=2)).abs().max() < 0.1
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize(("level", "pixels"), [(0, 32), (3, 4), (5, 1)])
-def test_a_level_counts_in_its_own_pixels(net, level, pixels):
+def test_flow_of_a_level_is_in_its_own_pixels(net, level, pixels):
     """One pixel of level k is 2^(5-k) pixels of the image; x comes first."""
     say_constant(net, level, 1.0, -0.5)
     flow = net(images(), images(seed=2))
@@ -52,7 +52,7 @@ def test_a_level_counts_in_its_own_pixels(net, level, pixels):
 
 
 @torch.inference_mode()
-def test_other_sizes_are_resized_and_so_is_their_flow(net):
+def test_other_sizes_are_resized_and_their_flow_is_rescaled(net):
     """20x24 is worked on as 32x32: 3 pixels of 32 are 3 * 24/32 of 24 in x and 3 * 20/32 of 20 in y."""
     say_constant(net, 5, 3.0, 3.0)
     flow = net(images(height=20, width=24), images(height=20, width=24))
@@ -61,7 +61,7 @@ def test_other_sizes_are_resized_and_so_is_their_flow(net):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("size", [(1, 1), (2, 70), (33, 31)])
-def test_any_size(net, size):
+def test_any_size_is_accepted(net, size):
     flow = net(images(2, *size), images(2, *size, seed=2))
     assert flow.shape == (2, 2, *size)
     assert flow.isfinite().all()
@@ -97,7 +97,7 @@ def test_the_pyramid_by_hand(net):
 
 
 @torch.inference_mode()
-def test_along_a_clip_it_is_pair_by_pair(net):
+def test_flow_of_a_clip_equals_flow_of_its_pairs(net):
     torch.nn.init.normal_(net.levels[2][-1].weight, std=0.02)
     clip = images(6, 40, 48).unflatten(0, (2, 3))
     to_next, to_previous = net.along(clip)
@@ -118,7 +118,7 @@ def test_one_frame_has_no_neighbors(net):
 
 
 @torch.inference_mode()
-def test_autocast_changes_nothing(net):
+def test_autocast_does_not_change_the_flow(net):
     reference, neighbor = images(), images(seed=2)
     exact = net(reference, neighbor)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -126,7 +126,7 @@ def test_autocast_changes_nothing(net):
 
 
 @pytest.mark.slow
-def test_it_learns_to_follow(net):
+def test_training_reduces_the_flow_error(net):
     """An image that moved by 2 pixels: from nothing to within half a pixel, by making the warped one look alike."""
     reference = images(height=32, width=32)
     neighbor = reference.roll(2, dims=-1)
@@ -139,7 +139,7 @@ def test_it_learns_to_follow(net):
     assert (net(reference, neighbor)[0, 0, 8:-8, 8:-8].mean() - 2).abs() < 0.5
 
 
-def test_images_of_different_shapes_are_refused(net):
+def test_images_of_different_shapes_raise(net):
     with pytest.raises(ShapeError, match=r"flow: .*\(1, 3, 8, 8\) and \(1, 3, 8, 9\)"):
         net(torch.rand(1, 3, 8, 8), torch.rand(1, 3, 8, 9))
 

@@ -12,22 +12,22 @@ from workbench.models.zoo import build
 SMALL = {"vsrnet_y": {"channels": 4, "hr_channels": 4}, "spmc": {"channels": 4}, "ltd": {"channels": 4}}
 
 
-def test_luma_is_the_field_s_luma():
-    rgb = torch.randint(256, (2, 3, 4, 5), dtype=torch.uint8)
-    luma, chroma = split_luma(rgb / 255)
-    assert np.allclose(luma[:, 0] * 255, fidelity.luma(rgb.permute(0, 2, 3, 1).numpy()), atol=1e-4)
+def test_luma_equals_that_of_the_metrics():
+    rgb = torch.rand(2, 3, 4, 5)
+    luma, chroma = split_luma(rgb)
+    assert torch.allclose(luma[:, 0] * 255, rgb_to_y(rgb), atol=1e-4)
     assert chroma.shape == (2, 2, 4, 5)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_split_upsampled_and_joined_channels_equal_bicubic(scale):
+def test_upsampling_channels_separately_equals_bicubic(scale):
     rgb = torch.rand(2, 3, 4, 5)
     luma, chroma = split_luma(rgb)
     joined = join_luma(resize_bicubic(luma, scale=scale), chroma, scale=scale)
     assert torch.allclose(joined, resize_bicubic(rgb, scale=scale), atol=1e-5)
 
 
-def test_a_change_of_luma_is_a_change_of_luma_alone():
+def test_a_change_of_luma_keeps_chroma():
     rgb = torch.rand(2, 3, 8, 8)
     change = torch.rand(2, 1, 8, 8) * 0.1
     before, after = rgb_to_ycbcr(rgb), rgb_to_ycbcr(rgb + join_luma(change, None, scale=4))
@@ -52,7 +52,7 @@ def test_networks_in_luma_leave_chroma_to_the_bicubic(name, skip):
     assert network.info.color == "y"
 
 
-def test_half_precision_around_does_not_reach_the_colours():
+def test_color_conversion_is_float32_under_autocast():
     luma, chroma = torch.rand(1, 1, 8, 8), torch.rand(1, 2, 8, 8)
     exact = join_luma(luma, chroma, scale=1)
     with torch.autocast("cpu", dtype=torch.bfloat16):

@@ -57,7 +57,7 @@ def set_offsets(layer, dy, dx):
 
 
 @pytest.mark.parametrize("border", ["replicate", "reflection"])
-def test_exact_offsets_cost_nothing_in_any_window(border):
+def test_the_loss_of_exact_offsets_is_zero_in_every_window(border):
     flow = flow_of(torch.tensor([[0.5, -0.25], [1.0, 2.0]]), frames=4, size=8)
     windows = window_indices(4, 5, border)
     true, _ = flow.between(windows[:, 2], windows)
@@ -92,7 +92,7 @@ def test_the_two_layers_of_tdan_share_the_flow():
     assert flow_term(network.upscale_windows(clip, windows), flow).item() == pytest.approx((1.3 - 0.5) / 2, abs=1e-5)
 
 
-def test_clips_without_true_flow_teach_nothing():
+def test_clips_without_true_flow_have_no_loss():
     network = build("edvr_tiny").train()
     flow = flow_of(torch.ones(1, 2), frames=2, size=8)
     for unknown in (None, flow._replace(valid=torch.zeros(1, dtype=torch.bool))):
@@ -167,7 +167,7 @@ def test_the_plain_form_has_no_flow_network():
     assert {name.split(".")[0] for name in guided - plain} == {"flow_network"}
 
 
-def test_guided_offsets_begin_as_the_flow_in_the_pixels_of_each_level():
+def test_guided_offsets_of_a_new_network_are_the_flow_at_each_level():
     align = build("edvr_tiny", flow_guided=True).pcd_align
     pyramid = tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2))
     flow, offsets = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8), []
@@ -212,7 +212,7 @@ def test_the_guided_form_is_saved_and_loaded(tmp_path):
     assert torch.equal(again(clip).frames, network(clip).frames)
 
 
-def test_guidance_wants_low_resolution():
+def test_guidance_of_high_resolution_input_raises():
     with pytest.raises(ConfigError, match="flow_guided"):
         EDVR(hr_in=True, flow_guided=True)
 

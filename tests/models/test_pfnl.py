@@ -24,7 +24,7 @@ def clip(frames=3, height=6, width=8, seed=1):
     return torch.rand(1, frames, 3, height, width, generator=torch.Generator().manual_seed(seed))
 
 
-def test_the_published_count_part_by_part():
+def test_every_part_has_the_published_parameter_count():
     """3,003,156 in all, by running the authors' graph; the parts by hand."""
     with torch.device("meta"):
         network = build("pfnl")
@@ -44,7 +44,7 @@ def test_the_published_count_part_by_part():
 
 
 @pytest.mark.parametrize("entries", [1, 100, 10**6])
-def test_attention_is_its_definition_however_many_passes_it_takes(entries, monkeypatch):
+def test_attention_in_any_number_of_passes_equals_its_definition(entries, monkeypatch):
     monkeypatch.setattr(pfnl, "ENTRIES_PER_PASS", entries)
     points, values = torch.rand(2, 2, 17, 5, dtype=torch.float64)
     assert torch.allclose(gaussian_attention(points, values), by_the_definition(points, values), atol=1e-12)
@@ -58,7 +58,7 @@ def test_attention_does_not_overflow():
     assert torch.allclose(gaussian_attention(points, values).double(), exact, atol=1e-3)
 
 
-def test_attention_is_float32_whatever_the_precision_around():
+def test_attention_is_float32_under_autocast():
     points, values = torch.rand(2, 1, 20, 84)
     wanted = gaussian_attention(points, values)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -66,13 +66,13 @@ def test_attention_is_float32_whatever_the_precision_around():
     assert gaussian_attention(points.bfloat16(), values.bfloat16()).dtype == torch.float32
 
 
-def test_gradients_go_through_all_passes(monkeypatch):
+def test_gradients_of_several_passes_are_equal(monkeypatch):
     monkeypatch.setattr(pfnl, "ENTRIES_PER_PASS", 14)
     points, values = (torch.rand(1, 7, 3, dtype=torch.float64, requires_grad=True) for _ in range(2))
     assert torch.autograd.gradcheck(gaussian_attention, (points, values))
 
 
-def test_memory_is_bounded_whatever_the_size(monkeypatch):
+def test_memory_does_not_depend_on_the_size(monkeypatch):
     """No tensor on the way is larger than a pass may be: 400 points have 160,000 likenesses."""
     monkeypatch.setattr(pfnl, "ENTRIES_PER_PASS", 4000)
     sizes = []
@@ -110,7 +110,7 @@ def test_patches_receive_the_values_of_similar_patches():
 
 
 @torch.inference_mode()
-def test_every_pixel_sees_the_whole_frame():
+def test_every_pixel_depends_on_the_whole_frame():
     network, low = build("pfnl", channels=4, blocks=1).eval(), clip(height=40, width=40)
     torch.nn.init.normal_(network.exit.weight)
     other = low.clone()
@@ -122,7 +122,7 @@ def test_every_pixel_sees_the_whole_frame():
 
 
 @torch.inference_mode()
-def test_fusion_is_its_plain_formulation():
+def test_fusion_equals_its_plain_formulation():
     """Shared features are the first input of the convolution of both, frame by frame."""
     torch.manual_seed(0)
     block, features = ProgressiveFusionBlock(4, 3), torch.randn(2, 3, 4, 6, 5)
@@ -137,7 +137,7 @@ def test_fusion_is_its_plain_formulation():
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
 @pytest.mark.parametrize("skip", ["bicubic", "none"])
-def test_without_its_last_layer_it_is_the_enlargement(skip, scale):
+def test_with_a_zero_last_layer_the_output_is_the_upsampled_input(skip, scale):
     network = build("pfnl", channels=4, blocks=1, scale=scale, skip=skip).eval()
     network.exit.weight.zero_()
     low = clip()
@@ -146,7 +146,7 @@ def test_without_its_last_layer_it_is_the_enlargement(skip, scale):
 
 
 @torch.inference_mode()
-def test_the_tail_shuffles_twice():
+def test_the_tail_has_two_pixel_shuffles():
     """48 channels -> 12 at twice the size -> 3 at four times."""
     network = build("pfnl", channels=4, blocks=1, skip="none").eval()
     torch.nn.init.normal_(network.exit.weight)
@@ -162,7 +162,7 @@ def test_the_tail_shuffles_twice():
 
 
 @pytest.mark.slow
-def test_it_learns():
+def test_training_lowers_the_loss():
     """On 48x48 of five frames, 50 steps bring the L1 from about bicubic's to two thirds of it.
 
     Seen: 0.0155 -> 0.0055 (another seed 0.0165 -> 0.0091), bicubic 0.0149.

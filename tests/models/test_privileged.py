@@ -83,7 +83,7 @@ def test_the_encoder_works_frame_by_frame():
         assert torch.allclose(whole[:, number], network.encode(high[:, number : number + 1])[:, 0], atol=1e-6)
 
 
-def test_with_and_without_gradient_it_makes_the_same():
+def test_outputs_with_and_without_gradient_are_equal():
     network, high = privileged(), clip(frames=6)  # more than one pass
     with torch.no_grad():
         without = network(high)
@@ -92,7 +92,7 @@ def test_with_and_without_gradient_it_makes_the_same():
 
 
 @torch.inference_mode()
-def test_half_the_digits_make_nearly_the_same():
+def test_bf16_outputs_are_close():
     network, high = privileged(skip="bicubic"), clip()
     exact = network(high)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -105,7 +105,7 @@ def test_half_the_digits_make_nearly_the_same():
 def test_imitation_by_hand():
     encoded, low = torch.tensor([0.5, 0.25, 1.0]), torch.tensor([0.0, 0.75, 1.0])
     assert imitation(encoded.view(1, 1, 3, 1, 1), low.view(1, 1, 3, 1, 1)).item() == pytest.approx(1 / 3)
-    with pytest.raises(ShapeError, match=r"want the encoded clip as \(1, 1, 3, 2, 2\), got \(1, 1, 3, 1, 1\)"):
+    with pytest.raises(ShapeError, match=r"\(1, 1, 3, 2, 2\), got \(1, 1, 3, 1, 1\)"):
         imitation(torch.zeros(1, 1, 3, 1, 1), torch.zeros(1, 1, 3, 2, 2))
 
 
@@ -138,7 +138,7 @@ def test_every_student_can_be_the_decoder(name):
     assert torch.allclose(torch.cat([part.encoded for part in parts], 1), upscaled.encoded, atol=1e-6)
 
 
-def test_an_encoder_far_off_is_no_fault_of_the_clip():
+def test_a_large_output_of_the_encoder_does_not_raise():
     """Before it has learned, it may make anything: that is not what the check at the door is for."""
     network = privileged(skip="bicubic")
     with torch.no_grad():
@@ -148,7 +148,7 @@ def test_an_encoder_far_off_is_no_fault_of_the_clip():
             network(clip() * 255)
 
 
-def test_clips_that_are_not_the_high_resolution_are_refused():
+def test_clips_that_are_no_high_resolution_raise():
     with pytest.raises(ShapeError, match=r"multiples of 4.* got 49x32"):
         privileged()(torch.rand(1, 2, 3, 32, 49))
     with pytest.raises(ShapeError, match=r"want \(B, T, 3, H, W\)"):
@@ -163,12 +163,12 @@ def test_clips_that_are_not_the_high_resolution_are_refused():
         ("privileged:vespcn_s", "privileged:vespcn_s is privileged itself"),
     ],
 )
-def test_networks_that_cannot_be_a_student_are_refused_as_decoder(name, pattern):
-    with pytest.raises(ConfigError, match=f"decoder: .*{pattern}"):
+def test_networks_that_cannot_be_a_decoder_raise(name, says):
+    with pytest.raises(ConfigError, match=f"decoder: .*{says}"):
         build(f"privileged:{name}")
 
 
-def test_a_network_of_ones_own_can_be_the_decoder(monkeypatch):
+def test_an_adapted_network_can_be_the_decoder(monkeypatch):
     decoder = build("vespcn_s", scale=2)
     decoder.recipe = {}
     network = Privileged(decoder)
@@ -182,11 +182,11 @@ def test_names_and_settings_are_those_of_the_decoder():
     assert network.recipe == build("vespcn_s", scale=3, skip="bicubic").recipe | {"name": "privileged:vespcn_s"}
     assert takes_skip("privileged:vespcn_s")
     assert not takes_skip("privileged:toflow")
-    with pytest.raises(UnknownNameError, match="no network 'vespcm'; did you mean 'vespcn'"):
+    with pytest.raises(UnknownNameError, match=r"'vespcm'.*'vespcn'"):
         build("privileged:vespcm")
-    with pytest.raises(ConfigError, match="network vespcn: no setting 'width'"):
+    with pytest.raises(ConfigError, match=r"vespcn: .*'width'"):
         build("privileged:vespcn", width=3)
-    with pytest.raises(ConfigError, match="privileged:vespcn_paper has no high-resolution features"):
+    with pytest.raises(ConfigError, match=r"privileged:vespcn_paper .*features"):
         build("privileged:vespcn_paper")(clip(), return_features="hr")
 
 
@@ -198,7 +198,7 @@ def test_its_info_names_paper_and_deviations():
     assert "frame by frame" in about.deviations
 
 
-def test_it_is_counted_on_the_truth_of_a_low_frame():
+def test_its_cost_is_that_of_a_high_resolution_frame():
     """The products of the encoder by hand: four convolutions, the first at high resolution."""
     whole, encoder, *_ = layers(build("privileged:vespcn_s"), height=8, width=12)
     assert whole.shape == (1, 3, 3, 32, 48)
@@ -224,7 +224,7 @@ def test_the_two_terms_of_stage_1_by_hand():
     assert not objective.distills
 
 
-def test_imitation_moves_the_encoder_only_and_reconstruction_both():
+def test_imitation_has_gradients_for_the_encoder_only():
     network, high = privileged(), clip()
     low = torch.rand(1, 2, 3, 8, 12)
     imitation(network(high).encoded, low).backward()
@@ -240,14 +240,14 @@ def test_imitation_moves_the_encoder_only_and_reconstruction_both():
 
 def test_the_imitation_loss_needs_a_privileged_network():
     made = Upscaled(frames=torch.zeros(1, 1, 3, 8, 8))
-    with pytest.raises(ConfigError, match="want a privileged student, and the low resolution it imitates"):
+    with pytest.raises(ConfigError, match="privileged student"):
         Objective(imitation_weight=1e-4).terms(made, made.frames, low=torch.zeros(1, 1, 3, 2, 2))
 
 
 # -- on disk --------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_brings_it_back(file):
+def test_a_loaded_network_is_equal(file):
     again = load(file)
     assert again.recipe == privileged().recipe
     with torch.inference_mode():
@@ -257,7 +257,7 @@ def test_a_file_brings_it_back(file):
     assert torch.equal(other.encoder.layers[0].weight, again.encoder.layers[0].weight)
 
 
-def test_a_student_begins_with_the_decoder(file):
+def test_a_student_can_be_initialized_from_the_decoder(file):
     low, wanted = torch.rand(1, 3, 3, 8, 8), privileged().decoder
     student = build("vespcn_s", **TINY["vespcn_s"])
     load_into(student, f"decoder:{file}")
@@ -270,31 +270,31 @@ def test_a_student_begins_with_the_decoder(file):
     assert locate(f"decoder:{file}") == file
 
 
-def test_the_decoder_of_tensors_without_a_recipe(tmp_path):
+def test_a_decoder_of_tensors_without_a_recipe_raises(tmp_path):
     """Such as the states of a run hold."""
     save_tensors(tmp_path / "state.safetensors", privileged().state_dict())
     student = build("vespcn_s", **TINY["vespcn_s"])
     load_into(student, f"decoder:{tmp_path / 'state.safetensors'}")
     assert torch.equal(student.exit.weight, privileged().decoder.exit.weight)
     save_tensors(tmp_path / "plain.safetensors", student.state_dict())
-    with pytest.raises(WeightsError, match=r"plain.safetensors: no decoder in it"):
+    with pytest.raises(WeightsError, match=r"plain.safetensors: no decoder"):
         load_into(student, f"decoder:{tmp_path / 'plain.safetensors'}")
 
 
-def test_unsuitable_files_are_refused_with_their_network(file, tmp_path):
+def test_weights_of_other_networks_raise(file, tmp_path):
     student = build("vespcn_s", **TINY["vespcn_s"])
-    with pytest.raises(WeightsError, match=r"want weights of vespcn_s, got privileged:vespcn_s; `decoder:"):
+    with pytest.raises(WeightsError, match="vespcn_s, got privileged:vespcn_s; `decoder:"):
         load_into(student, str(file))
-    with pytest.raises(WeightsError, match=r"want weights of vespcn, got privileged:vespcn_s$"):
+    with pytest.raises(WeightsError, match=r"vespcn, got privileged:vespcn_s$"):
         load_into(build("vespcn"), file)
-    with pytest.raises(WeightsError, match=r"want weights of vespcn, got vespcn_s$"):
+    with pytest.raises(WeightsError, match=r"vespcn, got vespcn_s$"):
         load_into(build("vespcn"), f"decoder:{file}")
-    with pytest.raises(WeightsError, match="trained with skip 'none', this network has 'bicubic'"):
+    with pytest.raises(WeightsError, match=r"skip 'none', .*'bicubic'"):
         load_into(build("vespcn_s", **TINY["vespcn_s"], skip="bicubic"), f"decoder:{file}")
     save(student, tmp_path / "student.safetensors")
-    with pytest.raises(WeightsError, match="want weights of a privileged teacher, got vespcn_s"):
+    with pytest.raises(WeightsError, match="privileged teacher, got vespcn_s"):
         load_into(student, f"decoder:{tmp_path / 'student.safetensors'}")
-    with pytest.raises(WeightsError, match="want weights of privileged:vespcn_s, got vespcn_s"):
+    with pytest.raises(WeightsError, match="privileged:vespcn_s, got vespcn_s"):
         load_into(privileged(), tmp_path / "student.safetensors")
 
 
@@ -303,7 +303,7 @@ def test_unsuitable_files_are_refused_with_their_network(file, tmp_path):
 NO_UPSCALER = "privileged:vespcn_s is a privileged teacher"
 
 
-def test_it_refuses_to_upscale(file):
+def test_upscaling_with_a_privileged_teacher_raises(file):
     low = np.zeros((2, 8, 8, 3), np.uint8)
     with pytest.raises(ConfigError, match=NO_UPSCALER):
         upscale(privileged(), low)
@@ -316,7 +316,7 @@ def test_it_refuses_to_upscale(file):
             load_method(name)
 
 
-def test_it_is_in_no_list_of_networks():
+def test_privileged_teachers_are_in_no_list_of_networks():
     """Lists are of upscalers; the prefix makes a teacher of any of them."""
     assert not [name for name in NETWORKS if "privileged" in name or NETWORKS[name] is Privileged]
     assert not [name for name in DECODERS if build(name, **TINY[name]).privileged]

@@ -42,7 +42,7 @@ def clip():
 
 
 @torch.inference_mode()
-def test_whole_by_hand(clip):
+def test_a_recurrent_network_by_hand(clip):
     """5x6 is padded to 8x8 inside; what comes out is 10x12, and all of it is of the image itself."""
     sums = Sums()
     upscaled = sums(clip, return_features="hr")
@@ -77,7 +77,7 @@ def test_skips_are_those_of_the_frames(clip):
     assert torch.allclose(Sums(skip="bilinear")(clip).frames, plain + flat)
 
 
-def test_how_many_frames_are_enlarged_at_once(clip):
+def test_the_number_of_frames_in_a_pass(clip):
     sums = Sums()
     with torch.no_grad():
         sums(clip)
@@ -91,13 +91,13 @@ def test_how_many_frames_are_enlarged_at_once(clip):
     assert sums.passes == [5, 5, 4]
 
 
-def test_invalid_arguments_are_refused(clip):
-    with pytest.raises(ConfigError, match="skip: want one of bicubic, bilinear, none, got 'cubic'"):
+def test_invalid_arguments_raise(clip):
+    with pytest.raises(ConfigError, match=r"skip: .*got 'cubic'"):
         Sums(skip="cubic")
     sums = Sums()
-    with pytest.raises(ShapeError, match=r"features: want \(2, 7, C, H, W\) as in the clip, got \(2, 6, 3, 8, 8\)"):
+    with pytest.raises(ShapeError, match=r"features: want \(2, 7, .*got \(2, 6,"):
         sums.reconstruct(sums.propagate(clip[:, 1:]), clip)
-    with pytest.raises(ConfigError, match="return_features: want one of hr, hr_pre, shuffle, got 'last'"):
+    with pytest.raises(ConfigError, match=r"return_features: .*got 'last'"):
         sums.reconstruct(sums.propagate(clip), clip, return_features="last")
     with pytest.raises(ConfigError, match="return_features: want one of"):
         next(sums.chunks(clip, frames=2, return_features="last"))
@@ -108,7 +108,7 @@ def test_invalid_arguments_are_refused(clip):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_the_tail_and_its_taps(scale):
+def test_features_of_the_layers_of_the_tail(scale):
     """hr is LeakyReLU(hr_pre), hr_pre is conv_hr of the activated shuffle, the image is conv_last of hr."""
     tail = ShuffleTail(8, tail_channels=12, scale=scale)
     features = torch.randn(2, 8, 5, 6)
@@ -142,7 +142,7 @@ def test_trunks_add_in_float32_under_autocast():
 
 
 @torch.inference_mode()
-def test_states_fade_in_a_fresh_trunk():
+def test_states_decay_in_a_new_trunk():
     """Two of 40 random trunks that keep the size of a signal made it grow 5 and 17 times in 20 frames."""
     for seed in range(40):
         torch.manual_seed(seed)
@@ -158,7 +158,7 @@ def test_states_fade_in_a_fresh_trunk():
     ("network", "settings"),
     [(BasicVSR, {}), (BasicVSRPlusPlus, {"groups": 4}), (IconVSR, {"groups": 2}), (RSDN, {})],
 )
-def test_fresh_networks_say_as_much_at_the_end_of_a_clip(network, settings, monkeypatch):
+def test_outputs_of_new_networks_do_not_grow_along_a_clip(network, settings, monkeypatch):
     """States neither grow nor vanish from frame to frame."""
     still = torch.zeros(1, 39, 2, 8, 8)
     monkeypatch.setattr(SPyNet, "along", lambda _self, _clip: (still, still))

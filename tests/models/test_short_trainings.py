@@ -21,7 +21,7 @@ from workbench.tensors import to_float
         ("vsrnet", {"channels": 16, "hr_channels": 8}, 2e-4, 48, 0.985),
     ],
 )
-def test_it_learns(name, settings, learning_rate, steps, wanted):
+def test_training_lowers_the_loss(name, settings, learning_rate, steps, wanted):
     """64x64 of one frame; the losses of the last five steps, against bicubic enlargement."""
     high = to_float(sample("bigbuckbunny", frames=(40, 41)).frames)[..., 100:164, 200:264]
     low = resize_bicubic(high, scale=4, down=True)

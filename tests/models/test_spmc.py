@@ -32,7 +32,7 @@ def flow_of(dx, dy, height, width, n=1):
 
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
-def test_without_flow_every_pixel_lands_on_its_own_multiple(scale):
+def test_zero_flow_moves_pixels_to_multiples_of_the_scale(scale):
     image = torch.rand(2, 3, 4, 5)
     landed = splat(image, torch.zeros(2, 2, 4, 5), scale=scale)
     assert torch.equal(landed[..., ::scale, ::scale], image)
@@ -41,7 +41,7 @@ def test_without_flow_every_pixel_lands_on_its_own_multiple(scale):
 
 
 @pytest.mark.parametrize(("dx", "dy"), [(1, 0), (0, 2), (-2, 1)])
-def test_whole_pixels_are_a_shift_and_the_border_collects(dx, dy):
+def test_integer_flow_shifts_and_the_border_collects_values(dx, dy):
     image = torch.rand(1, 2, 6, 7)
     wanted = torch.zeros_like(image)
     for y, x in itertools.product(range(6), range(7)):
@@ -49,7 +49,7 @@ def test_whole_pixels_are_a_shift_and_the_border_collects(dx, dy):
     assert torch.allclose(splat(image, flow_of(dx, dy, 6, 7), scale=1), wanted, atol=1e-6)
 
 
-def test_a_quarter_of_a_pixel_on_a_grid_twice_as_fine_is_shared_in_two():
+def test_a_flow_of_a_quarter_pixel_is_split_on_a_grid_of_scale_two():
     """2 * 0.25 = 0.5: half of each pixel stays, half goes one to the right."""
     landed = splat(torch.tensor([[[[4.0, 8.0]]]]), flow_of(0.25, 0, 1, 2), scale=2)
     assert landed.tolist() == [[[[2.0, 2.0, 4.0, 4.0], [0.0, 0.0, 0.0, 0.0]]]]
@@ -62,13 +62,13 @@ def test_pixels_with_the_same_target_add_up():
 
 
 @pytest.mark.parametrize("scale", [1, 4])
-def test_nothing_is_lost(scale):
+def test_the_sum_of_values_is_kept(scale):
     """Also of what flies off: it stays on the border."""
     image, flow = torch.rand(2, 3, 6, 7, dtype=torch.float64), torch.randn(2, 2, 6, 7, dtype=torch.float64) * 4
     assert torch.allclose(splat(image, flow, scale=scale).sum((2, 3)), image.sum((2, 3)), rtol=1e-12)
 
 
-def test_it_is_the_definition_written_as_a_loop():
+def test_the_layer_equals_a_loop():
     """The tent function of the docstring at every pair of pixels; inside, where nothing touches the border."""
     torch.manual_seed(0)
     image, flow = torch.rand(2, 2, 4, 5, dtype=torch.float64), torch.rand(2, 2, 4, 5, dtype=torch.float64) * 0.9
@@ -97,14 +97,14 @@ def test_a_nan_flow_gives_nan_values_and_no_index_error():
     assert splat(torch.rand(1, 1, 2, 3), torch.full((1, 2, 2, 3), math.nan), scale=4).isnan().any()
 
 
-def test_positions_are_float32_in_half_precision():
+def test_positions_are_float32_under_half_precision():
     image, flow = torch.rand(1, 1, 4, 300), flow_of(0.1, 0, 4, 300)
     exact = splat(image, flow, scale=4)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(splat(image, flow, scale=4), exact)
 
 
-def test_a_flow_of_another_size_is_refused():
+def test_a_flow_of_another_size_raises():
     with pytest.raises(ShapeError, match=r"flow: want \(1, 2, 4, 4\), got \(1, 2, 4, 5\)"):
         splat(torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 5), scale=2)
 
@@ -113,7 +113,7 @@ def test_a_flow_of_another_size_is_refused():
 
 
 @torch.inference_mode()
-def test_a_cell_without_weights_forgets_at_its_own_rate():
+def test_a_cell_with_zero_weights_decays_by_the_forget_bias():
     """Gates of 0: the old cell times sigmoid(1), half of tanh(0) written, half of tanh(cell) shown."""
     cell = ConvLSTMCell(2)
     for parameter in cell.parameters():
@@ -125,7 +125,7 @@ def test_a_cell_without_weights_forgets_at_its_own_rate():
 
 
 @torch.inference_mode()
-def test_the_gates_are_write_new_forget_show():
+def test_the_order_of_gates():
     cell = ConvLSTMCell(1)
     for parameter in cell.parameters():
         parameter.zero_()
@@ -144,7 +144,7 @@ def network():
     return SPMC(channels=4, num_frames=3).eval().requires_grad_(False)
 
 
-def test_every_frame_flows_to_the_reference_and_lands_on_the_fine_grid(network):
+def test_every_frame_is_moved_to_the_grid_of_the_reference(network):
     """One pixel to the right, two up, for all three frames: 4 and 8 pixels on the grid that is 4 times finer."""
     clip = torch.rand(1, 3, 3, 8, 8)
     luma = rgb_to_ycbcr(clip)[:, :, :1]
@@ -165,7 +165,7 @@ def test_every_frame_flows_to_the_reference_and_lands_on_the_fine_grid(network):
     assert torch.allclose(entered[0][..., 4:20:4, 4:28:4], luma[0, :, :, 3:7, :6], atol=1e-6)
 
 
-def test_frames_go_through_the_memory_in_order_and_the_last_is_decoded(network):
+def test_frames_pass_the_convlstm_in_order_and_the_last_is_decoded(network):
     clip = torch.rand(1, 3, 3, 8, 8)
     steps = []
     network.memory.register_forward_hook(lambda _module, inputs, output: steps.append((inputs, output)))
@@ -180,7 +180,7 @@ def test_frames_go_through_the_memory_in_order_and_the_last_is_decoded(network):
     assert torch.equal(decoded[0], steps[2][1][0])
 
 
-def test_every_frame_has_a_say(network):
+def test_the_output_depends_on_every_frame(network):
     clip = torch.rand(1, 3, 3, 8, 8)
     plain = network(clip).frames[:, 1]
     for frame in range(3):
@@ -189,7 +189,7 @@ def test_every_frame_has_a_say(network):
         assert (network(other).frames[:, 1] - plain).abs().max() > 1e-4
 
 
-def test_the_taps(network):
+def test_features_of_every_layer(network):
     clip = torch.rand(1, 2, 3, 8, 8)
     hr, hr_pre, shuffle = (network(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, hr_pre.relu())
@@ -199,7 +199,7 @@ def test_the_taps(network):
     assert torch.allclose(change[:, :1], luma, atol=1e-5)
 
 
-def test_it_begins_at_the_bicubic():
+def test_a_new_network_returns_bicubic():
     torch.manual_seed(0)
     clip = torch.rand(1, 3, 3, 8, 8)
     with torch.inference_mode():

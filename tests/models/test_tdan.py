@@ -80,7 +80,7 @@ def test_without_offsets_the_layer_is_a_convolution():
 
 
 @torch.inference_mode()
-def test_without_a_mask_no_tap_is_weighed():
+def test_without_a_mask_all_taps_have_weight_one():
     features, weight = torch.rand(2, 4, 6, 5), torch.rand(3, 4, 3, 3)
     offset = torch.randn(2, 2 * 9 * 2, 6, 5)
     ones = torch.ones(2, 2 * 9, 6, 5)
@@ -89,7 +89,7 @@ def test_without_a_mask_no_tap_is_weighed():
 
 
 @torch.inference_mode()
-def test_alignment_is_its_plain_formulation():
+def test_alignment_equals_its_plain_formulation():
     """Pair by pair: reference first in the joined features, the last two layers bend the neighbor's own."""
     network, low = tdan(), clip(frames=5)
 
@@ -113,7 +113,7 @@ def test_alignment_is_its_plain_formulation():
 
 
 @torch.inference_mode()
-def test_every_frame_is_looked_at_once_and_the_middle_is_not_aligned():
+def test_every_frame_is_encoded_once_and_the_center_is_not_aligned():
     network, entered, aligned = tdan(), [], []
     network.entry.register_forward_hook(lambda _module, inputs, _output: entered.append(len(inputs[0])))
     network.to_rgb.register_forward_hook(lambda _module, inputs, _output: aligned.append(len(inputs[0])))
@@ -127,7 +127,7 @@ def test_every_frame_is_looked_at_once_and_the_middle_is_not_aligned():
 
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_without_its_last_layer_it_is_grey_or_the_skip(scale):
+def test_with_a_zero_last_layer_the_output_is_gray_or_the_skip(scale):
     for skip in ("none", "bilinear"):
         network, low = tdan(skip=skip, scale=scale), clip()
         network.exit.weight.zero_()
@@ -137,7 +137,7 @@ def test_without_its_last_layer_it_is_grey_or_the_skip(scale):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_a_fresh_network_repeats_each_pixel_of_the_middle_frame(scale):
+def test_a_new_network_repeats_pixels_of_the_center_frame(scale):
     torch.manual_seed(0)
     low = clip()
     nearest = F.interpolate(low[0], scale_factor=scale, mode="nearest")
@@ -209,7 +209,7 @@ def called(network, names):
     ("names", "source", "prefix"),
     [(OFFICIAL, "TDAN by its official repository", "module."), (MMAGIC, "TDAN by mmagic", "generator.")],
 )
-def test_names_and_settings_of_others(names, source, prefix):
+def test_names_and_settings_of_other_code_bases(names, source, prefix):
     network = tdan(num_frames=3, front_blocks=2)
     found = convert_checkpoint({f"{prefix}{key}": tensor for key, tensor in called(network, names).items()})
     assert found.source == source
@@ -222,13 +222,13 @@ def test_the_scale_follows_from_the_shapes(scale):
     assert load_converted(called(tdan(scale=scale), OFFICIAL)).scale == scale
 
 
-def test_keys_that_are_left_over_are_listed():
+def test_unknown_keys_raise():
     for convert, names, label in ((from_tdan, OFFICIAL, "official TDAN weights"), (from_mmagic, MMAGIC, "by mmagic")):
         with pytest.raises(WeightsError, match=f"{label}: 1 unknown keys: deconv_9.weight"):
             convert(called(tdan(), names) | {"deconv_9.weight": torch.zeros(1)})
 
 
-def test_a_tensor_that_is_not_there_is_named():
+def test_a_missing_tensor_is_named():
     state = called(tdan(), OFFICIAL)
     del state["deconv_2.weight"]
     with pytest.raises(WeightsError, match=r"missing \['bend_joined2.weight'\]"):

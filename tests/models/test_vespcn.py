@@ -45,7 +45,7 @@ def test_the_flow_is_in_low_resolution_pixels(still, part):
     assert torch.allclose(warped[..., 1:, :-2], neighbor[..., :-1, 2:], atol=1e-5)
 
 
-def test_coarse_and_fine_add_up_and_the_fine_step_sees_the_coarse_warp(still):
+def test_the_flow_is_the_sum_of_coarse_and_fine(still):
     last_bias(still.coarse)[:16] = math.atanh(1 / 8)
     last_bias(still.fine)[:4] = math.atanh(2 / 8)
     seen = []
@@ -102,7 +102,7 @@ def test_features_are_the_input_of_the_last_convolution():
 def test_the_paper_s_variant_has_no_features_wider_than_rgb():
     network = build("vespcn_paper")
     assert network.feature_channels == 0
-    with pytest.raises(ConfigError, match="vespcn_paper has no high-resolution features"):
+    with pytest.raises(ConfigError, match=r"vespcn_paper .*features"):
         network(torch.rand(1, 1, 3, 8, 8), return_features="hr")
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in VESPCN(wide=False).layers) == 9
 

@@ -53,14 +53,14 @@ def test_the_middle_of_every_window_is_its_frame(border, window):
 
 
 @pytest.mark.parametrize("border", BORDERS)
-def test_some_rows_are_those_of_the_whole_table(border):
+def test_windows_of_some_frames_equal_those_of_all(border):
     whole = window_indices(9, 5, border)
     for first in range(9):
         for last in range(first + 1, 12):
             assert window_indices(9, 5, border, first=first, last=last).tolist() == whole[first:last].tolist()
 
 
-def test_invalid_windows_are_refused():
+def test_invalid_windows_raise():
     with pytest.raises(ConfigError, match="odd number"):
         window_indices(5, 4)
     with pytest.raises(ConfigError, match=r"border: want one of .*circle"):
@@ -92,7 +92,7 @@ class Weighted(SlidingWindow):
 
 
 @pytest.mark.parametrize("border", BORDERS)
-def test_a_clip_is_its_windows(border):
+def test_a_clip_equals_its_windows(border):
     clip = torch.rand(2, 7, 3, 3, 4, dtype=torch.float64)
     got = Weighted(border=border)(clip).frames
     first, second, last_but_one, last = TABLES[border]
@@ -127,7 +127,7 @@ def test_a_clip_equals_window_by_window(name):
 
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn"])
 @torch.inference_mode()
-def test_how_many_windows_a_pass_changes_nothing(name):
+def test_windows_per_pass_do_not_change_the_output(name):
     torch.manual_seed(0)
     network = build(name).eval()
     clip = torch.rand(2, 3, 3, 8, 8)
@@ -140,7 +140,7 @@ def test_how_many_windows_a_pass_changes_nothing(name):
         assert torch.allclose(other.aligned, seen[0].aligned, atol=1e-5)
 
 
-def test_without_asking_one_window_at_a_time_or_all_while_training():
+def test_default_windows_per_pass_in_evaluation_and_training():
     network = Weighted()
     network(torch.rand(1, 3, 3, 4, 4))
     assert network.windows_seen == [3]
@@ -162,21 +162,21 @@ def test_features_are_returned_on_request_and_do_not_change_the_frames(name):
             assert torch.equal(network(clip, return_features=layer).frames, plain.frames)
 
 
-def test_an_unknown_tap_is_refused():
-    with pytest.raises(ConfigError, match="return_features: want one of hr, hr_pre, shuffle, got 'hrr'"):
+def test_an_unknown_feature_layer_raises():
+    with pytest.raises(ConfigError, match=r"return_features: .*got 'hrr'"):
         build("vespcn")(torch.rand(1, 1, 3, 8, 8), return_features="hrr")
 
 
 @pytest.mark.parametrize("name", ["edvr_tiny", "vespcn", "vespcn_paper"])
 @pytest.mark.parametrize(("height", "width"), [(10, 14), (5, 8), (8, 9), (3, 3)])
 @torch.inference_mode()
-def test_any_size_comes_out_four_times_larger(name, height, width):
+def test_outputs_of_any_size_are_four_times_larger(name, height, width):
     network = build(name, skip="bicubic").eval()
     assert network(torch.rand(1, 1, 3, height, width)).frames.shape == (1, 1, 3, 4 * height, 4 * width)
 
 
 @torch.inference_mode()
-def test_padding_does_not_touch_the_skip():
+def test_padding_does_not_change_the_skip():
     """The enlarged reference is that of the clip as it came: bicubic mirrors at its border, padding repeats."""
     clip = torch.rand(1, 1, 3, 10, 14)
     plain, added = build("vespcn", skip="none").eval(), build("vespcn", skip="bicubic").eval()
@@ -188,7 +188,7 @@ def test_padding_does_not_touch_the_skip():
 # -- at the door ----------------------------------------------------------------------------------------------------
 
 
-def test_inputs_that_are_not_clips_are_refused():
+def test_inputs_that_are_no_clips_raise():
     network = build("vespcn")
     for wrong in (torch.rand(2, 3, 8, 8), torch.rand(1, 2, 1, 8, 8), torch.rand(1, 0, 3, 8, 8)):
         with pytest.raises(ShapeError):
@@ -218,24 +218,24 @@ def clip_with(value):
         (torch.rand(0, 2, 3, 8, 8), "an axis is empty"),
     ],
 )
-def test_clips_with_values_far_outside_of_0_to_1_are_refused(name, clip, message):
+def test_clips_with_values_far_outside_of_0_to_1_raise(name, clip, message):
     with pytest.raises(ShapeError, match=message):
         build(name).eval()(clip)
 
 
 @pytest.mark.parametrize("clip", [torch.rand(1, 2, 3, 8, 8) * 2 - 0.5, torch.zeros(1, 2, 3, 8, 8)])
 @torch.inference_mode()
-def test_noise_and_overshoot_are_no_reason_to_refuse(clip):
+def test_noise_and_overshoot_do_not_raise(clip):
     build("vespcn_s").eval()(clip)
 
 
-def test_a_clip_on_another_device_is_refused_in_words():
+def test_a_clip_on_another_device_raises():
     """The meta device stands for a GPU: weights are there, and the clip is not."""
-    with pytest.raises(ShapeError, match=r"on cpu, the network on meta; .*clip.to\('meta'\), or network.to\('cpu'\)"):
+    with pytest.raises(ShapeError, match=r"on cpu, .* on meta; .*network.to\('cpu'\)"):
         build("vespcn_s").to("meta")(torch.rand(1, 2, 3, 8, 8))
 
 
-def test_numbers_are_looked_at_once_and_in_evaluation_only(monkeypatch):
+def test_values_are_checked_once_and_in_evaluation_only(monkeypatch):
     looked = []
     monkeypatch.setattr(video_sr, "_check_values", looked.append)
     network, clip = build("vespcn_s"), torch.rand(1, 2, 3, 8, 8)
@@ -248,7 +248,7 @@ def test_numbers_are_looked_at_once_and_in_evaluation_only(monkeypatch):
     assert len(looked) == 1
 
 
-def test_tensors_that_stand_for_others_have_no_numbers_to_look_at():
+def test_values_of_fake_tensors_are_not_checked():
     assert Large().eval()(torch.empty(1, 2, 3, 8, 8, device="meta")).frames.shape == (1, 2, 3, 16, 16)
     with FakeTensorMode():
         assert build("vespcn_s").eval()(torch.rand(1, 2, 3, 8, 8)).frames.shape == (1, 2, 3, 32, 32)
@@ -270,7 +270,7 @@ def test_chunks_equal_the_whole_and_compute_each_window_once(border, frames):
         assert torch.equal(torch.cat([getattr(part, name) for part in parts], dim=1), getattr(whole, name))
 
 
-def test_a_network_that_sees_the_whole_clip_is_cut_afterwards():
+def test_chunks_of_a_network_of_the_whole_clip_are_cut_from_its_output():
     class Mean(VideoSR):
         temporal_radius = None
 
@@ -286,7 +286,7 @@ def test_a_network_that_sees_the_whole_clip_is_cut_afterwards():
     assert torch.equal(torch.cat([part.frames for part in parts], 1), Mean(scale=2)(clip).frames)
 
 
-def test_windows_by_number():
+def test_selected_windows_are_computed():
     network, clip = Weighted(), torch.rand(1, 4, 3, 3, 4)
     windows = torch.tensor([[0, 1, 3, 1, 0]])
     wanted = sum(10.0**k * (clip[:, f] + clip[:, f].mean((1, 2, 3), keepdim=True)) for k, f in enumerate(windows[0]))
@@ -298,7 +298,7 @@ def test_windows_by_number():
         network.upscale_windows(clip, windows + 1)
 
 
-def test_reach_is_half_a_window():
+def test_the_temporal_radius_is_half_a_window():
     assert (
         build("bicubic").temporal_radius,
         build("vespcn_s").temporal_radius,
@@ -325,7 +325,7 @@ def test_small_images_are_padded_and_cropped(height, width):
     assert torch.equal(Large()(clip).frames, clip.repeat_interleave(2, -1).repeat_interleave(2, -2))
 
 
-def test_without_gradient_frames_are_worked_on_a_few_at_a_time(monkeypatch):
+def test_frames_per_pass_without_gradient(monkeypatch):
     monkeypatch.setattr(sliding_window, "FRAMES_PER_PASS", 3)
     network, clip = Weighted(), torch.rand(2, 4, 3, 4, 4)
     whole = network(clip).frames
@@ -335,7 +335,7 @@ def test_without_gradient_frames_are_worked_on_a_few_at_a_time(monkeypatch):
     assert network.calls == 1 + 3  # 8 frames in 3 + 3 + 2
 
 
-def test_a_gpu_gets_many_small_windows_or_one_large_one():
+def test_windows_per_pass_on_a_gpu():
     """By arithmetic on the meta device, which is no CPU: 2**15 pixels, eight at most."""
     network = Weighted()
     with torch.no_grad():

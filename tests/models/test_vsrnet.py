@@ -21,7 +21,7 @@ def test_it_has_the_published_number_of_parameters(color, symmetric, count):
         assert count_parameters(VSRNet(color=color, symmetric=symmetric)) == count
 
 
-def test_the_zoo_has_both():
+def test_the_zoo_has_both_variants():
     with torch.device("meta"):
         assert count_parameters(build("vsrnet")) == 305_283
         assert count_parameters(build("vsrnet_y")) == 272_577
@@ -61,7 +61,7 @@ def test_a_window_is_one_grouped_convolution_and_two_plain_ones(clip):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("symmetric", [True, False])
-def test_frames_equally_far_from_the_middle_share_the_first_layer(symmetric, clip):
+def test_frames_at_equal_distance_from_the_center_share_weights(symmetric, clip):
     """With symmetric weights and equal weights of the second layer, the reversed clip gives the same frame."""
     network = small(symmetric=symmetric)
     network.conv2.weight.copy_(network.conv2.weight[:, :6].repeat(1, 5, 1, 1))
@@ -72,8 +72,8 @@ def test_frames_equally_far_from_the_middle_share_the_first_layer(symmetric, cli
 
 
 @torch.inference_mode()
-def test_the_taps(clip):
-    """There is no shuffle: that layer is what the last convolution reads, too."""
+def test_features_of_every_layer(clip):
+    """There is no shuffle: that tap is what the last convolution reads, too."""
     network = small()
     hr, hr_pre, shuffle = (network(clip, return_features=layer).features for layer in ("hr", "hr_pre", "shuffle"))
     assert torch.equal(hr, hr_pre.relu())
@@ -85,18 +85,18 @@ def test_the_taps(clip):
 
 @torch.inference_mode()
 @pytest.mark.parametrize("name", ["vsrnet", "vsrnet_y"])
-def test_it_begins_at_the_bicubic(name):
+def test_a_new_network_returns_bicubic(name):
     """An image of smooth blobs, as networks see them."""
     torch.manual_seed(0)
     clip = F.interpolate(torch.rand(5, 3, 4, 4), scale_factor=3, mode="bilinear")[None]
     assert (build(name)(clip).frames - resize_bicubic(clip, scale=4)).abs().mean() < 0.02
 
 
-def test_one_set_of_weights_for_every_scale():
+def test_weights_do_not_depend_on_the_scale():
     three, four = small(scale=3), small(scale=4)
     three.load_state_dict(four.state_dict(), strict=True)
 
 
-def test_an_unknown_colour_is_refused():
+def test_an_unknown_color_raises():
     with pytest.raises(ConfigError, match="color: want 'rgb' or 'y', got 'lab'"):
         VSRNet(color="lab")

@@ -61,10 +61,10 @@ def test_saved_weights_are_loaded(network, file):
     assert torch.equal(other.layers[0].weight, network.layers[0].weight)
 
 
-def test_weights_of_another_skip_are_refused(tmp_path):
+def test_weights_of_another_skip_raise(tmp_path):
     """A network that was trained on top of a bilinear image makes a wrong one on top of a bicubic."""
     save(build("vespcn_s", skip="bilinear"), tmp_path / "w.safetensors")
-    with pytest.raises(WeightsError, match="trained with skip 'bilinear', this network has 'bicubic'"):
+    with pytest.raises(WeightsError, match=r"skip 'bilinear', .*'bicubic'"):
         load_into(build("vespcn_s", skip="bicubic"), tmp_path / "w.safetensors")
 
 
@@ -82,7 +82,7 @@ def test_the_card_is_stored(network, file):
     }
 
 
-def test_half_precision_is_half_the_size_and_floats_again_when_loaded(network, file, tmp_path):
+def test_half_precision_halves_the_file_and_is_loaded_as_float32(network, file, tmp_path):
     small = tmp_path / "half.safetensors"
     save(network, small, half=True)
     assert all(tensor.dtype == torch.float16 for tensor in load_file(small).values())
@@ -93,42 +93,42 @@ def test_half_precision_is_half_the_size_and_floats_again_when_loaded(network, f
         assert torch.equal(again.state_dict()[name], tensor.half().float())
 
 
-def test_channels_last_weights_are_saved_as_they_read(network, tmp_path):
+def test_channels_last_weights_are_saved_contiguously(network, tmp_path):
     path = tmp_path / "w.safetensors"
     wanted = network.layers[2].weight.clone()
     save(network.to(memory_format=torch.channels_last), path)
     assert torch.equal(load(path).layers[2].weight, wanted)
 
 
-def test_another_network(file):
-    with pytest.raises(WeightsError, match=r"paper.safetensors: want weights of vespcn, got vespcn_paper"):
+def test_weights_of_another_network_raise(file):
+    with pytest.raises(WeightsError, match=r"paper.safetensors: .*vespcn, got vespcn_paper"):
         load_into(build("vespcn"), file)
 
 
-def test_another_scale(file):
+def test_another_scale_raises(file):
     with pytest.raises(WeightsError, match=r"layers.16.bias is \(48,\).* \(12,\)"):
         load_into(build("vespcn_paper", scale=2), file)
 
 
-def test_weights_without_a_recipe_are_refused(file):
+def test_weights_without_a_recipe_raise(file):
     with pytest.raises(WeightsError, match=r"another network: missing .*unknown"):
         load_into(VESPCN(), file)
 
 
-def test_a_missing_tensor(file):
+def test_a_missing_tensor_raises(file):
     rewrite(file, lambda tensors: tensors.pop("layers.0.bias"))
-    with pytest.raises(WeightsError, match=r"another network: missing \['layers.0.bias'\]$"):
+    with pytest.raises(WeightsError, match=r"missing \['layers.0.bias'\]$"):
         load(file)
 
 
-def test_a_tensor_too_many(file):
+def test_a_surplus_tensor_raises(file):
     rewrite(file, lambda tensors: tensors.update(spare=torch.zeros(1)))
     with pytest.raises(WeightsError, match=r"another network: unknown \['spare'\]$"):
         load(file)
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_numbers_that_are_none(file, bad):
+def test_nan_in_weights_raises(file, bad):
     rewrite(file, lambda tensors: tensors["layers.0.bias"].fill_(bad))
     with pytest.raises(WeightsError, match=r"layers.0.bias contains NaN"):
         load(file)
@@ -145,44 +145,44 @@ def test_a_tensor_that_does_not_fit_prevents_loading(file):
 
 
 @pytest.mark.parametrize("left", [0, 4, 100, -1])
-def test_a_file_cut_short(file, left):
+def test_a_truncated_file_raises(file, left):
     file.write_bytes(file.read_bytes()[:left])
     with pytest.raises(WeightsError, match=r"paper\.safetensors: .*again"):
         load(file)
 
 
-def test_a_file_of_something_else(file):
+def test_files_that_are_no_weights_raise(file):
     file.write_bytes(b"\x80\x04 this could have been a pickle")
-    with pytest.raises(WeightsError, match=r"paper\.safetensors: not a safetensors file"):
+    with pytest.raises(WeightsError, match=r"paper\.safetensors"):
         load(file)
 
 
-def test_tensors_without_a_recipe_are_not_ours_but_can_be_loaded_into_a_network(network, tmp_path):
+def test_tensors_without_a_recipe_can_be_loaded_into_a_network(network, tmp_path):
     path = tmp_path / "theirs.safetensors"
     save_file(network.state_dict(), path, {"format": "pt"})
-    with pytest.raises(WeightsError, match="not weights of this workbench"):
+    with pytest.raises(WeightsError, match="not weights"):
         load(path)
     other = build("vespcn_paper")
     load_into(other, path)
     assert torch.equal(other.layers[0].weight, network.layers[0].weight)
 
 
-def test_a_newer_format_is_refused(network, tmp_path):
+def test_a_newer_format_raises(network, tmp_path):
     path = tmp_path / "new.safetensors"
     save_file(network.state_dict(), path, {"format": "2", "recipe": json.dumps(network.recipe)})
     with pytest.raises(WeightsError, match="newer version"):
         load(path)
 
 
-def test_a_network_without_a_recipe_is_not_saved(tmp_path):
-    with pytest.raises(WeightsError, match=r"network: want one by zoo\.build"):
+def test_saving_a_network_without_a_recipe_raises(tmp_path):
+    with pytest.raises(WeightsError, match=r"zoo\.build"):
         save(VESPCN(), tmp_path / "w.safetensors")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"format": "1"}])
 @pytest.mark.parametrize("tensors", [{}, {"a": torch.arange(3.0)}])
-def test_no_tensors_and_no_metadata_can_be_read_too(tmp_path, tensors, metadata):
+def test_files_without_tensors_or_metadata_are_read(tmp_path, tensors, metadata):
     """The optimizer of a run that has not taken a step yet has nothing to remember."""
     weights.save_tensors(tmp_path / "t.safetensors", tensors, metadata)
     read, said = read_tensors(tmp_path / "t.safetensors")
@@ -190,21 +190,21 @@ def test_no_tensors_and_no_metadata_can_be_read_too(tmp_path, tensors, metadata)
     assert said == (metadata or {})
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_a_missing_file_raises(tmp_path):
     with pytest.raises(WeightsError, match=r"nowhere\.safetensors: no such file"):
         load(tmp_path / "nowhere.safetensors")
 
 
-def test_pretrained_misspelt(monkeypatch):
+def test_misspelled_pretrained_weights_raise(monkeypatch):
     monkeypatch.setattr(weights, "pretrained_names", lambda: ["edvr_s", "vespcn_plain"])
-    with pytest.raises(UnknownNameError, match="no pretrained weights 'vespcn_plian'; did you mean 'vespcn_plain'"):
+    with pytest.raises(UnknownNameError, match=r"'vespcn_plian'.*'vespcn_plain'"):
         locate("pretrained:vespcn_plian")
 
 
 def test_shipped_weights_are_listed():
     demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
     assert pretrained_names() == ["basicvsr_s", *demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
-    with pytest.raises(WeightsError, match="not weights of this workbench"):
+    with pytest.raises(WeightsError, match="not weights"):
         load("pretrained:memory")  # the ConvLSTM of the distillation is no network
 
 
@@ -229,7 +229,7 @@ def test_shipped_weights_load(name):
 
 
 @pytest.mark.parametrize("broken", ["replace", "fsync"])
-def test_a_write_that_fails_leaves_the_old_file(network, file, monkeypatch, broken):
+def test_a_failed_write_leaves_the_old_file(network, file, monkeypatch, broken):
     before = file.read_bytes()
 
     def full(*_args):
@@ -244,7 +244,7 @@ def test_a_write_that_fails_leaves_the_old_file(network, file, monkeypatch, brok
 
 
 @pytest.mark.parametrize("name", ["vespcn_s", "basicvsr_s"])
-def test_flow_weights_fill_the_flow_network_alone(name, tmp_path):
+def test_flow_weights_initialize_the_flow_network_only(name, tmp_path):
     source, target = build("vespcn_paper"), build(name, **TINY[name])
     before = {key: value.clone() for key, value in target.state_dict().items()}
     save_tensors(tmp_path / "flow.safetensors", source.motion.state_dict())
@@ -257,7 +257,7 @@ def test_flow_weights_fill_the_flow_network_alone(name, tmp_path):
     assert all(torch.equal(target.state_dict()[key], before[key]) for key in others)
 
 
-def test_flow_weights_that_cannot_be_used_are_refused(tmp_path):
+def test_unsuitable_flow_weights_raise(tmp_path):
     save_tensors(tmp_path / "flow.safetensors", build("vespcn_paper").motion.state_dict())
     with pytest.raises(WeightsError, match="pfnl"):
         load_flow_into(build("pfnl", **TINY["pfnl"]), tmp_path / "flow.safetensors")

@@ -57,7 +57,7 @@ def test_networks_have_the_published_number_of_parameters(name, settings, count)
         assert count_parameters(build(name, **settings)) == count
 
 
-def test_no_published_network_is_left_out():
+def test_every_published_network_is_in_the_table():
     assert {name for name, _, _ in COUNTS} | OURS | {"bicubic"} == NETWORKS.keys()
 
 
@@ -89,28 +89,28 @@ def test_edvr_m_module_by_module():
     }
 
 
-def test_bicubic_has_nothing_to_learn_and_nothing_to_distil(tmp_path):
+def test_bicubic_has_no_parameters_and_no_features(tmp_path):
     bicubic = build("bicubic", scale=2)
     assert count_parameters(bicubic) == 0
-    with pytest.raises(ConfigError, match="bicubic has no high-resolution features"):
+    with pytest.raises(ConfigError, match=r"bicubic .*features"):
         bicubic(torch.rand(1, 1, 3, 4, 4), return_features="hr")
     save(bicubic, tmp_path / "bicubic.safetensors")
     assert load(tmp_path / "bicubic.safetensors").scale == 2
 
 
 def test_errors_for_misspelled_names_suggest_the_nearest():
-    with pytest.raises(UnknownNameError, match="no network 'edvr-tiny'; did you mean 'edvr_tiny'"):
+    with pytest.raises(UnknownNameError, match=r"'edvr-tiny'.*'edvr_tiny'"):
         build("edvr-tiny")
     with pytest.raises(UnknownNameError, match="did you mean 'vespcn'"):
         takes_skip("vespnc")
 
 
 def test_a_setting_that_the_builder_does_not_take_is_named():
-    with pytest.raises(ConfigError, match="vespcn: no setting 'num_frames'"):
+    with pytest.raises(ConfigError, match=r"vespcn: .*'num_frames'"):
         build("vespcn", num_frames=5)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 5"):
         build("vespcn", scale=5)
-    with pytest.raises(ConfigError, match="skip: want one of bicubic, bilinear, none"):
+    with pytest.raises(ConfigError, match=r"skip: .*bicubic, bilinear, none"):
         build("edvr_tiny", skip="cubic")
 
 

@@ -59,7 +59,7 @@ def student(tmp_path_factory, pair):
 # -- the graph --------------------------------------------------------------------------------------------------------
 
 
-def test_a_student_goes_with_everything_free(student):
+def test_an_exported_student_has_dynamic_axes(student):
     _, made = student
     assert made.free == ("batch", "time", "height", "width")
     assert made.difference < 1e-4
@@ -70,7 +70,7 @@ def test_a_student_goes_with_everything_free(student):
     assert made.refused == ()
 
 
-def test_it_is_a_network_like_any_other(student, low):
+def test_an_exported_network_can_be_used_as_a_network(student, low):
     network, made = student
     exported = open_exported(made.path)
     assert (exported.scale, exported.num_frames, exported.temporal_radius, exported.border) == (4, 3, 1, "replicate")
@@ -97,7 +97,7 @@ def test_the_graph_interface_is_the_documented_one(student, low):
 
 
 @pytest.mark.parametrize("name", ["bicubic", "vespcn_paper", "vsrnet_y", "tdan", "ltd", "fastdvdnet_vsr", "rsdn"])
-def test_small_networks_of_every_kind(name, tmp_path, pair):
+def test_tiny_networks_of_every_kind_are_exported(name, tmp_path, pair):
     network = shaken(name)
     made = export(network, tmp_path / "network.onnx", check=pair, frames=4)
     assert made.difference <= MAX_DIFFERENCE
@@ -133,7 +133,7 @@ class Decides(VideoSR):
 
 def test_an_unsupported_operator_is_named(tmp_path):
     pair = make_pair(sample("carphone", frames=3).frames, scale=2)
-    with pytest.raises(ConfigError, match=r"Sorts cannot be exported to ONNX.*bessel_j0"):
+    with pytest.raises(ConfigError, match=r"Sorts .*bessel_j0"):
         export(Sorts(), tmp_path / "a.onnx", check=pair)
     assert list(tmp_path.iterdir()) == []
 
@@ -156,16 +156,16 @@ def test_networks_that_branch_on_the_size_are_exported_for_one_size(tmp_path):
         export(Decides(), tmp_path / "larger.onnx", check=pair, size=(37, 24))
 
 
-def test_a_memory_plan_for_onnx_is_refused(student):
+def test_a_memory_plan_for_onnx_raises(student):
     with pytest.raises(ConfigError, match=r"memory: .*ONNX Runtime.*chunk_frames and tile"):
         plan_memory(open_exported(student[1].path), 8, 8, 2**33)
 
 
-def test_a_file_that_is_there_stays(tmp_path, pair):
+def test_an_existing_file_is_not_overwritten(tmp_path, pair):
     (tmp_path / "a.onnx").write_bytes(b"mine")
     with pytest.raises(ConfigError, match="exists already"):
         export(build("bicubic"), tmp_path / "a.onnx", check=pair)
-    with pytest.raises(ConfigError, match=r"want a name that ends in \.onnx"):
+    with pytest.raises(ConfigError, match=r"\.onnx"):
         export(build("bicubic"), tmp_path / "a.pt", check=pair)
     assert (tmp_path / "a.onnx").read_bytes() == b"mine"
 
@@ -175,7 +175,7 @@ def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypat
         raise ImportError(name)
 
     monkeypatch.setattr("workbench.onnx.run.import_module", absent)
-    with pytest.raises(ConfigError, match=r"onnx is not installed; .* pip install 'workbench\[export\]'"):
+    with pytest.raises(ConfigError, match=r"onnx .*'workbench\[export\]'"):
         export(build("bicubic"), tmp_path / "a.onnx")
 
 
@@ -183,7 +183,7 @@ def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(("precision", "most_db"), [("fp16", 0.01), ("int8", 1.0)])
-def test_a_student_in_fewer_bits(student, tmp_path, pair, low, precision, most_db):
+def test_a_student_is_exported_in_lower_precisions(student, tmp_path, pair, low, precision, most_db):
     network, full = student
     made = export(network, tmp_path / "student.onnx", precision=precision, check=pair, calibration=pair.low)
     assert made.metadata.precision == precision
@@ -197,25 +197,25 @@ def test_a_student_in_fewer_bits(student, tmp_path, pair, low, precision, most_d
 
 
 @pytest.mark.parametrize(("name", "precision"), [("edvr_tiny", "fp16"), ("edvr_tiny", "int8"), ("tdan", "int8")])
-def test_deformable_convolutions_stay_in_full(tmp_path, name, precision):
-    with pytest.raises(ConfigError, match=f"{precision} is for networks without deformable convolutions"):
+def test_deformable_convolutions_raise_in_lower_precisions(tmp_path, name, precision):
+    with pytest.raises(ConfigError, match=f"{precision} .*deformable"):
         export(shaken(name), tmp_path / "a.onnx", precision=precision)
 
 
 # -- files of others --------------------------------------------------------------------------------------------------
 
 
-def test_files_without_metadata_are_refused(student, tmp_path):
+def test_files_without_metadata_raise(student, tmp_path):
     onnx, path = import_optional("onnx"), tmp_path / "other.onnx"
     with pytest.raises(WeightsError, match="no such file"):
         open_exported(path)
     path.write_bytes(b"no graph")
-    with pytest.raises(WeightsError, match=r"other\.onnx: want weights, got a text file"):
+    with pytest.raises(WeightsError, match=r"other\.onnx: .*got a text file"):
         open_exported(path)
     model = onnx.load(str(student[1].path))
     del model.metadata_props[:]
     onnx.save(model, str(path))
-    with pytest.raises(WeightsError, match="want a file by `workbench export`"):
+    with pytest.raises(WeightsError, match="`workbench export`"):
         open_exported(path)
     for said in (
         "",
@@ -251,7 +251,7 @@ def test_distillation_changes_no_operator(student, tmp_path, pair):
     assert all(seconds > 0 for seconds in found.seconds)
 
 
-def test_another_width_and_another_setting_are_seen(student, tmp_path, pair):
+def test_compare_reports_other_widths_and_settings(student, tmp_path, pair):
     wider = export(build("vespcn_s", channels=48).eval(), tmp_path / "wider.onnx", check=pair)
     found = compare(student[1].path, wider.path, height=12, width=16, rounds=1)
     assert not found.same_work

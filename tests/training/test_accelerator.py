@@ -210,5 +210,5 @@ def test_a_tracker_that_is_not_installed_raises_before_the_run(small, tmp_path):
 
 
 def test_an_unknown_tracker_raises(small):
-    with pytest.raises(ConfigError, match=r"trackers: want some of tensorboard, wandb, mlflow, got neptune"):
+    with pytest.raises(ConfigError, match=r"trackers: .*got neptune"):
         replace(small, trackers=("neptune",))

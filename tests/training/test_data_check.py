@@ -42,7 +42,7 @@ def resume(place, *args):
     return main(["train", "--resume", "run", "--runs", str(place / "runs"), *args])
 
 
-def test_the_same_data_goes_on_and_is_recorded(place):
+def test_a_run_is_resumed_with_the_same_data(place):
     data = run_in(place).record()["data"]
     assert data.keys() == {"data.clips[0]", "data.validation_clip"}
     assert (data["data.clips[0]"]["files"], data["data.clips[0]"]["part"]) == (10, "0:6")
@@ -50,7 +50,7 @@ def test_the_same_data_goes_on_and_is_recorded(place):
 
 
 @pytest.mark.parametrize(("folder", "setting"), [("clip", r"data\.clips\[0\]"), ("probe", r"data\.validation_clip")])
-def test_other_data_under_the_same_name_is_refused(place, folder, setting):
+def test_other_data_under_the_same_name_raises(place, folder, setting):
     before = run_in(place).record()["data"]
     repaint(place / folder)
     with pytest.raises(DataError, match=rf"{setting}: .*want frames .*got frames .*--other-data"):
@@ -66,7 +66,7 @@ def test_other_data_under_the_same_name_is_refused(place, folder, setting):
     assert run_in(place).status().state == "finished"
 
 
-def test_moved_data_is_accepted_under_its_new_name_only(place, capsys):
+def test_moved_data_is_accepted_under_its_new_path_only(place, capsys):
     (place / "clip").rename(place / "moved")
     (place / "probe").rename(place / "held_out")
     assert resume(place) == 2
@@ -83,13 +83,13 @@ def test_moved_data_is_accepted_under_its_new_name_only(place, capsys):
     assert run_in(place).status().state == "finished"
 
 
-def test_other_settings_are_still_refused(place, capsys):
+def test_other_settings_raise(place, capsys):
     assert resume(place, "--data.crop-size", "9", "--other-data") == 2
     assert "data.crop_size" in capsys.readouterr().err
     assert "earlier_data" not in run_in(place).record()
 
 
-def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, caplog):
+def test_a_run_of_an_earlier_version_is_resumed_with_a_warning(place, caplog):
     path = run_in(place).folder / "run.json"
     record = json.loads(path.read_text())
     del record["data"]
@@ -103,13 +103,13 @@ def test_a_run_of_an_earlier_version_goes_on_with_a_warning(place, caplog):
         rename_data(run_in(place), moved)
 
 
-def test_data_of_a_run_at_work_is_left_alone(place):
+def test_data_of_a_running_run_cannot_be_changed(place):
     writer = RunWriter(run_in(place).folder)
     with pytest.raises(BusyError):
         rename_data(run_in(place), run_in(place).config())
     writer.close()
 
 
-def test_other_data_is_for_a_resumed_run(capsys):
+def test_other_data_needs_resume(capsys):
     assert main(["train", "--preset", "smoke", "--other-data"]) == 2
     assert "--resume" in capsys.readouterr().err

@@ -25,7 +25,7 @@ def losses(run):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
@@ -35,27 +35,27 @@ def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
     assert len(losses(run)) == 6
 
 
-def test_the_settings_arrive(config):
+def test_settings_reach_the_sampler(config):
     sampler = open_data(config.data, 0)
     assert isinstance(sampler, CropSampler)
     assert (sampler.moving_share, sampler.moving_above) == (0.5, 0.5)
 
 
-def test_shards_are_refused(config, tmp_path):
+def test_moving_crops_of_shards_raise(config, tmp_path):
     settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
     data = replace(config.data, clips=(str(tmp_path / "set"),))
-    with pytest.raises(DataError, match=r"data\.moving_share: want 0 for shards, .*got 0\.5; .*--format arrays"):
+    with pytest.raises(DataError, match=r"data\.moving_share: .*got 0\.5.*arrays"):
         open_data(data, 0)
     assert open_data(replace(data, moving_share=0.0), 0).batch_size == 1
 
 
-def test_a_teacher_cache_of_other_crops_is_refused(config, tmp_path):
+def test_a_teacher_cache_of_other_crops_raises(config, tmp_path):
     fixed = replace(config.data, num_fixed_crops=2, augmentations_per_crop=1)
     memory = replace(config.distillation, memory_mode="frozen")
     config = replace(config, steps=1, data=fixed, distillation=memory, teacher_cache_dir=str(tmp_path / "cache"))
     assert work(prepare_run(tmp_path / "one", config)) == "finished"
     other = replace(config, data=replace(fixed, moving_above=0.6))
-    with pytest.raises(ConfigError, match=r"moving crops: \[0\.5, 0\.5\], wanted \[0\.5, 0\.6\]"):
+    with pytest.raises(ConfigError, match=r"\[0\.5, 0\.5\], wanted \[0\.5, 0\.6\]"):
         work(prepare_run(tmp_path / "other", other))
     assert work(prepare_run(tmp_path / "again", config)) == "finished"

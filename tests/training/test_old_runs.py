@@ -128,7 +128,7 @@ def test_the_old_tensorboard_setting_becomes_a_tracker(small, logged):
     assert type(small).from_run(saved, version=1).trackers == (("tensorboard",) if logged else ())
 
 
-def test_the_log_of_a_shipped_run_of_format_1_has_todays_names():
+def test_the_log_of_a_run_of_format_1_has_current_names():
     from workbench.runs import Run
 
     run = Run(shipped("runs") / "vespcn_distilled")

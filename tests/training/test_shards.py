@@ -35,7 +35,7 @@ def losses(run):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
@@ -45,7 +45,7 @@ def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
     assert losses(run) == losses(whole)
 
 
-def test_a_resume_with_other_workers_says_so_and_goes_on(config, tmp_path, caplog):
+def test_a_resume_with_other_workers_logs_a_warning(config, tmp_path, caplog):
     run = prepare_run(tmp_path / "run", config)
     work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
     path = run.folder / "run.json"
@@ -79,17 +79,17 @@ def test_two_processes_share_the_batch(config, monkeypatch):
         ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
 )
-def test_what_cannot_be_is_refused(config, change, pattern):
-    with pytest.raises(DataError, match=pattern):
+def test_settings_that_do_not_fit_shards_raise(config, change, says):
+    with pytest.raises(DataError, match=says):
         open_crops(replace(config.data, **change), 0)
 
 
-def test_shards_beside_something_else(config, small):
+def test_shards_mixed_with_clips_raise(config, small):
     with pytest.raises(DataError, match=r"shards and .*waves"):
         open_crops(replace(config.data, clips=config.data.clips + small.data.clips), 0)
 
 
-def test_a_missing_file_is_named_before_anything_is_made(config, shards, tmp_path):
+def test_a_missing_file_raises_before_the_run(config, shards, tmp_path):
     gone = sorted(shards.glob("**/*.tar"))[0]
     held = gone.read_bytes()
     gone.unlink()

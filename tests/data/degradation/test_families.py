@@ -98,7 +98,7 @@ DEFINITIONS = {"bi": imresize, "bd_basicvsr": basicvsr, "bd_duf": duf, "bd_tecog
 
 @pytest.mark.parametrize(("family", "scale"), RULES)
 @pytest.mark.parametrize("size", [(24, 36), (31, 29), (26, 47)])
-def test_against_the_definition(family, scale, size):
+def test_degradation_equals_its_definition(family, scale, size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     whole = image[: size[0] // scale * scale, : size[1] // scale * scale] / 255
     wanted = np.stack([DEFINITIONS[family](whole[..., c], scale) for c in range(3)])
@@ -117,7 +117,7 @@ def test_against_the_definition(family, scale, size):
 
 
 @pytest.mark.parametrize(("family", "scale"), RULES)
-def test_an_impulse_finds_the_place_of_every_pixel_and_the_sum_of_its_weights(family, scale):
+def test_an_impulse_shows_position_and_weight_of_every_pixel(family, scale):
     """A line at each column in turn: what a low-resolution pixel sees of them are its weights."""
     size = 12 * scale
     lines = torch.eye(size, dtype=torch.float64)[:, None, None, None].expand(size, 1, 3, size, size)
@@ -133,7 +133,7 @@ def test_the_phases_are_those_of_the_literature():
 
 
 @pytest.mark.parametrize(("family", "scale"), BLURS)
-def test_only_the_pixels_of_the_kernel_count(family, scale):
+def test_a_pixel_depends_on_the_pixels_of_its_kernel(family, scale):
     """12 of BasicVSR (7 for x3), 9 of TecoGAN; DUF's 13 for x4, cut at four sigma for x2 and x3."""
     wanted = {"bd_basicvsr": 7 if scale == 3 else 12, "bd_duf": {2: 7, 3: 11, 4: 13}[scale], "bd_tecogan": 9}[family]
     line = torch.eye(48, dtype=torch.float64)[:, None, None, None].expand(48, 1, 3, 48, 48)
@@ -141,7 +141,7 @@ def test_only_the_pixels_of_the_kernel_count(family, scale):
     assert int((response > 0).sum()) == wanted
 
 
-def test_the_middle_of_a_whole_image_equals_tecogans_enlarged_crop():
+def test_the_center_of_an_image_equals_the_crop_of_tecogan():
     image = np.random.default_rng(2).random((40, 56))
     clip = torch.from_numpy(image).expand(1, 1, 3, 40, 56)
     enlarged = image[8 - 4 : 24 + 4 + 1, 12 - 4 : 36 + 4 + 1]  # the crop and the reach of the kernel around it
@@ -155,7 +155,7 @@ def test_the_window_is_a_gaussian():
     assert window[6] / window[8] == pytest.approx(math.exp(2 * 2 / (2 * 1.6**2)))
 
 
-def test_a_step_of_two_levels_by_hand():
+def test_an_edge_of_two_levels_by_hand():
     """x2 down at an edge from 0 to 128: the stretched kernel has weights (-3, -9, 29, 111, 111, 29, -9, -3) / 256."""
     frame = np.zeros((1, 16, 16, 3), np.uint8)
     frame[:, :, 8:] = 128
@@ -174,7 +174,7 @@ def test_frames_and_tensors_agree(family, scale):
 
 
 @pytest.mark.parametrize(("family", "scale"), RULES)
-def test_batches(family, scale):
+def test_clips_of_a_batch_are_independent(family, scale):
     batch = torch.rand(2, 3, 3, 4 * scale + 1, 5 * scale)
     low = degrade(batch, family, scale)
     assert low.shape == (2, 3, 3, 4, 5)
@@ -187,7 +187,7 @@ def test_batches(family, scale):
 
 
 @pytest.mark.parametrize(("family", "scale"), RULES)
-def test_even_colours_and_gradients_go_through(family, scale):
+def test_constant_color_is_kept_and_gradients_are_finite(family, scale):
     """One low-resolution pixel: every border reaches far over the image."""
     even = torch.full((1, 1, 3, scale, scale), 0.3, dtype=torch.float64, requires_grad=True)
     low = degrade(even, family, scale)
@@ -197,7 +197,7 @@ def test_even_colours_and_gradients_go_through(family, scale):
     assert even.grad.sum().item() == pytest.approx(3, abs=1e-12)
 
 
-def test_quantised_tensors_hold_only_8_bit_levels():
+def test_quantized_tensors_have_8_bit_levels():
     extreme = to_float(CLIP).round()  # black and white: the cubic overshoots
     smooth, levels = degrade(extreme, "bi", 2), degrade(extreme, "bi", 2, quantize=True)
     assert smooth.min() < 0
@@ -209,7 +209,7 @@ def test_quantised_tensors_hold_only_8_bit_levels():
 
 
 @pytest.mark.parametrize(("family", "scale"), RULES)
-def test_what_does_not_fill_a_pixel_is_cropped_at_the_bottom_and_right(family, scale):
+def test_incomplete_pixels_are_cropped_at_the_bottom_and_right(family, scale):
     whole = CLIP[:, : 17 // scale * scale, : 22 // scale * scale]
     assert np.array_equal(degrade(CLIP, family, scale), degrade(whole, family, scale))
     assert torch.equal(degrade(to_float(CLIP), family, scale), degrade(to_float(whole), family, scale))
@@ -220,26 +220,26 @@ def test_scale_one_changes_nothing():
 
 
 @pytest.mark.parametrize("scale", [0, -2, 18])
-def test_impossible_scales(scale):
+def test_unsupported_scales_raise(scale):
     with pytest.raises(ConfigError, match="scale: "):
         degrade(CLIP, "bi", scale)
 
 
-def test_a_family_without_a_rule_for_the_scale_says_which_have_one():
-    with pytest.raises(ConfigError, match=r"want x4 for bd_tecogan .* got x2.*: bi, bd_basicvsr, bd_duf$"):
+def test_the_error_for_a_scale_names_families_that_have_it():
+    with pytest.raises(ConfigError, match=r"x4 .*bd_tecogan .*x2.*: bi, bd_basicvsr, bd_duf$"):
         degrade(CLIP, "bd_tecogan", 2)
-    with pytest.raises(ConfigError, match=r"want x2, x3, x4 for bd_duf .* got x5.*: bi$"):
+    with pytest.raises(ConfigError, match=r"x2, x3, x4 .*bd_duf .* got x5.*: bi$"):
         find_degradation("bd_duf", 5)
 
 
-def test_wrong_clips():
+def test_invalid_clips_raise():
     with pytest.raises(ShapeError, match="want uint8"):
         degrade(CLIP / 255, "bi", 2)
     with pytest.raises(ShapeError, match=r"want \(B, T, 3, H, W\)"):
         degrade(torch.zeros(3, 8, 8), "bd_duf", 2)
 
 
-def test_by_name():
+def test_degrade_by_name():
     assert np.array_equal(degrade(CLIP, "bi", 2), downscale_bi(CLIP, 2))
-    with pytest.raises(UnknownNameError, match="no degradation 'bd_dfu'; did you mean 'bd_duf'"):
+    with pytest.raises(UnknownNameError, match=r"'bd_dfu'.*'bd_duf'"):
         degrade(CLIP, "bd_dfu", 2)

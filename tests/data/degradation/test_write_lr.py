@@ -39,7 +39,7 @@ def footage(tmp_path):
 
 
 @pytest.mark.parametrize(("family", "scale"), [("bi", 4), ("bi", 3), ("bd_basicvsr", 4), ("bd_duf", 2)])
-def test_the_same_folders_with_the_right_images(tmp_path, footage, family, scale):
+def test_folders_have_the_same_names_and_degraded_images(tmp_path, footage, family, scale):
     assert write_lr(footage, tmp_path / "low", family=family, scale=scale) == WriteSummary(clips=3, frames=12, kept=0)
     for name, frames in (("a", FRAMES), ("b", FRAMES[::-1]), ("deep/c", FRAMES[:2])):
         assert np.array_equal(read_frames(tmp_path / "low" / name), degrade(frames, family, scale))
@@ -51,7 +51,7 @@ def test_the_same_folders_with_the_right_images(tmp_path, footage, family, scale
     assert sorted(path.name for path in tmp_path.iterdir()) == ["GT", "low"]
 
 
-def test_one_clip(tmp_path, footage):
+def test_one_clip_is_degraded(tmp_path, footage):
     assert write_lr(footage / "a", tmp_path / "low" / "a", family="bi", scale=4) == WriteSummary(
         clips=1, frames=5, kept=0
     )
@@ -62,7 +62,7 @@ def test_one_clip(tmp_path, footage):
     )
 
 
-def test_videos(tmp_path):
+def test_videos_are_degraded(tmp_path):
     (tmp_path / "videos").mkdir()
     write_video(tmp_path / "videos" / "disc.mp4", FRAMES, 25)
     write_lr(tmp_path / "videos", tmp_path / "low", family="bd_duf", scale=4)
@@ -72,7 +72,7 @@ def test_videos(tmp_path):
     assert write_lr(tmp_path / "videos", tmp_path / "low", family="bd_duf", scale=4).kept == 1
 
 
-def test_the_rate_and_the_times_of_videos_are_kept(tmp_path):
+def test_frame_rate_and_times_of_videos_are_kept(tmp_path):
     """Evenly at 24 frames a second in ticks of a millisecond; and at 20, with the third frame held for 0.2 s."""
     even, uneven = [round(1000 * n / 24) for n in range(5)], [0, 50, 100, 300, 350]
     for name, rate, times in (("even", 24, even), ("uneven", 20, uneven)):
@@ -109,7 +109,7 @@ def test_a_second_run_changes_nothing(tmp_path, footage):
     }
 
 
-def test_killed_in_the_middle_and_started_again_it_ends_equal(tmp_path, footage):
+def test_a_killed_and_repeated_job_writes_equal_files(tmp_path, footage):
     write_lr(footage, tmp_path / "whole", family="bi", scale=4)
 
     class Killed(BaseException):
@@ -130,7 +130,7 @@ def test_killed_in_the_middle_and_started_again_it_ends_equal(tmp_path, footage)
     }
 
 
-def test_progress_tells_every_clip_and_its_frames(tmp_path, footage):
+def test_progress_has_every_clip_and_its_frames(tmp_path, footage):
     stages = []
     write_lr(footage, tmp_path / "low", family="bi", scale=4, progress=stages.append)
     assert [(stage.clip, stage.frames) for stage in stages[:4]] == [("a", 0), ("a", 2), ("a", 4), ("a", 0)]
@@ -141,28 +141,28 @@ def test_progress_tells_every_clip_and_its_frames(tmp_path, footage):
 # Bad input
 
 
-def test_clips_of_an_earlier_job_that_are_not_whole(tmp_path, footage):
+def test_incomplete_clips_of_an_earlier_job_raise(tmp_path, footage):
     write_lr(footage, tmp_path / "low", family="bi", scale=4)
     (tmp_path / "low" / "a" / "0002.png").unlink()
-    with pytest.raises(DataError, match="low/a: from an earlier job, but want the 5 images of its source, got 4"):
+    with pytest.raises(DataError, match=r"low/a: .*5 images.* got 4"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
     Image.new("RGB", (9, 6)).save(tmp_path / "low" / "a" / "0002.png")
-    with pytest.raises(DataError, match=r"but 0002.png is 9x6, not 8x6; delete this folder and start again"):
+    with pytest.raises(DataError, match=r"0002.png .*9x6.*8x6"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
     (tmp_path / "low" / "a" / "0002.png").write_bytes(b"")
-    with pytest.raises(VideoError, match=r"0002\.png: not a readable image"):
+    with pytest.raises(VideoError, match=r"0002\.png"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
 
 
-def test_a_target_that_holds_something_else(tmp_path, footage):
+def test_a_target_with_other_contents_raises(tmp_path, footage):
     write_lr(footage, tmp_path / "low", family="bi", scale=4)
-    with pytest.raises(DataError, match="low: want bd_duf x4, got a folder of bi x4"):
+    with pytest.raises(DataError, match=r"low: want bd_duf x4, got .*bi x4"):
         write_lr(footage, tmp_path / "low", family="bd_duf", scale=4)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").touch()
-    with pytest.raises(DataError, match="mine: contains files of another origin"):
+    with pytest.raises(DataError, match=r"mine: .*files"):
         write_lr(footage, tmp_path / "mine", family="bi", scale=4)
-    with pytest.raises(DataError, match=r"thesis\.txt: want a folder to write to, got a file"):
+    with pytest.raises(DataError, match=r"thesis\.txt: .*got a file"):
         write_lr(footage, tmp_path / "mine" / "thesis.txt", family="bi", scale=4)
     for inside in (footage, footage / "low"):
         with pytest.raises(DataError, match="want a folder outside"):
@@ -170,43 +170,43 @@ def test_a_target_that_holds_something_else(tmp_path, footage):
     assert sorted(path.name for path in footage.iterdir()) == ["a", "b", "deep"]
 
 
-def test_nothing_to_do_and_names_of_nothing(tmp_path, footage):
+def test_invalid_arguments_raise(tmp_path, footage):
     with pytest.raises(DataError, match="no such file or folder"):
         write_lr(tmp_path / "nothing", tmp_path / "low", family="bi", scale=4)
     with pytest.raises(UnknownNameError, match="no degradation 'bl'"):
         write_lr(footage, tmp_path / "low", family="bl", scale=4)
-    with pytest.raises(ConfigError, match=r"want x4 for bd_tecogan .* got x3"):
+    with pytest.raises(ConfigError, match=r"x4 .*bd_tecogan .* got x3"):
         write_lr(footage, tmp_path / "low", family="bd_tecogan", scale=3)
     assert not (tmp_path / "low").exists()
 
 
-def test_bad_images_leave_nothing_half_written(tmp_path, footage):
+def test_invalid_images_leave_no_partial_clip(tmp_path, footage):
     Image.new("RGB", (34, 26)).save(footage / "b" / "im3.bmp")
-    with pytest.raises(VideoError, match=r"b/im3\.bmp: 34x26, but the images before it are 34x25"):
+    with pytest.raises(VideoError, match=r"b/im3\.bmp: 34x26.* 34x25"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     shutil.copy(footage / "a" / "0000.png", footage / "a" / "0000.bmp")
-    with pytest.raises(VideoError, match=r"0000\.(bmp|png) and 0000\.(bmp|png) are both frame 0000"):
+    with pytest.raises(VideoError, match=r"0000\.(bmp|png) and 0000\.(bmp|png) .*0000"):
         write_lr(footage / "a", tmp_path / "other", family="bi", scale=4)
     assert not (tmp_path / "other").exists()
 
 
-def test_a_transparent_image_is_refused_before_the_work(tmp_path, footage):
+def test_a_transparent_image_raises_before_anything_is_written(tmp_path, footage):
     Image.new("RGBA", (34, 25)).save(footage / "deep" / "c" / "0001.png")
-    with pytest.raises(VideoError, match=r"c/0001\.png: 100.0% of it is transparent"):
+    with pytest.raises(VideoError, match=r"c/0001\.png: 100.0%"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert not (tmp_path / "low").exists()
 
 
-def test_a_clip_that_is_too_small(tmp_path):
+def test_a_clip_that_is_too_small_raises(tmp_path):
     save(tmp_path / "GT", FRAMES[:, :3])
-    with pytest.raises(ConfigError, match="want at most 3 for a clip of 34x3, got 4"):
+    with pytest.raises(ConfigError, match=r"at most 3 .*34x3, got 4"):
         write_lr(tmp_path / "GT", tmp_path / "low", family="bi", scale=4)
     assert [path.name for path in tmp_path.iterdir()] == ["GT"]
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied")])
-def test_a_full_or_read_only_disk(tmp_path, footage, monkeypatch, error):
+def test_a_full_or_read_only_disk_raises(tmp_path, footage, monkeypatch, error):
     real = Image.Image.save
 
     def fail(image, path, *args):
@@ -215,20 +215,20 @@ def test_a_full_or_read_only_disk(tmp_path, footage, monkeypatch, error):
         real(image, path, *args)
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(DataError, match=rf"low: cannot be written \({error.strerror}\); free space or choose another"):
+    with pytest.raises(DataError, match=f"low: .*{error.strerror}"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
     assert sorted(path.name for path in (tmp_path / "low").iterdir()) == ["a", "degradation.json"]
     monkeypatch.undo()
     assert write_lr(footage, tmp_path / "low", family="bi", scale=4).kept == 1
 
 
-def test_a_place_where_nothing_can_be_written(tmp_path, footage):
+def test_a_folder_without_write_permission_raises(tmp_path, footage):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="low: cannot be written"):
         write_lr(footage, tmp_path / "file" / "low", family="bi", scale=4)
 
 
-def test_two_jobs_at_once(tmp_path, footage):
+def test_a_second_job_at_the_same_time_raises(tmp_path, footage):
     with FileLock(tmp_path / ".low.lock"), pytest.raises(BusyError, match="low: another job"):
         write_lr(footage, tmp_path / "low", family="bi", scale=4)
 
@@ -242,7 +242,7 @@ def test_the_command(tmp_path, footage, capsys):
     assert "did you mean 'bd_duf'" in said.err
 
 
-def test_frames_are_degraded_a_few_at_a_time(tmp_path, monkeypatch):
+def test_frames_are_degraded_in_small_batches(tmp_path, monkeypatch):
     """An hour of video must not be held."""
     blocks = []
 

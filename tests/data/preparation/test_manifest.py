@@ -39,24 +39,24 @@ def test_the_manifest_accounts_for_every_frame_and_file(whole, form):
         ({"validation_share": 1}, "validation_share: want 0 or more and less than 1"),
     ],
 )
-def test_settings_that_cannot_work(settings, says):
+def test_invalid_settings_raise(settings, says):
     with pytest.raises(ConfigError, match=says):
         PrepareSettings(**settings)
 
 
-def test_vimeos_size_is_cut_to_what_three_divides():
+def test_the_tile_size_of_vimeo_is_reduced_to_multiples_of_three():
     assert PrepareSettings(format="folders").tile_shape == (448, 256)
     assert PrepareSettings(format="folders", scale=3).tile_shape == (447, 255)
     assert PrepareSettings().tile_shape is None
 
 
 @pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "high/../../x.npy", "c:\\x.npy", "..\\x", ""])
-def test_paths_that_lead_out_of_the_folder(path):
+def test_paths_outside_of_the_folder_raise(path):
     with pytest.raises(DataError, match="leads out of the folder"):
         inside(path)
 
 
-def test_a_manifest_is_checked_before_it_is_believed(whole, tmp_path):
+def test_invalid_manifests_raise(whole, tmp_path):
     said = json.loads((whole / "arrays" / MANIFEST).read_text())
 
     def refused(change, says):

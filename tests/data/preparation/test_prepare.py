@@ -18,7 +18,7 @@ from workbench.data.sampling.arrays import open_arrays
 from workbench.data.sampling.shards import open_shards, read_sample, read_samples
 
 
-def test_arrays_hold_the_frames_of_each_stretch(whole):
+def test_arrays_contain_the_frames_of_each_chunk(whole):
     pairs = open_arrays(whole / "arrays")
     wanted = [SHOTS["alley"][:14], SHOTS["beach"][:7], SHOTS["beach"][9:23]]
     assert len(pairs) == 3
@@ -43,7 +43,7 @@ def test_folders_are_a_set_of_septuplets(whole):
     assert [clip.name for clip in held_out] == ["00003/0001"]
 
 
-def test_shards_hold_the_same_septuplets(whole):
+def test_shards_contain_the_same_septuplets(whole):
     shards = open_shards(whole / "shards")
     assert [shard.path.name for shard in shards] == ["train-alley-000.tar", "train-beach-000.tar"]
     found = {sample["__key__"]: read_sample(sample) for shard in shards for sample in read_samples(shard.path)}
@@ -55,7 +55,7 @@ def test_shards_hold_the_same_septuplets(whole):
     assert np.array_equal(found["beach-0000009-0"].low, degrade(high, "bi", 4))
 
 
-def test_shrinking_is_that_of_the_bi_protocol(shots, tmp_path):
+def test_downscaling_is_that_of_the_bi_protocol(shots, tmp_path):
     prepare([shots / "alley"], tmp_path / "set", PrepareSettings(validation_share=0))
     (pair,) = open_arrays(tmp_path / "set")
     wanted = downscale_bi(np.stack(SHOTS["alley"][:14]), 2)[:, :24, :24]
@@ -64,7 +64,7 @@ def test_shrinking_is_that_of_the_bi_protocol(shots, tmp_path):
     assert (pair.high != wanted).mean() < 1e-3
 
 
-def test_a_video_and_a_folder_of_its_frames_are_worth_the_same(tmp_path):
+def test_a_video_and_a_folder_of_its_frames_give_equal_sets(tmp_path):
     clip = write_clip(tmp_path / "take.mp4", pan(15))
     save(tmp_path / "frames", VideoFile(clip).stream())
     for path, out in ((clip, "one"), (tmp_path / "frames", "two")):
@@ -74,7 +74,7 @@ def test_a_video_and_a_folder_of_its_frames_are_worth_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_nothing_is_taken_across_missing_frame_numbers(tmp_path, form, caplog):
+def test_no_chunk_crosses_missing_frame_numbers(tmp_path, form, caplog):
     """20 frames of one shot without 9 to 11; they hardly move, so that no cut is found there: 9 and 8 are left."""
     frames = pan(20, step=1)
     folder = save(tmp_path / "shot", frames)
@@ -95,7 +95,7 @@ def test_nothing_is_taken_across_missing_frame_numbers(tmp_path, form, caplog):
         assert [sample["__key__"] for sample in read_samples(shard.path)] == ["shot-0000000-0", "shot-0000009-0"]
 
 
-def test_a_set_made_before_gaps_were_seen_is_made_again(tmp_path):
+def test_a_set_of_a_version_without_gaps_is_prepared_again(tmp_path):
     folder = save(tmp_path / "shot", pan(20, step=1))
     (folder / "0009.png").unlink()
     settings = PrepareSettings(downscale="1", validation_share=0)
@@ -116,7 +116,7 @@ def test_a_constant_stride_is_a_lower_frame_rate(tmp_path):
     assert (source.gaps, source.septuplets) == ("", 1)
 
 
-def test_tiles_that_stand_still_are_left_out(tmp_path):
+def test_still_tiles_are_skipped(tmp_path):
     """The left half of the image never moves."""
     still = pan(1, seed=7)[0][:, :32]
     save(tmp_path / "half", [np.concatenate([still, frame[:, 32:]], axis=1) for frame in pan(15)])
@@ -127,12 +127,12 @@ def test_tiles_that_stand_still_are_left_out(tmp_path):
     assert [sample["__key__"] for sample in read_samples(shard.path)] == ["half-0000000-1", "half-0000007-1"]
 
 
-def test_overlapping_septuplets(shots, tmp_path):
+def test_a_stride_below_7_gives_overlapping_septuplets(shots, tmp_path):
     manifest = prepare([shots], tmp_path / "set", small("shards", stride=3))
     assert [source.septuplets for source in manifest.sources] == [3, 1 + 3, 1]  # of 14; of 7 and 14; of 7 frames
 
 
-def test_the_contact_sheet_shows_every_septuplet_in_the_colour_of_its_split(whole):
+def test_the_contact_sheet_shows_every_septuplet_in_the_color_of_its_split(whole):
     for form in FORMS:
         with Image.open(whole / form / "contact_sheet.png") as sheet:
             pixels = np.asarray(sheet.convert("RGB"))

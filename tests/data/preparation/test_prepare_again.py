@@ -44,7 +44,7 @@ class _At:
 @pytest.mark.posix
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills forked processes")
 @pytest.mark.parametrize("form", FORMS)
-def test_killed_at_any_moment_and_started_again_it_ends_equal(whole, shots, tmp_path, form):
+def test_a_killed_and_repeated_preparation_writes_equal_files(whole, shots, tmp_path, form):
     """3 looks, 16 + 24 + 8 frames, 1 word at the end; each time the same folder goes on a little."""
     fork = multiprocessing.get_context("fork")
     for moment in (3, 12, 3 + 20, 3 + 24 + 4, 3 + 8):
@@ -60,7 +60,7 @@ def test_killed_at_any_moment_and_started_again_it_ends_equal(whole, shots, tmp_
     assert content(tmp_path / "set") == content(whole / form)
 
 
-def test_what_is_done_is_not_done_again(shots, tmp_path):
+def test_finished_sources_are_not_prepared_again(shots, tmp_path):
     def stop(progress):
         if progress.source == "beach" and progress.frames > 20:
             raise KeyboardInterrupt
@@ -77,7 +77,7 @@ def test_what_is_done_is_not_done_again(shots, tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_what_is_damaged_is_made_again(whole, shots, tmp_path, form):
+def test_damaged_files_are_written_again(whole, shots, tmp_path, form):
     shutil.copytree(whole / form, tmp_path / "set")
     broken = next(
         path for path in sorted((tmp_path / "set").rglob("*"))
@@ -92,7 +92,7 @@ def test_what_is_damaged_is_made_again(whole, shots, tmp_path, form):
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_footage_comes_and_goes(whole, shots, tmp_path, form):
+def test_sources_can_be_added_and_removed(whole, shots, tmp_path, form):
     prepare([shots / "beach", shots / "cliff"], tmp_path / "set", small(form))
     (tmp_path / "set" / "notes.txt").write_text("mine")
     prepare([shots], tmp_path / "set", small(form))
@@ -110,14 +110,14 @@ def test_other_settings_never_overwrite_a_set(whole, shots):
     assert content(whole / "arrays") == before
 
 
-def test_one_at_a_time(shots, tmp_path):
+def test_a_second_preparation_at_the_same_time_raises(shots, tmp_path):
     (tmp_path / "set" / WORK).mkdir(parents=True)
     with FileLock(tmp_path / "set" / WORK / "lock"), pytest.raises(BusyError, match="another job"):
         prepare([shots], tmp_path / "set", RAW)
 
 
 @pytest.mark.parametrize("after", [0, 3])
-def test_a_disk_that_fills_up_leaves_whole_sources_only(whole, shots, tmp_path, monkeypatch, after):
+def test_a_full_disk_leaves_complete_sources_only(whole, shots, tmp_path, monkeypatch, after):
     left, add = [2 * after], GrowingArray.add
 
     def full(self, frames):

@@ -52,18 +52,18 @@ def test_a_shot_that_moves_is_not_cut(step):
     assert scene_cuts(pan(40, step=step)) == ([1] if step == 8 else [])
 
 
-def test_frames_need_not_lie_in_one_piece():
+def test_frames_may_be_noncontiguous_in_memory():
     frames = [frame[:, ::-1] for frame in [*pan(3), *pan(3, seed=1)]]
     assert scene_cuts(frames) == [3]
 
 
-def test_movement_by_hand():
+def test_the_motion_score_by_hand():
     luma = np.zeros((3, 2, 2), np.uint8)
     luma[1, 0, 0], luma[2, 0, 0] = 8, 4  # one pixel of four: changes by 8, then by 4
     assert motion_score(luma) == pytest.approx((8 / 4 + 4 / 4) / 2)
 
 
-def test_a_small_hand_that_moves_is_no_repetition():
+def test_a_small_moving_object_is_no_repeated_frame():
     """Over the whole frame the mean change is 0.4 levels; in its own square it is 5."""
     still = np.full((HEIGHT, WIDTH), 100, np.uint8)
     moved = still.copy()
@@ -85,20 +85,20 @@ def test_windows_are_the_frames_in_order():
     assert counts == {"frames": 23, "rest": 2}
 
 
-def test_a_stretch_ends_at_a_cut():
+def test_a_chunk_ends_at_a_cut():
     windows, counts = found([*pan(10), *pan(16, seed=1)])
     assert [(window.segment, window.numbers[0]) for window in windows] == [(0, 0), (1, 10), (1, 17)]
     assert counts == {"frames": 26, "cuts": 1, "rest": 3 + 2}
 
 
-def test_black_ends_a_stretch():
+def test_black_frames_end_a_chunk():
     black = [np.full((HEIGHT, WIDTH, 3), 3, np.uint8)] * 5
     windows, counts = found([*pan(8), *black, *pan(7, seed=1)])
     assert [(window.segment, window.numbers[0]) for window in windows] == [(0, 0), (1, 13)]
     assert (counts["black"], counts["rest"]) == (5, 1)
 
 
-def test_what_was_stretched_from_25_to_30_frames_moves_evenly_again():
+def test_repeated_frames_of_a_25_to_30_conversion_are_removed():
     frames = pan(28)
     stretched = [frame for n, frame in enumerate(frames) for _ in range(2 if n % 5 == 4 else 1)]
     windows, counts = found(stretched)
@@ -107,7 +107,7 @@ def test_what_was_stretched_from_25_to_30_frames_moves_evenly_again():
     assert {window.segment for window in windows} == {0}
 
 
-def test_drawn_on_threes_is_one_stretch_and_on_fours_it_stands_still():
+def test_animation_on_threes_is_one_chunk_and_on_fours_is_still():
     on_threes, _ = found([frame for frame in pan(14) for _ in range(3)])
     assert [window.segment for window in on_threes] == [0, 0]
     on_fours, counts = found([frame for frame in pan(14) for _ in range(4)])
@@ -116,7 +116,7 @@ def test_drawn_on_threes_is_one_stretch_and_on_fours_it_stands_still():
     assert counts["rest"] == 14
 
 
-def test_seven_frames_that_hardly_move_end_a_stretch():
+def test_seven_frames_with_little_motion_end_a_chunk():
     """Only one square moves, by more than a repetition may: 48 of 3072 pixels change by 20 levels, 0.3 on average."""
     frames = pan(7)
     for n in range(7):
@@ -130,7 +130,7 @@ def test_seven_frames_that_hardly_move_end_a_stretch():
     assert len(found(frames, still_below=0.1)[0]) == 3
 
 
-def test_every_frame_is_accounted_for():
+def test_the_counts_add_up_to_all_frames():
     dice = np.random.default_rng(4)
     frames = []
     for seed in range(12):
@@ -162,7 +162,7 @@ def windows_of(*lengths):
     ("stride", "first", "second"),
     [(7, [0, 7, 14], [21, 28]), (3, [0, 3, 6, 9, 12], [21, 24, 27]), (10, [0, 10], [21]), (50, [0], [21])],
 )
-def test_septuplets_begin_every_stride_frames_of_a_stretch(stride, first, second):
+def test_septuplets_start_every_stride_frames_of_a_chunk(stride, first, second):
     """Stretches of 21 and 14 frames: a septuplet may begin at frame 14 of the first and at frame 7 of the second."""
     found = list(septuplets(windows_of(21, 14), stride))
     assert [window.numbers[0] for window in found] == first + second
@@ -179,8 +179,8 @@ def test_septuplets_begin_every_stride_frames_of_a_stretch(stride, first, second
         ({"still_below": float("nan")}, "still_below: want 0 to 255 levels, got nan"),
     ],
 )
-def test_rules_that_cannot_be_meant(rules, pattern):
-    with pytest.raises(ConfigError, match=pattern):
+def test_invalid_filter_settings_raise(rules, says):
+    with pytest.raises(ConfigError, match=says):
         FilterSettings(**rules)
     with pytest.raises(ConfigError, match="stride: want 1 or more, got 0"):
         list(septuplets(windows_of(7), 0))

@@ -17,7 +17,7 @@ from workbench.data.sampling.arrays import open_arrays
 from workbench.errors import ConfigError, DataError, UnknownNameError, VideoError
 
 
-def test_a_transparent_image_is_refused_before_the_work(tmp_path):
+def test_a_transparent_image_raises_before_anything_is_written(tmp_path):
     folder = save(tmp_path / "shot", pan(9))
     Image.fromarray(np.zeros((HEIGHT, WIDTH, 4), np.uint8)).save(folder / "0008.png")
     with pytest.raises(VideoError, match=r"0008\.png: 100.0%"):
@@ -25,7 +25,7 @@ def test_a_transparent_image_is_refused_before_the_work(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_source_keeps_its_split_when_others_come():
+def test_a_source_keeps_its_split_when_others_are_added():
     names = [f"clip{number}" for number in range(200)]
     settings = PrepareSettings(validation_share=0.25)
     all_of_them = splits(names, settings)
@@ -36,7 +36,7 @@ def test_a_source_keeps_its_split_when_others_come():
     assert set(splits(names, PrepareSettings(validation_share=0)).values()) == {"train"}
 
 
-def test_splits_that_cannot_be():
+def test_invalid_splits_raise():
     with pytest.raises(UnknownNameError, match=r"'clif'.*'cliff'"):
         splits(["cliff", "alley"], PrepareSettings(validation=("clif",)))
     with pytest.raises(DataError, match="got all held out"):
@@ -54,14 +54,14 @@ def test_tiles_by_hand():
 @pytest.mark.parametrize(
     ("height", "width", "shrink"), [(480, 640, 1), (540, 960, 2), (720, 1280, 2), (1080, 1920, 3), (200, 200, 1)]
 )
-def test_shrink_auto_leaves_the_size_of_vimeo(tmp_path, height, width, shrink):
+def test_downscale_auto_leaves_at_least_the_size_of_vimeo(tmp_path, height, width, shrink):
     save(tmp_path / "clip", [np.zeros((height, width, 3), np.uint8)] * 2)
     settings = PrepareSettings(downscale="auto", validation_share=0)
     (found,) = preparation.find_sources([tmp_path / "clip"], tmp_path / "set", settings, lambda *_: None)
     assert (found.downscale, found.frames, found.size) == (shrink, 2, (width, height))
 
 
-def test_footage_that_is_not_there(tmp_path):
+def test_missing_sources_raise(tmp_path):
     with pytest.raises(DataError, match=r"nothing.mp4: no such file"):
         prepare([tmp_path / "nothing.mp4"], tmp_path / "set", RAW)
     (tmp_path / "empty").mkdir()
@@ -73,7 +73,7 @@ def test_footage_that_is_not_there(tmp_path):
 
 
 @pytest.mark.parametrize("when", ["first", "later"])
-def test_a_image_of_another_size_and_a_broken_one_are_named(tmp_path, when):
+def test_an_image_of_another_size_and_a_broken_one_raise(tmp_path, when):
     number = {"first": 0, "later": 9}[when]
     save(tmp_path / "mixed" / "clip", pan(16))
     Image.new("RGB", (WIDTH + 2, HEIGHT)).save(tmp_path / "mixed" / "clip" / "0009.png")
@@ -87,7 +87,7 @@ def test_a_image_of_another_size_and_a_broken_one_are_named(tmp_path, when):
     assert not (tmp_path / "set").exists()
 
 
-def test_a_damaged_video_is_refused_or_its_good_frames_are_kept(tmp_path):
+def test_a_damaged_video_raises_unless_its_good_frames_are_kept(tmp_path):
     clip = write_clip(tmp_path / "take.mkv", pan(40))
     clip.write_bytes(clip.read_bytes()[: int(clip.stat().st_size * 0.7)])
     settings = PrepareSettings(downscale="1", validation_share=0)
@@ -100,21 +100,21 @@ def test_a_damaged_video_is_refused_or_its_good_frames_are_kept(tmp_path):
     assert 7 <= len(open_arrays(tmp_path / "set")[0].high) < 40
 
 
-def test_frames_that_are_too_small_are_named_with_a_way_out(shots, tmp_path):
+def test_frames_that_are_too_small_raise_with_a_fix(shots, tmp_path):
     with pytest.raises(ConfigError, match=r"alley: 64x48, .*32x24.* 448x256.*--downscale"):
         prepare([shots], tmp_path / "set", PrepareSettings(format="folders"))
     with pytest.raises(ConfigError, match=r"32x24 .*64x12"):
         prepare([shots], tmp_path / "set", PrepareSettings(tile_size="64x12"))
 
 
-def test_nothing_usable(tmp_path):
+def test_sources_without_usable_frames_raise(tmp_path):
     save(tmp_path / "black", [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * 9)
     with pytest.raises(DataError, match="of 9 frames 9 are black"):
         prepare([tmp_path / "black"], tmp_path / "set", PrepareSettings(downscale="1"))
     assert not (tmp_path / "set").exists()
 
 
-def test_two_sources_of_one_name(shots, tmp_path):
+def test_two_sources_of_one_name_raise(shots, tmp_path):
     save(tmp_path / "alley", pan(8))
     with pytest.raises(DataError, match=r"both .*alley"):
         prepare([shots, tmp_path / "alley"], tmp_path / "set", RAW)
@@ -123,13 +123,13 @@ def test_two_sources_of_one_name(shots, tmp_path):
         prepare([tmp_path / ("a" * 80)], tmp_path / "set", PrepareSettings(downscale="1"))
 
 
-def test_names_that_files_cannot_have(tmp_path):
+def test_invalid_file_names_are_replaced(tmp_path):
     save(tmp_path / "day 1: \N{SNOWMAN} (v1.2)", pan(8))
     manifest = prepare([tmp_path / "day 1: \N{SNOWMAN} (v1.2)"], tmp_path / "set", PrepareSettings(downscale="1"))
     assert manifest.sources[0].name == "day_1_v1_2_"
 
 
-def test_a_folder_of_something_else_is_left_alone(shots, tmp_path):
+def test_a_folder_with_other_contents_raises(shots, tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "thesis.txt").write_text("mine")
     with pytest.raises(DataError, match=r"set: .*files"):
@@ -141,7 +141,7 @@ def test_a_folder_of_something_else_is_left_alone(shots, tmp_path):
         prepare([shots], shots / "set", RAW)
 
 
-def test_a_disk_that_is_too_small_is_found_out_first(shots, tmp_path, monkeypatch):
+def test_too_little_disk_space_raises_before_anything_is_written(shots, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
     with pytest.raises(DataError, match="of free space"):
@@ -149,7 +149,7 @@ def test_a_disk_that_is_too_small_is_found_out_first(shots, tmp_path, monkeypatc
     assert not (tmp_path / "set").exists()
 
 
-def test_a_place_that_cannot_be_written(shots, tmp_path, monkeypatch):
+def test_a_folder_without_write_permission_raises(shots, tmp_path, monkeypatch):
     def refuse(self, *args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system")
 

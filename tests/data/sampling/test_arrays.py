@@ -35,7 +35,7 @@ def copy(folder, tmp_path):
 
 
 @pytest.mark.parametrize("counts", [[], [1], [7, 7, 7], [1] * 12])
-def test_a_file_that_grew_is_the_file_that_numpy_saves(tmp_path, counts):
+def test_a_growing_array_equals_numpy_save(tmp_path, counts):
     frames = np.random.default_rng(0).integers(0, 256, (sum(counts), 5, 4, 3), np.uint8)
     growing, at = GrowingArray(tmp_path / "grown.npy", 5, 4), 0
     for count in counts:
@@ -46,14 +46,14 @@ def test_a_file_that_grew_is_the_file_that_numpy_saves(tmp_path, counts):
     assert (tmp_path / "grown.npy").read_bytes() == (tmp_path / "saved.npy").read_bytes()
 
 
-def test_nothing_is_read_until_it_is_asked_for(folder):
+def test_arrays_are_read_lazily(folder):
     pairs = open_arrays(folder)
     assert all(isinstance(array, np.memmap) for pair in pairs for array in (pair.low, pair.high))
     assert not any(array.flags.writeable for pair in pairs for array in (pair.low, pair.high))
     assert [pair.scale for pair in pairs] == [4] * 4
 
 
-def test_to_another_process_goes_the_path_and_not_the_content(folder):
+def test_pickling_an_array_stores_its_path(folder):
     pairs = open_arrays(folder)
     sent = pickle.dumps(pairs)
     assert len(sent) < 500 * len(pairs)
@@ -63,7 +63,7 @@ def test_to_another_process_goes_the_path_and_not_the_content(folder):
         assert np.array_equal(pair.low, again.low)
 
 
-def test_crops_are_those_of_the_same_pairs_in_memory(folder):
+def test_crops_equal_those_of_pairs_in_memory(folder):
     pairs = open_arrays(folder)
     held = [Pair(low=np.array(pair.low), high=np.array(pair.high)) for pair in pairs]
     mapped, memory = (CropSampler(some, crop_size=8, num_frames=3, batch_size=3, seed=1) for some in (pairs, held))
@@ -72,12 +72,12 @@ def test_crops_are_those_of_the_same_pairs_in_memory(folder):
             assert (one == other).all()
 
 
-def test_a_split_with_nothing_in_it(folder):
+def test_an_empty_split_raises(folder):
     with pytest.raises(DataError, match="validation is empty"):
         open_arrays(folder, "validation")
 
 
-def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
+def test_missing_truncated_and_other_arrays_raise(copy):
     path = copy / "high" / "alley-000.npy"
     whole = path.read_bytes()
     for damaged, pattern in (
@@ -92,7 +92,7 @@ def test_a_missing_a_truncated_and_a_strange_array_are_named(copy):
         with pytest.raises(DataError, match=pattern):
             open_arrays(copy)
     np.save(path, np.zeros((14, 48, 60, 3), np.float32))
-    with pytest.raises(DataError, match=r"alley-000.npy: want uint8 \(T, H, W, 3\), got float32"):
+    with pytest.raises(DataError, match=r"alley-000.npy: .*uint8.* got float32"):
         open_arrays(copy)
     np.save(path, np.zeros((7, 48, 60, 3), np.uint8))
     with pytest.raises(DataError, match=r"want \(14, 48, 60, 3\).* got \(7, 48, 60, 3\)"):
@@ -106,21 +106,21 @@ class _Trap:
 
 def test_objects_are_never_unpickled(copy, capsys):
     np.save(copy / "high" / "alley-000.npy", np.array([_Trap()], object), allow_pickle=True)
-    with pytest.raises(DataError, match=r"alley-000.npy: not an array that can be read"):
+    with pytest.raises(DataError, match=r"alley-000.npy"):
         open_arrays(copy)
-    with pytest.raises(DataError, match=r"alley-000.npy: not an array"):
+    with pytest.raises(DataError, match=r"alley-000.npy"):
         read_header(str(copy / "high" / "alley-000.npy"))
     assert capsys.readouterr().out == ""
 
 
-def test_another_form_is_refused(copy):
+def test_another_format_raises(copy):
     manifest = copy / MANIFEST
     manifest.write_text(manifest.read_text().replace('"format": "arrays"', '"format": "shards"'))
-    with pytest.raises(DataError, match="got shards; prepare it with --format arrays"):
+    with pytest.raises(DataError, match=r"got shards.*--format arrays"):
         open_arrays(copy)
 
 
-def test_a_file_that_was_replaced_while_it_was_in_use_is_refused(copy):
+def test_a_file_replaced_during_use_raises(copy):
     path = copy / "high" / "beach-000.npy"
     before = read_header(str(path))
     np.save(path, np.zeros((3, 48, 60, 3), np.uint8))
@@ -128,7 +128,7 @@ def test_a_file_that_was_replaced_while_it_was_in_use_is_refused(copy):
         before.map()
 
 
-def test_more_clips_than_a_process_may_have_open_files(tmp_path):
+def test_more_clips_than_open_files_are_allowed(tmp_path):
     """300 clips in two sets, read here and by two workers, and frames cut into 192 tiles, with 128 descriptors."""
     pytest.importorskip("resource", reason="this system has no limit of open files to lower")
     script = tmp_path / "few.py"

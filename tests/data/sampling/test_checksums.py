@@ -42,7 +42,7 @@ def flip(path, at=-1):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_moved_data_is_the_same_and_changed_data_is_other(root, kind, tmp_path):
+def test_checksums_depend_on_content_and_not_on_the_path(root, kind, tmp_path):
     source, moved = root / KINDS[kind], tmp_path / "elsewhere" / "moved"
     moved.parent.mkdir()
     (shutil.copytree if source.is_dir() else shutil.copy)(source, moved)
@@ -58,7 +58,7 @@ def is_frame_file(path):
     return path.suffix in (".png", ".npy", ".tar") and path.name != "contact_sheet.png" and "low" not in path.parts
 
 
-def test_the_held_out_split_of_a_set_does_not_count(root, tmp_path):
+def test_checksums_ignore_the_held_out_split(root, tmp_path):
     shutil.copytree(root / "arrays", tmp_path / "set")
     before = checksum_clip(str(tmp_path / "set"))
     (held_out,) = (tmp_path / "set" / "high").glob("cliff*")
@@ -66,7 +66,7 @@ def test_the_held_out_split_of_a_set_does_not_count(root, tmp_path):
     assert checksum_clip(str(tmp_path / "set")).same_as(before)
 
 
-def test_renamed_frames_in_the_same_order_are_the_same_and_in_another_order_are_not(tmp_path):
+def test_checksums_depend_on_the_order_of_frames_and_not_on_their_names(tmp_path):
     frames = SHOTS["alley"][:4]
     first = checksum_clip(str(save(tmp_path / "a", frames)))
     for path in sorted((tmp_path / "a").iterdir()):
@@ -76,13 +76,13 @@ def test_renamed_frames_in_the_same_order_are_the_same_and_in_another_order_are_
     assert not checksum_clip(str(save(tmp_path / "c", frames[:3]))).same_as(first)
 
 
-def test_the_part_that_is_read_counts_and_its_blanks_do_not(root):
+def test_checksums_cover_the_selected_part(root):
     whole, part, spaced = (checksum_clip(f"{root / 'pan.mkv'}{crop}") for crop in ("", "[0:3, :, 8:]", "[0:3,:,8:]"))
     assert part.same_as(spaced)
     assert not part.same_as(whole)
 
 
-def test_a_sample_is_not_the_file_that_it_is_made_of(tmp_path):
+def test_a_sample_and_its_file_have_different_checksums(tmp_path):
     """A sample is shrunk when it is read, the file under its own name is not."""
     shutil.copy(checksums.locate_sample("bikes.mp4"), tmp_path / "bikes.mp4")
     sample, file = checksum_clip("bikes"), checksum_clip(str(tmp_path / "bikes.mp4"))
@@ -107,7 +107,7 @@ def test_a_large_file_is_sampled_from_its_first_to_its_last_byte(tmp_path, monke
     assert not checksum_clip(str(path)).same_as(before)
 
 
-def test_blocks_fall_into_files_of_any_size(tmp_path, monkeypatch):
+def test_blocks_are_inside_files_of_any_size(tmp_path, monkeypatch):
     """Files of 10, 0, 40 and 50 bytes, 3 blocks of 10: at 0 in the first, at 45 in the third, at 90 in the last."""
     for name, value in (("WHOLE_BYTES", 50), ("BLOCKS", 3), ("BLOCK_BYTES", 10)):
         monkeypatch.setattr(checksums, name, value)
@@ -123,7 +123,7 @@ def test_blocks_fall_into_files_of_any_size(tmp_path, monkeypatch):
         flip(files[file], at)
 
 
-def test_of_many_files_some_stand_for_all(tmp_path, monkeypatch):
+def test_many_files_are_sampled(tmp_path, monkeypatch):
     save(tmp_path / "many", SHOTS["alley"][:9])
     monkeypatch.setattr(checksums, "MANY_FILES", 3)
     before = checksum_clip(str(tmp_path / "many"))
@@ -136,14 +136,14 @@ def test_of_many_files_some_stand_for_all(tmp_path, monkeypatch):
         path.write_bytes(kept)
 
 
-def test_what_is_not_there_and_what_is_no_checksum(tmp_path):
+def test_missing_files_and_invalid_checksums(tmp_path):
     with pytest.raises(VideoError, match=r"nowhere\.mp4"):
         checksum_clip(str(tmp_path / "nowhere.mp4"))
     with pytest.raises(DataError, match="sha"):
         DataChecksum.from_dict({"sha": ""})
 
 
-def test_a_name_is_no_content(root):
+def test_checksums_do_not_depend_on_the_name_of_the_clip(root):
     checksum = checksum_clip(str(root / "pan.mkv"))
     assert replace(checksum, clip="other").same_as(checksum)
     assert not replace(checksum, bytes=1).same_as(checksum)

@@ -22,7 +22,7 @@ def levels(clip):
 
 @pytest.mark.parametrize("augment", [True, False])
 @pytest.mark.parametrize("scale", [2, 3, 4])
-def test_every_low_pixel_lies_over_its_high_pixels(scale, augment):
+def test_low_and_high_pixels_are_aligned(scale, augment):
     sampler = CropSampler([marked(9, 20, 24, scale)], crop_size=8, num_frames=5, batch_size=4, augment=augment)
     for step in range(8):
         low, high = sampler.at(step)
@@ -31,7 +31,7 @@ def test_every_low_pixel_lies_over_its_high_pixels(scale, augment):
         assert torch.equal(high, low.repeat_interleave(scale, -1).repeat_interleave(scale, -2))
 
 
-def test_without_augmentation_a_crop_is_a_piece_of_the_clip():
+def test_a_crop_without_augmentation_is_part_of_the_clip():
     """Rows, columns and frames are consecutive and in order, from places all over the clip."""
     sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=5, batch_size=8, augment=False)
     corners = set()
@@ -48,7 +48,7 @@ def test_without_augmentation_a_crop_is_a_piece_of_the_clip():
     assert {0, 16} <= {x for _, _, x in corners}
 
 
-def test_all_sixteen_turns_come_and_frames_stay_together():
+def test_all_16_augmentations_occur_and_frames_share_one():
     sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=5, batch_size=16)
     seen = set()
     for step in range(20):
@@ -62,7 +62,7 @@ def test_all_sixteen_turns_come_and_frames_stay_together():
     assert len(seen) == 16
 
 
-def test_a_batch_is_a_function_of_seed_and_step():
+def test_a_batch_depends_on_seed_and_step():
     pairs = [marked(9, 20, 24), marked(6, 12, 12)]
     settings = {"crop_size": 8, "num_frames": 3, "batch_size": 2}
     forwards, backwards = CropSampler(pairs, seed=1, **settings), CropSampler(pairs, seed=1, **settings)
@@ -78,7 +78,7 @@ def test_a_batch_is_a_function_of_seed_and_step():
     assert not torch.equal(CropSampler(pairs, seed=2, **settings).at(0)[0], there[0][0])
 
 
-def test_after_begins_with_the_next_step_and_ends_with_the_last():
+def test_after_yields_the_next_to_the_last_step():
     sampler = CropSampler([marked(9, 20, 24)], crop_size=8, num_frames=3, batch_size=1)
     lows = [low for low, _ in sampler.after(2, 5)]
     assert len(lows) == 3
@@ -87,7 +87,7 @@ def test_after_begins_with_the_next_step_and_ends_with_the_last():
     assert list(sampler.after(5, 5)) == []
 
 
-def test_clips_are_drawn_in_proportion_to_their_places():
+def test_clips_are_drawn_in_proportion_to_their_positions():
     """A clip of exactly one crop (1 place) beside one of 19: it comes once in twenty."""
     single, wide = marked(3, 8, 8), marked(3, 8, 26)
     single.low[..., 2] += 100
@@ -96,18 +96,18 @@ def test_clips_are_drawn_in_proportion_to_their_places():
     assert 20 <= single_ones <= 90  # 50 expected of 1000, standard deviation 7
 
 
-def test_a_clip_that_just_fits():
+def test_a_clip_of_the_crop_size():
     low, _ = CropSampler([marked(3, 8, 8)], crop_size=8, num_frames=3, batch_size=1, augment=False).at(1)
     assert levels(low)[0, :, 2, 0, 0].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize(("frames", "height", "width"), [(2, 8, 8), (3, 7, 8), (3, 8, 7)])
-def test_a_clip_too_short_or_too_small_is_named(frames, height, width):
-    with pytest.raises(DataError, match=rf"{frames} frames of {width}x{height} .*data.crop_size or data.num_frames"):
+def test_a_clip_too_short_or_too_small_raises(frames, height, width):
+    with pytest.raises(DataError, match=f"{frames} frames of {width}x{height} .*data.crop_size"):
         CropSampler([marked(3, 8, 8), marked(frames, height, width)], crop_size=8, num_frames=3, batch_size=1)
 
 
-def test_a_pair_is_cut_to_whole_low_pixels_and_degraded_as_if_it_lay_on_disk():
+def test_a_pair_is_cropped_to_whole_low_pixels_and_degraded():
     frames = np.random.default_rng(0).integers(0, 256, (2, 19, 14, 3), np.uint8)
     pair = make_pair(frames, scale=4)
     assert np.array_equal(pair.high, frames[:, :16, :12])
@@ -116,12 +116,12 @@ def test_a_pair_is_cut_to_whole_low_pixels_and_degraded_as_if_it_lay_on_disk():
     assert np.array_equal(pair.low, degrade(frames[:, :16, :12], "bi", 4))
 
 
-def test_a_clip_smaller_than_one_low_pixel():
-    with pytest.raises(DataError, match="9x3 pixels is too small for scale 4"):
+def test_a_clip_smaller_than_one_low_pixel_raises():
+    with pytest.raises(DataError, match=r"9x3 .*scale 4"):
         make_pair(np.zeros((2, 3, 9, 3), np.uint8), scale=4)
 
 
-def test_no_footage_and_clips_that_do_not_go_together():
+def test_no_clips_and_clips_of_different_scales_raise():
     with pytest.raises(DataError, match=r"data.clips: want footage"):
         CropSampler([], crop_size=8, num_frames=3, batch_size=1)
     low, high = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((3, 32, 32, 3), np.uint8)

@@ -45,7 +45,7 @@ def test_the_measured_motion_is_the_known_shift(shift):
     assert inside.mean() == pytest.approx(shift * np.sqrt(1.25) / 4, rel=0.06, abs=0.02)
 
 
-def test_only_the_part_that_moves_is_said_to_move():
+def test_only_moving_areas_have_motion():
     moving, still = panned(8), panned(0)
     half = np.concatenate((still[:, :, :96], moving[:, :, 96:]), axis=2)
     motion = motion_map(make_pair(half, scale=4).low)[:, 1:-1].astype(float)
@@ -63,7 +63,7 @@ def test_the_motion_of_a_crop_is_the_mean_over_its_pixels():
         assert crop_motion(motion, *place) == pytest.approx(pixels[t:end, y:down, x:right].mean(), rel=1e-6)
 
 
-def test_cells_at_the_border_are_means_of_the_pixels_they_have():
+def test_border_cells_are_means_of_their_pixels():
     clip = make_pair(panned(8, height=80, width=108), scale=4).low  # 20 x 27 low-resolution pixels
     grays = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in clip]
     whole = [
@@ -76,7 +76,7 @@ def test_cells_at_the_border_are_means_of_the_pixels_they_have():
     assert motion[0, 1, 0] == pytest.approx(whole[0][8:16, :8].mean(), rel=1e-3)
 
 
-def test_the_number_of_threads_does_not_matter():
+def test_motion_does_not_depend_on_the_number_of_threads():
     clip, before = make_pair(panned(8), scale=4).low, cv2.getNumThreads()
     try:
         maps = []
@@ -89,7 +89,7 @@ def test_the_number_of_threads_does_not_matter():
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 4), (1, 1), (3, 40)])
-def test_tiny_frames(height, width):
+def test_motion_of_tiny_frames(height, width):
     assert motion_map(np.zeros((2, height, width, 3), np.uint8)).shape == (1, 1, -(-width // CELL))
 
 
@@ -135,7 +135,7 @@ def test_the_share_of_moving_crops_is_the_setting(widths, share, expected):
     assert abs(found.mean() - expected) <= error
 
 
-def test_fixed_crops_follow_the_same_rule():
+def test_fixed_crops_have_the_same_share_of_motion():
     pairs = still_and_moving(67, 23)
     sampler = CropSampler(pairs, num_fixed_crops=200, augmentations_per_crop=2, moving_share=0.7, **CROP)
     found = [moves(sampler.fixed_crop(2 * number)[0]) for number in range(200)]
@@ -145,7 +145,7 @@ def test_fixed_crops_follow_the_same_rule():
         assert np.array_equal(one, other)
 
 
-def test_at_zero_crops_are_drawn_as_ever(monkeypatch):
+def test_a_share_of_zero_draws_the_crops_of_earlier_versions(monkeypatch):
     """Draw by draw: the clip, the place in it, the turns; and no motion is measured."""
     monkeypatch.setattr(Pair, "motion", None)
     pairs = still_and_moving(31, 23)
@@ -167,7 +167,7 @@ def test_at_zero_crops_are_drawn_as_ever(monkeypatch):
             assert np.array_equal(low, wanted[::-1] if reverse else wanted)
 
 
-def test_a_batch_is_a_function_of_seed_and_step_whatever_came_before():
+def test_a_batch_depends_on_seed_and_step_only():
     pairs = still_and_moving(67, 23)
     whole = list(CropSampler(pairs, seed=1, moving_share=0.7, **CROP).after(0, 6))
     for workers in (0, 1, 2):
@@ -176,7 +176,7 @@ def test_a_batch_is_a_function_of_seed_and_step_whatever_came_before():
             assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 
-def test_too_little_motion_is_named_and_the_most_moving_of_some_places_is_taken(caplog):
+def test_too_little_motion_logs_a_warning_and_the_best_position_is_used(caplog):
     """Nothing moves more than 50 pixels: the crops come from the clip that moves at all."""
     sampler = CropSampler(still_and_moving(31, 31), moving_share=1.0, moving_above=50, **CROP)
     assert all(drawn(sampler, 5))
@@ -185,7 +185,7 @@ def test_too_little_motion_is_named_and_the_most_moving_of_some_places_is_taken(
     assert "set data.moving_share to 0" in caplog.text
 
 
-def test_enough_motion_is_no_reason_to_warn(caplog):
+def test_enough_motion_logs_no_warning(caplog):
     with caplog.at_level(logging.INFO):
         CropSampler(still_and_moving(31, 31), moving_share=0.9, **CROP)
     assert [record.levelname for record in caplog.records] == ["INFO"]
@@ -207,7 +207,7 @@ def root(tmp_path_factory):
 
 @pytest.mark.parametrize("form", ["arrays", "folders"])
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_what_is_stored_is_what_would_be_measured(root, form, split):
+def test_stored_motion_equals_measured_motion(root, form, split):
     pairs = open_pairs(str(root / form), scale=4, split=split)
     assert (
         len(pairs) == {"arrays": {"train": 6, "validation": 2}, "folders": {"train": 5, "validation": 1}}[form][split]
@@ -244,10 +244,8 @@ def test_the_manifest_has_the_distribution(root, form):
     assert sum(said["shares"]) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(
-    ("content", "pattern"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")]
-)
-def test_a_damaged_file_is_named_and_mended(root, tmp_path, content, pattern):
+@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")])
+def test_a_damaged_file_raises_and_prepare_repairs_it(root, tmp_path, content, says):
     shutil.copytree(root / "arrays", tmp_path / "set")
     path = tmp_path / "set" / "motion" / "alley.npy"
     whole = path.read_bytes()
@@ -286,6 +284,6 @@ def test_prepare_prints_the_distribution(root, tmp_path, capsys):
         ({"moving_above": -1.0}, r"data\.moving_above: want 0 or more, got -1"),
     ],
 )
-def test_settings_that_cannot_work(data, pattern):
-    with pytest.raises(ConfigError, match=pattern):
+def test_invalid_settings_raise(data, says):
+    with pytest.raises(ConfigError, match=says):
         RunConfig.from_dict({"data": data})

@@ -34,7 +34,7 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip((*one[:2], *one[2]), (*other[:2], *other[2]), strict=True))
 
 
-def test_stills_alone(motion):
+def test_a_share_of_one_draws_stills_alone(motion):
     sampler = MixedSampler(motion, None, batch_size=2, share=1.0)
     low, high, flow = sampler.at(3)
     assert (low.shape, high.shape) == ((2, 3, 3, 8, 8), (2, 3, 3, 32, 32))
@@ -47,7 +47,7 @@ def test_stills_alone(motion):
     assert torch.equal(flow.hidden_previous[1], torch.from_numpy(clip.flow.hidden_previous))
 
 
-def test_footage_has_no_flow_and_says_so(motion):
+def test_video_clips_have_no_flow(motion):
     crops = footage(4)
     low, high, flow = MixedSampler(motion, crops, batch_size=4, share=0.5).at(5)
     assert flow.valid.tolist() == [True, True, False, False]
@@ -66,7 +66,7 @@ def test_the_share_is_kept_over_the_steps(motion, batch, share):
     assert max(counts) - min(counts) <= 1
 
 
-def test_a_batch_is_a_function_of_seed_and_step_whatever_the_workers(motion):
+def test_a_batch_does_not_depend_on_the_workers(motion):
     sampler = MixedSampler(motion, footage(3), batch_size=3, share=0.5)
     wanted = [sampler.at(step) for step in range(3, 8)]
     for workers in (0, 1, 2):
@@ -76,7 +76,7 @@ def test_a_batch_is_a_function_of_seed_and_step_whatever_the_workers(motion):
     assert not same(wanted[0], wanted[2])
 
 
-def test_two_processes_share_a_batch(motion):
+def test_two_processes_each_draw_half_of_a_batch(motion):
     sampler = MixedSampler(motion, footage(4), batch_size=4, share=0.5)
     whole, halves = sampler.at(2), [sampler.at(2, slice(rank, None, 2)) for rank in (0, 1)]
     for rank, half in enumerate(halves):
@@ -85,7 +85,7 @@ def test_two_processes_share_a_batch(motion):
         assert half[2].valid.tolist() == [True, False]
 
 
-def test_fixed_crops_of_the_footage(motion):
+def test_fixed_crops_of_video_clips(motion):
     crops = footage(2, num_fixed_crops=3, augmentations_per_crop=2)
     low, _, flow = MixedSampler(motion, crops, batch_size=2, share=0.5).at(2)
     assert flow.valid.tolist() == [True, False]
@@ -93,18 +93,18 @@ def test_fixed_crops_of_the_footage(motion):
 
 
 @pytest.mark.parametrize("share", [0.0, 1.5, float("nan")])
-def test_an_impossible_share(motion, share):
+def test_invalid_shares_raise(motion, share):
     with pytest.raises(DataError, match="stills_share"):
         MixedSampler(motion, footage(2), batch_size=2, share=share)
 
 
-def test_footage_that_does_not_go_with_it(motion):
+def test_unsuitable_video_clips_raise(motion):
     for crops in (None, footage(3)):
         with pytest.raises(DataError, match="batches of 2"):
             MixedSampler(motion, crops, batch_size=2, share=0.5)
 
 
-def test_pieces_of_a_flow(motion):
+def test_parts_of_a_flow_are_selected(motion):
     flow = stack_flows([motion.clip(1, 0).flow, None], frames=3, height=8, width=8)
     first, second = flow.chunk(2)
     assert (first.valid.item(), second.valid.item()) == (True, False)

@@ -88,7 +88,7 @@ def test_warping_by_the_true_flow_explains_the_neighbor(speeds, factor):
     assert warped < plain / factor
 
 
-def test_it_does_with_layers_and_text_and_with_detail_too():
+def test_warping_by_the_true_flow_explains_layers_text_and_detail():
     settings = MotionSettings(crop_size=16, num_frames=5, min_speed=0.5, layer_share=1, text_share=1)
     plain, warped = errors(clips(settings, finest=20.0))
     assert warped < plain / 3
@@ -110,7 +110,7 @@ def test_the_composed_flow_explains_frames_at_a_distance():
     assert (warped - here).abs()[seen].mean() < (there - here).abs()[seen].mean() / 3
 
 
-def test_warping_the_wrong_way_does_not():
+def test_warping_by_the_negative_flow_does_not():
     """The direction of the flow is that of ``imaging.warp``."""
     (clip,) = clips(
         MotionSettings(crop_size=16, num_frames=2, min_speed=1.0, layer_share=0, text_share=0), count=1, finest=60.0
@@ -120,7 +120,7 @@ def test_warping_the_wrong_way_does_not():
     assert right < wrong / 5
 
 
-def test_flow_of_a_turn_by_hand():
+def test_flow_of_a_rotation_by_hand():
     """The camera turns by 90 degrees: what was right of the center (x, y = 1, 0) is then above it, at (0, -1)."""
     still, turned = np.array([[1.0, 0, 0], [0, 1, 0]]), np.array([[0.0, -1, 0], [1, 0, 0]])
     assert affine_flow(still, turned, np.array([[[1.0]], [[0.0]]])).ravel().tolist() == [-1.0, -1.0]
@@ -233,7 +233,7 @@ def test_the_true_alignment_recovers_what_one_frame_does_not_contain(seed):
     assert sharp - one > 2.0, (one, many, sharp)
 
 
-def test_what_is_hidden_by_hand():
+def test_occlusion_by_hand():
     """A front layer covers columns 2 and 3, then 3 and 4; the back layer stands still, the frame has six columns."""
     first, second = (np.tile(np.array(row, np.float32), (2, 1)) for row in ([0, 0, 1, 1, 0, 0], [0, 0, 0, 1, 1, 0]))
     flow = np.zeros((2, 2, 6), np.float32)
@@ -244,7 +244,7 @@ def test_what_is_hidden_by_hand():
     assert hidden_pixels(back, second, first).tolist() == [[False, False, True, False, False, False]] * 2
 
 
-def test_what_is_outside_by_hand():
+def test_pixels_outside_of_the_image_by_hand():
     """Everything moves 1.5 pixels to the left and half a pixel down."""
     flow = np.stack((np.full((3, 5), -1.5), np.full((3, 5), 0.5)))
     wanted = [[True, True, False, False, False]] * 2 + [[True] * 5]
@@ -278,7 +278,7 @@ def test_two_rendered_layers_by_hand():
     assert clip.flow.hidden_previous[0][appears].all()
 
 
-def test_speed_is_what_was_drawn():
+def test_speed_is_the_drawn_one():
     """The fastest pixel of a clip moves by 0.03 to 3 pixels; the logarithm is uniform: the median is near 0.3."""
     paths = [draw_path(np.random.default_rng((1, seed)), SETTINGS) for seed in range(1000)]
     peaks = np.array([path.peak(64) for path in paths]) / 4
@@ -298,7 +298,7 @@ def test_one_frame_has_no_flow():
 
 
 @pytest.mark.parametrize("extra", [0, 3, 60])
-def test_no_frame_sees_beyond_the_image(extra):
+def test_frames_stay_inside_the_image(extra):
     """Also where the image is hardly larger than a frame: the motion is made smaller."""
     settings = MotionSettings(crop_size=16, num_frames=9, min_speed=2.9)
     still = texture(settings.min_still_side + extra, settings.min_still_side)
@@ -333,7 +333,7 @@ def test_the_share_of_clips_with_a_second_layer():
     assert 8 <= sum(covered) <= 30  # 24 expected, fewer as some shapes are outside of the crop
 
 
-def test_images_are_turned_only_where_wanted():
+def test_images_are_rotated_only_on_request():
     path = CameraPath(np.zeros((1, 2)), np.zeros(1), np.zeros(1))
     for augment, kinds in ((False, 1), (True, 8)):
         turned = MotionSettings(crop_size=8, num_frames=1, augment=augment)
@@ -342,7 +342,7 @@ def test_images_are_turned_only_where_wanted():
         assert len(seen) == kinds
 
 
-def test_detail_is_preferred():
+def test_detailed_areas_are_preferred():
     """Half of the image is gray; about one part in sixteen is still taken from there."""
     half = texture(600, 1200)
     half[:, :600] = 90
@@ -354,7 +354,7 @@ def test_detail_is_preferred():
     assert grays < 20
 
 
-def test_a_clip_is_a_function_of_seed_step_and_index(tmp_path):
+def test_a_clip_depends_on_seed_step_and_index(tmp_path):
     from PIL import Image
 
     Image.fromarray(texture()).save(tmp_path / "a.png")

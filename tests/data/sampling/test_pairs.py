@@ -56,7 +56,7 @@ def test_the_low_resolution_of_a_crop_is_the_crop_of_the_low_resolution(degradat
         )  # fmt: skip
 
 
-def test_a_prepared_folder_gives_its_stretches_or_its_septuplets(root):
+def test_a_prepared_folder_yields_chunks_or_septuplets(root):
     arrays, folders = (open_pairs(str(root / form), scale=4) for form in ("arrays", "folders"))
     assert [footage.low_shape for footage in arrays] == [(14, 12, 12), (7, 12, 12), (14, 12, 12)]
     assert [footage.low_shape for footage in folders] == [(7, 12, 12)] * 5
@@ -67,7 +67,7 @@ def test_a_prepared_folder_gives_its_stretches_or_its_septuplets(root):
     assert len(open_pairs(str(root / "folders"), scale=4, split="validation")) == 1
 
 
-def test_stretches_that_are_too_short_are_left_out(root):
+def test_chunks_that_are_too_short_are_skipped(root):
     found = open_pairs(str(root / "arrays"), scale=4, num_frames=8)
     assert [footage.low_shape[0] for footage in found] == [14, 14]
     with pytest.raises(DataError, match=r"data.num_frames: want at most 14,.* got 15"):
@@ -76,7 +76,7 @@ def test_stretches_that_are_too_short_are_left_out(root):
         open_pairs(str(root / "folders"), scale=4, num_frames=8)
 
 
-def test_the_layout_of_vimeo_alone_will_do(root, tmp_path):
+def test_septuplets_without_a_manifest_are_read(root, tmp_path):
     (tmp_path / "sequences").symlink_to(root / "folders" / "sequences")
     (tmp_path / "sep_trainlist.txt").write_bytes((root / "folders" / "sep_trainlist.txt").read_bytes())
     ours, theirs = open_pairs(str(tmp_path), scale=4), open_pairs(str(root / "folders"), scale=4)
@@ -108,10 +108,10 @@ def test_batches_are_the_same_with_any_number_of_workers(root, form):
     assert torch.equal(alone[0][0], sampler.at(3)[0])
 
 
-def test_what_does_not_fit_is_refused_with_what_does(root, tmp_path):
-    with pytest.raises(DataError, match="want low resolution bi x2, got bi x4"):
+def test_settings_that_do_not_fit_raise_with_valid_ones(root, tmp_path):
+    with pytest.raises(DataError, match="bi x2, got bi x4"):
         open_pairs(str(root / "arrays"), scale=2)
-    with pytest.raises(DataError, match=r"want low resolution bd_duf x4, got bi x4"):
+    with pytest.raises(DataError, match="bd_duf x4, got bi x4"):
         open_pairs(str(root / "folders"), scale=4, degradation="bd_duf")
     with pytest.raises(UnknownNameError, match="no degradation 'bicubic'"):
         open_pairs(str(root / "folders"), scale=4, degradation="bicubic")
@@ -124,17 +124,17 @@ def test_what_does_not_fit_is_refused_with_what_does(root, tmp_path):
         open_pairs(str(tmp_path), scale=4)
 
 
-def test_a_septuplet_that_lost_a_frame_is_named(root, tmp_path):
+def test_a_septuplet_without_a_frame_raises(root, tmp_path):
     shutil.copytree(root / "folders", tmp_path / "set")
     (tmp_path / "set" / "sequences" / "00001" / "0002" / "im3.png").unlink()
     assert (tmp_path / "set" / MANIFEST).is_file()
     footage = open_pairs(str(tmp_path / "set"), scale=4)[1]
-    with pytest.raises(DataError, match=r"00001/0002: im3 missing; want im1 to im7"):
+    with pytest.raises(DataError, match="00001/0002: im3"):
         footage.cut(slice(0, 3), slice(0, 8), slice(0, 8))
 
 
 @pytest.mark.parametrize("form", ["arrays", "folders"])
-def test_two_steps_of_training(root, form, tmp_path, monkeypatch):
+def test_training_is_equal_with_and_without_workers(root, form, tmp_path, monkeypatch):
     """What is learned is the same whether the crops are cut beside the training or in it."""
     monkeypatch.setenv("WORKBENCH_KEEP_MEMORY", "0")
     losses = []

@@ -67,7 +67,7 @@ def as_machine(monkeypatch, rank, machines):
     monkeypatch.setenv("WORLD_SIZE", str(machines))
 
 
-def test_every_epoch_has_every_septuplet_once_in_another_order(shards):
+def test_every_epoch_has_every_septuplet_once_in_a_new_order(shards):
     crops = ShardCrops(shards, **CROP)
     epochs = [keys_of_an_epoch(crops, epoch) for epoch in range(3)]
     every = {sample["__key__"] for shard in shards for sample in read_samples(shard.path)}
@@ -107,7 +107,7 @@ def equal(ours, theirs):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_batches_come_again_and_a_resumed_run_goes_on_with_the_next(shards, workers):
+def test_batches_are_repeatable_and_resumable(shards, workers):
     whole = batches(shards, 40, workers)
     assert equal(whole, batches(shards, 40, workers))
     assert not equal(whole, batches(shards, 40, workers, seed=1))
@@ -118,7 +118,7 @@ def test_batches_come_again_and_a_resumed_run_goes_on_with_the_next(shards, work
     assert high.shape == (2, 3, 3, 24, 24)
 
 
-def test_a_crop_is_a_piece_of_its_septuplet(shards):
+def test_a_crop_is_part_of_its_septuplet(shards):
     pairs = [read_sample(sample) for shard in shards for sample in read_samples(shard.path)]
     for low, high in batches(shards, 3, augment=False):
         for small, large in zip(low, high, strict=True):
@@ -156,13 +156,13 @@ def test_long_sources_fill_several_files(tmp_path, monkeypatch):
 # -- what is refused ------------------------------------------------------------------------------------------------
 
 
-def test_fewer_files_than_readers(shards, monkeypatch):
+def test_fewer_files_than_readers_raise(shards, monkeypatch):
     as_machine(monkeypatch, 0, 4)
     with pytest.raises(DataError, match=r"3 tar files .*4 machines .*1 readers"):
         next(iter(ShardCrops(shards, **CROP)))
 
 
-def test_crops_that_are_too_large(shards):
+def test_crops_that_are_too_large_raise(shards):
     with pytest.raises(DataError, match=r"(alley|beach|cliff)-\d+-\d.* 3 frames of 9x9"):
         next(iter(ShardCrops(shards, crop_size=9, num_frames=3, batch_size=1)))
 
@@ -175,7 +175,7 @@ class _Trap:
 @pytest.mark.parametrize(
     "name", ["a.pkl", "a.pyd", "a.pth", "a.high.npz", "a.high.npy.pkl", "a", "__x__", "a.HIGH.NPY", "d.d/a.high.npy"]
 )
-def test_a_member_of_another_name_is_refused(tmp_path, name, capsys):
+def test_members_of_other_names_raise(tmp_path, name, capsys):
     import pickle
 
     path = tar(tmp_path / "x.tar", [*GOOD, (name, pickle.dumps(_Trap()))])
@@ -185,7 +185,7 @@ def test_a_member_of_another_name_is_refused(tmp_path, name, capsys):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE])
-def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
+def test_members_that_are_no_files_raise(tmp_path, kind):
     path = tar(tmp_path / "x.tar", [("a.high.npy", b"")], kind)
     with pytest.raises(DataError, match=r"member 'a.high.npy/?'"):
         read(path)
@@ -206,13 +206,13 @@ def test_a_member_that_is_no_file_is_refused(tmp_path, kind):
         ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(np.array([_Trap()], object)))], "a: "),
     ],
 )
-def test_a_sample_that_is_not_two_clips(tmp_path, members, pattern, capsys):
-    with pytest.raises(DataError, match=pattern):
+def test_samples_that_are_not_two_clips_raise(tmp_path, members, says, capsys):
+    with pytest.raises(DataError, match=says):
         read(tar(tmp_path / "x.tar", members))
     assert capsys.readouterr().out == ""
 
 
-def test_an_array_that_claims_to_be_huge_is_not_made(tmp_path):
+def test_an_array_with_a_huge_header_is_not_allocated(tmp_path):
     """A header of 10^15 frames over a few bytes; numpy's own reader would ask for the memory first."""
     header = io.BytesIO()
     shape = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 8, 8, 3)}
@@ -222,7 +222,7 @@ def test_an_array_that_claims_to_be_huge_is_not_made(tmp_path):
         read(path)
 
 
-def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
+def test_truncated_compressed_and_other_files_raise(tmp_path):
     whole = tar(tmp_path / "whole.tar", GOOD).read_bytes()
     for content in (whole[:700], whole[:512], b"hello" * 400, b"", b"\x1f\x8b" + whole):
         (tmp_path / "cut.tar").write_bytes(content)
@@ -236,7 +236,7 @@ def test_a_truncated_a_compressed_and_a_strange_file_are_named(tmp_path):
         read(tmp_path / "gone.tar")
 
 
-def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp_path):
+def test_a_missing_or_truncated_file_raises_on_opening(folder, tmp_path):
     for path in folder.glob("*.*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     target = tmp_path / "train-beach-000.tar"
@@ -253,7 +253,7 @@ def test_a_missing_or_shortened_file_is_found_when_the_set_is_opened(folder, tmp
         open_shards(tmp_path)
 
 
-def test_a_name_that_would_run_a_command_is_only_a_name(tmp_path, monkeypatch):
+def test_a_file_name_is_never_run_as_a_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="truncated"):
         next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))

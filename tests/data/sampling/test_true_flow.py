@@ -51,7 +51,7 @@ def test_affine_motion_is_composed_exactly():
         assert np.abs(got[0, 0, 0].numpy() - direct.to_next[0])[:, seen].max() < 1e-4
 
 
-def test_what_is_hidden_in_a_frame_between_is_hidden():
+def test_pixels_hidden_in_a_frame_between_are_hidden():
     flow = constant((2.0, 0.0), (2.0, 0.0))
     hidden = torch.zeros(1, 2, HEIGHT, WIDTH, dtype=torch.bool)
     hidden[0, 1, 3, 6] = True  # from frame 1 to 2; frame 0 shows that point at column 4

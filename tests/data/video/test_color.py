@@ -60,7 +60,7 @@ SD, HD = (128, 96), (1280, 96)
 @pytest.mark.parametrize("full", [False, True], ids=["16-235", "0-255"])
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize(("pixels", "codec"), [("yuv444p", "libx264"), ("yuv420p", "libx264"), ("yuv422p", "ffv1")])
-def test_what_the_file_states_is_done(tmp_path, matrix, full, pixels, codec):
+def test_the_stated_color_space_is_used(tmp_path, matrix, full, pixels, codec):
     samples = colours(8, matrix, full)
     settings = {"qp": "0"} if codec == "libx264" else {}
     seen = patches(
@@ -71,7 +71,7 @@ def test_what_the_file_states_is_done(tmp_path, matrix, full, pixels, codec):
 
 @pytest.mark.parametrize(("size", "matrix"), [(SD, "bt601"), (HD, "bt709"), ((96, 582), "bt709"), ((96, 576), "bt601")])
 @pytest.mark.parametrize("codec", ["libx264", "ffv1"])
-def test_what_the_file_does_not_state_goes_by_its_size(tmp_path, codec, size, matrix):
+def test_an_unstated_color_space_depends_on_the_frame_size(tmp_path, codec, size, matrix):
     samples = colours(8, matrix, False)
     settings = {"qp": "0"} if codec == "libx264" else {}
     seen = patches(tmp_path / "a.mkv", samples, 8, size, codec=codec, **settings)
@@ -81,7 +81,7 @@ def test_what_the_file_does_not_state_goes_by_its_size(tmp_path, codec, size, ma
     assert np.abs(other.astype(float) - read_video(tmp_path / "a.mkv").frames[0]).max() > 10
 
 
-def test_what_the_file_states_wins_over_what_is_assumed(tmp_path):
+def test_the_stated_color_space_has_priority(tmp_path):
     patches(tmp_path / "a.mkv", colours(8, "bt709", False), 8, SD, colours=(1, 1), qp="0")
     assert np.array_equal(
         read_video(tmp_path / "a.mkv", conversion=Conversion(assume_matrix="bt601")).frames,
@@ -114,7 +114,7 @@ def test_ten_bits_are_not_dithered(tmp_path):
         ("a.mkv", "ffv1", "gbrp10le", {}),
     ],
 )
-def test_rgb_stays_as_it_is(tmp_path, name, codec, pixels, options):
+def test_rgb_is_not_converted(tmp_path, name, codec, pixels, options):
     noise = np.random.default_rng(0).integers(0, 256, (1, 34, 62, 3), dtype=np.uint8)
     frame = VideoFrame.from_ndarray(noise[0], format="rgb24").reformat(format=pixels)
     encode(tmp_path / name, [frame], codec=codec, pixels=pixels, **options)
@@ -122,7 +122,7 @@ def test_rgb_stays_as_it_is(tmp_path, name, codec, pixels, options):
 
 
 @pytest.mark.parametrize(("codec", "stated", "full"), [("libx264", 1, False), ("libx264", 2, True), ("ffv1", 0, True)])
-def test_grey(tmp_path, codec, stated, full):
+def test_gray_video_is_read(tmp_path, codec, stated, full):
     levels = np.arange(16, 236, dtype=np.uint8).reshape(10, 22).repeat(4, axis=0).repeat(4, axis=1)
     options = {"qp": "0"} if codec == "libx264" else {}
     encode(
@@ -139,7 +139,7 @@ def test_grey(tmp_path, codec, stated, full):
     assert np.abs(seen[..., 0] - exact).max() < 0.52
 
 
-def test_chroma_lies_where_h264_says(tmp_path):
+def test_chroma_positions_are_those_of_h264(tmp_path):
     """Left-sited: column 2i of the image has the chroma of column i, column 2i + 1 lies halfway to the next."""
     ramp = np.tile((60 + 4 * np.arange(32)).astype(np.uint8), (32, 1))
     planes = [np.full((64, 64), 128, np.uint8), np.full((32, 32), 128, np.uint8), ramp]
@@ -149,13 +149,13 @@ def test_chroma_lies_where_h264_says(tmp_path):
     assert np.abs(red - exact).max() < 0.8
 
 
-def test_colours_that_no_matrix_undoes(tmp_path):
+def test_unsupported_matrices_raise(tmp_path):
     path = encode(tmp_path / "a.mkv", numbered(1), pixels="yuv444p", colours=(8, 2))  # YCgCo
     with pytest.raises(VideoError, match=r"a.mkv: frame 0: .*of H.273, got 8"):
         read_video(path)
 
 
-def test_names():
+def test_default_matrices_and_ranges_of_pixel_formats():
     def frame(pixels, width=64, height=48):
         return VideoFrame(width, height, pixels)
 
@@ -167,7 +167,7 @@ def test_names():
     assert [is_full_range(frame(pixels)) for pixels in ("yuv420p", "yuvj420p")] == [False, True]
 
 
-def test_old_names_for_full_range(tmp_path):
+def test_old_pixel_formats_of_full_range(tmp_path):
     planes = [np.full((48, 64), 200, np.uint8), *[np.full((24, 32), 128, np.uint8)] * 2]
     path = encode(tmp_path / "a.avi", [frame_from_planes(planes, "yuvj420p")], codec="mjpeg", pixels="yuvj420p", q="1")
     assert next(Decoding(path).frames()).format.name == "yuvj420p"

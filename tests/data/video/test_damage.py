@@ -27,7 +27,7 @@ def spoiled(path, **settings):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_damage_is_skipped_and_times_stay(tmp_path, suffix):
+def test_damaged_frames_are_skipped_and_times_are_kept(tmp_path, suffix):
     source = spoiled(tmp_path / f"in{suffix}")
     stopped = double(source, tmp_path / "stop.mp4")
     assert stopped.frames <= 40
@@ -43,7 +43,7 @@ def test_damage_is_skipped_and_times_stay(tmp_path, suffix):
     assert end == pytest.approx(60 / 25, abs=0.001)
 
 
-def test_skipping_a_cut_off_end_is_like_stopping(tmp_path):
+def test_skipping_and_stopping_are_equal_for_a_truncated_file(tmp_path):
     source = encode(tmp_path / "in.mkv", numbered(40, noise=True), g="10")
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
     stopped, skipped = (double(source, tmp_path / f"{how}.mp4", on_damage=how) for how in ("stop", "skip"))
@@ -53,7 +53,7 @@ def test_skipping_a_cut_off_end_is_like_stopping(tmp_path):
 
 
 @pytest.mark.parametrize("codec", ["libx264", "libx265"])
-def test_a_file_that_begins_with_an_open_group_is_whole(tmp_path, codec):
+def test_a_file_that_begins_with_an_open_group_is_undamaged(tmp_path, codec):
     """Frames that follow the first key frame and are shown before it cannot be decoded; they are named, not damage."""
     params = "keyint=20:open-gop=1:bframes=3:scenecut=0" + ":log-level=0" * (codec == "libx265")
     source = encode(tmp_path / "whole.mkv", numbered(60), codec=codec, **{f"{codec[3:]}-params": params})
@@ -71,7 +71,7 @@ def test_a_file_that_begins_with_an_open_group_is_whole(tmp_path, codec):
 
 
 @pytest.mark.parametrize("share", [0.8, 0.9])
-def test_an_avi_that_is_cut_off_is_damaged(tmp_path, share):
+def test_a_truncated_avi_is_damaged(tmp_path, share):
     source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
     assert double(source, tmp_path / "whole.mp4").fault is None
     source.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
@@ -80,7 +80,7 @@ def test_an_avi_that_is_cut_off_is_damaged(tmp_path, share):
     assert 0 < made.frames < 40
 
 
-def test_an_avi_without_its_index_is_whole(tmp_path):
+def test_an_avi_without_its_index_is_undamaged(tmp_path):
     source = encode(tmp_path / "in.avi", numbered(40, noise=True), codec="mpeg4", g="10")
     content = source.read_bytes()
     source.write_bytes(content[: content.index(b"idx1", len(content) // 2) + 20])
@@ -121,7 +121,7 @@ def test_damage_in_the_first_group_is_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("format_", ["mpegts", "vob", "flv", "asf"])
-def test_other_containers_are_refused_with_a_command_that_works(tmp_path, format_):
+def test_other_containers_raise_with_a_command_that_works(tmp_path, format_):
     source = tmp_path / f"a.{format_}"
     codec = {"mpegts": "libx264", "vob": "mpeg2video", "flv": "flv", "asf": "wmv2"}[format_]
     encode(source, numbered(10), container=format_, codec=codec)

@@ -47,7 +47,7 @@ def test_a_frame_is_the_same_wherever_reading_starts(tmp_path, name, codec, opti
 
 @pytest.mark.parametrize("options", [{"g": "20"}, {"x264-params": "keyint=20:open-gop=1:bframes=3"}])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_far_into_a_video_only_what_is_needed_is_decoded(tmp_path, suffix, options):
+def test_reading_far_into_a_video_decodes_few_frames(tmp_path, suffix, options):
     """A beginning that decodes to nothing does not matter there, so it was not decoded."""
     path = encode(tmp_path / f"video{suffix}", numbered(FAR), **options)
     whole = read_video(path).frames
@@ -68,7 +68,7 @@ def spoil(path, numbers):
     path.write_bytes(content)
 
 
-def test_a_table_that_lists_only_some_key_frames(tmp_path):
+def test_an_index_with_only_some_key_frames(tmp_path):
     """Every other cue point of a Matroska file made void: decoding starts at the key frame before the one before."""
     path = encode(tmp_path / "video.mkv", numbered(FAR), g="20")
     whole = read_video(path).frames
@@ -86,7 +86,7 @@ def test_a_table_that_lists_only_some_key_frames(tmp_path):
         assert np.array_equal(read_video(path, first=first).frames, whole[first:])
 
 
-def test_key_frames_that_are_none(tmp_path):
+def test_wrongly_marked_key_frames(tmp_path):
     """Every frame is marked as one, as careless programs do; the decoder gives nothing until a true one comes."""
     path = encode(tmp_path / "a.mp4", numbered(FAR), codec="libx265", **{"x265-params": "keyint=50:log-level=0"})
     with av.open(str(path)) as file, av.open(str(tmp_path / "b.mkv"), "w") as marked:
@@ -102,8 +102,8 @@ def test_key_frames_that_are_none(tmp_path):
         assert np.array_equal(read_video(tmp_path / "b.mkv", first=first).frames, whole[first:])
 
 
-def test_an_edit_list_cuts_frames_away(tmp_path):
-    """As a cut without coding again leaves it: frames are stored that are not shown."""
+def test_an_edit_list_removes_frames(tmp_path):
+    """As a cut without coding anew leaves it: frames are stored that are not shown."""
     path = encode(tmp_path / "whole.mp4", numbered(FAR), g="20")
     whole = read_video(path).frames
     with av.open(str(path)) as file, av.open(str(tmp_path / "cut.mp4"), "w") as cut:
@@ -119,7 +119,7 @@ def test_an_edit_list_cuts_frames_away(tmp_path):
     assert np.array_equal(read_video(tmp_path / "cut.mp4", first=80).frames, whole[87:])
 
 
-def test_times_that_repeat_are_not_trusted(tmp_path):
+def test_repeated_times_are_not_used_for_seeking(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(FAR), codec="mjpeg", pixels="yuvj420p")
     whole, index = read_video(path).frames, timeline(path)
     doubtful = [
@@ -140,7 +140,7 @@ def timeline_like(index, **changes):
     return type(index)(**{**{name: getattr(index, name) for name in settings}, **changes})
 
 
-def test_a_frame_that_grows_beyond_measure_is_not_decoded(tmp_path):
+def test_a_frame_above_the_size_limit_is_not_decoded(tmp_path):
     """Two videos in one stream, of which the second is 30 times as large."""
     small = encode(tmp_path / "small.mkv", numbered(4), codec="mjpeg", pixels="yuvj420p")
     large = encode(tmp_path / "large.mkv", numbered(1, 600, 800), codec="mjpeg", pixels="yuvj420p")
@@ -173,7 +173,7 @@ frames.tofile(sys.argv[3])
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="measures memory as Linux tells it")
-def test_two_hours_are_counted_and_sought_in_bounded_memory(tmp_path):
+def test_counting_and_seeking_in_two_hours_needs_little_memory(tmp_path):
     short = encode(tmp_path / "short.mp4", numbered(200), rate=10, g="30")
     long = repeat(short, tmp_path / "long.mp4", TWO_HOURS * 10 // 200)
     output = subprocess.run(
@@ -194,11 +194,11 @@ def test_two_hours_are_counted_and_sought_in_bounded_memory(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("share", [0.55, 0.7, 0.96])
-def test_a_truncated_file_keeps_its_good_frames_only_if_asked(tmp_path, suffix, share):
+def test_good_frames_of_a_truncated_file_are_kept_on_request(tmp_path, suffix, share):
     path = encode(tmp_path / f"whole{suffix}", numbered(28, noise=True), g="10")
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
-    with pytest.raises(VideoError, match=r"damaged or incomplete .* the first \d+ frames are good; .*on_damage='keep'"):
+    with pytest.raises(VideoError, match=r"damaged .*\d+ frames.*on_damage='keep'"):
         read_video(cut)
     kept = read_video(cut, on_damage="keep")
     assert 1 <= len(kept) < 28
@@ -208,20 +208,20 @@ def test_a_truncated_file_keeps_its_good_frames_only_if_asked(tmp_path, suffix, 
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_a_truncated_video_far_in(tmp_path, suffix):
+def test_a_video_truncated_near_its_end(tmp_path, suffix):
     path = encode(tmp_path / f"whole{suffix}", numbered(FAR, noise=True), g="20")
     whole, cut = read_video(path).frames, tmp_path / f"cut{suffix}"
     cut.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.9)])
     assert timeline(cut).fault
     assert np.array_equal(read_video(cut, first=70, last=80).frames, whole[70:80])
-    with pytest.raises(VideoError, match=r"damaged or incomplete .* the first 1\d\d frames are good"):
+    with pytest.raises(VideoError, match=r"damaged .* 1\d\d frames"):
         read_video(cut, first=70)
     kept = read_video(cut, first=70, on_damage="keep").frames
     assert 30 < len(kept) < 60
     assert np.array_equal(kept, whole[70 : 70 + len(kept)])
 
 
-def test_every_cut_of_a_file_is_a_whole_prefix_or_an_error(tmp_path):
+def test_a_file_truncated_anywhere_gives_a_prefix_or_an_error(tmp_path):
     whole = encode(tmp_path / "whole.mp4", numbered(12, noise=True), g="6").read_bytes()
     frames, cut, kept = read_video(tmp_path / "whole.mp4").frames, tmp_path / "cut.mp4", set()
     for size in range(1, len(whole), 499):
@@ -237,10 +237,10 @@ def test_every_cut_of_a_file_is_a_whole_prefix_or_an_error(tmp_path):
     assert len(kept) > 3
 
 
-def test_an_mp4_without_its_table_of_contents(tmp_path):
+def test_an_mp4_without_its_table_of_contents_raises(tmp_path):
     path = encode(tmp_path / "whole.mp4", numbered(10), moov_first=False)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(VideoError, match="lost its table of contents"):
+    with pytest.raises(VideoError, match="table of contents"):
         read_video(path, on_damage="keep")
 
 
@@ -262,7 +262,7 @@ def reported_frames(path):
     return frames, False
 
 
-def test_what_the_decoder_reports_is_never_passed_over(tmp_path):
+def test_errors_of_the_decoder_are_never_ignored(tmp_path):
     """Overwritten bytes: where FFmpeg reports damage it is raised. Where it reports none, nothing can be known."""
     whole, path, reports = DAMAGE.read_bytes(), tmp_path / "damaged.mp4", []
     begin = whole.index(b"mdat") + 4
@@ -275,7 +275,7 @@ def test_what_the_decoder_reports_is_never_passed_over(tmp_path):
         if not reported:
             assert len(read_video(path)) == len(clean)
             continue
-        with pytest.raises(VideoError, match=r"damaged or incomplete|no frame in this file"):
+        with pytest.raises(VideoError, match=r"damaged|no frame"):
             read_video(path)
         try:
             kept = len(read_video(path, on_damage="keep"))

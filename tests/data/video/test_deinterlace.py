@@ -50,7 +50,7 @@ def source(tmp_path_factory):
     return interlaced_video(tmp_path_factory.mktemp("interlaced") / "source.mp4")
 
 
-def test_combs_go_and_one_field_stays(source):
+def test_deinterlacing_keeps_one_field(source):
     woven = read_video(source, conversion=Conversion(deinterlace="off"))
     video = read_video(source)
     assert inspect_video(source).field_order == "top field first"
@@ -69,14 +69,14 @@ def test_a_frame_is_the_same_wherever_reading_starts(source, first):
     assert np.array_equal(read_video(source, first=first, last=first + 4).frames, whole[first : first + 4])
 
 
-def test_progressive_frames_pass_through(tmp_path):
+def test_progressive_frames_are_unchanged(tmp_path):
     path = interlaced_video(tmp_path / "a.mp4", progressive_until=FRAMES)
     off = read_video(path, conversion=Conversion(deinterlace="off")).frames
     assert np.array_equal(read_video(path).frames, off)
     assert combs(read_video(path, conversion=Conversion(deinterlace="on")).frames[5]) < 2
 
 
-def test_the_result_is_progressive_and_said_to_be_made_so(source, tmp_path):
+def test_deinterlacing_is_reported(source, tmp_path):
     made = upscale_file(source, tmp_path / "out.mp4", Bicubic(scale=2))
     assert made.frames == FRAMES
     assert any("bwdif" in text for text in made.transfer.texts("converted"))
@@ -85,7 +85,7 @@ def test_the_result_is_progressive_and_said_to_be_made_so(source, tmp_path):
     assert any("interlaced" in text for text in kept.transfer.texts("lost"))
 
 
-def test_too_small_for_the_filter(tmp_path):
+def test_frames_too_small_for_the_deinterlacing_filter_are_read(tmp_path):
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as file:
         stream = file.add_stream("ffv1", rate=25)

@@ -92,7 +92,7 @@ def test_colors_keep_their_hue_and_come_into_bt709():
     assert seen == pytest.approx(255 * linear ** (1 / 2.4), abs=1)
 
 
-def test_code_values_and_marks_can_be_kept(tmp_path):
+def test_code_values_and_color_metadata_can_be_kept(tmp_path):
     source = gray_video(tmp_path / "a.mp4", [pq_code(level) for level in PATCHES], PQ)
     kept = read_video(source, conversion=Conversion(hdr="keep")).frames[1]
     assert kept[16, 8::16, 1] == pytest.approx([255 * pq_code(level) for level in PATCHES], abs=0.8)
@@ -107,14 +107,14 @@ def test_code_values_and_marks_can_be_kept(tmp_path):
         assert (frame.color_primaries, frame.color_trc, frame.colorspace) == (1, 1, 1)
 
 
-def test_hdr_can_be_refused(tmp_path):
+def test_hdr_raises_on_request(tmp_path):
     source = gray_video(tmp_path / "a.mp4", [0.5], HLG)
     with pytest.raises(VideoError, match=r"HDR \(HLG\).*--hdr"):
         upscale_file(source, tmp_path / "b.mp4", Bicubic(), conversion=Conversion(hdr="refuse"))
     assert not (tmp_path / "b.mp4").exists()
 
 
-def test_other_primaries_keep_their_mark(tmp_path):
+def test_other_primaries_are_kept_in_the_metadata(tmp_path):
     """SMPTE 170M, as NTSC has it: values are not changed, so the mark must not be."""
     frames = np.full((3, 32, 64, 3), 90, np.uint8)
     source = encode(
@@ -148,6 +148,6 @@ def test_a_saturated_highlight_is_compressed_by_its_largest_channel():
     assert seen == pytest.approx(255 * (mapped / 203) ** (1 / 2.4), abs=1)
 
 
-def test_other_primaries_of_hdr_are_refused():
+def test_other_primaries_of_hdr_raise():
     with pytest.raises(VideoError, match=r"primaries number 5 .*want 1, 9, 12"):
         ToneMapper("PQ", primaries=5)

@@ -24,7 +24,7 @@ def info_metadata(path):
         return tuple(sorted(file.metadata.items()))
 
 
-def test_what_a_video_is(tmp_path):
+def test_properties_of_a_video(tmp_path):
     path = with_sound(tmp_path / "a.mp4", 30, codec="aac")
     assert inspect_video(path) == VideoInfo(
         container="mov,mp4,m4a,3gp,3g2,mj2",
@@ -57,7 +57,7 @@ def test_what_a_video_is(tmp_path):
         ("a.mov", "png", "png"),
     ],
 )
-def test_codecs(tmp_path, name, codec, said):
+def test_properties_do_not_depend_on_the_codec(tmp_path, name, codec, said):
     pixels = "rgb24" if codec == "png" else "yuv420p"
     options = {"x265-params": "log-level=0"} if codec == "libx265" else {}
     info = inspect_video(encode(tmp_path / name, numbered(5), codec=codec, pixels=pixels, **options))
@@ -82,7 +82,7 @@ def test_ten_bits(tmp_path):
 
 
 @pytest.mark.parametrize(("rotation", "mirror"), [(90, False), (-90, True), (180, False), (0, True)])
-def test_how_a_phone_was_held(tmp_path, rotation, mirror):
+def test_rotation_of_a_phone_video(tmp_path, rotation, mirror):
     path = encode(tmp_path / "a.mp4", numbered(3), rotation=rotation, mirror=mirror, aspect="4/3")
     info, video = inspect_video(path), read_video(path)
     assert (info.width, info.height) == (video.width, video.height) == ((48, 64) if rotation % 180 else (64, 48))
@@ -91,7 +91,7 @@ def test_how_a_phone_was_held(tmp_path, rotation, mirror):
     assert inspect_video(encode(tmp_path / "b.mp4", numbered(3))).rotated is False
 
 
-def test_every_frame_at_once(tmp_path):
+def test_videos_with_all_frames_at_one_time(tmp_path):
     """Nothing sensible can be said of such a clip but how many frames it has."""
     clip = encode(tmp_path / "clip.mkv", numbered(5), codec="mjpeg", pixels="yuvj420p")
     info = inspect_video(join([clip], tmp_path / "a.mkv", spacing=0))
@@ -120,14 +120,14 @@ def test_uneven_times(tmp_path):
         (Limits(seconds=1.0), r"1 seconds; up to 1 are taken"),
     ],
 )
-def test_what_is_too_much(tmp_path, limits, pattern):
+def test_videos_beyond_the_limits_raise(tmp_path, limits, says):
     path = encode(tmp_path / "a.mp4", numbered(30))
     with pytest.raises(VideoError, match=rf"a.mp4: .*{pattern}"):
         inspect_video(path, limits)
     assert inspect_video(path, Limits(side=64, pixels=64 * 48, frames=30, seconds=1.2)).frames == 30
 
 
-def test_ten_thousand_frames_in_a_small_file(tmp_path):
+def test_too_many_frames_in_a_small_file_raise(tmp_path):
     frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
     with av.open(str(tmp_path / "a.mp4"), "w") as file:
         stream = file.add_stream("libx264", rate=1000, options={"preset": "ultrafast"})
@@ -151,12 +151,12 @@ def enormous(tmp_path_factory):
     return encode(path, [frame], preset="ultrafast")
 
 
-def test_enormous_frames(enormous):
-    with pytest.raises(VideoError, match=r"8k.mp4: 8192x4320; up to 2.1 million pixels a frame"):
+def test_too_large_frames_raise(enormous):
+    with pytest.raises(VideoError, match=r"8k.mp4: 8192x4320; .*2.1 million pixels"):
         inspect_video(enormous)
 
 
-def test_enormous_frames_under_a_small_name(enormous, tmp_path):
+def test_too_large_frames_with_a_small_header_raise(enormous, tmp_path):
     """The header of the file says 64x48, the coded frames say otherwise."""
     content = bytearray(enormous.read_bytes())
     entry, track = content.index(b"avc1", content.index(b"stsd")) + 28, content.index(b"tkhd") + 80
@@ -198,7 +198,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_calls_itself_a_video(tmp_path, kind):
+def test_files_that_are_no_videos_raise(tmp_path, kind):
     """And nothing but the file itself is opened to find out."""
     content, pattern = REFUSED[kind]
     encode(tmp_path / "secret.mp4", numbered(2))
@@ -209,7 +209,7 @@ def test_what_calls_itself_a_video(tmp_path, kind):
     assert seen <= {"clip.mp4"}
 
 
-def test_a_video_that_points_to_another_file(tmp_path):
+def test_a_video_never_opens_another_file(tmp_path):
     """QuickTime can keep the images in a second file and name it."""
     encode(tmp_path / "secret.mp4", numbered(4))
     path = encode(tmp_path / "clip.mov", numbered(4))
@@ -246,7 +246,7 @@ class opened_in:  # noqa: N801
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches files as Linux can")
-def test_the_watch_sees_what_is_opened(tmp_path):
+def test_opened_files_are_recorded(tmp_path):
     encode(tmp_path / "secret.mp4", numbered(2))
     (tmp_path / "clip.mp4").write_bytes(REFUSED["concat"][0])
     with opened_in(tmp_path) as seen, av.open(str(tmp_path / "clip.mp4")) as file:
@@ -254,10 +254,10 @@ def test_the_watch_sees_what_is_opened(tmp_path):
     assert seen == {"clip.mp4", "secret.mp4"}
 
 
-def test_no_file_and_no_video(tmp_path):
+def test_missing_files_and_files_without_video_raise(tmp_path):
     with pytest.raises(VideoError, match="no such file"):
         inspect_video(tmp_path / "none.mp4")
-    with pytest.raises(VideoError, match="a folder, not a video file"):
+    with pytest.raises(VideoError, match="a folder"):
         inspect_video(tmp_path)
     path = with_sound(tmp_path / "a.mkv", 10, codec="aac")
     with av.open(str(path)) as file, av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as sound:
@@ -266,11 +266,11 @@ def test_no_file_and_no_video(tmp_path):
             if packet.size:
                 packet.stream = copy
                 sound.mux(packet)
-    with pytest.raises(VideoError, match="there is no video in this file, only audio"):
+    with pytest.raises(VideoError, match=r"no video.* audio"):
         inspect_video(tmp_path / "sound.m4a")
 
 
-def test_no_frames(tmp_path):
+def test_a_video_without_frames_raises(tmp_path):
     for name in ("a.mp4", "a.mkv"):
         with av.open(str(tmp_path / name), "w") as file:
             stream = file.add_stream("mpeg4", rate=25)
@@ -280,29 +280,29 @@ def test_no_frames(tmp_path):
             inspect_video(tmp_path / name)
 
 
-def test_a_coding_that_is_not_taken(tmp_path):
+def test_an_unsupported_codec_raises(tmp_path):
     path = encode(tmp_path / "a.avi", numbered(3), codec="snow", pixels="yuv420p", strict="experimental")
-    with pytest.raises(VideoError, match=r"a.avi: (coded as Snow; convert it to H.264 in an MP4|.*its coding)"):
+    with pytest.raises(VideoError, match=r"a.avi: .*(Snow|coding)"):
         inspect_video(path)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_cut_off(tmp_path, suffix):
+def test_a_truncated_file_raises(tmp_path, suffix):
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     path = encode(tmp_path / f"a{suffix}", numbered(30, noise=True), codec=codec)
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
-    with pytest.raises(VideoError, match=r"damaged or incomplete \(.*\); copy or upload it again"):
+    with pytest.raises(VideoError, match="damaged or incomplete"):
         inspect_video(path)
 
 
-def test_frames_of_different_sizes(tmp_path):
+def test_frames_of_different_sizes_raise(tmp_path):
     one = encode(tmp_path / "1.mkv", numbered(1), codec="mjpeg", pixels="yuvj420p")
     two = encode(tmp_path / "2.mkv", numbered(1, 48, 80), codec="mjpeg", pixels="yuvj420p")
-    with pytest.raises(VideoError, match=r"frames of different sizes \(64x48, 80x48\)"):
+    with pytest.raises(VideoError, match="64x48, 80x48"):
         inspect_video(join([one, two], tmp_path / "a.mkv"))
 
 
-def test_a_first_frame_that_is_rubbish(tmp_path):
+def test_a_first_frame_of_garbage_raises(tmp_path):
     path = encode(tmp_path / "a.mp4", numbered(8, noise=True), g="4")
     with av.open(str(path)) as file:
         packet = next(file.demux(video=0))
@@ -310,12 +310,12 @@ def test_a_first_frame_that_is_rubbish(tmp_path):
     content = bytearray(path.read_bytes())
     content[start + 4 : start + size] = b"\xff" * (size - 4)
     path.write_bytes(content)
-    with pytest.raises(VideoError, match=r"a.mp4: its first frames (cannot be decoded|decode to garbage)"):
+    with pytest.raises(VideoError, match=r"a.mp4: .*(decoded|garbage)"):
         inspect_video(path)
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_flipped_bits_are_an_answer_or_an_error_and_nothing_else(tmp_path, suffix):
+def test_flipped_bits_give_a_result_or_a_video_error(tmp_path, suffix):
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     whole = encode(tmp_path / f"a{suffix}", numbered(6), codec=codec).read_bytes()
     path, taken, refused = tmp_path / f"b{suffix}", [], []

@@ -24,7 +24,7 @@ from workbench.data.video.timeline import timeline
 from workbench.errors import ShapeError, VideoError
 
 
-def test_a_range_of_frames(tmp_path):
+def test_a_range_of_frames_is_read(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(20))
     assert numbers(read_video(path, first=3, last=6).frames) == [3, 4, 5]
     assert numbers(read_video(path, first=17).frames) == [17, 18, 19]
@@ -36,7 +36,7 @@ def test_a_range_of_frames(tmp_path):
     assert numbers(stream_video(path, first=3, last=6)) == [3, 4, 5]
 
 
-def test_a_stream_gives_the_good_frames_before_it_says_what_is_wrong(tmp_path):
+def test_a_stream_yields_the_good_frames_before_it_raises(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(20, noise=True))
     path.write_bytes(path.read_bytes()[:-300])
     seen: list[np.ndarray] = []
@@ -51,14 +51,14 @@ def test_a_stream_gives_the_good_frames_before_it_says_what_is_wrong(tmp_path):
 @pytest.mark.parametrize(
     ("suffix", "codec"), [(".mp4", "libx264"), (".mov", "libx264"), (".avi", "mpeg4"), (".webm", "libvpx-vp9")]
 )
-def test_containers(tmp_path, suffix, codec):
+def test_frames_do_not_depend_on_the_container(tmp_path, suffix, codec):
     path = encode(tmp_path / f"clip{suffix}", numbered(12), codec=codec)
     assert numbers(read_video(path).frames) == list(range(12))
 
 
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("degrees", [0, 90, 180, -90])
-def test_a_clip_stored_lying_down_or_mirrored_comes_out_upright(tmp_path, degrees, mirror):
+def test_rotated_and_mirrored_videos_are_read_upright(tmp_path, degrees, mirror):
     path = encode(tmp_path / "phone.mp4", numbered(2), rotation=degrees, mirror=mirror, aspect="4/3")
     stored = read_video(encode(tmp_path / "plain.mp4", numbered(2))).frames
     turned = np.rot90(stored, degrees // 90, axes=(1, 2))
@@ -67,20 +67,20 @@ def test_a_clip_stored_lying_down_or_mirrored_comes_out_upright(tmp_path, degree
     assert video.pixel_aspect == (Fraction(3, 4) if degrees % 180 else Fraction(4, 3))
 
 
-def test_a_clip_stored_askew_is_refused(tmp_path):
+def test_rotations_other_than_quarter_turns_raise(tmp_path):
     path = encode(tmp_path / "phone.mp4", numbered(2), rotation=30)
-    with pytest.raises(VideoError, match=r"phone.mp4: .* rotation: want quarter turns"):
+    with pytest.raises(VideoError, match=r"phone.mp4: .* rotation"):
         read_video(path)
 
 
-def test_pixels_that_are_not_square_stay_and_are_told(tmp_path):
+def test_nonsquare_pixels_are_kept_and_reported(tmp_path):
     video = read_video(encode(tmp_path / "dvd.mp4", numbered(2), aspect="16/15"))
     assert (video.width, video.height, video.pixel_aspect) == (64, 48, Fraction(16, 15))
     assert read_video(encode(tmp_path / "plain.mp4", numbered(2))).pixel_aspect == 1
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_frames_that_come_unevenly_keep_their_times(tmp_path, suffix):
+def test_variable_frame_times_are_kept(tmp_path, suffix):
     shown = [0, 40, 60, 200, 233, 267, 500, 540]
     video = read_video(encode(tmp_path / f"phone{suffix}", numbered(8), times=shown))
     assert video.times_seconds == pytest.approx(np.array(shown) / 1000, abs=1e-3)
@@ -118,53 +118,53 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
 # What is not a video
 
 
-def test_a_missing_file(tmp_path):
-    with pytest.raises(VideoError, match="no such file; name a video file, a folder"):
+def test_a_missing_file_raises(tmp_path):
+    with pytest.raises(VideoError, match="no such file"):
         read_clip(tmp_path / "nothing.mp4")
 
 
-def test_an_empty_file(tmp_path):
+def test_an_empty_file_raises(tmp_path):
     (tmp_path / "empty.mp4").touch()
     with pytest.raises(VideoError, match="the file is empty"):
         read_video(tmp_path / "empty.mp4")
 
 
-def test_a_device():
-    with pytest.raises(VideoError, match="a device or a pipe, not a file"):
+def test_a_device_raises():
+    with pytest.raises(VideoError, match="a device"):
         read_video(os.devnull)
 
 
 @pytest.mark.parametrize("content", [b"hello", b"\x00" * 4096, b"RIFF\x00\x00\x00\x00AVI LIST"])
-def test_not_a_video(tmp_path, content):
+def test_files_that_are_no_videos_raise(tmp_path, content):
     (tmp_path / "text.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=r"text.mp4: "):
         read_video(tmp_path / "text.mp4")
 
 
-def test_a_image_is_not_a_video(tmp_path):
+def test_an_image_is_no_video(tmp_path):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "a.png")
     with pytest.raises(VideoError, match="an image, not a video"):
         read_clip(tmp_path / "a.png")
 
 
-def test_a_script_that_names_another_file_is_refused(tmp_path):
+def test_a_playlist_raises(tmp_path):
     encode(tmp_path / "secret.mp4", numbered(2))
     (tmp_path / "script.mp4").write_text("ffconcat version 1.0\nfile secret.mp4\n")
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n")
     for name in ("script.mp4", "list.mp4"):
-        with pytest.raises(VideoError, match=rf"{name}: a playlist that names other files"):
+        with pytest.raises(VideoError, match=f"{name}: a playlist"):
             read_video(tmp_path / name)
 
 
-def test_sound_only(tmp_path):
+def test_a_file_with_audio_alone_raises(tmp_path):
     sound_only(tmp_path / "sound.mp4")
-    with pytest.raises(VideoError, match="no video in this file, only audio"):
+    with pytest.raises(VideoError, match=r"no video .*audio"):
         read_video(tmp_path / "sound.mp4")
 
 
-def test_sound_with_a_cover_image(tmp_path):
+def test_audio_with_a_cover_image_raises(tmp_path):
     sound_only(tmp_path / "song.mp4", cover=True)
-    with pytest.raises(VideoError, match="no video in this file, only a cover image, audio"):
+    with pytest.raises(VideoError, match=r"no video .*cover image, audio"):
         read_video(tmp_path / "song.mp4")
 
 
@@ -184,7 +184,7 @@ def sound_only(path, cover=False):
             file.mux(image.encode(None))
 
 
-def test_an_unknown_wish(tmp_path):
+def test_unknown_options_raise(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(2))
     with pytest.raises(VideoError, match=r"on_damage: .* got 'drop'"):
         read_video(path, on_damage="drop")
@@ -208,7 +208,7 @@ def test_a_clip_is_a_file_or_a_folder(tmp_path):
     assert np.array_equal(read_frames(tmp_path / "folder"), read_clip(tmp_path / "file.webm").frames)
 
 
-def test_streaming_looks_no_further_than_it_is_asked(tmp_path):
+def test_a_stream_decodes_no_frames_ahead(tmp_path):
     path = encode(tmp_path / "clip.mkv", numbered(20, noise=True))
     path.write_bytes(path.read_bytes()[:-300])
     frames = stream_video(path)
@@ -235,5 +235,5 @@ def test_reading_video_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_a_real_clip_is_whole():
+def test_a_real_clip_has_all_frames():
     assert len(sample("carphone")) == 120

@@ -24,7 +24,7 @@ def true_times(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_times_that_ascend_stay(seed):
+def test_ascending_times_are_kept(seed):
     assert repaired(true_times(seed)) == true_times(seed)
 
 
@@ -56,7 +56,7 @@ def test_a_run_of_missing_timestamps_is_spread_evenly():
     assert repaired([None, None]) == [0, 40]
 
 
-def test_timestamps_that_start_again_go_on_by_the_rate():
+def test_restarted_timestamps_continue_by_the_frame_rate():
     first, second = list(range(0, 4000, 40)), list(range(0, 2000, 40))
     assert repaired(first + second)[:-1] == list(range(0, 6000, 40))[:-1]
     assert repaired([0] * 4) == [0, 40, 80, 81]  # the last one may be a single double
@@ -79,7 +79,7 @@ def test_only_one_frame_is_read_ahead():
     assert len(read) == 2
 
 
-def test_resampling_repeats_and_leaves_out():
+def test_resampling_repeats_and_drops_frames():
     starts = (("a", 0), ("b", 10), ("c", 13), ("d", 60))
     frames = [(name, Fraction(start, 100), Fraction(5, 100)) for name, start in starts]
     found = list(resample(frames, Fraction(10)))
@@ -105,5 +105,5 @@ def test_a_constant_rate_is_not_changed():
     assert list(resample([], Fraction(25))) == []
 
 
-def test_ticks():
+def test_times_in_ticks():
     assert as_ticks(Fraction(1001, 30_000), Fraction(1, 90_000)) == 3003

@@ -75,7 +75,7 @@ def described(path):
 WHOLE = [("video", "und", False), ("audio", "eng", False), ("audio", "jpn", True), ("subtitle", "fra", False)]
 
 
-def test_everything_that_an_mp4_stores_is_copied(tmp_path):
+def test_all_tracks_and_metadata_of_an_mp4_are_copied(tmp_path):
     source = every_track(tmp_path / "in.mp4")
     made = double(source, tmp_path / "out.mp4")
     assert described(tmp_path / "out.mp4") == described(source) == (WHOLE, [("one", 0.5)], "My video")
@@ -89,7 +89,7 @@ def test_everything_that_an_mp4_stores_is_copied(tmp_path):
         assert words == b"\0\5hello"
 
 
-def test_what_the_target_cannot_store_is_named(tmp_path):
+def test_tracks_that_the_target_cannot_store_are_reported(tmp_path):
     source = every_track(tmp_path / "in.mkv", subtitle="subrip", attachment=True)
     made = double(source, tmp_path / "out.mkv")
     assert made.transfer.texts("lost") == []
@@ -103,7 +103,7 @@ def test_what_the_target_cannot_store_is_named(tmp_path):
     assert described(tmp_path / "out.mp4")[0] == WHOLE[:3]
 
 
-def test_audio_that_the_target_cannot_store_is_an_error_before_work(tmp_path):
+def test_audio_that_the_target_cannot_store_raises_before_upscaling(tmp_path):
     source = every_track(tmp_path / "in.mp4")
     with pytest.raises(VideoError, match=r"out.webm: .*aac.*out.mkv.*--audio none"):
         double(source, tmp_path / "out.webm")
@@ -126,13 +126,13 @@ def test_the_pixel_aspect_is_kept(tmp_path):
     assert read_video(tmp_path / "turned_out.mp4").pixel_aspect == Fraction(27, 32)
 
 
-def test_more_than_eight_bits_are_named(tmp_path):
+def test_more_than_eight_bits_are_reported(tmp_path):
     planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
     source = encode(tmp_path / "in.mkv", [frame_from_planes(planes, "yuv420p10le")] * 2, pixels="yuv420p10le")
     assert any("10 bits" in text for text in double(source, tmp_path / "out.mp4").transfer.texts("converted"))
 
 
-def test_metadata_of_the_video_track_and_custom_tags(tmp_path):
+def test_metadata_of_the_video_track_and_custom_tags_are_copied(tmp_path):
     with av.open(str(tmp_path / "in.mkv"), "w") as file:
         video = file.add_stream("libx264", rate=25)
         video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
@@ -152,7 +152,7 @@ def test_metadata_of_the_video_track_and_custom_tags(tmp_path):
         assert file.streams.video[0].metadata["language"] == "deu"
 
 
-def test_a_chapter_that_begins_before_the_file(tmp_path):
+def test_a_chapter_before_the_first_frame_is_kept(tmp_path):
     """The file begins at 0.4 s, its first chapter at 0: it begins at 0 in the output, too."""
     source = encode(tmp_path / "in.mkv", numbered(10), times=list(range(400, 800, 40)))
     chapters = [
@@ -197,7 +197,7 @@ def test_transparency_needs_a_background(tmp_path, name):
     assert any("composited" in text for text in made.transfer.texts("converted"))
 
 
-def test_alpha_of_a_webm_is_refused_with_a_command(tmp_path):
+def test_alpha_of_a_webm_raises_with_a_command(tmp_path):
     with av.open(str(tmp_path / "a.webm"), "w") as file:
         stream = file.add_stream("libvpx-vp9", rate=25, options={"cpu-used": "8"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuva420p"
@@ -210,7 +210,7 @@ def test_alpha_of_a_webm_is_refused_with_a_command(tmp_path):
         double(tmp_path / "a.webm", tmp_path / "b.mp4", conversion=Conversion(background=(0, 0, 0)))
 
 
-def test_captions_inside_of_the_frames_are_named(tmp_path):
+def test_closed_captions_in_frames_are_reported(tmp_path):
     """A53 closed captions, as an SEI message that is put in front of the first slice (ATSC A/53, part 4)."""
     source = encode(tmp_path / "in.h264.mkv", numbered(5), bf="0", **{"x264-params": "annexb=1"})
     captions = bytes([0xB5, 0, 0x31]) + b"GA94" + bytes([3, 0x41, 0xFF, 0xFC, 0x94, 0x20, 0xFF])
@@ -229,7 +229,7 @@ def test_captions_inside_of_the_frames_are_named(tmp_path):
     assert any("closed captions" in text for text in made.transfer.texts("lost"))
 
 
-def test_a_color_profile_is_named(tmp_path):
+def test_a_color_profile_is_reported(tmp_path):
     save_frames(tmp_path / "in", ["0.png", "1.png"])
     frame = Image.fromarray(numbered(1)[0])
     for name, profile in (("0.png", ImageCms.createProfile("LAB")), ("srgb", ImageCms.createProfile("sRGB"))):
@@ -239,14 +239,14 @@ def test_a_color_profile_is_named(tmp_path):
         assert any("ICC" in text for text in made.transfer.texts("lost")) == (name == "0.png")
 
 
-def test_a_gap_in_the_numbers_is_named_and_names_are_kept(tmp_path):
+def test_gaps_in_numbers_are_reported_and_names_kept(tmp_path):
     names = [f"im{number}.png" for number in (0, 1, 2, 7, 8)]
     made = double(save_frames(tmp_path / "in", names), tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
     assert any("3 to 6 (4)" in text for text in made.transfer.texts("noticed"))
 
 
-def test_the_rate_of_a_folder(tmp_path):
+def test_the_frame_rate_of_a_folder_is_an_option(tmp_path):
     source = save_frames(tmp_path / "in", [f"{number}.png" for number in range(6)])
     double(source, tmp_path / "out.mp4", fps=24000 / 1001)
     times = timeline(tmp_path / "out.mp4").times_seconds
@@ -257,7 +257,7 @@ def test_the_rate_of_a_folder(tmp_path):
         double(source, tmp_path / "none.mp4", fps=-1)
 
 
-def test_a_folder_of_frames_gets_the_times_of_its_video(tmp_path):
+def test_an_output_folder_contains_the_times_of_the_video(tmp_path):
     source = encode(tmp_path / "in.mkv", numbered(4), times=[0, 40, 300, 340])
     made = double(source, tmp_path / "out")
     lines = (tmp_path / "out" / TIMESTAMPS).read_text().splitlines()
