@@ -101,7 +101,7 @@ def test_methods_differ_without_color():
     assert len(set(looks)) == len(looks)
 
 
-def test_names_cover_neither_each_other_nor_a_point_and_stay_inside():
+def test_labels_do_not_overlap_and_stay_inside():
     figure = crowd()
     figure.draw_without_rendering()
     (axis,) = figure.axes

@@ -20,7 +20,7 @@ def write(tmp_path):
     return write
 
 
-def test_modules_come_once_and_before_their_importers(write):
+def test_modules_are_linked_once_and_before_their_importers(write):
     folder = write(
         low="export const one = 1;\nconst hidden = 2;\n",
         middle="import { one } from './low.js';\nexport function two() { return one + 1; }\n",
@@ -55,14 +55,14 @@ def test_entries_share_a_scope(write):
         ("export const a = 1;\n", "export { a } from './low.js';\n", "export { a }"),
     ],
 )
-def test_other_forms_are_refused(write, low, top, named):
+def test_other_forms_of_import_raise(write, low, top, named):
     folder = write(low=low, top=top)
     with pytest.raises(ValueError, match=named):
         link(folder / "top.js")
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
-def test_our_modules_can_be_linked_and_use_what_they_import(entry):
+def test_modules_of_the_lens_are_linked_without_unused_imports(entry):
     text = link(FOLDER / entry)
     assert "mount" in text
     for path in [FOLDER / entry, *FOLDER.glob("*.js")]:

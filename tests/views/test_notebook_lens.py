@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import specimens
 from workbench.errors import FolderError, UnknownNameError
 from workbench.scenes import read_scene
 from workbench.views.lens import notebook_lens
@@ -51,7 +52,7 @@ def test_a_run_has_a_slider_for_its_training_steps(run):
     assert show(run, step=0, methods=["teacher", "student"]).step == 0
 
 
-def test_new_and_removed_snapshots(run, specimens):
+def test_new_and_removed_snapshots(run):
     widget = show(run)
     specimens.add_snapshot(run, 60)
     assert widget.follow(run).steps == [0, 20, 40, 60]
@@ -65,7 +66,7 @@ def test_new_and_removed_snapshots(run, specimens):
     assert (widget.requested_step, widget.step) == (0, 0)
 
 
-def test_a_run_without_snapshots_and_a_scene_without_steps(scene, specimens, tmp_path):
+def test_a_run_without_snapshots_and_a_scene_without_steps(scene, tmp_path):
     with pytest.raises(FolderError, match="no snapshot yet"):
         show(specimens.make_run(tmp_path / "runs" / "young"))
     widget = show(scene)

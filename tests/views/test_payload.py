@@ -19,7 +19,7 @@ def address(folder):
     return "lens/" + "/".join(folder.parts[-3:])
 
 
-def test_the_value_is_json_with_all_parts(scene):
+def test_the_payload_is_json_with_all_parts(scene):
     value = payload(scene, address)
     assert (value["width"], value["height"], value["frames"], value["fps"]) == (64, 48, 8, 12)
     assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
@@ -67,7 +67,7 @@ def test_similarities_verdict_and_gap_are_computed(scene):
     assert gap == pytest.approx(100 * (distilled - plain) / (teacher - plain), rel=1e-4)
 
 
-def test_a_link_only_where_one_is_given(scene):
+def test_links_are_included_on_request_only(scene):
     assert "link" not in payload(scene, address)
     assert payload(scene, address, link={"run": "mine", "step": "20"})["link"] == {"run": "mine", "step": "20"}
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import specimens
 from workbench.cli import main
 from workbench.cli.reporting import find
 from workbench.errors import ConfigError, FolderError, UnknownNameError
@@ -171,7 +172,7 @@ def test_hostile_texts_stay_texts(copied, tmp_path):
     assert "img" not in page.tags
     value = page.blocks["report"]["scenes"]["0"]
     assert value["title"] == value["methods"][0]["label"] == HOSTILE
-    assert page.text.count(HOSTILE) >= 3  # the title, the heading, the licence
+    assert page.text.count(HOSTILE) >= 3  # the title, the heading, the license
 
 
 def test_a_lone_surrogate_is_written(copied, tmp_path):
@@ -208,12 +209,12 @@ def test_the_largest_number_of_frames_that_fits(scene, tmp_path):
     for _ in range(scene.frames - 1):
         sizes.append(write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 16, replace_file=True).bytes)
     assert sizes == sorted(sizes, reverse=True)
-    with pytest.raises(FolderError, match=r"want at most .* for one frame"):
+    with pytest.raises(FolderError, match=r"at most .* one frame"):
         write_report(scene, tmp_path / "a.html", max_bytes=sizes[-1] - 16, replace_file=True)
 
 
-def test_not_even_one_frame(scene, tmp_path):
-    with pytest.raises(FolderError, match=r"want at most 0\.001 MB, got 0\.\d+ MB.*--max-size.*--methods"):
+def test_a_limit_below_one_frame_raises(scene, tmp_path):
+    with pytest.raises(FolderError, match=r"0\.001 MB, got 0\.\d+ MB.*--max-size"):
         write_report(scene, tmp_path / "page.html", max_bytes=1000)
     assert not list(tmp_path.glob("*.html"))
 
@@ -266,7 +267,7 @@ def test_an_existing_page_is_kept_and_a_failed_one_leaves_nothing(scene, copied,
     with pytest.raises(FolderError, match=r"page\.html: exists"):
         write_report(scene, page)
     (copied / "frames" / "teacher" / "00005.webp").unlink()
-    with pytest.raises(FolderError, match=r"00005\.webp of teacher is missing"):
+    with pytest.raises(FolderError, match=r"00005\.webp of teacher"):
         write_report(read_scene(copied), page, replace_file=True)
     assert page.read_bytes() == before
     assert [path.name for path in page.parent.iterdir()] == ["page.html"]
@@ -275,7 +276,7 @@ def test_an_existing_page_is_kept_and_a_failed_one_leaves_nothing(scene, copied,
         write_report(scene, tmp_path / "folder.html", replace_file=True)
 
 
-def test_errors(scene, run, specimens, copied, tmp_path):
+def test_errors(scene, run, copied, tmp_path):
     page = tmp_path / "page.html"
     with pytest.raises(ConfigError, match=r"path: want .*\.html"):
         write_report(scene, tmp_path / "page.pdf")
@@ -303,11 +304,11 @@ def test_images_from_outside_the_folder_are_refused(copied, tmp_path):
     target = copied / "frames" / "high" / "00001.webp"
     target.unlink()
     os.symlink(secret, target)
-    with pytest.raises(FolderError, match=r"frames/high/00001.webp: want a WebP"):
+    with pytest.raises(FolderError, match=r"frames/high/00001.webp"):
         write_report(read_scene(copied), tmp_path / "page.html")
     target.unlink()
     target.write_text("no image")
-    with pytest.raises(FolderError, match=r"frames/high/00001.webp: want a WebP"):
+    with pytest.raises(FolderError, match=r"frames/high/00001.webp"):
         write_report(read_scene(copied), tmp_path / "page.html")
     shutil.move(copied / "frames" / "high", tmp_path / "high")
     os.symlink(tmp_path / "high", copied / "frames" / "high")
@@ -328,7 +329,7 @@ def test_shipped_pages_fit_and_name_the_owners_of_the_images(tmp_path):
         assert "CC BY 3.0" in caption[0]
 
 
-def test_command(scene_folder, run, tmp_path, capsys, monkeypatch):
+def test_the_report_command(scene_folder, run, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(["report", "mine", "--runs", str(run.folder.parent), "--steps", "0,40"]) == 0
     assert re.match(r"mine\.html: 6 frames, 2 snapshots, [\d.]+ MB, \d+\.\d s\n", capsys.readouterr().out)
@@ -348,14 +349,14 @@ def test_command(scene_folder, run, tmp_path, capsys, monkeypatch):
         assert message in capsys.readouterr().err
 
 
-def test_finding_by_name(scene_folder, run, tmp_path):
+def test_runs_and_scenes_are_found_by_name(scene_folder, run, tmp_path):
     runs, scenes = [run.folder.parent], [scene_folder.parent]
     assert find("mine", runs=runs, scenes=scenes) == run
     named = find(scene_folder.name, runs=runs, scenes=scenes)
     assert isinstance(named, Scene)
     assert named.folder == scene_folder
-    with pytest.raises(FolderError, match="no run or scene 'absent'; there are: mine, disc"):
+    with pytest.raises(FolderError, match=r"'absent'.*: mine, disc"):
         find("absent", runs=runs, scenes=scenes)
     shutil.copytree(scene_folder, tmp_path / "scenes" / "mine")
-    with pytest.raises(FolderError, match="both a run and a scene; give its folder"):
+    with pytest.raises(FolderError, match="both a run and a scene"):
         find("mine", runs=runs, scenes=[tmp_path / "scenes"])

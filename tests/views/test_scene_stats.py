@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests import specimens
 from workbench.distill import spatial
 from workbench.scenes import read_scene
 from workbench.views.lens import scene_stats
@@ -50,14 +51,14 @@ def test_reach_contains_nearly_all_differences(maps):
     )  # no difference: any scale will do
 
 
-def test_gap_closed_is_left_out_where_the_teacher_hardly_leads(specimens, tmp_path):
+def test_gap_closed_is_omitted_if_the_teacher_hardly_leads(tmp_path):
     scene = read_scene(specimens.make_scene(tmp_path / "scene", frames=3))
     series = {"plain": [24.0, 24.0, 24.0], "distilled": [24.5, 24.5, None], "teacher": [26.0, 24.04, 26.0]}
     curves = tuple(replace(c, series=series) for c in scene.curves if c.key == "psnr_y_db")
     assert scene_stats.gap_curve(replace(scene, curves=curves)) == {"distilled": [25.0, None, None]}
 
 
-def test_a_scene_without_its_arrays_has_no_statistics(specimens, tmp_path):
+def test_a_scene_without_its_arrays_has_no_statistics(tmp_path):
     folder = specimens.make_scene(tmp_path / "disc", frames=3)
     scene = read_scene(folder)
     maps = [o for o in scene.overlays if o.kind == "attention"]

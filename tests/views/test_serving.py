@@ -7,6 +7,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from tests import specimens
 from workbench.data.video.read import read_video
 from workbench.errors import FolderError
 from workbench.scenes import read_scene
@@ -15,7 +16,7 @@ from workbench.views.serving import SceneFileServer, StaleError
 
 
 @pytest.fixture
-def scene(specimens, tmp_path):
+def scene(tmp_path):
     return read_scene(specimens.make_scene(tmp_path / "scenes" / "disc", frames=4))
 
 

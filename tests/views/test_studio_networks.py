@@ -42,7 +42,7 @@ def test_the_table_is_complete_at_once(networks, asked):
     assert not networks.is_busy
 
 
-def test_a_measurement(networks, asked):
+def test_a_measurement_is_shown(networks, asked):
     job = networks.measure(["vespcn", "edvr_m"])
     assert networks.is_busy
     wait_until(lambda: job.finished)
@@ -69,7 +69,7 @@ def test_a_read_only_studio_measures_nothing():
         without.measure(["vespcn"])
 
 
-def test_users_and_passwords(tmp_path):
+def test_users_are_read_from_a_file(tmp_path):
     (tmp_path / "auth").write_text("me:word\n\n  you : a:b \n")
     assert read_auth(str(tmp_path / "auth")) == {"me": "word", "you": "a:b"}
     assert read_auth("me:a:b") == {"me": "a:b"}

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from tests import specimens
 from workbench.errors import FolderError
 from workbench.runs import RunWriter
 from workbench.views.progress import MetricsLog
@@ -13,7 +14,7 @@ from workbench.views.studio.runs import Runs
 
 
 @pytest.fixture
-def board(run, specimens, tmp_path):
+def board(run, tmp_path):
     other = specimens.make_run(tmp_path / "runs" / "other", steps=50, distills=False)
     specimens.add_rows(other, range(1, 11), distills=False)
     specimens.write_status(other, "finished", 50)
@@ -39,7 +40,7 @@ def test_the_score_is_the_mean_of_the_newest_snapshot(board, run):
     assert by_name(board.rows())["mine"]["score"] == f"{sum(values) / len(values):.2f} dB"
 
 
-def test_live_runs_come_first(board, run, specimens):
+def test_live_runs_come_first(board, run):
     other = board.studio.run("0/other")
     writer = RunWriter(other.folder)
     specimens.write_status(other, "running", 10)
@@ -77,7 +78,7 @@ def test_terms_are_unweighted(board, run):
         assert values == pytest.approx([row["terms"][name] for row in rows], rel=1e-4)
 
 
-def test_throughput_data_wait_and_memory(run, specimens, tmp_path):
+def test_throughput_data_wait_and_memory(run, tmp_path):
     path = run.folder / "metrics.jsonl"
     rows = [
         specimens.row(step) | {"seconds": 0.5, "data_time": 0.1, "peak_memory_mib": 900 + step}
@@ -144,7 +145,7 @@ class TestSideBySide:
     KEYS = ("0/mine", "0/other")
 
     @pytest.fixture
-    def both(self, board, specimens):
+    def both(self, board):
         for step in (0, 15, 30):
             specimens.add_snapshot(board.studio.run("0/other"), step)
         return board
@@ -160,7 +161,7 @@ class TestSideBySide:
         for step, nearest in ((18, [20, 15]), (5, [0, 0]), (10**30, [40, 30])):
             assert [side["at"] for side in both.side_by_side(self.KEYS, step, [{}, {}])] == nearest
 
-    def test_only_changes_are_sent(self, both, specimens):
+    def test_only_changes_are_sent(self, both):
         before = both.side_by_side(self.KEYS, 20, [{}, {}])
         assert [side["value"] is None for side in both.side_by_side(self.KEYS, 20, before)] == [True, True]
         assert [side["value"] is None for side in both.side_by_side(self.KEYS, 25, before)] == [True, False]

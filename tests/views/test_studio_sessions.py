@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from tests import specimens
 from tests.videos import encode, numbered
 from tests.visitors import Visitor, image_address, wait_until
 from workbench.errors import FolderError
@@ -207,7 +208,7 @@ def test_save_as_scene_is_refused_where_it_is_not_allowed(open_studio, make_resu
     assert not list((tmp_path / "scenes").iterdir())
 
 
-def test_runs_and_scenes_of_the_folders_are_visible_to_everybody(open_studio, specimens, tmp_path):
+def test_runs_and_scenes_of_the_folders_are_visible_to_everybody(open_studio, tmp_path):
     app, *visitors = open_studio(USERS)
     folder = specimens.make_scene(tmp_path / "scenes" / "disc", frames=2)
     address = f"{app.studio.files.address(folder / 'frames' / 'low')}/00000.webp"
@@ -232,7 +233,7 @@ class TestUploadStore:
         yield made
         made.close()
 
-    def test_saved_results_are_listed_once_and_outlive_the_store(self, store, tmp_path, specimens):
+    def test_saved_results_are_listed_once_and_outlive_the_store(self, store, tmp_path):
         name = specimens.make_scene(store.new_scene("ann"), frames=2).name
         studio = Studio(runs=[], scenes=[tmp_path / "scenes"], results=store.scenes, owns=store.owns)
         assert [value for _, value in studio.scene_choices("ann")] == [f"1/{name}"]
@@ -242,27 +243,27 @@ class TestUploadStore:
         store.close()
         assert [path.name for path in (tmp_path / "scenes").iterdir()] == [name]
 
-    def test_the_number_of_saved_results_is_limited(self, store, specimens):
+    def test_the_number_of_saved_results_is_limited(self, store):
         names = [specimens.make_scene(store.new_scene("ann"), frames=2).name for _ in range(3)]
         for name in names[:2]:
             store.save_as_scene(name, "ann")
         with pytest.raises(FolderError, match=r"scenes: .*2"):
             store.save_as_scene(names[2], "ann")
 
-    def test_a_result_that_cannot_be_copied_is_not_saved(self, store, tmp_path, specimens):
+    def test_a_result_that_cannot_be_copied_is_not_saved(self, store, tmp_path):
         (tmp_path / "scenes").write_text("not a folder")
         name = specimens.make_scene(store.new_scene("ann"), frames=2).name
         with pytest.raises(FolderError, match="cannot be saved"):
             store.save_as_scene(name, "ann")
         assert not store.is_saved(name)
 
-    def test_a_scene_without_a_session_is_deleted(self, store, specimens):
+    def test_a_scene_without_a_session_is_deleted(self, store):
         kept = specimens.make_scene(store.new_scene("ann"), frames=2)
         specimens.make_scene(store.scenes / "video-1", frames=2)
         store.clean()
         assert list(store.scenes.iterdir()) == [kept]
 
-    def test_the_empty_session_owns_nothing(self, store, specimens):
+    def test_the_empty_session_owns_nothing(self, store):
         name = specimens.make_scene(store.new_scene(""), frames=2).name
         assert not store.owns(name, "")
         assert store.results("") == []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests import specimens
 from workbench.scenes import read_scene
 from workbench.views import temporal_share
 from workbench.views.studio import Studio
@@ -46,14 +47,14 @@ def test_the_stored_measurement_is_of_the_weights_that_ship():
         assert share.conditions == "8 frames of Vid4, BI x4"
 
 
-def test_the_networks_that_ship():
+def test_the_table_has_the_shipped_networks():
     """Neither the flow network nor the ConvLSTMs, whose weights are in the same folder: they enlarge nothing."""
     upscaling = {"edvr_s", "vespcn_plain", "vespcn_distilled", "demo_teacher", "demo_plain", "demo_distilled"}
     upscaling |= {"basicvsr_s"}
     assert set(temporal_share.shipped_networks()) == upscaling
 
 
-def test_numbers_of_the_pages(shares):
+def test_pages_have_the_measured_numbers(shares):
     (row,) = [row for row in temporal_share.shipped_shares() if row["name"] == "edvr_s"]
     assert row == {"name": "edvr_s", "conditions": "3 frames of Vid4, BI x4", "numbers": [0.75, 0.5, -0.25, 0.25]}
 
@@ -93,7 +94,7 @@ class TestScene:
         kept = tuple(method for method in scene.methods if method.key in ("low", "high", "bicubic"))
         assert temporal_share.scene_table(replace(scene, methods=kept)) == "<p>No network in this scene.</p>"
 
-    def test_labels_are_escaped(self, scene, specimens, shares):
+    def test_labels_are_escaped(self, scene, shares):
         method = replace(scene.methods[-1], label=specimens.HOSTILE, note="(sha256 0123456789ab)")
         assert specimens.HOSTILE not in temporal_share.scene_table(replace(scene, methods=(method,)))
 
