@@ -62,7 +62,7 @@ def test_export_compare_shows_equal_operators(capsys):
         (["teacher", "--precision", "int8"], "int8 is for networks without deformable convolutions"),
     ],
 )
-def test_invalid_arguments_are_errors(small, capsys, args, says):
+def test_invalid_arguments_are_errors(small, capsys, args, pattern):
     status, out, err = run(capsys, "export", *args)
     assert (status, out) == (2, "")
     assert pattern in err

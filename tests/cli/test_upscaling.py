@@ -96,7 +96,7 @@ def test_the_memory_plan_is_printed(video, capsys):
         (["in.mp4", "out.mp4", "--network", "bicubic", "--tile", "3"], "tile: want 8"),
     ],
 )
-def test_invalid_arguments_are_errors_and_nothing_is_written(video, capsys, args, says):
+def test_invalid_arguments_are_errors_and_nothing_is_written(video, capsys, args, pattern):
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert pattern in err

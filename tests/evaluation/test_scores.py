@@ -93,15 +93,6 @@ def test_scored_frames_and_pixels_of_a_protocol():
     assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == tuple(METRICS)
 
 
-def test_frames_in_memory_are_scored():
-    first, second = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32, 3)).astype(np.uint8)
-    curves = score(first, second, metrics=("psnr_rgb_db", "tof"), crop_border=4)
-    assert curves["psnr_rgb_db"] == pytest.approx(psnr_db(first, second, channel="rgb", crop_border=4))
-    assert curves["tof"] == pytest.approx(tof(first, second).tolist(), nan_ok=True)
-    with pytest.raises(ShapeError, match="reference"):
-        score(first, second[1:])
-
-
 # -- the file -------------------------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
         (["--out", "none"], "none/results.json"),
     ],
 )
-def test_invalid_settings_raise_before_training(capsys, args, says):
+def test_invalid_settings_raise_before_training(capsys, args, pattern):
     assert main(["experiment", *args]) == 2
     assert pattern in " ".join(capsys.readouterr().err.split())
 

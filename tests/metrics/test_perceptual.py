@@ -44,13 +44,13 @@ def images():
 
 
 def test_lpips_equals_the_package_of_its_authors(network):
-    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these pictures."""
-    first, second = pictures()
+    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these images."""
+    first, second = images()
     assert lpips(first[None], second[None], network) == pytest.approx([0.15900439], abs=2e-6)
 
 
 def test_lpips_is_zero_symmetric_and_increasing(network):
-    first, second = pictures()
+    first, second = images()
     pair = np.stack([first, second])
     assert lpips(pair, pair, network).tolist() == [0, 0]
     assert lpips(pair, pair[::-1], network) == pytest.approx(lpips(pair[::-1], pair, network))

@@ -111,7 +111,7 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
         ({"degradation": "bd_duf"}, r"another clip .*degradation bi"),
     ],
 )
-def test_another_network_scale_or_clip_raises(small, plain, footage, change, says):
+def test_another_network_scale_or_clip_raises(small, plain, footage, change, pattern):
     data = {name: value for name, value in change.items() if name != "student"}
     if "validation_clip" in data:
         data["validation_clip"] = f"{footage}{data['validation_clip']}"
@@ -122,7 +122,7 @@ def test_another_network_scale_or_clip_raises(small, plain, footage, change, say
 
 
 def test_a_plain_run_with_a_teacher_or_without_snapshots_raises(small, beside, tmp_path):
-    for where, error, says in (
+    for where, error, pattern in (
         (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside with teacher edvr_tiny"),
         (tmp_path, FolderError, r"plain_run: .*no run\.json here"),
         ("pretrained:nothing", FolderError, r"plain_run: no run 'nothing'; there are: .*live_demo_plain"),

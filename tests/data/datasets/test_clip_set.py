@@ -158,21 +158,6 @@ def test_another_family_raises_with_the_reason():
 # Headers and folders
 
 
-def test_sizes_are_read_from_headers(tmp_path):
-    image = Image.new("RGB", (30, 20))
-    image.save(tmp_path / "0.png")
-    sideways = image.getexif()
-    sideways[0x0112] = 6
-    image.save(tmp_path / "1.jpg", exif=sideways)
-    assert header_size(tmp_path / "0.png") == (30, 20)
-    assert header_size(tmp_path / "1.jpg") == (20, 30)  # as it is read
-    assert describe_size_mismatch([tmp_path / "0.png"], (30, 20)) is None
-    assert describe_size_mismatch([tmp_path / "0.png", tmp_path / "1.jpg"], (30, 20)) == "1.jpg is 20x30, not 30x20"
-    (tmp_path / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(VideoError, match=r"2\.png"):
-        header_size(tmp_path / "2.png")
-
-
 def test_clips_below_a_folder_are_found(tmp_path):
     for name in ("a/2", "a/10", "b", ".cache/c", "b/empty"):
         (tmp_path / name).mkdir(parents=True)

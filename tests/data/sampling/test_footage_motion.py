@@ -244,8 +244,10 @@ def test_the_manifest_has_the_distribution(root, form):
     assert sum(said["shares"]) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize(("content", "says"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")])
-def test_a_damaged_file_raises_and_prepare_repairs_it(root, tmp_path, content, says):
+@pytest.mark.parametrize(
+    ("content", "pattern"), [(None, "No such file"), (b"\x93NUMPY", "EOF"), ("short", "from map 0")]
+)
+def test_a_damaged_file_raises_and_prepare_repairs_it(root, tmp_path, content, pattern):
     shutil.copytree(root / "arrays", tmp_path / "set")
     path = tmp_path / "set" / "motion" / "alley.npy"
     whole = path.read_bytes()
@@ -284,6 +286,6 @@ def test_prepare_prints_the_distribution(root, tmp_path, capsys):
         ({"moving_above": -1.0}, r"data\.moving_above: want 0 or more, got -1"),
     ],
 )
-def test_invalid_settings_raise(data, says):
-    with pytest.raises(ConfigError, match=says):
+def test_invalid_settings_raise(data, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         RunConfig.from_dict({"data": data})

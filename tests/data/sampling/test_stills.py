@@ -63,7 +63,7 @@ def test_many_skipped_images_are_counted(tmp_path, caplog):
 
 @pytest.mark.parametrize("make", ["nothing", "file", "empty", "small"])
 def test_a_folder_without_usable_images_raises(tmp_path, make):
-    folder, says = tmp_path / "stills", "stills is no folder"
+    folder, pattern = tmp_path / "stills", "stills is no folder"
     if make == "file":
         folder.write_text("")
     elif make == "empty":

@@ -265,7 +265,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_images_that_cannot_be_frames_raise(tmp_path, kind):
-    content, says = REFUSED[kind]
+    content, pattern = REFUSED[kind]
     save(tmp_path, ["0.png"], [NOISE])
     (tmp_path / "1.png").write_bytes(content)
     with pytest.raises(VideoError, match=rf"1.png: {pattern}"):

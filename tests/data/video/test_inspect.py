@@ -120,7 +120,7 @@ def test_uneven_times(tmp_path):
         (Limits(seconds=1.0), r"1 seconds; up to 1 are taken"),
     ],
 )
-def test_videos_beyond_the_limits_raise(tmp_path, limits, says):
+def test_videos_beyond_the_limits_raise(tmp_path, limits, pattern):
     path = encode(tmp_path / "a.mp4", numbered(30))
     with pytest.raises(VideoError, match=rf"a.mp4: .*{pattern}"):
         inspect_video(path, limits)
@@ -157,7 +157,7 @@ def test_too_large_frames_raise(enormous):
 
 
 def test_too_large_frames_with_a_small_header_raise(enormous, tmp_path):
-    """The header of the file says 64x48, the coded frames say otherwise."""
+    """The header of the file pattern 64x48, the coded frames say otherwise."""
     content = bytearray(enormous.read_bytes())
     entry, track = content.index(b"avc1", content.index(b"stsd")) + 28, content.index(b"tkhd") + 80
     content[entry : entry + 4], content[track : track + 8] = (
