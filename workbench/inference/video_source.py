@@ -100,7 +100,7 @@ class VideoSource:
             return
         if self._file is None:
             return
-        fault = self._file.fault or self.index.fault
+        fault = self._file.decoding.fault or self.index.fault
         self.ends_early = fault is not None
         if fault is None and number + self._skipped < len(self.index):
             fault = f"{len(self.index) - number - self._skipped} frames could not be decoded"
@@ -118,7 +118,7 @@ class VideoSource:
             if number == 0:
                 ticks = self._file.ticks_of(frame.start)
                 self._skipped = int(np.searchsorted(self.index.ticks, ticks))
-            self._last = max(frame.start, Fraction(0), self._last + (self._last >= 0) * self._file.time_base)
+            self._last = max(frame.start, Fraction(0), self._last + (self._last >= 0) * self._file.decoding.time_base)
             yield frame._replace(start=self._last)
 
     def timed(self, images: Iterator[np.ndarray]) -> Iterator[TimedFrame]:

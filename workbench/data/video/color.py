@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
@@ -25,7 +25,6 @@ from workbench.data.video.hdr import TRANSFERS, HdrMode, ToneMapper
 from workbench.errors import VideoError
 
 Matrix = Literal["bt601", "bt709", "bt2020"]
-MATRIX_NAMES: tuple[str, ...] = ("bt601", "bt709", "bt2020")
 
 BT2020_PRIMARIES = 9
 """Number of the primaries of BT.2020 in ITU-T H.273, table 2."""
@@ -49,15 +48,10 @@ class Conversion:
 
     def __post_init__(self) -> None:
         check_background(self.background)
-        choices = {
-            "deinterlace": ("auto", "on", "off"),
-            "hdr": ("tonemap", "keep", "refuse"),
-            "assume_matrix": (None, *MATRIX_NAMES),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                wanted = ", ".join(str(value) for value in allowed if value)
-                raise VideoError(f"{name}: want {wanted}, got {getattr(self, name)!r}")
+        for name, choices in (("deinterlace", Deinterlace), ("hdr", HdrMode), ("assume_matrix", Matrix)):
+            value = getattr(self, name)
+            if value not in get_args(choices) and (name, value) != ("assume_matrix", None):
+                raise VideoError(f"{name}: want {', '.join(get_args(choices))}, got {value!r}")
 
 
 _MATRICES: dict[int, tuple[str, Colorspace]] = {

@@ -18,15 +18,8 @@ from typing import Any
 
 from av.error import FFmpegError
 
-from workbench.data.video.container import (
-    UNSTATED_FPS,
-    missing_end,
-    opened,
-    origin_of,
-    rate_of,
-    reason,
-    stores_timestamps,
-)
+from workbench.data.video.container import UNSTATED_FPS, opened, origin_of, rate_of, reason, stores_timestamps
+from workbench.data.video.packets import PacketReader
 from workbench.data.video.timeline import Timeline
 
 ERRORS_BEFORE_KEY = ("vp8", "vp9", "av1", "libdav1d")
@@ -118,21 +111,9 @@ class Decoding:
         self._clock: list[int] | None = None if stamped else []
         self._shown: int | None = None
         self._resumed = False
-        packets, end, timed, damaged = stored_before, 0, True, False
-        keyed, early, lenient = start is not None, None, context.name in ERRORS_BEFORE_KEY
-        demuxed = container.demux(stream)
-        while True:
-            try:
-                packet = next(demuxed, None)
-            except (FFmpegError, ValueError) as error:
-                self._damage(f"decoder: {reason(error)}")
-                break
-            if packet is None or (not packet.size and packet.dts is None):
-                break  # the empty packet that makes the decoder return its last frames
-            if not packet.size:  # an AVI repeats the frame before
-                continue
-            packets += 1
-            end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
+        damaged, keyed, early = False, start is not None, None
+        packets = PacketReader(container, stream, stored_before)
+        for packet in packets:
             if damaged and not packet.is_keyframe:
                 continue
             if damaged:
@@ -145,7 +126,7 @@ class Decoding:
                         problem = "a frame decodes to garbage"
                         break
                     yield self._stamped(frame)
-            if problem is not None and not keyed and lenient:
+            if problem is not None and not keyed and context.name in ERRORS_BEFORE_KEY:
                 early = early or problem
             elif problem is not None:
                 yield from self._delayed_frames(stream, start, damaged=True)
@@ -154,11 +135,10 @@ class Decoding:
                     break
                 context.flush_buffers()
                 damaged, self._clock = True, None if stamped else []
-        if early and not keyed:
-            self._damage(early)
-        fault, self.end = missing_end(container, stream, self._path, packets, end, timed)
-        if fault:
-            self._damage(fault)
+        missing, self.end = packets.missing_end()
+        for fault in (packets.fault, early if not keyed else None, missing):
+            if fault:
+                self._damage(fault)
         if not damaged:
             yield from self._delayed_frames(stream, start, damaged=self.fault is not None and not self._skip)
 

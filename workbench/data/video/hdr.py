@@ -7,7 +7,6 @@ ITU-R BT.2390 (section 5.4.1), converted from BT.2020 to BT.709 primaries and co
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -119,9 +118,8 @@ def bt2390_eetf(
     return pq_eotf(np.where(code < knee, code, spline) * peak)
 
 
-@dataclass(frozen=True)
 class ToneMapper:
-    """Maps BT.2020 HDR code values to BT.709 SDR code values.
+    """Mapping of BT.2020 HDR code values to BT.709 SDR code values.
 
     1. Display light of the source in cd/m²: PQ by its EOTF; HLG by the inverse OETF and the OOTF of a 1000 cd/m²
        display (BT.2100, gamma 1.2).
@@ -142,34 +140,26 @@ class ToneMapper:
         [230, 230, 230]
     """
 
-    transfer: str
-    primaries: int = 9
-    _light: np.ndarray = field(init=False, repr=False, compare=False)
-    _factor: np.ndarray = field(init=False, repr=False, compare=False)
-    _luma: np.ndarray = field(init=False, repr=False, compare=False)
-    _matrix: np.ndarray = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        if self.primaries not in PRIMARIES:
+    def __init__(self, transfer: str, primaries: int = 9) -> None:
+        if primaries not in PRIMARIES:
             raise VideoError(
-                f"HDR with primaries number {self.primaries} of H.273; want {', '.join(map(str, PRIMARIES))}: convert "
-                "it to BT.2020 first, or choose hdr='keep' (--hdr keep)"
+                f"HDR with primaries number {primaries} of H.273; want {', '.join(map(str, PRIMARIES))}: convert it to "
+                "BT.2020 first, or choose hdr='keep' (--hdr keep)"
             )
-        xyz = rgb_to_xyz(self.primaries)
-        object.__setattr__(self, "_luma", xyz[1].astype(np.float32))
-        object.__setattr__(self, "_matrix", np.linalg.solve(rgb_to_xyz(1), xyz).T.astype(np.float32))
+        self._transfer, xyz = transfer, rgb_to_xyz(primaries)
+        self._luma = xyz[1].astype(np.float32)
+        self._matrix = np.linalg.solve(rgb_to_xyz(1), xyz).T.astype(np.float32)
         code = np.arange(_LEVELS) / (_LEVELS - 1)
-        light = pq_eotf(code) if self.transfer == "PQ" else hlg_inverse_oetf(code)
+        light = pq_eotf(code) if transfer == "PQ" else hlg_inverse_oetf(code)
         # The factor of step 2, tabulated over the PQ code value of the largest channel.
         largest = pq_eotf(code)
         factor = np.divide(bt2390_eetf(largest), largest, out=np.ones_like(largest), where=largest > 0)
-        object.__setattr__(self, "_light", light.astype(np.float32))
-        object.__setattr__(self, "_factor", factor.astype(np.float32))
+        self._light, self._factor = light.astype(np.float32), factor.astype(np.float32)
 
     def __call__(self, rgb: np.ndarray) -> np.ndarray:
         """Return uint8 RGB ``(H, W, 3)`` of full-range uint16 R'G'B' code values ``(H, W, 3)``."""
         light = self._light[rgb]
-        if self.transfer == "HLG":
+        if self._transfer == "HLG":
             light *= 1000 * np.power(np.maximum(light @ self._luma, 1e-9), 0.2)[..., None]
         code = pq_inverse_eotf(light.max(axis=-1))
         light *= self._factor[np.rint(code * (_LEVELS - 1)).astype(np.int64)][..., None]

@@ -8,11 +8,12 @@ All frames are uint8 RGB ``(T, H, W, 3)``; the module does not import torch. Fil
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack, get_args
 
 import numpy as np
 
@@ -152,13 +153,9 @@ class VideoReader:
         origin: seconds of the file from which times are counted; the beginning that the file states where left out.
 
     Attributes:
+        decoding: the decoder, with the rate and the time base of the file (from the first frame on) and its damage.
         interlaced: frames so far that are marked as interlaced.
-        fps: frames per second as the file states them on average; valid from the first frame on, as the others.
         pixel_aspect: width of a pixel over its height, upright.
-        time_base: seconds of one tick of the file.
-        fault: reason of the first damage, or None.
-        missing_seconds: start and end of each range lost to damage, from the beginning of the file; None is the
-            beginning or end of the file.
     """
 
     def __init__(
@@ -169,10 +166,10 @@ class VideoReader:
         conversion: Conversion | None = None,
         origin: Fraction | None = None,
     ) -> None:
-        if on_damage not in ("raise", "keep", "skip"):
-            raise VideoError(f"on_damage: want 'raise', 'keep' or 'skip', got {on_damage!r}")
+        if on_damage not in get_args(OnDamage):
+            raise VideoError(f"on_damage: want {', '.join(get_args(OnDamage))}, got {on_damage!r}")
         self.path, self.on_damage, self.conversion = Path(path), on_damage, conversion or Conversion()
-        self._decoding = Decoding(self.path, skip=on_damage == "skip")
+        self.decoding = Decoding(self.path, skip=on_damage == "skip")
         self._origin, self.interlaced = origin, 0
         self._convert = Converter(self.conversion)
         self._size: str | None = None
@@ -180,39 +177,24 @@ class VideoReader:
         self.pixel_aspect = Fraction(1)
 
     @property
-    def fps(self) -> float:
-        """See the class."""
-        return self._decoding.fps
-
-    @property
-    def time_base(self) -> Fraction:
-        """See the class."""
-        return self._decoding.time_base
-
-    @property
     def origin(self) -> Fraction:
-        """See the class."""
-        return self._decoding.origin if self._origin is None else self._origin
-
-    @property
-    def fault(self) -> str | None:
-        """See the class."""
-        return self._decoding.fault
+        """Seconds of the file from which times are counted."""
+        return self.decoding.origin if self._origin is None else self._origin
 
     @property
     def missing_seconds(self) -> list[tuple[float | None, float | None]]:
-        """See the class."""
+        """Start and end of each range lost to damage; None is the beginning or end of the file."""
         return [
             (None if start is None else self._seconds(start + self._step), self._seconds(end))
-            for start, end in self._decoding.gaps
+            for start, end in self.decoding.gaps
         ]
 
     def ticks_of(self, start: Fraction) -> int:
         """Return the timestamp of a frame in ticks of the file, from its time."""
-        return round((start + self.origin) / self.time_base)
+        return round((start + self.origin) / self.decoding.time_base)
 
     def _seconds(self, ticks: int | None) -> float | None:
-        return None if ticks is None else float(ticks * self.time_base - self.origin)
+        return None if ticks is None else float(ticks * self.decoding.time_base - self.origin)
 
     def frames(self, first: int = 0, last: int | None = None, index: Timeline | None = None) -> Iterator[TimedFrame]:
         """Yield the frames from number ``first`` up to and without ``last``; arguments as in :func:`read_video`.
@@ -238,23 +220,16 @@ class VideoReader:
         self._check(first, last)
 
     def _repaired(self, first: int, index: Timeline | None) -> Iterator[tuple[Any, int]]:
-        decoding, context = self._decoding, int(first > 0 and self.conversion.deinterlace != "off")
+        decoding, context = self.decoding, int(first > 0 and self.conversion.deinterlace != "off")
         begin = first - context  # bwdif reads the previous frame
         decoded = decoding.frames(begin, index if first > NEAR else None)
-        first_frame = next(decoded, None)
-        if first_frame is None:
-            return
-
-        def stamped() -> Iterator[tuple[Any, int | None]]:
-            for frame in deinterlace(self._counted(_chain(first_frame, decoded)), self.conversion.deinterlace):
-                yield frame, frame.pts
-
+        start = list(islice(decoded, 1))  # from here on the rate is known
         self._step = max(round(1 / (decoding.fps * decoding.time_base)), 1)
-        for number, item in enumerate(repair_timestamps(stamped(), step=self._step)):
-            if number >= context:
-                yield item
+        frames = deinterlace(self._counted(chain(start, decoded)), self.conversion.deinterlace)
+        stamped = ((frame, frame.pts) for frame in frames)
+        yield from islice(repair_timestamps(stamped, step=self._step), context, None)
 
-    def _counted(self, frames: Iterator[Any]) -> Iterator[Any]:
+    def _counted(self, frames: Iterable[Any]) -> Iterator[Any]:
         for frame in frames:
             self.interlaced += frame.interlaced_frame
             yield frame
@@ -267,39 +242,34 @@ class VideoReader:
         self._size = self._size or size_of(image)
         if size_of(image) != self._size:
             raise VideoError(f"{self.path}: frame {number} is {size_of(image)}, those before it are {self._size}")
-        stored = self._decoding.pixel_aspect
+        stored = self.decoding.pixel_aspect
         self.pixel_aspect = 1 / stored if turned else stored
         self._last_ticks = ticks
-        start = ticks * self.time_base - self.origin
-        return TimedFrame(image, start, (frame.duration or self._step) * self.time_base)
+        time_base = self.decoding.time_base
+        return TimedFrame(image, ticks * time_base - self.origin, (frame.duration or self._step) * time_base)
 
     def _to_the_end(self, frame: TimedFrame) -> TimedFrame:
         """Extend the last frame of a whole file to the end that the header of the file states."""
-        end = self._decoding.end
-        if end is None or self.fault or end <= self._last_ticks:
+        end = self.decoding.end
+        if end is None or self.decoding.fault or end <= self._last_ticks:
             return frame
-        return frame._replace(duration=(end - self._last_ticks) * self.time_base)
+        return frame._replace(duration=(end - self._last_ticks) * self.decoding.time_base)
 
     def _check(self, first: int, last: int | None) -> None:
-        good = self._decoding.number
+        good, fault = self.decoding.number, self.decoding.fault
         if last is not None and good >= last:
             return
-        if self.fault and self.on_damage == "raise":
+        if fault and self.on_damage == "raise":
             rest = (
                 f"the first {good} frames are good; read_video(path, last={good}) or on_damage='keep' returns them"
                 if good
                 else "there is no good frame before the damage"
             )
-            raise VideoError(f"{self.path}: damaged or incomplete ({self.fault}); {rest}")
+            raise VideoError(f"{self.path}: damaged or incomplete ({fault}); {rest}")
         if not good:
-            raise VideoError(f"{self.path}: no frame in this file can be decoded ({self.fault or 'it contains none'})")
+            raise VideoError(f"{self.path}: no frame in this file can be decoded ({fault or 'it contains none'})")
         if good <= first:
             raise VideoError(f"{self.path}: first: want less than {good}, its number of frames, got {first}")
-
-
-def _chain(first: Any, others: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from others
 
 
 class ReadOptions(TypedDict, total=False):
@@ -357,7 +327,8 @@ def read_video(path: str | os.PathLike[str], **options: Unpack[ReadOptions]) -> 
     frames = list(stream)
     times = np.array([float(frame.start - frames[0].start) for frame in frames], np.float64)
     end = float(frames[-1].start + frames[-1].duration - frames[0].start)
-    return Video(np.stack([frame.image for frame in frames]), reader.fps, times, reader.pixel_aspect, end)
+    images = np.stack([frame.image for frame in frames])
+    return Video(images, reader.decoding.fps, times, reader.pixel_aspect, end)
 
 
 def stream_video(path: str | os.PathLike[str], **options: Unpack[ReadOptions]) -> Iterator[np.ndarray]:

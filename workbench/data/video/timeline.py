@@ -15,19 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from av.error import FFmpegError
 
-from workbench.data.video.container import (
-    UNSTATED_FPS,
-    missing_end,
-    opened,
-    origin_of,
-    promised_frames,
-    rate_of,
-    reason,
-    stores_timestamps,
-)
+from workbench.data.video.container import UNSTATED_FPS, opened, origin_of, rate_of, stores_timestamps
 from workbench.data.video.frame_folder import list_images
+from workbench.data.video.packets import PacketReader, promised_frames
 from workbench.errors import VideoError
 
 REORDER = 32
@@ -131,23 +122,12 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
         The timeline, which may be empty.
     """
     shown, keys = array("q"), array("q")  # timestamp of each frame; timestamp and packets before each key frame
-    packets, end, timed, exact, fault = 0, 0, True, True, None
-    stamped, leading = stores_timestamps(container), None
-    demuxed = container.demux(stream)
-    while frames is None or len(shown) < frames + REORDER:
-        try:
-            packet = next(demuxed, None)
-        except (FFmpegError, ValueError) as error:
-            fault = f"decoder: {reason(error)}"
-            break
-        if packet is None or (not packet.size and packet.dts is None):  # an empty packet comes last
-            break
-        if not packet.size:  # an AVI shows the frame before once more
-            continue
+    stamped, exact, complete, leading, fault = stores_timestamps(container), True, True, None, None
+    packets = PacketReader(container, stream)
+    for packet in packets:
         if packet.is_corrupt:
             fault = "a frame is truncated"
             break
-        end, timed = max(end, (packet.pts or 0) + (packet.duration or 0)), bool(packet.duration)
         ticks = packet.pts if stamped else packet.dts
         if packet.pts is None or packet.pts != ticks:
             exact = False
@@ -155,10 +135,11 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
             leading = len(shown)
         if _is_shown(packet, stream):
             if packet.is_keyframe and ticks is not None:
-                keys.extend((ticks, packets))
+                keys.extend((ticks, packets.count - 1))
             shown.append(len(shown) if ticks is None else ticks)
-        packets += 1
-    complete = frames is None or len(shown) < frames + REORDER
+        if frames is not None and len(shown) >= frames + REORDER:
+            complete = False
+            break
     undecodable = leading or 0
     ticks = np.sort(np.array(shown[undecodable:], np.int64))
     exact = exact and not undecodable and bool((np.diff(ticks) > 0).all())
@@ -169,7 +150,7 @@ def scan(container: Any, stream: Any, frames: int | None = None) -> Timeline:
     starts[:, 0] = np.searchsorted(ticks, starts[:, 0])
     starts = starts[np.argsort(starts[:, 0], kind="stable")]
     if complete:
-        fault = fault or missing_end(container, stream, Path(container.name), packets, end, timed)[0]
+        fault = fault or packets.fault or packets.missing_end()[0]
     else:
         ticks = ticks[:frames]
         starts = starts[starts[:, 0] < len(ticks)]

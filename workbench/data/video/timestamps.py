@@ -85,22 +85,13 @@ def _is_doubtful(known: list[int | None], last: int | None, step: int) -> bool:
 
 def _longest_ascent(known: list[int | None], last: int | None) -> list[int]:
     """Return the positions of the longest sequence of ascending timestamps; of several, the earliest."""
-    lengths, following = [0] * len(known), [-1] * len(known)
-    for at in range(len(known) - 1, -1, -1):
+    ascents: list[list[int]] = [[] for _ in known]  # the longest from each position on
+    for at in reversed(range(len(known))):
         ticks = known[at]
-        if ticks is None or (last is not None and ticks <= last):
-            continue
-        lengths[at] = 1
-        for later in range(len(known) - 1, at, -1):
-            if lengths[later] and (known[later] or 0) > ticks and lengths[later] + 1 >= lengths[at]:
-                lengths[at], following[at] = lengths[later] + 1, later
-    positions, at = [], max(range(len(known)), key=lambda place: (lengths[place], -(known[place] or 0), -place))
-    while lengths[at] and at >= 0:
-        positions.append(at)
-        if following[at] < 0:
-            break
-        at = following[at]
-    return positions
+        if ticks is not None and (last is None or ticks > last):
+            later = (ascent for ascent in ascents[at + 1 :] if ascent and (known[ascent[0]] or 0) > ticks)
+            ascents[at] = [at, *max(later, key=len, default=[])]
+    return max(filter(None, ascents), key=lambda ascent: (len(ascent), -(known[ascent[0]] or 0)), default=[])
 
 
 def _between(known: list[int | None], trusted: list[int], last: int | None, step: int) -> int:

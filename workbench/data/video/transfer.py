@@ -32,7 +32,7 @@ TRANSFERS = {1: "BT.709", 4: "gamma 2.2", 5: "gamma 2.8", 6: "SMPTE 170M", 7: "S
 """Names of transfer characteristics by their number in ITU-T H.273, table 3."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Treatment:
     """Treatment of one property of a source.
 
@@ -114,17 +114,13 @@ def plan_folder_transfer(path: Path, target: Path | None, conversion: Conversion
     treatments = []
     if transparent := first_transparent(path):
         read_image(transparent, background=background)  # raises the error before any work
-        treatments.append(
-            Treatment(outcome="converted", text=f"transparent images are composited on the color {background}")
-        )
+        treatments.append(Treatment("converted", f"transparent images are composited on the color {background}"))
     if profile := color_profile(path):
-        treatments.append(
-            Treatment(outcome="lost", text=f"the ICC profile of the images ({profile}): values are kept, it is not")
-        )
+        treatments.append(Treatment("lost", f"the ICC profile of the images ({profile}): values are kept, it is not"))
     if gaps := describe_gaps(names):
         numbered = target is not None and is_folder_name(target)
         played = "the output keeps their numbers" if numbered else "the output plays on without a pause"
-        treatments.append(Treatment(outcome="noticed", text=f"{gaps}; {played}"))
+        treatments.append(Treatment("noticed", f"{gaps}; {played}"))
     return TransferPlan(treatments=tuple(treatments))
 
 
@@ -175,82 +171,74 @@ def _frames(info: VideoInfo, conversion: Conversion) -> Iterator[Treatment]:
     if info.undecodable:
         seconds = info.undecodable / info.fps
         yield Treatment(
-            outcome="lost",
-            text=f"{info.undecodable} frames ({seconds:.2f} s) before the first key frame cannot be decoded",
+            "lost",
+            f"{info.undecodable} frames ({seconds:.2f} s) before the first key frame cannot be decoded",
         )
     if conversion.deinterlace == "on" or (info.field_order and conversion.deinterlace == "auto"):
         order = info.field_order or "not marked as interlaced"
-        yield Treatment(outcome="converted", text=f"interlaced frames ({order}) are deinterlaced by bwdif")
+        yield Treatment("converted", f"interlaced frames ({order}) are deinterlaced by bwdif")
     elif info.field_order:
-        yield Treatment(
-            outcome="lost", text=f"interlaced frames ({info.field_order}) are taken as whole images (--deinterlace off)"
-        )
+        yield Treatment("lost", f"interlaced frames ({info.field_order}) are taken as whole images (--deinterlace off)")
     if info.rotated:
-        yield Treatment(outcome="converted", text="rotated or mirrored frames are stored upright")
+        yield Treatment("converted", "rotated or mirrored frames are stored upright")
     if info.alpha:
-        yield Treatment(
-            outcome="converted", text=f"the alpha channel is composited on the color {conversion.background}"
-        )
+        yield Treatment("converted", f"the alpha channel is composited on the color {conversion.background}")
 
 
 def _colors(info: VideoInfo, conversion: Conversion, target: Path | None) -> Iterator[Treatment]:
     if info.hdr and conversion.hdr == "tonemap":
-        yield Treatment(
-            outcome="converted", text=f"HDR ({info.hdr}) is mapped to SDR BT.709 by the EETF of BT.2390 (--hdr)"
-        )
+        yield Treatment("converted", f"HDR ({info.hdr}) is mapped to SDR BT.709 by the EETF of BT.2390 (--hdr)")
     elif info.hdr:
         marks = "in 8 bits with their marks" if target and not is_folder_name(target) else "in 8 bits, without marks"
-        yield Treatment(outcome="kept", text=f"HDR ({info.hdr}) code values are kept {marks} (--hdr keep)")
+        yield Treatment("kept", f"HDR ({info.hdr}) code values are kept {marks} (--hdr keep)")
     for kind, number, names in (("primaries", info.primaries, PRIMARIES), ("transfer", info.transfer, TRANSFERS)):
         if not info.hdr and number not in (0, 1, UNSPECIFIED):
             marked = target is not None and not is_folder_name(target)
             name = names.get(number, f"number {number} of H.273")
             yield Treatment(
-                outcome="kept" if marked else "lost",
-                text=f"color {kind} {name}" + ("" if marked else ": values are kept, their mark is not"),
+                "kept" if marked else "lost",
+                f"color {kind} {name}" + ("" if marked else ": values are kept, their mark is not"),
             )
     if info.bits > 8:
-        yield Treatment(outcome="converted", text=f"{info.bits} bits a sample are rounded to 8")
+        yield Treatment("converted", f"{info.bits} bits a sample are rounded to 8")
 
 
 def _times(info: VideoInfo, target: Path, fps: float | None) -> Iterator[Treatment]:
     if fps is not None:
-        yield Treatment(outcome="converted", text=f"frame times are resampled to a constant {fps:.6g} frames/s (--fps)")
+        yield Treatment("converted", f"frame times are resampled to a constant {fps:.6g} frames/s (--fps)")
     elif is_folder_name(target):
-        yield Treatment(outcome="kept", text=f"frame times, in {TIMESTAMPS}")
+        yield Treatment("kept", f"frame times, in {TIMESTAMPS}")
     elif not info.constant_rate:
-        yield Treatment(outcome="kept", text="variable frame rate")
+        yield Treatment("kept", "variable frame rate")
 
 
 def _aspect(info: VideoInfo, target: Path) -> Iterator[Treatment]:
     if info.pixel_aspect != 1:
         aspect = f"pixel aspect ratio {info.pixel_aspect.numerator}:{info.pixel_aspect.denominator}"
         if is_folder_name(target):
-            yield Treatment(outcome="lost", text=f"{aspect}: PNG files show square pixels")
+            yield Treatment("lost", f"{aspect}: PNG files show square pixels")
         elif not coding_of(target).stores_aspect:
-            yield Treatment(
-                outcome="lost", text=f"{aspect}: a {target.suffix} shows square pixels; write a .mp4 or .mkv"
-            )
+            yield Treatment("lost", f"{aspect}: a {target.suffix} shows square pixels; write a .mp4 or .mkv")
         else:
-            yield Treatment(outcome="kept", text=aspect)
+            yield Treatment("kept", aspect)
 
 
 def _copied(info: VideoInfo, target: Path, tracks: list[Track], lost: list[Track]) -> Iterator[Treatment]:
     for kind, count in Counter(track.kind for track in tracks).items():
         named = ", ".join(str(track).removeprefix(f"{kind} ") for track in tracks if track.kind == kind)
-        yield Treatment(outcome="kept", text=f"{count} {kind} track{'s' * (count > 1)} {named}")
+        yield Treatment("kept", f"{count} {kind} track{'s' * (count > 1)} {named}")
     folder = is_folder_name(target)
     if info.chapters:
         text = f"{info.chapters} chapter{'s' * (info.chapters > 1)}"
-        yield Treatment(outcome="lost" if folder else "kept", text=text)
+        yield Treatment("lost" if folder else "kept", text)
     metadata = dict(info.metadata)
     if title := metadata.get("title"):
-        yield Treatment(outcome="lost" if folder else "kept", text=f'title "{title}"')
+        yield Treatment("lost" if folder else "kept", f'title "{title}"')
     if not folder and (names := lost_metadata(metadata, coding_of(target).container)):
-        yield Treatment(outcome="lost", text=f"metadata {', '.join(names)}: a {target.suffix} file cannot store it")
+        yield Treatment("lost", f"metadata {', '.join(names)}: a {target.suffix} file cannot store it")
     for name in dict.fromkeys(info.embedded):
-        yield Treatment(outcome="lost", text=f"{name} inside of the frames")
+        yield Treatment("lost", f"{name} inside of the frames")
     for track in lost:
         where = "a folder of frames" if folder else f"a {target.suffix} file"
         why = f"{where} cannot store it" if track.kind in COPIED else "only audio, subtitles and attachments are copied"
-        yield Treatment(outcome="lost", text=f"{track}: {why}")
+        yield Treatment("lost", f"{track}: {why}")

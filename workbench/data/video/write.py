@@ -29,7 +29,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 
 from workbench.data.video.container import open_container
 from workbench.data.video.timestamps import as_ticks
-from workbench.data.video.tracks import TrackCopier, list_tracks, storable_tracks
+from workbench.data.video.tracks import TrackCopier
 from workbench.data.video.write_frames import FrameFolderWriter, Writer, check_frame, explained
 from workbench.errors import VideoError
 
@@ -90,9 +90,8 @@ class VideoWriter(Writer):
     Args:
         path: a name that ends in ``.mp4`` or ``.mkv`` (preview) or ``.webm`` (lossless); its folder must exist.
         fps: frames per second; where frames are written with times, only a hint for players.
-        tracks_from: a file whose audio, subtitles, attachments, chapters and metadata are copied, packets as they are.
-        tracks: indices of the streams that are copied; where left out, all that the file can store, with at least one
-            audio track where there is audio.
+        tracks_from: a file whose chapters, metadata and some of its tracks are copied, packets as they are.
+        tracks: indices of these tracks, see :func:`workbench.data.video.tracks.storable_tracks`.
         tracks_origin: seconds of that file that become 0; the beginning that it states where left out.
         variable: frames do not follow one another evenly. H.264 is then coded without B-frames, because an MP4 derives
             its length from the order of decoding.
@@ -105,7 +104,7 @@ class VideoWriter(Writer):
 
     Example::
 
-        with VideoWriter("large.mp4", fps=25, tracks_from="small.mp4") as writer:
+        with VideoWriter("large.mp4", fps=25, tracks_from="small.mp4", tracks=[1]) as writer:
             for frame in VideoReader("small.mp4").frames():
                 writer.write(enlarge(frame.image), frame.start, frame.duration)
     """
@@ -116,7 +115,7 @@ class VideoWriter(Writer):
         *,
         fps: float | Fraction,
         tracks_from: str | os.PathLike[str] | None = None,
-        tracks: Iterable[int] | None = None,
+        tracks: Iterable[int] = (),
         tracks_origin: Fraction | None = None,
         variable: bool = False,
         time_base: Fraction | None = None,
@@ -157,23 +156,9 @@ class VideoWriter(Writer):
                 )
             if tracks_from is not None:
                 source = stack.enter_context(open_container(Path(tracks_from)))
-                if tracks is None:
-                    tracks = self._storable(source, Path(tracks_from))
                 video = source.streams.best("video")
                 self._tracks = TrackCopier(source, frozenset(tracks), video=video, origin=tracks_origin)
             self._stack = stack.pop_all()
-
-    def _storable(self, source: Any, path: Path) -> frozenset[int]:
-        listed = list_tracks(source, source.streams.best("video") or source.streams[0])
-        found = storable_tracks(path, listed, self._coding.container)
-        audio = [track for track in listed if track.kind == "audio"]
-        if audio and not any(track.index in found for track in audio):
-            codecs = ", ".join(sorted({track.codec for track in audio}))
-            raise VideoError(
-                f"{self.path}: a {self.path.suffix} file cannot store the audio of {path} ({codecs}); write a .mkv, "
-                "which stores every kind, or leave the audio out"
-            )
-        return found
 
     @property
     def track_fault(self) -> str | None:
