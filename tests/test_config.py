@@ -187,9 +187,10 @@ def test_every_setting_has_a_description():
     import ast
     import inspect
 
-    from workbench import config
+    from workbench import config, distillation_config
 
-    classes = [node for node in ast.parse(inspect.getsource(config)).body if isinstance(node, ast.ClassDef)]
+    sources = map(inspect.getsource, (config, distillation_config))
+    classes = [node for source in sources for node in ast.parse(source).body if isinstance(node, ast.ClassDef)]
     silent = []
     for cls in classes:
         for field, after in zip(cls.body, [*cls.body[1:], None], strict=True):

@@ -158,6 +158,7 @@ class RunConfig:
     `pretrained:NAME`, of the same validation clip, scale and network."""
     data: Data = field(default_factory=Data)
     distillation: Distillation = field(default_factory=Distillation)
+    """Distillation from the teacher, in addition to the ground truth; ignored without a teacher."""
     optimizer: Optimizer = field(default_factory=Optimizer)
     imitation_weight: float = 1e-4
     """Weight of the distance between the encoder of a student `privileged:NAME` and low resolution (PISR: 1e-4);
