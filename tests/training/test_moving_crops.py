@@ -10,7 +10,7 @@ from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.crops import CropSampler
 from workbench.errors import ConfigError, DataError
 from workbench.runs import request_stop
-from workbench.training.trainer import open_data
+from workbench.training.data import open_data
 from workbench.training.worker import prepare_run, work
 
 

@@ -14,7 +14,7 @@ from workbench.models.zoo import build
 from workbench.presets import PRESETS
 from workbench.runs import Run, locate_run, shipped
 from workbench.scenes import read_scene
-from workbench.training.plain_twin import PlainWeights, open_plain
+from workbench.training.plain_twin import open_plain
 from workbench.training.worker import prepare_run, validation_clip, work
 
 
@@ -146,10 +146,11 @@ def test_other_settings_are_named(small, plain, caplog):
 
 def test_plain_weights_of_an_unknown_step_or_another_network_raise(small, tmp_path):
     save(build("vespcn"), tmp_path / "found.safetensors")
-    with pytest.raises(ConfigError, match=r"plain\.weights: .*got .*found\.safetensors"):
-        PlainWeights(replace(small, plain=Network(name="vespcn", weights=str(tmp_path / "found.safetensors"))))
-    with pytest.raises(ConfigError, match=r"plain\.name: .*vespcn, got vespcn_s"):
-        PlainWeights(replace(small, plain=Network(name="vespcn_s")))
+    pair = validation_clip(small)[0]
+    with pytest.raises(ConfigError, match=r"plain\.weights: want weights that record .*got .*found\.safetensors"):
+        open_plain(replace(small, plain=Network(name="vespcn", weights=str(tmp_path / "found.safetensors"))), pair)
+    with pytest.raises(ConfigError, match=r"plain\.name: want the student's network, vespcn, got vespcn_s"):
+        open_plain(replace(small, plain=Network(name="vespcn_s")), pair)
 
 
 def test_a_plain_run_and_plain_weights_together_raise():

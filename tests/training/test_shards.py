@@ -12,7 +12,7 @@ from tests.footage import prepare_shards
 from workbench.config import Network
 from workbench.errors import DataError
 from workbench.runs import request_stop
-from workbench.training.trainer import open_crops
+from workbench.training.data import open_crops
 from workbench.training.worker import prepare_run, work
 
 

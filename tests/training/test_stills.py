@@ -18,9 +18,10 @@ from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
 from workbench.runs import Run, request_stop
 from workbench.training.accelerator import make_accelerator
+from workbench.training.data import open_data, open_motion
 from workbench.training.estimate import estimate
 from workbench.training.loop import Batch
-from workbench.training.trainer import Trainer, open_data, open_motion
+from workbench.training.trainer import Trainer
 from workbench.training.worker import prepare_run, work
 
 

@@ -14,14 +14,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice, repeat
 
-import torch
-
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory
 from workbench.process import was_killed
 from workbench.training.accelerator import make_accelerator
 from workbench.training.device_memory import free_memory_mib, is_out_of_memory, out_of_memory_message, peak_memory_mib
 from workbench.training.loop import Batch
+from workbench.training.teacher_cache import compute_targets
 from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer
 
@@ -133,16 +132,12 @@ def measure(config: RunConfig) -> Estimate:
     low, high, *flow = next(trainer.sampler.after(0, 1))
     batch = Batch(low, high, flow=flow[0] if flow else None).chunk(micro_batches)[0]
     if cached and trainer.teacher is not None:
-        with torch.no_grad(), accelerator.autocast():
-            return_features = config.distillation.feature_layer if trainer.objective.needs_features else None
-            given = trainer.teacher.select_input(batch.low, batch.high)
-            targets = trainer.objective.teacher_targets(
-                trainer.teacher(given.to(accelerator.device), return_features=return_features)
-            )
+        targets = compute_targets(
+            trainer.teacher, trainer.objective, batch.low, batch.high,
+            feature_layer=config.distillation.feature_layer, accelerator=accelerator,
+        )  # fmt: skip
         batch = batch._replace(targets=targets)
-    times = []
-    for step in islice(trainer.steps(0, repeat(batch)), TIMED_STEPS + 1):
-        times.append(step.seconds)
+    times = [step.seconds for step in islice(trainer.steps(0, repeat(batch)), TIMED_STEPS + 1)]
     return Estimate(config.data.batch_size, statistics.median(times[1:]), peak_memory_mib(accelerator.device), free)
 
 

@@ -10,12 +10,12 @@ import numpy as np
 from workbench.config import RunConfig
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
-from workbench.evaluation.rendering import SceneScorer, add_rendering, render
+from workbench.evaluation.rendering import Scales, SceneScorer, add_rendering
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
 from workbench.settings import differences
-from workbench.training.record import PlainTwin, SnapshotSettings
+from workbench.training.record import PlainTwin, Renderer
 from workbench.training.trainer import MUTABLE_ON_RESUME, make_network
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def open_plain(config: RunConfig, pair: Pair) -> PlainTwin | None:
     """
     if config.plain_run:
         return PlainRun(config, pair)
-    return PlainWeights(config) if config.plain.name else None
+    return PlainWeights(config, pair) if config.plain.name else None
 
 
 class PlainRun:
@@ -87,10 +87,10 @@ class PlainRun:
         if changes:
             logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(changes))
 
-    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
         """See :class:`PlainTwin`."""
         if step not in self.run.snapshots():
-            return False
+            return
         theirs = read_scene(self.run.folder / "snapshots" / f"{step:07d}")
         note = f"the same network without a teacher, step {step} of {self.run.name}"
         scene.add_method(Method(key=KEY, label=LABEL, note=note), theirs.clip("student"))
@@ -98,20 +98,16 @@ class PlainRun:
             values = np.array([np.nan if value is None else value for value in curve.series["student"]])
             scene.add_curve(curve.key, curve.label, curve.unit, curve.better, KEY, values)
         for overlay in theirs.overlays:
-            if (
-                overlay.method == "student"
-                and (kind := overlay.kind.removeprefix("attention_")) in settings.scales.maps
-            ):
-                here = replace(overlay, method=KEY, high=settings.scales.maps[kind])
-                scene.add_overlay(here, theirs.array(overlay))
-        return True
+            kind = overlay.kind.removeprefix("attention_")
+            if overlay.method == "student" and kind in scales.maps:
+                scene.add_overlay(replace(overlay, method=KEY, high=scales.maps[kind]), theirs.array(overlay))
 
 
 class PlainWeights:
     """Plain student from a weight file, shown at the step at which its training ended."""
 
-    def __init__(self, config: RunConfig) -> None:
-        self.plain, self.scale = config.plain, config.data.scale
+    def __init__(self, config: RunConfig, pair: Pair) -> None:
+        self.plain, self.scale, self.pair = config.plain, config.data.scale, pair
         if self.plain.name != config.student.name:
             raise ConfigError(f"plain.name: want the student's network, {config.student.name}, got {self.plain.name}")
         card = read_card(self.plain.weights) if self.plain.weights else {"step": 0}
@@ -122,19 +118,11 @@ class PlainWeights:
                 "the run that made them (plain_run), or leave the plain student out"
             )
 
-    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
         """See :class:`PlainTwin`."""
         if step != self.step:
-            return False
-        network = make_network(self.plain, self.scale).to(settings.device).eval()
-        rendering = render(
-            network,
-            settings.pair.low,
-            memory=settings.memory,
-            feature_layer=settings.feature_layer,
-            device=settings.device,
-        )
+            return
+        rendering = renderer(make_network(self.plain, self.scale), self.pair.low)
         note = f"the same network without a teacher, step {step}; its cells are computed by this run's ConvLSTM"
-        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), rendering, settings.scales)
-        SceneScorer(settings.pair.high).add(scene, KEY, rendering.frames)
-        return True
+        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), rendering, scales)
+        SceneScorer(self.pair.high).add(scene, KEY, rendering.frames)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,22 +54,15 @@ def log_row(step: Step) -> dict[str, Any]:
 # Snapshots of the validation clip
 
 
-@dataclass(frozen=True, kw_only=True)
-class SnapshotSettings:
-    """Inputs of a snapshot: the validation clip, the run's memory and layer, its color scales, and its device."""
-
-    pair: Pair
-    memory: TemporalMemory | None
-    feature_layer: FeatureLayer
-    scales: Scales
-    device: torch.device
+Renderer = Callable[..., Rendering]
+"""Function of a network and its input that renders it with the run's ConvLSTM and layer, on the run's device."""
 
 
 class PlainTwin(Protocol):
     """Plain student at some steps; see :mod:`workbench.training.plain_twin`."""
 
-    def add(self, scene: SceneWriter, step: int, settings: SnapshotSettings) -> bool:
-        """Add the plain student at a step to a snapshot; returns whether there is one at this step."""
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
+        """Add the plain student at a step to a snapshot, where there is one at this step."""
         ...
 
 
@@ -92,7 +85,7 @@ def write_validation_clip(
     folder = writer.run.validation_folder
     if (folder / "scene.json").exists():
         return
-    device = device_of(student)
+    renderer = partial(render, memory=memory, feature_layer=feature_layer, device=device_of(student))
     scores = SceneScorer(pair.high)
     with write_scene(folder) as scene:
         scene.add_method(Method(key="low", label="Low resolution", note="input of the networks"), pair.low)
@@ -100,17 +93,11 @@ def write_validation_clip(
         floor = render(build("bicubic", scale=student.scale), pair.low)
         scene.add_method(Method(key="bicubic", label="Bicubic"), floor.frames)
         scores.add(scene, "bicubic", floor.frames)
-        reference: Rendering | None = None
-        if teacher is not None:
-            network_input = teacher.select_input(pair.low, pair.high)
-            reference = render(
-                teacher, network_input, memory=memory, is_student=False, feature_layer=feature_layer, device=device
-            )
-        network_input = student.select_input(pair.low, pair.high)
-        scales = Scales.of(
-            reference or render(student, network_input, memory=memory, feature_layer=feature_layer, device=device)
-        )
-        if teacher is not None and reference is not None:
+        if teacher is None:
+            scales = Scales.of(renderer(student, student.select_input(pair.low, pair.high)))
+        else:
+            reference = renderer(teacher, teacher.select_input(pair.low, pair.high), is_student=False)
+            scales = Scales.of(reference)
             label, note = f"Teacher ({teacher.recipe['name']})", ""
             if teacher.privileged:
                 label, note = f"{label}: privileged", f"{PRIVILEGED_NOTE}; it has no score"
@@ -152,17 +139,14 @@ def write_snapshot(
     with np.load(writer.run.validation_folder / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
-    settings = SnapshotSettings(
-        pair=pair, memory=memory, feature_layer=feature_layer, scales=scales, device=device_of(student)
-    )
-    network_input = student.select_input(pair.low, pair.high)
-    rendering = render(student, network_input, memory=memory, feature_layer=feature_layer, device=settings.device)
+    renderer = partial(render, memory=memory, feature_layer=feature_layer, device=device_of(student))
+    rendering = renderer(student, student.select_input(pair.low, pair.high))
     label, note = "Distilled student" if writer.config.distills else "Student", f"step {step}"
     if student.privileged:
         label, note = "Privileged teacher", f"{note}; {PRIVILEGED_NOTE}"
     with write_scene(folder, replace=True) as scene:
         if plain is not None:
-            plain.add(scene, step, settings)
+            plain.add(scene, step, renderer, scales)
         add_rendering(scene, Method(key="student", label=label, note=note), rendering, scales)
         SceneScorer(pair.high).add(scene, "student", rendering.frames)
         unchanging = read_scene(writer.run.validation_folder)

@@ -127,6 +127,23 @@ class TeacherCache:
         return TeacherTargets(frames.permute(0, 1, 4, 2, 3), part("maps"), part("cells"))
 
 
+@torch.no_grad()
+def compute_targets(
+    teacher: VideoSR,
+    objective: Objective,
+    low: Tensor,
+    high: Tensor,
+    *,
+    feature_layer: FeatureLayer,
+    accelerator: Accelerator,
+) -> TeacherTargets:
+    """Return the teacher outputs that the losses need for a batch of clips."""
+    clip = teacher.select_input(low, high).to(accelerator.device)
+    with accelerator.autocast():
+        upscaled = teacher(clip, return_features=feature_layer if objective.needs_features else None)
+    return objective.teacher_targets(upscaled)
+
+
 def write_cache(
     folder: Path,
     wanted: dict[str, Any],
@@ -157,16 +174,12 @@ def write_cache(
     done = record["done"] if record is not None else 0
     checksums: np.ndarray | None = None
     arrays: dict[str, np.ndarray] = {}
-    return_features = feature_layer if objective.needs_features else None
     teacher.eval()
     for number in range(done, clips):
         low, high = to_batch([sampler.fixed_crop(number)])
-        with torch.no_grad():
-            with accelerator.autocast():
-                upscaled = teacher(
-                    teacher.select_input(low, high).to(accelerator.device), return_features=return_features
-                )
-            stored = _to_arrays(objective.teacher_targets(upscaled))
+        stored = _to_arrays(
+            compute_targets(teacher, objective, low, high, feature_layer=feature_layer, accelerator=accelerator)
+        )
         if checksums is None:
             checksums, arrays = _open_arrays(folder, clips, stored, fresh=record is None)
         checksums[number] = _clip_checksum(low[0])

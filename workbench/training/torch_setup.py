@@ -9,6 +9,7 @@ import platform
 import cv2
 import torch
 
+from workbench.devices import set_num_threads
 from workbench.models.video_sr import VideoSR
 
 
@@ -23,8 +24,9 @@ def configure_torch(threads: int) -> None:
       up to 1.6 times faster on high-resolution tensors. ``WORKBENCH_KEEP_MEMORY=0`` switches that off.
     """
     torch.set_flush_denormal(os.environ.get("WORKBENCH_FLUSH_DENORMAL", "1") != "0")
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    cv2.setNumThreads(threads or os.cpu_count() or 1)
+    threads = threads or os.cpu_count() or 1
+    set_num_threads(threads)
+    cv2.setNumThreads(threads)
     if platform.libc_ver()[0] == "glibc" and os.environ.get("WORKBENCH_KEEP_MEMORY", "1") != "0":
         m_trim_threshold, m_mmap_max = -1, -4
         libc = ctypes.CDLL("libc.so.6")

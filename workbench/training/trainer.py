@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,15 @@ import torch
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import Data, Network, RunConfig
+from workbench.config import Network, RunConfig
 from workbench.data.datasets.clips import load_clip
-from workbench.data.sampling.crops import CropSampler, Footage, check_size
-from workbench.data.sampling.mixed import ClipSource, MixedSampler
-from workbench.data.sampling.motion import MotionSampler, MotionSettings
-from workbench.data.sampling.pairs import open_pairs
-from workbench.data.sampling.pool import PoolSampler, is_pool
-from workbench.data.sampling.shards import ShardSampler, is_shard_set, open_shards
-from workbench.data.sampling.stills import open_stills
+from workbench.data.sampling.crops import CropSampler
+from workbench.data.sampling.shards import ShardSampler
 from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.distillation_config import FRAMES_FOR_MEMORY
-from workbench.errors import ConfigError, DataError
+from workbench.errors import ConfigError
 from workbench.models.conversion import load_flow_into
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load_into
@@ -34,6 +28,7 @@ from workbench.models.zoo import build, takes_skip
 from workbench.runs import Run
 from workbench.settings import differences, flatten
 from workbench.training.accelerator import check_trackers
+from workbench.training.data import open_data
 from workbench.training.data_check import recorded_checksums
 from workbench.training.loop import Batch, Step, train
 from workbench.training.record import load_checkpoint, read_resume_info
@@ -67,44 +62,49 @@ def check(config: RunConfig) -> None:
         WorkbenchError: names the setting.
     """
     check_trackers(config.trackers)
-    for choice in (config.student, config.teacher, config.plain):
-        if choice.name:
-            network = make_network(choice, config.data.scale)
-            if config.alignment_loss_weight and choice is config.student and not network.has_alignment_loss:
-                raise ConfigError(
-                    f"alignment_loss_weight: want 0, since {choice.name} has no alignment loss (VESPCN and EDVR have), "
-                    f"got {config.alignment_loss_weight:g}"
-                )
-            if config.flow_weight and choice is config.student and not network.has_flow:
-                raise ConfigError(
-                    "flow_weight: want a student that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
-                    f"{choice.name}; set it to 0"
-                )
-            if not list(network.parameters()) and choice is config.student:
-                raise ConfigError(f"student.name: {choice.name} has no parameters to train")
-            if config.needs_features and choice is not config.plain:
-                network.check_features(config.distillation.feature_layer)
-                if config.distillation.spatial_features == "lr" and not network.aligned_channels:
-                    raise ConfigError(
-                        f"distillation.spatial_features: {choice.name} has no aligned features (`workbench networks`); "
-                        "take sr"
-                    )
-            if network.privileged and choice is config.plain:
-                raise ConfigError(
-                    f"plain.name: want no privileged network, whose input is the ground truth, got {choice.name}"
-                )
-            if network.privileged and choice is config.student and config.teacher.name:
-                raise ConfigError(f"student.name: {choice.name} is privileged and needs no teacher: --teacher.name ''")
+    chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
+    networks = {role: make_network(choice, config.data.scale) for role, choice in chosen.items() if choice.name}
+    student, name = networks["student"], config.student.name
+    if not list(student.parameters()):
+        raise ConfigError(f"student.name: {name} has no parameters to train")
+    if config.alignment_loss_weight and not student.has_alignment_loss:
+        raise ConfigError(
+            f"alignment_loss_weight: want 0, since {name} has no alignment loss (VESPCN and EDVR have), got "
+            f"{config.alignment_loss_weight:g}"
+        )
+    if config.flow_weight and not student.has_flow:
+        raise ConfigError(
+            "flow_weight: want a student that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
+            f"{name}; set it to 0"
+        )
+    if student.privileged and config.teacher.name:
+        raise ConfigError(f"student.name: {name} is privileged and needs no teacher: --teacher.name ''")
+    if config.plain.name and networks["plain"].privileged:
+        raise ConfigError(
+            "plain.name: want no privileged network, whose input is the ground truth, got " + config.plain.name
+        )
+    for role in ("student", "teacher") if config.needs_features else ():
+        networks[role].check_features(config.distillation.feature_layer)
+        if config.distillation.spatial_features == "lr" and not networks[role].aligned_channels:
+            raise ConfigError(
+                f"distillation.spatial_features: {chosen[role].name} has no aligned features (`workbench networks`); "
+                "take sr"
+            )
     if config.distills and config.distillation.uses_temporal:
-        _check_temporal(config)
+        _check_temporal(config, student.feature_channels, networks["teacher"].feature_channels)
     open_data(config.data, config.seed)
     load_clip(config.data.validation_clip)
 
 
-def _check_temporal(config: RunConfig) -> None:
+def _check_temporal(config: RunConfig, ours: int, theirs: int) -> None:
     """Refuse a temporal term without cells to compare, and warn of settings under which it has little effect.
 
     It is only a warning, since the published scores were made with five frames and an adapter.
+
+    Args:
+        config: settings of a run with the term.
+        ours: channels of F^SR of the student.
+        theirs: channels of F^SR of the teacher.
     """
     if 2 * config.distillation.border_frames >= config.data.num_frames:
         raise ConfigError(
@@ -116,9 +116,6 @@ def _check_temporal(config: RunConfig) -> None:
             "data.num_frames: want %d or more with the temporal term, got %d: few of its cells depend on complete "
             "windows; set data.num_frames to %d", FRAMES_FOR_MEMORY, config.data.num_frames, FRAMES_FOR_MEMORY,
         )  # fmt: skip
-    ours, theirs = (
-        make_network(choice, config.data.scale).feature_channels for choice in (config.student, config.teacher)
-    )
     if ours != theirs:
         logger.warning(
             "student.hr_channels: want the %d channels of F^SR that %s has, got %d: the adapter between them can lower "
@@ -135,87 +132,6 @@ MUTABLE_ON_RESUME = frozenset(
     }
 )  # fmt: skip
 """Settings that may change on a resume: no step depends on them."""
-
-
-def open_data(data: Data, seed: int) -> CropSampler | ShardSampler | MixedSampler:
-    """Open the training data of a run: video, still images in motion, or both.
-
-    Raises:
-        DataError: data that is missing, too short or too small, or shards with anything else.
-    """
-    if not data.uses_stills:
-        return open_crops(data, seed)
-    motion = open_motion(data, seed)
-    video = open_crops(data, seed) if data.uses_video else None
-    if isinstance(video, ShardSampler):
-        raise DataError(
-            f"data.stills_share: {', '.join(data.clips)} contains shards, which are read from one end to the other and "
-            "cannot be mixed with clips from stills; prepare the video with --format arrays, or set it to 0 or 1"
-        )
-    return MixedSampler(motion, video, batch_size=data.batch_size, share=data.stills_share)
-
-
-def open_motion(data: Data, seed: int) -> ClipSource:
-    """Open the still images of a run, or the pool that was prepared from some.
-
-    Raises:
-        DataError: no such folder, no usable image in it, or a pool that does not fit.
-    """
-    settings = MotionSettings(
-        crop_size=data.crop_size,
-        num_frames=data.num_frames,
-        scale=data.scale,
-        degradation=data.degradation,
-        augment=data.augment,
-        min_speed=data.stills_min_speed,
-    )
-    if is_pool(data.stills):
-        if settings.min_speed != Data.stills_min_speed:
-            raise DataError(
-                f"data.stills_min_speed: {data.stills} was rendered beforehand, want {Data.stills_min_speed}, got "
-                f"{data.stills_min_speed}; name a folder of still images, or leave the speed out"
-            )
-        return PoolSampler(data.stills, settings, seed=seed)
-    return MotionSampler(open_stills(data.stills, min_side=settings.min_still_side), settings, seed=seed)
-
-
-def open_crops(data: Data, seed: int) -> CropSampler | ShardSampler:
-    """Return the sampler of crops of a run's video.
-
-    Raises:
-        DataError: video that is missing, too short or too small, or shards mixed with anything else.
-    """
-    shards = [spec for spec in data.clips if is_shard_set(spec)]
-    if shards and len(shards) < len(data.clips):
-        others = ", ".join(spec for spec in data.clips if spec not in shards)
-        raise DataError(f"data.clips: {', '.join(shards)} contains shards and {others} does not; they cannot be mixed")
-    if shards:
-        if data.num_fixed_crops:
-            raise DataError(
-                f"data.num_fixed_crops: {', '.join(shards)} contains shards, which are read from one end to the other; "
-                "for fixed crops prepare the video with --format arrays"
-            )
-        if data.moving_share:
-            raise DataError(
-                f"data.moving_share: want 0 for shards, which are read from one end to the other, got "
-                f"{data.moving_share}; set it to 0, or prepare {', '.join(shards)} with --format arrays"
-            )
-        opened = [open_shards(spec, scale=data.scale, degradation=data.degradation) for spec in shards]
-        return ShardSampler(
-            list(chain.from_iterable(opened)), crop_size=data.crop_size, num_frames=data.num_frames,
-            batch_size=data.batch_size, augment=data.augment, seed=seed,
-        )  # fmt: skip
-    pairs: list[Footage] = []
-    for spec in data.clips:
-        opened = open_pairs(spec, scale=data.scale, degradation=data.degradation, num_frames=data.num_frames)
-        for pair in opened:
-            check_size(pair.low_shape, spec, data.crop_size, data.num_frames)
-        pairs += opened
-    return CropSampler(
-        pairs, crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size, augment=data.augment,
-        seed=seed, num_fixed_crops=data.num_fixed_crops, augmentations_per_crop=data.augmentations_per_crop,
-        fixed_crops_seed=data.fixed_crops_seed, moving_share=data.moving_share, moving_above=data.moving_above,
-    )  # fmt: skip
 
 
 class Trainer:
@@ -286,9 +202,7 @@ class Trainer:
         step = load_checkpoint(folder, self.student, self.objective, self.optimizer, self.average)
         before = read_resume_info(folder, step) if step else {}
         changed = differences(before.get("config", {}), self._fixed_settings())
-        if (
-            recorded_checksums(Run(folder)) is not None
-        ):  # the content was compared, its name does not matter: data_check
+        if recorded_checksums(Run(folder)) is not None:  # data_check compared the content; its name does not matter
             changed = {name: values for name, values in changed.items() if name not in ("data.clips", "data.stills")}
         if changed:
             changes = "; ".join(f"{name}: {old!r} then, {new!r} now" for name, (old, new) in changed.items())
