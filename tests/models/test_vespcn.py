@@ -105,6 +105,8 @@ def test_the_paper_s_variant_has_no_features_wider_than_rgb():
     with pytest.raises(ConfigError, match=r"vespcn_paper .*features"):
         network(torch.rand(1, 1, 3, 8, 8), return_features="hr")
     assert sum(isinstance(layer, torch.nn.Conv2d) for layer in VESPCN(wide=False).layers) == 9
+    with pytest.raises(ConfigError, match=r"channels.* got 32, 64"):
+        build("vespcn_paper", channels=32)
 
 
 @pytest.mark.parametrize("wide", [True, False])

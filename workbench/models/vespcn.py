@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer, Skip
+from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple, warp
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, zero_mean_init_
 from workbench.models.layers.flow import EstimatedFlow
@@ -170,6 +171,11 @@ class VESPCN(SlidingWindow):
         self.motion = MotionCompensation(flow_gain=flow_gain)
         self.wide = wide
         if not wide:
+            if (channels, hr_channels) != (64, 64):
+                raise ConfigError(
+                    "channels, hr_channels: want none without wide, whose layers have 24 channels, got "
+                    f"{channels}, {hr_channels}"
+                )
             self.info = replace(
                 self.info,
                 features="",

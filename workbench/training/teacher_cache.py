@@ -250,7 +250,10 @@ def _as_stored(wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_fingerprint(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    differ = [name for name, value in _as_stored(wanted).items() if value is not None and found.get(name) != value]
+    wanted = _as_stored(wanted)
+    if found.get("teacher", {}).items() <= wanted["teacher"].items():  # earlier versions recorded fewer settings of it
+        found = found | {"teacher": wanted["teacher"]}
+    differ = [name for name, value in wanted.items() if value is not None and found.get(name) != value]
     if differ:
         message = "; ".join(f"{name}: {found.get(name)!r}, wanted {wanted[name]!r}" for name in differ)
         raise ConfigError(
