@@ -19,10 +19,12 @@ import tyro
 from matplotlib.figure import Figure
 
 from workbench.evaluation.neighbors import NEIGHBORS, signed_db
-from workbench.evaluation.scores import METRICS, read_scores
+from workbench.evaluation.scores import read_scores
+from workbench.evaluation.tables import markdown_rows
 from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
 from workbench.experiment.variants import PLAIN, find_variant, in_grid_order
+from workbench.metrics import METRICS
 from workbench.views.colors import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,27 +63,23 @@ def shipped_table(name: str) -> str:
     """Return the table of the shipped networks on one set of clips."""
     found = shipped(name)
     metrics = [metric for metric in SHOWN if all(metric in one["mean"] for one in found.values())]
-    heads = [
-        METRICS[metric].title + (f" [{METRICS[metric].unit}]" if METRICS[metric].unit else "") for metric in metrics
-    ]
-    lines = [f"| | {' | '.join(heads)} |", f"| --- |{' ---: |' * len(heads)}"]
-    for method, label in LABELS.items():
-        cells = [f"{found[method]['mean'][metric]:.{METRICS[metric].digits}f}" for metric in metrics]
-        lines.append(f"| {label} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    rows = (
+        [label, *(f"{found[method]['mean'][metric]:.{METRICS[metric].digits}f}" for metric in metrics)]
+        for method, label in LABELS.items()
+    )
+    return markdown_rows(["", *(METRICS[metric].heading for metric in metrics)], rows)
 
 
 def share_table(*names: str) -> str:
     """Return the temporal share of some shipped networks on Vid4; a dash where it was not measured."""
     measured = {one["network"]: one["temporal_share"] for one in read_scores(SHARES)}
-    lines = [f"| gain over bicubic [dB] | {' | '.join(NEIGHBORS)} | true - copies |"]
-    lines.append(f"| --- |{' ---: |' * (len(NEIGHBORS) + 1)}")
+    rows = []
     for name in names:
         share = measured.get(name)
         gains = [*(share["gain_db"][kind] for kind in NEIGHBORS), share["true_minus_copies_db"]] if share else []
         cells = map(signed_db, gains or [math.nan] * (len(NEIGHBORS) + 1))
-        lines.append(f"| `{name}` | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([f"`{name}`", *cells])
+    return markdown_rows(["gain over bicubic [dB]", *NEIGHBORS, "true - copies"], rows)
 
 
 def card_lines(name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -101,11 +101,22 @@ def format_markdown(tables: Sequence[ScoreTable]) -> str:
 
 
 def _markdown(table: ScoreTable) -> str:
-    rule = ["---"] + ["---:"] * (len(table.header) - 1)
-    body = [[cell.format(MARKS["md"]) for cell in cells] for section in table.sections for cells in section]
-    escaped = ([text.replace("|", "\\|") for text in texts] for texts in (table.header, rule, *body))
-    lines = ["| " + " | ".join(texts) + " |" for texts in escaped]
-    return f"**{table.title}**: {_legend(table)}{table.caption}\n\n" + "\n".join(lines) + "\n"
+    body = ([cell.format(MARKS["md"]) for cell in cells] for section in table.sections for cells in section)
+    return f"**{table.title}**: {_legend(table)}{table.caption}\n\n{markdown_rows(table.header, body)}\n"
+
+
+def markdown_rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column aligned left and the others right.
+
+    Example:
+        >>> print(markdown_rows(["clip", "dB"], [["walk", "27.1"]]))
+        | clip | dB |
+        | --- | ---: |
+        | walk | 27.1 |
+    """
+    escaped = ([text.replace("|", "\\|") for text in texts] for texts in (header, *rows))
+    first, *lines = (f"| {' | '.join(texts)} |" for texts in escaped)
+    return "\n".join([first, f"| --- |{' ---: |' * (len(header) - 1)}", *lines])
 
 
 def format_latex(tables: Sequence[ScoreTable]) -> str:

@@ -60,7 +60,7 @@ class Difference:
 
 
 @cache
-def t_quantile(seeds: int) -> float:
+def t_quantile(seeds: float) -> float:
     """Return the two-sided 95 % quantile of Student's t for a number of seeds."""
     return float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
 
@@ -138,8 +138,7 @@ def detectable_difference(deviation: float, seeds: float, *, power: float = POWE
     """
     if seeds < 2:
         raise ConfigError(f"seeds: got {seeds}, expected two or more")
-    critical = float(student_t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
-    return float(nctdtrinc(seeds - 1, 1 - power, critical)) * deviation / math.sqrt(seeds)
+    return float(nctdtrinc(seeds - 1, 1 - power, t_quantile(seeds))) * deviation / math.sqrt(seeds)
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:

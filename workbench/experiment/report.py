@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Collection, Sequence
 
 from workbench.config import Network
-from workbench.evaluation.scores import METRICS
+from workbench.evaluation.tables import markdown_rows
 from workbench.experiment.comparisons import (
     CONFIDENCE,
     POWER,
@@ -18,6 +18,7 @@ from workbench.experiment.comparisons import (
 )
 from workbench.experiment.results import Results
 from workbench.experiment.variants import GRID, PLAIN, find_variant, in_grid_order, shared_config
+from workbench.metrics import METRICS
 from workbench.metrics.gap_closed import gap_closed
 from workbench.settings import differences
 
@@ -56,12 +57,12 @@ def table(results: Results, data: str, *, primary: Collection[str] = ()) -> str:
     names = [name for name in in_grid_order(results.scores) if results.values(name, data, PSNR)]
     temporal = [m for m in TEMPORAL if any(results.values(name, data, m) for name in names)]
     head = ["", "PSNR-Y [dB]", "against plain [dB], 95 % interval", "n", "gap closed", "", "SSIM-Y"]
-    lines = [_line([*head, *map(_title, temporal)]), _line(["---", *["---:"] * (len(head) - 1 + len(temporal))])]
+    rows: list[list[str]] = []
     bicubic, teacher = (
         results.references.get(name, {}).get(data, {}).get("mean", {}) for name in ("bicubic", "teacher")
     )
     if bicubic:
-        lines.append(_reference("bicubic", bicubic, temporal))
+        rows.append(_reference("bicubic", bicubic, temporal))
     plain = results.values(PLAIN, data, PSNR)
     differences = {name: results.against(name, PLAIN, data, PSNR) for name in names if name != PLAIN}
     for name in names:
@@ -77,9 +78,10 @@ def table(results: Results, data: str, *, primary: Collection[str] = ()) -> str:
         cells.append("" if name == PLAIN else verdict(difference))
         cells.append(_spread(list(results.values(name, data, "ssim_y").values()), 4))
         cells += [_spread(list(results.values(name, data, m).values()), METRICS[m].digits) for m in temporal]
-        lines.append(_line(cells))
+        rows.append(cells)
     if teacher:
-        lines.append(_reference("teacher", teacher, temporal))
+        rows.append(_reference("teacher", teacher, temporal))
+    lines = [markdown_rows([*head, *(METRICS[m].heading for m in temporal)], rows)]
     measured = {name: difference for name, difference in differences.items() if difference}
     if measured:
         lines += ["", _detectable(list(measured.values()))]
@@ -120,9 +122,8 @@ def per_clip(results: Results, data: str) -> str:
             pairs = [(scores[clip][PSNR], scores[clip]["ssim_y"]) for scores in every]
             means.setdefault(label, {})[clip] = [statistics.fmean(values) for values in zip(*pairs, strict=True)]
     clips = list(next(iter(means.values())))
-    lines = [_line(["", *clips]), _line(["---", *["---:"] * len(clips)])]
-    lines += [_line([label, *("{:.2f} / {:.4f}".format(*row[clip]) for clip in clips)]) for label, row in means.items()]
-    return "\n".join(lines)
+    rows = ([label, *("{:.2f} / {:.4f}".format(*row[clip]) for clip in clips)] for label, row in means.items())
+    return markdown_rows(["", *clips], rows)
 
 
 def page(results: Results, *, primary: Collection[str] = ()) -> str:
@@ -183,11 +184,6 @@ def reproduction(ours: Results, stored: Results) -> tuple[list[str], bool]:
     return lines, all_inside
 
 
-def _title(metric: str) -> str:
-    unit = METRICS[metric].unit
-    return f"{METRICS[metric].title} [{unit}]" if unit else METRICS[metric].title
-
-
 def _spread(values: Sequence[float], digits: int) -> str:
     if not values:
         return ""
@@ -195,10 +191,6 @@ def _spread(values: Sequence[float], digits: int) -> str:
     return mean + (f" ± {statistics.stdev(values):.{digits + (digits < 3)}f}" if len(values) > 1 else "")
 
 
-def _reference(name: str, values: dict[str, float], temporal: Sequence[str]) -> str:
+def _reference(name: str, values: dict[str, float], temporal: Sequence[str]) -> list[str]:
     cells = [name, f"{values[PSNR]:.2f}", "", "", "", "", f"{values['ssim_y']:.4f}"]
-    return _line([*cells, *(f"{values[m]:.{METRICS[m].digits}f}" if m in values else "" for m in temporal)])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return [*cells, *(f"{values[m]:.{METRICS[m].digits}f}" if m in values else "" for m in temporal)]
