@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from plain import window_by_window
 from torch import Tensor
 
 from workbench.evaluation.speed import in_milliseconds
@@ -41,7 +42,6 @@ from workbench.models.layers.flow import SPyNet
 from workbench.models.recurrent import Recurrent
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
-from workbench.models.windows import window_indices
 from workbench.models.zoo import NETWORKS, build
 from workbench.process import peak_bytes
 from workbench.scenes import write_atomic
@@ -126,11 +126,7 @@ def upscale_plainly(network: VideoSR, clip: Tensor) -> Tensor:
     """Upscale a clip by the plain formulation, ``(1, T, 3, s*H, s*W)``."""
     with plain_parts():
         if isinstance(network, SlidingWindow):
-            frames = []
-            for window in window_indices(clip.shape[1], network.num_frames, network.border):
-                middle = torch.arange(network.num_frames)[None]  # a clip of its own for every window: nothing is shared
-                frames.append(network.upscale_windows(clip[:, window], middle).frames)
-            return torch.cat(frames, dim=1)
+            return window_by_window(network, clip).frames
         if isinstance(network, Recurrent):
             frames_per_pass, network.frames_per_pass = network.frames_per_pass, clip.shape[1]
             try:
