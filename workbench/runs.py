@@ -163,10 +163,19 @@ class Run:
 
     def snapshots(self) -> list[int]:
         """Return the steps with a complete snapshot, ascending."""
-        snapshots = self.folder / "snapshots"
-        if not snapshots.is_dir():
-            return []
-        return sorted(int(p.name) for p in snapshots.iterdir() if p.name.isdigit() and (p / "scene.json").is_file())
+        return _steps(self.folder / "snapshots", "scene.json")
+
+    def snapshot_folder(self, step: int) -> Path:
+        """Return the folder of the snapshot at a step."""
+        return self.folder / "snapshots" / f"{step:07d}"
+
+    def checkpoints(self) -> list[int]:
+        """Return the steps with a complete checkpoint, ascending."""
+        return _steps(self.checkpoints_folder, "state.json")
+
+    def checkpoint_folder(self, step: int) -> Path:
+        """Return the folder of the checkpoint at a step."""
+        return self.checkpoints_folder / f"{step:07d}"
 
     def validation_clip(self) -> Scene:
         """Return the scene of the validation clip that no step changes.
@@ -180,7 +189,7 @@ class Run:
 
         It contains the plain student where there is one at the same step.
         """
-        students = read_scene(self.folder / "snapshots" / f"{step:07d}")
+        students = read_scene(self.snapshot_folder(step))
         title = f"{self.name}, step {step:,}"
         if any(method.key == "plain" for method in students.methods):
             title += ": distilled and plain student, both at this step"
@@ -189,6 +198,11 @@ class Run:
     def weights(self, name: str = "student") -> Path:
         """Return the path of the weights called ``name``."""
         return self.folder / "weights" / f"{name}.safetensors"
+
+
+def _steps(folder: Path, record: str) -> list[int]:
+    """Return the steps whose folders contain their record, which is written last, ascending."""
+    return sorted(int(path.parent.name) for path in folder.glob(f"*/{record}") if path.parent.name.isdigit())
 
 
 class RunWriter:
@@ -243,7 +257,7 @@ class RunWriter:
         write_atomic(self.folder / "metrics.jsonl", "".join(kept))
         for later in self.run.snapshots():
             if later > step:
-                shutil.rmtree(self.folder / "snapshots" / f"{later:07d}")
+                shutil.rmtree(self.run.snapshot_folder(later))
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append one line to ``metrics.jsonl`` and flush it."""

@@ -8,12 +8,12 @@ from workbench.config import Network
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
+from workbench.evaluation.methods import make_network
 from workbench.models.edvr import EDVR
 from workbench.models.video_sr import Upscaled, WindowOffsets
 from workbench.models.weights import load, save
 from workbench.models.windows import window_indices
 from workbench.models.zoo import build
-from workbench.training.trainer import make_network
 
 SMALL_TDAN = {"channels": 8, "groups": 1, "front_blocks": 1, "back_blocks": 1, "num_frames": 3}
 

@@ -17,13 +17,13 @@ from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective, charbonnier
 from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError, WeightsError
-from workbench.evaluation.methods import load_method
+from workbench.evaluation.methods import load_method, make_network
 from workbench.models.privileged import Privileged, imitation
 from workbench.models.weights import load, read_tensors, save
 from workbench.models.zoo import build
 from workbench.training import worker
 from workbench.training.loop import train
-from workbench.training.trainer import check, make_network
+from workbench.training.trainer import check
 from workbench.training.worker import prepare_run, work
 
 TEACHING = (Path(__file__).parents[2] / "docs" / "teaching.md").read_text()

@@ -19,7 +19,6 @@ from workbench.training.record import (
     load_checkpoint,
     log_row,
     save_checkpoint,
-    saved_checkpoints,
     write_validation_clip,
 )
 
@@ -115,6 +114,6 @@ def test_the_last_two_complete_checkpoints_are_kept(writer):
         save_checkpoint(writer, step, student, Objective(), optimizer)
     (writer.folder / "checkpoints" / "0000008").mkdir()
     (writer.folder / "checkpoints" / ".0000009.partial").mkdir()
-    assert saved_checkpoints(writer.folder) == [4, 6]
+    assert writer.run.checkpoints() == [4, 6]
     save_checkpoint(writer, 6, student, Objective(), optimizer)
-    assert saved_checkpoints(writer.folder) == [4, 6]
+    assert writer.run.checkpoints() == [4, 6]

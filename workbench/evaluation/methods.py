@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from workbench.config import Network
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, WeightsError, unknown_name
-from workbench.models.conversion import convert_checkpoint
+from workbench.models.conversion import convert_checkpoint, load_flow_into
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
@@ -83,6 +84,23 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
     raise unknown_name("method", name, known)
 
 
+def make_network(choice: Network, scale: int) -> VideoSR:
+    """Build the network that the config names, and load its weights if it names any."""
+    settings: dict[str, Any] = {"scale": scale}
+    if takes_skip(choice.name):
+        settings["skip"] = choice.skip
+    if choice.hr_channels:
+        settings["hr_channels"] = choice.hr_channels
+    if choice.flow_guided:
+        settings["flow_guided"] = True
+    network = build(choice.name, **settings)
+    if choice.weights:
+        load_into(network, choice.weights)
+    if choice.flow_weights:
+        load_flow_into(network, choice.flow_weights)
+    return network
+
+
 def _from_file(path: Path) -> LoadedMethod:
     """Load a weights file: with the recipe inside it, or by the names of its tensors if it is of another code base."""
     note = f"{path.name} (sha256 {checksum(path)[:12]})"
@@ -103,15 +121,12 @@ def _from_run(run: Run, step: str) -> LoadedMethod:
         return LoadedMethod(
             Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True
         )
-    path = run.checkpoints_folder / f"{int(step):07d}" / "student.safetensors" if step.isdigit() else None
+    path = run.checkpoint_folder(int(step)) / "student.safetensors" if step.isdigit() else None
     if path is None or not path.is_file():
-        home = run.checkpoints_folder
-        there = sorted(int(p.name) for p in home.iterdir() if p.name.isdigit()) if home.is_dir() else []
-        raise WeightsError(f"{run.name}@{step}: no weights of that step are kept; there are: {there or 'none'}")
-    settings: dict[str, Any] = {"scale": config.data.scale}
-    if takes_skip(config.student.name):
-        settings["skip"] = config.student.skip
-    network = build(config.student.name, **settings)
+        raise WeightsError(
+            f"{run.name}@{step}: no weights of that step are kept; there are: {run.checkpoints() or 'none'}"
+        )
+    network = make_network(replace(config.student, weights="", flow_weights=""), config.data.scale)
     load_into(network, path)
     method = Method(key=_key(f"{run.name}-{step}"), label=f"{run.name}, step {step}", note=f"state of step {step}")
     return LoadedMethod(method, network.eval(), is_student=True)

@@ -10,13 +10,14 @@ import numpy as np
 from workbench.config import RunConfig
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
+from workbench.evaluation.methods import make_network
 from workbench.evaluation.rendering import Scales, SceneScorer, add_rendering
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
 from workbench.settings import differences
 from workbench.training.record import PlainTwin, Renderer
-from workbench.training.trainer import MUTABLE_ON_RESUME, make_network
+from workbench.training.trainer import MUTABLE_ON_RESUME
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +92,7 @@ class PlainRun:
         """See :class:`PlainTwin`."""
         if step not in self.run.snapshots():
             return
-        theirs = read_scene(self.run.folder / "snapshots" / f"{step:07d}")
+        theirs = read_scene(self.run.snapshot_folder(step))
         note = f"the same network without a teacher, step {step} of {self.run.name}"
         scene.add_method(Method(key=KEY, label=LABEL, note=note), theirs.clip("student"))
         for curve in theirs.curves:

@@ -135,7 +135,7 @@ def write_snapshot(
     plain: PlainTwin | None = None,
 ) -> None:
     """Write the student's output for the validation clip at a step, and the plain student at the same step."""
-    folder = writer.folder / "snapshots" / f"{step:07d}"
+    folder = writer.run.snapshot_folder(step)
     with np.load(writer.run.validation_folder / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
     scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
@@ -201,7 +201,7 @@ def save_checkpoint(
     """
     checkpoints = writer.run.checkpoints_folder
     checkpoints.mkdir(exist_ok=True)
-    hidden, final = checkpoints / f".{step:07d}.partial", checkpoints / f"{step:07d}"
+    hidden, final = checkpoints / f".{step:07d}.partial", writer.run.checkpoint_folder(step)
     shutil.rmtree(hidden, ignore_errors=True)
     shutil.rmtree(final, ignore_errors=True)
     hidden.mkdir()
@@ -222,8 +222,8 @@ def save_checkpoint(
         hidden.rename(final)
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
-    for old in saved_checkpoints(writer.folder)[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(checkpoints / f"{old:07d}")
+    for old in writer.run.checkpoints()[:-KEPT_CHECKPOINTS]:
+        shutil.rmtree(writer.run.checkpoint_folder(old))
 
 
 def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | None) -> dict[str, torch.nn.Module]:
@@ -231,17 +231,9 @@ def _stateful(student: VideoSR, objective: Objective, average: AveragedModel | N
     return {name: module for name, module in modules.items() if module is not None and module.state_dict()}
 
 
-def saved_checkpoints(folder: Path) -> list[int]:
-    """Return the steps of the complete checkpoints in a run folder, ascending."""
-    checkpoints = Run(folder).checkpoints_folder
-    if not checkpoints.is_dir():
-        return []
-    return sorted(int(p.name) for p in checkpoints.iterdir() if p.name.isdigit() and (p / "state.json").is_file())
-
-
 def read_resume_info(folder: Path, step: int) -> dict[str, Any]:
     """Return the settings that a checkpoint depends on, and its numbers of processes and workers."""
-    record = json.loads((Run(folder).checkpoints_folder / f"{step:07d}" / "state.json").read_text())
+    record = json.loads((Run(folder).checkpoint_folder(step) / "state.json").read_text())
     if "format" in record:
         return record["resume_info"]
     before = record.get("conditions", {})  # of a run of format 1
@@ -260,9 +252,9 @@ def load_checkpoint(
     Raises:
         FolderError: there are checkpoints, but none can be read.
     """
-    faults: list[str] = []
-    for step in reversed(saved_checkpoints(folder)):
-        checkpoint = Run(folder).checkpoints_folder / f"{step:07d}"
+    run, faults = Run(folder), list[str]()
+    for step in reversed(run.checkpoints()):
+        checkpoint = run.checkpoint_folder(step)
         try:
             record = json.loads((checkpoint / "state.json").read_text())
             format_1 = checkpoint / CHECKPOINT_OPTIMIZER  # of a run of format 1

@@ -21,10 +21,8 @@ from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
 from workbench.distillation_config import FRAMES_FOR_MEMORY
 from workbench.errors import ConfigError
-from workbench.models.conversion import load_flow_into
+from workbench.evaluation.methods import make_network
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import load_into
-from workbench.models.zoo import build, takes_skip
 from workbench.runs import Run
 from workbench.settings import differences, flatten
 from workbench.training.accelerator import check_trackers
@@ -36,23 +34,6 @@ from workbench.training.teacher_cache import TeacherCache, fingerprint, write_ca
 from workbench.training.torch_setup import to_channels_last
 
 logger = logging.getLogger(__name__)
-
-
-def make_network(choice: Network, scale: int) -> VideoSR:
-    """Build the network that the config names, and load its weights if it names any."""
-    settings: dict[str, Any] = {"scale": scale}
-    if takes_skip(choice.name):
-        settings["skip"] = choice.skip
-    if choice.hr_channels:
-        settings["hr_channels"] = choice.hr_channels
-    if choice.flow_guided:
-        settings["flow_guided"] = True
-    network = build(choice.name, **settings)
-    if choice.weights:
-        load_into(network, choice.weights)
-    if choice.flow_weights:
-        load_flow_into(network, choice.flow_weights)
-    return network
 
 
 def check(config: RunConfig) -> None:

@@ -293,7 +293,7 @@ class Studio:
                     return (None if previous.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
                 scene, identifier = run.validation_clip(), token(clip)
             else:
-                home = run.folder / "snapshots" / f"{step:07d}"
+                home = run.snapshot_folder(step)
                 identifier = f"{step} {'step' in link} {token(clip)} {token(home)}"
                 if identifier == previous.get("snapshot"):
                     return None, identifier

@@ -80,7 +80,7 @@ class Runs:
         steps = run.snapshots()
         if not steps:
             return ""
-        home = run.folder / "snapshots" / f"{steps[-1]:07d}"
+        home = run.snapshot_folder(steps[-1])
         try:
             identifier = f"{home} {token(home)}"
             if self._scores.get(str(run.folder), ("", ""))[0] != identifier:
