@@ -11,8 +11,8 @@ from workbench.errors import ConfigError
 UNITS = {"": 1, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
 
 
-def parse_bytes(given: str) -> int:
-    """Parse an amount of memory.
+def parse_bytes(given: str, option: str = "memory") -> int:
+    """Parse an amount of memory; an error names the option.
 
     Raises:
         ConfigError: not an amount.
@@ -23,7 +23,7 @@ def parse_bytes(given: str) -> int:
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?", given.strip().upper())
     if found is None or found[2] not in UNITS or not float(found[1]):
-        raise ConfigError(f"memory: want an amount such as 4G or 512MiB, got {given!r}")
+        raise ConfigError(f"{option}: want an amount such as 4G or 512MiB, got {given!r}")
     return round(float(found[1]) * UNITS[found[2]])
 
 

@@ -82,7 +82,7 @@ def test_plot_tradeoff_reads_the_times_of_bench(capsys, tmp_path, monkeypatch):
     [
         (["--networks", ","], "name at least one"),
         (["--sizes", "180"], "size: got '180'"),
-        (["--torch-precisions", "int8"], "torch-precisions: got 'int8'"),
+        (["--torch-precisions", "int8"], "torch-precisions: want some of fp32, bf16, fp16, got int8"),
         (["--networks", "plian"], "did you mean 'plain'"),
     ],
 )

@@ -342,7 +342,7 @@ def test_the_report_command(scene_folder, run, tmp_path, capsys, monkeypatch):
     assert "exists" in capsys.readouterr().err
     assert main(["report", str(scene_folder), "--out", "disc.html", "--replace"]) == 0
     for options, message in (
-        (["--max-size", "big"], "max-size: got 'big'"),
+        (["--max-size", "big"], "max-size: want an amount such as 4G or 512MiB, got 'big'"),
         (["--steps", "last"], "steps: got 'last'"),
     ):
         assert main(["report", str(run.folder), "--out", "other.html", *options]) == 2

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from workbench.cli.command import command
 from workbench.cli.networks import print_rows
-from workbench.cli.terminal import RUNS, notes, parse_size, split_names
+from workbench.cli.terminal import RUNS, notes, parse_size, split_choices, split_names
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.scenes import write_atomic
 
@@ -84,8 +83,8 @@ def bench(
     for precision in split_names(torch_precisions):
         if precision in ("bf16", "fp16"):
             choose_precision(precision, target)  # warns of one that is slow on this machine
-    under_torch = _check(split_names(torch_precisions), TORCH, "torch-precisions")
-    under_onnx = _check(split_names(onnx_precisions), ONNX, "onnx-precisions")
+    under_torch = split_choices(torch_precisions, TORCH, "torch-precisions")
+    under_onnx = split_choices(onnx_precisions, ONNX, "onnx-precisions")
     measured_sizes = [parse_size(size) for size in split_names(sizes)]
     found = {name: build(name).eval() if random_weights else load_method(name, runs=[runs]).network for name in names}
     rows: list[dict[str, Any]] = []
@@ -139,13 +138,6 @@ def _measure_onnx(network: VideoSR, precision: Any, path: Path, clip: dict[str, 
     exported = open_exported(path)  # in scope until its memory is read: the arena is freed with the session
     speed = measure(exported, **clip).to_dict()
     return speed | {"precision": precision, "peak_bytes": max(process.memory_info().rss - before, 0) or None}
-
-
-def _check(given: Sequence[str], known: Sequence[str], option: str) -> Sequence[str]:
-    for one in given:
-        if one not in known:
-            raise ConfigError(f"{option}: got {one!r}, expected some of {', '.join(known)}")
-    return given
 
 
 def _table_row(row: dict[str, Any]) -> dict[str, Any]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, cast
 
 import tyro
 
 from workbench.cli.command import command
-from workbench.cli.terminal import RUNS, notes, parse_size
+from workbench.cli.terminal import RUNS, notes, parse_size, split_choices
 from workbench.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ def export(
     network: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NETWORK")] = "",
     /,
     *,
-    to: Literal["onnx"] = "onnx",
     out: Path | None = None,
     precision: Annotated[str, tyro.conf.arg(metavar="fp32,fp16,int8")] = "fp32",
     calibration: str = "",
@@ -47,7 +46,6 @@ def export(
     Args:
         network: plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP; with
             --random-weights any name that `workbench networks` lists.
-        to: the format.
         out: the file; by default NETWORK.onnx. The names of files in other precisions than fp32 contain the precision.
         precision: one or more, separated by commas: fp32; fp16; int8 (convolutions in 8 bits, calibrated). The last two
             are for networks without deformable convolutions.
@@ -77,12 +75,7 @@ def export(
     if bool(network) == (compare is not None):
         raise ConfigError("name one network, or two with --compare A B")
     set_num_threads(threads)
-    formats: list[Format] = []
-    for one in precision.split(","):
-        if one.strip() not in FORMATS:
-            raise ConfigError(f"precision: want {', '.join(FORMATS)}, got {one.strip()!r}")
-        formats.append(one.strip())  # pyright: ignore[reportArgumentType]
-
+    formats = cast("list[Format]", split_choices(precision, FORMATS, "precision"))
     width, height = parse_size(size) if size else (0, 0)
     fixed_size = (height, width) if size else None
 

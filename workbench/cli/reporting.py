@@ -49,10 +49,7 @@ def report(
     from workbench.views.report import in_megabytes, write_report
 
     began = time.perf_counter()
-    try:
-        limit = parse_bytes(max_size)
-    except ConfigError as error:
-        raise ConfigError(f"max-size: got {max_size!r}, expected a size such as 20M or 512KiB") from error
+    limit = parse_bytes(max_size, "max-size")
     found = find(source, runs=[runs, shipped("runs")], scenes=[scenes, shipped("scenes")])
     with Progress(*COLUMNS, console=notes) as bar:
         task = bar.add_task(f"{found.name}: frames", total=None)

@@ -6,6 +6,7 @@ import io
 import os
 import select
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -74,6 +75,18 @@ def split_names(given: str) -> list[str]:
         ['plain', 'sd_w0.01']
     """
     return [name.strip() for name in given.split(",") if name.strip()]
+
+
+def split_choices(given: str, known: Sequence[str], option: str) -> list[str]:
+    """Return the names of a list separated by commas, each one of those that are known.
+
+    Raises:
+        ConfigError: another name.
+    """
+    names = split_names(given)
+    if unknown := [name for name in names if name not in known]:
+        raise ConfigError(f"{option}: want some of {', '.join(known)}, got {', '.join(unknown)}")
+    return names
 
 
 def score_table(scene: Scene, title: str) -> Table:

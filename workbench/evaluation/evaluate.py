@@ -20,7 +20,7 @@ from workbench.data.datasets.registry import open_set
 from workbench.errors import ConfigError, DataError, ShapeError
 from workbench.evaluation.clip_frames import crop_to_scale, stream_ground_truth
 from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
-from workbench.evaluation.protocols import Protocol, center_crop, find_protocol
+from workbench.evaluation.protocols import Protocol, find_protocol
 from workbench.evaluation.rendering import render_frames
 from workbench.evaluation.scores import EvaluationResult, TemporalShare, metrics_of
 from workbench.metrics import TEMPORAL
@@ -186,9 +186,7 @@ def score_clips(
         scorer = Scorer(clip.name, metrics=metrics, crop_border=protocol.crop_border, network=perceptual)
         numbers = scored[clip.name]
         for number, (frame, ground_truth) in zip(numbers, _pairs(render, clip, numbers), strict=True):
-            if protocol.center and frame.shape == ground_truth.shape:
-                frame, ground_truth = center_crop(frame), center_crop(ground_truth)
-            scorer.add(frame, ground_truth, number=number)
+            scorer.add(*protocol.crop(frame, ground_truth), number=number)
             done += 1
             if progress is not None:
                 progress(clip.name, done, total)

@@ -16,7 +16,7 @@ import torch
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.errors import ConfigError, ResultError, unknown_name
-from workbench.evaluation.protocols import Protocol, center_crop
+from workbench.evaluation.protocols import Protocol
 from workbench.evaluation.scores import TemporalShare, mean_score
 from workbench.inference.chunks import upscale_window
 from workbench.metrics.scorer import Scorer
@@ -132,13 +132,8 @@ def measure_temporal_share(
         for number in chosen[clip.name]:
             ground_truth, windows = _windows(clips, clip, pairs.get(clip.name), number, protocol, length, settings)
             middle_low = next(iter(windows.values()))[length // 2]
-            _add(
-                floor,
-                upscale_window(Bicubic(scale=network.scale), middle_low[None], [0]),
-                ground_truth,
-                number,
-                protocol,
-            )
+            bicubic_frame = upscale_window(Bicubic(scale=network.scale), middle_low[None], [0])
+            floor.add(*protocol.crop(bicubic_frame, ground_truth), number=number)
             for name, low in windows.items():
                 if progress is not None:
                     progress(f"{clip.name}, neighbors {name}", done, total)
@@ -147,7 +142,7 @@ def measure_temporal_share(
                 except ResultError as error:
                     reason = str(error).partition(": ")[2]
                     raise ResultError(f"{clip.name}, frame {number}, neighbors {name}: {reason}", number) from error
-                _add(scorers[name], upscaled, ground_truth, number, protocol)
+                scorers[name].add(*protocol.crop(upscaled, ground_truth), number=number)
                 done += 1
         bicubic[clip.name] = floor.curves[METRIC]
         for name, scorer in scorers.items():
@@ -239,13 +234,6 @@ def _to_size(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def _scorer(clip: ClipEntry, protocol: Protocol) -> Scorer:
     return Scorer(clip.name, metrics=(METRIC,), crop_border=protocol.crop_border)
-
-
-def _add(scorer: Scorer, frame: np.ndarray, ground_truth: np.ndarray, number: int, protocol: Protocol) -> None:
-    """Score a frame inside the crop of the protocol."""
-    if protocol.center and frame.shape == ground_truth.shape:
-        frame, ground_truth = center_crop(frame), center_crop(ground_truth)
-    scorer.add(frame, ground_truth, number=number)
 
 
 # -- as text --------------------------------------------------------------------------------------------------------

@@ -102,6 +102,12 @@ class Protocol:
         name = "+".join([self.name, *(f"{key}={value}" for key, value in new.items())])
         return replace(self, name=name, source=f"Changed from {self.name}: {', '.join(new)}", **new)
 
+    def crop(self, frame: np.ndarray, ground_truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return a frame and its ground truth inside the protocol's center crop, where it has one."""
+        if self.center and frame.shape == ground_truth.shape:  # of unequal shapes the scorer names both sizes
+            return center_crop(frame), center_crop(ground_truth)
+        return frame, ground_truth
+
     def scored_frames(self, clip: ClipEntry) -> list[int]:
         """Return the numbers of the scored frames of a clip.
 

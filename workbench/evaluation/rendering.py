@@ -44,6 +44,9 @@ MAP_LABELS: dict[AttentionKind, str] = {
     "max_squares": "Attention map: largest square",
 }
 
+CHUNK_FRAMES = 4
+"""Frames that are rendered at once with their features, which are large at high resolution."""
+
 
 @dataclass(frozen=True)
 class Rendering:
@@ -70,7 +73,6 @@ def render(
     is_student: bool = True,
     feature_layer: FeatureLayer = "hr",
     device: str | torch.device = "cpu",
-    chunk_frames: int = 4,
 ) -> Rendering:
     """Render a clip in memory, with attention maps and memory cells.
 
@@ -81,13 +83,12 @@ def render(
         is_student: whether the features go through the adapter of the ConvLSTM.
         feature_layer: layer of the features.
         device: where to compute.
-        chunk_frames: frames a chunk; features at high resolution are large.
     """
     layer: FeatureLayer | None = feature_layer if network.feature_channels else None
     frames: list[np.ndarray] = []
     maps: dict[AttentionKind, list[Tensor]] = {kind: [] for kind in ATTENTION_KINDS}
     pooled: list[Tensor] = []
-    for chunk in chunks(network, low, return_features=layer, device=device, chunk_frames=chunk_frames):
+    for chunk in chunks(network, low, return_features=layer, device=device, chunk_frames=CHUNK_FRAMES):
         frames.append(to_uint8(chunk.upscaled.frames))
         features = chunk.upscaled.features
         if features is None:

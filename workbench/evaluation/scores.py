@@ -42,6 +42,18 @@ def mean_score(curve: Iterable[float]) -> float:
     return math.fsum(finite) / len(finite) if finite else math.nan
 
 
+def average_score(curves: Iterable[Sequence[float]], averaging: Averaging) -> float:
+    """Return the mean of the scores of frames, by clips, under an averaging rule.
+
+    Example:
+        >>> average_score([[1.0, 2.0, 3.0], [8.0]], "clips"), average_score([[1.0, 2.0, 3.0], [8.0]], "frames")
+        (5.0, 3.5)
+    """
+    if averaging == "frames":
+        return mean_score(value for curve in curves for value in curve)
+    return mean_score(map(mean_score, curves))
+
+
 @dataclass(frozen=True, kw_only=True)
 class TemporalShare:
     """PSNR-Y of a few frames, rendered with the same weights from different neighbors; see ``evaluation.neighbors``.
@@ -71,9 +83,7 @@ class TemporalShare:
 
     def mean(self, curves: Mapping[str, Sequence[float]]) -> float:
         """Return the mean of numbers of frames, by clips, as the protocol averages."""
-        if self.averaging == "frames":
-            return mean_score(value for curve in curves.values() for value in curve)
-        return mean_score(map(mean_score, curves.values()))
+        return average_score(curves.values(), self.averaging)
 
     def mean_gain(self) -> dict[str, float]:
         """Return the mean gain over bicubic in dB for each kind of neighbors."""
@@ -191,13 +201,9 @@ class EvaluationResult:
     def average(self, averaging: Averaging, clips: Sequence[str] | None = None) -> dict[str, float]:
         """Return the mean of each metric over some clips (all by default), by either averaging rule."""
         chosen = list(self.per_frame) if clips is None else clips
-        if averaging == "frames":
-            return {
-                name: mean_score(value for clip in chosen for value in self.per_frame[clip][name])
-                for name in self.metrics
-            }
-        means = self.per_clip
-        return {name: mean_score(means[clip][name] for clip in chosen) for name in self.metrics}
+        return {
+            name: average_score((self.per_frame[clip][name] for clip in chosen), averaging) for name in self.metrics
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """Return data for JSON, which has neither infinity nor NaN: **both become None**.

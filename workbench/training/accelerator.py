@@ -18,10 +18,7 @@ from accelerate.state import AcceleratorState
 from workbench.choices import Precision
 from workbench.devices import choose_device
 from workbench.errors import ConfigError
-from workbench.precision import ComputePrecision, choose_precision
-
-MIXED_PRECISION: dict[ComputePrecision, str] = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
-"""Names that accelerate has for the precisions."""
+from workbench.precision import choose_precision
 
 PROJECT = "workbench"
 """Project (W&B), experiment (MLflow) or folder (TensorBoard) of every tracked run."""
@@ -51,7 +48,7 @@ def make_accelerator(
     check_trackers(trackers)
     device_type = str(device).split(":")[0]
     precision = choose_precision(precision, choose_device(device_type), training=True).precision
-    mixed_precision, cpu = MIXED_PRECISION[precision], device_type == "cpu"
+    mixed_precision, cpu = "no" if precision == "fp32" else precision, device_type == "cpu"
     if AcceleratorState._shared_state:  # one a process; another training may need another precision or device
         state = AcceleratorState()
         moved = cpu != (state.device.type == "cpu") and state.num_processes == 1
