@@ -120,13 +120,11 @@ def upscale(
     def announce(transfer: TransferPlan) -> None:
         shown.extend(one.text for one in transfer.treatments)
         if kept := transfer.texts("kept"):
-            notes.print(f"kept: {'; '.join(kept)}", markup=False, highlight=False)
-        for text in transfer.texts("noticed"):
-            notes.print(f"notice: {text}", style="yellow", markup=False, highlight=False)
-        for text in transfer.texts("converted"):
-            notes.print(f"converted: {text}", markup=False, highlight=False)
-        for text in transfer.texts("lost"):
-            notes.print(f"not kept: {text}", style="yellow", markup=False, highlight=False)
+            notes.print(f"kept: {'; '.join(kept)}", markup=False)
+        for outcome, label, style in (("noticed", "notice", "yellow"), ("converted", "converted", None),
+                                      ("lost", "not kept", "yellow")):  # fmt: skip
+            for text in transfer.texts(outcome):
+                notes.print(f"{label}: {text}", style=style, markup=False)
 
     with ExitStack() as stack:
         runner = method.network.to(place)

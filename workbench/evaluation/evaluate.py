@@ -107,7 +107,7 @@ def evaluate(
             render,
             opened,
             chosen,
-            name=name or network.recipe.get("name", type(network).__name__),
+            name=name or network.name,
             note=note,
             low=f"{chosen.degradation}, {'from disk' if opened.degradation else 'made here'}",
             windows=windows,

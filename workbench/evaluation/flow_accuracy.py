@@ -138,8 +138,7 @@ def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: i
             with torch.inference_mode():
                 estimated = network.estimate_flow(low[:, [middle, middle + distance]])
             if estimated is None:
-                name = network.recipe.get("name", type(network).__name__)
-                raise ConfigError(f"network: want one that estimates flow (VESPCN, EDVR, BasicVSR), got {name}")
+                raise ConfigError(f"network: want one that estimates flow (VESPCN, EDVR, BasicVSR), got {network.name}")
             flow = estimated.to_next[0, 0].permute(1, 2, 0).cpu().numpy()[:height, :width][inner, inner]
             motion.append(float(np.linalg.norm(true, axis=-1).mean()))
             errors.append(float(np.linalg.norm(flow - true, axis=-1).mean()))
