@@ -113,7 +113,7 @@ def test_the_paper_s_variant_has_no_features_wider_than_rgb():
 def test_a_still_clip_with_zero_flow_is_aligned(wide):
     """Neighbors that are the reference, and a flow of 0: nothing to align. One that is moved: something."""
     torch.manual_seed(0)
-    network = VESPCN(wide=wide, channels=4, hr_channels=4).train()
+    network = (VESPCN(channels=4, hr_channels=4) if wide else VESPCN(wide=False)).train()
     for layers in (network.motion.coarse, network.motion.fine):
         last = [layer for layer in layers if isinstance(layer, torch.nn.Conv2d)][-1]
         torch.nn.init.zeros_(last.weight)

@@ -11,7 +11,6 @@ import hashlib
 import pickle
 from collections.abc import Mapping
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.errors import ShapeError, WeightsError
-from workbench.metrics.temporal import check_same_shape
 from workbench.weight_files import DOWNLOAD, check_weight_file
 
 TRUNK = "alexnet-owt-7be5be79.pth"
@@ -166,49 +164,8 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     return state
 
 
-def lpips(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarray:
-    """Compute LPIPS of every frame against the ground truth.
-
-    Args:
-        frames: uint8 ``(T, H, W, 3)``.
-        reference: the ground truth, the same shape.
-        network: from :func:`load_lpips`; it computes on the device of its weights.
-
-    Returns:
-        ``(T,)``; lower is better.
-
-    Raises:
-        ShapeError: not frames, not of one size, or smaller than 31x31.
-    """
-    check_same_shape(frames, reference)
-    return np.array([frame_lpips(x, r, network) for x, r in zip(frames, reference, strict=True)])
-
-
-def tlp(frames: np.ndarray, reference: np.ndarray, network: LPIPS) -> np.ndarray:
-    r"""Compute tLP: the error of the perceptual change from one frame to the next (TecoGAN, 2020).
-
-    .. math:: \mathrm{tLP}_t = 100 \, \left| d(r_{t-1}, r_t) - d(x_{t-1}, x_t) \right|
-
-    with :math:`d` LPIPS; the factor is that of published tables ("tLPx100").
-
-    Args:
-        frames: uint8 ``(T, H, W, 3)``.
-        reference: the ground truth, the same shape.
-        network: from :func:`load_lpips`.
-
-    Returns:
-        ``(T,)``; NaN at frame 0. Lower is better.
-
-    Raises:
-        ShapeError: as :func:`lpips`.
-    """
-    check_same_shape(frames, reference)
-    ours, true = ([frame_lpips(a, b, network) for a, b in pairwise(clip)] for clip in (frames, reference))
-    return np.array([np.nan] + [100 * abs(b - a) for a, b in zip(ours, true, strict=True)])
-
-
 def frame_lpips(first: np.ndarray, second: np.ndarray, network: LPIPS) -> float:
-    """Compute LPIPS of two 8-bit images ``(H, W, 3)``."""
+    """Compute LPIPS of two 8-bit images ``(H, W, 3)``, on the device of the network; lower is better."""
     device = network.linear[0].device
     pair = [
         torch.from_numpy(np.require(frame, requirements=("C", "W"))).to(device).permute(2, 0, 1).float()[None] / 255
@@ -216,3 +173,15 @@ def frame_lpips(first: np.ndarray, second: np.ndarray, network: LPIPS) -> float:
     ]
     with torch.inference_mode():
         return float(network(*pair))
+
+
+def step_tlp(
+    frames: tuple[np.ndarray, np.ndarray], ground_truth: tuple[np.ndarray, np.ndarray], network: LPIPS
+) -> float:
+    r"""Compute tLP of one step: the error of the perceptual change from one frame to the next (TecoGAN, 2020).
+
+    .. math:: \mathrm{tLP}_t = 100 \, \left| d(r_{t-1}, r_t) - d(x_{t-1}, x_t) \right|
+
+    with :math:`d` LPIPS; the factor is that of published tables ("tLPx100"). Lower is better.
+    """
+    return 100 * abs(frame_lpips(*ground_truth, network) - frame_lpips(*frames, network))

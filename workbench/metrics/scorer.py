@@ -13,7 +13,7 @@ from workbench.errors import ConfigError, ResultError, ShapeError, unknown_name
 from workbench.imaging import farneback, gray
 from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL
 from workbench.metrics.fidelity import crop_frame, frame_psnr_db, frame_ssim, luma
-from workbench.metrics.perceptual import LPIPS, frame_lpips
+from workbench.metrics.perceptual import LPIPS, frame_lpips, step_tlp
 from workbench.metrics.temporal import flow_distance, frame_mae, step_t_diff
 from workbench.metrics.warping import motion, step_warping_error
 from workbench.tensors import to_uint8
@@ -148,6 +148,6 @@ class Scorer:
             scores["warping_error"] = step_warping_error(previous.frame, current.frame, step)
             scores["warping_error_floor"] = step_warping_error(previous.ground_truth, current.ground_truth, step)
         if "tlp" in self.curves and self.network is not None:
-            ours = frame_lpips(previous.frame, current.frame, self.network)
-            scores["tlp"] = 100 * abs(frame_lpips(previous.ground_truth, current.ground_truth, self.network) - ours)
+            truths = previous.ground_truth, current.ground_truth
+            scores["tlp"] = step_tlp((previous.frame, current.frame), truths, self.network)
         return scores
