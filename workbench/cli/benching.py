@@ -15,11 +15,14 @@ from workbench.scenes import write_atomic
 
 if TYPE_CHECKING:
     from workbench.models.video_sr import VideoSR
+    from workbench.onnx.export import Format
+    from workbench.precision import ComputePrecision
 
 FORMAT = 1
 """Format version of the file."""
 
-TORCH, ONNX = ("fp32", "bf16", "fp16"), ("fp32", "fp16", "int8")
+TORCH: tuple[ComputePrecision, ...] = ("fp32", "bf16", "fp16")
+ONNX: tuple[Format, ...] = ("fp32", "fp16", "int8")
 
 
 @command
@@ -66,6 +69,7 @@ def bench(
 
     from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.methods import load_method
+    from workbench.evaluation.speed import measure
     from workbench.models.zoo import build
     from workbench.precision import WARNING_TIME, choose_precision
 
@@ -80,17 +84,16 @@ def bench(
         torch_precisions = "fp32" if slow else "fp32,bf16"
         if slow:
             notes.print(f"bf16 left out: {choice.reason}; --torch-precisions fp32,bf16 measures it", markup=False)
-    for precision in split_names(torch_precisions):
-        if precision in ("bf16", "fp16"):
-            choose_precision(precision, target)  # warns of one that is slow on this machine
     under_torch = split_choices(torch_precisions, TORCH, "torch-precisions")
+    for precision in under_torch:
+        choose_precision(precision, target)  # warns of one that is slow on this machine
     under_onnx = split_choices(onnx_precisions, ONNX, "onnx-precisions")
     measured_sizes = [parse_size(size) for size in split_names(sizes)]
     found = {name: build(name).eval() if random_weights else load_method(name, runs=[runs]).network for name in names}
     rows: list[dict[str, Any]] = []
     with notes.status("measuring") as status, tempfile.TemporaryDirectory() as folder:
         for name, network in found.items():
-            cases = [("torch", precision) for precision in under_torch]
+            cases: list[tuple[str, Any]] = [("torch", precision) for precision in under_torch]
             cases += [("onnx", precision) for precision in under_onnx]
             for runtime, precision in cases:
                 try:
@@ -98,7 +101,7 @@ def bench(
                         status.update(f"{name}, {runtime} {precision}, {width}x{height}")
                         clip: dict[str, Any] = {"height": height, "width": width, "frames": frames, "rounds": rounds}
                         if runtime == "torch":
-                            speed = _measure_torch(network, precision, target, clip)
+                            speed = measure(network, **clip, device=target, precision=precision).to_dict()
                         else:
                             speed = _measure_onnx(network, precision, Path(folder) / f"{name}.{precision}.onnx", clip)
                         rows.append({"network": name, "runtime": runtime, "scale": network.scale, "speed": speed})
@@ -116,12 +119,6 @@ def bench(
         conditions = f"{one['frames']} frames, {one['device']}, {one['threads']} threads, {one['rounds']} rounds"
         notes.print(f"measured: clip of {conditions}; in ONNX Runtime on the CPU")
     return 0
-
-
-def _measure_torch(network: VideoSR, precision: Any, device: Any, clip: dict[str, Any]) -> dict[str, Any]:
-    from workbench.evaluation.speed import measure
-
-    return measure(network, **clip, device=device, precision=precision).to_dict()
 
 
 def _measure_onnx(network: VideoSR, precision: Any, path: Path, clip: dict[str, Any]) -> dict[str, Any]:

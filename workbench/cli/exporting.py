@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -69,13 +69,13 @@ def export(
     from workbench.models.video_sr import VideoSR
     from workbench.models.zoo import build
     from workbench.onnx.compare import compare as compare_exported
-    from workbench.onnx.export import FORMATS, Format
+    from workbench.onnx.export import FORMATS
     from workbench.onnx.export import export as write
 
     if bool(network) == (compare is not None):
         raise ConfigError("name one network, or two with --compare A B")
     set_num_threads(threads)
-    formats = cast("list[Format]", split_choices(precision, FORMATS, "precision"))
+    formats = split_choices(precision, FORMATS, "precision")
     width, height = parse_size(size) if size else (0, 0)
     fixed_size = (height, width) if size else None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
@@ -64,7 +65,7 @@ def flow(
                 f"{one.end_point_error:.3f}",
                 f"{one.slope:.2f}",
             )
-            stored.append({"network": method.method.key, **one.to_dict()})
+            stored.append({"network": method.method.key, **asdict(one)})
     OutputConsole().print(table)
     if out is not None:
         write_atomic(out, json.dumps({"protocol": chosen.name, "frames": frames, "results": stored}, indent=1))

@@ -8,6 +8,7 @@ import select
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -16,6 +17,8 @@ from rich.table import Table
 from workbench.errors import ConfigError
 from workbench.metrics import METRICS
 from workbench.scenes import Scene
+
+Choice = TypeVar("Choice", bound=str)
 
 RUNS, SCENES = Path("runs"), Path("scenes")
 
@@ -77,7 +80,7 @@ def split_names(given: str) -> list[str]:
     return [name.strip() for name in given.split(",") if name.strip()]
 
 
-def split_choices(given: str, known: Sequence[str], option: str) -> list[str]:
+def split_choices(given: str, known: Sequence[Choice], option: str) -> list[Choice]:
     """Return the names of a list separated by commas, each one of those that are known.
 
     Raises:
@@ -86,7 +89,7 @@ def split_choices(given: str, known: Sequence[str], option: str) -> list[str]:
     names = split_names(given)
     if unknown := [name for name in names if name not in known]:
         raise ConfigError(f"{option}: want some of {', '.join(known)}, got {', '.join(unknown)}")
-    return names
+    return [choice for name in names for choice in known if choice == name]
 
 
 def score_table(scene: Scene, title: str) -> Table:

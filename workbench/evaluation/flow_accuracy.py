@@ -8,8 +8,7 @@ score: Farneback's flow is smooth, and wrong at occlusions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -50,10 +49,6 @@ class FlowAccuracy:
     motion: float
     end_point_error: float
     slope: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the values as plain JSON."""
-        return asdict(self)
 
 
 def flow_accuracy(
