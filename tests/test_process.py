@@ -78,7 +78,7 @@ def test_a_killed_process_is_recognized_by_its_status(without_unix):
 def test_on_windows_an_interrupt_of_the_terminal_does_not_reach_a_new_process(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0x200, raising=False)
-    assert detached() == {"creationflags": 0x200}
+    assert detached() == {"creationflags": 0x200, "start_new_session": False}
 
 
 def test_peak_memory_on_windows(monkeypatch, without_unix):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypedDict
 
 import psutil
 
@@ -46,11 +46,18 @@ def was_killed(status: int | None) -> bool:
     return status in KILLED
 
 
-def detached() -> dict[str, Any]:
+class Detached(TypedDict):
+    """Options of ``subprocess.Popen``; each is ignored where it does not apply."""
+
+    creationflags: int
+    start_new_session: bool
+
+
+def detached() -> Detached:
     """Return the options of ``subprocess.Popen`` with which Ctrl-C in this terminal does not reach the new process."""
     if sys.platform == "win32":
-        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-    return {"start_new_session": True}
+        return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP, "start_new_session": False}
+    return {"creationflags": 0, "start_new_session": True}
 
 
 def end_tree(process: subprocess.Popen[Any], patience: float = 3.0) -> None:
