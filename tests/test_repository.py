@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml  # comes with gradio
 
+import workbench
 from workbench.models import zoo
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -291,8 +292,8 @@ def test_contributing_lists_the_import_layers():
     assert listed == layers
 
 
-def test_version_of_the_package_is_that_of_pyproject():
-    assert python("import workbench; print(workbench.__version__)").strip() == PROJECT["version"]
+def test_name_and_version_of_the_package_are_those_of_pyproject():
+    assert (workbench.DISTRIBUTION, workbench.__version__) == (PROJECT["name"], PROJECT["version"])
 
 
 def run_examples(blocks: list[str], title: str) -> None:

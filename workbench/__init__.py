@@ -1,3 +1,6 @@
 """Watch one video super-resolution network teach another."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
+
+DISTRIBUTION = "vsr-distillation-workbench"
+"""Name on the package index, where `workbench` is another project."""

@@ -1,13 +1,16 @@
-"""Memory of this process, and start and end of others, on every system."""
+"""Memory and library versions of this process, and start and end of others, on every system."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from contextlib import suppress
+from importlib.metadata import version
 from typing import Any, TypedDict
 
 import psutil
+
+from workbench import __version__
 
 KILLED = (-9, 0xC0000017)
 """Exit status of a process that the system ended for lack of memory: by SIGKILL, or with Windows' STATUS_NO_MEMORY."""
@@ -34,6 +37,16 @@ def peak_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+def library_versions(*distributions: str) -> dict[str, str]:
+    """Return the versions of this package, installed or not, and of installed distributions.
+
+    Example:
+        >>> list(library_versions("torch", "numpy"))
+        ['workbench', 'torch', 'numpy']
+    """
+    return {"workbench": __version__, **{name: version(name) for name in distributions}}
 
 
 def was_killed(status: int | None) -> bool:

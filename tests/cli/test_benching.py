@@ -47,8 +47,8 @@ def test_bf16_is_omitted_if_it_is_slow(capsys, monkeypatch, ratio, wanted):
 
 
 def test_networks_that_cannot_be_exported_are_omitted(capsys):
-    pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
-    pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
+    pytest.importorskip("onnx", reason="onnx: pip install 'vsr-distillation-workbench[export]'")
+    pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
     args = ("--networks", "bicubic,teacher", "--torch-precisions", "", "--onnx-precisions", "int8", "--format", "json")
     status, out, err = run(capsys, *args, *SMALL)
     assert status == 0

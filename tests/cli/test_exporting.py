@@ -7,8 +7,8 @@ from workbench.data.datasets.samples import sample
 from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import read_frames
 
-pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
-pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
+pytest.importorskip("onnx", reason="onnx: pip install 'vsr-distillation-workbench[export]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
 
 
 def run(capsys, *args):

@@ -44,13 +44,13 @@ def images():
 
 
 def test_lpips_equals_the_package_of_its_authors(network):
-    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these pictures."""
-    first, second = pictures()
+    """0.159004 came out of lpips 0.1.4 with these trunk weights, its own linear ones, and these images."""
+    first, second = images()
     assert frame_lpips(first, second, network) == pytest.approx(0.15900439, abs=2e-6)
 
 
 def test_lpips_is_zero_symmetric_and_increasing(network):
-    first, second = pictures()
+    first, second = images()
     assert frame_lpips(first, first, network) == 0
     assert frame_lpips(first, second, network) == pytest.approx(frame_lpips(second, first, network))
     little = (0.9 * first + 0.1 * second).astype(np.uint8)
@@ -87,7 +87,7 @@ def test_missing_weights_name_the_command_that_fetches_them(trunk, tmp_path, mon
     with pytest.raises(WeightsError, match=r"AlexNet.*load_state_dict_from_url"):
         load_lpips()
     monkeypatch.setattr(perceptual, "LINEAR", {"no_such_package": "alex.pth"})
-    with pytest.raises(WeightsError, match=r"pip install 'workbench\[perceptual\]'"):
+    with pytest.raises(WeightsError, match=r"pip install 'vsr-distillation-workbench\[perceptual\]'"):
         load_lpips(trunk)
 
 

@@ -22,8 +22,8 @@ from workbench.onnx.compare import compare
 from workbench.onnx.run import METADATA_KEY, OnnxMetadata, import_optional, open_exported
 from workbench.tensors import to_float
 
-pytest.importorskip("onnx", reason="onnx: pip install 'workbench[export]'")
-pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'workbench[export]'")
+pytest.importorskip("onnx", reason="onnx: pip install 'vsr-distillation-workbench[export]'")
+pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
 
 from workbench.onnx.export import MAX_DIFFERENCE, export
 

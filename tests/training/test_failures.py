@@ -21,7 +21,6 @@ from workbench.errors import (
 )
 from workbench.models.weights import read_tensors
 from workbench.training import trainer, worker
-from workbench.training.record import saved_checkpoints
 from workbench.training.worker import prepare_run, work
 
 
@@ -39,7 +38,7 @@ def test_a_loss_that_is_not_finite_fails_the_run_with_the_name_of_the_term(run, 
     status = run.status()
     assert (status.state, status.step) == ("failed", 4)
     assert "FloatingPointError: step 5: reconstruction" in status.reason
-    assert saved_checkpoints(run.folder) == [2, 4]
+    assert run.checkpoints() == [2, 4]
     assert all(value.isfinite().all() for value in read_tensors(run.weights())[0].values())
 
 
@@ -101,7 +100,7 @@ def test_nan_in_a_snapshot_after_an_update_names_the_learning_rate(small, tmp_pa
     with pytest.raises(FloatingPointError, match=r"step 1: .*learning_rate below 1e\+30"):
         work(run)
     assert run.status().state == "failed"
-    assert saved_checkpoints(run.folder) == [0]
+    assert run.checkpoints() == [0]
 
 
 def test_nan_in_a_snapshot_before_any_update_does_not_name_the_learning_rate(run, monkeypatch):

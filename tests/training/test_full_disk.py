@@ -8,7 +8,6 @@ from tests.training.interruptions import assert_equal_losses, at, no_space_left,
 from workbench import runs, scenes
 from workbench.runs import RunWriter, is_locked
 from workbench.training import record, worker
-from workbench.training.record import saved_checkpoints
 from workbench.training.worker import work
 
 
@@ -80,7 +79,7 @@ def test_no_space_for_a_checkpoint(run, whole, monkeypatch):
         with pytest.raises(OSError, match="No space left"):
             work(run)
     assert_failed_without_space(run, 4)
-    assert saved_checkpoints(run.folder) == [0, 2]
+    assert run.checkpoints() == [0, 2]
     assert work(run) == "finished"
     assert_equal_losses(run, whole)
 

@@ -23,7 +23,6 @@ from workbench.errors import (
 )
 from workbench.runs import request_stop
 from workbench.training import trainer
-from workbench.training.record import saved_checkpoints
 from workbench.training.worker import graceful_shutdown, prepare_run, work
 
 
@@ -116,7 +115,7 @@ def test_a_partial_line_of_metrics_is_ignored_and_overwritten(run, whole):
 def test_resume_uses_the_previous_checkpoint_if_the_newest_is_damaged(run, whole, file, damage):
     with pytest.raises(Interrupted):
         work(run, at(5, interrupt))
-    assert saved_checkpoints(run.folder) == [2, 4]
+    assert run.checkpoints() == [2, 4]
     damage(run.folder / "checkpoints" / "0000004" / file)
     resumed_at = []
     assert work(run, lambda done, _steps: resumed_at.append(done.number)) == "finished"
@@ -150,7 +149,7 @@ def test_a_signal_stops_the_run_after_the_step(run, number):
     before = signal.getsignal(number)
     assert work(run, at(3, lambda: os.kill(os.getpid(), number))) == "stopped"
     assert (run.status().state, run.status().step) == ("stopped", 3)
-    assert saved_checkpoints(run.folder)[-1] == 3
+    assert run.checkpoints()[-1] == 3
     assert signal.getsignal(number) is before
 
 

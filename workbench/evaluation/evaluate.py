@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +27,7 @@ from workbench.metrics.perceptual import LPIPS
 from workbench.metrics.scorer import Scorer
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
+from workbench.process import library_versions
 
 ClipRenderer = Callable[[ClipEntry, Sequence[int]], Iterator[np.ndarray]]
 """Function of a clip and the numbers of its scored frames; yields these frames, restored, in order."""
@@ -191,7 +191,6 @@ def score_clips(
             if progress is not None:
                 progress(clip.name, done, total)
         scorers[clip.name] = scorer
-    libraries = ("workbench", "torch", "numpy", "opencv-python-headless")
     return EvaluationResult(
         protocol=protocol,
         network=name,
@@ -206,7 +205,7 @@ def score_clips(
         groups={clip.name: clip.group for clip in clips if clip.group},
         provenance={
             **({"method": note} if note else {}),
-            **{library: version(library) for library in libraries},
+            **library_versions("torch", "numpy", "opencv-python-headless"),
             **(FLOW if temporal else {}),
         },
         temporal_share=share,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +34,7 @@ from workbench.metrics.temporal import flow, t_diff, tof
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
 from workbench.models.windows import window_indices
+from workbench.process import library_versions
 from workbench.scenes import Method, Overlay, Scene, SceneWriter, read_scene, write_scene
 from workbench.tensors import to_uint8
 
@@ -317,7 +317,7 @@ def render_scene(
                 "clip": name,
                 **_credit(name),
                 "memory": "ConvLSTM of the distilled run, for all methods" if memory is not None else "none",
-                "versions": {name: version(name) for name in ("workbench", "torch", "opencv-python-headless")},
+                "versions": library_versions("torch", "opencv-python-headless"),
             },
         )
     return read_scene(folder)

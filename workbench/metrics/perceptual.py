@@ -1,7 +1,7 @@
 """LPIPS, a learned perceptual distance of images, and tLP, its temporal version.
 
 Optional: the weights are not shipped, and nothing is downloaded here. The linear weights come with the extra
-``workbench[perceptual]``; AlexNet's are read from the folder of ``torch.hub`` or from a given path. Torchvision itself
+``perceptual``; AlexNet's are read from the folder of ``torch.hub`` or from a given path. Torchvision itself
 is not needed.
 """
 
@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench import DISTRIBUTION
 from workbench.errors import ShapeError, WeightsError
 from workbench.weight_files import DOWNLOAD, check_weight_file
 
@@ -149,7 +150,7 @@ def _installed_linear() -> Path:
         if path is not None and path.is_file():
             return path
     raise WeightsError(
-        "LPIPS: its linear weights are not installed; install the extra: pip install 'workbench[perceptual]'"
+        f"LPIPS: its linear weights are not installed; install the extra: pip install '{DISTRIBUTION}[perceptual]'"
     )
 
 

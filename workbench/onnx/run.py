@@ -24,6 +24,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from workbench import DISTRIBUTION
 from workbench.aliases import ONNX, renamed
 from workbench.choices import Border, FeatureLayer
 from workbench.errors import ConfigError, ShapeError, WeightsError
@@ -47,8 +48,8 @@ def import_optional(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         raise ConfigError(
-            f"{module} is not installed; exported networks need: pip install 'workbench[export]', or: pip install onnx "
-            "onnxruntime"
+            f"{module} is not installed; exported networks need: pip install '{DISTRIBUTION}[export]', or: "
+            "pip install onnx onnxruntime"
         ) from error
 
 

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from workbench.devices import choose_device
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
 from workbench.models.weights import checksum, locate
 from workbench.precision import PrecisionChoice, choose_precision
+from workbench.process import library_versions
 from workbench.run_queue import Queue
 from workbench.runs import Run, RunWriter, create_run
 from workbench.training.accelerator import make_accelerator
@@ -65,7 +65,7 @@ def provenance(config: RunConfig) -> dict[str, Any]:
     weights = {role: n.weights for role, n in chosen.items() if n.name and n.weights}
     weights |= {f"{role}.flow": n.flow_weights for role, n in chosen.items() if n.name and n.flow_weights}
     return {
-        "versions": {name: version(name) for name in ("workbench", "torch", "numpy", "opencv-python-headless", "av")},
+        "versions": library_versions("torch", "numpy", "opencv-python-headless", "av"),
         "python": platform.python_version(),
         "commit": _commit(),
         "seed": config.seed,

@@ -13,7 +13,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 
 from workbench.data.degradation.families import DEGRADATIONS, MIXING_COSTS, degrade
 from workbench.errors import DataError, FolderError
+from workbench.process import library_versions
 from workbench.scenes import write_atomic
 
 INFO_FILE = "degradation.json"
@@ -131,8 +131,9 @@ def write_info(folder: Path, info: DegradationInfo) -> None:
 
 def make_info(family: str, scale: int, source: str = "", timing: Mapping[str, Timing] | None = None) -> DegradationInfo:
     """Return a description with the versions of the libraries that make the images."""
-    versions = {library: version(library) for library in ("workbench", "torch", "numpy")}
-    return DegradationInfo(family=family, scale=scale, source=source, versions=versions, timing=timing or {})
+    return DegradationInfo(
+        family=family, scale=scale, source=source, versions=library_versions("torch", "numpy"), timing=timing or {}
+    )
 
 
 # Identification

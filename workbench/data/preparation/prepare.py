@@ -15,7 +15,6 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
@@ -44,6 +43,7 @@ from workbench.data.sampling.arrays import ArrayWriter
 from workbench.data.sampling.footage_motion import MotionRecorder, summarize_motion
 from workbench.data.sampling.shards import ShardWriter
 from workbench.errors import DataError, VideoError
+from workbench.process import library_versions
 from workbench.scenes import write_atomic
 from workbench.tensors import to_float, to_uint8
 
@@ -226,7 +226,11 @@ def _prepare_all(
             source, progress = _prepare_one(clip, out, settings, groups, on_damage, progress, observe)
             _record(out, source, settings)
         sources.append(source)
-    manifest = Manifest(settings=settings, sources=tuple(sources), versions=_versions())
+    manifest = Manifest(
+        settings=settings,
+        sources=tuple(sources),
+        versions=library_versions("av", "numpy", "opencv-python-headless", "pillow", "torch"),
+    )
     if not manifest.septuplets():
         shutil.rmtree(out / WORK)
         counts = sum((Counter(source.counts) for source in sources), Counter[str]())
@@ -342,7 +346,3 @@ def _remove_stale_files(out: Path, keep: set[str]) -> None:
             path.unlink()
         elif path.is_dir() and re.match(r"(high|low|motion|sequences)(/|$)", relative) and not any(path.iterdir()):
             path.rmdir()
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("workbench", "av", "numpy", "opencv-python-headless", "pillow", "torch")}

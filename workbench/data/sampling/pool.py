@@ -19,7 +19,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSett
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
 from workbench.errors import ConfigError, DataError
+from workbench.process import library_versions
 from workbench.scenes import write_atomic
 
 FORMAT = 2
@@ -219,10 +219,8 @@ def prepare_pool(
         files = describe_files(work, paths)
         for path in paths:
             os.replace(path, out / path.name)
-        names = ("workbench", "numpy", "opencv-python-headless", "pillow", "torch")
-        manifest = PoolManifest(
-            settings=settings, images=images, files=files, versions={name: version(name) for name in names}
-        )
+        versions = library_versions("numpy", "opencv-python-headless", "pillow", "torch")
+        manifest = PoolManifest(settings=settings, images=images, files=files, versions=versions)
         saved = {"kind": KIND, "format": FORMAT, **asdict(manifest)}
         write_atomic(out / MANIFEST, json.dumps(saved, indent=1, ensure_ascii=False) + "\n")
     shutil.rmtree(work)
