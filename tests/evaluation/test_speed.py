@@ -74,6 +74,6 @@ def test_precision_changes_the_type_of_products():
         ({"precision": "int8"}, "precision: want fp32, bf16, fp16, got 'int8'"),
     ],
 )
-def test_unsupported_measurements_raise(settings, says):
-    with pytest.raises(ConfigError, match=says):
+def test_unsupported_measurements_raise(settings, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         measure(build("bicubic"), **settings)

@@ -163,8 +163,8 @@ def test_clips_that_are_no_high_resolution_raise():
         ("privileged:vespcn_s", "privileged:vespcn_s is privileged itself"),
     ],
 )
-def test_networks_that_cannot_be_a_decoder_raise(name, says):
-    with pytest.raises(ConfigError, match=f"decoder: .*{says}"):
+def test_networks_that_cannot_be_a_decoder_raise(name, pattern):
+    with pytest.raises(ConfigError, match=f"decoder: .*{pattern}"):
         build(f"privileged:{name}")
 
 

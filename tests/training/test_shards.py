@@ -79,8 +79,8 @@ def test_two_processes_share_the_batch(config, monkeypatch):
         ({"degradation": "bd_duf"}, "want low resolution bd_duf x4, got bi x4"),
     ],
 )
-def test_settings_that_do_not_fit_shards_raise(config, change, says):
-    with pytest.raises(DataError, match=says):
+def test_settings_that_do_not_fit_shards_raise(config, change, pattern):
+    with pytest.raises(DataError, match=pattern):
         open_crops(replace(config.data, **change), 0)
 
 

@@ -188,8 +188,8 @@ def test_mixing_stills_with_shards_raises(config, tmp_path):
         ),
     ],
 )
-def test_invalid_settings_raise(settings, says):
-    with pytest.raises(ConfigError, match=says):
+def test_invalid_settings_raise(settings, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         RunConfig(student=Network(name="vespcn"), **settings | {"data": Data(**settings["data"])})
 
 

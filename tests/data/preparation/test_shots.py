@@ -179,8 +179,8 @@ def test_septuplets_start_every_stride_frames_of_a_chunk(stride, first, second):
         ({"still_below": float("nan")}, "still_below: want 0 to 255 levels, got nan"),
     ],
 )
-def test_invalid_filter_settings_raise(rules, says):
-    with pytest.raises(ConfigError, match=says):
+def test_invalid_filter_settings_raise(rules, pattern):
+    with pytest.raises(ConfigError, match=pattern):
         FilterSettings(**rules)
     with pytest.raises(ConfigError, match="stride: want 1 or more, got 0"):
         list(septuplets(windows_of(7), 0))

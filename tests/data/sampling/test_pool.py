@@ -159,8 +159,8 @@ def test_crops_are_those_of_the_prepared_clips(pool):
         ({"degradation": "bd_duf"}, r"data\.degradation: .* with bi, got bd_duf"),
     ],
 )
-def test_a_pool_that_does_not_fit_raises(pool, settings, says):
-    with pytest.raises(DataError, match=says):
+def test_a_pool_that_does_not_fit_raises(pool, settings, pattern):
+    with pytest.raises(DataError, match=pattern):
         PoolSampler(pool, MotionSettings(**{"crop_size": 8, "num_frames": 3, **settings}))
 
 

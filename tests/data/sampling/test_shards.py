@@ -206,8 +206,8 @@ def test_members_that_are_no_files_raise(tmp_path, kind):
         ([("a.high.npy", npy(HIGH)), ("a.low.npy", npy(np.array([_Trap()], object)))], "a: "),
     ],
 )
-def test_samples_that_are_not_two_clips_raise(tmp_path, members, says, capsys):
-    with pytest.raises(DataError, match=says):
+def test_samples_that_are_not_two_clips_raise(tmp_path, members, pattern, capsys):
+    with pytest.raises(DataError, match=pattern):
         read(tar(tmp_path / "x.tar", members))
     assert capsys.readouterr().out == ""
 

@@ -129,8 +129,8 @@ def test_variable_frame_times_are_kept(tmp_path, suffix, error):
         ((float("nan"), 0.1), "frame 0: start: .*got nan s"),
     ],
 )
-def test_invalid_times_raise(tmp_path, times, says):
-    with pytest.raises(VideoError, match=says):
+def test_invalid_times_raise(tmp_path, times, pattern):
+    with pytest.raises(VideoError, match=pattern):
         write_at(tmp_path / "a.mp4", times)
     assert not list(tmp_path.iterdir())
 
@@ -226,8 +226,8 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, kind):
         ("nowhere/a.mp4", numbered(1), 25, VideoError, r"a.mp4: cannot be written \(No such file.*folder exists"),
     ],
 )
-def test_invalid_frames_and_names_raise(tmp_path, name, frames, fps, error, says):
-    with pytest.raises(error, match=says):
+def test_invalid_frames_and_names_raise(tmp_path, name, frames, fps, error, pattern):
+    with pytest.raises(error, match=pattern):
         write_video(tmp_path / name, frames, fps)
     assert not list(tmp_path.iterdir())
 
