@@ -1,6 +1,7 @@
 """Environment of every test: one thread, no screen, no network; and the folder of material that is not shipped."""
 
 import os
+import tempfile
 
 # Before torch, OpenMP or Gradio is imported, and for every process that a test starts.
 os.environ.update(
@@ -9,6 +10,8 @@ os.environ.update(
     MPLBACKEND="Agg",
     OMP_NUM_THREADS="1",
     OMP_WAIT_POLICY="PASSIVE",
+    WORKBENCH_CACHE=os.path.join(tempfile.gettempdir(), f"workbench-tests-{os.getpid()}"),
+    WORKBENCH_TUNE="0",
 )
 
 import sys

@@ -31,5 +31,8 @@ Cells = Literal["last", "all"]
 Schedule = Literal["constant", "warm_up", "decay"]
 """Schedule of the weights of the distillation losses."""
 
+MemoryFormat = Literal["auto", "channels_last", "contiguous"]
+"""Order of the values of weights and activations in memory; ``auto`` measures, see ``training.tuning``."""
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Precision of convolutions; ``auto`` measures, see ``precision.choose_precision``."""

@@ -21,7 +21,7 @@ from workbench.cli.reporting import report
 from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo
 from workbench.cli.terminal import PIPE_CLOSED, discard_output, notes, output_closed, replace_unencodable
-from workbench.cli.training import follow, runs, stop, train
+from workbench.cli.training import follow, runs, stop, train, tune
 from workbench.cli.upscaling import upscale
 from workbench.errors import WorkbenchError, unknown_name
 
@@ -32,6 +32,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "app": app,
     "train": train,
+    "tune": tune,
     "runs": runs,
     "follow": follow,
     "stop": stop,

@@ -24,13 +24,18 @@ def estimate(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     from workbench.config import RunConfig
     from workbench.training import estimate as estimation
     from workbench.training.trainer import check
+    from workbench.training.tuning import settle_tuning
+    from workbench.training.worker import settle_precision
 
     config = RunConfig.from_dict(request)
     report("checking names, weights and data")
     check(config)
+    config, _ = settle_precision(config)
+    report("measuring the fastest settings")
+    config, tuning = settle_tuning(config)
     report("measuring a few steps")
-    measured = estimation.estimate(config)
-    return asdict(measured) | {"fits": measured.fits}
+    measured = estimation.estimate(replace(config, threads=tuning.threads))
+    return asdict(measured) | {"fits": measured.fits, "settings": tuning.reason}
 
 
 def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:

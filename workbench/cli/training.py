@@ -1,10 +1,11 @@
-"""Commands ``workbench train``, ``runs``, ``follow`` and ``stop``."""
+"""Commands ``workbench train``, ``tune``, ``runs``, ``follow`` and ``stop``."""
 
 from __future__ import annotations
 
 import argparse
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,14 +33,11 @@ FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.validation_clip",
 
 def train(args: Sequence[str]) -> int:
     """Train a student: distilled from a teacher, or plain; any setting can be overridden."""
+    chosen = _preset(args)
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    first.add_argument("--preset", default="cpu")
     first.add_argument("--resume", default="")
     first.add_argument("--runs", type=Path, default=RUNS)
     given = first.parse_known_args(args)[0]
-    chosen = given.preset
-    if chosen not in PRESETS:
-        raise unknown_name("preset", chosen, PRESETS)
     defaults = find_run([given.runs], given.resume).config() if given.resume else PRESETS[chosen]()
 
     def command(
@@ -54,6 +52,7 @@ def train(args: Sequence[str]) -> int:
         queue: bool = False,
         init_only: bool = False,
         estimate: bool = False,
+        tune: bool = True,
     ) -> int:
         """Train a student. The run folder can be watched with `workbench app` while it grows.
 
@@ -71,9 +70,11 @@ def train(args: Sequence[str]) -> int:
             init_only: check everything and create the run folder, for `torchrun` (docs/distributed.md).
             estimate: measure a few steps, print the time and memory of the run and the largest batch size that fits;
                 nothing is written.
+            tune: measure the fastest memory format and number of threads before a new run (`workbench tune`), once per
+                machine and training.
         """
         if estimate:
-            return _estimate(config)
+            return _estimate(config, measure=tune)
         if resume:
             run = find_run([runs], resume)
             changed = differences(defaults.to_dict(), config.to_dict())
@@ -93,8 +94,11 @@ def train(args: Sequence[str]) -> int:
                 raise ConfigError("other-data: want it with --resume, got a new run")
             from workbench.training.worker import prepare_run
 
-            run = prepare_run(runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run"), config)
+            folder = runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run")
+            with notes.status("checking the data; measuring the fastest settings if they are not known yet"):
+                run = prepare_run(folder, config, measure=tune)
             notes.print(f"precision: {run.record()['precision']['reason']}")
+            notes.print(f"settings: {run.record()['tuning']['reason']}")
         if init_only:
             print(run.folder)
             return 0
@@ -109,15 +113,76 @@ def train(args: Sequence[str]) -> int:
     return tyro.cli(command, args=list(args), prog="workbench train")
 
 
-def _estimate(config: RunConfig) -> int:
+def tune(args: Sequence[str]) -> int:
+    """Measure the fastest settings of a training on this machine, for later runs."""
+    chosen = _preset(args)
+
+    def command(
+        config: Annotated[RunConfig, tyro.conf.arg(name="")] = PRESETS[chosen](),  # noqa: B008 - read at every call
+        *,
+        preset: Annotated[str, tyro.conf.arg(metavar=f"{{{','.join(PRESETS)}}}")] = chosen,
+        accumulate: bool = False,
+    ) -> int:
+        """Measure memory format and number of threads with steps of a training, and keep the fastest.
+
+        `workbench train` measures by itself where nothing is kept; a new processor, a new torch and other networks or
+        sizes are measured again. Example: `workbench tune --preset cpu --data.crop-size 32`.
+
+        Args:
+            config: settings of the training.
+            preset: preset that the defaults of all settings come from: smoke, demo, cpu, cpu_long or paper.
+            accumulate: time a step in more micro-batches too, for --optimizer.gradient-accumulation-steps.
+        """
+        from workbench.training.trainer import check
+        from workbench.training.tuning import compare_accumulation, tune
+        from workbench.training.worker import settle_precision
+
+        check(config)
+        config, choice = settle_precision(config)
+        notes.print(f"precision: {choice.reason}")
+        with notes.status("timing steps of the training"):
+            tuning = tune(config)
+        table = Table("settings", "s per step", "relative speed", title_justify="left")
+        slowest = max(tuning.seconds.values())
+        for label, seconds in sorted(tuning.seconds.items(), key=lambda item: item[1]):
+            table.add_row(label, f"{seconds:.3g}", f"{slowest / seconds:.2f}")
+        OutputConsole().print(table)
+        notes.print(f"chosen: {tuning.reason}; kept for this machine")
+        if accumulate:
+            table = Table("micro-batches per step", "s per step", "peak memory", title_justify="left")
+            with notes.status("timing steps in more micro-batches"):
+                for number, seen in compare_accumulation(replace(config, memory_format=tuning.memory_format)):
+                    table.add_row(str(number), f"{seen.seconds_per_step:.3g}", f"{seen.peak_mib / 1024:.2f} GiB")
+            OutputConsole().print(table)
+        return 0
+
+    return tyro.cli(command, args=list(args), prog="workbench tune")
+
+
+def _preset(args: Sequence[str]) -> str:
+    """Return the preset that arguments name, before they are parsed with its settings as defaults."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", default="cpu")
+    chosen = parser.parse_known_args(args)[0].preset
+    if chosen not in PRESETS:
+        raise unknown_name("preset", chosen, PRESETS)
+    return chosen
+
+
+def _estimate(config: RunConfig, *, measure: bool) -> int:
     """Print estimates at the batch size and its doubles, each measured in a process of its own."""
     from workbench.training.estimate import estimate_batch_sizes, largest_batch
     from workbench.training.trainer import check
+    from workbench.training.tuning import settle_tuning
     from workbench.training.worker import settle_precision
 
     check(config)
     config, choice = settle_precision(config)  # once, not in each of the processes that measure
     notes.print(f"precision: {choice.reason}")
+    with notes.status("measuring the fastest settings if they are not known yet"):
+        config, tuning = settle_tuning(config, measure=measure)
+    config = replace(config, threads=tuning.threads)
+    notes.print(f"settings: {tuning.reason}")
     table = Table("batch", "s a step", "clips a second", "peak memory", f"{config.steps:,} steps", title_justify="left")
     estimates = []
     with notes.status("measuring a few steps"):

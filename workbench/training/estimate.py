@@ -10,9 +10,10 @@ import math
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice, repeat
+from typing import Any
 
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory
@@ -77,10 +78,20 @@ def estimate(config: RunConfig) -> Estimate:
         OutOfMemory: the steps do not fit.
         ConfigError: the training itself would fail.
     """
-    command = [sys.executable, "-m", "workbench.training.estimate"]
+    return Estimate(**run_measurement("workbench.training.estimate", config))
+
+
+def run_measurement(module: str, config: RunConfig) -> dict[str, Any]:
+    """Run a module that reads a config from stdin and writes its measurement to stdout, in a process of its own.
+
+    Raises:
+        OutOfMemory: it ran out of memory.
+        ConfigError: it failed for another reason, as the training itself would.
+    """
+    command = [sys.executable, "-m", module]
     measured = subprocess.run(command, input=json.dumps(config.to_dict()), capture_output=True, text=True, check=False)
     if measured.returncode == 0:
-        return Estimate(**json.loads(measured.stdout.splitlines()[-1]))
+        return json.loads(measured.stdout.splitlines()[-1])
     if measured.returncode == EXIT_OUT_OF_MEMORY or was_killed(measured.returncode):
         raise OutOfMemory(out_of_memory_message(config))
     last = (measured.stderr.strip().splitlines() or ["no error message"])[-1]
@@ -127,32 +138,37 @@ def measure(config: RunConfig) -> Estimate:
         device=config.device, precision=config.precision, gradient_accumulation_steps=micro_batches
     )
     free = free_memory_mib(accelerator.device)
-    cached = bool(config.teacher_cache_dir) and config.distills
     trainer = Trainer(replace(config, teacher_cache_dir="", gradient_stats_every=0), accelerator)
-    low, high, *flow = next(trainer.sampler.after(0, 1))
-    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(micro_batches)[0]
-    if cached and trainer.teacher is not None:
-        targets = compute_targets(
-            trainer.teacher, trainer.objective, batch.low, batch.high,
-            feature_layer=config.distillation.feature_layer, accelerator=accelerator,
-        )  # fmt: skip
-        batch = batch._replace(targets=targets)
+    batch = one_micro_batch(config, trainer)
     times = [step.seconds for step in islice(trainer.steps(0, repeat(batch)), TIMED_STEPS + 1)]
     return Estimate(config.data.batch_size, statistics.median(times[1:]), peak_memory_mib(accelerator.device), free)
 
 
-def main() -> int:
-    """Read a config from stdin, measure it, write the estimate to stdout; returns the exit status."""
+def one_micro_batch(config: RunConfig, trainer: Trainer) -> Batch:
+    """Return the first micro-batch of a training, with teacher outputs if the training reads them from a cache."""
+    low, high, *flow = next(trainer.sampler.after(0, 1))
+    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimizer.gradient_accumulation_steps)[0]
+    if not (config.teacher_cache_dir and config.distills and trainer.teacher is not None):
+        return batch
+    targets = compute_targets(
+        trainer.teacher, trainer.objective, batch.low, batch.high,
+        feature_layer=config.distillation.feature_layer, accelerator=trainer.accelerator,
+    )  # fmt: skip
+    return batch._replace(targets=targets)
+
+
+def serve_measurement(measure: Callable[[RunConfig], Any]) -> int:
+    """Read a config from stdin, write a measurement (a dataclass) to stdout; returns the exit status."""
     config = RunConfig.from_dict(json.load(sys.stdin))
     try:
-        seen = measure(config)
+        result = measure(config)
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
             return EXIT_OUT_OF_MEMORY
         raise
-    sys.stdout.write(json.dumps(asdict(seen)) + "\n")
+    sys.stdout.write(json.dumps(asdict(result)) + "\n")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(serve_measurement(measure))

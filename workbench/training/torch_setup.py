@@ -9,6 +9,7 @@ import platform
 import cv2
 import torch
 
+from workbench.choices import MemoryFormat
 from workbench.devices import set_num_threads
 from workbench.models.video_sr import VideoSR
 
@@ -34,11 +35,7 @@ def configure_torch(threads: int) -> None:
         libc.mallopt(m_trim_threshold, 2**31 - 1)
 
 
-def to_channels_last(network: VideoSR) -> VideoSR:
-    """Convert a network's weights to the memory format channels last.
-
-    Convolutions are a tenth faster on a CPU, more on a GPU. ``WORKBENCH_CHANNELS_LAST=0`` switches that off.
-    """
-    if os.environ.get("WORKBENCH_CHANNELS_LAST", "1") == "0":
-        return network
-    return network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+def set_memory_format(network: VideoSR, memory_format: MemoryFormat) -> VideoSR:
+    """Convert a network's weights to a memory format; without a choice (``auto``) to channels last."""
+    target = torch.contiguous_format if memory_format == "contiguous" else torch.channels_last
+    return network.to(memory_format=target)  # pyright: ignore[reportCallIssue]

@@ -31,7 +31,7 @@ from workbench.training.data_check import recorded_checksums
 from workbench.training.loop import Batch, Step, train
 from workbench.training.record import load_checkpoint, read_resume_info
 from workbench.training.teacher_cache import TeacherCache, fingerprint, write_cache
-from workbench.training.torch_setup import to_channels_last
+from workbench.training.torch_setup import set_memory_format
 
 logger = logging.getLogger(__name__)
 
@@ -290,4 +290,4 @@ def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | i
 
 def build_on_device(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:
     """Build a network on a device."""
-    return to_channels_last(make_network(choice, config.data.scale).to(device))
+    return set_memory_format(make_network(choice, config.data.scale).to(device), config.memory_format)

@@ -20,6 +20,7 @@ from typing import Any
 
 from accelerate import Accelerator
 
+from workbench import measurements
 from workbench.config import RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import Pair, make_pair
@@ -46,6 +47,7 @@ from workbench.training.record import (
 )
 from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer, check
+from workbench.training.tuning import settle_tuning
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +86,24 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def prepare_run(folder: Path, config: RunConfig) -> Run:
-    """Check a config and create its run folder; ``precision`` auto is resolved here, so that a resume repeats it."""
+def prepare_run(folder: Path, config: RunConfig, *, measure: bool = False) -> Run:
+    """Check a config and create its run folder.
+
+    ``precision`` and ``memory_format`` become definite here, so that a resume repeats them.
+
+    Args:
+        folder: the run folder.
+        config: settings of the run.
+        measure: measure the fastest settings of this machine if they are not known yet, which takes seconds.
+    """
     check(config)
     open_plain(config, validation_clip(config)[0])
     config, choice = settle_precision(config)
-    return create_run(folder, config, provenance(config) | {"precision": asdict(choice)})
+    config, tuning = settle_tuning(config, measure=measure)
+    machine = {"cpu": measurements.cpu_model(), "cores": measurements.available_cores()}
+    return create_run(
+        folder, config, provenance(config) | {"precision": asdict(choice), "tuning": asdict(tuning) | machine}
+    )
 
 
 def validation_clip(config: RunConfig) -> tuple[Pair, Video]:
@@ -134,7 +148,7 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                 return "stopped"
             writer.write_status("running", step)
             check_data(run, config)
-            accelerator = _accelerator(config, trackers_folder=run.folder)
+            accelerator = _accelerator(config, run, trackers_folder=run.folder)
             trainer = Trainer(config, accelerator)
             recorder = _Recorder(writer, trainer)
             step = recorder.resume()
@@ -208,8 +222,8 @@ def _wait_for_turn(writer: RunWriter, step: int, stop_requested: Callable[[], bo
         waiting.leave(name)
 
 
-def _accelerator(config: RunConfig, *, trackers_folder: Path | None = None) -> Accelerator:
-    configure_torch(config.threads)
+def _accelerator(config: RunConfig, run: Run, *, trackers_folder: Path | None = None) -> Accelerator:
+    configure_torch(config.threads or _tuned_threads(run))
     return make_accelerator(
         device=config.device,
         precision=config.precision,
@@ -219,10 +233,19 @@ def _accelerator(config: RunConfig, *, trackers_folder: Path | None = None) -> A
     )
 
 
+def _tuned_threads(run: Run) -> int:
+    """Return the number of threads that was measured for a run; 0 if it was measured on another machine."""
+    tuning = run.record().get("tuning")
+    here = (measurements.cpu_model(), measurements.available_cores())
+    if not isinstance(tuning, dict) or (tuning.get("cpu"), tuning.get("cores")) != here:
+        return 0
+    return int(tuning.get("threads", 0)) if tuning.get("seconds") else 0
+
+
 def _work_without_writing(run: Run) -> str:
     """Do the share of a process that is not the main one, until the run ends or stops."""
     config = run.config()
-    accelerator = _accelerator(config)
+    accelerator = _accelerator(config, run)
     try:
         with graceful_shutdown() as stop_requested:
             trainer = Trainer(config, accelerator)

@@ -120,6 +120,8 @@ def estimate_text(measured: Mapping[str, Any], steps: int) -> str:
         f"snapshots. Needs {measured['peak_mib'] / 1024:.1f} GiB of memory; {measured['free_mib'] / 1024:.1f} GiB are "
         "free."
     )
+    if "settings" in measured:
+        text += f" Settings: {measured['settings']}."
     return text if measured["fits"] else f"{text} Not enough: halve the batch size or the crop size."
 
 
