@@ -7,9 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from workbench.errors import ShapeError
+from workbench.errors import ConfigError, ShapeError
 from workbench.imaging import warp
-from workbench.models.layers.deformable import ModulatedDeformConv, add_offsets, modulated_deform_conv, offset_error
+from workbench.models.layers import deformable
+from workbench.models.layers.deformable import (
+    ModulatedDeformConv,
+    add_offsets,
+    choose_operator,
+    modulated_deform_conv,
+    offset_error,
+)
 
 
 def point_by_point(features, offset, mask, weight, bias, groups):
@@ -143,6 +150,109 @@ def test_the_flow_moves_all_taps_of_the_layer():
     assert offsets[0].shape == (1, 36, 8, 8)
     assert (offsets[0][:, ::2] == 2).all()
     assert (offsets[0][:, 1::2] == 1).all()
+
+
+# Torchvision's operator
+
+
+@pytest.fixture
+def no_earlier_choice():
+    """Forget what was measured and imported, before the test and after it."""
+    for cached in (deformable.torchvision_operator, deformable._faster_operator):
+        cached.cache_clear()
+    yield
+    for cached in (deformable.torchvision_operator, deformable._faster_operator):
+        cached.cache_clear()
+
+
+def torchvision_stand_in(calls):
+    """The definition under torchvision's signature and order of arguments; ``calls`` records how it was called."""
+
+    def deform_conv2d(input, offset, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 1), mask=None):
+        calls.append((input.dtype, offset.dtype, weight.dtype, stride, padding, dilation))
+        groups = offset.shape[1] // (2 * weight.shape[-1] ** 2)
+        mask = torch.ones_like(offset[:, ::2]) if mask is None else mask
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        return point_by_point(input, offset, mask, weight, bias, groups)
+
+    return deform_conv2d
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bare", [False, True])
+def test_torchvision_is_called_in_its_own_order(dtype, bare, monkeypatch):
+    """Offsets are (dy, dx) of each tap of each group, then masks of each tap; without a mask and a bias too."""
+    calls = []
+    monkeypatch.setattr(deformable, "torchvision_operator", lambda: torchvision_stand_in(calls))
+    features, offset, mask, weight, bias = (part.to(dtype) for part in pieces(2))
+    mask, bias = (None, None) if bare else (mask, bias)
+    wanted = modulated_deform_conv(features, offset, mask, weight, bias, groups=2)
+    assert calls == []
+    monkeypatch.setattr(deformable, "choose_operator", lambda device, training: "torchvision")
+    got = modulated_deform_conv(features, offset, mask, weight, bias, groups=2)
+    assert calls == [(dtype, dtype, dtype, (1, 1), 1, (1, 1))]
+    assert got.dtype == wanted.dtype == dtype
+    assert torch.allclose(got, wanted, atol=1e-5)
+    calls.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        halved = modulated_deform_conv(features.bfloat16(), offset, mask, weight, bias, groups=2)
+    assert halved.dtype == torch.bfloat16
+    assert calls[0][0] == torch.float32 or dtype == torch.float64
+    assert torch.allclose(halved.to(dtype), wanted, atol=0.1)
+
+
+@pytest.mark.usefixtures("no_earlier_choice")
+def test_the_faster_operator_is_chosen_on_cuda_alone(monkeypatch):
+    seconds, timed = {"pytorch": 2.0, "torchvision": 1.0}, []
+    monkeypatch.setattr(deformable, "torchvision_operator", lambda: torchvision_stand_in([]))
+    monkeypatch.setattr(
+        deformable, "deform_work", lambda name, device, training: timed.append((name, training)) or name
+    )
+    monkeypatch.setattr(deformable, "fastest", lambda name: seconds[name])
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert choose_operator(cpu, training=True) == "pytorch"
+    assert timed == []
+    assert choose_operator(cuda, training=True) == choose_operator(cuda, training=True) == "torchvision"
+    assert timed == [("pytorch", True), ("torchvision", True)], "each is timed once"
+    seconds["torchvision"] = 3.0
+    assert choose_operator(cuda, training=False) == "pytorch"
+    monkeypatch.setenv("WORKBENCH_DEFORM_CONV", "torchvision")
+    assert choose_operator(cuda, training=False) == "torchvision"
+    monkeypatch.setenv("WORKBENCH_DEFORM_CONV", "pytorch")
+    assert choose_operator(cuda, training=True) == "pytorch"
+    monkeypatch.setenv("WORKBENCH_DEFORM_CONV", "triton")
+    with pytest.raises(ConfigError, match=r"WORKBENCH_DEFORM_CONV: .*'triton'"):
+        choose_operator(cuda, training=True)
+
+
+@pytest.mark.usefixtures("no_earlier_choice")
+def test_without_torchvision_there_is_no_choice(monkeypatch):
+    monkeypatch.setattr(deformable, "torchvision_operator", lambda: None)
+    assert choose_operator(torch.device("cuda"), training=True) == "pytorch"
+    monkeypatch.setenv("WORKBENCH_DEFORM_CONV", "torchvision")
+    with pytest.raises(ConfigError, match="torchvision is not installed"):
+        choose_operator(torch.device("cuda"), training=True)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_the_timed_work_runs(training):
+    deformable.deform_work("pytorch", torch.device("cpu"), training)()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_torchvision_agrees(groups):
+    """Values to 1e-5 and gradients in float32, away from whole pixels."""
+    pytest.importorskip("torchvision", reason="torchvision is not installed", exc_type=ImportError)
+    if deformable.torchvision_operator() is None:
+        pytest.skip("torchvision is built for another torch")
+    features, offset, mask, weight, bias = (part.float() for part in pieces(groups, reach=3.0))
+    offset = offset.round() + 0.2 + 0.6 * torch.rand_like(offset)
+    parts = [part.requires_grad_() for part in (features, offset, mask, weight, bias)]
+    ours = deformable._by_grid_sample(*parts, groups)
+    theirs = deformable._by_torchvision(*parts)
+    assert (ours - theirs).abs().max() < 1e-5
+    for one, other in zip(*(torch.autograd.grad(each.square().sum(), parts) for each in (ours, theirs)), strict=True):
+        assert torch.allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 # Offsets against the true flow

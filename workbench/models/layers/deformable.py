@@ -1,17 +1,30 @@
-"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019) in plain PyTorch, for any device."""
+"""Modulated deformable convolution (DCNv2, Zhu et al., CVPR 2019).
+
+In plain PyTorch for any device, and by torchvision's CUDA kernel where that is installed and faster.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
+import os
+from collections.abc import Callable
+from functools import cache
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from workbench.errors import ShapeError
+from workbench.errors import ConfigError, ShapeError
+from workbench.precision import fastest
+
+logger = logging.getLogger(__name__)
 
 OPEN = 0.95
 """Initial masks. With 0.5, as published, five layers in a row keep little of a neighbor."""
+
+Operator = Literal["pytorch", "torchvision"]
 
 
 def modulated_deform_conv(
@@ -29,8 +42,9 @@ def modulated_deform_conv(
 
     Samples between pixels are bilinear, outside the image zero. All taps of all groups are sampled by one
     ``grid_sample`` (groups folded into the batch, taps stacked along the rows) and summed by one 1x1 convolution: exact
-    to rounding, and on a CPU up to twice as fast as a loop over taps (``bench/deformable.py``). Coordinates and samples
-    are float32 also under autocast: half a pixel is lost in bf16.
+    to rounding, and on a CPU up to twice as fast as a loop over taps (``bench/deformable.py``). On CUDA torchvision's
+    kernel may take its place, see :func:`choose_operator`. Coordinates and samples are float32 also under autocast:
+    half a pixel is lost in bf16.
 
     Args:
         features: ``(N, C, H, W)``.
@@ -46,15 +60,26 @@ def modulated_deform_conv(
     Raises:
         ShapeError: wrong channels of ``offset`` or ``mask``, or ``C`` is not a multiple of ``groups``.
     """
-    n, channels, height, width = features.shape
-    kernel = weight.shape[-1]
-    taps = kernel * kernel
+    channels = features.shape[1]
+    taps = weight.shape[-1] ** 2
     masks = groups * taps if mask is None else mask.shape[1]
     if channels % groups or offset.shape[1] != groups * taps * 2 or masks != groups * taps:
         raise ShapeError(
             f"deformable convolution, {channels} channels, {groups} groups, {taps} taps: want {groups * taps * 2} "
             f"offset and {groups * taps} mask channels, got {offset.shape[1]} and {masks}"
         )
+    if choose_operator(features.device, training=torch.is_grad_enabled()) == "torchvision":
+        return _by_torchvision(features, offset, mask, weight, bias)
+    return _by_grid_sample(features, offset, mask, weight, bias, groups)
+
+
+def _by_grid_sample(
+    features: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None, groups: int
+) -> Tensor:
+    """Compute the convolution by one ``grid_sample`` and one 1x1 convolution."""
+    n, channels, height, width = features.shape
+    kernel = weight.shape[-1]
+    taps = kernel * kernel
     with torch.autocast(features.device.type, enabled=False):
         dtype = torch.promote_types(features.dtype, torch.float32)
         moved = offset.to(dtype).reshape(n * groups, taps, 2, height, width)
@@ -73,6 +98,101 @@ def modulated_deform_conv(
             sampled = sampled * mask.to(dtype).reshape(n * groups, 1, taps * height, width)
         columns_NCHW = sampled.reshape(n, channels * taps, height, width)
     return F.conv2d(columns_NCHW, weight.flatten(1)[:, :, None, None], bias)
+
+
+def _by_torchvision(
+    features: Tensor, offset: Tensor, mask: Tensor | None, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Compute the convolution by torchvision's kernel, whose order of offsets and masks is ours, in float32.
+
+    The number of groups follows from the channels of the offsets. The kernel has no bf16.
+    """
+    kind = features.device.type
+    result = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else features.dtype
+    dtype = torch.promote_types(features.dtype, torch.float32)
+    operator = torchvision_operator()
+    assert operator is not None
+    with torch.autocast(kind, enabled=False):
+        features, offset, weight = features.to(dtype), offset.to(dtype), weight.to(dtype)
+        mask, bias = (part if part is None else part.to(dtype) for part in (mask, bias))
+        return operator(features, offset, weight, bias, padding=weight.shape[-1] // 2, mask=mask).to(result)
+
+
+@cache
+def torchvision_operator() -> Callable[..., Tensor] | None:
+    """Return ``torchvision.ops.deform_conv2d``; None where torchvision is not installed, or not for this torch."""
+    try:
+        from torchvision.ops import deform_conv2d  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        return None
+    except RuntimeError as error:  # a build for another torch
+        logger.warning("torchvision: its operators cannot be loaded (%s); its release must be that of torch", error)
+        return None
+    return deform_conv2d
+
+
+def choose_operator(device: torch.device, *, training: bool) -> Operator:
+    """Return the faster implementation on a device; only CUDA has a choice.
+
+    ``WORKBENCH_DEFORM_CONV`` sets it: ``pytorch``, ``torchvision``, or ``auto`` (the default), which times both once a
+    process where torchvision is installed.
+
+    Args:
+        device: where the tensors are.
+        training: time the backward pass too.
+
+    Raises:
+        ConfigError: another value, or torchvision is not installed.
+    """
+    wanted = os.environ.get("WORKBENCH_DEFORM_CONV", "auto")
+    if wanted not in ("auto", *get_args(Operator)):
+        raise ConfigError(f"WORKBENCH_DEFORM_CONV: want auto, pytorch or torchvision, got {wanted!r}")
+    if device.type != "cuda" or wanted == "pytorch" or torch.compiler.is_compiling():
+        return "pytorch"
+    if torchvision_operator() is None:
+        if wanted == "torchvision":
+            raise ConfigError("WORKBENCH_DEFORM_CONV: torchvision is not installed; install it, or set it to auto")
+        return "pytorch"
+    return "torchvision" if wanted == "torchvision" else _faster_operator(device, training)
+
+
+@cache
+def _faster_operator(device: torch.device, training: bool) -> Operator:
+    """Time a layer of EDVR-M by both implementations: 64 channels, 8 groups, 64x64; it draws no random numbers."""
+    seconds = {name: fastest(deform_work(name, device, training)) for name in get_args(Operator)}
+    chosen: Operator = "torchvision" if seconds["torchvision"] < seconds["pytorch"] else "pytorch"
+    logger.info(
+        "deformable convolution: %s, by measurement: %.3g ms by PyTorch, %.3g ms by torchvision",
+        chosen, 1e3 * seconds["pytorch"], 1e3 * seconds["torchvision"],
+    )  # fmt: skip
+    return chosen
+
+
+def deform_work(name: Operator, device: torch.device, training: bool) -> Callable[[], None]:
+    """Return one implementation on fixed data, to be timed, forward and with ``training`` backward.
+
+    Args:
+        name: of the implementation.
+        device: where to compute; the work ends when the device has finished.
+        training: the backward pass too.
+    """
+
+    def filled(*shape: int) -> Tensor:
+        return torch.linspace(-1.3, 1.4, math.prod(shape), device=device).view(shape).requires_grad_(training)
+
+    features, offset, mask = filled(1, 64, 64, 64), filled(1, 144, 64, 64), filled(1, 72, 64, 64)
+    weight, bias = filled(64, 64, 3, 3), filled(64)
+
+    def work() -> None:
+        with torch.autocast(device.type, enabled=False), torch.set_grad_enabled(training):
+            parts = (features, offset, mask, weight, bias)
+            result = _by_torchvision(*parts) if name == "torchvision" else _by_grid_sample(*parts, 8)
+            if training:
+                result.sum().backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    return work
 
 
 def offset_error(offset: Tensor, true: Tensor, visible: Tensor, *, stride: int = 1, rounding: float = 0.5) -> Tensor:
