@@ -82,7 +82,7 @@ class Data:
     """Seed of the fixed crops; it is not the run's own, so that several runs share one teacher cache."""
     num_workers: int = 0
     """Number of processes that cut crops in parallel to the training; 0: none. The crops are the same."""
-    pin_memory: bool = False
+    pin_memory: bool = True
     """Copy batches into page-locked memory first: faster with a GPU, no effect on a CPU."""
 
     @property

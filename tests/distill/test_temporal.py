@@ -375,7 +375,7 @@ def test_channels_that_differ_but_do_not_vary_are_collapsed():
 
 def test_the_collapse_index_ignores_brightness():
     cells = features(2, 3, 4, 4)
-    assert collapse_index(100 * cells) == pytest.approx(collapse_index(cells), rel=1e-5)
+    assert collapse_index(100 * cells) == pytest.approx(collapse_index(cells).item(), rel=1e-5)
 
 
 def test_a_jointly_trained_memory_collapses_and_a_frozen_one_cannot():
@@ -387,7 +387,7 @@ def test_a_jointly_trained_memory_collapses_and_a_frozen_one_cannot():
         optimizer = torch.optim.Adam(memory.parameters(), lr=0.02)
         for _ in range(100):
             loss = loss_of(memory, student, teacher)
-            seen.setdefault(mode, []).append((loss.item(), collapse_index(memory.teacher_cells(teacher)[:, -1])))
+            seen.setdefault(mode, []).append((loss.item(), collapse_index(memory.teacher_cells(teacher)[:, -1]).item()))
             if loss.requires_grad:
                 optimizer.zero_grad()
                 loss.backward()

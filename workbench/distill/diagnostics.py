@@ -200,7 +200,7 @@ def temporal_signal(
         mean_share=mean_share(*compared),
         removable_share=removable_share(copy.deepcopy(memory), upscaled.features, theirs),
         history_share=history_share(teacher_cells[:, at], memory.teacher_cells(of_copies)[:, at]),
-        collapse_index=collapse_index(compared[1]),
+        collapse_index=collapse_index(compared[1]).item(),
         gradient_ratio=(ours[2] / whole[2]).item(),
     )
 

@@ -22,6 +22,7 @@ from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled, WindowOffsets
 
 Terms = dict[str, Tensor]
+Diagnostics = dict[str, Tensor | float]
 
 
 def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
@@ -73,8 +74,13 @@ class TeacherTargets:
         """Return the targets on a device, in float32; 8-bit frames become [0, 1]."""
         frames = self.frames.to(device, non_blocking=True)
         frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-        rest = (part if part is None else part.to(device).float() for part in (self.maps, self.cells, self.features))
-        return TeacherTargets(frames, *rest)
+        rest = (self.maps, self.cells, self.features)
+        return TeacherTargets(frames, *(p if p is None else p.to(device, non_blocking=True).float() for p in rest))
+
+    def pin_memory(self) -> TeacherTargets:
+        """Return the targets in page-locked memory."""
+        parts = (self.frames, self.maps, self.cells, self.features)
+        return TeacherTargets(*(part if part is None else part.pin_memory() for part in parts))  # pyright: ignore
 
 
 class Objective(nn.Module):
@@ -206,7 +212,7 @@ class Objective(nn.Module):
         teacher: Upscaled | TeacherTargets | None = None,
         low: Tensor | None = None,
         flow: TrueFlow | None = None,
-    ) -> tuple[Terms, dict[str, float]]:
+    ) -> tuple[Terms, Diagnostics]:
         """Compute every term, unweighted, and diagnostics for the log.
 
         Args:
@@ -218,7 +224,7 @@ class Objective(nn.Module):
 
         Returns:
             Terms by name, and diagnostics by name (``collapse_index``, ``cell_deviation``, and ``memory_frozen``: 1
-            while the ConvLSTM is not trained).
+            while the ConvLSTM is not trained). Nothing waits for the device.
         """
         terms, diagnostics = self._supervised_terms(student, high, low, flow), {}
         if not self.distills:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -45,14 +46,21 @@ class GradientRatio(nn.Module):
         for name in ("log_weights", "first_log_weights"):
             self.register_buffer(name, torch.zeros(len(self.ratios)))
         self.register_buffer("measured", torch.zeros(len(self.ratios), dtype=torch.bool))
+        self._read()
+        self.register_load_state_dict_post_hook(lambda ratio, _: ratio._read())
+
+    def _read(self) -> None:
+        """Copy the buffers into lists, since reading them in every step would wait for the device."""
+        self._log_weights, self._first = self.log_weights.tolist(), self.first_log_weights.tolist()
+        self._measured = self.measured.tolist()
 
     def is_due(self, step: int) -> bool:
         """Return whether to measure at this step (from 1): every ``every`` steps, and until each term was measured."""
-        return step % self.every == 0 or not bool(self.measured.all())
+        return step % self.every == 0 or not all(self._measured)
 
     def weights(self) -> dict[str, float]:
         """Weight of each term; 0 for those not measured yet."""
-        known = zip(self.ratios, self.log_weights.tolist(), self.measured.tolist(), strict=True)
+        known = zip(self.ratios, self._log_weights, self._measured, strict=True)
         return {name: math.exp(log_weight) if measured else 0.0 for name, log_weight, measured in known}
 
     def under_weights(self, norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
@@ -72,11 +80,18 @@ class GradientRatio(nn.Module):
             if not (0 < wanted < math.inf and 0 < norms[name] < math.inf):
                 continue
             log_weight = math.log(wanted) - math.log(norms[name])
-            if self.measured[index]:
-                log_weight = DECAY * self.log_weights[index].item() + (1 - DECAY) * log_weight
-                first = self.first_log_weights[index].item()
+            if self._measured[index]:
+                first = self._first[index]
+                log_weight = DECAY * self._log_weights[index] + (1 - DECAY) * log_weight
                 log_weight = min(max(log_weight, first - limit), first + limit)
             else:
-                self.first_log_weights[index] = log_weight
-                self.measured[index] = True
-            self.log_weights[index] = log_weight
+                self._measured[index] = True
+                self._first[index] = _rounded(self.first_log_weights[index], log_weight)
+                self.measured[index].fill_(True)
+            self._log_weights[index] = _rounded(self.log_weights[index], log_weight)
+
+
+def _rounded(stored: Tensor, value: float) -> float:
+    """Store a number in a float32 buffer; returns it as it will be loaded."""
+    stored.fill_(value)
+    return float(np.float32(value))

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from workbench.aliases import CONVLSTM
 from workbench.choices import Cells, MemoryMode
 from workbench.errors import ShapeError, WeightsError
-from workbench.metrics import memory_cells
 from workbench.models.weights import read_tensors, save_tensors
 
 FORMAT = "3"
@@ -197,15 +196,12 @@ class TemporalMemory(nn.Module):
                 torch.manual_seed(seed)
                 self.adapter = nn.Conv2d(student_channels, teacher_channels, 1, bias=not standardize)
         self.register_buffer("frozen", torch.tensor(mode == "frozen"))
-        self._apply_mode()
+        self._freeze(mode == "frozen")
+        self.register_load_state_dict_post_hook(lambda memory, _: memory._freeze(bool(memory.frozen)))
 
-    def _apply_mode(self) -> None:
-        self.lstm.requires_grad_(not self.is_frozen)
-
-    @property
-    def is_frozen(self) -> bool:
-        """Whether the ConvLSTM is frozen."""
-        return bool(self.frozen)
+    def _freeze(self, is_frozen: bool) -> None:
+        self.is_frozen = is_frozen  # the buffer's value, which reading would wait for the device
+        self.lstm.requires_grad_(not is_frozen)
 
     def teacher_cells(self, features: Tensor) -> Tensor:
         """Memory cells of the teacher: ``(B, T, C', H, W)`` -> ``(B, T, K, H/stride, W/stride)``."""
@@ -238,15 +234,9 @@ class TemporalMemory(nn.Module):
         """Freeze the ConvLSTM for good if the mode requires it; returns whether that happened in this step."""
         if self.mode == "trained_then_frozen" and not self.is_frozen and loss < self.freeze_below:
             self.frozen.fill_(True)  # pyright: ignore[reportCallIssue]
-            self._apply_mode()
+            self._freeze(True)
             return True
         return False
-
-    def load_state_dict(self, *args, **kwargs):  # noqa: ANN002, ANN003, ANN201
-        """Load the weights; the ConvLSTM is trained or frozen as in the file."""
-        result = super().load_state_dict(*args, **kwargs)
-        self._apply_mode()
-        return result
 
 
 def temporal_distillation(
@@ -270,7 +260,7 @@ def temporal_distillation(
     return F.mse_loss(ours, theirs)
 
 
-def collapse_index(cells: Tensor) -> float:
+def collapse_index(cells: Tensor) -> Tensor:
     """Return :func:`workbench.metrics.memory_cells.collapse_index` of a tensor; 0 for cells that are zero.
 
     It does not show cells that shrink as a whole, as those of a trained ConvLSTM over standardized features do;
@@ -278,21 +268,21 @@ def collapse_index(cells: Tensor) -> float:
 
     Example:
         >>> collapse_index(torch.ones(1, 2, 4, 4))
-        0.0
+        tensor(0.)
     """
-    return memory_cells.collapse_index(cells.detach().float().cpu().numpy()) or 0.0
+    return (cell_deviation(cells) / cells.detach().float().square().mean().sqrt()).nan_to_num(0, 0, 0)
 
 
-def cell_deviation(cells: Tensor) -> float:
+def cell_deviation(cells: Tensor) -> Tensor:
     """Return :func:`workbench.metrics.memory_cells.cell_deviation` of a tensor.
 
     Under a frozen ConvLSTM it follows the teacher's features alone. Where it falls, the ConvLSTM lowers the loss.
 
     Example:
         >>> cell_deviation(torch.tensor([1.0, 3.0]).view(1, 1, 2))
-        1.0
+        tensor(1.)
     """
-    return memory_cells.cell_deviation(cells.detach().float().cpu().numpy())
+    return cells.detach().float().var(dim=(-2, -1), correction=0).mean().sqrt()
 
 
 def save_memory(memory: TemporalMemory, path: Path) -> None:

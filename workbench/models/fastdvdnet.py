@@ -157,9 +157,8 @@ class TwoStages(SlidingWindow):
         """Return every triple of all windows once, ``(N, 3, 3, H, W)``, and the indices of each window's three."""
         triples = [tuple(window[first : first + 3]) for window in windows.tolist() for first in range(3)]
         index = {triple: number for number, triple in enumerate(dict.fromkeys(triples))}
-        device = frames_NCHW.device
-        unique = frames_NCHW[torch.tensor(list(index), device=device)]
-        return unique, torch.tensor([index[triple] for triple in triples], device=device).view(-1, 3)
+        unique = frames_NCHW[torch.tensor(list(index)).to(frames_NCHW.device, non_blocking=True)]
+        return unique, torch.tensor([index[triple] for triple in triples]).view(-1, 3)
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Return the image of the first stage for each triple ``(N, 3, 3, H, W)``."""

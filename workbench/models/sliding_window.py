@@ -73,7 +73,7 @@ class SlidingWindow(VideoSR):
         """Return the inputs of :meth:`per_frame`, and for each window the indices of its inputs.
 
         By default the inputs are the frames. A network overrides this if windows share more than frames (FastDVDnet:
-        triples of frames).
+        triples of frames). Indices are on the CPU, so that reading them waits for no other device.
         """
         return frames_NCHW, windows
 
@@ -124,10 +124,11 @@ class SlidingWindow(VideoSR):
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         batch, frames, _, height, width = clip.shape
-        windows = windows.to(clip.device)
-        start = torch.arange(batch, device=clip.device).repeat_interleave(len(windows)) * frames
+        start = torch.arange(batch).repeat_interleave(len(windows)) * frames
         padded = self.pad_input(clip.flatten(0, 1))
         groups, chosen = self.frame_groups(padded, start[:, None] + windows.repeat(batch, 1))
+        chosen = chosen.to(clip.device, non_blocking=True)
+        middle = windows[:, self.num_frames // 2].to(clip.device, non_blocking=True)
         features = self._all_frames(groups)
         outputs = [
             self.per_window(*(each[some] for each in features), return_features=return_features)
@@ -140,7 +141,7 @@ class SlidingWindow(VideoSR):
         flows = [output.flow[..., :height, :width] for output in outputs if output.flow is not None]
         flow = torch.cat(flows).unflatten(0, (batch, len(windows))) if flows else None  # at the borders to a copy
         return Upscaled(
-            frames=self._add_skip(residual, clip[:, windows[:, self.num_frames // 2]]),
+            frames=self._add_skip(residual, clip[:, middle]),
             features=high,
             aligned=aligned,
             alignment_loss=torch.stack(losses).sum() / len(residual.flatten(0, 1)) if losses else None,

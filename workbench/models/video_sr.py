@@ -29,8 +29,8 @@ class WindowOffsets(NamedTuple):
             from each reference frame to M frames of its window. A positive ``dx`` samples the neighbor to the right of
             the reference pixel, as a positive flow does.
         strides: low-resolution pixels per pixel of each layer.
-        references: index of each reference frame, ``(T,)``.
-        neighbors: index of each sampled frame, ``(T, M)``; beyond the ends of the clip by the border rule.
+        references: index of each reference frame, ``(T,)``, on the CPU.
+        neighbors: index of each sampled frame, ``(T, M)``, on the CPU; beyond the ends of the clip by the border rule.
     """
 
     offsets: tuple[Tensor, ...]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-def gradient_stats(terms: Mapping[str, Tensor], student: nn.Module) -> dict[str, float]:
+def gradient_stats(terms: Mapping[str, Tensor], student: nn.Module) -> dict[str, Tensor]:
     """Return the norm of each term's gradient and the cosines between these gradients.
 
     It takes one backward pass a term, so compute it at few steps only.
@@ -19,15 +19,14 @@ def gradient_stats(terms: Mapping[str, Tensor], student: nn.Module) -> dict[str,
         student: the gradients are those of its parameters.
 
     Returns:
-        ``gradient.TERM``: the norm; ``cosine.FIRST.SECOND``: 1 where two gradients are parallel, 0 where they are
-        orthogonal, negative where they oppose each other. A term whose gradient is 0 has no cosines.
+        Scalars on the student's device. ``gradient.TERM``: the norm; ``cosine.FIRST.SECOND``: 1 where two gradients are
+        parallel, 0 where they are orthogonal, negative where they oppose each other, NaN where one of them is 0.
     """
     gradients = {name: parameter_gradient(term, student) for name, term in terms.items()}
-    stats = {f"gradient.{name}": gradient.norm().item() for name, gradient in gradients.items()}
+    stats = {f"gradient.{name}": gradient.norm() for name, gradient in gradients.items()}
     for first, second in combinations(gradients, 2):
-        if stats[f"gradient.{first}"] and stats[f"gradient.{second}"]:
-            cosine = torch.cosine_similarity(gradients[first], gradients[second], dim=0)
-            stats[f"cosine.{first}.{second}"] = cosine.item()
+        product = stats[f"gradient.{first}"] * stats[f"gradient.{second}"]
+        stats[f"cosine.{first}.{second}"] = gradients[first] @ gradients[second] / product
     return stats
 
 
@@ -38,7 +37,7 @@ def add_gradients(
     student: nn.Module,
     *,
     factor: float,
-    loss_scale: float,
+    loss_scale: Tensor | float,
 ) -> None:
     """Add the gradients of some terms on a micro-batch, times a factor, to their sums over a batch."""
     for name in names:
@@ -46,7 +45,7 @@ def add_gradients(
         sums[name] = sums[name] + gradient if name in sums else gradient
 
 
-def parameter_gradient(term: Tensor, student: nn.Module, *, loss_scale: float = 1.0) -> Tensor:
+def parameter_gradient(term: Tensor, student: nn.Module, *, loss_scale: Tensor | float = 1.0) -> Tensor:
     """Return the gradient of a term with respect to all trained parameters, as one float32 vector.
 
     Args:

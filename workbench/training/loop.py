@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.objective import Objective, TeacherTargets, Terms, weighted_sum
+from workbench.distill.objective import Diagnostics, Objective, TeacherTargets, Terms, weighted_sum
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.training.accelerator import make_accelerator
 from workbench.training.gradient_stats import add_gradients, gradient_stats
@@ -45,9 +45,8 @@ class Batch(NamedTuple):
         return Batch(low, high, targets, self.flow.to(device) if self.flow is not None else None)
 
     def pin_memory(self) -> Batch:
-        """Return the batch in page-locked memory, except for the teacher outputs."""
-        flow = self.flow.pin_memory() if self.flow is not None else None
-        return Batch(self.low.pin_memory(), self.high.pin_memory(), self.targets, flow)
+        """Return the batch in page-locked memory, from which a GPU copies while the CPU goes on."""
+        return Batch(*(part if part is None else part.pin_memory() for part in self))
 
     def chunk(self, chunks: int) -> list[Batch]:
         """Split the batch into micro-batches, as ``Tensor.chunk`` does; only without teacher outputs."""
@@ -72,6 +71,7 @@ class Step:
         data_time: seconds of these spent waiting for data.
         diagnostics: of the ConvLSTM (``collapse_index``), of gradients (``gradient.TERM``, ``ratio.TERM``).
         notes: events of this step, for the log.
+        stop_requested: whether a process was asked to stop before the end of this step.
     """
 
     number: int
@@ -84,6 +84,7 @@ class Step:
     data_time: float = 0.0
     diagnostics: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    stop_requested: bool = False
 
 
 class StudentWithObjective(nn.Module):
@@ -96,7 +97,7 @@ class StudentWithObjective(nn.Module):
 
     def forward(
         self, low: Tensor, high: Tensor, teacher: Upscaled | TeacherTargets | None, flow: TrueFlow | None = None
-    ) -> tuple[Terms, dict[str, float]]:
+    ) -> tuple[Terms, Diagnostics]:
         """Return the loss terms of a batch, in float32, and diagnostics."""
         upscaled = self.student(self.student.select_input(low, high), return_features=self.return_features)
         with torch.autocast(low.device.type, enabled=False):
@@ -118,8 +119,13 @@ def train(
     average: AveragedModel | None = None,
     gradient_stats_every: int = 0,
     accelerator: Accelerator | None = None,
+    stop_requested: Callable[[], bool] = bool,
 ) -> Iterator[Step]:
     """Update ``student`` once per batch and yield a record of each step.
+
+    The CPU waits for the device once a step, between the backward pass and the update: the terms, the diagnostics and
+    the norm of the gradient are read together, and the update is left out if one of them is not finite. The scaler of
+    fp16 waits once more, for its own check. Nothing else of a step reads a number from the device.
 
     A run without a teacher is the same loop with the reconstruction as its only term. ``islice(train(...), 20)`` does
     twenty steps.
@@ -141,6 +147,8 @@ def train(
         gradient_stats_every: steps between two measurements of every term's gradient (:func:`gradient_stats`); 0:
             never.
         accelerator: device, precision and processes; by default one process in float32 on the student's device.
+        stop_requested: returns whether this process was asked to stop; the record of a step has the answer for all
+            processes, and the caller acts on it.
 
     Raises:
         FloatingPointError: a term or the gradient is not finite; the student is left unchanged.
@@ -149,6 +157,7 @@ def train(
     accumulation = accelerator.gradient_accumulation_steps
     if teacher is not None:
         teacher.eval().requires_grad_(False)
+        teacher.check_values = False  # reading them would wait for the device; losses that are not finite end the run
     module = StudentWithObjective(student, objective, feature_layer)
     model = accelerator.prepare_model(module)
     stepper = accelerator.prepare_optimizer(optimizer, device_placement=False)
@@ -160,8 +169,8 @@ def train(
         data_time = time.perf_counter() - started
         weights = objective.weights(number)
         ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
-        values: dict[str, float] = {}
-        diagnostics: dict[str, float] = {}
+        means: Diagnostics = {}
+        diagnostics: Diagnostics = {}
         gradients: dict[str, Tensor] = {}
         student.train()
         for micro_batch in micro_batches:
@@ -172,9 +181,8 @@ def train(
                     targets = teacher(teacher.select_input(low, high), return_features=module.return_features)
             with accelerator.accumulate(model):
                 terms, measured = model(low, high, targets, flow)
-                _add_means(values, terms, len(micro_batches))
+                _add_means(means, terms, len(micro_batches))
                 _add_means(diagnostics, measured, len(micro_batches))
-                _check_finite(number, values, learning_rate[0])
                 if ratio is not None:
                     factor, scale = 1 / len(micro_batches), loss_scale(accelerator)
                     measured_terms = ("reconstruction", *ratio.ratios)
@@ -182,20 +190,23 @@ def train(
                 if gradient_stats_every and number % gradient_stats_every == 0 and accelerator.sync_gradients:
                     diagnostics |= gradient_stats(terms, student)
                 accelerator.backward(weighted_sum(terms, weights))
-        values, diagnostics = mean_over_processes(accelerator, values), mean_over_processes(accelerator, diagnostics)
-        if ratio is not None:
-            norms = {name: float(_mean(accelerator, gradient).norm()) for name, gradient in gradients.items()}
-            ratio.update(norms)
-            diagnostics |= ratio.under_weights(norms, weights)
-
         trained = [parameter for parameter in module.parameters() if parameter.grad is not None]
-        norm = float(accelerator.clip_grad_norm_(trained, max_grad_norm or math.inf) or 0.0)
-        if not math.isfinite(norm) and accelerator.scaler is None:  # with fp16 the scaler skips such a step
+        norm = accelerator.clip_grad_norm_(trained, max_grad_norm or math.inf)
+        assert norm is not None
+        norms = {name: _mean(accelerator, gradient).norm() for name, gradient in gradients.items()}
+        whole = {"norm": norm, "stop": torch.full((), float(stop_requested()), device=accelerator.device)}
+        values, measures, norms, whole = read_numbers(accelerator, means, diagnostics, norms, whole)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        if bad or (not math.isfinite(whole["norm"]) and accelerator.scaler is None):  # fp16's scaler skips such a step
             optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(
-                f"step {number}: gradient not finite while the terms are {values}; "
+                f"step {number}: {', '.join(bad) or 'gradient'} not finite ({values}); "
                 f"{lower_learning_rate_hint(learning_rate[0])}"
             )
+        measures = {name: value for name, value in measures.items() if not math.isnan(value)}  # undefined: left out
+        if ratio is not None:
+            ratio.update(norms)
+            measures |= ratio.under_weights(norms, weights)
         rate = cosine(number, steps, *learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
@@ -211,7 +222,10 @@ def train(
             model = accelerator.prepare_model(module)  # the processes synchronize fewer gradients from here on
 
         now, total = time.perf_counter(), sum(weights[name] * value for name, value in values.items())
-        yield Step(number, values, weights, total, rate, norm, now - started, data_time, diagnostics, tuple(notes))
+        yield Step(
+            number, values, weights, total, rate, whole["norm"], now - started, data_time, measures, tuple(notes),
+            stop_requested=whole["stop"] > 0,
+        )  # fmt: skip
         started = time.perf_counter()
 
 
@@ -226,17 +240,16 @@ def cosine(step: int, steps: int, start: float, end: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
-def loss_scale(accelerator: Accelerator) -> float:
+def loss_scale(accelerator: Accelerator) -> Tensor | float:
     """Return the factor of the loss in the backward pass; it is above 1 in fp16 only."""
-    return 1.0 if accelerator.scaler is None else float(accelerator.scaler.get_scale())
+    return 1.0 if accelerator.scaler is None else accelerator.scaler.scale(torch.ones((), device=accelerator.device))
 
 
-def mean_over_processes(accelerator: Accelerator, values: dict[str, float]) -> dict[str, float]:
-    """Return the mean of every value over the processes."""
-    if accelerator.num_processes == 1 or not values:
-        return values
-    means = _mean(accelerator, torch.tensor(list(values.values()), device=accelerator.device))
-    return dict(zip(values, means.tolist(), strict=True))
+def read_numbers(accelerator: Accelerator, *groups: Mapping[str, Tensor | float]) -> list[dict[str, float]]:
+    """Return scalars as numbers, by one transfer from the device; those on it as means over the processes."""
+    tensors = [value.float() for group in groups for value in group.values() if isinstance(value, Tensor)]
+    numbers = iter(_mean(accelerator, torch.stack(tensors)).tolist())
+    return [{n: next(numbers) if isinstance(v, Tensor) else v for n, v in group.items()} for group in groups]
 
 
 def _mean(accelerator: Accelerator, values: Tensor) -> Tensor:
@@ -245,19 +258,12 @@ def _mean(accelerator: Accelerator, values: Tensor) -> Tensor:
     return mean
 
 
-def _add_means(means: dict[str, float], values: Mapping[str, Tensor | float], count: int) -> None:
+def _add_means(means: Diagnostics, values: Mapping[str, Tensor | float], count: int) -> None:
     """Add the values of one of ``count`` micro-batches to their means."""
     for name, value in values.items():
-        means[name] = means.get(name, 0.0) + float(torch.as_tensor(value).detach()) / count
+        means[name] = means.get(name, 0.0) + (value.detach() if isinstance(value, Tensor) else value) / count
 
 
 def lower_learning_rate_hint(rate: float) -> str:
     """Return the advice for a training that diverges."""
     return f"lower the learning rate: begin a new run with optimizer.learning_rate below {rate:g}"
-
-
-def _check_finite(number: int, terms: dict[str, float], rate: float) -> None:
-    if bad := [name for name, value in terms.items() if not math.isfinite(value)]:
-        raise FloatingPointError(
-            f"step {number}: {', '.join(bad)} not finite ({terms}); {lower_learning_rate_hint(rate)}"
-        )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workbench.distill.temporal import TemporalMemory
 from workbench.distillation_config import FRAMES_FOR_MEMORY
 from workbench.errors import ConfigError
 from workbench.evaluation.methods import make_network
+from workbench.inference.prefetch import prefetch
 from workbench.models.video_sr import VideoSR
 from workbench.runs import Run
 from workbench.settings import differences, flatten
@@ -34,6 +36,9 @@ from workbench.training.teacher_cache import TeacherCache, fingerprint, write_ca
 from workbench.training.torch_setup import set_memory_format
 
 logger = logging.getLogger(__name__)
+
+BATCHES_AHEAD = 2
+"""Batches that may wait in memory for their step, with a GPU."""
 
 
 def check(config: RunConfig) -> None:
@@ -134,7 +139,7 @@ class Trainer:
             self.teacher = build_on_device(config.teacher, config, device).eval()
         self.objective = self._objective().to(device)
         self.average = (
-            AveragedModel(self.student, avg_fn=_ema(config.optimizer.ema_decay)) if config.optimizer.ema_decay else None
+            ExponentialAverage(self.student, config.optimizer.ema_decay) if config.optimizer.ema_decay else None
         )
         named = dict(self.student.named_parameters())
         low_lr = [p for name, p in named.items() if any(part in name for part in self.student.low_lr_params)]
@@ -146,6 +151,7 @@ class Trainer:
         self.optimizer = kind(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, **decay)
         self.sampler = open_data(config.data, config.seed)
         self.cache: TeacherCache | None = None
+        self.makes_batches_ahead = device.type != "cpu"
 
     def _objective(self) -> Objective:
         config = self.config
@@ -214,8 +220,10 @@ class Trainer:
         settings = flatten(self.config.to_dict()).items()
         return {name: value for name, value in settings if not {name, name.partition(".")[0]} & MUTABLE_ON_RESUME}
 
-    def steps(self, done: int, batches: Iterable[Batch] | None = None) -> Iterator[Step]:
-        """Return the iterator over the remaining steps, on these batches or on the run's own."""
+    def steps(
+        self, done: int, batches: Iterable[Batch] | None = None, *, stop_requested: Callable[[], bool] = bool
+    ) -> Iterator[Step]:
+        """Return the iterator over the remaining steps, on these batches or on the run's own; see :func:`train`."""
         config = self.config
         return train(
             self.student,
@@ -231,6 +239,7 @@ class Trainer:
             average=self.average,
             gradient_stats_every=config.gradient_stats_every if config.distills else 0,
             accelerator=self.accelerator,
+            stop_requested=stop_requested,
         )
 
     def open_cache(self, progress: Callable[[int, int], None] | None = None) -> None:
@@ -253,39 +262,61 @@ class Trainer:
     def _batches(self, done: int) -> Iterator[Batch]:
         """Yield this process's share of every batch as micro-batches, with the cached teacher outputs.
 
+        With a GPU a thread makes them ahead of their step. A CPU is busy with the step itself, and a second thread that
+        computes would slow it down.
+
         Before each step torch's random generator is seeded by (seed, step, process), so that random layers of a
         network, dropout for example, draw the same numbers in a resumed run.
         """
-        accelerator, cache = self.accelerator, self.cache
-        rank = accelerator.process_index
-        share = slice(rank, None, accelerator.num_processes)
-        steps = range(done + 1, self.config.steps + 1)
+        rank = self.accelerator.process_index
+        share = slice(rank, None, self.accelerator.num_processes)
         batches = self.sampler.after(done, self.config.steps, workers=self.config.data.num_workers, share=share)
-        for step, (low, high, *flow) in zip(steps, batches, strict=True):
+        made = self._micro_batches(range(done + 1, self.config.steps + 1), batches, share)
+        if self.makes_batches_ahead:
+            made = prefetch(made, waiting=BATCHES_AHEAD)
+        with closing(made):
+            for step, micro_batches in made:
             torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)[0]))
-            batch = Batch(low, high, flow=flow[0] if flow else None)
-            if self.config.data.pin_memory and accelerator.device.type == "cuda":
-                batch = batch.pin_memory()
-            micro_batches = batch.chunk(accelerator.gradient_accumulation_steps)
-            if cache is None:
                 yield from micro_batches
-                continue
+
+    def _micro_batches(
+        self, steps: range, batches: Iterator[Any], share: slice
+    ) -> Generator[tuple[int, list[Batch]], None, None]:
+        """Yield each step with its micro-batches, in page-locked memory if the device is a GPU."""
+        pinned = self.config.data.pin_memory and self.accelerator.device.type == "cuda"
+        for step, (low, high, *flow) in zip(steps, batches, strict=True):
+            batch = Batch(low, high, flow=flow[0] if flow else None)
+            micro_batches = batch.chunk(self.accelerator.gradient_accumulation_steps)
+            if self.cache is not None:
             assert isinstance(self.sampler, CropSampler)
-            numbers, first = self.sampler.crop_ids(step)[share], 0
-            for micro_batch in micro_batches:
-                size = len(micro_batch.low)
-                yield micro_batch._replace(targets=cache.load(numbers[first : first + size], micro_batch.low))
-                first += size
+                numbers, size = self.sampler.crop_ids(step)[share], len(micro_batches[0].low)
+                micro_batches = [
+                    part._replace(targets=self.cache.load(numbers[size * index :][:size], part.low))
+                    for index, part in enumerate(micro_batches)
+                ]
+            yield step, [part.pin_memory() for part in micro_batches] if pinned else micro_batches
 
 
-def _ema(decay: float) -> Callable[[torch.Tensor, torch.Tensor, torch.Tensor | int], torch.Tensor]:
-    """Return an EMA whose decay after n steps is at most (1 + n) / (10 + n)."""
+class ExponentialAverage(AveragedModel):
+    """Running average of a network, whose decay after n steps is at most (1 + n) / (10 + n).
 
-    def average(kept: torch.Tensor, new: torch.Tensor, steps: torch.Tensor | int) -> torch.Tensor:
-        share = min(decay, (1 + int(steps)) / (10 + int(steps)))
-        return kept * share + new * (1 - share)
+    Torch's own update reads the number of steps from the device, once for each parameter.
+    """
 
-    return average
+    def __init__(self, network: VideoSR, decay: float) -> None:
+        super().__init__(network)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update_parameters(self, model: torch.nn.Module) -> None:
+        """Add the network after a step; after the first step the average is the network."""
+        steps = int(self.n_averaged)  # in main memory
+        share = min(self.decay, (1 + steps) / (10 + steps)) if steps else 0.0
+        for kept, new in zip(self.module.parameters(), model.parameters(), strict=True):
+            kept.lerp_(new, 1 - share)
+        for kept, new in zip(self.module.buffers(), model.buffers(), strict=True):
+            kept.copy_(new)
+        self.n_averaged += 1
 
 
 def build_on_device(choice: Network, config: RunConfig, device: torch.device) -> VideoSR:

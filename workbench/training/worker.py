@@ -154,7 +154,14 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
             step = recorder.resume()
             trainer.open_cache(lambda done, clips: writer.write_cache_progress(step, done, clips))
             state, reason, began, status_written = "finished", "", time.monotonic(), -math.inf
-            for done in trainer.steps(step):
+
+            def out_of_time() -> bool:
+                return bool(config.stop_after_seconds) and time.monotonic() - began > config.stop_after_seconds
+
+            def stop() -> bool:
+                return stop_requested() or writer.stop_requested or out_of_time()
+
+            for done in trainer.steps(step, stop_requested=stop):
                 step = done.number
                 writer.log(log_row(done) | {"peak_memory_mib": round(peak_memory_mib(accelerator.device))})
                 recorder.after(done)
@@ -163,14 +170,9 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                     status_written = time.monotonic()
                 if observe is not None:
                     observe(done, config.steps)
-                out_of_time = config.stop_after_seconds and time.monotonic() - began > config.stop_after_seconds
-                if stop_requested() or writer.stop_requested or out_of_time:
-                    accelerator.set_trigger()
-                if accelerator.check_trigger() and step < config.steps:
-                    state = "stopped"
-                    reason = (
-                        f"time limit of {config.stop_after_seconds:.0f} s reached" if out_of_time else "as requested"
-                    )
+                if step < config.steps and (done.stop_requested or (accelerator.num_processes == 1 and stop())):
+                    limit = f"time limit of {config.stop_after_seconds:.0f} s reached"
+                    state, reason = "stopped", limit if out_of_time() else "as requested"
                     break
             recorder.save(step)
             writer.write_status(state, step, reason=reason)
@@ -252,10 +254,8 @@ def _work_without_writing(run: Run) -> str:
             accelerator.wait_for_everyone()  # the main process writes the validation clip and the first checkpoint
             step = trainer.load(run.folder)
             trainer.open_cache()
-            for done in trainer.steps(step):
-                if stop_requested():
-                    accelerator.set_trigger()
-                if accelerator.check_trigger() and done.number < config.steps:
+            for done in trainer.steps(step, stop_requested=stop_requested):
+                if done.stop_requested and done.number < config.steps:
                     return "stopped"
         return "finished"
     finally:

@@ -138,7 +138,7 @@ class StepSampler(ABC, Generic[B_co]):
         """Return the batch of a step, or some of its clips."""
 
     def after(self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)) -> Iterator[B_co]:
-        """Yield the batches of the steps after ``step``, up to and including ``steps``.
+        """Return the batches of the steps after ``step``, up to and including ``steps``; workers start in this call.
 
         Args:
             step: the last finished step.
@@ -147,10 +147,8 @@ class StepSampler(ABC, Generic[B_co]):
             share: the clips of each batch to return; all where left out.
         """
         if workers:
-            yield from DataLoader(Steps(self, step, steps, share), batch_size=None, num_workers=workers)
-            return
-        for number in range(step + 1, steps + 1):
-            yield self.at(number, share)
+            return iter(DataLoader(Steps(self, step, steps, share), batch_size=None, num_workers=workers))
+        return (self.at(number, share) for number in range(step + 1, steps + 1))
 
 
 class CropSampler(StepSampler[tuple[Tensor, Tensor]]):

@@ -353,6 +353,6 @@ class ShardSampler:
     def after(
         self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
+        """Return the batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
         crops = self._crops(batch_size=len(range(self.batch_size)[share]), done=step)
-        yield from islice(DataLoader(crops, batch_size=None, num_workers=workers), steps - step)
+        return islice(DataLoader(crops, batch_size=None, num_workers=workers), steps - step)

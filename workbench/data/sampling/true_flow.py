@@ -61,8 +61,9 @@ class TrueFlow(NamedTuple):
         contain a share of the other layer's flow, at most :data:`MIXED`; pixels with a larger share are hidden.
 
         Args:
-            references: frame indices ``(N,)``.
-            neighbors: frame indices ``(N, M)``. The flow from a frame to itself is 0, and nothing is hidden.
+            references: frame indices ``(N,)``, on the CPU.
+            neighbors: frame indices ``(N, M)``, on the CPU. The flow from a frame to itself is 0, and nothing is
+                hidden.
 
         Returns:
             The flow ``(B, N, M, 2, H, W)``, and bool ``(B, N, M, H, W)``: pixels whose correspondence is hidden or
@@ -85,6 +86,7 @@ class TrueFlow(NamedTuple):
                     total_hidden = total_hidden[:, kept] | more_hidden
                 rows, places = (distances == (distance if forward else -distance)).nonzero(as_tuple=True)
                 sources = references[rows] - (0 if forward else distance)
+                rows, places, sources = (i.to(flow.device, non_blocking=True) for i in (rows, places, sources))
                 flow[:, rows, places], hidden[:, rows, places] = total[:, sources], total_hidden[:, sources]
         return flow, hidden
 
