@@ -6,7 +6,8 @@ rises evenly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import cycle
 
 INK = "currentColor"
 """Ground truth: black on light paper, white on dark."""
@@ -29,6 +30,11 @@ DIVERGING = ("#08457e", "#3f8fc5", "#f3f3f3", "#e08a3c", "#8c3b04")
 """Blue is negative, light gray zero, orange positive."""
 
 
+TERM_COLORS = {"reconstruction": INK, "spatial": "#aa4499", "temporal": "#e69f00"}
+OTHER_TERMS = ("#56b4e9", "#44aa99", "#7a68c4", "#a0522d")
+"""Colors of loss terms; none of a known term is the color of a method."""
+
+
 def method_colors(keys: Iterable[str]) -> dict[str, str]:
     """Return a color for each method: the fixed one of a known key, else the next free one.
 
@@ -36,31 +42,19 @@ def method_colors(keys: Iterable[str]) -> dict[str, str]:
         >>> method_colors(["teacher", "mine"])
         {'teacher': '#009e73', 'mine': '#cc79a7'}
     """
-    colors: dict[str, str] = {}
-    free = 0
-    for key in keys:
-        if key not in METHODS:
-            colors[key] = OTHERS[free % len(OTHERS)]
-            free += 1
-        else:
-            colors[key] = METHODS[key]
-    return colors
-
-
-TERM_COLORS = {"reconstruction": INK, "spatial": "#aa4499", "temporal": "#e69f00"}
-"""Colors of loss terms; none is the color of a method."""
+    return _assign(keys, METHODS, OTHERS)
 
 
 def term_colors(names: Iterable[str]) -> dict[str, str]:
-    """Return a color for each loss term.
+    """Return a color for each loss term, as for methods.
 
     Example:
         >>> term_colors(["spatial", "mine"])
         {'spatial': '#aa4499', 'mine': '#56b4e9'}
     """
-    spare = ("#56b4e9", "#44aa99", "#7a68c4", "#a0522d")
-    colors: dict[str, str] = {}
-    for name in names:
-        free = sum(1 for known in colors if known not in TERM_COLORS)
-        colors[name] = TERM_COLORS.get(name, spare[free % len(spare)])
-    return colors
+    return _assign(names, TERM_COLORS, OTHER_TERMS)
+
+
+def _assign(names: Iterable[str], known: Mapping[str, str], others: Iterable[str]) -> dict[str, str]:
+    free = cycle(others)
+    return {name: known.get(name) or next(free) for name in names}

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from workbench.errors import ShapeError
@@ -43,7 +44,8 @@ def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title:
     Raises:
         ShapeError: the maps are not two-dimensional or differ in size.
     """
-    _same_maps(teacher_HW, student_HW)
+    if teacher_HW.ndim != 2 or teacher_HW.shape != student_HW.shape:
+        raise ShapeError(f"maps: want two of (H, W), got {teacher_HW.shape} and {student_HW.shape}")
     top = max(_largest(teacher_HW), _largest(student_HW))
     gap = student_HW.astype(np.float64) - teacher_HW
     figure, axes = _panels(1, 3, teacher_HW.shape)
@@ -56,35 +58,30 @@ def attention_triptych(teacher_HW: np.ndarray, student_HW: np.ndarray, *, title:
     return _finished(figure, title)
 
 
-def memory_grid(
-    teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, channels: Sequence[int] | None = None, title: str = ""
-) -> Figure:
-    """Draw the memory cells channel by channel: teacher above, student below, one scale for all.
+def memory_grid(teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, title: str = "") -> Figure:
+    """Draw the first eight channels of the memory cells: teacher above, student below, one scale for all.
 
     Args:
         teacher_KHW: memory cells of one frame, ``(channels, H, W)``.
         student_KHW: the student's, same size.
-        channels: indices of the channels; None: the first eight.
         title: title of the figure.
 
     Raises:
-        ShapeError: the cells are not three-dimensional or differ in size, or there is no such channel.
+        ShapeError: the cells are not three-dimensional or differ in size.
     """
     if teacher_KHW.ndim != 3 or teacher_KHW.shape != student_KHW.shape:
         raise ShapeError(f"cells: want two of (channels, H, W), got {teacher_KHW.shape} and {student_KHW.shape}")
-    chosen = list(range(min(8, len(teacher_KHW)))) if channels is None else list(channels)
-    if not chosen or min(chosen) < 0 or max(chosen) >= len(teacher_KHW):
-        raise ShapeError(f"channels: want some of 0 to {len(teacher_KHW) - 1}, got {chosen}")
-    limit = max(_largest(np.abs(teacher_KHW[chosen])), _largest(np.abs(student_KHW[chosen])))
-    figure, axes = _panels(2, len(chosen), teacher_KHW.shape[1:], width=1.7)
-    shown = None
-    for row, (cells, name) in enumerate(((teacher_KHW, "teacher"), (student_KHW, "student"))):
-        for column, channel in enumerate(chosen):
-            label = f"channel {channel}" if row == 0 else ""
-            shown = _map(axes[row][column], cells[channel], label, low=-limit, high=limit, diverging=True)
-        axes[row][0].set_ylabel(name)
-    assert shown is not None
-    figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.9, label="memory cell")
+    teacher_KHW, student_KHW = teacher_KHW[:8], student_KHW[:8]
+    limit = max(_largest(np.abs(teacher_KHW)), _largest(np.abs(student_KHW)))
+    figure, axes = _panels(2, len(teacher_KHW), teacher_KHW.shape[1:], width=1.7)
+    shown = [
+        _map(axes[row][k], cell, f"channel {k}" if row == 0 else "", low=-limit, high=limit, diverging=True)
+        for row, cells in enumerate((teacher_KHW, student_KHW))
+        for k, cell in enumerate(cells)
+    ]
+    for (first, *_), name in zip(axes, ("teacher", "student"), strict=True):
+        first.set_ylabel(name)
+    figure.colorbar(shown[0], ax=axes.ravel().tolist(), shrink=0.9, label="memory cell")
     return _finished(figure, title)
 
 
@@ -112,8 +109,6 @@ def curves(
     label: str,
     unit: str = "",
     better: str = "higher",
-    labels: Mapping[str, str] | None = None,
-    frame: int | None = None,
 ) -> Figure:
     """Draw a score per frame for each method, in the colors of the lens.
 
@@ -122,15 +117,11 @@ def curves(
         label: name of the score.
         unit: unit of the score.
         better: ``higher`` or ``lower``.
-        labels: method key -> text of the legend.
-        frame: frame to mark.
     """
     figure, axis = plt.subplots(figsize=(8, 2.8), layout="constrained")
     colors = method_colors(series)
     for key, values in series.items():
-        _line(axis, range(len(values)), values, (labels or {}).get(key, key), colors[key])
-    if frame is not None:
-        axis.axvline(frame, color="#2563eb", linewidth=1)
+        _line(axis, range(len(values)), values, key, colors[key])
     axis.set_xlabel("frame")
     axis.set_ylabel(" ".join(part for part in (label, f"({unit})" if unit else "", f"\n{better} is better") if part))
     return _finished(figure, "", legend=axis)
@@ -213,16 +204,7 @@ def quality_over_time(
         shape = "o" if key in plain | distilled else {"bicubic": "s", "teacher": "^"}.get(key, "D")
         ink = plt.rcParams["text.color"] if colors[key] == INK else colors[key]
         face = plt.rcParams["axes.facecolor"] if key in plain else ink
-        axis.plot(
-            seconds[key],
-            quality[key],
-            shape,
-            color=ink,
-            markerfacecolor=face,
-            markersize=7,
-            markeredgewidth=2,
-            zorder=3,
-        )
+        axis.plot(seconds[key], quality[key], shape, color=ink, mfc=face, ms=7, mew=2, zorder=3)
     axis.set_xlabel(f"{time_label} (logarithmic; further left is better)")
     axis.set_ylabel(f"{quality_label}, higher is better")
     axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -263,41 +245,24 @@ _AROUND = [
 
 
 def _place_labels(axis: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str], taken: list[Bbox]) -> None:
-    """Place a label near each point, at the candidate position where it covers the least of other objects."""
+    """Place a label near each point, at the candidate position where it covers the fewest other objects."""
     frame = axis.get_window_extent()
     for point, label in zip(points, labels, strict=True):
-        best: tuple[float, Any, Bbox] | None = None
-        for dx, dy, left, bottom in _AROUND:
-            text = axis.annotate(
-                label, point, (dx, dy), textcoords="offset points", ha=left, va=bottom, fontsize=9, zorder=4
-            )
-            box = text.get_window_extent()
-            covered = sum(_shared(box, other) for other in taken) + _area(box) - _shared(box, frame)
-            if best is None or covered < best[0]:
-                if best is not None:
-                    best[1].remove()
-                best = covered, text, box
-            else:
-                text.remove()
-            if covered <= 0.5:
-                break
-        assert best is not None
-        taken.append(best[2])
+        text = axis.annotate(label, point, (0, 0), textcoords="offset points", fontsize=9, zorder=4)
+
+        def move(place: tuple[int, int, str, str], text: Text = text) -> Bbox:
+            text.set(position=place[:2], ha=place[2], va=place[3])
+            return text.get_window_extent()
+
+        def covered(place: tuple[int, int, str, str]) -> int:
+            box = move(place)
+            return box.count_overlaps(taken) + 4 - frame.count_contains(box.corners())  # corners outside count too
+
+        taken.append(move(min(_AROUND, key=covered)))
 
 
-def _box(place: np.ndarray, radius: float) -> Bbox:
-    x, y = place
-    return Bbox.from_extents(x - radius, y - radius, x + radius, y + radius)
-
-
-def _area(box: Bbox) -> float:
-    return float(box.width * box.height)
-
-
-def _shared(one: Bbox, other: Bbox) -> float:
-    """Return the area of the intersection of two boxes."""
-    common = Bbox.intersection(one, other)
-    return _area(common) if common is not None else 0.0
+def _box(place: np.ndarray, limit: float) -> Bbox:
+    return Bbox([place - limit, place + limit])
 
 
 def side_by_side(images: Mapping[str, np.ndarray], *, columns: int = 3, title: str = "") -> Figure:
@@ -327,11 +292,6 @@ def side_by_side(images: Mapping[str, np.ndarray], *, columns: int = 3, title: s
     return _finished(figure, title)
 
 
-def _same_maps(teacher: np.ndarray, student: np.ndarray) -> None:
-    if teacher.ndim != 2 or teacher.shape != student.shape:
-        raise ShapeError(f"maps: want two of (H, W), got {teacher.shape} and {student.shape}")
-
-
 def _largest(values: np.ndarray) -> float:
     """Return the largest finite number; 1 where it is not positive, since a scale needs a range."""
     there = values[np.isfinite(values)]
@@ -347,20 +307,12 @@ def _panels(rows: int, columns: int, size: tuple[int, ...], width: float = 3.2) 
 
 def _map(axis: Axes, values: np.ndarray, name: str, *, low: float, high: float, diverging: bool = False) -> Any:
     """Draw a map; crosses mark numbers that are not finite, and the title counts them."""
-    finite = np.isfinite(values)
-    shown = axis.imshow(
-        np.ma.masked_array(values.astype(np.float64), ~finite),
-        cmap=colormap(diverging),
-        vmin=low,
-        vmax=high,
-        interpolation="nearest",
-    )
-    bad = int((~finite).sum())
+    finite = np.ma.masked_invalid(values.astype(np.float64))
+    shown = axis.imshow(finite, cmap=colormap(diverging), vmin=low, vmax=high, interpolation="nearest")
+    bad = np.ma.count_masked(finite)
     if bad:
-        rows, columns = np.nonzero(~finite)
-        axis.plot(columns, rows, "x", color="black", markersize=3, label="not a number")
-        axis.set_xlim(-0.5, values.shape[1] - 0.5)
-        axis.set_ylim(values.shape[0] - 0.5, -0.5)
+        rows, columns = np.nonzero(finite.mask)
+        axis.plot(columns, rows, "x", color="black", markersize=3, label="not a number", scalex=False, scaley=False)
     axis.set_title(name + (f" ({bad} not a number)" if bad else ""), fontsize=9)
     axis.set_xticks([])
     axis.set_yticks([])
@@ -370,15 +322,13 @@ def _map(axis: Axes, values: np.ndarray, name: str, *, low: float, high: float, 
 def _line(axis: Axes, places: Sequence[float], values: Sequence[float | None], name: str, color: str) -> None:
     """Draw a line with gaps where numbers are missing, and crosses at the bottom of each gap."""
     ink = plt.rcParams["text.color"] if color == INK else color
-    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    numbers = np.array(values, dtype=np.float64)  # NaN in place of None
     numbers[~np.isfinite(numbers)] = np.nan
     axis.plot(places, numbers, color=ink, label=name, linewidth=1.6, marker="." if len(numbers) < 40 else "")
     bad = np.isnan(numbers)
     if bad.any():
         at = np.asarray(list(places), dtype=np.float64)[bad]
-        axis.plot(
-            at, np.zeros(len(at)), "x", color=ink, markersize=5, transform=axis.get_xaxis_transform(), clip_on=False
-        )
+        axis.plot(at, 0 * at, "x", color=ink, ms=5, transform=axis.get_xaxis_transform(), clip_on=False)
 
 
 def _finished(figure: Figure, title: str, legend: Axes | None = None) -> Figure:
