@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -86,20 +85,31 @@ def write_report(
     content = _collect(source, methods, steps)
     page = Page(content, date.today())
     first = next(iter(content.scenes.values()))
-    sizes = [_size(content, index) for index in range(first.frames)]
-    whole = len(page.render(first.frames, "", 0)) + sum(sizes) - 1  # no comma after the last
-    frames = first.frames if whole <= max_bytes else _count_fitting(page, sizes, max_bytes, whole)
-    if not frames:
-        least = len(page.render(1, "", whole, max_bytes)) + sizes[0] - 1
+    try:
+        sizes = [_size(content, index) for index in range(first.frames)]
+        whole = len(page.render(first.frames, "", 0)) + sum(sizes) - 1  # no comma after the last
+
+        def size(count: int) -> int:
+            """Return the size of a page with the first frames, but not all of them."""
+            return len(page.render(count, "", whole, max_bytes)) + sum(sizes[:count]) - 1
+
+        fits = whole <= max_bytes
+        frames = first.frames if fits else bisect_right(range(1, first.frames), max_bytes, key=size)
+        if not frames:
+            raise FolderError(
+                f"{first.name}: want at most {in_megabytes(max_bytes)}, got {in_megabytes(size(1))} for one frame; "
+                "allow more (--max-size), or include fewer methods (--methods) or training steps (--steps)"
+            )
+        parts: list[str] = []
+        for index in range(frames):
+            parts += _encode(content, index)
+            if progress:
+                progress(index + 1, frames)
+    except FileNotFoundError as error:
+        missing = Path(error.filename)
         raise FolderError(
-            f"{first.name}: want at most {in_megabytes(max_bytes)}, got {in_megabytes(least)} for one frame; "
-            "allow more (--max-size), or include fewer methods (--methods) or training steps (--steps)"
-        )
-    parts: list[str] = []
-    for index in range(frames):
-        parts += _encode(content, index)
-        if progress:
-            progress(index + 1, frames)
+            f"{first.name}: {missing.name} of {missing.parent.name} is missing; write the scene again"
+        ) from error
     text = page.render(frames, ",".join(parts), whole, max_bytes)
     if len(text) > max_bytes:
         raise FolderError(f"{first.name}: changed while the page was written; write the page again")
@@ -197,39 +207,16 @@ def _images(content: PageContent, index: int) -> Iterator[tuple[str, Path]]:
         yield f"{name}/{index:05d}.webp", folder / f"{index:05d}.webp"
 
 
-def _entry(address: str, size: int) -> int:
-    """Return the size on the page of an image of ``size`` bytes: address, base64 in quotes, a colon and a comma."""
-    return len(json.dumps(address)) + 4 * -(-size // 3) + 4
-
-
 def _size(content: PageContent, index: int) -> int:
-    try:
-        return sum(_entry(address, path.stat().st_size) for address, path in _images(content, index))
-    except FileNotFoundError as error:
-        raise FolderError(_missing(content, error)) from error
+    """Return the size of a frame on the page: addresses, base64 in quotes, colons and commas."""
+    return sum(
+        len(json.dumps(address)) + 4 * -(-path.stat().st_size // 3) + 4 for address, path in _images(content, index)
+    )
 
 
 def _encode(content: PageContent, index: int) -> Iterator[str]:
     for address, path in _images(content, index):
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise FolderError(_missing(content, error)) from error
+        data = path.read_bytes()
         if path.is_symlink() or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
             raise FolderError(f"{address}: want a WebP image; write the scene again")
         yield f'{json.dumps(address)}:"{base64.b64encode(data).decode()}"'
-
-
-def _missing(content: PageContent, error: OSError) -> str:
-    scene, path = next(iter(content.scenes.values())), Path(error.filename)
-    return f"{scene.name}: {path.name} of {path.parent.name} is missing; write the scene again"
-
-
-def _count_fitting(page: Page, sizes: Sequence[int], max_bytes: int, whole: int) -> int:
-    """Return how many frames, from the first on, fit on a page; the clip does not fit completely."""
-    taken = list(accumulate(sizes[:-1]))
-    return bisect_right(
-        range(1, len(sizes)),
-        max_bytes,
-        key=lambda count: len(page.render(count, "", whole, max_bytes)) + taken[count - 1] - 1,
-    )

@@ -24,7 +24,7 @@ from workbench.views.lens import read as read_lens
 from workbench.views.lens.linker import link
 from workbench.views.privacy import without_paths
 from workbench.views.progress import MetricsLog, progress, settings
-from workbench.views.scene_tables import key_values, scene_tables
+from workbench.views.scene_tables import html_table, key_values, scene_tables, value_text
 
 POLICY = "; ".join(
     (
@@ -180,12 +180,11 @@ def _run_parts(content: PageContent, run: Run) -> tuple[dict[str, Any], str, str
         if name in ("created", "seed", "versions", "python", "commit", "weights", "data")
     }
     changed = without_paths(differences(RunConfig().to_dict(), config))
-    rows = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th><td>{escape(_text(default))}</td><td>{escape(_text(here))}</td></tr>"
-        for name, (default, here) in changed.items()
-    )
-    heads = "<thead><tr><td></td><th scope='col'>default</th><th scope='col'>this run</th></tr></thead>"
-    table = f"<table class='settings'>{heads}<tbody>{rows}</tbody></table>" if rows else "<p>None.</p>"
+    rows = []
+    for name, pair in changed.items():
+        cells = "".join(f"<td>{escape(value_text(value))}</td>" for value in pair)
+        rows.append(f"<tr><th scope='row'>{escape(name)}</th>{cells}</tr>")
+    table = html_table(["default", "this run"], rows, kind="settings") if rows else "<p>None.</p>"
     tables = (
         "<section><h2>The run</h2><div class='tables'>"
         f"<section><h3>Settings that are not the default</h3>{table}</section>"
@@ -196,9 +195,3 @@ def _run_parts(content: PageContent, run: Run) -> tuple[dict[str, Any], str, str
     verdict = memory_verdict.sentence(measured)
     line = f"<p class='memory'><b>{escape(verdict)}</b> <small>{escape(memory_verdict.numbers(measured))}</small></p>"
     return without_paths(state), tables, line if verdict else ""
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value) if value not in ("", None) else "none"

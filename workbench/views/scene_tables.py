@@ -14,13 +14,13 @@ from workbench.scenes import Curve, Scene
 
 def mean_scores(scene: Scene) -> dict[str, dict[str, float]]:
     """Return curve key -> method key -> mean over the frames that have a number."""
-    means: dict[str, dict[str, float]] = {}
-    for curve in scene.curves:
-        for method, values in curve.series.items():
-            known = [value for value in values if value is not None]
-            if known:
-                means.setdefault(curve.key, {})[method] = sum(known) / len(known)
-    return means
+    return {curve.key: means for curve in scene.curves if (means := mean_by_method(curve.series))}
+
+
+def mean_by_method(series: Mapping[str, Sequence[float | None]]) -> dict[str, float]:
+    """Return the means of one curve over the frames that have a number."""
+    known = {method: [value for value in values if value is not None] for method, values in series.items()}
+    return {method: sum(values) / len(values) for method, values in known.items() if values}
 
 
 def scores_json(scene: Scene) -> str:
@@ -68,7 +68,7 @@ def scores_table(scene: Scene) -> str:
     if not curves:
         return "<p>No scores in this scene.</p>"
     best = {c.key: (max if c.better == "higher" else min)(means[c.key].values()) for c in curves}
-    heads = "".join(f"<th scope='col'>{escape(c.label)}<small>{escape(_unit(c))}</small></th>" for c in curves)
+    heads = [f"{escape(c.label)}<small>{escape(_unit(c))}</small>" for c in curves]
     rows = []
     for method in scene.methods:
         if not any(method.key in means[c.key] for c in curves):
@@ -80,8 +80,22 @@ def scores_table(scene: Scene) -> str:
         cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps)
         formula = "(distilled &minus; plain) / (teacher &minus; plain)"
         rows.append(f"<tr class='gap'><th scope='row' title='{formula}'>Gap closed</th>{cells}</tr>")
-    caption = "<caption>Mean over the frames; ★ best</caption>"
-    return f"<table>{caption}<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return html_table(heads, rows, caption="Mean over the frames; ★ best")
+
+
+def html_table(heads: Iterable[str], rows: Iterable[str], *, caption: str = "", kind: str = "") -> str:
+    """Return a table of HTML.
+
+    Args:
+        heads: HTML of the heads of the columns; the first column has none.
+        rows: HTML of the rows, ``<tr>`` elements.
+        caption: HTML of the caption.
+        kind: class of the table.
+    """
+    columns = "".join(f"<th scope='col'>{head}</th>" for head in heads)
+    caption = f"<caption>{caption}</caption>" if caption else ""
+    head = f"{caption}<thead><tr><td></td>{columns}</tr></thead>"
+    return f"<table{f' class={kind!r}' if kind else ''}>{head}<tbody>{''.join(rows)}</tbody></table>"
 
 
 def key_values(values: Mapping[str, Any]) -> str:
@@ -141,9 +155,19 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         label = prefix + str(name).replace("_", " ")
         if isinstance(value, Mapping):
             yield from _flat(value, f"{label} · ")
-        elif isinstance(value, Sequence) and not isinstance(value, str):
-            yield label, ", ".join(str(item) for item in value) or "none"
-        elif isinstance(value, bool):
-            yield label, "yes" if value else "no"
         elif value not in ("", None):
-            yield label, f"{value:g}" if isinstance(value, float) else str(value)
+            yield label, value_text(value)
+
+
+def value_text(value: Any) -> str:
+    """Return a setting or another JSON value as text.
+
+    Example:
+        >>> value_text([1, 2]), value_text(True), value_text(0.50), value_text("")
+        ('1, 2', 'yes', '0.5', 'none')
+    """
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value) if value not in ("", None) else "none"

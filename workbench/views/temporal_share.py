@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -12,7 +12,8 @@ from typing import Any
 
 from safetensors import safe_open
 
-from workbench.scenes import Method, Scene
+from workbench.scenes import Scene
+from workbench.views.scene_tables import html_table
 
 PRETRAINED = Path(__file__).parents[1] / "pretrained"
 STORED = PRETRAINED / "temporal_share.json"
@@ -27,46 +28,33 @@ COMMAND = "workbench evaluate --neighbors true,copies,other"
 WITHOUT_NETWORK = ("low", "high", "bicubic")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class StoredShare:
     """Temporal share of one network as stored.
 
     Attributes:
         checksum: first digits of the SHA-256 of its weights.
-        conditions: set, degradation, number of frames, length of the window.
-        gain_db: neighbors -> mean PSNR-Y gain over bicubic.
-        true_minus_copies_db: difference of two of them.
+        conditions: set, degradation, number of frames.
+        numbers: PSNR-Y gains over bicubic in dB, one for each of :data:`COLUMNS`, and their :data:`DIFFERENCE`.
     """
 
     checksum: str
     conditions: str
-    gain_db: Mapping[str, float]
-    true_minus_copies_db: float
-
-    @property
-    def numbers(self) -> list[float]:
-        """The numbers that the pages show: one for each of :data:`COLUMNS`, and :data:`DIFFERENCE`."""
-        return [*(self.gain_db[name] for name in COLUMNS), self.true_minus_copies_db]
+    numbers: Sequence[float]
 
 
-def read_shares(path: Path | None = None) -> dict[str, StoredShare]:
+def read_shares() -> dict[str, StoredShare]:
     """Return the stored temporal shares by the name of the network; none where there is no file."""
-    path = path or STORED
-    if not path.is_file():
-        return {}
-    reports = json.loads(path.read_text(encoding="utf-8"))["scores"]
-    return {report["network"]: _share(report) for report in reports}
-
-
-def _share(report: Mapping[str, Any]) -> StoredShare:
-    share, protocol = report["temporal_share"], report["protocol"]
-    frames = sum(len(clip["number"]) for clip in share["per_frame"].values())
-    return StoredShare(
-        checksum=_checksum(report["provenance"]["method"]),
-        conditions=f"{frames} frames of {report['data']}, {protocol['degradation'].upper()} x{protocol['scale']}",
-        gain_db=share["gain_db"],
-        true_minus_copies_db=share["true_minus_copies_db"],
-    )
+    shares = {}
+    for report in json.loads(STORED.read_text(encoding="utf-8"))["scores"] if STORED.is_file() else ():
+        share, protocol = report["temporal_share"], report["protocol"]
+        frames = sum(len(clip["number"]) for clip in share["per_frame"].values())
+        shares[report["network"]] = StoredShare(
+            _checksum(report["provenance"]["method"]),
+            f"{frames} frames of {report['data']}, {protocol['degradation'].upper()} x{protocol['scale']}",
+            [*(share["gain_db"][name] for name in COLUMNS), share["true_minus_copies_db"]],
+        )
+    return shares
 
 
 def _checksum(note: str) -> str:
@@ -76,24 +64,21 @@ def _checksum(note: str) -> str:
 
 def shipped_networks() -> list[str]:
     """Return the names of the networks that come with the package: weights with the recipe of a network inside."""
-    return [path.stem for path in sorted(PRETRAINED.glob("*.safetensors")) if "recipe" in _metadata(path)]
-
-
-def _metadata(path: Path) -> Mapping[str, str]:
-    with safe_open(path, framework="np") as opened:
-        return opened.metadata() or {}
+    names = []
+    for path in sorted(PRETRAINED.glob("*.safetensors")):
+        with safe_open(path, framework="np") as opened:
+            if "recipe" in (opened.metadata() or {}):
+                names.append(path.stem)
+    return names
 
 
 def shipped_shares() -> list[dict[str, Any]]:
     """Return name, conditions and numbers of every shipped network; None instead of the numbers that are not stored."""
     stored = read_shares()
+    rows = [(name, stored.get(name)) for name in shipped_networks()]
     return [
-        {
-            "name": name,
-            "conditions": stored[name].conditions if name in stored else "",
-            "numbers": stored[name].numbers if name in stored else None,
-        }
-        for name in shipped_networks()
+        {"name": name, "conditions": share.conditions if share else "", "numbers": share.numbers if share else None}
+        for name, share in rows
     ]
 
 
@@ -110,17 +95,12 @@ def scene_table(scene: Scene) -> str:
     known = [share for share in found.values() if share is not None]
     if not known:
         return f"<p>Not measured for the networks of this scene; <code>{COMMAND}</code> measures it.</p>"
-    heads = "".join(f"<th scope='col'>{escape(head)}</th>" for head in (*COLUMNS.values(), DIFFERENCE))
-    rows = "".join(_row(method, found[method.key]) for method in methods)
     conditions = "; ".join(dict.fromkeys(share.conditions for share in known))
     caption = f"PSNR-Y gain over bicubic in dB with these neighbor frames; {conditions}, not this clip"
-    return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr><td></td>{heads}</tr></thead>"
-        f"<tbody>{rows}</tbody></table>"
-    )
-
-
-def _row(method: Method, share: StoredShare | None) -> str:
-    cells: Sequence[str] = [f"<td>{number:+.3f}</td>" for number in share.numbers] if share else []
-    nothing = f"<td colspan='{len(COLUMNS) + 1}'>{escape(NOT_MEASURED)}</td>"
-    return f"<tr><th scope='row'>{escape(method.label)}</th>{''.join(cells) or nothing}</tr>"
+    absent = f"<td colspan='{len(COLUMNS) + 1}'>{NOT_MEASURED}</td>"
+    rows = []
+    for method in methods:
+        share = found[method.key]
+        cells = "".join(f"<td>{number:+.3f}</td>" for number in share.numbers) if share else absent
+        rows.append(f"<tr><th scope='row'>{escape(method.label)}</th>{cells}</tr>")
+    return html_table([*COLUMNS.values(), DIFFERENCE], rows, caption=escape(caption))
