@@ -1,4 +1,4 @@
-"""Values that settings of networks may have, for the configuration and the networks; imports no torch."""
+"""Values that settings may have, for the configuration, the command line and the code that reads them; no torch."""
 
 from __future__ import annotations
 
@@ -36,3 +36,15 @@ MemoryFormat = Literal["auto", "channels_last", "contiguous"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 """Precision of convolutions; ``auto`` measures, see ``precision.choose_precision``."""
+
+Deinterlace = Literal["auto", "on", "off"]
+"""Deinterlace frames that are flagged as interlaced, all frames, or none."""
+
+HdrMode = Literal["tonemap", "keep", "refuse"]
+"""Treatment of HDR video: map it to SDR, write its code values with their marks, or raise an error."""
+
+PreparedFormat = Literal["arrays", "folders", "shards"]
+"""Storage of prepared footage: memory-mapped arrays, folders of PNG files, or tar files."""
+
+Downscale = Literal["auto", "1", "2", "3"]
+"""Factor by which prepared footage is downscaled; ``auto``: the largest that leaves one tile."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from workbench.cli.command import command
-from workbench.cli.networks import print_rows
+from workbench.cli.networks import RowFormat, print_rows
 from workbench.cli.terminal import RUNS, notes, parse_size, split_choices, split_names
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.scenes import write_atomic
@@ -37,7 +37,7 @@ def bench(
     rounds: int = 3,
     threads: int = 0,
     device: str = "auto",
-    format: Literal["text", "json", "md"] = "text",
+    format: RowFormat = "text",
     out: Path | None = None,
     runs: Path = RUNS,
 ) -> int:

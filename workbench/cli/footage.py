@@ -11,6 +11,7 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from workbench.choices import Downscale, PreparedFormat
 from workbench.cli.command import command
 from workbench.cli.terminal import COLUMNS, OutputConsole, notes
 
@@ -79,8 +80,8 @@ def prepare_footage(
     /,
     *,
     out: Path,
-    format: Literal["arrays", "folders", "shards"] = "arrays",
-    downscale: Literal["auto", "1", "2", "3"] = "2",
+    format: PreparedFormat = "arrays",
+    downscale: Downscale = "2",
     tile_size: str = "",
     stride: int = 7,
     scale: int = 4,

@@ -16,6 +16,9 @@ from workbench.cli.command import command
 from workbench.cli.terminal import OutputConsole, notes, split_names
 from workbench.errors import ConfigError, unknown_name
 
+RowFormat = Literal["text", "json", "md"]
+"""Formats of :func:`print_rows`."""
+
 
 @command
 def networks(
@@ -29,7 +32,7 @@ def networks(
     rounds: int = 3,
     threads: int = 0,
     device: str = "auto",
-    format: Literal["text", "json", "md"] = "text",
+    format: RowFormat = "text",
 ) -> int:
     """List the networks with their sizes and costs.
 
@@ -134,7 +137,7 @@ COLUMNS = {
 LEFT = ("name", "summary", "role", "paper", "layer", "kind", "network", "runtime", "precision", "size")
 
 
-def print_rows(rows: Sequence[dict[str, Any]], format: str, title: str) -> None:
+def print_rows(rows: Sequence[dict[str, Any]], format: RowFormat, title: str) -> None:
     """Print rows as JSON with all digits, or as a table for people."""
     if format == "json":
         print(json.dumps(rows, indent=1))

@@ -11,7 +11,7 @@ import tyro
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from workbench.amounts import in_bytes, parse_bytes
-from workbench.choices import Precision
+from workbench.choices import Deinterlace, HdrMode, Precision
 from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, notes
 from workbench.errors import ConfigError, require_at_least
@@ -42,8 +42,8 @@ def upscale(
     chunk_frames: int = 0,
     audio: Literal["keep", "none"] = "keep",
     fps: float = 0,
-    deinterlace: Literal["auto", "on", "off"] = "auto",
-    hdr: Literal["tonemap", "keep", "refuse"] = "tonemap",
+    deinterlace: Deinterlace = "auto",
+    hdr: HdrMode = "tonemap",
     background: str = "",
     on_damage: Literal["stop", "skip"] = "stop",
     replace: bool = False,

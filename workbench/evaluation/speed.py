@@ -138,10 +138,8 @@ def _seconds(network: VideoSR, clip: Tensor) -> float:
 
 def _synchronize(device: torch.device) -> None:
     """Wait for the asynchronous operations of the device."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 def _device_name(device: torch.device) -> str:

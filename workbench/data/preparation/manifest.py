@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, get_args
 
 from workbench.aliases import PREPARE_SETTINGS, PREPARED_SOURCE, renamed
+from workbench.choices import Downscale, PreparedFormat
 from workbench.data.degradation.families import find_degradation
 from workbench.data.preparation.shots import SEPTUPLET, FilterSettings
 from workbench.data.sampling.footage_motion import MotionSummary, StoredMotion, stored_motion
@@ -35,9 +36,7 @@ MANIFEST = "manifest.json"
 WORK = "preparing"
 """Subfolder of an incomplete job; a folder with this and no manifest is partial."""
 
-Format = Literal["arrays", "folders", "shards"]
 Split = Literal["train", "validation"]
-Downscale = Literal["auto", "1", "2", "3"]
 
 VIMEO_SIZE = (448, 256)
 """Width and height of Vimeo-90K's septuplets."""
@@ -68,7 +67,7 @@ class PrepareSettings(FilterSettings):
         UnknownNameError: there is no such family.
     """
 
-    format: Format = "arrays"
+    format: PreparedFormat = "arrays"
     downscale: Downscale = "2"
     tile_size: str = ""
     stride: int = SEPTUPLET
@@ -80,7 +79,7 @@ class PrepareSettings(FilterSettings):
     def __post_init__(self) -> None:
         """Validate the settings."""
         super().__post_init__()
-        for name, kind in (("format", Format), ("downscale", Downscale)):
+        for name, kind in (("format", PreparedFormat), ("downscale", Downscale)):
             if getattr(self, name) not in get_args(kind):
                 raise ConfigError(f"{name}: want one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
         if self.scale not in (2, 3, 4):

@@ -18,10 +18,10 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideData
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
+from workbench.choices import Deinterlace, HdrMode
 from workbench.data.video.container import UNSPECIFIED
-from workbench.data.video.deinterlace import Deinterlace
 from workbench.data.video.frame_folder import RGB, check_background, composite
-from workbench.data.video.hdr import TRANSFERS, HdrMode, ToneMapper
+from workbench.data.video.hdr import TRANSFERS, ToneMapper
 from workbench.errors import VideoError
 
 Matrix = Literal["bt601", "bt709", "bt2020"]

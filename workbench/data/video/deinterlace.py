@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal
+from typing import Any
 
 import av
 import av.filter
 from av.error import FFmpegError
 
+from workbench.choices import Deinterlace
 from workbench.errors import VideoError
-
-Deinterlace = Literal["auto", "on", "off"]
-"""Deinterlace frames that are flagged as interlaced, all frames, or none."""
 
 
 def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[Any]:
@@ -28,7 +26,7 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
 
     Args:
         frames: decoded frames of PyAV, in presentation order.
-        mode: see :data:`Deinterlace`.
+        mode: see :data:`workbench.choices.Deinterlace`.
 
     Yields:
         As many frames, with the timestamps of those that came in.

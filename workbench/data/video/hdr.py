@@ -7,14 +7,9 @@ ITU-R BT.2390 (section 5.4.1), converted from BT.2020 to BT.709 primaries and co
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
 from workbench.errors import VideoError
-
-HdrMode = Literal["tonemap", "keep", "refuse"]
-"""Treatment of HDR video: map it to SDR, write its code values with their marks, or raise an error."""
 
 TRANSFERS = {16: "PQ", 18: "HLG"}
 """HDR transfer characteristics by their number in ITU-T H.273, table 3."""
