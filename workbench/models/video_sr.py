@@ -1,4 +1,15 @@
-"""Interface of all networks: a clip goes in, an upscaled clip comes out."""
+"""Interface of all networks: a clip goes in, an upscaled clip comes out.
+
+Symbols in the docstrings of this package:
+
+- ``B``, ``T``, ``C``, ``H``, ``W``: clips of a batch, frames, channels, height and width at low resolution; ``s``: the
+  upscaling factor, so that the high resolution has ``s*H`` by ``s*W`` pixels.
+- F^SR: features at high resolution before they become RGB. F^LR: aligned and fused features at low resolution.
+- ``K``, ``h``, ``w``: channels, height and width of the ConvLSTM's memory cells; ``T'``: number of frames whose cells
+  are compared.
+- STD, "the paper": Xiao et al., Space-time distillation for video super-resolution, CVPR 2021.
+- "ours": not published; an addition of this project.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +36,9 @@ class WindowOffsets(NamedTuple):
     """Offsets at which the frames of windows are sampled, to be compared with the true flow.
 
     Attributes:
-        offsets: of several layers, each ``(B, T, M, 2 * K, H', W')``: ``(dy, dx)`` of K taps, in pixels of the layer,
-            from each reference frame to M frames of its window. A positive ``dx`` samples the neighbor to the right of
-            the reference pixel, as a positive flow does.
+        offsets: of several layers, each ``(B, T, M, 2 * taps, H', W')``: ``(dy, dx)`` of each tap, in pixels of the
+            layer, from each reference frame to M frames of its window. A positive ``dx`` samples the neighbor to the
+            right of the reference pixel, as a positive flow does.
         strides: low-resolution pixels per pixel of each layer.
         references: index of each reference frame, ``(T,)``, on the CPU.
         neighbors: index of each sampled frame, ``(T, M)``, on the CPU; beyond the ends of the clip by the border rule.
@@ -311,7 +322,7 @@ class WindowOutput(NamedTuple):
         aligned: F^LR.
         alignment_loss: see :class:`Upscaled`.
         flow: ``(N, 2, 2, H, W)``, from the middle frame to the frame before and to the frame after.
-        offsets: each ``(N, M, 2 * K, H', W')``, from the middle frame to all frames of the window, or to all others.
+        offsets: each ``(N, M, 2 * taps, H', W')``, from the middle frame to all frames of the window, or to all others.
     """
 
     residual: Tensor
