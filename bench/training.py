@@ -279,7 +279,7 @@ def gradient_seconds(trainer: Trainer) -> float:
         theirs = trainer.teacher(low, return_features="hr")
 
     def once() -> float:
-        terms, _ = trainer.objective.terms(trainer.student(low, return_features="hr"), high, theirs)
+        terms, _ = trainer.objective.compute_terms(trainer.student(low, return_features="hr"), high, theirs)
         return seconds(lambda: gradient_stats(terms, trainer.student))
 
     once()

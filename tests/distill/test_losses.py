@@ -43,7 +43,7 @@ def test_gradients_reach_the_student_and_not_the_teacher(name):
     value = loss.compute(inputs)
     assert value.shape == ()
     value.backward()
-    read = [inputs.student.features if loss.needs_features else inputs.student.frames]
+    read = [inputs.student.features if loss.reads_features else inputs.student.frames]
     assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in read)
     assert inputs.teacher.frames.grad is None
     assert inputs.teacher.features.grad is None

@@ -50,22 +50,22 @@ def test_weighted_sum_of_other_names_raises(weights):
 def test_the_warm_up_by_hand():
     memory = TemporalMemory(4, 4)
     objective = Objective(spatial_weight=0.2, temporal_weight=0.4, memory=memory, schedule="warm_up", schedule_steps=4)
-    assert [objective.weights(step)["spatial"] for step in (1, 2, 4, 5)] == pytest.approx([0.05, 0.1, 0.2, 0.2])
-    assert [objective.weights(step)["temporal"] for step in (1, 2, 4, 5)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
-    assert {objective.weights(step)["reconstruction"] for step in range(1, 9)} == {1.0}
+    assert [objective.weights_at(step)["spatial"] for step in (1, 2, 4, 5)] == pytest.approx([0.05, 0.1, 0.2, 0.2])
+    assert [objective.weights_at(step)["temporal"] for step in (1, 2, 4, 5)] == pytest.approx([0.1, 0.2, 0.4, 0.4])
+    assert {objective.weights_at(step)["reconstruction"] for step in range(1, 9)} == {1.0}
 
 
 @pytest.mark.parametrize("settings", [{"schedule": "constant", "schedule_steps": 4}, {"schedule": "warm_up"}])
 def test_a_constant_schedule_has_no_warm_up(settings):
-    assert Objective(spatial_weight=0.2, **settings).weights(1) == {"reconstruction": 1.0, "spatial": 0.2}
+    assert Objective(spatial_weight=0.2, **settings).weights_at(1) == {"reconstruction": 1.0, "spatial": 0.2}
 
 
 def test_a_plain_objective_has_one_term_and_needs_no_features():
     objective = Objective(eps=4.0)
-    terms, measures = objective.terms(Upscaled(torch.tensor([3.0])), torch.tensor([0.0]))
+    terms, measures = objective.compute_terms(Upscaled(torch.tensor([3.0])), torch.tensor([0.0]))
     assert {name: term.item() for name, term in terms.items()} == {"reconstruction": 5.0}
     assert measures == {}
-    assert objective.weights(1) == {"reconstruction": 1.0}
+    assert objective.weights_at(1) == {"reconstruction": 1.0}
     assert not objective.distills
 
 
@@ -74,15 +74,15 @@ def test_the_alignment_loss_has_gradients_for_alignment_layers_only(networks, cl
     student.zero_grad()
     objective = Objective(alignment_loss_weight=0.5)
     student.train()
-    terms, _ = objective.terms(student(clips[0]), clips[1])
-    assert objective.weights(1) == {"reconstruction": 1.0, "alignment": 0.5}
+    terms, _ = objective.compute_terms(student(clips[0]), clips[1])
+    assert objective.weights_at(1) == {"reconstruction": 1.0, "alignment": 0.5}
     terms["alignment"].backward()
     assert {name.split(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()} == {
         "motion"
     }
     student.eval()
     with pytest.raises(ConfigError, match="training"):
-        objective.terms(student(clips[0]), clips[1])
+        objective.compute_terms(student(clips[0]), clips[1])
     student.train()
 
 
@@ -110,7 +110,7 @@ def all_terms(networks, clips, **settings):
     objective = Objective(spatial_weight=1.0, temporal_weight=1.0, memory=memory, **settings)
     theirs = teacher(low, return_features="hr")  # with a graph, so that a gradient could go there
     ours = student(low, return_features="hr")
-    return objective, ours, theirs, *objective.terms(ours, high, theirs)
+    return objective, ours, theirs, *objective.compute_terms(ours, high, theirs)
 
 
 @pytest.mark.parametrize("attention_kind", ["sum_squares", "sum_abs", "max_squares"])
@@ -165,9 +165,17 @@ def test_a_term_without_weight_is_not_computed(networks, clips):
     low, high = clips
     ours, theirs = student(low, return_features="hr"), teacher(low, return_features="hr")
     spatial = Objective(spatial_weight=1.0)
-    assert list(spatial.terms(ours, high, theirs)[0]) == ["reconstruction", "spatial"] == list(spatial.weights(1))
+    assert (
+        list(spatial.compute_terms(ours, high, theirs)[0])
+        == ["reconstruction", "spatial"]
+        == list(spatial.weights_at(1))
+    )
     temporal = Objective(temporal_weight=1.0, memory=TemporalMemory(student.feature_channels, teacher.feature_channels))
-    assert list(temporal.terms(ours, high, theirs)[0]) == ["reconstruction", "temporal"] == list(temporal.weights(1))
+    assert (
+        list(temporal.compute_terms(ours, high, theirs)[0])
+        == ["reconstruction", "temporal"]
+        == list(temporal.weights_at(1))
+    )
 
 
 def test_distillation_without_features_raises(networks, clips):
@@ -175,9 +183,9 @@ def test_distillation_without_features_raises(networks, clips):
     low, high = clips
     objective = Objective(spatial_weight=1.0)
     with pytest.raises(ConfigError, match="features of both"):
-        objective.terms(student(low), high, teacher(low, return_features="hr"))
-    with pytest.raises(ConfigError, match="features of both"):
-        objective.terms(student(low, return_features="hr"), high, None)
+        objective.compute_terms(student(low), high, teacher(low, return_features="hr"))
+    with pytest.raises(ConfigError, match=r"teacher: .* got None"):
+        objective.compute_terms(student(low, return_features="hr"), high, None)
 
 
 # Supervised flow
@@ -202,15 +210,17 @@ def test_the_flow_term_is_the_end_point_error_over_visible_pixels():
     wrong = EstimatedFlow(true.to_next + torch.tensor([3.0, 4.0]).view(2, 1, 1), true.to_previous.clone())
     objective = Objective(flow_weight=0.5)
     high = torch.zeros(2, 3, 3, 32, 32)
-    terms, _ = objective.terms(upscaled_with(wrong), high, flow=true)
+    terms, _ = objective.compute_terms(upscaled_with(wrong), high, flow=true)
     assert terms["flow"].item() == pytest.approx((5.0 + 0.001) / 2, abs=1e-4)  # one direction is right
-    assert objective.weights(1)["flow"] == 0.5
+    assert objective.weights_at(1)["flow"] == 0.5
 
 
 def test_the_flow_term_without_known_flow_is_zero():
     estimated = EstimatedFlow(*(torch.randn(2, 2, 2, 8, 8, requires_grad=True) for _ in range(2)))
     for flow in (None, true_flow(valid=(False, False))):
-        terms, _ = Objective(flow_weight=1.0).terms(upscaled_with(estimated), torch.zeros(2, 3, 3, 32, 32), flow=flow)
+        terms, _ = Objective(flow_weight=1.0).compute_terms(
+            upscaled_with(estimated), torch.zeros(2, 3, 3, 32, 32), flow=flow
+        )
         terms["flow"].backward()
         assert terms["flow"].item() == 0
     assert estimated.to_next.grad is not None
@@ -219,13 +229,13 @@ def test_the_flow_term_without_known_flow_is_zero():
 
 def test_the_flow_term_needs_a_network_with_flow():
     with pytest.raises(ConfigError, match="flow_weight"):
-        Objective(flow_weight=1.0).terms(upscaled_with(None), torch.zeros(2, 3, 3, 32, 32), flow=true_flow())
+        Objective(flow_weight=1.0).compute_terms(upscaled_with(None), torch.zeros(2, 3, 3, 32, 32), flow=true_flow())
 
 
 def test_the_gradient_of_the_flow_term_reaches_the_flow_network_only():
     network = build("vespcn_s").train()
     upscaled = network(torch.rand(1, 3, 3, 8, 8))
-    terms, _ = Objective(flow_weight=1.0).terms(
+    terms, _ = Objective(flow_weight=1.0).compute_terms(
         upscaled, torch.zeros_like(upscaled.frames), flow=true_flow(valid=(True,))
     )
     terms["flow"].backward()

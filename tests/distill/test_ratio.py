@@ -69,8 +69,8 @@ def test_the_schedule_multiplies_the_weight():
         ratios={"temporal": 0.5}, spatial_weight=0.2, memory=TemporalMemory(4, 4), schedule="warm_up", schedule_steps=4
     )
     objective.ratio.update({"reconstruction": 2.0, "temporal": 1.0})
-    assert [objective.weights(step)["temporal"] for step in (1, 2, 4, 9)] == pytest.approx([0.25, 0.5, 1.0, 1.0])
-    assert objective.weights(9)["spatial"] == 0.2
+    assert [objective.weights_at(step)["temporal"] for step in (1, 2, 4, 9)] == pytest.approx([0.25, 0.5, 1.0, 1.0])
+    assert objective.weights_at(9)["spatial"] == 0.2
     assert objective.ratio.weights()["temporal"] == pytest.approx(1.0), "the mean does not see the schedule"
 
 
@@ -80,7 +80,7 @@ def test_a_ratio_enables_its_term():
     )
     assert objective.distills
     assert objective.uses_spatial
-    assert objective.weights(1) == {"reconstruction": 1.0, "spatial": 0.0, "output_l1": 0.0}
+    assert objective.weights_at(1) == {"reconstruction": 1.0, "spatial": 0.0, "output_l1": 0.0}
     assert Objective(ratios={"spatial": 0.0}).ratio is None
     assert list(Objective().state_dict()) == [], "nothing to save without ratios"
 

@@ -9,9 +9,9 @@ from workbench.distill.temporal import (
     TemporalMemory,
     cell_deviation,
     collapse_index,
-    compared_cells,
     load_memory,
     save_memory,
+    select_frames,
     standardize,
     temporal_distillation,
 )
@@ -219,15 +219,15 @@ def test_compared_cells_by_hand():
     for which, border, wanted in (
         ("last", 0, [6]), ("last", 1, [5]), ("last", 2, [4]), ("all", 0, [0, 1, 2, 3, 4, 5, 6]), ("all", 2, [2, 3, 4]),
     ):  # fmt: skip
-        assert compared_cells(cells, which, border).flatten().tolist() == wanted
+        assert select_frames(cells, which, border).flatten().tolist() == wanted
         memory = TemporalMemory(2, 2, cells=which, border_frames=border)
-        assert memory.compared(cells).flatten().tolist() == wanted
+        assert memory.select_frames(cells).flatten().tolist() == wanted
 
 
 @pytest.mark.parametrize("which", ["last", "all"])
 def test_a_clip_of_border_frames_alone_raises(which):
     with pytest.raises(ShapeError, match=r"border_frames: .* 4 frames, got 2"):
-        compared_cells(torch.zeros(1, 4, 1, 2, 2), which, 2)
+        select_frames(torch.zeros(1, 4, 1, 2, 2), which, 2)
 
 
 def test_the_loss_over_all_cells_by_hand():
@@ -272,7 +272,7 @@ def test_a_memory_of_format_1_computes_its_old_loss():
     with torch.no_grad():
         cells = memory.lstm(pooled)
         assert torch.allclose(memory.teacher_cells(clip), cells, atol=1e-6)
-    assert torch.equal(memory.compared(cells), cells[:, -1:])
+    assert torch.equal(memory.select_frames(cells), cells[:, -1:])
 
 
 def test_a_memory_of_format_2_computes_the_same_cells(tmp_path):
@@ -322,13 +322,13 @@ def test_shapes_that_do_not_fit_raise():
 
 def test_trained_then_frozen_freezes_permanently_below_its_threshold(tmp_path):
     memory = TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5)
-    assert not memory.after_step(0.5)
+    assert not memory.freeze_if_below(0.5)
     assert not memory.is_frozen
-    assert memory.after_step(0.4)
+    assert memory.freeze_if_below(0.4)
     assert memory.is_frozen
     assert not any(parameter.requires_grad for parameter in memory.lstm.parameters())
-    assert not memory.after_step(0.1), "it reports this once"
-    assert not memory.after_step(100.0)
+    assert not memory.freeze_if_below(0.1), "it reports this once"
+    assert not memory.freeze_if_below(100.0)
     assert memory.is_frozen
 
     again = TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5)
@@ -340,7 +340,7 @@ def test_trained_then_frozen_freezes_permanently_below_its_threshold(tmp_path):
 @pytest.mark.parametrize("mode", ["frozen", "trained"])
 def test_other_modes_do_not_change(mode):
     memory = TemporalMemory(4, 4, mode=mode, freeze_below=0.5)
-    assert not memory.after_step(0.0)
+    assert not memory.freeze_if_below(0.0)
     assert memory.is_frozen == (mode == "frozen")
     again = TemporalMemory(4, 4, mode=mode)
     again.load_state_dict(memory.state_dict())

@@ -198,10 +198,10 @@ def test_an_adapted_network_can_be_teacher_and_student(role, takes, module):
     for step in (1, 2):
         with torch.no_grad():
             upscaled = teacher(low, return_features="hr")
-        terms, _ = objective.terms(student(low, return_features="hr"), high, upscaled)
+        terms, _ = objective.compute_terms(student(low, return_features="hr"), high, upscaled)
         assert set(terms) == {"reconstruction", "spatial", "temporal"}
         optimizer.zero_grad()
-        weighted_sum(terms, objective.weights(step)).backward()
+        weighted_sum(terms, objective.weights_at(step)).backward()
         gradients = {name: parameter.grad for name, parameter in student.named_parameters()}
         assert [name for name, gradient in gradients.items() if gradient is None or not gradient.any()] == []
         optimizer.step()

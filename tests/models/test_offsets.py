@@ -38,7 +38,7 @@ def shifted(shifts, *, frames, size):
 
 
 def flow_term(upscaled, flow):
-    terms, _ = Objective(flow_weight=1.0).terms(upscaled, torch.zeros_like(upscaled.frames), flow=flow)
+    terms, _ = Objective(flow_weight=1.0).compute_terms(upscaled, torch.zeros_like(upscaled.frames), flow=flow)
     return terms["flow"]
 
 

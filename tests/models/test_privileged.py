@@ -215,11 +215,11 @@ def test_the_two_terms_of_stage_1_by_hand():
     objective = Objective(eps=0.4, imitation_weight=1e-4)
     low, high = torch.full((1, 1, 3, 2, 2), 0.2), torch.full((1, 1, 3, 8, 8), 0.6)
     made = Upscaled(frames=torch.full((1, 1, 3, 8, 8), 0.9), encoded=torch.full((1, 1, 3, 2, 2), 0.7))
-    terms, measures = objective.terms(made, high, low=low)
+    terms, measures = objective.compute_terms(made, high, low=low)
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(
         {"reconstruction": 0.5, "imitation": 0.5}
     )
-    assert objective.weights(1) == {"reconstruction": 1.0, "imitation": 1e-4}
+    assert objective.weights_at(1) == {"reconstruction": 1.0, "imitation": 1e-4}
     assert measures == {}
     assert not objective.distills
 
@@ -231,7 +231,7 @@ def test_imitation_has_gradients_for_the_encoder_only():
     moved = {key.partition(".")[0] for key, value in network.named_parameters() if value.grad is not None}
     assert moved == {"encoder"}
     network.zero_grad()
-    terms, _ = Objective().terms(network(high), high)
+    terms, _ = Objective().compute_terms(network(high), high)
     assert set(terms) == {"reconstruction"}
     terms["reconstruction"].backward()
     moved = {key.partition(".")[0] for key, value in network.named_parameters() if value.grad is not None}
@@ -240,8 +240,8 @@ def test_imitation_has_gradients_for_the_encoder_only():
 
 def test_the_imitation_loss_needs_a_privileged_network():
     made = Upscaled(frames=torch.zeros(1, 1, 3, 8, 8))
-    with pytest.raises(ConfigError, match="privileged student"):
-        Objective(imitation_weight=1e-4).terms(made, made.frames, low=torch.zeros(1, 1, 3, 2, 2))
+    with pytest.raises(ConfigError, match="imitation_weight"):
+        Objective(imitation_weight=1e-4).compute_terms(made, made.frames, low=torch.zeros(1, 1, 3, 2, 2))
 
 
 # -- on disk --------------------------------------------------------------------------------------------------------

@@ -97,9 +97,9 @@ def test_every_loss_trains_the_student(name):
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_the_table_of_losses_has_the_input_of_each(name):
-    needs_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
-    assert make_loss(name, 1, 1).needs_features == needs_features
-    assert OtherLosses(**{name: 0.5}).reading_features == ([name] if needs_features else [])
+    reads_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
+    assert make_loss(name, 1, 1).reads_features == reads_features
+    assert OtherLosses(**{name: 0.5}).reading_features == ([name] if reads_features else [])
 
 
 def test_a_network_without_features_learns_from_frames(small, tmp_path):

@@ -109,7 +109,7 @@ def test_gradient_of_variational_information_reaches_the_student():
     objective = Objective(losses={"variational_information": (1.0, make_loss("variational_information", 4, 4))})
     with torch.no_grad():
         theirs = teacher(high, return_features="hr")
-    terms, _ = objective.terms(student(low, return_features="hr"), high, theirs)
+    terms, _ = objective.compute_terms(student(low, return_features="hr"), high, theirs)
     terms["variational_information"].backward()
     assert student.widen.weight.grad.any()
     assert all(parameter.grad.any() for parameter in objective.parameters())
@@ -315,7 +315,7 @@ def test_options_in_the_table_of_losses_select_each_loss(settings_of):
         assert list(chosen) == [name]
         assert (
             ("F^SR" in reads)
-            == make_loss(name, 4, 4).needs_features
+            == make_loss(name, 4, 4).reads_features
             == (DISTILLATION_LOSSES[name].metadata["reads"] == "features")
         )
 

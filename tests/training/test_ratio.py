@@ -51,7 +51,7 @@ def test_measured_gradients_equal_the_logged_ones():
     low, high = next(batches())
     upscaled = student(low, return_features="hr")
     targets = objective.teacher_targets(TinyNetwork()(low, return_features="hr"))
-    terms, _ = objective.terms(upscaled, high, targets)
+    terms, _ = objective.compute_terms(upscaled, high, targets)
     logged = gradient_stats(terms, student)
     for name, term in terms.items():
         assert parameter_gradient(term, student).norm().item() == pytest.approx(logged[f"gradient.{name}"].item())

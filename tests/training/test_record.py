@@ -76,7 +76,7 @@ def test_a_checkpoint_restores_all_parameters_and_moments(writer, mode):
     student, memory = build("vespcn"), TemporalMemory(64, 32, mode=mode, freeze_below=0.5)
     optimizer = optimizer_of(student, memory)
     step_once(optimizer)
-    memory.after_step(0.1)
+    memory.freeze_if_below(0.1)
     for group in optimizer.param_groups:
         group["lr"] = 0.123
     save_checkpoint(writer, 7, student, asked(memory), optimizer)

@@ -191,7 +191,7 @@ def temporal_signal(
         return features, layer, flat.norm()
 
     ours, whole = gradients(loss), gradients(reconstruction)
-    compared = memory.compared(student_cells), memory.compared(teacher_cells)
+    compared = memory.select_frames(student_cells), memory.select_frames(teacher_cells)
     return TemporalSignal(
         block_share=block_share(ours[0], student.scale),
         reconstruction_block_share=block_share(whole[0], student.scale),

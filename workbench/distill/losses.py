@@ -2,7 +2,7 @@
 
 A loss is a function with the name of its setting in ``OtherLosses``, or a module where it has parameters (a regressor,
 a variance), which are trained with the student and not needed afterwards. The gradient reaches the student only. The
-last three are our own.
+last three are our own. Symbols: ``workbench.models.video_sr``.
 """
 
 from __future__ import annotations
@@ -25,6 +25,38 @@ GRID = 16
 
 
 @dataclass(frozen=True)
+class TeacherTargets:
+    """Teacher outputs needed by the losses on one batch: by ``Objective.teacher_targets``, or from a cache.
+
+    Attributes:
+        frames: ``(B, T, 3, s*H, s*W)``; 8-bit integers if they are from a cache.
+        maps: attention maps ``(B, T, s*H, s*W)``, or ``(B, T, H, W)`` of F^LR; None without a spatial term.
+        cells: memory cells of the compared frames, ``(B, T', K, h, w)``; None without a temporal term.
+        features: F^SR, for losses that read it whole; None otherwise.
+    """
+
+    frames: Tensor
+    maps: Tensor | None = None
+    cells: Tensor | None = None
+    features: Tensor | None = None
+
+    def to(self, device: torch.device) -> TeacherTargets:
+        """Return the targets on a device."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> TeacherTargets:
+        """Return the targets in page-locked memory."""
+        return self._map(Tensor.pin_memory)
+
+    def dequantized(self) -> TeacherTargets:
+        """Return the targets in float32; 8-bit frames become [0, 1]."""
+        return self._map(lambda tensor: tensor.float() / 255 if tensor.dtype == torch.uint8 else tensor.float())
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> TeacherTargets:
+        return TeacherTargets(**{name: function(tensor) for name, tensor in vars(self).items() if tensor is not None})
+
+
+@dataclass(frozen=True)
 class DistillationInputs:
     """Inputs of a distillation loss.
 
@@ -35,7 +67,7 @@ class DistillationInputs:
     """
 
     student: Upscaled
-    teacher: Upscaled
+    teacher: Upscaled | TeacherTargets
     high: Tensor
 
     @property
@@ -65,11 +97,11 @@ class DistillationLoss:
 
     Attributes:
         compute: function or module: :class:`DistillationInputs` -> scalar, unweighted.
-        needs_features: whether it reads F^SR of both networks.
+        reads_features: whether it reads F^SR of both networks.
     """
 
     compute: Callable[[DistillationInputs], Tensor]
-    needs_features: bool = False
+    reads_features: bool = False
 
 
 def output_l1(inputs: DistillationInputs) -> Tensor:
@@ -281,12 +313,12 @@ def make_loss(name: str, student_channels: int, teacher_channels: int) -> Distil
     """
     if name not in DISTILLATION_LOSSES:
         raise unknown_name("distillation loss", name, DISTILLATION_LOSSES)
-    needs_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
-    if needs_features and not (student_channels and teacher_channels):
+    reads_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
+    if reads_features and not (student_channels and teacher_channels):
         missing = "student" if not student_channels else "teacher"
         raise ConfigError(
             f"{name}: reads high-resolution features, and the {missing} has none; choose a loss that reads frames: "
             + ", ".join(other for other, loss in DISTILLATION_LOSSES.items() if loss.metadata["reads"] == "frames")
         )
     compute = TRAINED[name](student_channels, teacher_channels) if name in TRAINED else globals()[name]
-    return DistillationLoss(compute, needs_features)
+    return DistillationLoss(compute, reads_features)

@@ -1,9 +1,11 @@
-"""Training objective of a student: loss terms by name, unweighted, and their weights at each step."""
+"""Training objective of a student: loss terms by name, unweighted, and their weights at each step.
+
+Symbols: ``workbench.models.video_sr``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +13,13 @@ from torch import Tensor, nn
 from workbench.aliases import LOSS_TERMS
 from workbench.choices import AttentionKind, Normalization, Schedule, SpatialFeatures
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.losses import DistillationInputs, DistillationLoss
+from workbench.distill.losses import DistillationInputs, DistillationLoss, TeacherTargets
 from workbench.distill.ratio import GradientRatio
 from workbench.distill.spatial import attention_map, map_distance
-from workbench.distill.temporal import TemporalMemory, cell_deviation, collapse_index, temporal_distillation
+from workbench.distill.temporal import TemporalMemory, cell_deviation, cell_distance, collapse_index
 from workbench.errors import ConfigError
 from workbench.models.layers.deformable import offset_error
-from workbench.models.layers.flow import end_point_error
+from workbench.models.layers.flow import EstimatedFlow, end_point_error
 from workbench.models.privileged import imitation
 from workbench.models.video_sr import Upscaled, WindowOffsets
 
@@ -26,11 +28,11 @@ Diagnostics = dict[str, Tensor | float]
 
 
 def charbonnier(upscaled: Tensor, high: Tensor, *, eps: float = 1e-3) -> Tensor:
-    r"""Return the reconstruction loss: a smooth L1, a mean over all elements.
+    r"""Return the Charbonnier loss (a differentiable L1), the reconstruction term: a mean over all elements.
 
     .. math:: L_{rec} = \operatorname{mean} \sqrt{(SR - HR)^2 + \epsilon^2}
 
-    The paper names the loss but not its eps. EDVR's code sums instead of averaging and has no square on eps.
+    STD does not state its eps. EDVR's code has the sum of :math:`\sqrt{(SR - HR)^2 + \epsilon}`.
 
     Example:
         >>> charbonnier(torch.zeros(1), torch.full((1,), 3.0), eps=4.0).item()
@@ -54,64 +56,39 @@ def weighted_sum(terms: Terms, weights: dict[str, float]) -> Tensor:
     return torch.stack([weights[name] * term for name, term in terms.items()]).sum()
 
 
-@dataclass(frozen=True)
-class TeacherTargets:
-    """Teacher outputs needed by the losses on one batch: made by :meth:`Objective.teacher_targets`, or from a cache.
-
-    Attributes:
-        frames: ``(B, T, 3, s*H, s*W)``.
-        maps: attention maps ``(B, T, s*H, s*W)``; None without a spatial term.
-        cells: memory cells that are compared, ``(B, T', K, h, w)``; None without a temporal term.
-        features: F^SR, for losses that read it whole; None otherwise.
-    """
-
-    frames: Tensor
-    maps: Tensor | None = None
-    cells: Tensor | None = None
-    features: Tensor | None = None
-
-    def to(self, device: torch.device) -> TeacherTargets:
-        """Return the targets on a device, in float32; 8-bit frames become [0, 1]."""
-        frames = self.frames.to(device, non_blocking=True)
-        frames = frames.float() / 255 if frames.dtype == torch.uint8 else frames
-        rest = (self.maps, self.cells, self.features)
-        return TeacherTargets(frames, *(p if p is None else p.to(device, non_blocking=True).float() for p in rest))
-
-    def pin_memory(self) -> TeacherTargets:
-        """Return the targets in page-locked memory."""
-        parts = (self.frames, self.maps, self.cells, self.features)
-        return TeacherTargets(*(part if part is None else part.pin_memory() for part in parts))  # pyright: ignore
-
-
 class Objective(nn.Module):
     r"""Training objective of a student.
 
-    .. math:: L = L_{rec} + \lambda_1 L_{SD} + \lambda_2 L_{TD} + \sum_k w_k L_k
+    .. math::
+        L = \underbrace{L_{rec} + w_a L_{align} + w_f L_{flow} + w_i L_{imit}}_{\text{without a teacher}}
+        + \underbrace{\lambda_1 L_{SD} + \lambda_2 L_{TD} + \sum_k w_k L_k}_{\text{distillation}}
 
-    A term whose weight and ratio are 0 is not computed. A plain run has the reconstruction only. Everything that is
+    A term whose weight and ratio are 0 is not computed; only the reconstruction is always there. Everything that is
     trained with the student (the ConvLSTM, an adapter, a regressor) is a parameter of this module, which is saved with
     the run.
 
     Args:
-        eps: of the reconstruction.
+        eps: of the Charbonnier loss.
         spatial_weight: lambda 1.
         temporal_weight: lambda 2.
         spatial_features: maps of F^SR (``sr``), or of F^LR, ``s`` times smaller (``lr``; ours, for comparison).
         attention_kind: reduction of channels to a map.
-        normalization: of the maps.
+        normalization: normalization of the maps.
         memory: the shared ConvLSTM; needed where ``temporal_weight`` or its ratio is not 0.
         losses: other distillation losses: name -> (weight, loss); see ``distill.losses``.
-        schedule: ``warm_up`` raises the weights of all distillation terms linearly from 0 over ``schedule_steps``,
-            ``decay`` lowers them to 0 over that number of steps.
-        schedule_steps: see ``schedule``; 0: constant.
+        schedule: factor of all distillation weights over the first ``schedule_steps`` steps: ``warm_up`` raises it
+            linearly from ``1 / schedule_steps`` at step 1 to 1, ``decay`` lowers it from 1 at step 1 to 0 at the step
+            that follows them. ``constant`` ignores ``schedule_steps``.
+        schedule_steps: length of the schedule; with 0 the factor is 1, whatever the schedule is.
         ratios: gradient-norm ratios by term (``spatial``, ``temporal``, or one of ``losses``), in place of weights; see
             :class:`~workbench.distill.ratio.GradientRatio`.
-        ratio_every: steps between two measurements of them.
-        imitation_weight: of a privileged student's second term, see ``models.privileged.imitation``; no schedule.
-        alignment_loss_weight: of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no
+        ratio_every: steps between two measurements of the gradient norms.
+        imitation_weight: weight of the L1 distance between the encoder output of a privileged network, which is trained
+            here, and the low resolution (PISR, stage 1), see ``models.privileged.imitation``; no schedule.
+        alignment_loss_weight: weight of the network's own loss for its alignment, see ``Upscaled.alignment_loss``; no
             schedule.
-        flow_weight: of the end-point error of the student's flow, or of its sampling offsets, where the data has the
-            true flow; no schedule.
+        flow_weight: weight of the end-point error of the student's flow, or of its sampling offsets, where the data has
+            the true flow; no schedule.
 
     Raises:
         ConfigError: a temporal term without a memory, or a ratio of a term that does not exist.
@@ -138,12 +115,12 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         ratios = {name: ratio for name, ratio in (ratios or {}).items() if ratio}
-        chosen = {name: pair for name, pair in (losses or {}).items() if pair[0] or name in ratios}
+        losses = {name: pair for name, pair in (losses or {}).items() if pair[0] or name in ratios}
         self.uses_spatial = bool(spatial_weight or "spatial" in ratios)
         self.uses_temporal = bool(temporal_weight or "temporal" in ratios)
         if self.uses_temporal and memory is None:
             raise ConfigError("temporal_weight or its ratio is not 0, so a TemporalMemory is needed")
-        if unknown := ratios.keys() - {"spatial", "temporal", *chosen}:
+        if unknown := ratios.keys() - {"spatial", "temporal", *losses}:
             raise ConfigError(f"ratios: want names of terms, got {', '.join(sorted(unknown))}, which this run has not")
         self.eps = eps
         self.spatial_features: SpatialFeatures = spatial_features
@@ -153,16 +130,14 @@ class Objective(nn.Module):
         self.schedule_steps = schedule_steps
         self.memory = memory if self.uses_temporal else None
         self.ratio = GradientRatio(ratios, every=ratio_every) if ratios else None
-        self._losses = {name: loss for name, (_, loss) in chosen.items()}
+        self._losses = {name: loss for name, (_, loss) in losses.items()}
         trained = {name: loss.compute for name, loss in self._losses.items() if isinstance(loss.compute, nn.Module)}
         self.losses = nn.ModuleDict(trained)
-        self.distillation_weights = {name: weight for name, (weight, _) in chosen.items()}
-        if self.uses_temporal:
-            self.distillation_weights = {"temporal": temporal_weight} | self.distillation_weights
-        if self.uses_spatial:
-            self.distillation_weights = {"spatial": spatial_weight} | self.distillation_weights
-        supervised = {"alignment": alignment_loss_weight, "flow": flow_weight, "imitation": imitation_weight}
-        self.supervised_weights = {"reconstruction": 1.0} | {name: w for name, w in supervised.items() if w}
+        self.distillation_weights = {"spatial": spatial_weight} if self.uses_spatial else {}
+        self.distillation_weights |= {"temporal": temporal_weight} if self.uses_temporal else {}
+        self.distillation_weights |= {name: weight for name, (weight, _) in losses.items()}
+        optional = {"alignment": alignment_loss_weight, "flow": flow_weight, "imitation": imitation_weight}
+        self.teacher_free_weights = {"reconstruction": 1.0} | {name: w for name, w in optional.items() if w}
 
     @property
     def distills(self) -> bool:
@@ -171,23 +146,24 @@ class Objective(nn.Module):
 
     @property
     def needs_features(self) -> bool:
-        """Whether F^SR of both networks is needed, or their frames are enough."""
-        return self.uses_spatial or self.uses_temporal or self.needs_full_features
+        """Whether the losses need F^SR of both networks; otherwise frames are enough."""
+        return self.uses_spatial or self.uses_temporal or self.compares_features
 
     @property
-    def needs_full_features(self) -> bool:
-        """Whether a loss reads F^SR of the teacher itself, not only maps or cells computed from it."""
-        return any(loss.needs_features for loss in self._losses.values())
+    def compares_features(self) -> bool:
+        """Whether a loss reads F^SR itself, not only maps or cells computed from it."""
+        return any(loss.reads_features for loss in self._losses.values())
 
-    def weights(self, step: int) -> dict[str, float]:
+    def weights_at(self, step: int) -> dict[str, float]:
         """Return the weight of each term at a step (the first step is 1)."""
         factor = 1.0
         if self.schedule_steps and self.schedule == "warm_up":
             factor = min(step / self.schedule_steps, 1.0)
         elif self.schedule_steps and self.schedule == "decay":
             factor = max(1.0 - (step - 1) / self.schedule_steps, 0.0)
-        weights = self.distillation_weights | (self.ratio.weights() if self.ratio is not None else {})
-        return self.supervised_weights | {name: factor * weight for name, weight in weights.items()}
+        balanced = self.ratio.weights() if self.ratio is not None else {}  # in place of the fixed ones
+        distillation = self.distillation_weights | balanced
+        return self.teacher_free_weights | {name: factor * weight for name, weight in distillation.items()}
 
     def teacher_targets(self, teacher: Upscaled) -> TeacherTargets:
         """Return the teacher outputs needed by the losses: everything that does not depend on the student.
@@ -197,15 +173,16 @@ class Objective(nn.Module):
         """
         if not self.needs_features:
             return TeacherTargets(teacher.frames.detach())
-        features = _features(teacher).detach()
+        features, memory = _features(teacher).detach(), self.memory
         return TeacherTargets(
             teacher.frames.detach(),
             maps=self._maps(teacher).detach() if self.uses_spatial else None,
-            cells=self.memory.compared(self.memory.teacher_cells(features)) if self.memory is not None else None,
-            features=features if self.needs_full_features else None,
+            # not detached: the ConvLSTM may be trained, also through the teacher's cells
+            cells=memory.select_frames(memory.teacher_cells(features)) if memory is not None else None,
+            features=features if self.compares_features else None,
         )
 
-    def terms(
+    def compute_terms(
         self,
         student: Upscaled,
         high: Tensor,
@@ -216,62 +193,63 @@ class Objective(nn.Module):
         """Compute every term, unweighted, and diagnostics for the log.
 
         Args:
-            student: its output for the clip, with features where a term needs them.
+            student: the student's output for the clip, with features where a term needs them.
             high: ground truth ``(B, T, 3, s*H, s*W)``.
             teacher: the teacher's output for the clip, or the targets computed from it; None for a plain run.
-            low: the low resolution ``(B, T, 3, H, W)``, which a privileged student imitates.
+            low: the low resolution ``(B, T, 3, H, W)``, which the encoder of a privileged network imitates.
             flow: true flow of the low resolution, where the data has it.
 
         Returns:
             Terms by name, and diagnostics by name (``collapse_index``, ``cell_deviation``, and ``memory_frozen``: 1
             while the ConvLSTM is not trained). Nothing waits for the device.
         """
-        terms, diagnostics = self._supervised_terms(student, high, low, flow), {}
+        terms, diagnostics = self._teacher_free_terms(student, high, low, flow), {}
         if not self.distills:
             return terms, diagnostics
         if teacher is None:
-            raise ConfigError("distillation needs the features of both networks, or their frames: there is no teacher")
-        targets = self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher
+            raise ConfigError("teacher: want its output, since distillation terms have weights, got None")
+        targets = (self.teacher_targets(teacher) if isinstance(teacher, Upscaled) else teacher).dequantized()
         if self.uses_spatial:
             maps = _require_target(targets.maps, "maps")
             terms["spatial"] = map_distance(self._maps(student), maps, normalization=self.normalization)
         if self.memory is not None:
-            teacher_cells = _require_target(targets.cells, "memory cells").float()
-            student_cells = self.memory.compared(self.memory.student_cells(_features(student)))
-            terms["temporal"] = temporal_distillation(student_cells, teacher_cells, cells="all")
+            teacher_cells = _require_target(targets.cells, "memory cells")
+            student_cells = self.memory.select_frames(self.memory.student_cells(_features(student)))
+            terms["temporal"] = cell_distance(student_cells, teacher_cells)
             diagnostics["collapse_index"] = collapse_index(teacher_cells)
             diagnostics["cell_deviation"] = cell_deviation(teacher_cells)
             diagnostics["memory_frozen"] = float(self.memory.is_frozen)
-        inputs = DistillationInputs(student, Upscaled(targets.frames, targets.features), high)
+        inputs = DistillationInputs(student, targets, high)
         return terms | {name: loss.compute(inputs) for name, loss in self._losses.items()}, diagnostics
 
-    def _supervised_terms(self, student: Upscaled, high: Tensor, low: Tensor | None, flow: TrueFlow | None) -> Terms:
+    def _teacher_free_terms(self, student: Upscaled, high: Tensor, low: Tensor | None, flow: TrueFlow | None) -> Terms:
         """Compute the terms that need no teacher."""
         terms: Terms = {"reconstruction": charbonnier(student.frames, high, eps=self.eps)}
-        if "alignment" in self.supervised_weights:
+        if "alignment" in self.teacher_free_weights:
             if student.alignment_loss is None:
                 raise ConfigError(
                     "alignment_loss_weight: want a student in training that returns an alignment loss (VESPCN, EDVR)"
                 )
             terms["alignment"] = student.alignment_loss
-        if "flow" in self.supervised_weights:
+        if "flow" in self.teacher_free_weights:
             terms["flow"] = _flow_error(student, flow)
-        if "imitation" in self.supervised_weights:
+        if "imitation" in self.teacher_free_weights:
             if student.encoded is None or low is None:
-                raise ConfigError("imitation_weight: want a privileged student, and the low resolution it imitates")
+                raise ConfigError("imitation_weight: want a privileged network, and the low resolution it imitates")
             terms["imitation"] = imitation(student.encoded, low)
         return terms
 
     def _maps(self, upscaled: Upscaled) -> Tensor:
-        features = _features(upscaled)
-        if self.spatial_features == "lr":
-            if upscaled.aligned is None:
-                raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
+        if self.spatial_features == "sr":
+            features = _features(upscaled)
+        elif upscaled.aligned is not None:
             features = upscaled.aligned.float()
+        else:
+            raise ConfigError("spatial_features: lr needs the aligned features of both networks; one has none")
         return attention_map(features, kind=self.attention_kind, normalization=self.normalization)
 
     def _load_from_state_dict(self, state_dict, prefix, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
-        """Load the tensors, also under the names of checkpoints of format 1."""
+        """Load the tensors, also under the names of checkpoints of format 1 (prefix ``others.``)."""
         for key in [key for key in state_dict if key.startswith(f"{prefix}others.")]:
             old, _, rest = key.removeprefix(f"{prefix}others.").partition(".")
             state_dict[f"{prefix}losses.{LOSS_TERMS.get(old, old)}.{rest}"] = state_dict.pop(key)
@@ -279,43 +257,50 @@ class Objective(nn.Module):
 
 
 def _flow_error(student: Upscaled, flow: TrueFlow | None) -> Tensor:
-    """Return the mean end-point error in both directions, over the visible pixels of the clips whose flow is known."""
+    """Return the error of the student's flow or, if it aligns by deformable convolutions, of their offsets."""
     if student.offsets is not None:
         return _offsets_error(student.offsets, flow)
-    if student.flow is None:
-        raise ConfigError(
-            "flow_weight: want a student in training that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
-            "one without"
-        )
-    if flow is None:
-        return 0 * (student.flow.to_next.sum() + student.flow.to_previous.sum())
-    known = flow.valid.view(-1, 1, 1, 1)
-    next_, previous = (
-        end_point_error(estimated, true, known & ~hidden)
-        for estimated, true, hidden in (
-            (student.flow.to_next, flow.to_next, flow.hidden_next),
-            (student.flow.to_previous, flow.to_previous, flow.hidden_previous),
-        )
+    if student.flow is not None:
+        return _end_point_error(student.flow, flow)
+    raise ConfigError(
+        "flow_weight: want a student in training that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got one "
+        "without"
     )
-    return (next_ + previous) / 2
 
 
-def _offsets_error(sampled: WindowOffsets, flow: TrueFlow | None) -> Tensor:
+def _end_point_error(estimated: EstimatedFlow, flow: TrueFlow | None) -> Tensor:
+    """Return the mean error in both directions, over the visible pixels of the clips whose flow is known."""
+    if flow is None:
+        return _zero_loss(*estimated)
+    valid = flow.valid.view(-1, 1, 1, 1)
+    to_next = end_point_error(estimated.to_next, flow.to_next, valid & ~flow.hidden_next)
+    to_previous = end_point_error(estimated.to_previous, flow.to_previous, valid & ~flow.hidden_previous)
+    return (to_next + to_previous) / 2
+
+
+def _offsets_error(sampling: WindowOffsets, flow: TrueFlow | None) -> Tensor:
     """Return the mean error of all layers' offsets, over the visible pixels of the clips whose flow is known."""
     if flow is None:
-        return 0 * torch.stack([offset.sum() for offset in sampled.offsets]).sum()
-    true, hidden = flow.between(sampled.references, sampled.neighbors)
-    visible = flow.valid.view(-1, 1, 1, 1, 1) & ~hidden
+        return _zero_loss(*sampling.offsets)
+    true_flow, occluded = flow.between(sampling.references, sampling.neighbors)
+    visible = flow.valid.view(-1, 1, 1, 1, 1) & ~occluded
     errors = [
-        offset_error(offset, true, visible, stride=stride)
-        for offset, stride in zip(sampled.offsets, sampled.strides, strict=True)
+        offset_error(offset, true_flow, visible, stride=stride)
+        for offset, stride in zip(sampling.offsets, sampling.strides, strict=True)
     ]
     return torch.stack(errors).mean()
 
 
+def _zero_loss(*tensors: Tensor) -> Tensor:
+    """Return 0, connected to the graph of some tensors: ``DistributedDataParallel`` needs a gradient in each step."""
+    return 0 * torch.stack([tensor.sum() for tensor in tensors]).sum()
+
+
 def _features(upscaled: Upscaled) -> Tensor:
     if upscaled.features is None:
-        raise ConfigError("distillation needs the features of both networks; call them with return_features='hr'")
+        raise ConfigError(
+            "distillation needs the features of both networks; call them with return_features, for example 'hr'"
+        )
     return upscaled.features.float()
 
 

@@ -23,15 +23,15 @@ class GradientRatio(nn.Module):
     .. math:: \log w_k \leftarrow 0.8 \log w_k + 0.2 \log
         \frac{r_k \lVert \nabla L_{rec} \rVert}{\lVert \nabla L_k \rVert}
 
-    The norms are those of the gradient with respect to all trained parameters of the student, on the whole batch: the
-    number that ``gradient.TERM`` in the log shows, for terms of features and of frames alike. They take one backward
-    pass for the reconstruction and one for each term, every ``every`` steps, and are used for the steps that follow; in
-    the very first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
+    The norms are those of the mean gradient over the whole batch (its micro-batches and processes) with respect to all
+    trained parameters of the student, for terms of features and of frames alike. They take one backward pass for the
+    reconstruction and one for each term, every ``every`` steps, and determine the weights of the steps that follow; in
+    the first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
 
     The mean is kept in buffers, which are saved and loaded with the objective: a resumed run has the same weights.
 
     Args:
-        ratios: by term.
+        ratios: gradient-norm ratio of each term.
         every: steps between two measurements.
     """
 
@@ -59,27 +59,27 @@ class GradientRatio(nn.Module):
         return step % self.every == 0 or not all(self._measured)
 
     def weights(self) -> dict[str, float]:
-        """Weight of each term; 0 for those not measured yet."""
-        known = zip(self.ratios, self._log_weights, self._measured, strict=True)
-        return {name: math.exp(log_weight) if measured else 0.0 for name, log_weight, measured in known}
+        """Return the weight of each term; 0 for those not measured yet."""
+        entries = zip(self.ratios, self._log_weights, self._measured, strict=True)
+        return {name: math.exp(log_weight) if measured else 0.0 for name, log_weight, measured in entries}
 
-    def under_weights(self, norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
-        """Return ``ratio.TERM``, the gradient-norm ratio of each term under some weights."""
-        whole = norms["reconstruction"]
-        return {f"ratio.{name}": weights[name] * norms[name] / whole if whole else 0.0 for name in self.ratios}
+    def achieved_ratios(self, norms: Mapping[str, float], weights: Mapping[str, float]) -> dict[str, float]:
+        """Return ``ratio.TERM``, the gradient-norm ratio of each term under the weights of a step; for the log."""
+        reference = norms["reconstruction"]
+        return {f"ratio.{name}": weights[name] * norms[name] / reference if reference else 0.0 for name in self.ratios}
 
     def update(self, norms: Mapping[str, float]) -> None:
         """Update the weights by a measurement; a norm that is 0 or not finite changes nothing.
 
         Args:
-            norms: of the gradients of ``reconstruction`` and of each term, unweighted.
+            norms: gradient norms of ``reconstruction`` and of each term, unweighted.
         """
         limit = math.log(LARGEST_CHANGE)
         for index, (name, ratio) in enumerate(self.ratios.items()):
-            wanted = norms["reconstruction"] * ratio
-            if not (0 < wanted < math.inf and 0 < norms[name] < math.inf):
+            target_norm = norms["reconstruction"] * ratio
+            if not (0 < target_norm < math.inf and 0 < norms[name] < math.inf):
                 continue
-            log_weight = math.log(wanted) - math.log(norms[name])
+            log_weight = math.log(target_norm) - math.log(norms[name])
             if self._measured[index]:
                 first = self._first[index]
                 log_weight = DECAY * self._log_weights[index] + (1 - DECAY) * log_weight

@@ -8,7 +8,8 @@ cells are compared. The distance can fall without any change of the student in t
 - An adapter between different numbers of channels can be trained to match. With equal numbers there is none.
 - The means of the features can be matched by biases. :func:`standardize` removes them.
 
-``workbench.distill.diagnostics`` measures how much of the loss and of its gradient is left for detail.
+``workbench.distill.diagnostics`` measures how much of the loss and of its gradient is left for detail. Symbols:
+``workbench.models.video_sr``.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ class ConvLSTM(nn.Module):
     so that a frozen memory is the same in every run that names the same seed.
 
     Args:
-        in_channels: of its input.
-        hidden_channels: K, of its cell.
-        seed: of its initial weights.
+        in_channels: channels of the input.
+        hidden_channels: K, the channels of the cell.
+        seed: seed of the initial weights.
     """
 
     def __init__(self, in_channels: int, hidden_channels: int, *, seed: int = 0) -> None:
@@ -115,11 +116,11 @@ def standardize(features: Tensor) -> Tensor:
     return centered * (variance + floor).rsqrt()
 
 
-def compared_cells(cells: Tensor, which: Cells, border_frames: int) -> Tensor:
-    """Select the memory cells that the loss compares: ``(B, T, K, H, W)`` -> ``(B, T', K, H, W)``.
+def select_frames(cells: Tensor, which: Cells, border_frames: int) -> Tensor:
+    """Return the memory cells of the frames that the loss compares: ``(B, T, K, h, w)`` -> ``(B, T', K, h, w)``.
 
     Args:
-        cells: after every frame of a clip.
+        cells: memory cells after every frame of a clip.
         which: ``all`` without ``border_frames`` at either end, or the ``last`` of these alone.
         border_frames: frames at each end whose neighbors are missing: networks complete them by copies.
 
@@ -143,18 +144,18 @@ class TemporalMemory(nn.Module):
     Args:
         student_channels: channels of the student's F^SR.
         teacher_channels: channels of the teacher's; where they differ, a 1x1 adapter (training only) converts the
-            student's to the teacher's number. The paper shares the ConvLSTM and so implies equal numbers; an adapter
+            student's to the teacher's number. STD shares the ConvLSTM and so implies equal numbers; an adapter
             can lower the loss by itself. It has biases only where features are not standardized.
         hidden_channels: K of the ConvLSTM; not stated in the paper.
-        stride: features are averaged over squares of this side first. 1 reads every pixel, as the paper's figure
+        stride: side of the squares over which features are averaged first. 1 reads every pixel, as STD's figure
             suggests; at the scale of the network or above, no detail between low-resolution pixels is compared.
         standardize: see :func:`standardize`; not in the paper.
         cells: compare the ``last`` cell of the clip, as in the paper, or ``all``.
-        border_frames: see :func:`compared_cells`.
+        border_frames: see :func:`select_frames`.
         mode: ``trained`` with the student as in the paper; ``trained_then_frozen`` until the loss falls below
             ``freeze_below``, which is the paper's rule (1e-8); ``frozen`` from the start.
         freeze_below: see ``mode``.
-        seed: of the initial weights.
+        seed: seed of the initial weights.
     """
 
     def __init__(
@@ -204,11 +205,11 @@ class TemporalMemory(nn.Module):
         self.lstm.requires_grad_(not is_frozen)
 
     def teacher_cells(self, features: Tensor) -> Tensor:
-        """Memory cells of the teacher: ``(B, T, C', H, W)`` -> ``(B, T, K, H/stride, W/stride)``."""
+        """Return the memory cells of the teacher: ``(B, T, C', h*stride, w*stride)`` -> ``(B, T, K, h, w)``."""
         return self.run_convlstm(self.pool(features), student=False)
 
     def student_cells(self, features: Tensor) -> Tensor:
-        """Memory cells of the student: ``(B, T, C, H, W)`` -> ``(B, T, K, H/stride, W/stride)``."""
+        """Return the memory cells of the student, whose features may have another number of channels."""
         return self.run_convlstm(self.pool(features), student=True)
 
     def pool(self, features: Tensor) -> Tensor:
@@ -226,12 +227,16 @@ class TemporalMemory(nn.Module):
             pooled = self.adapter(pooled.flatten(0, 1)).unflatten(0, pooled.shape[:2])
         return self.lstm(standardize(pooled.float()) if self.standardize else pooled)
 
-    def compared(self, cells: Tensor) -> Tensor:
-        """Select the cells that the loss compares: ``(B, T, K, H, W)`` -> ``(B, T', K, H, W)``."""
-        return compared_cells(cells, self.cells, self.border_frames)
+    def select_frames(self, cells: Tensor) -> Tensor:
+        """Return the cells of the frames that the loss compares, see :func:`select_frames`."""
+        return select_frames(cells, self.cells, self.border_frames)
 
-    def after_step(self, loss: float) -> bool:
-        """Freeze the ConvLSTM for good if the mode requires it; returns whether that happened in this step."""
+    def freeze_if_below(self, loss: float) -> bool:
+        """Freeze the ConvLSTM for good if the mode is ``trained_then_frozen`` and the loss below ``freeze_below``.
+
+        Returns:
+            Whether this call froze it.
+        """
         if self.mode == "trained_then_frozen" and not self.is_frozen and loss < self.freeze_below:
             self.frozen.fill_(True)  # pyright: ignore[reportCallIssue]
             self._freeze(True)
@@ -244,20 +249,24 @@ def temporal_distillation(
 ) -> Tensor:
     r"""Return the squared L2 distance of the memory cells of two networks, a mean over all elements.
 
-    .. math:: L_{TD} = \frac{1}{T'KHW} \sum_{t} \lVert C^S_t - C^T_t \rVert_2^2
+    .. math:: L_{TD} = \frac{1}{T'Khw} \sum_{t} \lVert C^S_t - C^T_t \rVert_2^2
 
     The teacher's *features* carry no gradient; its cell passes one to the ConvLSTM while that is trained.
 
     Args:
-        student_cells: ``(B, T, K, H, W)``, after every frame.
+        student_cells: ``(B, T, K, h, w)``, after every frame.
         teacher_cells: the same shape.
-        cells: which are compared; by default the last alone, as in the paper.
-        border_frames: see :func:`compared_cells`.
+        cells: frames whose cells are compared; by default the last alone, as in the paper.
+        border_frames: see :func:`select_frames`.
     """
+    return cell_distance(*(select_frames(part, cells, border_frames) for part in (student_cells, teacher_cells)))
+
+
+def cell_distance(student_cells: Tensor, teacher_cells: Tensor) -> Tensor:
+    """Return the distance of :func:`temporal_distillation` for the cells of selected frames."""
     if student_cells.shape != teacher_cells.shape:
         raise ShapeError(f"cells: want equal shapes, got {tuple(student_cells.shape)}, {tuple(teacher_cells.shape)}")
-    ours, theirs = (compared_cells(part, cells, border_frames) for part in (student_cells, teacher_cells))
-    return F.mse_loss(ours, theirs)
+    return F.mse_loss(student_cells, teacher_cells)
 
 
 def collapse_index(cells: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from torch.optim.swa_utils import AveragedModel
 
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.true_flow import TrueFlow
-from workbench.distill.objective import Diagnostics, Objective, TeacherTargets, Terms, weighted_sum
+from workbench.distill.losses import TeacherTargets
+from workbench.distill.objective import Diagnostics, Objective, Terms, weighted_sum
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.training.accelerator import make_accelerator
 from workbench.training.gradient_stats import add_gradients, gradient_stats
@@ -101,7 +102,7 @@ class StudentWithObjective(nn.Module):
         """Return the loss terms of a batch, in float32, and diagnostics."""
         upscaled = self.student(self.student.select_input(low, high), return_features=self.return_features)
         with torch.autocast(low.device.type, enabled=False):
-            return self.objective.terms(upscaled, high, teacher, low, flow)
+            return self.objective.compute_terms(upscaled, high, teacher, low, flow)
 
 
 def train(
@@ -167,7 +168,7 @@ def train(
     while micro_batches := list(islice(remaining, accumulation)):
         number += 1
         data_time = time.perf_counter() - started
-        weights = objective.weights(number)
+        weights = objective.weights_at(number)
         ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
         means: Diagnostics = {}
         diagnostics: Diagnostics = {}
@@ -206,7 +207,7 @@ def train(
         measures = {name: value for name, value in measures.items() if not math.isnan(value)}  # undefined: left out
         if ratio is not None:
             ratio.update(norms)
-            measures |= ratio.under_weights(norms, weights)
+            measures |= ratio.achieved_ratios(norms, weights)
         rate = cosine(number, steps, *learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
@@ -215,7 +216,7 @@ def train(
         notes = ["step skipped: fp16 overflowed, the loss is scaled less"] if stepper.step_was_skipped else []
         if average is not None:
             average.update_parameters(student)
-        if objective.memory is not None and objective.memory.after_step(values.get("temporal", math.inf)):
+        if objective.memory is not None and objective.memory.freeze_if_below(values.get("temporal", math.inf)):
             notes.append(
                 f"memory frozen: temporal loss {values['temporal']:.2e} below {objective.memory.freeze_below:g}"
             )

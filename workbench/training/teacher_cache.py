@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from workbench.aliases import TEACHER_CACHE, renamed
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import CropSampler, to_batch
-from workbench.distill.objective import Objective, TeacherTargets
+from workbench.distill.losses import TeacherTargets
+from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, FolderError
 from workbench.models.video_sr import VideoSR
 from workbench.scenes import write_atomic
