@@ -28,7 +28,7 @@ def block_share(gradient: Tensor, side: int) -> float:
 
     Args:
         gradient: ``(..., H, W)``, both multiples of ``side``.
-        side: of the squares.
+        side: side of the squares in pixels.
 
     Example:
         >>> block_share(torch.ones(1, 4, 4), 4)
@@ -47,7 +47,7 @@ def phase_share(gradient: Tensor, scale: int) -> float:
     Args:
         gradient: of the weight of the convolution that the pixel-shuffle follows, or of its output without the batch
             axis: ``(C * scale**2, ...)``.
-        scale: of the pixel-shuffle.
+        scale: factor of the pixel-shuffle.
 
     Example:
         >>> phase_share(torch.tensor([1.0, 1.0, -1.0, -1.0]), 2)
@@ -98,7 +98,7 @@ def removable_share(
         memory: its trainable parameters change, so pass a copy of one that is still needed.
         student_features: F^SR of the student, ``(B, T, C, H, W)``.
         teacher_features: F^SR of the teacher.
-        steps: of Adam.
+        steps: number of steps of Adam.
         rate: its learning rate.
     """
     learned = [parameter for parameter in memory.parameters() if parameter.requires_grad]
@@ -191,16 +191,16 @@ def temporal_signal(
         return features, layer, flat.norm()
 
     ours, whole = gradients(loss), gradients(reconstruction)
-    compared = memory.select_frames(student_cells), memory.select_frames(teacher_cells)
+    selected = memory.select_frames(student_cells), memory.select_frames(teacher_cells)
     return TemporalSignal(
         block_share=block_share(ours[0], student.scale),
         reconstruction_block_share=block_share(whole[0], student.scale),
         phase_share=phase_share(ours[1], student.scale),
         reconstruction_phase_share=phase_share(whole[1], student.scale),
-        mean_share=mean_share(*compared),
+        mean_share=mean_share(*selected),
         removable_share=removable_share(copy.deepcopy(memory), upscaled.features, theirs),
         history_share=history_share(teacher_cells[:, at], memory.teacher_cells(of_copies)[:, at]),
-        collapse_index=collapse_index(compared[1]).item(),
+        collapse_index=collapse_index(selected[1]).item(),
         gradient_ratio=(ours[2] / whole[2]).item(),
     )
 

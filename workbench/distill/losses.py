@@ -85,10 +85,12 @@ class DistillationInputs:
         """
         if self.student.features is None or self.teacher.features is None:
             raise ConfigError("this loss needs the features of both networks; call them with return_features='hr'")
-        ours, theirs = self.student.features.float(), self.teacher.features.detach().float()
-        if ours.shape[:2] != theirs.shape[:2] or ours.shape[-2:] != theirs.shape[-2:]:
-            raise ShapeError(f"features: want the same frames and size, got {tuple(ours.shape)}, {tuple(theirs.shape)}")
-        return ours, theirs
+        student, teacher = self.student.features.float(), self.teacher.features.detach().float()
+        if student.shape[:2] != teacher.shape[:2] or student.shape[-2:] != teacher.shape[-2:]:
+            raise ShapeError(
+                f"features: want the same frames and size, got {tuple(student.shape)}, {tuple(teacher.shape)}"
+            )
+        return student, teacher
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,8 @@ def output_l1(inputs: DistillationInputs) -> Tensor:
 
     The teacher-supervision term of FAKD (He et al., ICIP 2020).
     """
-    ours, theirs = inputs.frames
-    return (ours - theirs).abs().mean()
+    student, teacher = inputs.frames
+    return (student - teacher).abs().mean()
 
 
 class FitNets(nn.Module):
@@ -130,8 +132,8 @@ class FitNets(nn.Module):
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the loss, see the class."""
-        ours, theirs = inputs.features
-        return 0.5 * F.mse_loss(self.regressor(ours.flatten(0, 1)).float(), theirs.flatten(0, 1))
+        student, teacher = inputs.features
+        return 0.5 * F.mse_loss(self.regressor(student.flatten(0, 1)).float(), teacher.flatten(0, 1))
 
 
 def attention_transfer(inputs: DistillationInputs) -> Tensor:
@@ -142,8 +144,8 @@ def attention_transfer(inputs: DistillationInputs) -> Tensor:
 
     a mean over the frames.
     """
-    ours, theirs = _unit_maps(inputs)
-    gap = (ours - theirs).flatten(-2).square().sum(dim=-1)
+    student, teacher = _unit_maps(inputs)
+    gap = (student - teacher).flatten(-2).square().sum(dim=-1)
     return 0.5 * gap.clamp_min(1e-24).sqrt().mean()
 
 
@@ -157,32 +159,32 @@ def attention_transfer_code(inputs: DistillationInputs) -> Tensor:
 
 
 def _unit_maps(inputs: DistillationInputs) -> tuple[Tensor, Tensor]:
-    ours, theirs = inputs.features
-    return attention_map(ours, normalization="unit"), attention_map(theirs, normalization="unit")
+    student, teacher = inputs.features
+    return attention_map(student, normalization="unit"), attention_map(teacher, normalization="unit")
 
 
 def squared_mean(inputs: DistillationInputs) -> Tensor:
     r"""Return the squared distance of :math:`(\operatorname{mean}_c F_c)^2` (Gao et al., ACCV 2018: their best)."""
-    ours, theirs = inputs.features
-    return F.mse_loss(ours.mean(dim=-3).square(), theirs.mean(dim=-3).square())
+    student, teacher = inputs.features
+    return F.mse_loss(student.mean(dim=-3).square(), teacher.mean(dim=-3).square())
 
 
 def mean_square(inputs: DistillationInputs) -> Tensor:
     r"""Return the squared distance of :math:`\operatorname{mean}_c F_c^2` (Gao et al., ACCV 2018)."""
-    ours, theirs = inputs.features
-    return F.mse_loss(ours.square().mean(dim=-3), theirs.square().mean(dim=-3))
+    student, teacher = inputs.features
+    return F.mse_loss(student.square().mean(dim=-3), teacher.square().mean(dim=-3))
 
 
 def channel_max(inputs: DistillationInputs) -> Tensor:
     r"""Return the squared distance of :math:`\max_c F_c` (Gao et al., ACCV 2018)."""
-    ours, theirs = inputs.features
-    return F.mse_loss(ours.amax(dim=-3), theirs.amax(dim=-3))
+    student, teacher = inputs.features
+    return F.mse_loss(student.amax(dim=-3), teacher.amax(dim=-3))
 
 
 def channel_min(inputs: DistillationInputs) -> Tensor:
     r"""Return the squared distance of :math:`\min_c F_c` (Gao et al., ACCV 2018)."""
-    ours, theirs = inputs.features
-    return F.mse_loss(ours.amin(dim=-3), theirs.amin(dim=-3))
+    student, teacher = inputs.features
+    return F.mse_loss(student.amin(dim=-3), teacher.amin(dim=-3))
 
 
 def affinity(inputs: DistillationInputs) -> Tensor:
@@ -193,8 +195,8 @@ def affinity(inputs: DistillationInputs) -> Tensor:
     over all pairs of positions of a frame. The paper reads low-resolution features; F^SR has too many positions, so it
     is averaged down to a grid first (ours).
     """
-    ours, theirs = map(_unit_vectors, inputs.features)
-    return (ours.transpose(-1, -2) @ ours - theirs.transpose(-1, -2) @ theirs).abs().mean()
+    student, teacher = map(_unit_vectors, inputs.features)
+    return (student.transpose(-1, -2) @ student - teacher.transpose(-1, -2) @ teacher).abs().mean()
 
 
 def temporal_consistency(inputs: DistillationInputs) -> Tensor:
@@ -206,11 +208,11 @@ def temporal_consistency(inputs: DistillationInputs) -> Tensor:
     ETC distills this dependency of pairs of frames for segmentation; its motion loss needs a flow network and is left
     out. Features are averaged down to a grid first. For a clip of one frame the loss is 0.
     """
-    ours, theirs = map(_unit_vectors, inputs.features)
-    if ours.shape[1] < 2:
-        return ours.sum() * 0.0
-    ours, theirs = (vectors[:, :-1].transpose(-1, -2) @ vectors[:, 1:] for vectors in (ours, theirs))
-    return F.mse_loss(ours, theirs)
+    student, teacher = map(_unit_vectors, inputs.features)
+    if student.shape[1] < 2:
+        return student.sum() * 0.0
+    student, teacher = (vectors[:, :-1].transpose(-1, -2) @ vectors[:, 1:] for vectors in (student, teacher))
+    return F.mse_loss(student, teacher)
 
 
 class VariationalInformation(nn.Module):
@@ -238,10 +240,10 @@ class VariationalInformation(nn.Module):
 
     def forward(self, inputs: DistillationInputs) -> Tensor:
         """Return the loss, see the class."""
-        ours, theirs = (features.flatten(0, 1) for features in inputs.features)
-        variance = 0.001 * F.softplus(self.spread(ours).float()) + 1e-8
-        constant = theirs.shape[1] * math.log(2 * math.pi) / 2
-        gap = (self.mean(ours).float() - theirs).square()
+        student, teacher = (features.flatten(0, 1) for features in inputs.features)
+        variance = 0.001 * F.softplus(self.spread(student).float()) + 1e-8
+        constant = teacher.shape[1] * math.log(2 * math.pi) / 2
+        gap = (self.mean(student).float() - teacher).square()
         return (constant + variance.log() / 2 + gap / (2 * variance)).mean()
 
 
@@ -253,10 +255,10 @@ def frequency(inputs: DistillationInputs) -> Tensor:
     with the orthonormal Fourier transform of every frame and channel. Flat areas and slow
     gradients, which the ground truth teaches well, have the smallest weight.
     """
-    ours, theirs = inputs.frames
-    spectrum = torch.fft.rfft2(ours - theirs, norm="ortho")
-    rows = torch.fft.fftfreq(ours.shape[-2], device=ours.device)[:, None]
-    columns = torch.fft.rfftfreq(ours.shape[-1], device=ours.device)
+    student, teacher = inputs.frames
+    spectrum = torch.fft.rfft2(student - teacher, norm="ortho")
+    rows = torch.fft.fftfreq(student.shape[-2], device=student.device)[:, None]
+    columns = torch.fft.rfftfreq(student.shape[-1], device=student.device)
     radius = (rows.square() + columns.square()).sqrt()
     return (radius / radius.max().clamp_min(1e-12) * spectrum.abs()).mean()
 
@@ -268,10 +270,10 @@ def frame_difference(inputs: DistillationInputs) -> Tensor:
 
     For a clip of one frame the loss is 0.
     """
-    ours, theirs = inputs.frames
-    if ours.shape[1] < 2:
-        return ours.sum() * 0.0
-    return (ours - theirs).diff(dim=1).abs().mean()
+    student, teacher = inputs.frames
+    if student.shape[1] < 2:
+        return student.sum() * 0.0
+    return (student - teacher).diff(dim=1).abs().mean()
 
 
 def teacher_better_l1(inputs: DistillationInputs) -> Tensor:
@@ -279,10 +281,10 @@ def teacher_better_l1(inputs: DistillationInputs) -> Tensor:
 
     .. math:: \operatorname{mean} \big[\, |SR^T - HR| < |SR^S - HR| \,\big] \cdot |SR^S - SR^T|
     """
-    ours, theirs = inputs.frames
+    student, teacher = inputs.frames
     high = inputs.high.float()
-    better = (theirs - high).abs() < (ours.detach() - high).abs()
-    return (better * (ours - theirs).abs()).mean()
+    better = (teacher - high).abs() < (student.detach() - high).abs()
+    return (better * (student - teacher).abs()).mean()
 
 
 def _unit_vectors(features: Tensor) -> Tensor:

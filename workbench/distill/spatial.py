@@ -1,4 +1,7 @@
-"""Spatial distillation: distance of the attention maps of student and teacher (STD, section 3.1)."""
+"""Spatial distillation: distance of the attention maps of student and teacher (STD, section 3.1).
+
+Symbols: ``workbench.models.video_sr``.
+"""
 
 from __future__ import annotations
 
@@ -87,9 +90,9 @@ def spatial_distillation(
     """
     if student.shape[:-3] != teacher.shape[:-3] or student.shape[-2:] != teacher.shape[-2:]:
         raise ShapeError(f"features: want the same frames and size, got {tuple(student.shape)}, {tuple(teacher.shape)}")
-    ours = attention_map(student, kind=kind, normalization=normalization)
-    theirs = attention_map(teacher.detach(), kind=kind, normalization=normalization)
-    return map_distance(ours, theirs, normalization=normalization)
+    student_maps = attention_map(student, kind=kind, normalization=normalization)
+    teacher_maps = attention_map(teacher.detach(), kind=kind, normalization=normalization)
+    return map_distance(student_maps, teacher_maps, normalization=normalization)
 
 
 def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalization = "unit") -> Tensor:
@@ -98,7 +101,7 @@ def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalizati
     Args:
         student: attention maps ``(B, T, H, W)`` of the student.
         teacher: those of the teacher; no gradient reaches it.
-        normalization: of both.
+        normalization: normalization of both.
 
     Returns:
         A scalar.
@@ -110,7 +113,7 @@ def map_distance(student: Tensor, teacher: Tensor, *, normalization: Normalizati
 
 
 def attention_overlap(first: Tensor, second: Tensor) -> Tensor:
-    """Return the cosine between two maps, one number a frame; 1 where they are proportional.
+    """Return the cosine between two maps, one number per frame; 1 where they are proportional.
 
     Args:
         first: maps ``(..., H, W)``.
