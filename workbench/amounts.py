@@ -1,4 +1,4 @@
-"""Formatting and parsing of counts and of amounts of memory."""
+"""Formatting, parsing and rounding of numbers: counts, amounts of memory, ends of scales."""
 
 from __future__ import annotations
 
@@ -35,6 +35,19 @@ def in_bytes(amount: float) -> str:
         ('1.5 GB', '96 MB')
     """
     return f"{amount / 1e9:.1f} GB" if amount >= 1e9 else f"{amount / 1e6:.0f} MB"
+
+
+def round_up(value: float) -> float:
+    """Round up to two significant digits, for the end of a scale; 1 for a value that is not positive or not finite.
+
+    Example:
+        >>> round_up(3.14), round_up(995.2), round_up(0.0)
+        (3.2, 1000.0, 1.0)
+    """
+    if not 0 < value < math.inf:
+        return 1.0
+    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return float(f"{math.ceil(value / unit - 1e-9) * unit:.6g}")
 
 
 def in_units(macs: float) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from workbench.amounts import round_up
 from workbench.metrics.gap_closed import gap_closed
 from workbench.scenes import Overlay, Scene
 
@@ -103,13 +104,7 @@ def channel_limits(values: Mapping[str, np.ndarray]) -> list[float]:
 
 
 def _scale_end(arrays: Sequence[np.ndarray]) -> float | None:
-    if not arrays:
-        return None
-    top = max(float(np.quantile(np.abs(array), 0.995)) for array in arrays)
-    if not math.isfinite(top) or top <= 0:
-        return 1.0
-    unit = 10.0 ** (math.floor(math.log10(top)) - 1)
-    return float(f"{math.ceil(top / unit - 1e-9) * unit:.6g}")
+    return round_up(max(float(np.quantile(np.abs(array), 0.995)) for array in arrays)) if arrays else None
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
