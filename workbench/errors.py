@@ -37,13 +37,15 @@ class WeightsError(WorkbenchError, ValueError):
 class ResultError(WorkbenchError, FloatingPointError):
     """Output of a network with NaN or infinity.
 
-    Attributes:
-        frame: index of the first such frame, from the first checked one.
+    Args:
+        reason: the defect, without its place.
+        frame: index of the first such frame.
+        place: frame and clip, or another place of the defect; the frame by default.
     """
 
-    def __init__(self, message: str, frame: int = 0) -> None:
-        super().__init__(message)
-        self.frame = frame
+    def __init__(self, reason: str, frame: int = 0, place: str = "") -> None:
+        super().__init__(f"{place or f'frame {frame}'}: {reason}")
+        self.reason, self.frame = reason, frame
 
 
 class BusyError(WorkbenchError, RuntimeError):

@@ -60,24 +60,14 @@ def to_float(frames: np.ndarray, dtype: torch.dtype = torch.float32, device: Any
     return clip.permute(0, 3, 1, 2).to(dtype).div(255)[None].contiguous()
 
 
-def check_finite(clip: Tensor) -> None:
-    """Check that all values of ``(T, ...)`` are finite; the error contains the first frame that is not."""
-    finite = (
-        clip.detach().flatten(1).sum(dim=1, dtype=torch.float32).isfinite().tolist()
-    )  # a mask would be a copy or two
-    if not all(finite):
-        frame = finite.index(False)
-        raise ResultError(
-            f"frame {frame}: NaN or infinity in the result; the network or its weights are damaged, or overflowed in "
-            "half precision",
-            frame,
-        )
-
-
-def to_uint8(clip: Tensor) -> np.ndarray:
+def to_uint8(clip: Tensor, *, first: int = 0) -> np.ndarray:
     """Convert a clip ``(1, T, 3, H, W)`` or ``(T, 3, H, W)`` to 8-bit frames ``(T, H, W, 3)``: clamp, times 255, round.
 
     All frames that are scored, written or shown are quantized here.
+
+    Args:
+        clip: values in [0, 1].
+        first: index of the first frame, for the error.
 
     Raises:
         ShapeError: more than one clip, or not a clip.
@@ -91,6 +81,11 @@ def to_uint8(clip: Tensor) -> np.ndarray:
         clip = clip[0]
     if clip.ndim != 4 or clip.shape[1] != 3:
         raise ShapeError(f"clip: want (1, T, 3, H, W) or (T, 3, H, W), got {tuple(clip.shape)}")
-    check_finite(clip)
+    finite = clip.detach().flatten(1).sum(dim=1, dtype=torch.float32).isfinite().tolist()  # a mask would be a copy
+    if not all(finite):
+        raise ResultError(
+            "NaN or infinity in the result; the network or its weights are damaged, or overflowed in half precision",
+            first + finite.index(False),
+        )
     eight_bit = clip.detach().float().clamp(0, 1).mul_(255).round_().to(torch.uint8)
     return eight_bit.permute(0, 2, 3, 1).contiguous().cpu().numpy()

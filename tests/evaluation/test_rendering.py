@@ -1,4 +1,4 @@
-"""Looking at a network: what is seen is what it computes, on scales that can be compared."""
+"""Renderings are outputs of the network, with color limits that can be compared."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,12 @@ import torch.nn.functional as F
 
 from workbench.distill.spatial import ATTENTION_KINDS, attention_map
 from workbench.distill.temporal import TemporalMemory
-from workbench.evaluation.rendering import Rendering, Scales, SceneScorer, add_rendering, render
+from workbench.evaluation import rendering
+from workbench.evaluation.methods import SHIPPED_MEMORY
+from workbench.evaluation.rendering import ColorLimits, Rendering, SceneScorer, add_rendering, render, render_scene
+from workbench.inference.chunks import Chunk
+from workbench.models.video_sr import Upscaled
+from workbench.models.weights import checksum, locate
 from workbench.models.zoo import build
 from workbench.scenes import Method, read_scene, write_scene
 from workbench.tensors import to_float, to_uint8
@@ -32,7 +37,7 @@ def memory(teacher):
 @pytest.fixture(scope="module")
 def seen(teacher, low, memory):
     """Four frames at a time, so the clip of six is seen in two parts."""
-    return render(teacher, low, memory=memory, is_student=False)
+    return render(teacher, low, memory=memory, use_adapter=False)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +84,20 @@ def test_rendering_keeps_training_mode(low):
     assert all(parameter.grad is None for parameter in student.parameters())
 
 
+def test_the_device_is_that_of_the_network(low, monkeypatch):
+    devices = []
+
+    def blank_chunks(network, frames, *, device, **_):
+        devices.append(device)
+        return [Chunk(0, 1, Upscaled(torch.zeros(1, 1, 3, 8, 8)))]
+
+    monkeypatch.setattr(rendering, "chunks", blank_chunks)
+    network = build("vespcn").to("meta")
+    render(network, low)
+    render(network, low, device="cpu")
+    assert devices == [torch.device("meta"), "cpu"]
+
+
 @pytest.mark.parametrize("name", ["bicubic", "vespcn_paper"])
 def test_a_network_without_features_has_frames_only(name, low, memory):
     seen = render(build(name), low, memory=memory)
@@ -87,32 +106,32 @@ def test_a_network_without_features_has_frames_only(name, low, memory):
     assert seen.cells is None
 
 
-def test_scales_by_hand():
+def test_color_limits_by_hand():
     """The 99.5 % quantile of 0 ... 1000 is 995, and 3.14 the largest cell: both rounded up to two digits."""
     maps = np.arange(1001, dtype=float).reshape(1, 7, 143)
-    scales = Scales.of(
+    limits = ColorLimits.of(
         Rendering(np.zeros((1, 1, 1, 3), np.uint8), {"sum_abs": maps}, np.array([-3.14, 1.0]).reshape(1, 1, 1, 2))
     )
-    assert scales.maps == {"sum_abs": 1000.0}
-    assert scales.cells == 3.2
-    assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
+    assert limits.maps == {"sum_abs": 1000.0}
+    assert limits.cells == 3.2
+    assert ColorLimits.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {})).cells == 1.0
 
 
-def test_a_memory_of_zeros_has_a_scale():
-    assert Scales.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
+def test_a_memory_of_zeros_has_a_color_limit():
+    assert ColorLimits.of(Rendering(np.zeros((1, 1, 1, 3), np.uint8), {}, np.zeros((1, 1, 2, 2)))).cells == 1.0
 
 
-def test_a_rendering_in_a_scene_has_its_scales(seen, tmp_path):
-    scales = Scales.of(seen)
+def test_a_rendering_in_a_scene_has_its_color_limits(seen, tmp_path):
+    limits = ColorLimits.of(seen)
     with write_scene(tmp_path / "look") as writer:
-        add_rendering(writer, Method(key="teacher", label="Teacher"), seen, scales)
+        add_rendering(writer, Method(key="teacher", label="Teacher"), seen, limits)
         writer.finish(name="look", title="Look", fps=25.0, protocol={}, provenance={})
     scene = read_scene(tmp_path / "look")
     assert np.array_equal(scene.clip("teacher"), seen.frames)
     assert [o.kind for o in scene.overlays] == [*(f"attention_{mapping}" for mapping in ATTENTION_KINDS), "memory"]
-    assert [o.high for o in scene.overlays] == [*scales.maps.values(), scales.cells]
+    assert [o.high for o in scene.overlays] == [*limits.maps.values(), limits.cells]
     remembered = scene.overlays[-1]
-    assert (remembered.channels, remembered.diverging, remembered.low) == (3, True, -scales.cells)
+    assert (remembered.channels, remembered.diverging, remembered.low) == (3, True, -limits.cells)
     assert np.allclose(scene.array(remembered), seen.cells, atol=1e-3)
 
 
@@ -143,3 +162,11 @@ def test_a_clip_of_one_frame_has_no_temporal_scores(tmp_path):
         SceneScorer(high).add(writer, "high", high)
         writer.finish(name="one", title="One", fps=25.0, protocol={}, provenance={})
     assert {curve.key for curve in read_scene(tmp_path / "one").curves} == {"psnr_y_db", "ssim_y"}
+
+
+def test_the_provenance_names_the_memory_and_its_methods(tmp_path):
+    """The shipped ConvLSTM expects the channels of the shipped networks; bicubic has no features."""
+    scene = render_scene("bikes[:2, :32, :32]", ["bicubic", "plain"], tmp_path / "scene")
+    digest = checksum(locate(SHIPPED_MEMORY))[:12]
+    assert scene.provenance["memory"] == f"pretrained/memory.safetensors (sha256 {digest}), for plain"
+    assert render_scene("bikes[:2, :32, :32]", ["bicubic"], tmp_path / "none").provenance["memory"] == "none"

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.devices import choose_device
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ConfigError, ResultError, ShapeError
 from workbench.inference.chunks import chunks, upscale, upscale_stream
 from workbench.models.bicubic import Bicubic
 from workbench.models.sliding_window import SlidingWindow
@@ -152,6 +152,28 @@ def test_a_stream_with_an_unbounded_temporal_radius_uses_overlapping_chunks():
     stream(network, low, chunk_frames=2, context=1)
     assert network.longest == 4
     assert np.array_equal(stream(network, low, chunk_frames=10), upscale(network, low))
+
+
+class NaNForBlack(Echo):
+    """The output of a black frame is NaN."""
+
+    def __init__(self, temporal_radius):
+        super().__init__()
+        self.temporal_radius = temporal_radius
+
+    def forward(self, clip, return_features=None):
+        frames = clip / clip.amax(dim=(2, 3, 4), keepdim=True)
+        return Upscaled(frames.repeat_interleave(2, -1).repeat_interleave(2, -2))
+
+
+@pytest.mark.parametrize("temporal_radius", [0, None])
+@pytest.mark.parametrize("run", [upscale, stream])
+def test_an_error_has_the_index_of_the_frame_in_the_clip(run, temporal_radius, low):
+    damaged = low.copy()
+    damaged[6] = 0
+    with pytest.raises(ResultError, match="frame 6: NaN") as caught:
+        run(NaNForBlack(temporal_radius), damaged, chunk_frames=4)
+    assert caught.value.frame == 6
 
 
 def test_an_empty_stream_yields_nothing():

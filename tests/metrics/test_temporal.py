@@ -5,7 +5,7 @@ import pytest
 from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, ShapeError
 from workbench.metrics import temporal
-from workbench.metrics.temporal import flow, flow_distance, mae, t_diff, temporal_profile, tof
+from workbench.metrics.temporal import farneback_flow, flow_distance, mae, t_diff, temporal_profile, tof
 
 
 def blobs(frames=4, shift=0, height=64, width=80):
@@ -50,7 +50,7 @@ def test_t_diff_measures_changing_noise_only():
 
 
 def test_flow_of_a_shift_is_the_shift():
-    steps = flow(blobs(shift=2))
+    steps = farneback_flow(blobs(shift=2))
     assert steps.shape == (3, 64, 80, 2)
     assert steps.dtype == np.float32
     inside = steps[:, 12:-12, 12:-12]
@@ -68,7 +68,7 @@ def test_tof_of_equal_clips_is_zero():
 def test_tof_is_the_length_of_the_difference():
     """By the definition, from the two flows."""
     frames, reference = blobs(shift=2), blobs(shift=0)
-    difference = flow(frames).astype(float) - flow(reference)
+    difference = farneback_flow(frames).astype(float) - farneback_flow(reference)
     wanted = np.sqrt((difference**2).sum(axis=-1)).mean(axis=(1, 2))
     assert tof(frames, reference)[1:] == pytest.approx(wanted, rel=1e-5)
     assert 1 < wanted.mean() < 2.5  # a still clip against one that moves 2 pixels a frame
@@ -109,7 +109,7 @@ def test_tof_on_tiny_frames_equals_a_slow_reference():
 
 def test_the_flow_of_the_ground_truth_can_be_reused(monkeypatch):
     frames, reference = blobs(shift=2), blobs(shift=1)
-    wanted, known = tof(frames, reference), flow(reference)
+    wanted, known = tof(frames, reference), farneback_flow(reference)
     seen = []
     steps = temporal._flow_steps
     monkeypatch.setattr(temporal, "_flow_steps", lambda clip: seen.append(clip is reference) or steps(clip))
@@ -132,7 +132,7 @@ def test_a_single_frame_has_no_value():
     clip = blobs(frames=1)
     assert np.isnan(t_diff(clip, clip)).tolist() == [True]
     assert np.isnan(tof(clip, clip)).tolist() == [True]
-    assert flow(clip).shape == (0, 64, 80, 2)
+    assert farneback_flow(clip).shape == (0, 64, 80, 2)
 
 
 @pytest.mark.parametrize("metric", [t_diff, tof])

@@ -62,7 +62,7 @@ def test_cells_of_a_teacher_of_another_width_need_no_adapter(writer, small):
     parts = {"teacher": teacher, "student": student, "memory": memory, "feature_layer": "hr"}
     write_validation_clip(writer, pair, load_clip(small.data.validation_clip), provenance={}, **parts)
     with np.load(writer.folder / "validation_clip" / "arrays.npz") as arrays:
-        wanted = render(teacher, pair.low, memory=memory, is_student=False).cells
+        wanted = render(teacher, pair.low, memory=memory, use_adapter=False).cells
         assert np.allclose(arrays["memory.teacher"], wanted, atol=1e-3)
 
 

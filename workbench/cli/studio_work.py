@@ -55,7 +55,7 @@ def upscale(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     methods = request["methods"]
     counts = iter(f" ({number} of {len(methods)})" for number in range(1, len(methods) + 1))
     scene = render_scene(
-        part, methods, Path(request["folder"]), has_ground_truth=request["ground_truth"], title=request["title"],
+        part, methods, Path(request["folder"]), clip_is_ground_truth=request["ground_truth"], title=request["title"],
         runs=[Path(root) for root in request["runs"]], device=choose_device(),
         progress=lambda work: report(work + next(counts, "")),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workbench.config import Network
-from workbench.distill.temporal import TemporalMemory, load_memory
+from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, WeightsError, unknown_name
 from workbench.models.conversion import convert_checkpoint, load_flow_into
 from workbench.models.video_sr import VideoSR
@@ -138,16 +138,14 @@ def _key(name: str) -> str:
     return kept[:64] or "method"
 
 
-def find_memory(methods: Sequence[str], runs: Sequence[Path]) -> TemporalMemory | None:
-    """Load the ConvLSTM of the first run among the methods that has one; else the shipped one, or None."""
+def find_memory(methods: Sequence[str], runs: Sequence[Path]) -> Path | None:
+    """Return the ConvLSTM file of the first run among the methods that has one; else the shipped one, or None."""
     for name in methods:
         for root in runs:
             path = Run(root / name.partition("@")[0]).weights("memory")
             if path.is_file():
-                return load_memory(path)
-    if SHIPPED_MEMORY.partition(":")[2] in pretrained_names():
-        return load_memory(locate(SHIPPED_MEMORY))
-    return None
+                return path
+    return locate(SHIPPED_MEMORY) if SHIPPED_MEMORY.partition(":")[2] in pretrained_names() else None
 
 
 def matches_memory(memory: TemporalMemory, method: LoadedMethod) -> bool:

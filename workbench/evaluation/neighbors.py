@@ -140,8 +140,8 @@ def measure_temporal_share(
                 try:
                     upscaled = upscale_window(network, low, range(length), device=device)
                 except ResultError as error:
-                    reason = str(error).partition(": ")[2]
-                    raise ResultError(f"{clip.name}, frame {number}, neighbors {name}: {reason}", number) from error
+                    place = f"{clip.name}, frame {number}, neighbors {name}"
+                    raise ResultError(error.reason, number, place) from error
                 scorers[name].add(*protocol.crop(upscaled, ground_truth), number=number)
                 done += 1
         bicubic[clip.name] = floor.curves[METRIC]

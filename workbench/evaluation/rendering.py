@@ -1,12 +1,11 @@
 """Render clips by networks: frames, attention maps and memory cells, and scenes of several methods.
 
-This is the only place that runs a network over a clip for scores and for viewers.
+Scoring and viewers get network outputs only through this module. Symbols: ``workbench.models.video_sr``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.amounts import round_up
 from workbench.choices import FeatureLayer
 from workbench.data.datasets.clip_set import ClipEntry
 from workbench.data.datasets.clips import load_clip
@@ -23,20 +23,20 @@ from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import Video
 from workbench.devices import device_of
 from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
-from workbench.distill.temporal import TemporalMemory
+from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, ResultError
 from workbench.evaluation.clip_frames import read_low, stream_low
 from workbench.evaluation.methods import LoadedMethod, find_memory, load_method, matches_memory
 from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics import METRICS
 from workbench.metrics.fidelity import psnr_db, ssim
-from workbench.metrics.temporal import flow, t_diff, tof
+from workbench.metrics.temporal import farneback_flow, t_diff, tof
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
+from workbench.models.weights import checksum
 from workbench.models.windows import window_indices
 from workbench.process import library_versions
 from workbench.scenes import Method, Overlay, Scene, SceneWriter, read_scene, write_scene
-from workbench.tensors import to_uint8
 
 MAP_LABELS: dict[AttentionKind, str] = {
     "sum_squares": "Attention map: sum of squares",
@@ -47,17 +47,20 @@ MAP_LABELS: dict[AttentionKind, str] = {
 CHUNK_FRAMES = 4
 """Frames that are rendered at once with their features, which are large at high resolution."""
 
+MAX_WINDOW_SHARE = 0.5
+"""Largest share of a clip's frames that a sliding window renders frame by frame, instead of the whole clip."""
+
 
 @dataclass(frozen=True)
 class Rendering:
     """Output of a network on one clip, and the quantities that distillation compares.
 
     Attributes:
-        frames: uint8 ``(T, s*H, s*W, 3)``: the frames that are scored, written and shown.
-        maps: attention kind -> maps ``(T, H, W)`` at low-resolution size, of unit root mean square per frame; empty
-            where the network has no high-resolution features.
-        cells: memory cells after every frame, ``(T, K, h, w)``, averaged to low-resolution size where they are larger;
-            None without features or ConvLSTM.
+        frames: uint8 ``(T, s*H, s*W, 3)``: the frames for scores, files and viewers.
+        maps: attention kind -> float32 maps ``(T, H, W)`` at low-resolution size, of unit root mean square per frame;
+            empty where the network has no high-resolution features.
+        cells: float32 memory cells after every frame, ``(T, K, h, w)``, averaged to low-resolution size where they are
+            larger; None without features or ConvLSTM.
     """
 
     frames: np.ndarray
@@ -67,100 +70,100 @@ class Rendering:
 
 def render(
     network: VideoSR,
-    low: np.ndarray,
+    network_input: np.ndarray,
     *,
     memory: TemporalMemory | None = None,
-    is_student: bool = True,
+    use_adapter: bool = True,
     feature_layer: FeatureLayer = "hr",
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
 ) -> Rendering:
     """Render a clip in memory, with attention maps and memory cells.
 
     Args:
         network: any network; one without high-resolution features has frames only.
-        low: uint8 ``(T, H, W, 3)``; the high resolution for a privileged network (see ``VideoSR.select_input``).
-        memory: ConvLSTM for its features; None where the number of channels differs.
-        is_student: whether the features go through the adapter of the ConvLSTM.
-        feature_layer: layer of the features.
-        device: where to compute.
+        network_input: uint8 ``(T, H, W, 3)``: the low resolution, or the high one for a privileged network (see
+            ``VideoSR.select_input``).
+        memory: ConvLSTM that reads the network's features, or None if it expects another channel count.
+        use_adapter: whether the features go through the adapter of the ConvLSTM, as a student's do.
+        feature_layer: layer whose features are rendered.
+        device: where to compute, ``memory`` included; by default the network's own device.
     """
-    layer: FeatureLayer | None = feature_layer if network.feature_channels else None
+    device = device or device_of(network)
+    if memory is not None:
+        memory.to(device)
+    return_features: FeatureLayer | None = feature_layer if network.feature_channels else None
     frames: list[np.ndarray] = []
     maps: dict[AttentionKind, list[Tensor]] = {kind: [] for kind in ATTENTION_KINDS}
     pooled: list[Tensor] = []
-    for chunk in chunks(network, low, return_features=layer, device=device, chunk_frames=CHUNK_FRAMES):
-        frames.append(to_uint8(chunk.upscaled.frames))
+    for chunk in chunks(
+        network, network_input, return_features=return_features, device=device, chunk_frames=CHUNK_FRAMES
+    ):
+        frames.append(chunk.to_uint8())
         features = chunk.upscaled.features
         if features is None:
             continue
-        for kind, kept in maps.items():
-            kept.append(F.avg_pool2d(attention_map(features[0], kind=kind)[:, None], network.scale)[:, 0])
+        for kind, parts in maps.items():
+            parts.append(F.avg_pool2d(attention_map(features[0], kind=kind)[:, None], network.scale)[:, 0])
         if memory is not None:
-            pooled.append(memory.to(device).pool(features.float()))
-    cells = None
+            pooled.append(memory.pool(features.float()))
+    pooled_cells = None
     if memory is not None and pooled:  # one pass over the whole clip: a state must not restart at a chunk
         with torch.inference_mode():
-            states = memory.run_convlstm(torch.cat(pooled, dim=1), student=is_student)[0]
-        cells = F.avg_pool2d(states, max(network.scale // memory.stride, 1)).cpu().numpy()
-    whole: dict[AttentionKind, np.ndarray] = {
+            cells = memory.run_convlstm(torch.cat(pooled, dim=1), student=use_adapter)[0]
+        pooled_cells = F.avg_pool2d(cells, max(network.scale // memory.stride, 1)).cpu().numpy()
+    whole_maps: dict[AttentionKind, np.ndarray] = {
         kind: _unit_rms(torch.cat(parts)) for kind, parts in maps.items() if parts
     }
-    return Rendering(frames=np.concatenate(frames), maps=whole, cells=cells)
+    return Rendering(frames=np.concatenate(frames), maps=whole_maps, cells=pooled_cells)
 
 
 def render_frames(
     network: VideoSR,
     clip: ClipEntry,
-    numbers: Sequence[int],
+    frame_indices: Sequence[int],
     *,
     degradation: str,
     device: str | torch.device | None = None,
 ) -> Iterator[np.ndarray]:
     """Render some frames of a clip of any length: uint8 ``(s*H, s*W, 3)``, equal to those of the whole clip.
 
-    A sliding window computes their windows only where that is less work. A network that depends on the whole clip
-    (``temporal_radius`` None) gets all of its low resolution at once.
+    For a sliding-window network only the needed windows are computed, if at most half of the frames are requested. A
+    network that depends on the whole clip (``temporal_radius`` None) gets all of its low resolution at once.
 
     Args:
         network: any network.
         clip: the clip; its low resolution is read from disk, or degraded here.
-        numbers: frame numbers in increasing order.
+        frame_indices: indices in the clip, from 0, in increasing order.
         degradation: family of the low resolution.
         device: where to compute; the network's own device by default.
 
     Raises:
         ResultError: NaN or infinity in a frame; the message names clip and frame.
     """
-    device = device or device_of(network)
-    first = 0  # of the chunk that is being computed
     try:
-        if isinstance(network, SlidingWindow) and 2 * len(numbers) <= clip.frames:
-            for number in numbers:
-                first = number
-                window = window_indices(clip.frames, network.num_frames, network.border, first=number, last=number + 1)
+        if isinstance(network, SlidingWindow) and len(frame_indices) <= MAX_WINDOW_SHARE * clip.frames:
+            for index in frame_indices:
+                window = window_indices(clip.frames, network.num_frames, network.border, first=index, last=index + 1)
                 start, stop = int(window.min()), int(window.max()) + 1
                 low = read_low(clip, degradation, start, stop)
-                yield upscale_window(network, low, (window[0] - start).tolist(), device=device)
+                yield upscale_window(network, low, (window[0] - start).tolist(), device=device, index=index)
             return
-        if network.temporal_radius is None:
-            low = np.stack(list(stream_low(clip, degradation)))
-            frames: Iterable[np.ndarray] = (
-                frame for chunk in chunks(network, low, device=device) for frame in to_uint8(chunk.upscaled.frames)
-            )
-        else:
-            frames = upscale_stream(network, stream_low(clip, degradation), device=device)
-        wanted = frozenset(numbers)
-        for number, frame in enumerate(frames):
-            first = number + 1
-            if number in wanted:
+        requested = frozenset(frame_indices)
+        for index, frame in enumerate(_render_all(network, clip, degradation, device)):
+            if index in requested:
                 yield frame
     except ResultError as error:
-        number = first + error.frame
-        reason = str(error).partition(": ")[2]
-        raise ResultError(f"{clip.name}, frame {number}: {reason}", number) from error
+        raise ResultError(error.reason, error.frame, f"{clip.name}, frame {error.frame}") from error
 
 
-# -- scenes ---------------------------------------------------------------------------------------------------------
+def _render_all(
+    network: VideoSR, clip: ClipEntry, degradation: str, device: str | torch.device | None
+) -> Iterator[np.ndarray]:
+    """Render all frames of a clip."""
+    if network.temporal_radius is not None:
+        return upscale_stream(network, stream_low(clip, degradation), device=device)
+    low = np.stack(list(stream_low(clip, degradation)))
+    return (frame for chunk in chunks(network, low, device=device) for frame in chunk.to_uint8())
 
 
 def _unit_rms(maps: Tensor) -> np.ndarray:
@@ -168,32 +171,32 @@ def _unit_rms(maps: Tensor) -> np.ndarray:
     return (maps / maps.square().mean(dim=(-2, -1), keepdim=True).sqrt().clamp_min(1e-12)).cpu().numpy()
 
 
+# -- scenes: frames, overlays and scores of several methods on one clip ----------------------------------------------
+
+
 @dataclass(frozen=True)
-class Scales:
-    """Upper ends of the color scales, shared by all methods and snapshots so that maps can be compared."""
+class ColorLimits:
+    """Upper ends of the color scales, shared by all methods and snapshots so that maps can be compared.
+
+    Attributes:
+        maps: attention kind -> upper end; the lower one is 0.
+        cells: upper end for memory cells; the lower one is its negative.
+    """
 
     maps: Mapping[str, float]
     cells: float
 
     @classmethod
-    def of(cls, rendering: Rendering) -> Scales:
-        """Return scales for a rendering that clip 0.5 % of the map values, and no cell."""
+    def of(cls, rendering: Rendering) -> ColorLimits:
+        """Return limits at the 99.5th percentile of the maps and at the largest cell magnitude."""
         return cls(
-            maps={str(kind): _round_up(float(np.quantile(values, 0.995))) for kind, values in rendering.maps.items()},
-            cells=_round_up(float(np.abs(rendering.cells).max())) if rendering.cells is not None else 1.0,
+            maps={str(kind): round_up(float(np.quantile(values, 0.995))) for kind, values in rendering.maps.items()},
+            cells=round_up(float(np.abs(rendering.cells).max())) if rendering.cells is not None else 1.0,
         )
 
 
-def _round_up(value: float) -> float:
-    """Round a positive number up to two digits."""
-    if value <= 0:
-        return 1.0
-    unit = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return float(f"{math.ceil(value / unit) * unit:.6g}")
-
-
 def add_rendering(
-    writer: SceneWriter, method: Method, rendering: Rendering, scales: Scales, *, compression: int = 0
+    writer: SceneWriter, method: Method, rendering: Rendering, limits: ColorLimits, *, compression: int = 0
 ) -> None:
     """Add a rendering to a scene: frames, one overlay for each kind of attention map, one for the memory cells."""
     writer.add_method(method, rendering.frames, compression=compression)
@@ -203,9 +206,9 @@ def add_rendering(
             label=MAP_LABELS[kind],
             method=method.key,
             low=0.0,
-            high=scales.maps.get(kind, 1.0),
-            explain="Channel energy of the features before the last convolution, divided by its root mean square: "
-            "1 is the mean energy of a frame.",
+            high=limits.maps.get(kind, 1.0),
+            explain="One number per pixel from all channels of the features at high resolution, divided by the root "
+            "mean square over the frame.",
         )
         writer.add_overlay(overlay, values)
     if rendering.cells is not None:
@@ -213,8 +216,8 @@ def add_rendering(
             kind="memory",
             label="Memory cells (ConvLSTM)",
             method=method.key,
-            low=-scales.cells,
-            high=scales.cells,
+            low=-limits.cells,
+            high=limits.cells,
             diverging=True,
             explain="Cell state of the shared ConvLSTM after reading the clip up to this frame, averaged to low "
             "resolution where it is finer; one hidden channel.",
@@ -231,10 +234,10 @@ class SceneScorer:
 
     def __init__(self, ground_truth: np.ndarray) -> None:
         self.ground_truth = ground_truth
-        self._flow = flow(ground_truth) if len(ground_truth) > 1 else None
+        self._flow = farneback_flow(ground_truth) if len(ground_truth) > 1 else None
 
     def add(self, writer: SceneWriter, method: str, frames: np.ndarray) -> None:
-        """Add one method's curves to a scene: PSNR-Y, SSIM-Y, and of clips T-diff and tOF."""
+        """Add one method's curves to a scene: PSNR-Y and SSIM-Y, and, for more than one frame, T-diff and tOF."""
         curves = {"psnr_y_db": psnr_db(frames, self.ground_truth), "ssim_y": ssim(frames, self.ground_truth)}
         if self._flow is not None:
             curves["t_diff"] = t_diff(frames, self.ground_truth)
@@ -252,7 +255,7 @@ def render_scene(
     *,
     scale: int = 4,
     degradation: str = "bi",
-    has_ground_truth: bool = True,
+    clip_is_ground_truth: bool = True,
     title: str = "",
     runs: Sequence[Path] = (),
     device: str | torch.device = "cpu",
@@ -268,7 +271,7 @@ def render_scene(
         folder: folder of the scene; its name is the scene's name.
         scale: downsampling factor.
         degradation: family of the downsampling.
-        has_ground_truth: whether the clip is the ground truth; else it is the low resolution, and nothing is scored.
+        clip_is_ground_truth: if false, the clip is the low resolution, and nothing is scored.
         title: title for people; the clip's name where it is empty.
         runs: folders that contain runs.
         device: where to compute.
@@ -279,24 +282,20 @@ def render_scene(
     Raises:
         ConfigError: no method, one named twice, or one of another scale.
     """
-    if not methods:
-        raise ConfigError("methods: name at least one, for example bicubic,plain,distilled,teacher")
-    loaded = [load_method(name, scale=scale, runs=runs) for name in methods]
-    keys = [one.method.key for one in loaded]
-    if doubled := {key for key in keys if keys.count(key) > 1}:
-        raise ConfigError(f"methods: named twice: {', '.join(sorted(doubled))}")
-    for one in loaded:
-        if one.network.scale != scale:
-            raise ConfigError(f"{one.method.label} enlarges {one.network.scale}x, not {scale}x")
-    memory = find_memory(methods, runs)
-    video, name = (clip, title) if isinstance(clip, Video) else (load_clip(clip), clip)
-    pair = make_pair(video.frames, scale=scale, degradation=degradation) if has_ground_truth else None
+    loaded_methods = _load_methods(methods, scale, runs)
+    memory_file = find_memory(methods, runs)
+    memory = load_memory(memory_file) if memory_file is not None else None
+    video, clip_name = (clip, title) if isinstance(clip, Video) else (load_clip(clip), clip)
+    pair = make_pair(video.frames, scale=scale, degradation=degradation) if clip_is_ground_truth else None
     low = video.frames if pair is None else pair.low
     renderings: list[Rendering] = []
-    for one in loaded:
-        progress(one.method.label)
-        own = memory if memory is not None and matches_memory(memory, one) else None
-        renderings.append(render(one.network, low, memory=own, is_student=one.is_student, device=device))
+    for loaded in loaded_methods:
+        progress(loaded.method.label)
+        matching = memory if memory is not None and matches_memory(memory, loaded) else None
+        renderings.append(render(loaded.network, low, memory=matching, use_adapter=loaded.is_student, device=device))
+    users = [
+        m.method.key for m, rendering in zip(loaded_methods, renderings, strict=True) if rendering.cells is not None
+    ]
     progress("frames" if pair is None else "scores and frames")
     with write_scene(folder, replace=replace) as writer:
         writer.add_method(
@@ -304,40 +303,66 @@ def render_scene(
         )
         if pair is not None:
             writer.add_method(Method(key="high", label="Ground truth"), pair.high, compression=compression)
-        _add_renderings(writer, loaded, renderings, None if pair is None else pair.high, compression)
+        _add_methods(writer, loaded_methods, renderings, None if pair is None else pair.high, compression)
         protocol = {"degradation": degradation, "scale": scale, "channel": "Y", "crop_border": 0, "quantized": "8 bit"}
         writer.finish(
             name=folder.name,
-            title=title or name,
+            title=title or clip_name,
             fps=video.fps,
             times_seconds=video.boundaries_seconds,
             pixel_aspect=video.pixel_aspect,
             protocol=protocol if pair else {"scale": scale, "scores": "none: there is no ground truth"},
             provenance={
-                "clip": name,
-                **_credit(name),
-                "memory": "ConvLSTM of the distilled run, for all methods" if memory is not None else "none",
+                "clip": clip_name,
+                **_credit(clip_name),
+                "memory": _memory_note(memory_file, users),
                 "versions": library_versions("torch", "opencv-python-headless"),
             },
         )
     return read_scene(folder)
 
 
-def _add_renderings(
+def _load_methods(names: Sequence[str], scale: int, runs: Sequence[Path]) -> list[LoadedMethod]:
+    """Load methods, and check that each upscales by ``scale`` and occurs once."""
+    if not names:
+        raise ConfigError("methods: name at least one, for example bicubic,plain,distilled,teacher")
+    methods = [load_method(name, scale=scale, runs=runs) for name in names]
+    keys = [loaded.method.key for loaded in methods]
+    if duplicates := {key for key in keys if keys.count(key) > 1}:
+        raise ConfigError(f"methods: named twice: {', '.join(sorted(duplicates))}")
+    for loaded in methods:
+        if loaded.network.scale != scale:
+            raise ConfigError(f"{loaded.method.label} enlarges {loaded.network.scale}x, not {scale}x")
+    return methods
+
+
+def _add_methods(
     writer: SceneWriter,
     methods: Sequence[LoadedMethod],
     renderings: Sequence[Rendering],
     ground_truth: np.ndarray | None,
     compression: int,
 ) -> None:
-    """Add renderings on shared color scales: those of the teacher, or of the first network with maps."""
-    with_maps = sorted((method.is_student, number) for number, method in enumerate(methods) if renderings[number].maps)
-    scales = Scales.of(renderings[with_maps[0][1]]) if with_maps else Scales(maps={}, cells=1.0)
+    """Add the renderings of all methods, with the color limits of one of them, and their scores.
+
+    The limits are those of the teacher, or of the first network with maps.
+    """
+    pairs = list(zip(methods, renderings, strict=True))
+    with_maps = [pair for pair in pairs if pair[1].maps]
+    reference = next((pair for pair in with_maps if not pair[0].is_student), next(iter(with_maps), None))
+    limits = ColorLimits.of(reference[1]) if reference is not None else ColorLimits(maps={}, cells=1.0)
     scorer = None if ground_truth is None else SceneScorer(ground_truth)
-    for method, rendering in zip(methods, renderings, strict=True):
-        add_rendering(writer, method.method, rendering, scales, compression=compression)
+    for loaded, rendering in pairs:
+        add_rendering(writer, loaded.method, rendering, limits, compression=compression)
         if scorer is not None:
-            scorer.add(writer, method.method.key, rendering.frames)
+            scorer.add(writer, loaded.method.key, rendering.frames)
+
+
+def _memory_note(path: Path | None, methods: Sequence[str]) -> str:
+    """Return file and users of the ConvLSTM, for the provenance."""
+    if path is None or not methods:
+        return "none"
+    return f"{path.parent.name}/{path.name} (sha256 {checksum(path)[:12]}), for {', '.join(methods)}"
 
 
 def _credit(clip: str) -> dict[str, str]:

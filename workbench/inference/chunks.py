@@ -38,13 +38,17 @@ class Chunk:
     last: int
     upscaled: Upscaled
 
+    def to_uint8(self) -> np.ndarray:
+        """Return the frames in 8 bits, ``(n, s*H, s*W, 3)``; the error of a frame has its index in the clip."""
+        return to_uint8(self.upscaled.frames, first=self.first)
+
 
 def chunks(
     network: VideoSR,
     low: np.ndarray,
     *,
     return_features: FeatureLayer | None = None,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = None,
     chunk_frames: int | None = None,
 ) -> Iterator[Chunk]:
     """Run a network over a clip of any length in chunks; the result equals one pass over the whole clip.
@@ -57,7 +61,7 @@ def chunks(
         network: any :class:`VideoSR`.
         low: uint8 ``(T, H, W, 3)``.
         return_features: see :meth:`VideoSR.forward`.
-        device: where to compute.
+        device: where to compute; by default the network's own device.
         chunk_frames: output frames per chunk; by default up to 16, whose images in float32 take 128 MB at most.
 
     Yields:
@@ -66,6 +70,7 @@ def chunks(
     frames, height, width = check_frames(low, "low")
     _check_chunk_frames(chunk_frames)
     chunk_frames = chunk_frames or _default_chunk_frames(network, height, width)
+    device = device or device_of(network)
     network.to(device)
     with evaluation_mode(network):
         if network.temporal_radius is None:
@@ -127,15 +132,20 @@ def upscale(
     """
     network.check_upscales()
     parts: list[np.ndarray] = []
-    for chunk in chunks(network, low, device=device or device_of(network), chunk_frames=chunk_frames):
-        parts.append(to_uint8(chunk.upscaled.frames))
+    for chunk in chunks(network, low, device=device, chunk_frames=chunk_frames):
+        parts.append(chunk.to_uint8())
         if progress is not None:
             progress(chunk.last)
     return np.concatenate(parts)
 
 
 def upscale_window(
-    network: VideoSR, low: np.ndarray, window: Sequence[int], *, device: str | torch.device | None = None
+    network: VideoSR,
+    low: np.ndarray,
+    window: Sequence[int],
+    *,
+    device: str | torch.device | None = None,
+    index: int = 0,
 ) -> np.ndarray:
     """Upscale the middle frame of one window: uint8 ``(T, H, W, 3)`` -> uint8 ``(s*H, s*W, 3)``.
 
@@ -144,6 +154,7 @@ def upscale_window(
         low: frames, each of which may occur in the window several times or not at all.
         window: indices into ``low``, an odd number of them.
         device: where to compute; by default the network's own device.
+        index: index of the frame in its clip, for the error.
 
     Raises:
         ShapeError: the window does not have the length of the network's windows.
@@ -161,7 +172,7 @@ def upscale_window(
             frame = network.upscale_windows(to_float(low, device=device), torch.tensor([list(window)])).frames[0]
         else:
             frame = network(to_float(low[list(window)], device=device)).frames[0, len(window) // 2, None]
-        return to_uint8(frame)[0]
+        return to_uint8(frame, first=index)[0]
 
 
 def upscale_stream(
@@ -196,6 +207,7 @@ def upscale_stream(
     Raises:
         ShapeError: a frame is not uint8 ``(H, W, 3)``, or its size is not that of the first.
         ConfigError: the network is a privileged teacher, which cannot upscale.
+        ResultError: NaN or infinity in a frame; it has the index in the stream.
 
     Example:
         >>> from workbench.models.bicubic import Bicubic
@@ -247,11 +259,11 @@ def _upscale_buffer(
         def fetch(indices: Tensor) -> Tensor:
             return to_float(np.stack([buffer[index - start] for index in indices.tolist()]), device=device)
 
-        return [to_uint8(network.upscale_chunk(fetch, start + len(buffer), first, last).frames)]
+        return [to_uint8(network.upscale_chunk(fetch, start + len(buffer), first, last).frames, first=first)]
     parts: list[np.ndarray] = []
     at = start
     for part in network.chunks(to_float(np.stack(buffer), device=device), frames=chunk_frames):
-        parts.append(to_uint8(part.frames[:, max(first - at, 0) : max(last - at, 0)]))
+        parts.append(to_uint8(part.frames[:, max(first - at, 0) : max(last - at, 0)], first=max(first, at)))
         at += part.frames.shape[1]
         if at >= last:
             break

@@ -93,7 +93,7 @@ class Scorer:
             self._check(image, ground_truth)
             scores = self._fidelity(image, ground_truth)
         except ResultError as error:
-            raise ResultError(f"{self.clip}, frame {number}: {str(error).partition(': ')[2]}", number) from error
+            raise ResultError(error.reason, number, f"{self.clip}, frame {number}") from error
         except ShapeError as error:
             raise ShapeError(f"{self.clip}, frame {number}: {error}") from error
         current = _Previous(

@@ -53,7 +53,7 @@ def step_t_diff(error_before: np.ndarray, error: np.ndarray) -> float:
     return float(np.abs(error - error_before).mean())
 
 
-def flow(frames: np.ndarray) -> np.ndarray:
+def farneback_flow(frames: np.ndarray) -> np.ndarray:
     """Estimate optical flow from every frame to the next by Farneback's method, on gray 8-bit images.
 
     Settings: see :func:`workbench.imaging.farneback`.

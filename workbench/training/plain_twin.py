@@ -11,7 +11,7 @@ from workbench.config import RunConfig
 from workbench.data.sampling.crops import Pair
 from workbench.errors import ConfigError, FolderError
 from workbench.evaluation.methods import make_network
-from workbench.evaluation.rendering import Scales, SceneScorer, add_rendering
+from workbench.evaluation.rendering import ColorLimits, SceneScorer, add_rendering
 from workbench.models.weights import read_card
 from workbench.runs import locate_run
 from workbench.scenes import Method, SceneWriter, read_scene
@@ -88,7 +88,7 @@ class PlainRun:
         if changes:
             logger.warning("plain_run: %s was trained with other settings: %s", where, "; ".join(changes))
 
-    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, limits: ColorLimits) -> None:
         """See :class:`PlainTwin`."""
         if step not in self.run.snapshots():
             return
@@ -100,8 +100,8 @@ class PlainRun:
             scene.add_curve(curve.key, curve.label, curve.unit, curve.better, KEY, values)
         for overlay in theirs.overlays:
             kind = overlay.kind.removeprefix("attention_")
-            if overlay.method == "student" and kind in scales.maps:
-                scene.add_overlay(replace(overlay, method=KEY, high=scales.maps[kind]), theirs.array(overlay))
+            if overlay.method == "student" and kind in limits.maps:
+                scene.add_overlay(replace(overlay, method=KEY, high=limits.maps[kind]), theirs.array(overlay))
 
 
 class PlainWeights:
@@ -119,11 +119,11 @@ class PlainWeights:
                 "the run that made them (plain_run), or leave the plain student out"
             )
 
-    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, limits: ColorLimits) -> None:
         """See :class:`PlainTwin`."""
         if step != self.step:
             return
         rendering = renderer(make_network(self.plain, self.scale), self.pair.low)
         note = f"the same network without a teacher, step {step}; its cells are computed by this run's ConvLSTM"
-        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), rendering, scales)
+        add_rendering(scene, Method(key=KEY, label=LABEL, note=note), rendering, limits)
         SceneScorer(self.pair.high).add(scene, KEY, rendering.frames)

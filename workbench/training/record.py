@@ -22,7 +22,7 @@ from workbench.devices import device_of
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory, save_memory
 from workbench.errors import FolderError, WeightsError
-from workbench.evaluation.rendering import Rendering, Scales, SceneScorer, add_rendering, render
+from workbench.evaluation.rendering import ColorLimits, Rendering, SceneScorer, add_rendering, render
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
@@ -61,7 +61,7 @@ Renderer = Callable[..., Rendering]
 class PlainTwin(Protocol):
     """Plain student at some steps; see :mod:`workbench.training.plain_twin`."""
 
-    def add(self, scene: SceneWriter, step: int, renderer: Renderer, scales: Scales) -> None:
+    def add(self, scene: SceneWriter, step: int, renderer: Renderer, limits: ColorLimits) -> None:
         """Add the plain student at a step to a snapshot, where there is one at this step."""
         ...
 
@@ -79,7 +79,7 @@ def write_validation_clip(
 ) -> None:
     """Write the scene that no step changes: low, high and bicubic frames and, where there is one, the teacher.
 
-    Without a teacher the color scales are those of the untrained student. A privileged teacher, whose input is the
+    Without a teacher the color limits are those of the untrained student. A privileged teacher, whose input is the
     ground truth, is shown for its maps and cells and has no score.
     """
     folder = writer.run.validation_folder
@@ -94,18 +94,18 @@ def write_validation_clip(
         scene.add_method(Method(key="bicubic", label="Bicubic"), floor.frames)
         scores.add(scene, "bicubic", floor.frames)
         if teacher is None:
-            scales = Scales.of(renderer(student, student.select_input(pair.low, pair.high)))
+            limits = ColorLimits.of(renderer(student, student.select_input(pair.low, pair.high)))
         else:
-            reference = renderer(teacher, teacher.select_input(pair.low, pair.high), is_student=False)
-            scales = Scales.of(reference)
+            reference = renderer(teacher, teacher.select_input(pair.low, pair.high), use_adapter=False)
+            limits = ColorLimits.of(reference)
             label, note = f"Teacher ({teacher.recipe['name']})", ""
             if teacher.privileged:
                 label, note = f"{label}: privileged", f"{PRIVILEGED_NOTE}; it has no score"
-            add_rendering(scene, Method(key="teacher", label=label, note=note), reference, scales)
+            add_rendering(scene, Method(key="teacher", label=label, note=note), reference, limits)
             if not teacher.privileged:
                 scores.add(scene, "teacher", reference.frames)
-        scene.add_array("scale.memory", np.array(scales.cells))
-        for mapping, top in scales.maps.items():
+        scene.add_array("scale.memory", np.array(limits.cells))
+        for mapping, top in limits.maps.items():
             scene.add_array(f"scale.{mapping}", np.array(top))
         protocol = {
             "degradation": writer.config.data.degradation,
@@ -138,7 +138,7 @@ def write_snapshot(
     folder = writer.run.snapshot_folder(step)
     with np.load(writer.run.validation_folder / "arrays.npz", allow_pickle=False) as arrays:
         tops = {name.removeprefix("scale."): float(arrays[name]) for name in arrays.files if name.startswith("scale.")}
-    scales = Scales(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
+    limits = ColorLimits(maps={name: top for name, top in tops.items() if name != "memory"}, cells=tops["memory"])
     renderer = partial(render, memory=memory, feature_layer=feature_layer, device=device_of(student))
     rendering = renderer(student, student.select_input(pair.low, pair.high))
     label, note = "Distilled student" if writer.config.distills else "Student", f"step {step}"
@@ -146,8 +146,8 @@ def write_snapshot(
         label, note = "Privileged teacher", f"{note}; {PRIVILEGED_NOTE}"
     with write_scene(folder, replace=True) as scene:
         if plain is not None:
-            plain.add(scene, step, renderer, scales)
-        add_rendering(scene, Method(key="student", label=label, note=note), rendering, scales)
+            plain.add(scene, step, renderer, limits)
+        add_rendering(scene, Method(key="student", label=label, note=note), rendering, limits)
         SceneScorer(pair.high).add(scene, "student", rendering.frames)
         unchanging = read_scene(writer.run.validation_folder)
         scene.finish(

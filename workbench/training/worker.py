@@ -324,9 +324,10 @@ class _Recorder:
                 raise  # before the first step: the initial weights are at fault
             rate = trainer.config.optimizer.learning_rate
             raise ResultError(
-                f"step {step}: the student returns NaN or infinity for frame {error.frame} of the validation clip; "
+                f"the student returns NaN or infinity for frame {error.frame} of the validation clip; "
                 f"{lower_learning_rate_hint(rate)}",
                 error.frame,
+                f"step {step}",
             ) from error
 
     def save(self, step: int) -> None:
