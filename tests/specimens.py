@@ -87,8 +87,8 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
                 kind="attention",
                 label="Attention: squares",
                 method=key,
-                low=0.0,
-                high=float(attention(high, 1.0).max()),
+                vmin=0.0,
+                vmax=float(attention(high, 1.0).max()),
                 explain="Energy of the features; the squares of a map add up to 1.",
             )
             writer.add_overlay(attention_map, attention(high, {"teacher": 1.0}.get(key, 0.6)))
@@ -96,8 +96,8 @@ def add(writer: SceneWriter, keys: tuple[str, ...], high: np.ndarray, *, softnes
                 kind="memory",
                 label="Memory cell",
                 method=key,
-                low=-0.5,
-                high=0.5,
+                vmin=-0.5,
+                vmax=0.5,
                 diverging=True,
                 explain="Cells of the shared ConvLSTM after this frame, a channel at a time.",
             )

@@ -34,7 +34,7 @@ CELLS = DICE.normal(size=(3, 2, 5, 7)).astype(np.float32)
 
 def fill(writer, *, method="student", name="demo"):
     writer.add_method(Method(key=method, label="Student", note="step 3"), FRAMES)
-    writer.add_overlay(Overlay(kind="attention", label="Looks", method=method, low=-1.0, high=3.0), MAPS)
+    writer.add_overlay(Overlay(kind="attention", label="Looks", method=method, vmin=-1.0, vmax=3.0), MAPS)
     writer.add_curve("psnr", "PSNR", "dB", "higher", method, np.array([30.123456789, np.inf, np.nan]))
     writer.finish(name=name, title="A demo", fps=25.0, protocol={"crop_border": 0}, provenance={"seed": 1})
 
@@ -48,7 +48,7 @@ def fail(writer):
 def scene(tmp_path):
     with write_scene(tmp_path / "demo") as writer:
         writer.add_method(Method(key="low", label="Low"), LOW)
-        cells = Overlay(kind="memory", label="Cells", method="student", low=-2.0, high=2.0, diverging=True)
+        cells = Overlay(kind="memory", label="Cells", method="student", vmin=-2.0, vmax=2.0, diverging=True)
         writer.add_overlay(cells, CELLS)
         fill(writer)
     return read_scene(tmp_path / "demo")
@@ -108,7 +108,7 @@ def test_values_that_are_not_finite_are_drawn_and_kept(tmp_path):
     values = np.array([[[np.nan, 0.0, np.inf, 1.0]]])
     with write_scene(tmp_path / "s") as writer:
         writer.add_method(Method(key="high", label="High"), FRAMES[:1])
-        writer.add_overlay(Overlay(kind="map", label="Map", method="high", low=0.0, high=1.0), values)
+        writer.add_overlay(Overlay(kind="map", label="Map", method="high", vmin=0.0, vmax=1.0), values)
         writer.finish(name="s", title="s", fps=1.0, protocol={}, provenance={})
     scene = read_scene(tmp_path / "s")
     assert np.isnan(scene.array(scene.overlays[0])[0, 0, 0])
@@ -244,7 +244,7 @@ def test_partial_folders_raise_and_are_not_listed(scene):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda record: record.update(format=99), "format 99, this version reads 1; update the workbench"),
+        (lambda record: record.update(format=99), "format: want 1 or 2, got 99; update the workbench"),
         (lambda record: record.pop("format"), "not a readable scene"),
         (lambda record: record.pop("methods"), "not a readable scene"),
         (lambda record: record.update(methods=3), "not a readable scene"),
@@ -261,6 +261,18 @@ def test_another_format_raises(scene, change, said):
     with pytest.raises(FolderError) as caught:
         read_scene(scene.folder)
     assert said in str(caught.value)
+
+
+def test_a_scene_of_format_1_is_read(scene):
+    path = scene.folder / "scene.json"
+    record = json.loads(path.read_text())
+    record["format"], record["protocol"] = 1, {"crop": 8}
+    for overlay in record["overlays"]:
+        overlay |= {"low": overlay.pop("vmin"), "high": overlay.pop("vmax")}
+    path.write_text(json.dumps(record))
+    old = read_scene(scene.folder)
+    assert old.overlays == scene.overlays
+    assert old.protocol == {"crop_border": 8}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
@@ -280,9 +292,9 @@ def test_invalid_scene_names_raise(name, tmp_path):
         with pytest.raises(FolderError, match="method"):
             writer.add_method(Method(key=name, label=""), FRAMES)
         with pytest.raises(FolderError, match="overlay"):
-            writer.add_overlay(Overlay(kind=name, label="", method="student", low=0.0, high=1.0), MAPS)
+            writer.add_overlay(Overlay(kind=name, label="", method="student", vmin=0.0, vmax=1.0), MAPS)
         with pytest.raises(FolderError, match="method"):
-            writer.add_overlay(Overlay(kind="map", label="", method=name, low=0.0, high=1.0), MAPS)
+            writer.add_overlay(Overlay(kind="map", label="", method=name, vmin=0.0, vmax=1.0), MAPS)
         fill(writer)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["demo"]
 
@@ -309,7 +321,7 @@ def test_frames_of_another_type_or_size_raise(tmp_path):
 def test_two_scenes_of_one_clip_are_merged(scene, tmp_path):
     with write_scene(tmp_path / "later") as writer:
         writer.add_method(Method(key="teacher", label="Teacher"), 255 - FRAMES)
-        writer.add_overlay(Overlay(kind="attention", label="Looks", method="teacher", low=-1.0, high=3.0), MAPS + 1)
+        writer.add_overlay(Overlay(kind="attention", label="Looks", method="teacher", vmin=-1.0, vmax=3.0), MAPS + 1)
         writer.add_curve("psnr", "PSNR", "dB", "higher", "teacher", np.array([1.0, 2.0, 3.0]))
         writer.finish(name="later", title="Later", fps=25.0, protocol={}, provenance={"step": 7})
     both = merge_scenes("both", "Both", scene, read_scene(tmp_path / "later"))

@@ -48,7 +48,10 @@ PARAMETERS = {"to_picture": "to_rgb"}
 """Modules of networks (TDAN) in weights that were saved under their former names."""
 
 SCENE_PROTOCOL = {"crop": "crop_border"}
-"""Entries of the protocol of a scene, as written up to the first release."""
+"""Entries of the protocol of a scene of format 1."""
+
+OVERLAY = {"low": "vmin", "high": "vmax"}
+"""Entries of an overlay in a scene of format 1."""
 
 ONNX = {"reach": "temporal_radius"}
 """Metadata of an exported network of format 1."""

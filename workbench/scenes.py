@@ -4,7 +4,7 @@
 
     scene.json                              methods, size, rate, curves with units, overlays, protocol, provenance
     frames/<method>/<index>.webp            lossless, five digits
-    overlays/<kind>/<method>/<index>.webp   8-bit gray: value = low + gray / 255 * (high - low)
+    overlays/<kind>/<method>/<index>.webp   8-bit gray: value = vmin + gray / 255 * (vmax - vmin)
     arrays.npz                              raw numbers of every overlay
 
 It is written atomically and read without torch. A training snapshot is a scene too.
@@ -32,10 +32,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workbench.aliases import SCENE_PROTOCOL, renamed
+from workbench.aliases import OVERLAY, SCENE_PROTOCOL, renamed
 from workbench.errors import FolderError, ShapeError
 
-FORMAT = 1
+FORMAT = 2
 WAITS_FOR_READERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
 """Seconds between two attempts to replace a file that is being read."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
@@ -119,10 +119,10 @@ class Overlay:
         kind: folder name under ``overlays/``; maps of one kind share one scale and can be compared.
         label: text for people.
         method: key of its method.
-        low: value of gray 0.
-        high: value of gray 255.
+        vmin: value of gray 0.
+        vmax: value of gray 255.
         channels: number of maps stacked from top to bottom in each image (the hidden channels of the ConvLSTM).
-        diverging: zero is the middle of the scale (``low == -high``), to be drawn with two colors.
+        diverging: zero is the middle of the scale (``vmin == -vmax``), to be drawn with two colors.
         array: its name in ``arrays.npz``; axes ``(T, H, W)`` or ``(T, channels, H, W)``, float16.
         explain: one sentence for the legend.
     """
@@ -130,8 +130,8 @@ class Overlay:
     kind: str
     label: str
     method: str
-    low: float
-    high: float
+    vmin: float
+    vmax: float
     channels: int = 1
     diverging: bool = False
     array: str = ""
@@ -267,14 +267,14 @@ class SceneWriter:
     def add_overlay(self, overlay: Overlay, values: np.ndarray) -> None:
         """Write a map per frame: float ``(T, H, W)``, or ``(T, channels, H, W)`` stacked from top to bottom.
 
-        Values outside ``[low, high]`` are drawn at the end of the scale; ``arrays.npz`` has the raw numbers.
+        Values outside ``[vmin, vmax]`` are drawn at the end of the scale; ``arrays.npz`` has the raw numbers.
         """
         check_name(overlay.kind, "overlay")
         check_name(overlay.method, "method")
         name = f"{overlay.kind}.{overlay.method}"
         stacked = values.reshape(len(values), -1, values.shape[-1]).astype(np.float32)
-        span = (overlay.high - overlay.low) or 1.0
-        gray = np.nan_to_num((stacked - overlay.low) / span * 255, nan=0.0).clip(0, 255).round().astype(np.uint8)
+        span = (overlay.vmax - overlay.vmin) or 1.0
+        gray = np.nan_to_num((stacked - overlay.vmin) / span * 255, nan=0.0).clip(0, 255).round().astype(np.uint8)
         folder = self.folder / "overlays" / overlay.kind / overlay.method
         folder.mkdir(parents=True)
         self._write(folder, [(frame, {"method": 0, "quality": 0}) for frame in gray])
@@ -383,10 +383,10 @@ def read_scene(folder: Path) -> Scene:
         raise FolderError(f"{folder}: no scene.json here; `workbench compare` writes scenes")
     try:
         record = json.loads(path.read_text())
-        if record["format"] != FORMAT:
-            raise FolderError(f"{path}: format {record['format']!r}, this version reads {FORMAT}; update the workbench")
+        if record["format"] not in (1, FORMAT):
+            raise FolderError(f"{path}: format: want 1 or {FORMAT}, got {record['format']!r}; update the workbench")
         methods = tuple(Method(**method) for method in record["methods"])
-        overlays = tuple(Overlay(**overlay) for overlay in record["overlays"])
+        overlays = tuple(Overlay(**renamed(overlay, OVERLAY)) for overlay in record["overlays"])
         for name in [m.key for m in methods] + [o.kind for o in overlays] + [o.method for o in overlays]:
             check_name(name, "scene entry")
         plain = ("name", "title", "width", "height", "frames", "fps", "provenance")

@@ -125,7 +125,7 @@ class TestPixels:
         overlays = {overlay.method: overlay for overlay in scene.overlays if overlay.kind == "attention"}
         for method, (x, y) in {"teacher": (10, 20), "distilled": (50, 30)}.items():
             array = scene.array(overlays[method])[3]
-            step = (overlays[method].high - overlays[method].low) / 255
+            step = (overlays[method].vmax - overlays[method].vmin) / 255
             value = lens.evaluate(f"document.querySelector('{LENS}').lens.readValue('{method}', {x}, {y})")
             assert value == pytest.approx(float(array[y // 4, x // 4]), abs=step)
         drawn = rgb(lens, "readCell(0)")  # opacity 1: only the maps, the left half the teacher's
@@ -145,7 +145,7 @@ class TestPixels:
             assert value == pytest.approx(float(array[2, channel, 2, 3]), abs=1 / 255)
 
     def test_the_legend_has_numbers_and_names_a_missing_map(self, lens, scene):
-        high = scene.overlays[0].high
+        high = scene.overlays[0].vmax
         choose(lens, "overlay", "attention")
         legend = lens.locator(f"{LENS} .lens-legend")
         assert legend.locator(".lens-numbers").inner_text().split() == [f"{high * k:.4f}" for k in (0, 0.5, 1)]
@@ -174,7 +174,7 @@ def gray(scene, overlay, frame):
     """Return the values of a map that its 8-bit image stores."""
     with Image.open(scene.overlay_path(overlay, frame)) as image:
         levels = np.asarray(image.convert("L")).astype(float)
-    return overlay.low + levels / 255 * (overlay.high - overlay.low)
+    return overlay.vmin + levels / 255 * (overlay.vmax - overlay.vmin)
 
 
 class TestZoom:
@@ -298,7 +298,7 @@ class TestMaps:
         assert names == ["Distilled student", "Teacher"]
         theirs = gray(scene, maps["teacher"], 2)
         drawn = rgb(lens, "readMap(1)").astype(float)
-        levels = (theirs / max(o.high for o in maps.values()) * 255).round().astype(int)
+        levels = (theirs / max(o.vmax for o in maps.values()) * 255).round().astype(int)
         np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[levels], atol=1)
 
     def test_memory_cells_of_a_channel_are_on_one_scale(self, lens, scene):
@@ -340,7 +340,7 @@ class TestMaps:
         canvas.hover(position={"x": box["width"] * 0.5 + 1, "y": box["height"] * 0.5 + 1})
         caption = difference.locator(".lens-caption").inner_text()
         here = maps["distilled"][6, 8] - maps["teacher"][6, 8]
-        assert float(caption.split(" · ")[0]) == pytest.approx(here, abs=2 * scene.overlays[0].high / 255)
+        assert float(caption.split(" · ")[0]) == pytest.approx(here, abs=2 * scene.overlays[0].vmax / 255)
         assert f"overlap {cosine:.3f}" in caption
         assert "Attention overlap" in part(lens, "similarity").inner_text()
 

@@ -129,9 +129,9 @@ def test_a_rendering_in_a_scene_has_its_color_limits(seen, tmp_path):
     scene = read_scene(tmp_path / "look")
     assert np.array_equal(scene.clip("teacher"), seen.frames)
     assert [o.kind for o in scene.overlays] == [*(f"attention_{mapping}" for mapping in ATTENTION_KINDS), "memory"]
-    assert [o.high for o in scene.overlays] == [*limits.maps.values(), limits.cells]
+    assert [o.vmax for o in scene.overlays] == [*limits.maps.values(), limits.cells]
     remembered = scene.overlays[-1]
-    assert (remembered.channels, remembered.diverging, remembered.low) == (3, True, -limits.cells)
+    assert (remembered.channels, remembered.diverging, remembered.vmin) == (3, True, -limits.cells)
     assert np.allclose(scene.array(remembered), seen.cells, atol=1e-3)
 
 

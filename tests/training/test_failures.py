@@ -105,7 +105,7 @@ def test_nan_in_a_snapshot_after_an_update_names_the_learning_rate(small, tmp_pa
 
 def test_nan_in_a_snapshot_before_any_update_does_not_name_the_learning_rate(run, monkeypatch):
     def bad(*args, **settings):
-        raise ResultError("frame 0: NaN or infinity in the result", 0)
+        raise ResultError("NaN or infinity in the result")
 
     monkeypatch.setattr(worker, "write_snapshot", bad)
     with pytest.raises(ResultError, match="frame 0: NaN") as refused:

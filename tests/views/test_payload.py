@@ -32,21 +32,21 @@ def test_the_payload_is_json_with_all_parts(scene):
 
 def test_maps_of_a_kind_have_one_scale(scene):
     first, *others = scene.overlays
-    wider = replace(first, low=-1.0, high=0.5)
+    wider = replace(first, vmin=-1.0, vmax=0.5)
     attention = payload(replace(scene, overlays=(wider, *others)), address)["overlays"][0]
-    assert (attention["low"], attention["high"]) == (-1.0, 0.5)
-    assert attention["maps"]["distilled"]["high"] == 0.5
-    assert attention["maps"]["teacher"]["high"] == first.high
+    assert (attention["vmin"], attention["vmax"]) == (-1.0, 0.5)
+    assert attention["maps"]["distilled"]["vmax"] == 0.5
+    assert attention["maps"]["teacher"]["vmax"] == first.vmax
 
 
 def test_zero_stays_in_the_middle_of_a_diverging_scale(scene):
-    lopsided = Overlay(kind="memory", label="m", method="teacher", low=-0.1, high=0.4, channels=8, diverging=True)
+    lopsided = Overlay(kind="memory", label="m", method="teacher", vmin=-0.1, vmax=0.4, channels=8, diverging=True)
     memory = payload(replace(scene, overlays=(lopsided,)), address)["overlays"][0]
-    assert (memory["low"], memory["high"], memory["channels"]) == (-0.4, 0.4, 8)
+    assert (memory["vmin"], memory["vmax"], memory["channels"]) == (-0.4, 0.4, 8)
 
 
 def test_a_map_of_an_absent_method_is_left_out(scene):
-    stray = Overlay(kind="attention", label="a", method="absent", low=0, high=1)
+    stray = Overlay(kind="attention", label="a", method="absent", vmin=0, vmax=1)
     assert payload(replace(scene, overlays=(stray,)), address)["overlays"] == []
 
 

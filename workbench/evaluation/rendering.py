@@ -205,8 +205,8 @@ def add_rendering(
             kind=f"attention_{kind}",
             label=MAP_LABELS[kind],
             method=method.key,
-            low=0.0,
-            high=limits.maps.get(kind, 1.0),
+            vmin=0.0,
+            vmax=limits.maps.get(kind, 1.0),
             explain="One number per pixel from all channels of the features at high resolution, divided by the root "
             "mean square over the frame.",
         )
@@ -216,8 +216,8 @@ def add_rendering(
             kind="memory",
             label="Memory cells (ConvLSTM)",
             method=method.key,
-            low=-limits.cells,
-            high=limits.cells,
+            vmin=-limits.cells,
+            vmax=limits.cells,
             diverging=True,
             explain="Cell state of the shared ConvLSTM after reading the clip up to this frame, averaged to low "
             "resolution where it is finer; one hidden channel.",

@@ -101,7 +101,7 @@ class PlainRun:
         for overlay in theirs.overlays:
             kind = overlay.kind.removeprefix("attention_")
             if overlay.method == "student" and kind in limits.maps:
-                scene.add_overlay(replace(overlay, method=KEY, high=limits.maps[kind]), theirs.array(overlay))
+                scene.add_overlay(replace(overlay, method=KEY, vmax=limits.maps[kind]), theirs.array(overlay))
 
 
 class PlainWeights:

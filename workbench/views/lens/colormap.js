@@ -16,7 +16,7 @@ function interpolate(rgb) {
 }
 
 // Value that a gray level of one method's map represents.
-export const valueOf = ({ low, high }, gray) => low + gray / 255 * (high - low);
+export const valueOf = ({ vmin, vmax }, gray) => vmin + gray / 255 * (vmax - vmin);
 
 // An image in which pixel i has the color of valueAt(i) on a scale from low to high.
 export function colorImage(width, height, stops, [low, high], valueAt) {

@@ -21,7 +21,7 @@ export function createFeatureMaps(lens) {
   // The scale that all methods share: of the channel on show, where a map has several.
   function scaleOf(map) {
     const limit = map.limits?.[Math.min(view.channel, map.limits.length - 1)];
-    return limit ? [-limit, limit] : [map.low, map.high];
+    return limit ? [-limit, limit] : [map.vmin, map.vmax];
   }
   const channelOf = (map, key) => Math.min(view.channel, map.maps[key].channels - 1);
 

@@ -22,7 +22,7 @@ export function createFigure(lens) {
       [scene.title, `frame ${lens.frame + 1} of ${scene.frames}`,
         cut ? `columns ${left} to ${left + width - 1}, rows ${top} to ${top + height - 1}` : '', curve ? `${curve.label}${curve.unit ? ` in ${curve.unit}` : ''}` : ''],
       [scene.link?.run ? `run ${scene.link.run}${lens.controls.steps() ? `, step ${lens.controls.steps().at}` : ''}` : `scene ${scene.id}`,
-        map ? `map: ${map.label}, ${short(map.low)} to ${short(map.high)}` : ''],
+        map ? `map: ${map.label}, ${short(map.vmin)} to ${short(map.vmax)}` : ''],
     ].map(texts => texts.filter(Boolean).join(' · '));
   }
 

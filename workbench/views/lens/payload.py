@@ -104,17 +104,17 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
     first = overlays[0]
     values = scene_stats.arrays(scene, overlays)
     diverging = all(overlay.diverging for overlay in overlays)
-    low, high = min(overlay.low for overlay in overlays), max(overlay.high for overlay in overlays)
+    vmin, vmax = min(overlay.vmin for overlay in overlays), max(overlay.vmax for overlay in overlays)
     limits = scene_stats.channel_limits(values) if diverging else []
     if diverging:  # zero stays in the middle
-        high = max(abs(low), abs(high))
-        low = -high
+        vmax = max(abs(vmin), abs(vmax))
+        vmin = -vmax
     return {
         "kind": first.kind,
         "label": first.label,
         "explain": first.explain,
-        "low": low,
-        "high": high,
+        "vmin": vmin,
+        "vmax": vmax,
         "diverging": diverging,
         **({"limits": limits} if limits else {}),
         "channels": max(overlay.channels for overlay in overlays),
@@ -122,8 +122,8 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "maps": {
             overlay.method: {
                 "frames": address(scene.overlay_path(overlay, 0).parent),
-                "low": overlay.low,
-                "high": overlay.high,
+                "vmin": overlay.vmin,
+                "vmax": overlay.vmax,
                 "channels": overlay.channels,
             }
             for overlay in overlays
