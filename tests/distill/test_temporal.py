@@ -214,7 +214,7 @@ def test_channels_that_hardly_vary_are_not_amplified():
 # Which cells
 
 
-def test_compared_cells_by_hand():
+def test_selected_frames_by_hand():
     cells = torch.arange(7.0).view(1, 7, 1, 1, 1)
     for which, border, wanted in (
         ("last", 0, [6]), ("last", 1, [5]), ("last", 2, [4]), ("all", 0, [0, 1, 2, 3, 4, 5, 6]), ("all", 2, [2, 3, 4]),

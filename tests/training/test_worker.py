@@ -66,7 +66,7 @@ def test_snapshots_contain_all_methods_maps_and_curves(whole):
         "attention_sum_squares", "attention_sum_abs", "attention_max_squares", "memory",
     }  # fmt: skip
     for kind in ("memory", "attention_sum_squares"):
-        ends = {(o.low, o.high) for o in scene.overlays if o.kind == kind}
+        ends = {(o.vmin, o.vmax) for o in scene.overlays if o.kind == kind}
         assert len(ends) == 1
     curves = {curve.key: curve.series for curve in scene.curves}
     assert set(curves) == {"psnr_y_db", "ssim_y", "t_diff", "tof"}
