@@ -95,9 +95,9 @@ def test_every_image_is_that_of_the_scene(scene, tmp_path):
             overlay = next(o for o in scene.overlays if (o.kind, o.method) == (kind["kind"], method))
             numbers = scene.array(overlay).astype(np.float32).reshape(scene.frames, -1, scene.width // 4)
             for i in range(scene.frames):
-                drawn = one["low"] + page.image(one["frames"], i)[..., 0] / 255 * (one["high"] - one["low"])
-                inside = numbers[i].clip(one["low"], one["high"])
-                np.testing.assert_allclose(drawn, inside, atol=(one["high"] - one["low"]) / 255)
+                drawn = one["vmin"] + page.image(one["frames"], i)[..., 0] / 255 * (one["vmax"] - one["vmin"])
+                inside = numbers[i].clip(one["vmin"], one["vmax"])
+                np.testing.assert_allclose(drawn, inside, atol=(one["vmax"] - one["vmin"]) / 255)
             maps += 1
     assert maps == len(scene.overlays)
     expected = len(scene.frames * (value["methods"] + list(scene.overlays)))
