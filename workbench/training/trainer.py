@@ -276,7 +276,7 @@ class Trainer:
             made = prefetch(made, waiting=BATCHES_AHEAD)
         with closing(made):
             for step, micro_batches in made:
-            torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)[0]))
+                torch.manual_seed(int(np.random.SeedSequence((self.config.seed, step, rank)).generate_state(1)[0]))
                 yield from micro_batches
 
     def _micro_batches(
@@ -288,7 +288,7 @@ class Trainer:
             batch = Batch(low, high, flow=flow[0] if flow else None)
             micro_batches = batch.chunk(self.accelerator.gradient_accumulation_steps)
             if self.cache is not None:
-            assert isinstance(self.sampler, CropSampler)
+                assert isinstance(self.sampler, CropSampler)
                 numbers, size = self.sampler.crop_ids(step)[share], len(micro_batches[0].low)
                 micro_batches = [
                     part._replace(targets=self.cache.load(numbers[size * index :][:size], part.low))
