@@ -49,8 +49,8 @@ class InteractiveFigure(ipywidgets.VBox):
         self.image.value = png(figure)
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
-        shown = super()._repr_mimebundle_(**options)  # pyright: ignore[reportAttributeAccessIssue]
-        return shown | {"image/png": base64.b64encode(self.image.value).decode()}
+        bundle = super()._repr_mimebundle_(**options) or {}  # pyright: ignore[reportAttributeAccessIssue]
+        return bundle | {"image/png": base64.b64encode(self.image.value).decode()}
 
 
 def png(figure: Figure) -> bytes:

@@ -242,7 +242,8 @@ def header_size(image: Path) -> tuple[int, int]:
             rotated = (opened.format != "PNG" or "exif" in opened.info) and (
                 opened.getexif().get(ExifTags.Base.Orientation, 1) >= 5  # a quarter turn
             )
-            return opened.size[::-1] if rotated else opened.size
+            width, height = opened.size
+            return (height, width) if rotated else (width, height)
     except _UNREADABLE as error:
         raise VideoError(f"{image}: not a readable image ({error}); copy or write it again") from error
 

@@ -8,7 +8,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anywidget
 import numpy as np
@@ -101,7 +101,7 @@ class Lens(anywidget.AnyWidget):
         return self
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        data, metadata = super()._repr_mimebundle_(**options)  # pyright: ignore[reportGeneralTypeIssues]
+        data, metadata = cast("tuple[dict[str, Any], dict[str, Any]]", super()._repr_mimebundle_(**options))
         shown = {
             method["label"]: _decode(self.images[method["frames"]][self.frame]) for method in self.value["methods"]
         }
