@@ -102,10 +102,9 @@ class Lens(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = cast("tuple[dict[str, Any], dict[str, Any]]", super()._repr_mimebundle_(**options))
-        shown = {
-            method["label"]: _decode(self.images[method["frames"]][self.frame]) for method in self.value["methods"]
-        }
-        figure = side_by_side(shown, columns=4, title=f"frame {self.frame + 1} of {self.value['frames']}")
+        value = cast("dict[str, Any]", self.value)
+        frames = {method["label"]: _decode(self.images[method["frames"]][self.frame]) for method in value["methods"]}
+        figure = side_by_side(frames, columns=4, title=f"frame {self.frame + 1} of {value['frames']}")
         return data | {"image/png": base64.b64encode(png(figure)).decode()}, metadata
 
 
