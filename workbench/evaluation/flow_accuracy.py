@@ -16,7 +16,7 @@ import torch
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.data.degradation.families import degrade
-from workbench.devices import device_of
+from workbench.devices import device_of, evaluation_mode
 from workbench.errors import ConfigError, DataError
 from workbench.imaging import gray
 from workbench.models.video_sr import VideoSR
@@ -68,8 +68,9 @@ def flow_accuracy(
     """
     if network.scale != clips.scale:
         raise ConfigError(f"scale: want {clips.scale} as in {clips.name}, got a network for x{network.scale}")
-    for clip in clips:
-        yield _clip_accuracy(network, clip, degradation, frames_per_clip)
+    with evaluation_mode(network):
+        for clip in clips:
+            yield _clip_accuracy(network, clip, degradation, frames_per_clip)
 
 
 def mean_accuracy(results: Sequence[FlowAccuracy]) -> FlowAccuracy:
@@ -122,7 +123,6 @@ def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: i
         )
     inner = slice(BORDER, -BORDER)
     motion, errors, slopes = [], [], []
-    network.eval()
     for number in reference_frames(clip.frames, count):
         high = clip.high(number + min(DISTANCES), number + max(DISTANCES) + 1)
         high = high[:, : height * clip.scale, : width * clip.scale]
