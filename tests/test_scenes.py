@@ -79,20 +79,20 @@ def test_frames_are_lossless_at_every_compression(compression, tmp_path):
 
 
 def test_gray_levels_of_an_overlay_are_its_values(scene):
-    """value = low + grey / 255 * (high - low), to half a level; beyond the ends it is the end."""
+    """value = low + gray / 255 * (high - low), to half a level; beyond the ends it is the end."""
     overlay = next(o for o in scene.overlays if o.kind == "attention")
     for index in range(3):
-        grey = np.asarray(Image.open(scene.overlay_path(overlay, index)).convert("L"), float)
+        gray = np.asarray(Image.open(scene.overlay_path(overlay, index)).convert("L"), float)
         wanted = MAPS[index].clip(-1, 3)
-        assert np.abs(-1 + grey / 255 * 4 - wanted).max() <= 4 / 255 / 2 + 1e-6
+        assert np.abs(-1 + gray / 255 * 4 - wanted).max() <= 4 / 255 / 2 + 1e-6
 
 
 def test_channels_are_stacked_from_top_to_bottom(scene):
     overlay = next(o for o in scene.overlays if o.kind == "memory")
     assert (overlay.channels, overlay.diverging) == (2, True)
-    grey = np.asarray(Image.open(scene.overlay_path(overlay, 1)).convert("L"), float)
-    assert grey.shape == (10, 7)
-    value = -2 + grey / 255 * 4
+    gray = np.asarray(Image.open(scene.overlay_path(overlay, 1)).convert("L"), float)
+    assert gray.shape == (10, 7)
+    value = -2 + gray / 255 * 4
     assert np.abs(value[:5] - CELLS[1, 0].clip(-2, 2)).max() < 0.01
     assert np.abs(value[5:] - CELLS[1, 1].clip(-2, 2)).max() < 0.01
 
@@ -248,7 +248,7 @@ def test_partial_folders_raise_and_are_not_listed(scene):
         (lambda record: record.pop("format"), "not a readable scene"),
         (lambda record: record.pop("methods"), "not a readable scene"),
         (lambda record: record.update(methods=3), "not a readable scene"),
-        (lambda record: record["methods"][0].update(colour="red"), "not a readable scene"),
+        (lambda record: record["methods"][0].update(color="red"), "not a readable scene"),
         (lambda record: record["methods"][0].update(key="../../etc"), "scene entry '../../etc'"),
         (lambda record: record["overlays"][0].update(kind="../up"), "scene entry '../up'"),
         (lambda record: record["overlays"][0].update(method="/etc"), "scene entry '/etc'"),

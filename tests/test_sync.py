@@ -17,7 +17,7 @@ from workbench.models.bicubic import Bicubic
 
 SECONDS = 6
 TICK = Fraction(1, 1000)
-"""Of Matroska, the coarsest of the containers."""
+"""Clock of Matroska, the coarsest of the containers."""
 
 
 def times_of(kind, rng):
@@ -32,7 +32,7 @@ def times_of(kind, rng):
     return even
 
 
-def make_film(path, kind, rng, *, codec, audio):
+def make_video(path, kind, rng, *, codec, audio):
     """A flash of 0.1 s and a beep of 0.05 s at every whole second from 1 on."""
     times = times_of(kind, rng)
     with av.open(str(path), "w") as file:
@@ -155,7 +155,7 @@ KINDS = ("even", "jitter", "drift", "gaps", "doubles", "edit list", "held last f
 def test_video_and_audio_stay_in_sync(tmp_path, kind, name, codec, audio, targets):
     if kind == "edit list" and name != "a.mp4":
         pytest.skip("Matroska has no edit lists")
-    source = make_film(tmp_path / name, kind, np.random.default_rng(KINDS.index(kind)), codec=codec, audio=audio)
+    source = make_video(tmp_path / name, kind, np.random.default_rng(KINDS.index(kind)), codec=codec, audio=audio)
     if kind == "late beginning":
         source = cut_beginning(source, tmp_path / f"late{source.suffix}", 40)
     before = offsets(source)
@@ -170,7 +170,7 @@ def test_video_and_audio_stay_in_sync(tmp_path, kind, name, codec, audio, target
 
 
 def test_a_constant_rate_keeps_sync_within_half_a_frame(tmp_path):
-    source = make_film(tmp_path / "a.mkv", "gaps", np.random.default_rng(1), codec="libx264", audio="aac")
+    source = make_video(tmp_path / "a.mkv", "gaps", np.random.default_rng(1), codec="libx264", audio="aac")
     made = upscale_file(source, tmp_path / "b.mp4", Bicubic(scale=2), fps=30)
     before, after = offsets(source), offsets(tmp_path / "b.mp4")
     assert after.keys() == before.keys()

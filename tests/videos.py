@@ -57,7 +57,7 @@ def encode(
     mirror: bool = False,
     moov_first: bool = True,
     aspect: str = "",
-    colours: tuple[int, int] | None = None,
+    colors: tuple[int, int] | None = None,
     **options: str,
 ) -> Path:
     """Encode a video with several key frames and, in H.264, B-frames.
@@ -74,13 +74,13 @@ def encode(
         mirror: whether a player mirrors it.
         moov_first: an MP4 with its table of contents at the beginning.
         aspect: width of a pixel over its height, for example ``"4/3"``.
-        colours: matrix and range to be noted in the file, as ITU-T H.273 numbers them.
+        colors: matrix and range to be noted in the file, as ITU-T H.273 numbers them.
         options: of the codec.
     """
     container = container or {".mkv": "matroska", ".webm": "webm"}.get(path.suffix, path.suffix[1:])
     flags = {"movflags": "+faststart"} if moov_first and container == "mp4" else {}
     images = [f if isinstance(f, av.VideoFrame) else av.VideoFrame.from_ndarray(f, format="rgb24") for f in frames]
-    if codec == "libx264" and "qp" not in options:  # with a crf beside it, qp 0 is not lossless
+    if codec == "libx264" and "qp" not in options:  # with a crf, qp 0 is not lossless
         options["crf"] = "10"
     with av.open(str(path), "w", format=container, options=flags) as file:
         stream: Any = file.add_stream(codec, rate=rate, options=options)
@@ -89,8 +89,8 @@ def encode(
             stream.set_display_rotation(rotation, hflip=mirror)
         if aspect:
             stream.codec_context.sample_aspect_ratio = Fraction(aspect)
-        if colours:
-            stream.codec_context.colorspace, stream.codec_context.color_range = colours
+        if colors:
+            stream.codec_context.colorspace, stream.codec_context.color_range = colors
         if times:
             stream.codec_context.time_base = Fraction(1, 1000)
         for index, image in enumerate(images):

@@ -20,7 +20,7 @@ def run(capsys, *args):
 
 @pytest.fixture(autouse=True)
 def small(tmp_path, monkeypatch):
-    """Beside an empty folder, and checked on a small clip."""
+    """Export into an empty folder, with a check on a small clip."""
     monkeypatch.chdir(tmp_path)
     frames = sample("carphone", frames=3).frames
     monkeypatch.setattr("workbench.onnx.export.check_pair", lambda scale: make_pair(frames, scale=scale))

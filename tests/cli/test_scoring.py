@@ -23,7 +23,7 @@ def save(folder, frames):
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """A set of two clips; the command is given beside it."""
+    """Return a dataset of two clips next to the current folder."""
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "set" / "city", sample("carphone", frames=3).frames)
     save(tmp_path / "set" / "walk", sample("carphone", frames=(40, 42)).frames)

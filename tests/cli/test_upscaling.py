@@ -20,7 +20,7 @@ def run(capsys, *args):
 
 @pytest.fixture
 def video(tmp_path, monkeypatch):
-    """Ten numbered frames; the command is given beside it."""
+    """Return a folder of ten numbered frames in the current folder."""
     monkeypatch.chdir(tmp_path)
     return encode(tmp_path / "in.mp4", numbered(10, noise=True))
 

@@ -1,4 +1,4 @@
-"""What temporal distillation can teach: the measures by hand, and each old finding on the networks that ship."""
+"""Diagnostics of temporal distillation: measures by hand, and findings on the shipped networks."""
 
 import numpy as np
 import pytest

@@ -93,7 +93,7 @@ def test_unit_maps_ignore_brightness(mapping):
 
 @pytest.mark.parametrize("normalization", ["none", "unit"])
 def test_the_loss_does_not_depend_on_the_crop_size(normalization):
-    """The same picture tiled 2x2 has the same loss."""
+    """The same image tiled 2x2 has the same loss."""
     student, teacher = features(1, 2, 3, 4, 4), features(1, 2, 5, 4, 4, seed=1)
     tiled = spatial_distillation(
         student.repeat(1, 1, 1, 2, 2), teacher.repeat(1, 1, 1, 2, 2), normalization=normalization

@@ -180,7 +180,7 @@ def test_standardization_keeps_changes_of_the_mean_over_time():
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_loss_ignores_offset_and_gain_of_the_student(mode):
-    """So no bias lowers the loss, and the gradient asks for neither offset nor gain."""
+    """No bias lowers the loss: the gradient has neither offset nor gain."""
     memory = TemporalMemory(4, 4, stride=1, mode=mode)
     student, teacher = features(1, 4, 4, 6, 6), features(1, 4, 4, 6, 6, seed=1)
     gain, offset = torch.tensor([0.5, 1, 2, 3]).view(4, 1, 1), torch.tensor([-2.0, 0, 1, 5]).view(4, 1, 1)

@@ -15,7 +15,7 @@ def save_frames(folder, frames):
 
 @pytest.fixture(scope="session")
 def save():
-    """Writes frames as numbered images into a new folder."""
+    """Return a function that writes frames as numbered images to a new folder."""
     return save_frames
 
 

@@ -26,7 +26,7 @@ from workbench.models.zoo import build
 
 VID4 = Path(__file__).parents[3] / "shared" / "data" / "vid4"
 needs_vid4 = pytest.mark.skipif(
-    not (VID4 / "GT").is_dir(), reason="Vid4 is not at ../shared/data/vid4 beside the repository; it may not be shipped"
+    not (VID4 / "GT").is_dir(), reason="Vid4 is not in the folder of reference data; its license forbids to ship it"
 )
 
 # All frames, no crop, luma. Published by several papers.
@@ -179,7 +179,7 @@ def test_training_mode_and_border_are_restored(data, training):
 
 
 def ramp(frames=5, height=24, width=32, step=20):
-    """Every frame one grey level, 20 apart: what a window saw can be read off its mean."""
+    """Every frame one gray level, 20 apart: what a window saw can be read off its mean."""
     return np.stack([np.full((height, width, 3), step * t, np.uint8) for t in range(frames)])
 
 
@@ -274,7 +274,7 @@ def set_with_low(tmp_path, save):
 
 
 def test_low_resolution_on_disk_of_the_same_family_is_used(set_with_low):
-    """The family is recognised by the images; one of them is then spoilt, so that it can be seen that it was read."""
+    """The family is recognized by the images; one of them is then spoilt, so that it can be seen that it was read."""
     made = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"))
     from_disk = evaluate(Nearest(), set_with_low, PROTOCOLS["folders"].change(degradation="bd_duf"), lr_dir="LRx4")
     assert (made.low, from_disk.low) == ("bd_duf, made here", "bd_duf, from disk")

@@ -92,7 +92,7 @@ def pair():
 
 
 def gain_of_offset(clip, number, levels):
-    """The gain over bicubic of bicubic whose result is so many levels too bright."""
+    """Return the gain over bicubic of a bicubic result that is too bright by a number of levels."""
     truth = clip.high(number, number + 1)
     bicubic = upscale(Bicubic(), degrade(truth, "bi", 4))
     shifted = (bicubic.astype(int) + levels).astype(np.uint8)

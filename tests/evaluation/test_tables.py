@@ -124,7 +124,7 @@ def test_an_unknown_format_raises():
         format_results(result(), "jsn")
 
 
-# -- many methods beside each other ---------------------------------------------------------------------------------
+# -- comparison of many methods -------------------------------------------------------------------------------------
 
 COST = Cost(parameters=1_234_567, macs=18_651_000_000, macs_alone=None, height=120, width=180)
 SPEED = Speed(

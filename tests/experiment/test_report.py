@@ -77,7 +77,7 @@ def test_a_reproduced_seed_is_equal_up_to_rounding(change, inside):
 
 @pytest.mark.parametrize(("value", "inside"), [(24.2, True), (25.0, False)])
 def test_another_seed_is_inside_the_prediction_interval(value, inside):
-    """Of 24.05, 24.16, 24.27: mean 24.16, deviation .11, so 24.16 +- 4.3027 * .11 * sqrt(4 / 3) = [23.61, 24.71]."""
+    """24.05, 24.16, 24.27: mean 24.16, deviation .11, so 24.16 +- 4.3027 * .11 * sqrt(4 / 3) = [23.61, 24.71]."""
     ours = make_results()
     ours.scores = {"sd_w0.001": {7: {"vid4": {"mean": {"psnr_y_db": value}}}}}
     lines, met = reproduction(ours, make_results())

@@ -12,7 +12,7 @@ from workbench.models.zoo import build
 class Allocates(VideoSR):
     """Weights of 4 kB; ten numbers a pixel once, two a frame and pixel, and a number for every pair of pixels if asked.
 
-    Beside them what goes in and comes out: 3 and 12 numbers a frame and pixel.
+    Input and output add 3 and 12 numbers per frame and pixel.
     """
 
     def __init__(self, pairs=0):

@@ -27,10 +27,10 @@ def plain(value, frames=1, height=16, width=16):
 
 
 def test_luma_by_hand():
-    colours = np.array([[[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [1, 2, 3]]]], np.uint8)
+    colors = np.array([[[[0, 0, 0], [255, 255, 255], [255, 0, 0], [0, 255, 0], [0, 0, 255], [1, 2, 3]]]], np.uint8)
     wanted = [16, 235, 81.481, 144.553, 40.966, 16 + (65.481 + 2 * 128.553 + 3 * 24.966) / 255]
-    assert luma(colours)[0, 0] == pytest.approx(wanted, abs=1e-12)
-    assert luma(colours).dtype == np.float64
+    assert luma(colors)[0, 0] == pytest.approx(wanted, abs=1e-12)
+    assert luma(colors).dtype == np.float64
 
 
 def test_psnr_by_hand():
@@ -41,7 +41,7 @@ def test_psnr_by_hand():
 
 
 def test_luma_is_not_rounded():
-    """Two colours 0.97 levels of luma apart: rounded, they would be one or no level apart."""
+    """Two colors 0.97 levels of luma apart: rounded, they would be one or no level apart."""
     first, second = plain(0), plain(0)
     second[..., 2] = 10
     assert psnr_db(first, second) == pytest.approx([10 * np.log10(255**2 / (10 * 24.966 / 255) ** 2)])

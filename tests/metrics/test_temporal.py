@@ -19,7 +19,7 @@ def blobs(frames=4, shift=0, height=64, width=80):
 
 
 def test_t_diff_by_hand():
-    """Grey pixels: luma moves 219 / 255 of a level for each level."""
+    """Gray pixels: luma moves 219 / 255 of a level for each level."""
     reference = np.zeros((4, 2, 2, 3), np.uint8)
     reference[2] = 10  # the truth brightens by 10, then darkens by 10
     frames = np.full((4, 2, 2, 3), 50, np.uint8)
@@ -94,7 +94,7 @@ def test_the_flow_distance_equals_a_slow_reference():
 
 
 def test_tof_on_tiny_frames_equals_a_slow_reference():
-    """Grey, Farneback with the settings of the definition written out, and Python for the rest."""
+    """Gray, Farneback with the settings of the definition written out, and Python for the rest."""
 
     def farneback(before, after):
         a, b = (cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in (before, after))

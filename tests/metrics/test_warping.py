@@ -184,7 +184,7 @@ def test_a_single_frame_has_no_value():
 
 
 def test_sizes_at_which_the_library_reads_out_of_bounds():
-    """Low, wide pictures end the process there, not just the test; so this runs in one of its own."""
+    """Low, wide images end the process there, not just the test; so this runs in one of its own."""
     source = (
         "import numpy as np; from workbench.metrics.warping import dis_flow\n"
         "for height, width in ((1, 1), (3, 90), (8, 64), (11, 64), (15, 40), (12, 1000), (90, 3), (31, 320)):\n"

@@ -1,4 +1,4 @@
-"""The plain student beside the distilled one: at the same step, from the same clip, or not at all."""
+"""Plain student in the snapshots of a distilled run: same step, same clip, or none."""
 
 import shutil
 from dataclasses import replace
@@ -27,10 +27,10 @@ def plain(small, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def beside(small, plain, tmp_path_factory):
-    """The distilled run that shows it; of its snapshots at 0, 2, ... 8 the plain run has every second one."""
+def distilled(small, plain, tmp_path_factory):
+    """Return a distilled run with snapshots at 0, 2, ... 8. The plain run has every second one."""
     config = replace(small, plain_run=str(plain.folder), snapshot_every=2)
-    run = prepare_run(tmp_path_factory.mktemp("beside") / "beside", config)
+    run = prepare_run(tmp_path_factory.mktemp("distilled") / "distilled", config)
     assert work(run) == "finished"
     return run
 
@@ -40,20 +40,20 @@ def keys(run, step):
 
 
 @pytest.mark.parametrize("step", [0, 4, 8])
-def test_frames_and_scores_are_those_of_the_same_step(plain, beside, step):
-    scene, theirs = beside.snapshot(step), read_scene(plain.folder / "snapshots" / f"{step:07d}")
-    assert keys(beside, step) == ["low", "high", "bicubic", "teacher", "plain", "student"]
+def test_frames_and_scores_are_those_of_the_same_step(plain, distilled, step):
+    scene, theirs = distilled.snapshot(step), read_scene(plain.folder / "snapshots" / f"{step:07d}")
+    assert keys(distilled, step) == ["low", "high", "bicubic", "teacher", "plain", "student"]
     assert np.array_equal(scene.clip("plain"), theirs.clip("student"))
     series = {curve.key: curve.series for curve in scene.curves}
     assert len(series) == 4
     for curve in theirs.curves:
         assert series[curve.key]["plain"] == curve.series["student"]
-    assert scene.title == f"beside, step {step}: distilled and plain student, both at this step"
+    assert scene.title == f"distilled, step {step}: distilled and plain student, both at this step"
     assert f"step {step} of plain" in scene.method("plain").note
 
 
-def test_steps_differ_and_maps_are_drawn_on_the_scale_of_the_run(plain, beside):
-    first, last = beside.snapshot(0), beside.snapshot(8)
+def test_steps_differ_and_maps_are_drawn_on_the_scale_of_the_run(plain, distilled):
+    first, last = distilled.snapshot(0), distilled.snapshot(8)
     assert np.array_equal(first.clip("plain"), first.clip("student"))  # one start, before any step
     assert not np.array_equal(first.clip("plain"), last.clip("plain"))
     maps = {(one.kind, one.method): one for one in last.overlays}
@@ -64,10 +64,10 @@ def test_steps_differ_and_maps_are_drawn_on_the_scale_of_the_run(plain, beside):
 
 
 @pytest.mark.parametrize("step", [2, 6])
-def test_without_a_snapshot_at_the_step_there_is_no_plain_student(beside, step):
-    assert keys(beside, step) == ["low", "high", "bicubic", "teacher", "student"]
-    assert all("plain" not in curve.series for curve in beside.snapshot(step).curves)
-    assert beside.snapshot(step).title == f"beside, step {step}"
+def test_without_a_snapshot_at_the_step_there_is_no_plain_student(distilled, step):
+    assert keys(distilled, step) == ["low", "high", "bicubic", "teacher", "student"]
+    assert all("plain" not in curve.series for curve in distilled.snapshot(step).curves)
+    assert distilled.snapshot(step).title == f"distilled, step {step}"
 
 
 def test_a_missing_or_slower_plain_run_does_not_block(small, plain, tmp_path):
@@ -121,9 +121,13 @@ def test_another_network_scale_or_clip_raises(small, plain, footage, change, pat
         open_plain(config, validation_clip(config)[0])
 
 
-def test_a_plain_run_with_a_teacher_or_without_snapshots_raises(small, beside, tmp_path):
+def test_a_plain_run_with_a_teacher_or_without_snapshots_raises(small, distilled, tmp_path):
     for where, error, pattern in (
-        (beside.folder, ConfigError, r"plain_run: want a run without a teacher, got .*beside with teacher edvr_tiny"),
+        (
+            distilled.folder,
+            ConfigError,
+            r"plain_run: want a run without a teacher, got .*distilled with teacher edvr_tiny",
+        ),
         (tmp_path, FolderError, r"plain_run: .*no run\.json here"),
         ("pretrained:nothing", FolderError, r"plain_run: no run 'nothing'; there are: .*live_demo_plain"),
     ):

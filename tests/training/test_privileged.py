@@ -321,10 +321,10 @@ def test_options_in_the_table_of_losses_select_each_loss(settings_of):
 
 
 def test_commands_of_the_document_have_the_described_settings(settings_of):
-    beside, instead, alone, ratio, first, second = map(settings_of, commands())
-    assert beside.distills
-    assert beside.distillation.spatial_weight
-    assert beside.distillation.losses.chosen == instead.distillation.losses.chosen == {"output_l1": 1.0}
+    added, instead, alone, ratio, first, second = map(settings_of, commands())
+    assert added.distills
+    assert added.distillation.spatial_weight
+    assert added.distillation.losses.chosen == instead.distillation.losses.chosen == {"output_l1": 1.0}
     assert not instead.needs_features
     assert not alone.distills
     assert ratio.distillation.ratios == {"spatial": 0.1, "temporal": 0.1}

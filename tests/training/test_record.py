@@ -1,4 +1,4 @@
-"""What a training leaves on disk, where a whole run with the networks of the zoo cannot show it."""
+"""Rows of metrics and checkpoints in cases that a whole run does not have."""
 
 import json
 

@@ -14,7 +14,7 @@ HIGH = moving_clip(4, 50, 66)
 
 
 def make(root, family="bd_duf", low="BDx4", scale=4, clips=("clip_2", "clip_10", "clip_1")):
-    """A set ``GT/<clip>``, and its low resolution beside."""
+    """Write a dataset ``GT/<clip>`` and its low resolution next to it."""
     for name in clips:
         save(root / "GT" / name, HIGH)
         save(root / low / name, degrade(HIGH, family, scale))

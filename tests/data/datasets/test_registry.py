@@ -16,7 +16,7 @@ HIGH = moving_clip(3, 40, 56)
 
 
 def repeat(folder, frame, count):
-    """So many equal frames, stored once."""
+    """Write equal frames as links to one file."""
     save(folder, [frame])
     for number in range(1, count):
         (folder / f"{number:04d}.png").hardlink_to(folder / "0000.png")

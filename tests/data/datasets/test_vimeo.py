@@ -26,7 +26,7 @@ save = partial(footage.save, names="im{}.png", first=1)
 
 @pytest.fixture
 def official(tmp_path):
-    """As the authors publish it, and BasicSR's low resolution beside."""
+    """Write the layout of the authors and the low resolution of BasicSR."""
     root = tmp_path / "vimeo_septuplet"
     for name in TRAIN + TEST:
         save(root / "sequences" / name, HIGH)

@@ -34,10 +34,10 @@ def imresize_matrix(size, scale):
     """MATLAB's ``imresize`` along one axis, as a matrix ``(size / scale, size)``; counts from 1 as MATLAB does."""
     matrix = np.zeros((size // scale, size))
     for i in range(1, size // scale + 1):
-        centre = i * scale + 0.5 * (1 - scale)
-        left = math.floor(centre - 4 * scale / 2)
+        center = i * scale + 0.5 * (1 - scale)
+        left = math.floor(center - 4 * scale / 2)
         taps = range(left, left + 4 * scale + 2)
-        weights = [keys_cubic((centre - at) / scale) / scale for at in taps]
+        weights = [keys_cubic((center - at) / scale) / scale for at in taps]
         for at, weight in zip(taps, weights, strict=True):
             mirrored = [*range(1, size + 1), *range(size, 0, -1)][(at - 1) % (2 * size)]
             matrix[i - 1, mirrored - 1] += weight / sum(weights)

@@ -137,8 +137,8 @@ def test_the_contact_sheet_shows_every_septuplet_in_the_color_of_its_split(whole
         with Image.open(whole / form / "contact_sheet.png") as sheet:
             pixels = np.asarray(sheet.convert("RGB"))
         bars = {
-            split: (pixels == np.array(colour)).all(-1).sum() // (176 * 5)
-            for split, colour in (("train", (59, 111, 182)), ("validation", (217, 130, 43)))
+            split: (pixels == np.array(color)).all(-1).sum() // (176 * 5)
+            for split, color in (("train", (59, 111, 182)), ("validation", (217, 130, 43)))
         }
         assert bars == {"train": 5, "validation": 1}
     middle = np.asarray(Image.fromarray(np.ascontiguousarray(SHOTS["alley"][3][4:44, 8:56])).resize((176, 147), 4))

@@ -88,7 +88,7 @@ def test_after_yields_the_next_to_the_last_step():
 
 
 def test_clips_are_drawn_in_proportion_to_their_positions():
-    """A clip of exactly one crop (1 place) beside one of 19: it comes once in twenty."""
+    """A clip with one position and a clip with 19: the first is drawn once in twenty times."""
     single, wide = marked(3, 8, 8), marked(3, 8, 26)
     single.low[..., 2] += 100
     sampler = CropSampler([single, wide], crop_size=8, num_frames=3, batch_size=10, augment=False)

@@ -30,7 +30,7 @@ def texture(height, width, seed=0):
 
 
 def panned(shift, frames=6, height=128, width=192, seed=0):
-    """A camera that moves by so many high-resolution pixels a frame, downward half as fast."""
+    """Return frames that move by a number of high-resolution pixels per frame, half as fast downward."""
     large = texture(height + frames * shift, width + frames * shift, seed)
     return np.stack([large[n * shift // 2 :, n * shift :][:height, :width] for n in range(frames)])
 

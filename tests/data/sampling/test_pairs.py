@@ -1,4 +1,4 @@
-"""What a training may be given: prepared folders, septuplets, clips; and crops that are decoded when they are cut."""
+"""Training data: prepared folders, septuplets and clips; crops that are decoded on demand."""
 
 import shutil
 
@@ -135,7 +135,6 @@ def test_a_septuplet_without_a_frame_raises(root, tmp_path):
 
 @pytest.mark.parametrize("form", ["arrays", "folders"])
 def test_training_is_equal_with_and_without_workers(root, form, tmp_path, monkeypatch):
-    """What is learned is the same whether the crops are cut beside the training or in it."""
     monkeypatch.setenv("WORKBENCH_KEEP_MEMORY", "0")
     losses = []
     for workers in (0, 1):

@@ -11,10 +11,10 @@ from workbench.data.video.read import read_video
 from workbench.errors import VideoError
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
-"""Of red and blue in luma."""
+"""Weights of red and blue in luma."""
 
 NUMBERS = {"bt709": 1, "unstated": 2, "bt601": 6, "bt2020": 9}
-"""Of matrices, in ITU-T H.273, table 4."""
+"""Numbers of matrices in ITU-T H.273, table 4."""
 
 
 def to_rgb(samples, bits, matrix, full):
@@ -31,7 +31,7 @@ def to_rgb(samples, bits, matrix, full):
     return 255 * np.stack([r, g, b], axis=-1)
 
 
-def colours(bits, matrix, full):
+def colors(bits, matrix, full):
     """Samples whose RGB lies inside the cube, from all over it."""
     dice = np.random.default_rng(bits)
     found = dice.integers(0, 2**bits, (60_000, 3))
@@ -42,7 +42,7 @@ def colours(bits, matrix, full):
 
 
 def patches(path, samples, bits, size, *, pixels="yuv444p", **settings):
-    """A video of one frame, coded without loss, with each colour as a patch; the patches' RGB as it is read."""
+    """A video of one frame, coded without loss, with each color as a patch; the patches' RGB as it is read."""
     width, height = size
     rows, columns = height // samples.shape[0], width // samples.shape[1]
     field = samples.repeat(rows, axis=0).repeat(columns, axis=1).astype(np.uint8 if bits == 8 else "<u2")
@@ -61,10 +61,10 @@ SD, HD = (128, 96), (1280, 96)
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize(("pixels", "codec"), [("yuv444p", "libx264"), ("yuv420p", "libx264"), ("yuv422p", "ffv1")])
 def test_the_stated_color_space_is_used(tmp_path, matrix, full, pixels, codec):
-    samples = colours(8, matrix, full)
+    samples = colors(8, matrix, full)
     settings = {"qp": "0"} if codec == "libx264" else {}
     seen = patches(
-        tmp_path / "a.mkv", samples, 8, SD, pixels=pixels, codec=codec, colours=(NUMBERS[matrix], 1 + full), **settings
+        tmp_path / "a.mkv", samples, 8, SD, pixels=pixels, codec=codec, colors=(NUMBERS[matrix], 1 + full), **settings
     )
     assert np.abs(seen - to_rgb(samples, 8, matrix, full)).max() < 0.52
 
@@ -72,7 +72,7 @@ def test_the_stated_color_space_is_used(tmp_path, matrix, full, pixels, codec):
 @pytest.mark.parametrize(("size", "matrix"), [(SD, "bt601"), (HD, "bt709"), ((96, 582), "bt709"), ((96, 576), "bt601")])
 @pytest.mark.parametrize("codec", ["libx264", "ffv1"])
 def test_an_unstated_color_space_depends_on_the_frame_size(tmp_path, codec, size, matrix):
-    samples = colours(8, matrix, False)
+    samples = colors(8, matrix, False)
     settings = {"qp": "0"} if codec == "libx264" else {}
     seen = patches(tmp_path / "a.mkv", samples, 8, size, codec=codec, **settings)
     assert np.abs(seen - to_rgb(samples, 8, matrix, False)).max() < 0.52
@@ -82,7 +82,7 @@ def test_an_unstated_color_space_depends_on_the_frame_size(tmp_path, codec, size
 
 
 def test_the_stated_color_space_has_priority(tmp_path):
-    patches(tmp_path / "a.mkv", colours(8, "bt709", False), 8, SD, colours=(1, 1), qp="0")
+    patches(tmp_path / "a.mkv", colors(8, "bt709", False), 8, SD, colors=(1, 1), qp="0")
     assert np.array_equal(
         read_video(tmp_path / "a.mkv", conversion=Conversion(assume_matrix="bt601")).frames,
         read_video(tmp_path / "a.mkv").frames,
@@ -93,8 +93,8 @@ def test_the_stated_color_space_has_priority(tmp_path):
 @pytest.mark.parametrize("matrix", WEIGHTS)
 @pytest.mark.parametrize("pixels", ["yuv444p10le", "yuv420p10le"])
 def test_ten_bits_are_rounded(tmp_path, pixels, matrix, full, error):
-    samples = colours(10, matrix, full)
-    seen = patches(tmp_path / "a.mkv", samples, 10, SD, pixels=pixels, colours=(NUMBERS[matrix], 1 + full), qp="0")
+    samples = colors(10, matrix, full)
+    seen = patches(tmp_path / "a.mkv", samples, 10, SD, pixels=pixels, colors=(NUMBERS[matrix], 1 + full), qp="0")
     assert np.abs(seen - to_rgb(samples, 10, matrix, full)).max() < error
 
 
@@ -130,7 +130,7 @@ def test_gray_video_is_read(tmp_path, codec, stated, full):
         [frame_from_planes([levels], "gray")],
         codec=codec,
         pixels="gray",
-        colours=(2, stated),
+        colors=(2, stated),
         **options,
     )
     seen = read_video(tmp_path / "a.mkv").frames[0]
@@ -143,14 +143,14 @@ def test_chroma_positions_are_those_of_h264(tmp_path):
     """Left-sited: column 2i of the image has the chroma of column i, column 2i + 1 lies halfway to the next."""
     ramp = np.tile((60 + 4 * np.arange(32)).astype(np.uint8), (32, 1))
     planes = [np.full((64, 64), 128, np.uint8), np.full((32, 32), 128, np.uint8), ramp]
-    path = encode(tmp_path / "a.mkv", [frame_from_planes(planes, "yuv420p")], colours=(5, 2), qp="0")
+    path = encode(tmp_path / "a.mkv", [frame_from_planes(planes, "yuv420p")], colors=(5, 2), qp="0")
     red = read_video(path).frames[0, 32, 8:56, 0]
     exact = 128 + 1.402 * (60 + 4 * np.arange(8, 56) / 2 - 128)
     assert np.abs(red - exact).max() < 0.8
 
 
 def test_unsupported_matrices_raise(tmp_path):
-    path = encode(tmp_path / "a.mkv", numbered(1), pixels="yuv444p", colours=(8, 2))  # YCgCo
+    path = encode(tmp_path / "a.mkv", numbered(1), pixels="yuv444p", colors=(8, 2))  # YCgCo
     with pytest.raises(VideoError, match=r"a.mkv: frame 0: .*of H.273, got 8"):
         read_video(path)
 

@@ -16,7 +16,7 @@ from workbench.errors import VideoError
 FAR = 130
 """Frames of a video whose end is looked up and not decoded."""
 
-FILMS = [
+VIDEOS = [
     ("h264.mp4", "libx264", {"g": "20", "bf": "3"}),
     ("h264.mkv", "libx264", {"g": "20", "bf": "3"}),
     ("open.mp4", "libx264", {"x264-params": "keyint=20:open-gop=1:bframes=3"}),
@@ -31,7 +31,9 @@ FILMS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "codec", "options"), FILMS, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize(
+    ("name", "codec", "options"), VIDEOS, ids=lambda value: value if isinstance(value, str) else ""
+)
 def test_a_frame_is_the_same_wherever_reading_starts(tmp_path, name, codec, options):
     pixels = "yuvj420p" if codec == "mjpeg" else "yuv420p"
     path = encode(tmp_path / name, numbered(FAR), codec=codec, pixels=pixels, **options)
@@ -103,7 +105,7 @@ def test_wrongly_marked_key_frames(tmp_path):
 
 
 def test_an_edit_list_removes_frames(tmp_path):
-    """As a cut without coding anew leaves it: frames are stored that are not shown."""
+    """A cut without re-encoding stores frames that are not shown."""
     path = encode(tmp_path / "whole.mp4", numbered(FAR), g="20")
     whole = read_video(path).frames
     with av.open(str(path)) as file, av.open(str(tmp_path / "cut.mp4"), "w") as cut:

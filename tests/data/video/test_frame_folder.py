@@ -26,7 +26,7 @@ from workbench.data.video.frame_numbers import (
 )
 from workbench.errors import ConfigError, VideoError
 
-GREY = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
+GRAY = Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16))
 NOISE = np.random.default_rng(0).integers(0, 256, (12, 16, 3), dtype=np.uint8)
 
 
@@ -74,10 +74,10 @@ def test_a_stream_reads_one_image_at_a_time(tmp_path):
 
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA"])
 def test_gray_palette_and_opaque_alpha_images_become_rgb(tmp_path, mode):
-    GREY.convert(mode).save(tmp_path / "0.png")
+    GRAY.convert(mode).save(tmp_path / "0.png")
     seen = read_frames(tmp_path)[0]
     assert seen.shape == (16, 16, 3)
-    assert np.array_equal(seen, np.asarray(GREY.convert(mode).convert("RGB")))
+    assert np.array_equal(seen, np.asarray(GRAY.convert(mode).convert("RGB")))
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -237,7 +237,7 @@ REFUSED = {
     "text": (b"hello", "not an image"),
     "cut off": (encoded("PNG")[:300], "not an image that can be read .*; copy or write it again"),
     "cut off, JPEG": (encoded("JPEG")[:600], "not an image that can be read .*[Tt]runcated"),
-    "16 bits, grey": (sixteen_bits(1), r"more than 8 bits per channel \(I;16\); convert the frames to 8-bit RGB"),
+    "16 bits, gray": (sixteen_bits(1), r"more than 8 bits per channel \(I;16\); convert the frames to 8-bit RGB"),
     "16 bits, RGB": (sixteen_bits(3), r"more than 8 bits per channel \(RGB\); convert the frames to 8-bit RGB"),
     "16 bits, RGBA": (sixteen_bits(4), r"more than 8 bits per channel \(RGBA\)"),
     "CMYK": (encoded("JPEG", Image.fromarray(NOISE).convert("CMYK")), "its colors are CMYK, not gray or RGB"),
@@ -259,7 +259,7 @@ REFUSED = {
     ),
     "alpha, WebP": (encoded("WEBP", TRANSPARENT, lossless=True), r"6.2% of it is transparent"),
     "alpha in a palette": (encoded("PNG", PALETTE, transparency=0), r"\d+\.\d% of it is transparent"),
-    "one transparent colour": (encoded("PNG", transparency=tuple(map(int, NOISE[0, 0]))), r"0.5% of it is transparent"),
+    "one transparent color": (encoded("PNG", transparency=tuple(map(int, NOISE[0, 0]))), r"0.5% of it is transparent"),
 }
 
 

@@ -118,7 +118,7 @@ def test_other_primaries_are_kept_in_the_metadata(tmp_path):
     """SMPTE 170M, as NTSC has it: values are not changed, so the mark must not be."""
     frames = np.full((3, 32, 64, 3), 90, np.uint8)
     source = encode(
-        tmp_path / "a.mp4", frames, colours=(6, 1), **{"x264-params": "colorprim=smpte170m:transfer=smpte170m"}
+        tmp_path / "a.mp4", frames, colors=(6, 1), **{"x264-params": "colorprim=smpte170m:transfer=smpte170m"}
     )
     made = upscale_file(source, tmp_path / "b.mp4", Bicubic(scale=2))
     assert "SMPTE 170M" in " ".join(made.transfer.texts("kept"))

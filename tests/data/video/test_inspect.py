@@ -77,7 +77,7 @@ def test_odd_sizes(tmp_path):
 def test_ten_bits(tmp_path):
     planes = [np.full(size, 512, "<u2") for size in ((48, 64), (24, 32), (24, 32))]
     frames = [frame_from_planes(planes, "yuv420p10le") for _ in range(2)]
-    info = inspect_video(encode(tmp_path / "a.mkv", frames, pixels="yuv420p10le", colours=(9, 2)))
+    info = inspect_video(encode(tmp_path / "a.mkv", frames, pixels="yuv420p10le", colors=(9, 2)))
     assert (info.bits, info.matrix, info.full_range) == (10, "bt2020", True)
 
 

@@ -55,12 +55,12 @@ def test_the_frame_rate_is_kept(tmp_path, fps, suffix):
 
 
 def test_colors_are_kept_in_a_preview(tmp_path):
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 64, 32)]
-    frames = np.stack([np.full((32, 32, 3), colour, np.uint8) for colour in colours])
-    write_video(tmp_path / "colours.mp4", frames, 5)
-    seen = read_video(tmp_path / "colours.mp4").frames[:, 16, 16].astype(int)
-    assert np.abs(seen - colours).max() <= 3
-    with av.open(str(tmp_path / "colours.mp4")) as file:
+    colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 64, 32)]
+    frames = np.stack([np.full((32, 32, 3), color, np.uint8) for color in colors])
+    write_video(tmp_path / "colors.mp4", frames, 5)
+    seen = read_video(tmp_path / "colors.mp4").frames[:, 16, 16].astype(int)
+    assert np.abs(seen - colors).max() <= 3
+    with av.open(str(tmp_path / "colors.mp4")) as file:
         context = file.streams.video[0].codec_context
         assert (context.colorspace, context.color_range, context.pix_fmt) == (1, 1, "yuv420p")  # marked BT.709
 
@@ -88,7 +88,7 @@ def test_the_smallest_images(tmp_path, size):
 
 @pytest.mark.parametrize("kind", ["noise.webm", "noise"])
 def test_lossless_frames_are_read_unchanged(tmp_path, kind):
-    """Noise, saturated colours and every level; odd in both directions."""
+    """Noise, saturated colors and every level; odd in both directions."""
     frames = NOISE.copy()
     frames[0, ::2], frames[1, :, ::2] = (255, 0, 0), (0, 0, 255)
     frames[2].reshape(-1)[:256] = np.arange(256)
