@@ -7,6 +7,7 @@ from workbench.cli import main
 from workbench.data.video.read import read_frames
 from workbench.data.video.timeline import timeline
 from workbench.inference.chunks import upscale
+from workbench.inference.runtime import RuntimeChoice
 from workbench.models.bicubic import Bicubic
 from workbench.models.weights import load
 
@@ -101,3 +102,13 @@ def test_invalid_arguments_are_errors_and_nothing_is_written(video, capsys, args
     assert (status, out) == (2, "")
     assert pattern in err
     assert [path.name for path in video.parent.iterdir()] == ["in.mp4"]
+
+
+def test_the_measured_runtime_is_used(images, capsys, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
+    choice = RuntimeChoice("onnx", {"torch": 2.0, "onnx": 1.0}, "ONNX Runtime, by measurement")
+    monkeypatch.setattr("workbench.inference.runtime.choose_runtime", lambda network, folder: choice)
+    status, _, err = run(capsys, "in", "out", "--network", "bicubic", "--runtime", "auto", "--device", "cpu")
+    assert status == 0
+    assert "runtime: ONNX Runtime" in err
+    assert np.abs(read_frames("out").astype(int) - upscale(Bicubic(scale=4), read_frames(images))).max() <= 1

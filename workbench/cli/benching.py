@@ -16,6 +16,7 @@ from workbench.scenes import write_atomic
 if TYPE_CHECKING:
     from workbench.models.video_sr import VideoSR
     from workbench.onnx.export import Format
+    from workbench.onnx.run import Runtime
     from workbench.precision import ComputePrecision
 
 FORMAT = 1
@@ -33,6 +34,7 @@ def bench(
     sizes: str = "180x120,480x270",
     torch_precisions: str = "auto",
     onnx_precisions: str = "fp32,int8",
+    openvino_precisions: str = "",
     frames: int = 4,
     rounds: int = 3,
     threads: int = 0,
@@ -41,12 +43,13 @@ def bench(
     out: Path | None = None,
     runs: Path = RUNS,
 ) -> int:
-    """Measure time and memory of a frame under PyTorch and ONNX Runtime.
+    """Measure time and memory of a frame under PyTorch, ONNX Runtime and OpenVINO.
 
-    Networks are exported for ONNX Runtime (see `workbench export`); those that cannot be exported are left out with a
-    message. Close other programs first.
+    Networks are exported for ONNX Runtime and OpenVINO (see `workbench export`); those that cannot be exported are
+    left out with a message. Close other programs first. Example: `workbench bench --networks plain
+    --openvino-precisions fp32,int8`.
 
-    Memory under PyTorch is the peak of all tensors. Under ONNX Runtime it is the growth of the process: weights,
+    Memory under PyTorch is the peak of all tensors. Under the other runtimes it is the growth of the process: weights,
     session and arena together, which is another measure.
 
     Args:
@@ -57,6 +60,7 @@ def bench(
         torch_precisions: precisions under PyTorch: fp32, bf16, fp16, separated by commas, or none; auto: fp32, and bf16
             unless it is slower on this machine.
         onnx_precisions: precisions under ONNX Runtime: fp32, fp16, int8, separated by commas, or none.
+        openvino_precisions: the same under OpenVINO; none by default.
         frames: frames of the clip that is timed.
         rounds: number of timed rounds, of which the median counts.
         threads: CPU threads; 0: all cores, or OMP_NUM_THREADS.
@@ -87,14 +91,17 @@ def bench(
     under_torch = split_choices(torch_precisions, TORCH, "torch-precisions")
     for precision in under_torch:
         choose_precision(precision, target)  # warns of one that is slow on this machine
-    under_onnx = split_choices(onnx_precisions, ONNX, "onnx-precisions")
+    exported: dict[Runtime, list[Any]] = {
+        "onnx": split_choices(onnx_precisions, ONNX, "onnx-precisions"),
+        "openvino": split_choices(openvino_precisions, ONNX, "openvino-precisions"),
+    }
     measured_sizes = [parse_size(size) for size in split_names(sizes)]
     found = {name: build(name).eval() if random_weights else load_method(name, runs=[runs]).network for name in names}
     rows: list[dict[str, Any]] = []
     with notes.status("measuring") as status, tempfile.TemporaryDirectory() as folder:
         for name, network in found.items():
             cases: list[tuple[str, Any]] = [("torch", precision) for precision in under_torch]
-            cases += [("onnx", precision) for precision in under_onnx]
+            cases += [(runtime, precision) for runtime, chosen in exported.items() for precision in chosen]
             for runtime, precision in cases:
                 try:
                     for width, height in measured_sizes:
@@ -103,7 +110,8 @@ def bench(
                         if runtime == "torch":
                             speed = measure(network, **clip, device=target, precision=precision).to_dict()
                         else:
-                            speed = _measure_onnx(network, precision, Path(folder) / f"{name}.{precision}.onnx", clip)
+                            path = Path(folder) / f"{name}.{precision}.onnx"
+                            speed = _measure_exported(network, runtime, precision, path, clip)
                         rows.append({"network": name, "runtime": runtime, "scale": network.scale, "speed": speed})
                 except WorkbenchError as error:
                     notes.print(f"{name}, {runtime} {precision}: left out: {error}", markup=False)
@@ -117,11 +125,13 @@ def bench(
     if rows:
         one = rows[0]["speed"]
         conditions = f"{one['frames']} frames, {one['device']}, {one['threads']} threads, {one['rounds']} rounds"
-        notes.print(f"measured: clip of {conditions}; in ONNX Runtime on the CPU")
+        notes.print(f"measured: clip of {conditions}; in ONNX Runtime and OpenVINO on the CPU")
     return 0
 
 
-def _measure_onnx(network: VideoSR, precision: Any, path: Path, clip: dict[str, Any]) -> dict[str, Any]:
+def _measure_exported(
+    network: VideoSR, runtime: Any, precision: Any, path: Path, clip: dict[str, Any]
+) -> dict[str, Any]:
     import psutil
 
     from workbench.evaluation.speed import measure
@@ -132,7 +142,9 @@ def _measure_onnx(network: VideoSR, precision: Any, path: Path, clip: dict[str, 
         export(network, path, precision=precision, frames=clip["frames"])
     process = psutil.Process()
     before = process.memory_info().rss
-    exported = open_exported(path)  # in scope until its memory is read: the arena is freed with the session
+    exported = open_exported(
+        path, runtime=runtime
+    )  # in scope until its memory is read: the arena is freed with the session
     speed = measure(exported, **clip).to_dict()
     return speed | {"precision": precision, "peak_bytes": max(process.memory_info().rss - before, 0) or None}
 

@@ -34,7 +34,7 @@ def upscale(
     *,
     network: str = "distilled",
     scale: int = 4,
-    runtime: Literal["torch", "onnx"] = "torch",
+    runtime: Literal["torch", "onnx", "openvino", "auto"] = "torch",
     precision: Precision = "auto",
     memory: str = "",
     tile: int = 0,
@@ -67,7 +67,8 @@ def upscale(
         network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP, or
             an .onnx file by `workbench export`.
         scale: upsampling factor of bicubic; networks have their own.
-        runtime: torch, or onnx: the network is exported first and ONNX Runtime computes.
+        runtime: torch; onnx or openvino: the network is exported first and ONNX Runtime or OpenVINO computes; auto:
+            the fastest of these on this machine, measured once per network.
         precision: precision of the convolutions under torch. auto: fp32 for exact output (.webm, a folder); for lossy
             output bf16 if a convolution is measured to be faster in it.
         memory: memory limit of the process, such as 4G: chunks and tiles are chosen by it, or the needed amount is
@@ -88,16 +89,16 @@ def upscale(
         threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
         runs: folder of runs.
     """
-    import torch
-
     from workbench.data.video.color import Conversion
     from workbench.data.video.transfer import TransferPlan
     from workbench.data.video.write import coding_of, is_folder_name
     from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.methods import load_method
     from workbench.inference.memory_plan import Plan
+    from workbench.inference.runtime import choose_runtime, open_runtime
     from workbench.inference.tiles import default_overlap
     from workbench.inference.video import upscale_file
+    from workbench.onnx.run import open_exported
     from workbench.precision import choose_precision
 
     require_at_least(0, tile=tile, chunk_frames=chunk_frames, threads=threads, fps=fps)
@@ -110,7 +111,7 @@ def upscale(
     method = load_method(network, scale=scale, runs=[runs])
     place = choose_device(device)
     exact_output = is_folder_name(out) or coding_of(out).rgb
-    wanted = "fp32" if runtime == "onnx" or (precision == "auto" and exact_output) else precision
+    wanted = "fp32" if runtime != "torch" or (precision == "auto" and exact_output) else precision
     chosen = choose_precision(wanted, place)
     if precision == "auto" and chosen.precision != "fp32":
         notes.print(f"precision: {chosen.reason}")
@@ -128,13 +129,19 @@ def upscale(
 
     with ExitStack() as stack:
         runner = method.network.to(place)
-        if runtime == "onnx":
-            from workbench.onnx.export import export
-            from workbench.onnx.run import open_exported
-
+        if Path(network).suffix == ".onnx":
+            if runtime == "openvino":
+                runner = open_exported(network, runtime=runtime)
+        elif runtime != "torch" and not (runtime == "auto" and place.type != "cpu"):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            with notes.status("exporting"):
-                runner = open_exported(export(runner, folder / "network.onnx").path, threads=torch.get_num_threads())
+            if runtime == "auto":
+                with notes.status("timing the installed runtimes, if this network is new here"):
+                    choice = choose_runtime(runner, folder)
+                notes.print(f"runtime: {choice.reason}")
+                runtime = choice.runtime
+            if runtime != "torch":
+                with notes.status("exporting"):
+                    runner = open_runtime(runner, runtime, folder)
         plan = None
         if tile:
             around, exact = default_overlap(method.network) if overlap < 0 else (overlap, False)

@@ -1,4 +1,4 @@
-"""Networks in ONNX files by :mod:`workbench.onnx.export`, computed by ONNX Runtime.
+"""Networks in ONNX files by :mod:`workbench.onnx.export`, computed by ONNX Runtime or OpenVINO.
 
 The metadata of such a file (scale, frames of a window, border rule ...) makes it a network like any other: it upscales
 videos, is scored and timed. Its graph is one of three:
@@ -16,11 +16,14 @@ borders [0, 0, 1], [0, 1, 2], [1, 2, 3] ... (:func:`workbench.models.windows.win
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +38,7 @@ from workbench.weight_files import check_weight_file
 
 METADATA_KEY, FORMAT = "workbench", 2
 Graph = Literal["windows", "window", "clip"]
+Runtime = Literal["onnx", "openvino"]
 GRAPHS: tuple[Graph, ...] = ("windows", "window", "clip")
 
 
@@ -49,7 +53,7 @@ def import_optional(module: str) -> Any:
     except ImportError as error:
         raise ConfigError(
             f"{module} is not installed; exported networks need: pip install '{DISTRIBUTION}[export]', or: "
-            "pip install onnx onnxruntime"
+            "pip install onnx onnxruntime openvino"
         ) from error
 
 
@@ -107,29 +111,21 @@ class OnnxMetadata:
         return metadata
 
 
-class _Session:
-    """Session of ONNX Runtime for one file."""
+class _Session(ABC):
+    """A file that a runtime has loaded."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        runtime = import_optional("onnxruntime")
+    runtime = ""
+
+    def __init__(self, path: Path) -> None:
         self._path = path
         if not path.is_file():
             raise WeightsError(f"{path}: no such file; `workbench export` writes one")
         check_weight_file(path)
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 4  # no warning for every variable dimension; errors are raised
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to other programs
-        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
-        providers = [name for name in preferred if name in runtime.get_available_providers()]
-        try:
-            self._session = runtime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # its errors share no base of their own
-            raise WeightsError(f"{path}: not a network that ONNX Runtime can read ({_first_line(error)})") from error
-        stored = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+
+    def _read_metadata(self, stored: str | None) -> None:
         if stored is None:
-            raise WeightsError(f"{path}: want a file by `workbench export`, got one without its metadata")
-        self.metadata = OnnxMetadata.from_json(stored, path)
+            raise WeightsError(f"{self._path}: want a file by `workbench export`, got one without its metadata")
+        self.metadata = OnnxMetadata.from_json(stored, self._path)
 
     def run(self, clip: Tensor, windows: Tensor | None = None) -> Tensor:
         size = self.metadata.size
@@ -142,37 +138,94 @@ class _Session:
         if windows is not None:
             feeds["windows"] = windows.cpu().numpy()
         try:
-            (frames,) = self._session.run(["frames"], feeds)
-        except Exception as error:  # its errors share no base of their own
+            frames = self._compute(feeds)
+        except Exception as error:  # the errors of the runtimes share no base
             size = "x".join(map(str, clip.shape))
             raise WeightsError(f"{self._path}: fails on a clip of {size}: {_first_line(error)[:300]}") from error
         return torch.from_numpy(frames).to(clip.device)
+
+    @abstractmethod
+    def _compute(self, feeds: dict[str, np.ndarray]) -> np.ndarray: ...
+
+
+class _OnnxRuntime(_Session):
+    """Session of ONNX Runtime."""
+
+    runtime = "ONNX Runtime"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        runtime = import_optional("onnxruntime")
+        super().__init__(path)
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4  # no warning for every variable dimension; errors are raised
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # leaves the cores to other programs
+        preferred = ("CUDAExecutionProvider", "CPUExecutionProvider")
+        providers = [name for name in preferred if name in runtime.get_available_providers()]
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # its errors share no base of their own
+            raise WeightsError(f"{path}: not a network that ONNX Runtime can read ({_first_line(error)})") from error
+        self._read_metadata(self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY))
+
+    def _compute(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        (frames,) = self._session.run(["frames"], feeds)
+        return frames
+
+
+class _OpenVINO(_Session):
+    """Network compiled by OpenVINO for the CPU, in float32 also where the CPU has bf16."""
+
+    runtime = "OpenVINO"
+
+    def __init__(self, path: Path, threads: int) -> None:
+        openvino = import_optional("openvino")
+        super().__init__(path)
+        try:
+            core = openvino.Core()
+            model = core.read_model(str(path))
+            options = {
+                "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"
+            }  # fmt: skip
+            self._compiled = core.compile_model(model, "CPU", options)
+        except Exception as error:  # its errors share no base of their own
+            raise WeightsError(f"{path}: not a network that OpenVINO can read ({_first_line(error)})") from error
+        place = ["framework", METADATA_KEY]  # where OpenVINO keeps the properties of an ONNX file
+        self._read_metadata(str(model.get_rt_info(place).value) if model.has_rt_info(place) else None)
+
+    def _compute(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
+        return self._compiled(feeds)["frames"]
+
+
+RUNTIMES: dict[Runtime, Callable[[Path, int], _Session]] = {"onnx": _OnnxRuntime, "openvino": _OpenVINO}
+"""Sessions by runtime."""
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _info(metadata: OnnxMetadata) -> NetworkInfo:
+def _info(session: _Session) -> NetworkInfo:
+    metadata = session.metadata
     return NetworkInfo(
         paper=f"{metadata.name}, exported",
         year=0,
         role="both",
         features="",
-        deviations=f"ONNX Runtime, {metadata.precision}",
+        deviations=f"{session.runtime}, {metadata.precision}",
     )
 
 
 class ExportedWindows(SlidingWindow):
-    """Sliding window that ONNX Runtime computes, one window after the other, which suits the caches of a CPU."""
+    """Sliding window that a runtime computes, one window after the other, which suits the caches of a CPU."""
 
     scales = (1, 2, 3, 4)
 
     def __init__(self, session: _Session) -> None:
         metadata = session.metadata
         super().__init__(scale=metadata.scale, num_frames=metadata.num_frames, border=metadata.border, skip="none")
-        self._session, self.metadata, self.info = session, metadata, _info(metadata)
-        self.recipe = {"name": metadata.name, "runtime": "onnx", "precision": metadata.precision}
+        self._session, self.metadata, self.info = session, metadata, _info(session)
+        self.recipe = {"name": metadata.name, "runtime": session.runtime, "precision": metadata.precision}
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         return Upscaled(torch.cat([self._window(clip, window) for window in windows.cpu()], dim=1))
@@ -185,16 +238,16 @@ class ExportedWindows(SlidingWindow):
 
 
 class ExportedClips(VideoSR):
-    """Any other network that ONNX Runtime computes."""
+    """Any other network that a runtime computes."""
 
     scales = (1, 2, 3, 4)
 
     def __init__(self, session: _Session) -> None:
         metadata = session.metadata
         super().__init__(scale=metadata.scale)
-        self._session, self.metadata, self.info = session, metadata, _info(metadata)
+        self._session, self.metadata, self.info = session, metadata, _info(session)
         self.num_frames, self.temporal_radius = metadata.num_frames, metadata.temporal_radius
-        self.recipe = {"name": metadata.name, "runtime": "onnx", "precision": metadata.precision}
+        self.recipe = {"name": metadata.name, "runtime": session.runtime, "precision": metadata.precision}
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; no features are returned.
@@ -212,18 +265,22 @@ class ExportedClips(VideoSR):
         return Upscaled(self._session.run(clip))
 
 
-def open_exported(path: str | Path, *, threads: int | None = None) -> ExportedWindows | ExportedClips:
+def open_exported(
+    path: str | Path, *, runtime: Runtime = "onnx", threads: int | None = None
+) -> ExportedWindows | ExportedClips:
     """Open an ``.onnx`` file by ``workbench export``.
 
-    It computes on the CPU, or on CUDA if ONNX Runtime is installed for it; clips are copied through the CPU.
+    ONNX Runtime computes on the CPU, or on CUDA if it is installed for it; OpenVINO on the CPU. Clips are copied
+    through the CPU.
 
     Args:
         path: the file.
+        runtime: ``onnx`` or ``openvino``.
         threads: number of CPU threads; by default that of torch.
 
     Raises:
         WeightsError: no such file, or not one by this package.
-        ConfigError: onnxruntime is not installed.
+        ConfigError: the runtime is not installed.
     """
-    session = _Session(Path(path), torch.get_num_threads() if threads is None else threads)
+    session = RUNTIMES[runtime](Path(path), torch.get_num_threads() if threads is None else threads)
     return (ExportedClips(session) if session.metadata.graph == "clip" else ExportedWindows(session)).eval()
