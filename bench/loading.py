@@ -32,7 +32,7 @@ from workbench.data.preparation.manifest import MANIFEST, PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.crops import CropSampler
 from workbench.data.sampling.pairs import open_pairs
-from workbench.data.sampling.shards import ShardCrops, open_shards
+from workbench.data.sampling.shards import ShardSampler, open_shards
 from workbench.models.zoo import build
 from workbench.training.torch_setup import configure_torch
 
@@ -67,7 +67,7 @@ def loader(root: Path, layout: str, workers: int) -> Batches:
     """Yield batches without end; with ``moving`` half of the crops of the arrays move."""
     data = Data(moving_share=0.5 if layout == "moving" else 0.0)
     if layout == "shards":
-        crops = ShardCrops(
+        crops = ShardSampler(
             open_shards(root / layout), crop_size=data.crop_size, num_frames=data.num_frames, batch_size=data.batch_size
         )
         return iter(DataLoader(crops, batch_size=None, num_workers=workers))

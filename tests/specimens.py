@@ -136,7 +136,7 @@ def make_run(
         keys = ("low", "high", "bicubic", "teacher") if distills else ("low", "high", "bicubic")
         add(writer, keys, moving_clip(*size))
         writer.finish(
-            name="validation_clip", title="Validation clip", fps=12, protocol={}, provenance={"licence": "CC0"}
+            name="validation_clip", title="Validation clip", fps=12, protocol={}, provenance={"license": "CC0"}
         )
     return run
 

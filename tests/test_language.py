@@ -45,8 +45,7 @@ WORDS = re.compile("|".join([*PLAINER, *BRITISH, ENDINGS]), re.IGNORECASE)
 PHRASES = re.compile(r"\b(?:comes? on top|in words|so many|to be had)\b", re.IGNORECASE)
 
 ALLOWED = {
-    '"licence"': "a key of scene.json and of the list of sample clips",
-    "to_picture": "a layer in weights of earlier versions",
+    '"licence"': "a key of scene.json in earlier versions",
     "lomiri_Picture": "names of image files that others made",
 }
 """Passages in which a word of the list is right, with the reason."""

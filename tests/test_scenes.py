@@ -63,6 +63,12 @@ def test_a_scene_is_read_as_it_was_written(scene):
     assert scene.provenance == {"seed": 1}
 
 
+def test_the_license_of_a_scene_of_an_earlier_version_is_read(scene):
+    path = scene.folder / "scene.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"provenance": {"licence": "CC0"}}))
+    assert read_scene(scene.folder).provenance == {"license": "CC0"}
+
+
 def test_frames_are_stored_losslessly(scene):
     assert np.array_equal(scene.clip("student"), FRAMES)
     assert np.array_equal(scene.clip("low"), LOW)

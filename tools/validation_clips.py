@@ -41,7 +41,9 @@ def main(
         image = read_still(file)
         for number in range(per_still):
             rng = np.random.default_rng((seed, number))
-            write(out / f"{file.path.stem}-{number}", make_clip(lambda rng, image=image: image, rng, settings).high)
+            write(
+                out / f"{file.state.path.stem}-{number}", make_clip(lambda rng, image=image: image, rng, settings).high
+            )
     for clip in clips:
         name, _, first = clip.rpartition("@")
         read = stream_video(name, first=int(first), last=int(first) + frames)

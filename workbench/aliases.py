@@ -118,6 +118,9 @@ PREPARE_SETTINGS = {"form": "format", "shrink": "downscale", "crop": "tile_size"
 PREPARED_SOURCE = {"shrink": "downscale", "pieces": "chunks"}
 """Other entries of a source in manifests of prepared footage of format 1."""
 
+PROVENANCE = {"licence": "license"}
+"""Provenance of a scene that an earlier version wrote."""
+
 POOL_SETTINGS = {"crop": "crop_size", "frames": "num_frames"}
 """Settings of a pool of still images in manifests of format 1."""
 

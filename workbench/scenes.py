@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from workbench.aliases import OVERLAY, SCENE_PROTOCOL, renamed
+from workbench.aliases import OVERLAY, PROVENANCE, SCENE_PROTOCOL, renamed
 from workbench.errors import FolderError, ShapeError
 
 FORMAT = 2
@@ -389,11 +389,12 @@ def read_scene(folder: Path) -> Scene:
         overlays = tuple(Overlay(**renamed(overlay, OVERLAY)) for overlay in record["overlays"])
         for name in [m.key for m in methods] + [o.kind for o in overlays] + [o.method for o in overlays]:
             check_name(name, "scene entry")
-        plain = ("name", "title", "width", "height", "frames", "fps", "provenance")
+        plain = ("name", "title", "width", "height", "frames", "fps")
         return Scene(
             folder=folder,
             **{name: record[name] for name in plain},
             protocol=renamed(record["protocol"], SCENE_PROTOCOL),
+            provenance=renamed(dict(record["provenance"]), PROVENANCE),
             methods=methods,
             overlays=overlays,
             curves=tuple(Curve(**curve) for curve in record["curves"]),

@@ -6,7 +6,8 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from workbench.aliases import setting_name
 from workbench.errors import ConfigError
@@ -63,6 +64,49 @@ def build_settings(cls: type[Settings], saved: Mapping[str, Any], prefix: str = 
         else:
             values[name] = tuple(value) if isinstance(value, list) else value
     return cls(**values)
+
+
+def from_json(kind: Any, saved: Any, name: str = "") -> Any:
+    """Build a value of a type from JSON: dataclasses and mappings from objects, tuples from lists.
+
+    Entries that a dataclass does not have are ignored.
+
+    Args:
+        kind: a dataclass, or the type of one of its fields.
+        saved: from :func:`json.loads`.
+        name: dotted name of the value, for messages.
+
+    Raises:
+        ConfigError: an entry is missing or has another type.
+
+    Example:
+        >>> from_json(tuple[int, int], [448, 256]), from_json(float | None, None)
+        ((448, 256), None)
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return None if saved is None else from_json(inner[0], saved, name)
+    if is_dataclass(kind) and isinstance(saved, Mapping):
+        types = get_type_hints(kind)
+        known = {key: value for key, value in saved.items() if key in types}
+        values = {key: from_json(types[key], value, f"{name}.{key}") for key, value in known.items()}
+        try:
+            return kind(**values)  # pyright: ignore[reportCallIssue]
+        except TypeError as error:
+            raise ConfigError(f"{name.removeprefix('.')}: {error}") from error
+    if origin is Mapping and isinstance(saved, Mapping):
+        return {key: from_json(inner[1], value, f"{name}.{key}") for key, value in saved.items()}
+    if origin is tuple and isinstance(saved, list):
+        kinds = inner[:1] * len(saved) if inner[-1] is Ellipsis else inner
+        if len(kinds) == len(saved):
+            items = enumerate(zip(kinds, saved, strict=True))
+            return tuple(from_json(one, value, f"{name}[{number}]") for number, (one, value) in items)
+    if (origin is Literal and saved in inner) or type(saved) is kind:
+        return saved
+    if kind is float and type(saved) is int:
+        return float(saved)
+    wanted = " or ".join(map(str, inner)) if origin is Literal else getattr(kind, "__name__", str(kind))
+    raise ConfigError(f"{name.removeprefix('.')}: want {wanted}, got {str(saved)[:80]!r}")
 
 
 def check_types(settings: Any, prefix: str = "") -> None:

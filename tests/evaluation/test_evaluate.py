@@ -9,11 +9,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from workbench.data.datasets import clip_set
 from workbench.data.datasets.samples import sample
 from workbench.data.datasets.vimeo import ExpectedLists
-from workbench.data.degradation.families import degrade, downscale_bi
+from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, DataError, ResultError, ShapeError, UnknownNameError
-from workbench.evaluation import clip_frames
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.inference.chunks import upscale
@@ -102,7 +102,7 @@ def test_scores_are_the_metrics_of_the_upscaled_frames(data, result):
     assert result.frames == {"clip_9": 3, "clip_10": 5}
     assert result.sizes == {"clip_9": (64, 48), "clip_10": (88, 72)}  # what does not fill a pixel is cropped
     high = sample("carphone", frames=(40, 43)).frames[:, :48, :64]
-    restored = upscale(build("bicubic", scale=4), downscale_bi(high, 4))
+    restored = upscale(build("bicubic", scale=4), degrade(high, "bi", 4))
     wanted = {
         "psnr_y_db": psnr_db(restored, high),
         "ssim_y": ssim(restored, high),
@@ -253,7 +253,7 @@ def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
     result = evaluate(Nearest(), tmp_path, protocol)
     assert result.numbers == {name: [3] for name in names}
     middle = sample("carphone", frames=(10, 11)).frames[:, :32, :64]
-    wanted = psnr_db(upscale(Nearest(), downscale_bi(middle, 4)), middle)
+    wanted = psnr_db(upscale(Nearest(), degrade(middle, "bi", 4)), middle)
     assert result.per_clip["00001/0002"]["psnr_y_db"] == pytest.approx(wanted.item())
     assert list(result.per_group) == ["slow", "medium", "fast"]
     assert result.per_group["fast"] == result.per_clip["00002/0001"]
@@ -296,9 +296,9 @@ def test_low_resolution_of_another_family_raises(set_with_low):
 def test_a_long_clip_in_chunks_equals_the_whole_clip(monkeypatch, held):
     """Sliding windows over the seams, and a network of the whole clip, as in one pass."""
     frames = sample("carphone", frames=20).frames
-    monkeypatch.setattr(clip_frames, "READ_FRAMES", 6)
+    monkeypatch.setattr(clip_set, "READ_FRAMES", 6)
     for network in (build("vespcn", scale=4), Average()):
-        restored = upscale(network, downscale_bi(frames, 4))
+        restored = upscale(network, degrade(frames, "bi", 4))
         result = evaluate(network, held(frames), "folders")
         assert result.per_frame["walk"]["psnr_y_db"] == pytest.approx(psnr_db(restored, frames).tolist())
 

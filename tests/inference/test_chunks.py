@@ -183,10 +183,10 @@ def test_an_empty_stream_yields_nothing():
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (np.zeros((4, 5, 3), np.uint8), r"frame 2: it is 5x4, the first was 4x4"),
+        (np.zeros((4, 5, 3), np.uint8), "frame 2: want 4x4 like the first frame, got 5x4"),
         (np.zeros((4, 4, 3), np.float32), r"frame 2: want uint8 \(H, W, 3\), got float32 \(4, 4, 3\)"),
         (np.zeros((4, 4), np.uint8), r"frame 2: want uint8 \(H, W, 3\), got uint8 \(4, 4\)"),
-        (np.zeros((0, 4, 3), np.uint8), "frame 2: an axis is empty"),
+        (np.zeros((0, 4, 3), np.uint8), r"frame 2: want uint8 \(H, W, 3\), got uint8 \(0, 4, 3\)"),
         ("frame.png", r"frame 2: want uint8 \(H, W, 3\), got str"),
     ],
 )

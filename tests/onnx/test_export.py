@@ -234,7 +234,7 @@ def test_metadata_of_format_1_is_read(student):
     metadata = student[1].metadata
     stored = json.loads(metadata.to_json())
     stored |= {"format": 1, "reach": stored.pop("temporal_radius")}
-    assert OnnxMetadata.from_json(json.dumps(stored), Path("old.onnx")) == metadata
+    assert OnnxMetadata.parse(json.dumps(stored), Path("old.onnx")) == metadata
 
 
 # -- two of them ------------------------------------------------------------------------------------------------------

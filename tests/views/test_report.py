@@ -161,7 +161,7 @@ def test_hostile_texts_stay_texts(copied, tmp_path):
     for overlay in record["overlays"]:
         overlay |= {"label": HOSTILE, "explain": HOSTILE}
     record |= {"title": HOSTILE, "name": HOSTILE, "protocol": {HOSTILE: HOSTILE}}
-    record |= {"provenance": {HOSTILE: HOSTILE, "licence": HOSTILE}}
+    record |= {"provenance": {HOSTILE: HOSTILE, "license": HOSTILE}}
     plain = Read(write_report(read_scene(copied), tmp_path / "plain.html", methods=["high", "teacher"]).path)
     hostile = edit(copied, **record)
     page = Read(write_report(hostile, tmp_path / "page.html", methods=["high", "teacher"]).path)

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 @command
 def samples() -> int:
     """List the sample clips of the installation, with credit and license."""
-    from workbench.data.datasets.samples import samples
+    from workbench.data.datasets.samples import SAMPLES
 
     table = Table("sample", "size", "frames", "license", "credit")
-    for clip in samples():
+    for clip in SAMPLES.values():
         table.add_row(clip.name, f"{clip.width}x{clip.height}", str(clip.frames), clip.license, clip.credit)
     OutputConsole().print(table)
     return 0

@@ -153,7 +153,7 @@ def _methods() -> dict[str, str]:
 @cache
 def _names() -> dict[str, list[str]]:
     """Return the known values of settings that are names."""
-    from workbench.data.datasets.samples import samples
+    from workbench.data.datasets.samples import SAMPLES
     from workbench.data.degradation.families import DEGRADATIONS
     from workbench.models.weights import pretrained_names
     from workbench.models.zoo import NETWORKS
@@ -167,5 +167,5 @@ def _names() -> dict[str, list[str]]:
     names["plain_run"] = [f"pretrained:{name}" for name in plain]
     return names | {
         "data.degradation": list(DEGRADATIONS),
-        "data.validation_clip": [sample.name for sample in samples()],
+        "data.validation_clip": list(SAMPLES),
     }

@@ -16,8 +16,8 @@ import torch
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet
 from workbench.data.datasets.registry import open_set
+from workbench.data.degradation.families import crop_to_scale
 from workbench.errors import ConfigError, DataError, ShapeError
-from workbench.evaluation.clip_frames import crop_to_scale, stream_ground_truth
 from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import Protocol, find_protocol
 from workbench.evaluation.rendering import render_frames
@@ -216,11 +216,12 @@ def _pairs(render: ClipRenderer, clip: ClipEntry, numbers: Sequence[int]) -> Ite
     """Yield a rendered frame and its ground truth for each of the numbers."""
     wanted = frozenset(numbers)
     if len(numbers) == 1:
-        references: Iterator[np.ndarray] = iter(crop_to_scale(clip.high(numbers[0], numbers[0] + 1), clip.scale))
+        references: Iterator[np.ndarray] = iter(clip.high(numbers[0], numbers[0] + 1))
     else:
-        references = (frame for number, frame in enumerate(stream_ground_truth(clip)) if number in wanted)
+        references = (frame for number, frame in enumerate(clip.stream()) if number in wanted)
+    cropped = (crop_to_scale(frame, clip.scale) for frame in references)
     done = 0
-    for pair in zip(render(clip, numbers), references, strict=False):
+    for pair in zip(render(clip, numbers), cropped, strict=False):
         yield pair
         done += 1
     if done != len(numbers):

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
+from workbench.data.degradation.families import crop_to_scale
 from workbench.data.video.frame_folder import list_images, read_image, size_of
 from workbench.data.video.frame_numbers import describe_mismatch, match_frames
 from workbench.errors import DataError
-from workbench.evaluation.clip_frames import crop_to_scale
 from workbench.evaluation.evaluate import ProgressCallback, open_clips, score_clips
 from workbench.evaluation.protocols import Protocol, find_protocol
 from workbench.evaluation.scores import EvaluationResult

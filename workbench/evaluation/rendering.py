@@ -18,14 +18,13 @@ from workbench.amounts import round_up
 from workbench.choices import FeatureLayer
 from workbench.data.datasets.clip_set import ClipEntry
 from workbench.data.datasets.clips import load_clip
-from workbench.data.datasets.samples import samples
+from workbench.data.datasets.samples import credit_of
 from workbench.data.sampling.crops import make_pair
 from workbench.data.video.read import Video
 from workbench.devices import device_of
 from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, ResultError
-from workbench.evaluation.clip_frames import read_low, stream_low
 from workbench.evaluation.methods import LoadedMethod, find_memory, load_method, matches_memory
 from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics import METRICS
@@ -145,7 +144,7 @@ def render_frames(
             for index in frame_indices:
                 window = window_indices(clip.frames, network.num_frames, network.border, first=index, last=index + 1)
                 start, stop = int(window.min()), int(window.max()) + 1
-                low = read_low(clip, degradation, start, stop)
+                low = clip.read_low(degradation, start, stop)
                 yield upscale_window(network, low, (window[0] - start).tolist(), device=device, index=index)
             return
         requested = frozenset(frame_indices)
@@ -161,8 +160,8 @@ def _render_all(
 ) -> Iterator[np.ndarray]:
     """Render all frames of a clip."""
     if network.temporal_radius is not None:
-        return upscale_stream(network, stream_low(clip, degradation), device=device)
-    low = np.stack(list(stream_low(clip, degradation)))
+        return upscale_stream(network, clip.stream_low(degradation), device=device)
+    low = np.stack(list(clip.stream_low(degradation)))
     return (frame for chunk in chunks(network, low, device=device) for frame in chunk.to_uint8())
 
 
@@ -314,7 +313,7 @@ def render_scene(
             protocol=protocol if pair else {"scale": scale, "scores": "none: there is no ground truth"},
             provenance={
                 "clip": clip_name,
-                **_credit(clip_name),
+                **credit_of(clip_name),
                 "memory": _memory_note(memory_file, users),
                 "versions": library_versions("torch", "opencv-python-headless"),
             },
@@ -363,11 +362,3 @@ def _memory_note(path: Path | None, methods: Sequence[str]) -> str:
     if path is None or not methods:
         return "none"
     return f"{path.parent.name}/{path.name} (sha256 {checksum(path)[:12]}), for {', '.join(methods)}"
-
-
-def _credit(clip: str) -> dict[str, str]:
-    """Return credit and license of a sample clip; empty for other clips."""
-    for sample in samples():
-        if clip.partition("[")[0].strip() == sample.name:
-            return {"credit": sample.credit, "licence": sample.license}
-    return {}

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from workbench.choices import FeatureLayer
+from workbench.data.video.write_frames import check_frame
 from workbench.devices import device_of, evaluation_mode
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ConfigError
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.tensors import check_frames, to_float, to_uint8
@@ -69,20 +70,20 @@ def chunks(
     """
     frames, height, width = check_frames(low, "low")
     _check_chunk_frames(chunk_frames)
-    chunk_frames = chunk_frames or _default_chunk_frames(network, height, width)
+    step = chunk_frames or _default_chunk_frames(network, height, width)
     device = device or device_of(network)
     network.to(device)
+
+    def bounded() -> Iterator[Upscaled]:
+        for first in range(0, frames, step):
+            needed, upscale = network.plan_chunk(frames, first, min(first + step, frames))
+            yield upscale(to_float(low[needed.numpy()], device=device), return_features=return_features)
+
     with evaluation_mode(network):
         if network.temporal_radius is None:
-            parts = network.chunks(to_float(low, device=device), frames=chunk_frames, return_features=return_features)
+            parts = network.chunks(to_float(low, device=device), frames=step, return_features=return_features)
         else:
-            parts = (
-                network.upscale_chunk(
-                    lambda indices: to_float(low[indices.numpy()], device=device),
-                    frames, first, min(first + chunk_frames, frames), return_features,
-                )
-                for first in range(0, frames, chunk_frames)
-            )  # fmt: skip
+            parts = bounded()
         first = 0
         while True:
             with torch.inference_mode():  # not around the yield, where the mode would leak to the caller
@@ -237,51 +238,37 @@ def upscale_stream(
             if first == last:
                 return
             with torch.inference_mode():
-                parts = _upscale_buffer(network, buffer, start, (first, last), chunk_frames, device)
-            yield from np.concatenate(parts)
+                if bounded:
+                    needed, upscale = network.plan_chunk(stop, first, last)
+                    clip = np.stack([buffer[index - start] for index in needed.tolist()])
+                    images = to_uint8(upscale(to_float(clip, device=device)).frames, first=first)
+                else:
+                    clip = to_float(np.stack(buffer), device=device)
+                    images = _upscale_with_context(network, clip, (first, last), chunk_frames, start)
+            yield from images
             first = last
             del buffer[: max(first - margin - start, 0)]
             start = stop - len(buffer)
 
 
-def _upscale_buffer(
-    network: VideoSR,
-    buffer: Sequence[np.ndarray],
-    start: int,
-    chunk: tuple[int, int],
-    chunk_frames: int,
-    device: str | torch.device,
-) -> list[np.ndarray]:
-    """Upscale a chunk of a stream from the frames in the buffer, the first of which has the index ``start``."""
+def _upscale_with_context(
+    network: VideoSR, clip: Tensor, chunk: tuple[int, int], chunk_frames: int, start: int
+) -> np.ndarray:
+    """Upscale a clip chunk by chunk; return the frames of ``chunk``. The first frame has the index ``start``."""
     first, last = chunk
-    if network.temporal_radius is not None:
-
-        def fetch(indices: Tensor) -> Tensor:
-            return to_float(np.stack([buffer[index - start] for index in indices.tolist()]), device=device)
-
-        return [to_uint8(network.upscale_chunk(fetch, start + len(buffer), first, last).frames, first=first)]
-    parts: list[np.ndarray] = []
-    at = start
-    for part in network.chunks(to_float(np.stack(buffer), device=device), frames=chunk_frames):
+    parts, at = [], start
+    for part in network.chunks(clip, frames=chunk_frames):
         parts.append(to_uint8(part.frames[:, max(first - at, 0) : max(last - at, 0)], first=max(first, at)))
         at += part.frames.shape[1]
         if at >= last:
             break
-    return parts
+    return np.concatenate(parts)
 
 
 def _checked(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Yield the frames; raise an error at the first one that is not 8-bit RGB of the size of the first."""
-    size: tuple[int, ...] | None = None
+    first: np.ndarray | None = None
     for number, frame in enumerate(frames):
-        if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
-            got = f"{frame.dtype} {frame.shape}" if isinstance(frame, np.ndarray) else type(frame).__name__
-            raise ShapeError(f"frame {number}: want uint8 (H, W, 3), got {got}")
-        if 0 in frame.shape:
-            raise ShapeError(f"frame {number}: an axis is empty: {frame.shape}")
-        size = size or frame.shape
-        if frame.shape != size:
-            raise ShapeError(
-                f"frame {number}: it is {frame.shape[1]}x{frame.shape[0]}, the first was {size[1]}x{size[0]}"
-            )
+        first = frame if first is None else first
+        check_frame(frame, first, number)
         yield frame

@@ -128,10 +128,10 @@ def _chunk_bytes(network: VideoSR, frames: int, side: int, context: int) -> int 
     margin = context if network.temporal_radius is None else network.temporal_radius
     clip = torch.rand(1, frames + 2 * margin, 3, side, side, generator=torch.Generator().manual_seed(0)).to(device)
 
+    _, upscale = network.plan_chunk(clip.shape[1], margin, margin + frames)  # needs all frames
+
     def run() -> object:
-        if network.temporal_radius is None:
-            return next(network.chunks(clip, frames=frames))
-        return network.upscale_chunk(lambda _: clip, clip.shape[1], margin, margin + frames)  # it needs all frames
+        return upscale(clip) if network.temporal_radius is not None else next(network.chunks(clip, frames=frames))
 
     with evaluation_mode(network), torch.inference_mode():
         return peak_tensor_bytes(run, clip, *network.parameters(), *network.buffers(), device=device)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import psutil
-import torch
 
 from workbench.amounts import in_bytes
 from workbench.devices import device_of
 from workbench.errors import ConfigError
-from workbench.inference.memory_estimate import MemoryModel, fit_memory_model
+from workbench.inference.memory_estimate import fit_memory_model
 from workbench.inference.prefetch import WAITING
 from workbench.inference.tiles import FADE, default_overlap
 from workbench.models.video_sr import VideoSR
@@ -84,14 +83,22 @@ def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overl
     measured = fit_memory_model(network, context=CONTEXT)
     if measured is None:
         raise ConfigError(f"memory: that of tensors cannot be measured on {device.type}; choose chunk_frames and tile")
-    taken = 0 if device.type == "cuda" else psutil.Process().memory_info().rss - round(measured.weights)
+    process = 0 if device.type == "cuda" else psutil.Process().memory_info().rss - round(measured.weights)
+    process, pixels = max(process, 0), height * width * network.scale**2
 
-    def needed(frames: int, tile: int | None, around: int) -> int:
-        return max(taken, 0) + _needed(measured, network.scale, (height, width), frames, tile, around, device)
+    def needed(frames: int, tile: int | None = None, around: int = 0) -> int:
+        on_device = OPERATIONS * measured.bytes(frames, height, width)
+        if tile is not None:
+            sides = (min(side, tile + 2 * (around + FADE)) for side in (height, width))
+            on_device = OPERATIONS * measured.bytes(frames, *sides) + 3 * 4 * frames * pixels
+        if device.type == "cuda":
+            return round(on_device)
+        queued = pixels * (FRAME_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES)
+        return process + round(STARTING_BYTES + on_device + queued)
 
     chunks = CHUNKS[:2] if network.temporal_radius is None else CHUNKS
     for frames in chunks:
-        if (bytes_ := needed(frames, None, 0)) <= memory:
+        if (bytes_ := needed(frames)) <= memory:
             return Plan(chunk_frames=frames, bytes=bytes_)
     around, exact = default_overlap(network) if overlap is None else (overlap, False)
     useful = [tile for tile in TILES if tile < max(height, width)] or [TILES[-1]]
@@ -99,29 +106,9 @@ def plan_memory(network: VideoSR, height: int, width: int, memory: int, *, overl
         for frames in chunks:
             if (bytes_ := needed(frames, tile, around)) <= memory:
                 return Plan(chunk_frames=frames, tile=tile, overlap=around, exact=exact, bytes=bytes_)
-    least = min(needed(chunks[-1], None, 0), needed(chunks[-1], useful[-1], around))
+    least = min(needed(chunks[-1]), needed(chunks[-1], useful[-1], around))
     raise ConfigError(
         f"memory: {width}x{height} to {width * network.scale}x{height * network.scale} needs {in_bytes(least)} at "
-        f"least with this network, {in_bytes(max(taken, 0))} of them for the process itself; got "
+        f"least with this network, {in_bytes(process)} of them for the process itself; got "
         f"{in_bytes(memory)}; allow more, or downsample the video first"
     )
-
-
-def _needed(
-    measured: MemoryModel,
-    scale: int,
-    size: tuple[int, int],
-    frames: int,
-    tile: int | None,
-    around: int,
-    device: torch.device,
-) -> int:
-    """Return the bytes that are needed beyond those that the process uses already."""
-    pixels = size[0] * size[1] * scale**2
-    on_device = OPERATIONS * measured.bytes(frames, *size)
-    if tile is not None:
-        height, width = (min(side, tile + 2 * (around + FADE)) for side in size)
-        on_device = OPERATIONS * measured.bytes(frames, height, width) + 3 * 4 * frames * pixels
-    if device.type == "cuda":
-        return round(on_device)
-    return round(STARTING_BYTES + on_device + pixels * (FRAME_BYTES * frames + 2 * 3 * WAITING + CODEC_BYTES))

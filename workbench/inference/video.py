@@ -28,7 +28,7 @@ from workbench.inference.chunks import upscale_stream
 from workbench.inference.memory_plan import CONTEXT, Plan, plan_memory
 from workbench.inference.prefetch import prefetch
 from workbench.inference.tiles import tiled
-from workbench.inference.video_source import FrameCounter, VideoSource
+from workbench.inference.video_source import VideoSource
 from workbench.models.video_sr import VideoSR
 from workbench.precision import DTYPES, ComputePrecision
 from workbench.process import peak_bytes
@@ -164,16 +164,15 @@ def upscale_file(
 
     began = time.perf_counter()
     with clip.open_writer() as writer, closing(prefetch(results())) as images:
-        counted = FrameCounter(clip.timed(images))
         written = distinct = 0
         last: np.ndarray | None = None
-        for image, start, duration in clip.resampled(counted):
+        for image, start, duration in clip.timed(images):
             writer.write(image, start, duration)
             written, distinct, last = written + 1, distinct + (image is not last), image
             if progress is not None:
-                progress(counted.number, max(len(clip.index), counted.number))
+                progress(clip.upscaled, max(len(clip.index), clip.upscaled))
         if clip.ends_early and on_damage == "stop" and isinstance(writer, VideoWriter):
-            writer.end_tracks(counted.end)
+            writer.end_tracks(clip.end)
     return Outcome(
         path=target,
         frames=written,
@@ -184,7 +183,7 @@ def upscale_file(
         fault=clip.fault,
         missing_seconds=clip.missing_seconds,
         repeated=written - distinct,
-        omitted=counted.number - distinct,
+        omitted=clip.upscaled - distinct,
         interlaced=clip.interlaced,
         track_fault=writer.track_fault if isinstance(writer, VideoWriter) else None,
         peak_bytes=peak_bytes(),

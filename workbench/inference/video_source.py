@@ -20,20 +20,6 @@ from workbench.data.video.write_frames import FrameFolderWriter
 from workbench.errors import VideoError
 
 
-class FrameCounter:
-    """Iterator over frames that counts them and records the end of the last one."""
-
-    def __init__(self, frames: Iterator[TimedFrame]) -> None:
-        self._frames = frames
-        self.number, self.end = 0, Fraction(0)
-
-    def __iter__(self) -> Iterator[TimedFrame]:
-        for frame in self._frames:
-            self.number += 1
-            self.end = frame.start + frame.duration
-            yield frame
-
-
 class VideoSource:
     """Source of an upscaling: its frames, their times, and its properties for the writer.
 
@@ -42,6 +28,9 @@ class VideoSource:
         transfer: treatment of its properties.
         promised: number of frames by its header.
         constant: constant rate to which the output is resampled, or None.
+        upscaled: number of frames that the network has upscaled so far.
+        end: time at which the last of them ends, in seconds.
+        fault: reason why frames are missing; None until the end has been reached.
         ends_early: damage was reported, so that there are no frames after the last one.
     """
 
@@ -50,9 +39,9 @@ class VideoSource:
     ) -> None:
         self._path, self._target = path, target
         self._times: deque[tuple[Fraction, Fraction]] = deque()
-        self._fault: str | None = None
+        self.fault: str | None = None
         self._last = Fraction(-1)
-        self.ends_early = False
+        self.upscaled, self.end, self.ends_early = 0, Fraction(0), False
         self.index = timeline(path)
         self.promised = self.index.promised or len(self.index)
         rate = None if fps is None else parse_rate(fps)
@@ -76,14 +65,9 @@ class VideoSource:
         return self._file.interlaced if self._file else 0
 
     @property
-    def fault(self) -> str | None:
-        """Reason why frames are missing; None until the end has been reached."""
-        return self._fault
-
-    @property
     def missing_seconds(self) -> tuple[tuple[float | None, float | None], ...]:
         """Start and end of each gap by damage."""
-        return tuple(self._file.missing_seconds) if self._file and self._fault else ()
+        return tuple(self._file.missing_seconds) if self._file and self.fault else ()
 
     def images(self) -> Iterator[np.ndarray]:
         """Yield every frame up to the end or to the damage; raise the error if there is none."""
@@ -96,7 +80,7 @@ class VideoSource:
         except VideoError as error:
             if not number:
                 raise
-            self._fault, self.ends_early = str(error), True
+            self.fault, self.ends_early = str(error), True
             return
         if self._file is None:
             return
@@ -105,7 +89,7 @@ class VideoSource:
         if fault is None and number + self._skipped < len(self.index):
             fault = f"{len(self.index) - number - self._skipped} frames could not be decoded"
         if fault is not None:
-            self._fault = f"{self._path}: {fault}"
+            self.fault = f"{self._path}: {fault}"
 
     def _frames(self) -> Iterator[TimedFrame]:
         """Yield frames; count those before the first one that the decoder left out."""
@@ -121,14 +105,16 @@ class VideoSource:
             self._last = max(frame.start, Fraction(0), self._last + (self._last >= 0) * self._file.decoding.time_base)
             yield frame._replace(start=self._last)
 
-    def timed(self, images: Iterator[np.ndarray]) -> Iterator[TimedFrame]:
-        """Combine the outputs of the network with the times of their frames."""
-        for image in images:
-            yield TimedFrame(image, *self._times.popleft())
+    def timed(self, images: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
+        """Combine the outputs of the network with their times; resample them to the constant rate, if one is set."""
+        frames = self._with_times(images)
+        return frames if self.constant is None else resample(frames, self.constant)
 
-    def resampled(self, frames: FrameCounter) -> Iterator[tuple[np.ndarray, Fraction, Fraction]]:
-        """Resample to the constant rate, if one is set."""
-        return iter(frames) if self.constant is None else resample(frames, self.constant)
+    def _with_times(self, images: Iterator[np.ndarray]) -> Iterator[TimedFrame]:
+        for image in images:
+            frame = TimedFrame(image, *self._times.popleft())
+            self.upscaled, self.end = self.upscaled + 1, frame.start + frame.duration
+            yield frame
 
     def open_writer(self) -> VideoWriter | FrameFolderWriter:
         """Open the output."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import get_args
 
 import torch
@@ -109,18 +110,11 @@ class SlidingWindow(VideoSR):
             raise ShapeError(f"windows: want indices of the {frames} frames, got {windows.tolist()}")
         return self._upscale(clip, windows, return_features)
 
-    def upscale_chunk(
-        self,
-        fetch: Callable[[Tensor], Tensor],
-        total: int,
-        first: int,
-        last: int,
-        return_features: FeatureLayer | None = None,
-    ) -> Upscaled:
-        """Upscale a chunk of a clip, from the frames that its windows contain; see :meth:`VideoSR.upscale_chunk`."""
+    def plan_chunk(self, total: int, first: int, last: int) -> tuple[Tensor, Callable[..., Upscaled]]:
+        """Return the frames of the windows of a chunk, and the function; see :meth:`VideoSR.plan_chunk`."""
         windows = window_indices(total, self.num_frames, self.border, first=first, last=last)
         needed, windows = windows.unique(return_inverse=True)
-        return self.upscale_windows(fetch(needed), windows, return_features)
+        return needed, partial(self.upscale_windows, windows=windows)
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         batch, frames, _, height, width = clip.shape

@@ -220,29 +220,27 @@ class VideoSR(nn.Module):
         """Repeat the last row and column until ``H`` and ``W`` suit the layers; the caller crops."""
         return pad_to_multiple(images, self.size_multiple, at_least=self.minimum_size)
 
-    def upscale_chunk(
-        self,
-        fetch: Callable[[Tensor], Tensor],
-        total: int,
-        first: int,
-        last: int,
-        return_features: FeatureLayer | None = None,
-    ) -> Upscaled:
-        """Upscale frames ``first`` to ``last`` (excluded) of a clip, from the frames that they depend on.
+    def plan_chunk(self, total: int, first: int, last: int) -> tuple[Tensor, Callable[..., Upscaled]]:
+        """Return the frames that a chunk of a clip depends on, and the function that upscales them.
 
         For networks with a bounded temporal radius.
 
         Args:
-            fetch: returns the frames of given indices in the clip, ``(B, n, 3, H, W)``.
             total: number of frames of the clip.
             first: first output frame.
             last: end of the output frames.
-            return_features: see :meth:`forward`.
+
+        Returns:
+            The indices of the frames, and a function of these frames ``(B, n, 3, H, W)``, with the argument
+            ``return_features`` of :meth:`forward`, that returns frames ``first`` to ``last`` (excluded).
         """
         radius = self.temporal_radius or 0
         start, stop = max(first - radius, 0), min(last + radius, total)
-        upscaled = self(fetch(torch.arange(start, stop)), return_features=return_features)
-        return upscaled.chunk(first - start, last - start)
+
+        def upscale(frames: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
+            return self(frames, return_features=return_features).chunk(first - start, last - start)
+
+        return torch.arange(start, stop), upscale
 
     def chunks(self, clip: Tensor, *, frames: int, return_features: FeatureLayer | None = None) -> Iterator[Upscaled]:
         """Upscale a clip in chunks; concatenated along the frames, they equal one pass over the whole clip.
@@ -262,7 +260,8 @@ class VideoSR(nn.Module):
             if whole is not None:
                 yield whole.chunk(first, last)
             else:
-                yield self.upscale_chunk(lambda i: clip[:, i.to(clip.device)], total, first, last, return_features)
+                needed, upscale = self.plan_chunk(total, first, last)
+                yield upscale(clip[:, needed.to(clip.device)], return_features=return_features)
 
     def select_input(self, low: Clip, high: Clip) -> Clip:
         """Return the resolution that is this network's input: the low one, or the high one if it is privileged."""

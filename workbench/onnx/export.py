@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from workbench.scenes import write_atomic
 from workbench.tensors import to_float, to_uint8
 
 Format = Literal["fp32", "fp16", "int8"]
-FORMATS: tuple[Format, ...] = ("fp32", "fp16", "int8")
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 MAX_DIFFERENCE = 1 / 510
 """Half a step of 8 bits: largest difference from PyTorch at any pixel for a float32 graph."""

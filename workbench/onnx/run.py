@@ -33,13 +33,12 @@ from workbench.choices import Border, FeatureLayer
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
-from workbench.models.windows import BORDERS
+from workbench.settings import from_json
 from workbench.weight_files import check_weight_file
 
 METADATA_KEY, FORMAT = "workbench", 2
 Graph = Literal["windows", "window", "clip"]
 Runtime = Literal["onnx", "openvino"]
-GRAPHS: tuple[Graph, ...] = ("windows", "window", "clip")
 
 
 def import_optional(module: str) -> Any:
@@ -83,12 +82,17 @@ class OnnxMetadata:
     border: Border
     precision: str
 
+    def __post_init__(self) -> None:
+        numbers = (self.scale, self.num_frames, self.frames or 1, (self.temporal_radius or 0) + 1)
+        if not all(1 <= number <= 10_000 for number in numbers):
+            raise ConfigError(f"metadata: want numbers from 1 to 10,000, got {numbers}")
+
     def to_json(self) -> str:
         """Return the metadata as stored in the file."""
         return json.dumps({"format": FORMAT, **asdict(self)})
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> OnnxMetadata:
+    def parse(cls, text: str, path: Path) -> OnnxMetadata:
         """Parse the metadata of a file; format 1 is read too.
 
         Raises:
@@ -96,19 +100,11 @@ class OnnxMetadata:
         """
         try:
             stored = renamed(json.loads(text), ONNX)
-            if stored.pop("format") not in (1, FORMAT):
-                raise ValueError("another format")
-            if stored.get("size") is not None:
-                stored["size"] = tuple(map(int, stored["size"]))
-            metadata = cls(**stored)
-            if metadata.graph not in GRAPHS or metadata.border not in BORDERS:
-                raise ValueError(f"{metadata.graph}, {metadata.border}")
-            numbers = (metadata.scale, metadata.num_frames, metadata.frames or 1, (metadata.temporal_radius or 0) + 1)
-            if not all(isinstance(number, int) and 1 <= number <= 10_000 for number in numbers):
-                raise ValueError(f"numbers {numbers}")
+            if stored["format"] not in (1, FORMAT):
+                raise ValueError(f"format {stored['format']}")
+            return from_json(cls, stored)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise WeightsError(f"{path}: damaged metadata ({error}); export it again") from error
-        return metadata
 
 
 class _Session(ABC):
@@ -125,7 +121,7 @@ class _Session(ABC):
     def _read_metadata(self, stored: str | None) -> None:
         if stored is None:
             raise WeightsError(f"{self._path}: want a file by `workbench export`, got one without its metadata")
-        self.metadata = OnnxMetadata.from_json(stored, self._path)
+        self.metadata = OnnxMetadata.parse(stored, self._path)
 
     def run(self, clip: Tensor, windows: Tensor | None = None) -> Tensor:
         size = self.metadata.size
@@ -205,15 +201,13 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _info(session: _Session) -> NetworkInfo:
-    metadata = session.metadata
-    return NetworkInfo(
-        paper=f"{metadata.name}, exported",
-        year=0,
-        role="both",
-        features="",
-        deviations=f"{session.runtime}, {metadata.precision}",
+def _describe(network: VideoSR, session: _Session) -> None:
+    """Set the properties of a network that a runtime computes."""
+    name, precision = session.metadata.name, session.metadata.precision
+    network.info = NetworkInfo(
+        paper=f"{name}, exported", year=0, role="both", features="", deviations=f"{session.runtime}, {precision}"
     )
+    network.recipe = {"name": name, "runtime": session.runtime, "precision": precision}
 
 
 class ExportedWindows(SlidingWindow):
@@ -224,8 +218,8 @@ class ExportedWindows(SlidingWindow):
     def __init__(self, session: _Session) -> None:
         metadata = session.metadata
         super().__init__(scale=metadata.scale, num_frames=metadata.num_frames, border=metadata.border, skip="none")
-        self._session, self.metadata, self.info = session, metadata, _info(session)
-        self.recipe = {"name": metadata.name, "runtime": session.runtime, "precision": metadata.precision}
+        self._session, self.metadata = session, metadata
+        _describe(self, session)
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         return Upscaled(torch.cat([self._window(clip, window) for window in windows.cpu()], dim=1))
@@ -245,9 +239,9 @@ class ExportedClips(VideoSR):
     def __init__(self, session: _Session) -> None:
         metadata = session.metadata
         super().__init__(scale=metadata.scale)
-        self._session, self.metadata, self.info = session, metadata, _info(session)
+        self._session, self.metadata = session, metadata
         self.num_frames, self.temporal_radius = metadata.num_frames, metadata.temporal_radius
-        self.recipe = {"name": metadata.name, "runtime": session.runtime, "precision": metadata.precision}
+        _describe(self, session)
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; no features are returned.

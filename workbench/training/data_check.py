@@ -61,7 +61,7 @@ def check_data(run: Run, config: RunConfig) -> None:
     found = data_checksums(config)
     for name in sorted(wanted.keys() | found.keys()):
         before, now = wanted.get(name), found.get(name)
-        if before is None or now is None or not now.same_as(before):
+        if before is None or now is None or now != before:
             path = now.clip if now is not None else "nothing"
             raise DataError(
                 f"{name}: {run.name} began with other data: want {before or 'nothing'}, got {now or 'nothing'} "

@@ -17,7 +17,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from workbench.data.datasets.samples import samples
+from workbench.data.datasets.samples import credit_of
 from workbench.errors import ConfigError, FolderError
 from workbench.runs import Run
 from workbench.scenes import Scene, write_atomic
@@ -195,10 +195,7 @@ def _check(scene: Scene) -> Scene:
 
 def _add_credit(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """Return the provenance with credit and license of a clip that is one of the samples."""
-    name = str(provenance.get("clip", "")).partition("[")[0].strip()
-    known = next((sample for sample in samples() if sample.name == name), None)
-    credit = {"credit": known.credit, "licence": known.license} if known else {}
-    return {**credit, **provenance}
+    return {**credit_of(str(provenance.get("clip", ""))), **provenance}
 
 
 def _images(content: PageContent, index: int) -> Iterator[tuple[str, Path]]:

@@ -99,7 +99,7 @@ class Page:
         caption = [
             f"{len(scenes)} snapshots of a training" if len(scenes) > 1 else "",
             f"{last.frames} frame{'s' * (last.frames != 1)} of {last.width} x {last.height}, {last.fps:g} per second",
-            *(str(source[key]) for key in ("credit", "licence") if isinstance(source.get(key), str)),
+            *(str(source[key]) for key in ("credit", "license") if isinstance(source.get(key), str)),
         ]
         several = len(scenes) > 1
         tables = "".join(

@@ -1,4 +1,5 @@
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -137,7 +138,7 @@ def test_low_resolution_in_the_layout_of_spmcs(tmp_path):
 def test_spmcs_11_may_be_part_of_the_30_clips_but_vid4_stands_alone(tmp_path):
     miniature(tmp_path)
     save(tmp_path / "c", HIGH)
-    assert [clip.name for clip in open_set("spmcs11", tmp_path, whole=SMALL)] == ["a", "b"]
+    assert [clip.name for clip in open_set("spmcs11", tmp_path, whole=replace(SMALL, is_part=True))] == ["a", "b"]
     with pytest.raises(DataError, match="c is not a clip of Small"):
         open_set("vid4", tmp_path, whole=SMALL)
 

@@ -17,7 +17,11 @@ HIGH = moving_clip(7, 32, 56)
 TRAIN = ("00001/0001", "00001/0002", "00002/0001", "00002/0003")
 TEST = ("00001/0266", "00001/0268", "00003/0001")
 SMALL = ExpectedLists(
-    clips={"train": 4, "test": 3}, groups={"slow": 1, "medium": 1, "fast": 0}, size=(56, 32), left_out=("00003/0001",)
+    title="Vimeo-90K",
+    clips={"train": 4, "test": 3},
+    groups={"slow": 1, "medium": 1, "fast": 0},
+    size=(56, 32),
+    left_out=("00003/0001",),
 )
 
 

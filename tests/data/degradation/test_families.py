@@ -8,7 +8,6 @@ from workbench.data.degradation.families import (
     CHUNK_FRAMES,
     DEGRADATIONS,
     degrade,
-    downscale_bi,
     find_degradation,
     gaussian_window,
 )
@@ -239,7 +238,6 @@ def test_invalid_clips_raise():
         degrade(torch.zeros(3, 8, 8), "bd_duf", 2)
 
 
-def test_degrade_by_name():
-    assert np.array_equal(degrade(CLIP, "bi", 2), downscale_bi(CLIP, 2))
+def test_unknown_families_raise():
     with pytest.raises(UnknownNameError, match=r"'bd_dfu'.*'bd_duf'"):
         degrade(CLIP, "bd_dfu", 2)

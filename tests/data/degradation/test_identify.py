@@ -57,7 +57,7 @@ def test_metadata_needs_only_family_and_scale(tmp_path):
 )  # fmt: skip
 def test_invalid_metadata_raises(tmp_path, content):
     (tmp_path / INFO_FILE).write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(FolderError, match=r"degradation\.json: (cannot be read|want \{\"format\": 1)"):
+    with pytest.raises(FolderError, match=r"degradation\.json: cannot be read .*want \{\"format\": 1"):
         read_info(tmp_path)
 
 
@@ -169,7 +169,7 @@ def test_families_are_identified_on_real_video(shared):
 )
 def test_an_invalid_timing_raises(tmp_path, timing):
     (tmp_path / INFO_FILE).write_text(json.dumps({"format": 1, "family": "bi", "scale": 4, "timing": timing}))
-    with pytest.raises(FolderError, match=r"degradation\.json: timing: want"):
+    with pytest.raises(FolderError, match=r"degradation\.json: cannot be read \(timing"):
         read_info(tmp_path)
 
 

@@ -11,7 +11,7 @@ from tests.footage import SHOTS, pan, save, write_clip
 from workbench.cli import main
 from workbench.data.datasets.clip_set import VideoFile
 from workbench.data.datasets.registry import open_set
-from workbench.data.degradation.families import degrade, downscale_bi
+from workbench.data.degradation.families import degrade
 from workbench.data.preparation.manifest import MANIFEST, PrepareSettings, read_manifest
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.arrays import open_arrays
@@ -58,7 +58,7 @@ def test_shards_contain_the_same_septuplets(whole):
 def test_downscaling_is_that_of_the_bi_protocol(shots, tmp_path):
     prepare([shots / "alley"], tmp_path / "set", PrepareSettings(validation_share=0))
     (pair,) = open_arrays(tmp_path / "set")
-    wanted = downscale_bi(np.stack(SHOTS["alley"][:14]), 2)[:, :24, :24]
+    wanted = degrade(np.stack(SHOTS["alley"][:14]), "bi", 2)[:, :24, :24]
     assert pair.high.shape == (14, 24, 24, 3)
     assert np.abs(pair.high.astype(int) - wanted).max() <= 1  # float32 here, doubles there
     assert (pair.high != wanted).mean() < 1e-3

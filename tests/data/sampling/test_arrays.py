@@ -50,7 +50,7 @@ def test_arrays_are_read_lazily(folder):
     pairs = open_arrays(folder)
     assert all(isinstance(array, np.memmap) for pair in pairs for array in (pair.low, pair.high))
     assert not any(array.flags.writeable for pair in pairs for array in (pair.low, pair.high))
-    assert [pair.scale for pair in pairs] == [4] * 4
+    assert len(pairs) == 4
 
 
 def test_pickling_an_array_stores_its_path(folder):
@@ -95,7 +95,7 @@ def test_missing_truncated_and_other_arrays_raise(copy):
     with pytest.raises(DataError, match=r"alley-000.npy: .*uint8.* got float32"):
         open_arrays(copy)
     np.save(path, np.zeros((7, 48, 60, 3), np.uint8))
-    with pytest.raises(DataError, match=r"want \(14, 48, 60, 3\).* got \(7, 48, 60, 3\)"):
+    with pytest.raises(DataError, match=r"want uint8 \(14, 48, 60, 3\), got uint8 \(7, 48, 60, 3\)"):
         open_arrays(copy)
 
 
@@ -109,7 +109,7 @@ def test_objects_are_never_unpickled(copy, capsys):
     with pytest.raises(DataError, match=r"alley-000.npy"):
         open_arrays(copy)
     with pytest.raises(DataError, match=r"alley-000.npy"):
-        read_header(str(copy / "high" / "alley-000.npy"))
+        read_header(copy / "high" / "alley-000.npy", np.uint8, (14, 48, 60, 3))
     assert capsys.readouterr().out == ""
 
 
@@ -122,7 +122,7 @@ def test_another_format_raises(copy):
 
 def test_a_file_replaced_during_use_raises(copy):
     path = copy / "high" / "beach-000.npy"
-    before = read_header(str(path))
+    before = read_header(path, np.uint8, np.load(path, mmap_mode="r").shape)
     np.save(path, np.zeros((3, 48, 60, 3), np.uint8))
     with pytest.raises(DataError, match=r"beach-000\.npy"):
         before.map()

@@ -9,6 +9,7 @@ import torch
 
 from workbench.data.degradation.families import DEGRADATIONS, degrade
 from workbench.data.sampling import motion
+from workbench.data.sampling.file_state import FileState
 from workbench.data.sampling.motion import (
     MIN_DOWNSAMPLING,
     CameraPath,
@@ -358,8 +359,7 @@ def test_a_clip_depends_on_seed_step_and_index(tmp_path):
     from PIL import Image
 
     Image.fromarray(texture()).save(tmp_path / "a.png")
-    stat = (tmp_path / "a.png").stat()
-    stills = Stills([StillFile(tmp_path / "a.png", stat.st_size, stat.st_mtime_ns, (480, 400))])
+    stills = Stills([StillFile(FileState.of(tmp_path / "a.png"), (480, 400))])
     settings = MotionSettings(crop_size=8, num_frames=3, layer_share=0.5)
 
     def clip(seed, step, index):

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from tests.footage import prepare_shards
 from workbench.data.preparation.manifest import MANIFEST
 from workbench.data.sampling import shards as sharding
-from workbench.data.sampling.shards import Shard, ShardCrops, open_shards, read_sample, read_samples
+from workbench.data.sampling.shards import Shard, ShardSampler, open_shards, read_sample, read_samples
 from workbench.errors import DataError
 
 CROP = {"crop_size": 6, "num_frames": 3, "batch_size": 2}
@@ -68,7 +68,7 @@ def as_machine(monkeypatch, rank, machines):
 
 
 def test_every_epoch_has_every_septuplet_once_in_a_new_order(shards):
-    crops = ShardCrops(shards, **CROP)
+    crops = ShardSampler(shards, **CROP)
     epochs = [keys_of_an_epoch(crops, epoch) for epoch in range(3)]
     every = {sample["__key__"] for shard in shards for sample in read_samples(shard.path)}
     assert len(every) == 12
@@ -77,9 +77,9 @@ def test_every_epoch_has_every_septuplet_once_in_a_new_order(shards):
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(shards):
-    one, same, other = (keys_of_an_epoch(ShardCrops(shards, seed=seed, **CROP), 1) for seed in (5, 5, 6))
+    one, same, other = (keys_of_an_epoch(ShardSampler(shards, seed=seed, **CROP), 1) for seed in (5, 5, 6))
     assert one == same != other
-    orders = {tuple(shard.path.name for shard in ShardCrops(shards, seed=5, **CROP).order(n)) for n in range(20)}
+    orders = {tuple(shard.path.name for shard in ShardSampler(shards, seed=5, **CROP).order(n)) for n in range(20)}
     assert len(orders) == 6  # of three files
 
 
@@ -90,13 +90,13 @@ def test_machines_and_readers_share_an_epoch_without_overlap(shards, monkeypatch
         for rank in range(machines):
             for worker in range(workers):
                 as_machine(monkeypatch, rank, machines)
-                seen += [keys_of_an_epoch(ShardCrops(shards, **CROP), epoch, worker, workers)]
+                seen += [keys_of_an_epoch(ShardSampler(shards, **CROP), epoch, worker, workers)]
         assert sorted(len(keys) for keys in seen) == [2, 4, 6]
         assert len({key for keys in seen for key in keys}) == 12
 
 
 def batches(shards, count, workers=0, **options):
-    loader = DataLoader(ShardCrops(shards, **CROP, **options), batch_size=None, num_workers=workers)
+    loader = DataLoader(ShardSampler(shards, **CROP, **options), batch_size=None, num_workers=workers)
     return [(low.clone(), high.clone()) for low, high in islice(loader, count)]
 
 
@@ -159,12 +159,12 @@ def test_long_sources_fill_several_files(tmp_path, monkeypatch):
 def test_fewer_files_than_readers_raise(shards, monkeypatch):
     as_machine(monkeypatch, 0, 4)
     with pytest.raises(DataError, match=r"3 tar files .*4 machines .*1 readers"):
-        next(iter(ShardCrops(shards, **CROP)))
+        next(iter(ShardSampler(shards, **CROP)))
 
 
 def test_crops_that_are_too_large_raise(shards):
-    with pytest.raises(DataError, match=r"(alley|beach|cliff)-\d+-\d.* 3 frames of 9x9"):
-        next(iter(ShardCrops(shards, crop_size=9, num_frames=3, batch_size=1)))
+    with pytest.raises(DataError, match=r"train-alley-000.tar: .* 3 frames of 9x9"):
+        ShardSampler(shards, crop_size=9, num_frames=3, batch_size=1)
 
 
 class _Trap:
@@ -256,5 +256,5 @@ def test_a_missing_or_truncated_file_raises_on_opening(folder, tmp_path):
 def test_a_file_name_is_never_run_as_a_command(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match="truncated"):
-        next(iter(ShardCrops([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
+        next(iter(ShardSampler([Shard(type(tmp_path)("pipe:touch ran"), 1, 1, (8, 8))], **CROP)))
     assert not (tmp_path / "ran").exists()

@@ -43,7 +43,7 @@ def test_unusable_images_are_skipped_with_one_warning_each(tmp_path, caplog):
     Image.fromarray(np.full((50, 60), 1000, np.uint16)).save(tmp_path / "deep.png")
     with caplog.at_level(logging.WARNING):
         found = open_stills(tmp_path, min_side=40)
-    assert [file.path.name for file in found.files] == ["good.png", "opaque.png"]
+    assert [file.state.path.name for file in found.files] == ["good.png", "opaque.png"]
     (record,) = caplog.records
     for words in ("5 of 7", "small.png: 60x39, want 40", "text.png: not", "cut.png: ", "clear.png: ", "deep.png: more"):
         assert words in record.getMessage()
@@ -177,4 +177,4 @@ def test_a_decompression_bomb_is_skipped(tmp_path, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        assert [file.path.name for file in open_stills(tmp_path, min_side=40).files] == ["good.png"]
+        assert [file.state.path.name for file in open_stills(tmp_path, min_side=40).files] == ["good.png"]

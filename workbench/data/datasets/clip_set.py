@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from workbench.data.degradation.families import MIXING_COSTS, degrade
+from workbench.data.degradation.families import MIXING_COSTS, crop_to_scale, degrade
 from workbench.data.video.frame_folder import image_files, read_frames, stream_frames, visible_entries
 from workbench.data.video.read import read_video, stream_video
 from workbench.errors import DataError, UnknownNameError, unknown_name
 
 VIDEOS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 """File name endings of videos."""
+
+READ_FRAMES = 16
+"""Most frames that are read and degraded at once."""
 
 
 class FrameSource(Protocol):
@@ -35,15 +39,15 @@ class FrameFolder:
     """Folder of images.
 
     Args:
-        folder: path of the folder.
+        path: path of the folder.
         stems: required file names without endings; None for any names.
     """
 
-    folder: Path
+    path: Path
     stems: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
-        return str(self.folder)
+        return str(self.path)
 
     def files(self) -> list[Path]:
         """Return the images in natural order.
@@ -52,25 +56,25 @@ class FrameFolder:
             DataError: the folder does not exist, or does not contain the required images.
         """
         try:
-            files = image_files(self.folder)
+            files = image_files(self.path)
         except OSError as error:
-            raise DataError(f"{self.folder}: cannot be listed ({error.strerror})") from error
+            raise DataError(f"{self.path}: cannot be listed ({error.strerror})") from error
         stems = tuple(file.stem for file in files)
         if self.stems is not None and stems != self.stems:
             missing = [stem for stem in self.stems if stem not in stems]
             found = f"{', '.join(missing)} missing" if missing else f"got {', '.join(stems)}"
-            raise DataError(f"{self.folder}: {found}; want {self.stems[0]} to {self.stems[-1]} and nothing else")
+            raise DataError(f"{self.path}: {found}; want {self.stems[0]} to {self.stems[-1]} and nothing else")
         return files
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         self.files()
-        return read_frames(self.folder, first=first, last=last)
+        return read_frames(self.path, first=first, last=last)
 
     def stream(self) -> Iterator[np.ndarray]:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         self.files()
-        return stream_frames(self.folder)
+        return stream_frames(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,11 @@ class VideoFile:
         return str(self.path)
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         return read_video(self.path, first=first, last=last).frames
 
     def stream(self) -> Iterator[np.ndarray]:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         return stream_video(self.path)
 
 
@@ -101,11 +105,11 @@ class InMemoryFrames:
         return "frames in memory"
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         return self.frames[first:last]
 
     def stream(self) -> Iterator[np.ndarray]:
-        """See :class:`Source`."""
+        """See :class:`FrameSource`."""
         return iter(self.frames)
 
 
@@ -128,7 +132,7 @@ class ClipEntry:
     frames: int
     size: tuple[int, int]
     scale: int
-    targets: tuple[int, ...]
+    targets: Sequence[int]
     source: FrameSource
     low_source: FrameSource | None = None
     group: str = ""
@@ -164,6 +168,22 @@ class ClipEntry:
                 "degradation.families.degrade"
             )
         return self._read(self.low_source, self.low_size, first, last)
+
+    def read_low(self, degradation: str, first: int = 0, last: int | None = None) -> np.ndarray:
+        """Read low-resolution frames from disk if the set has them, else degrade them; else as :meth:`low`."""
+        if self.low_source is not None:
+            return self.low(first, last)
+        return degrade(crop_to_scale(self.high(first, last), self.scale), degradation, self.scale)
+
+    def stream_low(self, degradation: str) -> Iterator[np.ndarray]:
+        """Yield all frames of :meth:`read_low`, of which a few are read at once."""
+        if self.low_source is not None:
+            for first in range(0, self.frames, READ_FRAMES):
+                yield from self.low(first, first + READ_FRAMES)
+            return
+        frames = (crop_to_scale(frame, self.scale) for frame in self.stream())
+        while batch := list(islice(frames, READ_FRAMES)):
+            yield from degrade(np.stack(batch), degradation, self.scale)
 
     def stream(self) -> Iterator[np.ndarray]:
         """Yield all high-resolution frames in order, uint8 ``(H, W, 3)``.
@@ -255,8 +275,7 @@ class ClipSet:
             VideoError: a file cannot be read.
         """
         self.check_degradation(family)
-        width, height = (side * self.scale for side in clip.low_size)
-        high = np.ascontiguousarray(clip.high(first, last)[:, :height, :width])
+        high = np.ascontiguousarray(crop_to_scale(clip.high(first, last), self.scale))
         return (clip.low(first, last) if clip.has_low else degrade(high, family, self.scale)), high
 
     def check_degradation(self, family: str) -> None:
@@ -296,7 +315,7 @@ def find_clips(source: Path) -> dict[str, FrameFolder | VideoFile]:
         return {"": FrameFolder(source)}
     found: dict[str, FrameFolder | VideoFile] = {}
     for clip in _below(source):
-        path = clip.folder if isinstance(clip, FrameFolder) else clip.path.with_suffix("")
+        path = clip.path.with_suffix("") if isinstance(clip, VideoFile) else clip.path
         name = path.relative_to(source).as_posix()
         if name in found:
             raise DataError(f"{source}: {found[name]} and {clip} have the same name {name}; rename one")

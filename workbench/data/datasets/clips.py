@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.data.datasets.samples import sample, samples
+from workbench.data.datasets.samples import SAMPLES, sample
 from workbench.data.video.frame_folder import frame_names
 from workbench.data.video.frame_numbers import describe_gaps
 from workbench.data.video.read import Video, read_clip
@@ -85,14 +85,13 @@ def _parse_crop(crop: str | None, spec: str) -> tuple[slice, slice, slice]:
 
 
 def _open_whole(name: str, last: int | None) -> Video:
-    known = {clip.name: clip for clip in samples()}
-    if name in known:
-        return sample(name, frames=slice(0, last))
+    if name in SAMPLES:
+        return sample(name, frames=None if last is None else min(last, SAMPLES[name].frames))
     if not Path(name).exists():
         if "[" in name or "]" in name:
             raise ConfigError(f"{name}: want a file, or a clip with a crop, for example {CROP_EXAMPLE}; got neither")
         if Path(name).name == name and not Path(name).suffix:
-            raise unknown_name("sample clip, file or folder", name, known)
+            raise unknown_name("sample clip, file or folder", name, SAMPLES)
     if Path(name).is_dir() and (gaps := describe_gaps(frame_names(name))):
         logger.warning("%s: %s; the frames before and after are treated as neighbors", name, gaps)
     return read_clip(name, last=last)

@@ -11,7 +11,7 @@ import numpy as np
 
 from workbench.amounts import list_some
 from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder
-from workbench.data.degradation.families import DEGRADATIONS, find_degradation
+from workbench.data.degradation.families import DEGRADATIONS, crop_to_scale, find_degradation
 from workbench.data.degradation.identify import DegradationInfo, identify, parse_folder_name, read_info
 from workbench.data.video.frame_folder import (
     describe_size_mismatch,
@@ -66,7 +66,6 @@ def inspect_clips(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...
         VideoError: a file is no image, or two are images of one frame.
     """
     entries, faults = [], []
-    every: dict[int, tuple[int, ...]] = {}
     for name, path in clips.items():
         files = list_images(path)
         size = header_size(files[0])
@@ -74,8 +73,7 @@ def inspect_clips(clips: Mapping[str, Path], scale: int) -> tuple[ClipEntry, ...
             faults.append(f"{name}/{odd} like the first of its clip")
         if min(size) < scale:
             faults.append(f"{name} is {size[0]}x{size[1]}, too small for scale {scale}")
-        targets = every.setdefault(len(files), tuple(range(len(files))))
-        source = FrameFolder(path)
+        targets, source = range(len(files)), FrameFolder(path)
         entries.append(ClipEntry(name=name, frames=len(files), size=size, scale=scale, targets=targets, source=source))
     if faults:
         raise DataError(f"{next(iter(clips.values())).parent}: {list_some(faults)}")
@@ -160,9 +158,8 @@ def _samples(entries: Sequence[ClipEntry]) -> Iterator[tuple[np.ndarray, np.ndar
     """Yield low and high resolution of the center frame of up to three clips; videos begin and end in black."""
     for at in sorted({0, len(entries) // 2, len(entries) - 1}):
         clip = entries[at]
-        width, height = (side * clip.scale for side in clip.low_size)
         middle = clip.frames // 2
-        yield clip.low(middle, middle + 1), clip.high(middle, middle + 1)[:, :height, :width]
+        yield clip.low(middle, middle + 1), crop_to_scale(clip.high(middle, middle + 1), clip.scale)
 
 
 def _low_faults(clip: ClipEntry, folder: Path) -> list[str]:

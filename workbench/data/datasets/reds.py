@@ -11,10 +11,9 @@ BasicSR moves the validation clips to ``train_sharp/240 ... 269``. Here they hav
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from workbench.amounts import list_some
 from workbench.data.datasets.clip_set import ClipSet
@@ -37,6 +36,14 @@ PARTS: dict[str, Sequence[int]] = {
 """Training parts: all training clips (the official split), those that are not REDS4, or the 266 of BasicSR and
 BasicVSR: training and validation without REDS4."""
 
+REDS4_PART: dict[str, Sequence[int]] = {"reds4": REDS4}
+
+VALIDATION_PARTS: dict[str, Sequence[int]] = {"official": VALIDATION, "official4": OFFICIAL4}
+"""The official validation clips, or four of them."""
+
+TITLES = {"reds4": "REDS4"} | {name: f"REDS {name} validation" for name in VALIDATION_PARTS}
+"""Displayed names of parts; of others, REDS and the name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedShape:
@@ -51,56 +58,28 @@ def reds(
     *,
     scale: int = 4,
     low: str | None = None,
-    part: str = "train",
+    part: str | None = None,
+    parts: Mapping[str, Sequence[int]] = PARTS,
     whole: ExpectedShape = ExpectedShape(),
 ) -> ClipSet:
-    """Open clips of REDS for training.
+    """Open clips of REDS.
 
     Args:
         folder: folder of ``train_sharp``, or of the clips themselves or of ``GT``.
         scale: high-resolution pixels per low-resolution pixel.
         low: folder of the low resolution; ``X4`` alone means REDS' own folder, ``train_sharp_bicubic/X4``.
-        part: one of :data:`PARTS`.
+        part: one of ``parts``; the first where left out.
+        parts: the numbers of the clips of each part.
         whole: expected length and size of every clip.
 
     Raises:
         UnknownNameError: there is no such part.
         DataError: clips or frames are missing or of another size; the message names them.
     """
-    if part not in PARTS:
-        raise unknown_name("part of REDS", part, PARTS)
-    return _open(Path(folder), f"REDS {part}", PARTS[part], scale, low, whole)
-
-
-def reds4(
-    folder: str | os.PathLike[str],
-    *,
-    scale: int = 4,
-    low: str | None = None,
-    whole: ExpectedShape = ExpectedShape(),
-) -> ClipSet:
-    """Open the clips 000, 011, 015, 020 of the training part; arguments and errors as :func:`reds`."""
-    return _open(Path(folder), "REDS4", REDS4, scale, low, whole)
-
-
-def reds_val(
-    folder: str | os.PathLike[str],
-    *,
-    scale: int = 4,
-    low: str | None = None,
-    part: Literal["official", "official4"] = "official",
-    whole: ExpectedShape = ExpectedShape(),
-) -> ClipSet:
-    """Open the official validation clips, 240 to 269, or four of them; arguments and errors as :func:`reds`."""
-    parts = {"official": VALIDATION, "official4": OFFICIAL4}
+    part = part or next(iter(parts))
     if part not in parts:
-        raise unknown_name("part of the validation of REDS", part, parts)
-    return _open(Path(folder), f"REDS {part} validation", parts[part], scale, low, whole)
-
-
-def _open(
-    folder: Path, title: str, numbers: Sequence[int], scale: int, low: str | None, whole: ExpectedShape
-) -> ClipSet:
+        raise unknown_name("part of REDS", part, parts)
+    folder, title, numbers = Path(folder), TITLES.get(part, f"REDS {part}"), parts[part]
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; want the folder of train_sharp and val_sharp")
     found = {f"{number:03d}": _find(folder, number) for number in numbers}

@@ -12,14 +12,16 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from workbench.amounts import list_some
 from workbench.data.datasets.clip_set import VIDEOS, ClipEntry, ClipSet, InMemoryFrames, VideoFile
 from workbench.data.datasets.clips import load_clip
 from workbench.data.datasets.folders import clip_folders, clips_with_gaps, find_low, inspect_clips, with_low
-from workbench.data.datasets.reds import reds, reds4, reds_val
+from workbench.data.datasets.reds import REDS4_PART, VALIDATION_PARTS, reds
 from workbench.data.datasets.vimeo import septuplets, vimeo90k
+from workbench.data.degradation.families import check_scale
 from workbench.data.video.frame_folder import visible_entries
 from workbench.data.video.read import read_video
 from workbench.data.video.timeline import timeline
@@ -40,6 +42,7 @@ class ExpectedSet:
         sizes: width and height of each clip, where they are published.
         more: number of further clips, whose names are not published.
         more_frames: number of frames of each of these.
+        is_part: whether the folder may contain other clips, which are left out.
     """
 
     title: str
@@ -47,6 +50,7 @@ class ExpectedSet:
     sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     more: int = 0
     more_frames: int = 0
+    is_part: bool = False
 
 
 VID4 = ExpectedSet(
@@ -61,7 +65,7 @@ _SPMCS = (
     "NYVTG_006", "PRVTG_012", "RMVTG_011", "veni3_011", "veni5_015",
 )  # fmt: skip
 
-SPMCS11 = ExpectedSet(title="SPMCS-11", frames=dict.fromkeys(_SPMCS, 31))
+SPMCS11 = ExpectedSet(title="SPMCS-11", frames=dict.fromkeys(_SPMCS, 31), is_part=True)
 """Eleven clips of SPMCS that RBPN and RRN score."""
 
 SPMCS30 = ExpectedSet(title="SPMCS-30", frames=SPMCS11.frames, more=19, more_frames=31)
@@ -73,50 +77,22 @@ UDM10 = ExpectedSet(title="UDM10", frames=dict.fromkeys(_UDM10, 32))
 """Ten clips of 32 frames."""
 
 
-def vid4(
-    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: ExpectedSet = VID4
-) -> ClipSet:
-    """Open the four clips of Vid4; ``low`` is usually ``BIx4``. Layouts: :func:`.folders.clip_folders`.
+def published(folder: str | os.PathLike[str], *, whole: ExpectedSet, scale: int = 4, low: str | None = None) -> ClipSet:
+    """Open a published set. Layouts: :func:`.folders.clip_folders`.
 
     Args:
         folder: folder of the set.
-        scale: high-resolution pixels per low-resolution pixel.
-        low: folder of the low resolution (see :func:`open_set`).
         whole: expected content of the set.
+        scale: high-resolution pixels per low-resolution pixel.
+        low: folder of the low resolution (see :func:`open_set`), usually ``BIx4`` for Vid4, ``input4`` or ``BIx4`` for
+            SPMCS, ``BDx4`` for UDM10.
 
     Raises:
         DataError: clips are missing, too short, of another size or surplus; the message names all of them.
     """
-    return _published(folder, whole, scale, low)
-
-
-def spmcs30(
-    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: ExpectedSet = SPMCS30
-) -> ClipSet:
-    """Open the thirty clips of SPMCS; ``low`` is usually ``input4`` or ``BIx4``; arguments as :func:`vid4`."""
-    return _published(folder, whole, scale, low)
-
-
-def spmcs11(
-    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: ExpectedSet = SPMCS11
-) -> ClipSet:
-    """Open eleven clips of SPMCS, of a folder that may contain the others; arguments and errors as :func:`vid4`."""
-    return _published(folder, whole, scale, low, part=True)
-
-
-def udm10(
-    folder: str | os.PathLike[str], *, scale: int = 4, low: str | None = None, whole: ExpectedSet = UDM10
-) -> ClipSet:
-    """Open the ten clips of UDM10; ``low`` is usually ``BDx4``; arguments and errors as :func:`vid4`."""
-    return _published(folder, whole, scale, low)
-
-
-def _published(
-    folder: str | os.PathLike[str], whole: ExpectedSet, scale: int, low: str | None, *, part: bool = False
-) -> ClipSet:
     folder = Path(folder)
     clips = clip_folders(folder)
-    names = list(whole.frames) + ([] if part else [name for name in clips if name not in whole.frames])
+    names = list(whole.frames) + ([] if whole.is_part else [name for name in clips if name not in whole.frames])
     entries = {
         entry.name: entry for entry in inspect_clips({name: clips[name] for name in names if name in clips}, scale)
     }
@@ -199,7 +175,7 @@ def _video_entry(path: Path, scale: int) -> ClipEntry:
     if found.fault:
         raise VideoError(f"{path}: damaged or incomplete ({found.fault}); replace it or move it away")
     height, width = read_video(path, last=1).frames.shape[1:3]
-    every = tuple(range(len(found)))
+    every = range(len(found))
     return ClipEntry(
         name=path.stem, frames=len(found), size=(width, height), scale=scale, targets=every, source=VideoFile(path)
     )
@@ -221,7 +197,7 @@ def clip(spec: str | os.PathLike[str], *, scale: int = 4, low: str | None = None
         frames=len(video),
         size=(video.width, video.height),
         scale=scale,
-        targets=tuple(range(len(video))),
+        targets=range(len(video)),
         source=InMemoryFrames(video.frames),
     )
     return ClipSet(name=name, scale=scale, degradation=None, clips=(entry,))
@@ -232,14 +208,14 @@ SETS: dict[str, Callable[..., ClipSet]] = {
     "folders": folders,
     "videos": videos,
     "septuplets": septuplets,
-    "vid4": vid4,
+    "vid4": partial(published, whole=VID4),
     "vimeo90k": vimeo90k,
     "reds": reds,
-    "reds4": reds4,
-    "reds_val": reds_val,
-    "spmcs30": spmcs30,
-    "spmcs11": spmcs11,
-    "udm10": udm10,
+    "reds4": partial(reds, parts=REDS4_PART),
+    "reds_val": partial(reds, parts=VALIDATION_PARTS),
+    "spmcs30": partial(published, whole=SPMCS30),
+    "spmcs11": partial(published, whole=SPMCS11),
+    "udm10": partial(published, whole=UDM10),
 }
 """Every kind of set, by its name."""
 
@@ -269,6 +245,5 @@ def open_set(
     """
     if kind not in SETS:
         raise unknown_name("dataset", kind, SETS)
-    if scale not in (2, 3, 4):
-        raise ConfigError(f"scale: want 2, 3 or 4, got {scale}")
+    check_scale(scale)
     return SETS[kind](folder, scale=scale, low=low, **options)

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -27,16 +28,29 @@ LEFT_OUT = (
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedLists:
-    """Expected numbers of clips in the lists, and size of the frames."""
+    """Expected content of the lists of a set; any content is valid where nothing is given.
 
-    clips: Mapping[str, int]
-    groups: Mapping[str, int]
-    size: tuple[int, int]
-    left_out: tuple[str, ...] = field(default=LEFT_OUT)
+    Attributes:
+        title: displayed name; that of the folder where it is empty.
+        clips: number of clips of each list.
+        groups: number of clips of each group by speed.
+        size: width and height of the frames.
+        left_out: clips of the test list that are in no group.
+    """
+
+    title: str = ""
+    clips: Mapping[str, int] = field(default_factory=dict)
+    groups: Mapping[str, int] = field(default_factory=dict)
+    size: tuple[int, int] | None = None
+    left_out: tuple[str, ...] = ()
 
 
 VIMEO90K = ExpectedLists(
-    clips={"train": 64612, "test": 7824}, groups={"slow": 1613, "medium": 4977, "fast": 1225}, size=(448, 256)
+    title="Vimeo-90K",
+    clips={"train": 64612, "test": 7824},
+    groups={"slow": 1613, "medium": 4977, "fast": 1225},
+    size=(448, 256),
+    left_out=LEFT_OUT,
 )
 """Complete septuplet set; the groups by speed are of the test list, and leave nine clips out."""
 
@@ -80,57 +94,24 @@ def vimeo90k(
         DataError: a list is missing, short or unreadable, or its clips do not exist.
     """
     folder = Path(folder)
-    if groups and split == "train":
-        raise ConfigError("groups: want none for the train split, since only the test list has groups; leave them out")
-    names = _names(folder, split, whole.clips)
-    group_of = _groups(folder, names, groups, whole) if split == "test" else {}
-    names = [name for name in names if not groups or group_of.get(name) in groups]
-    title = f"Vimeo-90K {split}" + (f" ({', '.join(groups)})" if groups else "")
-    return _open(folder, title, names, scale, low, targets, group_of, whole.size)
-
-
-def septuplets(
-    folder: str | os.PathLike[str],
-    *,
-    scale: int = 4,
-    low: str | None = None,
-    split: Literal["train", "test"] | None = None,
-    targets: Literal["middle", "all"] = "middle",
-) -> ClipSet:
-    """Open any set in the layout of Vimeo-90K, such as prepared footage.
-
-    Arguments and errors as :func:`vimeo90k`; all clips have the size of the first.
-    """
-    folder = Path(folder)
-    names = _names(folder, split, {})
-    return _open(folder, f"{folder.resolve().name} {split}", names, scale, low, targets, {}, None)
-
-
-def _names(folder: Path, split: str | None, counts: Mapping[str, int]) -> list[str]:
     if split not in ("train", "test"):
         raise ConfigError(f"{folder}: split: want 'train' or 'test', got {split!r}")
-    return _read_list(folder, (f"sep_{split}list.txt", f"meta_info_Vimeo90K_{split}_GT.txt"), counts.get(split))
-
-
-def _open(
-    folder: Path,
-    title: str,
-    names: Sequence[str],
-    scale: int,
-    low: str | None,
-    targets: str,
-    group_of: Mapping[str, str],
-    wanted: tuple[int, int] | None,
-) -> ClipSet:
+    if groups and split == "train":
+        raise ConfigError("groups: want none for the train split, since only the test list has groups; leave them out")
+    lists = (f"sep_{split}list.txt", f"meta_info_Vimeo90K_{split}_GT.txt")
+    names = _read_list(folder, lists, whole.clips.get(split))
+    group_of = _groups(folder, names, groups, whole) if split == "test" else {}
+    names = [name for name in names if not groups or group_of.get(name) in groups]
+    title = f"{whole.title or folder.resolve().name} {split}" + (f" ({', '.join(groups)})" if groups else "")
     if targets not in ("middle", "all"):
         raise ConfigError(f"targets: want 'middle' or 'all', got {targets!r}")
     root = folder / "GT" if (folder / "GT").is_dir() else folder / "sequences"
     if missing := missing_folders(names, root):
         raise DataError(f"{root}: {len(missing)} of {len(names)} clips of the list are missing: {list_some(missing)}")
     size = header_size(FrameFolder(root / names[0], STEMS).files()[0])
-    if wanted not in (None, size):
+    if whole.size not in (None, size):
         raise DataError(
-            f"{root / names[0]}: want images of {wanted[0]}x{wanted[1]}, got {size[0]}x{size[1]}; "
+            f"{root / names[0]}: want images of {whole.size[0]}x{whole.size[1]}, got {size[0]}x{size[1]}; "
             "name the high-resolution septuplets"
         )
     counting = tuple(range(len(STEMS))) if targets == "all" else (len(STEMS) // 2,)
@@ -153,6 +134,10 @@ def _open(
     if missing := missing_folders(names, low_root):
         raise DataError(f"{low_root}: {len(missing)} of {len(names)} clips are missing: {list_some(missing)}")
     return with_low(found, low_root, places, lazily=True)
+
+
+septuplets = partial(vimeo90k, whole=ExpectedLists())
+"""Like :func:`vimeo90k` for any set in this layout, such as prepared footage; all clips have the size of the first."""
 
 
 def _read_list(folder: Path, files: Sequence[str], count: int | None) -> list[str]:

@@ -216,9 +216,20 @@ def degrade(clip: Clip, family: str, scale: int, *, quantize: bool = False) -> C
     return low.to(clip.dtype).contiguous()
 
 
-def downscale_bi(clip: Clip, scale: int, *, quantize: bool = False) -> Clip:
-    """Downsample a clip as in the BI protocols: :func:`degrade` with the family ``bi``."""
-    return degrade(clip, "bi", scale, quantize=quantize)
+def check_scale(scale: int) -> None:
+    """Check that the networks have a scale.
+
+    Raises:
+        ConfigError: it is not 2, 3 or 4.
+    """
+    if scale not in (2, 3, 4):
+        raise ConfigError(f"scale: want 2, 3 or 4, got {scale}")
+
+
+def crop_to_scale(frames: np.ndarray, scale: int) -> np.ndarray:
+    """Crop the last rows and columns of ``(..., H, W, 3)`` that do not fill a low-resolution pixel."""
+    height, width = frames.shape[-3:-1]
+    return frames[..., : height - height % scale, : width - width % scale, :]
 
 
 def _check_size(scale: int, height: int, width: int) -> None:

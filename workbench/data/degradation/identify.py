@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from typing import Any
 import numpy as np
 
 from workbench.data.degradation.families import DEGRADATIONS, MIXING_COSTS, degrade
-from workbench.errors import DataError, FolderError
+from workbench.errors import ConfigError, DataError, FolderError
 from workbench.process import library_versions
 from workbench.scenes import write_atomic
+from workbench.settings import from_json
 
 INFO_FILE = "degradation.json"
 """Name of the file that describes a folder of low-resolution images."""
@@ -50,7 +51,11 @@ class Timing:
     """
 
     fps: float
-    times_seconds: Sequence[float] | None = None
+    times_seconds: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ConfigError(f"timing: fps: want more than 0, got {self.fps}")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON form, without times where there are none."""
@@ -59,7 +64,7 @@ class Timing:
 
 @dataclass(frozen=True, kw_only=True)
 class DegradationInfo:
-    """Description of how a folder of low-resolution images was made: the content of :data:`NOTE`.
+    """Description of how a folder of low-resolution images was made: the content of :data:`INFO_FILE`.
 
     A family that is not in :data:`workbench.data.degradation.families.DEGRADATIONS` may have any other name; it is
     kept as given.
@@ -89,35 +94,16 @@ def read_info(folder: Path) -> DegradationInfo | None:
     path = folder / INFO_FILE
     try:
         saved = json.loads(path.read_text(encoding="utf-8"))
+        if saved["format"] != FORMAT:
+            raise ValueError(f"format {saved['format']}")
+        return from_json(DegradationInfo, saved)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise FolderError(f"{path}: cannot be read ({error})") from error
-    known = isinstance(saved, dict) and saved.get("format") == FORMAT
-    if not known or not isinstance(saved.get("family"), str) or type(saved.get("scale")) is not int:
-        raise FolderError(f'{path}: want {{"format": {FORMAT}, "family": "bi", "scale": 4}}, got {str(saved)[:120]}')
-    versions, timing = saved.get("versions"), saved.get("timing", {})
-    try:
-        timings = {str(name): _timing(entry) for name, entry in timing.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise FolderError(
-            f'{path}: timing: want {{"CLIP": {{"fps": 25.0, "times_seconds": [0.0, 0.04]}}}}, got {str(timing)[:120]}'
+            f'{path}: cannot be read ({error}); want {{"format": {FORMAT}, "family": "bi", "scale": 4}}, and for clips '
+            'of videos "timing": {"CLIP": {"fps": 25.0, "times_seconds": [0.0, 0.04]}}'
         ) from error
-    return DegradationInfo(
-        family=saved["family"],
-        scale=saved["scale"],
-        source=str(saved.get("source", "")),
-        versions=versions if isinstance(versions, dict) else {},
-        timing=timings,
-    )
-
-
-def _timing(saved: Mapping[str, Any]) -> Timing:
-    times = saved.get("times_seconds")
-    timing = Timing(fps=float(saved["fps"]), times_seconds=None if times is None else tuple(map(float, times)))
-    if not timing.fps > 0:
-        raise ValueError(f"fps: want more than 0, got {timing.fps}")
-    return timing
 
 
 def write_info(folder: Path, info: DegradationInfo) -> None:

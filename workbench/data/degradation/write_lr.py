@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from workbench.data.datasets.clip_set import FrameFolder, VideoFile, find_clips
-from workbench.data.degradation.families import CHUNK_FRAMES, degrade, find_degradation
+from workbench.data.degradation.families import degrade, find_degradation
 from workbench.data.degradation.identify import DegradationInfo, Timing, make_info, read_info, write_info
 from workbench.data.preparation.output import check_output, exclusive
 from workbench.data.video.frame_folder import (
@@ -66,7 +65,7 @@ def write_lr(
         target: a folder that does not exist, is empty, or was written by the same call before.
         family: one of :data:`workbench.data.degradation.families.DEGRADATIONS`.
         scale: downsampling factor.
-        progress: called before every block of frames and at the end of every clip.
+        progress: called before every frame and at the end of every clip.
 
     Raises:
         UnknownNameError: there is no such family.
@@ -80,44 +79,29 @@ def write_lr(
     find_degradation(family, scale)
     clips = find_clips(source)
     for clip in clips.values():
-        if isinstance(clip, FrameFolder) and (transparent := first_transparent(clip.folder)):
+        if isinstance(clip, FrameFolder) and (transparent := first_transparent(clip.path)):
             read_image(transparent)  # raises the error before any work
     if Path(os.path.abspath(target)).is_relative_to(os.path.abspath(source)):
         raise DataError(f"{target}: want a folder outside of {source}, where its images would become clips")
-    lock = target.parent / f".{target.name}.lock"
-    with exclusive(target, lock):
-        try:
-            return _write_all(clips, target, family, scale, source.name, progress or (lambda stage: None))
-        finally:
-            with suppress(OSError):  # some systems do not delete the file of a lock in use
-                lock.unlink()
-
-
-def _write_all(
-    clips: Mapping[str, FrameFolder | VideoFile],
-    target: Path,
-    family: str,
-    scale: int,
-    source: str,
-    progress: Callable[[WriteProgress], None],
-) -> WriteSummary:
-    timing = {name or ".": video_timing(clip.path) for name, clip in clips.items() if isinstance(clip, VideoFile)}
-    info = make_info(family, scale, source, timing)
-    _check_target(target, family, scale)
-    if "" not in clips:
-        target.mkdir(exist_ok=True)
-        write_info(target, info)
+    report = progress or (lambda stage: None)
     written = frames = kept = 0
-    for number, (name, clip) in enumerate(clips.items()):
-        folder = target / name if name else target
-        if folder.is_dir() and image_files(folder):
-            _check_done(folder, clip, scale)
-            kept += 1
-        else:
-            where = WriteProgress(clip=name or source, done=number, clips=len(clips), frames=0)
-            frames += _write_clip(clip, folder, family, scale, None if name else info, where, progress)
-            written += 1
-        progress(WriteProgress(clip=name or source, done=number + 1, clips=len(clips), frames=0))
+    with exclusive(target, target.parent / f".{target.name}.lock"):
+        timing = {name or ".": video_timing(clip.path) for name, clip in clips.items() if isinstance(clip, VideoFile)}
+        info = make_info(family, scale, source.name, timing)
+        _check_target(target, family, scale)
+        if "" not in clips:
+            target.mkdir(exist_ok=True)
+            write_info(target, info)
+        for number, (name, clip) in enumerate(clips.items()):
+            folder = target / name if name else target
+            stage = WriteProgress(clip=name or source.name, done=number, clips=len(clips), frames=0)
+            if folder.is_dir() and image_files(folder):
+                _check_done(folder, clip, scale)
+                kept += 1
+            else:
+                frames += _write_clip(clip, folder, None if name else info, family, scale, stage, report)
+                written += 1
+            report(replace(stage, done=number + 1))
     return WriteSummary(clips=written, frames=frames, kept=kept)
 
 
@@ -134,7 +118,7 @@ def video_timing(path: Path) -> Timing:
     uneven = np.abs(times - np.arange(len(times)) / index.fps) > float(index.time_base)
     if not (index.exact and uneven.any()):
         return Timing(fps=index.fps)
-    return Timing(fps=index.fps, times_seconds=[round(float(seconds), 9) for seconds in times])
+    return Timing(fps=index.fps, times_seconds=tuple(round(float(seconds), 9) for seconds in times))
 
 
 def _check_target(target: Path, family: str, scale: int) -> None:
@@ -166,27 +150,20 @@ def _check_done(folder: Path, clip: FrameFolder | VideoFile, scale: int) -> None
 
 
 def _write_clip(
-    clip: FrameFolder | VideoFile,
-    folder: Path,
-    family: str,
-    scale: int,
-    info: DegradationInfo | None,
-    stage: WriteProgress,
-    progress: Callable[[WriteProgress], None],
-) -> int:
-    """Write one clip under a hidden name, and rename it when it is complete."""
+    clip: FrameFolder | VideoFile, folder: Path, info: DegradationInfo | None, family: str, scale: int,
+    stage: WriteProgress, report: Callable[[WriteProgress], None],
+) -> int:  # fmt: skip
+    """Write one clip under a hidden name, and rename it when it is complete; return its number of frames."""
     names = _names(clip)
     hidden = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(hidden, ignore_errors=True)  # of a job that was killed; it does not have the lock
     hidden.mkdir(parents=True)
     count = 0
     try:
-        for block in _blocks(clip):
-            progress(replace(stage, frames=count))
-            for image in degrade(block, family, scale):
-                name = names[count] if names else f"{count:08d}.png"
-                Image.fromarray(image).save(hidden / name)
-                count += 1
+        for count, frame in enumerate(clip.stream(), 1):
+            report(replace(stage, frames=count - 1))
+            image = degrade(frame[None], family, scale)[0]
+            Image.fromarray(image).save(hidden / (names[count - 1] if names else f"{count - 1:08d}.png"))
         if info is not None:
             write_info(hidden, info)
         if folder.is_dir():
@@ -195,21 +172,3 @@ def _write_clip(
     finally:
         shutil.rmtree(hidden, ignore_errors=True)
     return count
-
-
-def _blocks(clip: FrameFolder | VideoFile) -> Iterator[np.ndarray]:
-    """Yield the frames of a clip in blocks of a few frames, all of one size."""
-    block: list[np.ndarray] = []
-    size = None
-    for frame in clip.stream():
-        size = size or frame.shape
-        if frame.shape != size:
-            raise DataError(
-                f"{clip}: want images of one size, got {size[1]}x{size[0]} and {frame.shape[1]}x{frame.shape[0]}"
-            )
-        block.append(frame)
-        if len(block) == CHUNK_FRAMES:
-            yield np.stack(block)
-            block = []
-    if block:
-        yield np.stack(block)

@@ -17,17 +17,19 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from workbench.aliases import PREPARE_SETTINGS, PREPARED_SOURCE, renamed
 from workbench.choices import Downscale, PreparedFormat
-from workbench.data.degradation.families import find_degradation
+from workbench.data.degradation.families import check_scale, find_degradation
+from workbench.data.preparation.output import parsing, read_json
 from workbench.data.preparation.shots import SEPTUPLET, FilterSettings
 from workbench.data.sampling.footage_motion import MotionSummary, StoredMotion, stored_motion
 from workbench.data.video.frame_folder import image_files
 from workbench.errors import ConfigError, DataError
+from workbench.settings import check_types, from_json
 
 FORMAT = 2
 """Format 1 has other names of settings: :data:`workbench.aliases.PREPARE_SETTINGS`."""
@@ -79,11 +81,8 @@ class PrepareSettings(FilterSettings):
     def __post_init__(self) -> None:
         """Validate the settings."""
         super().__post_init__()
-        for name, kind in (("format", PreparedFormat), ("downscale", Downscale)):
-            if getattr(self, name) not in get_args(kind):
-                raise ConfigError(f"{name}: want one of {', '.join(get_args(kind))}, got {getattr(self, name)!r}")
-        if self.scale not in (2, 3, 4):
-            raise ConfigError(f"scale: want 2, 3 or 4, got {self.scale}")
+        check_types(self)
+        check_scale(self.scale)
         find_degradation(self.degradation, self.scale)
         if self.stride < 1 or (self.format == "arrays" and self.stride != SEPTUPLET):
             raise ConfigError(
@@ -138,6 +137,10 @@ class Chunk:
     size: tuple[int, int]
     septuplets: int
 
+    def __post_init__(self) -> None:
+        inside(self.high)
+        inside(self.low)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
@@ -172,6 +175,10 @@ class Source:
     gaps: str = ""
     motion: MotionSummary | None = None
 
+    def __post_init__(self) -> None:
+        for path in self.files:
+            inside(path)
+
     @property
     def motion_file(self) -> str:
         """Path of its motion file, relative to the set."""
@@ -201,6 +208,10 @@ class Manifest:
     versions: Mapping[str, str] = field(default_factory=dict)
     motion: MotionSummary | None = None
 
+    def __post_init__(self) -> None:
+        for path in self.files:
+            inside(path)
+
     def motions(self, folder: Path, split: Split) -> list[StoredMotion | None]:
         """Return the stored motion of each of the :meth:`chunks`; None where an earlier version stored none."""
         scale, found = self.settings.scale, list[StoredMotion | None]()
@@ -210,6 +221,19 @@ class Manifest:
                 stored = stored_motion(folder / source.motion_file, sizes)
                 found += stored if source.motion else [None] * len(stored)
         return found
+
+    def check_degradation(self, folder: Path, degradation: str, scale: int) -> None:
+        """Check the family and the scale of the low resolution.
+
+        Raises:
+            DataError: they are other ones.
+        """
+        found = self.settings
+        if (found.degradation, found.scale) != (degradation, scale):
+            raise DataError(
+                f"{folder}: want low resolution {degradation} x{scale}, got {found.degradation} x{found.scale}; set "
+                f"data.degradation {found.degradation} and data.scale {found.scale}, or prepare it again"
+            )
 
     def chunks(self, split: Split) -> list[Chunk]:
         """Return the chunks of one split."""
@@ -240,63 +264,19 @@ def read_manifest(folder: Path) -> Manifest:
         if (folder / WORK).is_dir():
             raise DataError(f"{folder}: incomplete; run the same `workbench prepare` again, it continues")
         raise DataError(f"{folder}: not a prepared folder: it has no {MANIFEST}; see `workbench prepare --help`")
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
+    with parsing(path):
+        saved = read_json(path)
         if saved.get("kind") == "stills":
             raise DataError(f"{folder}: was prepared from still images, not from footage; name it with --data.stills")
         if saved["format"] not in (1, FORMAT):
             raise DataError(f"{path}: want format 1 or {FORMAT}, got {saved['format']}; prepare the footage again")
-        settings = renamed(saved["settings"], PREPARE_SETTINGS)
-        return Manifest(
-            settings=PrepareSettings(**{**settings, "validation": tuple(settings["validation"])}),
-            sources=tuple(parse_source(source) for source in saved["sources"]),
-            files=_files(saved["files"]),
-            versions=saved["versions"],
-            motion=_motion(saved.get("motion")),
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); prepare it again") from error
+        saved["settings"] = renamed(saved["settings"], PREPARE_SETTINGS)
+        saved["sources"] = [renamed(source, PREPARED_SOURCE) for source in saved["sources"]]
+        return from_json(Manifest, saved)
 
 
-def parse_source(saved: Mapping[str, Any]) -> Source:
-    """Read a source from its JSON.
-
-    Raises:
-        DataError: a path leads out of the folder, or there is no such split.
-        KeyError, TypeError, ValueError: anything else is wrong.
-    """
-    saved = renamed(saved, PREPARED_SOURCE)
-    if saved["split"] not in get_args(Split):
-        raise DataError(f"{saved['name']}: split: want {' or '.join(get_args(Split))}, got {saved['split']!r}")
-    chunks = [Chunk(**{**chunk, "size": _pair(chunk["size"])}) for chunk in saved["chunks"]]
-    for chunk in chunks:
-        inside(chunk.high)
-        inside(chunk.low)
-    changed: dict[str, Any] = {"size": _pair(saved["size"]), "chunks": tuple(chunks), "files": _files(saved["files"])}
-    changed["motion"] = _motion(saved.get("motion"))
-    return Source(**{**{one.name: saved[one.name] for one in fields(Source) if one.name in saved}, **changed})
-
-
-def _pair(saved: Iterable[Any]) -> tuple[int, int]:
-    width, height = saved
-    return int(width), int(height)
-
-
-def _motion(saved: Mapping[str, Any] | None) -> MotionSummary | None:
-    if saved is None:
-        return None
-    low, middle, high = saved["quartiles"]
-    return MotionSummary(quartiles=(low, middle, high), shares=tuple(saved["shares"]))
-
-
-def _files(saved: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
-    return {inside(path): (int(size), str(sha256)) for path, (size, sha256) in saved.items()}
-
-
-def inside(path: str) -> str:
-    """Return the path if it stays inside the folder that it is relative to.
+def inside(path: str) -> None:
+    """Check that a path stays inside the folder that it is relative to.
 
     Raises:
         DataError: it does not.
@@ -304,7 +284,6 @@ def inside(path: str) -> str:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or "\\" in path or ":" in path:
         raise DataError(f"{path!r}: leads out of the folder; do not use this {MANIFEST}")
-    return path
 
 
 def sha256_of(path: Path) -> str:

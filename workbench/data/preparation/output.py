@@ -1,11 +1,13 @@
-"""Output folders of long jobs: a lock, checks before the work, and errors with a fix."""
+"""Output folders of long jobs: a lock, checks before the work, errors with a fix, and their JSON files."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -14,7 +16,7 @@ from workbench.errors import BusyError, DataError
 
 @contextmanager
 def exclusive(out: Path, lock: Path) -> Iterator[None]:
-    """Lock an output folder for as long as the block runs.
+    """Lock an output folder for as long as the block runs; the file of the lock is removed at its end.
 
     Args:
         out: the folder, for messages.
@@ -27,7 +29,11 @@ def exclusive(out: Path, lock: Path) -> Iterator[None]:
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock).acquire(timeout=0):
-            yield
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # some systems do not delete the file of a lock in use
+                    lock.unlink()
     except Timeout as error:
         raise BusyError(f"{out}: another job is writing to it; wait for it or stop it") from error
     except OSError as error:
@@ -36,6 +42,34 @@ def exclusive(out: Path, lock: Path) -> Iterator[None]:
             f"{out}: cannot be written ({reason}); free space or choose another folder, then run the same again: "
             "finished parts are kept"
         ) from error
+
+
+@contextmanager
+def parsing(path: Path) -> Iterator[None]:
+    """Translate errors in the content of a file of a prepared folder.
+
+    Raises:
+        DataError: the block could not read or understand the file.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); prepare it again") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object from a JSON file.
+
+    Raises:
+        DataError: the file is missing, damaged, or contains something else.
+    """
+    with parsing(path):
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(saved, dict):
+            raise TypeError(f"want an object, got {type(saved).__name__}")
+        return saved
 
 
 def check_output(out: Path, *, resumable: bool) -> None:

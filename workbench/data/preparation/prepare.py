@@ -20,8 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from workbench.aliases import PREPARE_SETTINGS, renamed
-from workbench.data.degradation.families import downscale_bi
+from workbench.aliases import PREPARE_SETTINGS, PREPARED_SOURCE, renamed
+from workbench.data.degradation.families import degrade
 from workbench.data.degradation.identify import INFO_FILE, DegradationInfo, write_info
 from workbench.data.preparation.contact_sheet import write_contact_sheet
 from workbench.data.preparation.manifest import (
@@ -32,10 +32,16 @@ from workbench.data.preparation.manifest import (
     Source,
     describe_files,
     is_whole,
-    parse_source,
     read_manifest,
 )
-from workbench.data.preparation.output import check_free_space, check_output, check_settings, exclusive
+from workbench.data.preparation.output import (
+    check_free_space,
+    check_output,
+    check_settings,
+    exclusive,
+    parsing,
+    read_json,
+)
 from workbench.data.preparation.shots import SEPTUPLET, filter_windows, motion_score, septuplets
 from workbench.data.preparation.sources import FoundSource, find_sources
 from workbench.data.preparation.vimeo_layout import SeptupletWriter, count_groups, first_group, write_lists
@@ -45,6 +51,7 @@ from workbench.data.sampling.shards import ShardWriter
 from workbench.errors import DataError, VideoError
 from workbench.process import library_versions
 from workbench.scenes import write_atomic
+from workbench.settings import from_json
 from workbench.tensors import to_float, to_uint8
 
 COUNTS = ("frames", "cuts", "gaps", "black", "repeated", "still", "rest", "still_tiles")
@@ -160,12 +167,10 @@ def _earlier_state(out: Path, settings: PrepareSettings) -> tuple[dict[str, Sour
         return {source.name: source for source in manifest.sources}, manifest
     records: dict[str, Source] = {}
     for path in sorted((out / WORK).glob("*.json")):
-        try:
-            saved = json.loads(path.read_text(encoding="utf-8"))
-            settings_then, source = renamed(saved["settings"], PREPARE_SETTINGS), parse_source(saved["source"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); delete {out} and prepare it again") from error
-        check_settings(out, settings_then, settings.to_dict())
+        with parsing(path):
+            saved = read_json(path)
+            check_settings(out, renamed(saved["settings"], PREPARE_SETTINGS), settings.to_dict())
+            source: Source = from_json(Source, renamed(saved["source"], PREPARED_SOURCE))
         records[source.name] = source
     return records, None
 
@@ -293,7 +298,9 @@ def _prepare_one(
                 ):
                     counts["still_tiles"] += 1
                     continue
-                recorder.add(writer.add(part, number), window.segment, number)
+                low = degrade(part.frames, settings.degradation, settings.scale)
+                writer.add(part, low, number)
+                recorder.add(low, window.segment, number)
                 written += 1
             progress = replace(progress, septuplets=written)
         chunks = writer.close()
@@ -319,17 +326,17 @@ def _writer(
     folder: Path, clip: FoundSource, settings: PrepareSettings, groups: int
 ) -> ArrayWriter | SeptupletWriter | ShardWriter:
     if settings.format == "arrays":
-        return ArrayWriter(folder, clip.name, settings)
+        return ArrayWriter(folder, clip.name)
     if settings.format == "folders":
-        return SeptupletWriter(folder, settings, groups=groups)
-    return ShardWriter(folder, clip.name, settings, clip.split)
+        return SeptupletWriter(folder, groups=groups)
+    return ShardWriter(folder, clip.name, clip.split)
 
 
 def _downscaled(frame: np.ndarray, factor: int) -> np.ndarray:
     """Downscale one frame ``(H, W, 3)`` in float32, which does not match MATLAB bit by bit."""
     if factor == 1:
         return frame
-    return to_uint8(downscale_bi(to_float(np.array(frame[None])), factor, quantize=True))[0]
+    return to_uint8(degrade(to_float(np.array(frame[None])), "bi", factor, quantize=True))[0]
 
 
 def _record(out: Path, source: Source, settings: PrepareSettings) -> None:

@@ -6,10 +6,11 @@ Cuts are found by FFmpeg's filter ``scdet``, which is part of PyAV.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import Self
 
 import av
 import av.filter
@@ -53,8 +54,6 @@ class CutDetector:
     """
 
     def __init__(self, height: int, width: int, *, above: float = CUT_ABOVE) -> None:
-        if not 0 < above <= 100:
-            raise ConfigError(f"cut_above: want more than 0 and at most 100, got {above}")
         self.above = above
         self.score = 0.0
         self._number = 0
@@ -123,6 +122,12 @@ class Window:
     numbers: tuple[int, ...]
     frames: np.ndarray
     luma: np.ndarray
+
+    @classmethod
+    def of(cls, segment: int, frames: Sequence[tuple[int, np.ndarray, np.ndarray]]) -> Self:
+        """Return the window of some frames, given as number, image and luma."""
+        numbers, images, lumas = zip(*frames, strict=True)
+        return cls(segment, numbers, np.stack(images), np.stack(lumas))
 
 
 def motion_score(luma: np.ndarray) -> float:
@@ -193,14 +198,14 @@ def filter_windows(
             end_segment()
         buffered.append((number, frame, luma))
         if len(buffered) == SEPTUPLET:
-            numbers, images, lumas = zip(*buffered, strict=True)
+            window = Window.of(segment, buffered)
             buffered.clear()
-            if motion_score(np.stack(lumas)) < settings.still_below:
+            if motion_score(window.luma) < settings.still_below:
                 counts["still"] += SEPTUPLET
                 end_segment()
             else:
                 opened = True
-                yield Window(segment, numbers, np.stack(images), np.stack(lumas))
+                yield window
     end_segment()
 
 
@@ -227,6 +232,5 @@ def septuplets(windows: Iterable[Window], stride: int) -> Iterator[Window]:
                 continue
             buffered.append(frame)
             if len(buffered) == SEPTUPLET:
-                numbers, images, lumas = zip(*buffered, strict=True)
-                yield Window(segment, numbers, np.stack(images), np.stack(lumas))
+                yield Window.of(segment, buffered)
                 buffered, skipped = buffered[stride:], max(stride - SEPTUPLET, 0)

@@ -145,8 +145,7 @@ def find_sources(
 
 
 def _inspect(name: str, clip: VideoFile | FrameFolder, split: Split, settings: PrepareSettings) -> FoundSource:
-    path = clip.folder if isinstance(clip, FrameFolder) else clip.path
-    index = timeline(path)
+    path, index = clip.path, timeline(clip.path)
     if isinstance(clip, VideoFile):
         for one in plan_transfer(path, describe_video(path, index), None, Conversion()).treatments:
             logger.warning("%s: %s", path, one.text)

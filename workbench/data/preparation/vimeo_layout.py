@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from workbench.data.degradation.families import degrade
-from workbench.data.preparation.manifest import Chunk, Manifest, PrepareSettings, Split
+from workbench.data.preparation.manifest import Chunk, Manifest, Split
 from workbench.data.preparation.shots import Window
 
 LISTS: dict[Split, str] = {"train": "sep_trainlist.txt", "validation": "sep_testlist.txt"}
@@ -28,21 +27,19 @@ class SeptupletWriter:
 
     Args:
         folder: the folder of ``sequences/`` and ``low/``.
-        settings: settings of the set.
         groups: number of first-level folders of other sources; this source begins a new one.
     """
 
-    def __init__(self, folder: Path, settings: PrepareSettings, *, groups: int = 0) -> None:
-        self.folder, self.settings, self.groups = folder, settings, groups
+    def __init__(self, folder: Path, *, groups: int = 0) -> None:
+        self.folder, self.groups = folder, groups
         self._chunks: list[Chunk] = []
 
-    def add(self, window: Window, tile: int) -> np.ndarray:
-        """Write a tile of seven frames as one septuplet; return its low resolution."""
+    def add(self, window: Window, low: np.ndarray, tile: int) -> None:
+        """Write a tile of seven frames in both resolutions as one septuplet."""
         group, number = divmod(len(self._chunks), GROUP)
         name = f"{self.groups + group + 1:05d}/{number + 1:04d}"
         _, height, width, _ = window.frames.shape
         _write(self.folder / "sequences" / name, window.frames)
-        low = degrade(window.frames, self.settings.degradation, self.settings.scale)
         _write(self.folder / "low" / "sequences" / name, low)
         self._chunks.append(
             Chunk(
@@ -55,7 +52,6 @@ class SeptupletWriter:
                 septuplets=1,
             )
         )
-        return low
 
     def close(self) -> tuple[Chunk, ...]:
         """Return the chunks that were written."""

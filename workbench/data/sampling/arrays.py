@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
 
 import numpy as np
 
-from workbench.data.degradation.families import degrade
-from workbench.data.preparation.manifest import Chunk, Manifest, PrepareSettings, Split, read_manifest
+from workbench.data.preparation.manifest import Chunk, Manifest, Split, read_manifest
 from workbench.data.preparation.shots import SEPTUPLET, Window
 from workbench.data.sampling.crops import Pair
+from workbench.data.sampling.file_state import FileState
 from workbench.data.sampling.footage_motion import StoredMotion, motion_map
 from workbench.errors import DataError
 
@@ -69,29 +69,26 @@ class ArrayWriter:
     Args:
         folder: the folder of ``high/`` and ``low/``.
         source: name of the source.
-        settings: settings of the set.
     """
 
-    def __init__(self, folder: Path, source: str, settings: PrepareSettings) -> None:
-        self.folder, self.source, self.settings = folder, source, settings
+    def __init__(self, folder: Path, source: str) -> None:
+        self.folder, self.source = folder, source
         self._chunks: list[Chunk] = []
         self._open: dict[int, _GrowingPair] = {}
         self._segment = -1
         for resolution in ("high", "low"):
             (folder / resolution).mkdir(parents=True, exist_ok=True)
 
-    def add(self, window: Window, tile: int) -> np.ndarray:
-        """Add the frames of a tile, given its number, to the array of their segment; return their low resolution."""
+    def add(self, window: Window, low: np.ndarray, tile: int) -> None:
+        """Add the frames of a tile, given its number, in both resolutions to the arrays of their segment."""
         if window.segment != self._segment:
             self.close()
             self._segment = window.segment
         if tile not in self._open:
             name = f"{self.source}-{window.segment:03d}" + (f"-{tile}" if tile else "")
-            self._open[tile] = _GrowingPair(self.folder, name, window, self.settings.scale)
-        low = degrade(window.frames, self.settings.degradation, self.settings.scale)
+            self._open[tile] = _GrowingPair(self.folder, name, window, low)
         self._open[tile].high.add(window.frames)
         self._open[tile].low.add(low)
-        return low
 
     def close(self) -> tuple[Chunk, ...]:
         """Finish the open arrays, and return all chunks written so far."""
@@ -107,11 +104,10 @@ class ArrayWriter:
 class _GrowingPair:
     """Growing arrays of one tile of one segment, in both resolutions."""
 
-    def __init__(self, folder: Path, name: str, window: Window, scale: int) -> None:
+    def __init__(self, folder: Path, name: str, window: Window, low: np.ndarray) -> None:
         self.name, self.first = name, window.numbers[0]
-        _, height, width, _ = window.frames.shape
-        self.high = GrowingArray(folder / "high" / f"{name}.npy", height, width)
-        self.low = GrowingArray(folder / "low" / f"{name}.npy", height // scale, width // scale)
+        self.high = GrowingArray(folder / "high" / f"{name}.npy", *window.frames.shape[1:3])
+        self.low = GrowingArray(folder / "low" / f"{name}.npy", *low.shape[1:3])
 
     def close(self) -> Chunk:
         self.high.close()
@@ -130,52 +126,39 @@ class _GrowingPair:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """``.npy`` file of 8-bit frames on disk, and its state when its header was read.
+    """``.npy`` file, and its state when its header was read; :meth:`map` refuses a file that was replaced since."""
 
-    Attributes:
-        path: path of the file.
-        shape: frames, rows, columns, 3.
-        num_bytes: size of the file.
-        mtime_ns: modification time; a file that was replaced since is refused.
-    """
-
-    path: str
-    shape: tuple[int, int, int, int]
-    num_bytes: int
-    mtime_ns: int
+    state: FileState
+    shape: tuple[int, ...]
 
     def map(self) -> np.ndarray:
         """Return the file as a memory map.
 
         Raises:
-            DataError: it cannot be mapped, or was replaced since its header was read.
+            DataError: it cannot be mapped, or was replaced.
         """
         return _mapped(self)
 
 
 @lru_cache(maxsize=OPEN_MAPS)
 def _mapped(file: ArrayFile) -> np.ndarray:
-    array, stat = _open_map(file.path), os.stat(file.path)
-    if (array.shape, stat.st_size, stat.st_mtime_ns) != (file.shape, file.num_bytes, file.mtime_ns):
-        raise DataError(f"{file.path}: was changed while it was in use; start again, or resume the run")
-    return array
+    file.state.check_unchanged()
+    return _open_map(file.state.path)
 
 
-def read_header(path: str) -> ArrayFile:
-    """Read shape and size of a ``.npy`` file of 8-bit frames.
+def read_header(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> ArrayFile:
+    """Read the header of a ``.npy`` file of known type and shape.
 
     Raises:
-        DataError: it is missing, truncated, or another kind of file.
+        DataError: it is missing, truncated, of another type or shape, or another kind of file.
     """
     array = _open_map(path)
-    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3:
-        raise DataError(f"{path}: want uint8 (T, H, W, 3), got {array.dtype} {array.shape}")
-    frames, height, width, _ = array.shape
-    stat = os.stat(path)
-    return ArrayFile(path, (frames, height, width, 3), stat.st_size, stat.st_mtime_ns)
+    if (array.dtype, array.shape) != (np.dtype(dtype), shape):
+        raise DataError(f"{path}: want {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}; prepare it again")
+    return ArrayFile(FileState.of(path), shape)
 
 
-def _open_map(path: str) -> np.ndarray:
+def _open_map(path: Path) -> np.ndarray:
     try:
         return np.lib.format.open_memmap(path, mode="r")  # reads neither pickles nor zip files
     except OSError as error:
@@ -212,12 +195,8 @@ class MappedPair:
     @property
     def low_shape(self) -> tuple[int, int, int]:
         """Frames, rows and columns in low resolution."""
-        return self.low_file.shape[:3]
-
-    @property
-    def scale(self) -> int:
-        """High-resolution pixels per low-resolution pixel."""
-        return self.high_file.shape[1] // self.low_file.shape[1]
+        frames, height, width, _ = self.low_file.shape
+        return frames, height, width
 
     def cut(self, frames: slice, rows: slice, columns: slice) -> tuple[np.ndarray, np.ndarray]:
         """See :class:`workbench.data.sampling.crops.Footage`."""
@@ -246,10 +225,13 @@ def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[
     manifest = read_manifest(folder)
     if manifest.settings.format != "arrays":
         raise DataError(f"{folder}: want arrays, got {manifest.settings.format}; prepare it with --format arrays")
-    return [
-        replace(_open_chunk(folder, chunk, manifest.settings.scale), stored_motion=motion)
-        for chunk, motion in zip(require_chunks(manifest, folder, split), manifest.motions(folder, split), strict=True)
-    ]
+    scale, pairs = manifest.settings.scale, []
+    for chunk, motion in zip(require_chunks(manifest, folder, split), manifest.motions(folder, split), strict=True):
+        width, height = chunk.size
+        high = read_header(folder / chunk.high, np.uint8, (chunk.frames, height, width, 3))
+        low = read_header(folder / chunk.low, np.uint8, (chunk.frames, height // scale, width // scale, 3))
+        pairs.append(MappedPair(low, high, motion))
+    return pairs
 
 
 def require_chunks(manifest: Manifest, folder: Path, split: Split) -> list[Chunk]:
@@ -262,15 +244,3 @@ def require_chunks(manifest: Manifest, folder: Path, split: Split) -> list[Chunk
     if not chunks:
         raise DataError(f"{folder}: {split} is empty; prepare it with more footage or another --validation")
     return chunks
-
-
-def _open_chunk(folder: Path, chunk: Chunk, scale: int) -> MappedPair:
-    low, high = (read_header(os.fspath(folder / path)) for path in (chunk.low, chunk.high))
-    width, height = chunk.size
-    for file, wanted in (
-        (high, (chunk.frames, height, width, 3)),
-        (low, (chunk.frames, height // scale, width // scale, 3)),
-    ):
-        if file.shape != wanted:
-            raise DataError(f"{file.path}: want {wanted} as in the manifest, got {file.shape}; prepare it again")
-    return MappedPair(low, high)

@@ -25,14 +25,14 @@ import json
 import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
 from workbench.data.datasets.clip_set import FrameFolder
 from workbench.data.datasets.clips import split_spec
-from workbench.data.datasets.samples import locate_sample, samples
+from workbench.data.datasets.samples import SAMPLES, locate_sample
 from workbench.data.datasets.vimeo import septuplets
 from workbench.data.preparation.manifest import MANIFEST, Split, read_manifest
 from workbench.data.preparation.vimeo_layout import LISTS
@@ -63,17 +63,13 @@ class DataChecksum:
         sha256: checksum, see the module.
     """
 
-    clip: str
+    clip: str = field(compare=False)
     kind: str
     part: str
     files: int
     bytes: int
     whole: bool
     sha256: str
-
-    def same_as(self, other: DataChecksum) -> bool:
-        """Return whether the content is the same, under any name."""
-        return {**asdict(self), "clip": ""} == {**asdict(other), "clip": ""}
 
     def __str__(self) -> str:
         part = f", part [{self.part}]" if self.part else ""
@@ -117,7 +113,7 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
     else:
         name, crop = split_spec(spec)
         part, path = (crop or "").replace(" ", ""), Path(name)
-        if sample := next((clip for clip in samples() if clip.name == name), None):
+        if sample := SAMPLES.get(name):
             kind, files = "sample", [locate_sample(sample.file)]
         elif path.is_dir():
             kind, files = "frames", image_files(path)

@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from workbench.data.degradation.families import degrade
+from workbench.data.degradation.families import crop_to_scale, degrade
 from workbench.data.sampling.footage_motion import crop_motion, motion_map
 from workbench.errors import DataError, ShapeError
 from workbench.tensors import check_frames
@@ -77,11 +77,8 @@ class Pair:
         Raises:
             ShapeError: the two are not uint8 clips, or their sizes do not differ by a whole factor.
         """
-        for name, clip in (("low", self.low), ("high", self.high)):
-            if clip.ndim != 4 or clip.shape[-1] != 3 or clip.dtype != np.uint8 or 0 in clip.shape:
-                raise ShapeError(f"{name}: want uint8 (T, H, W, 3), got {clip.dtype} {clip.shape}")
-        scale = self.high.shape[1] // self.low.shape[1]
-        frames, height, width = self.low_shape
+        frames, height, width = check_frames(self.low, "low")
+        scale = check_frames(self.high, "high")[1] // height
         if self.high.shape != (frames, scale * height, scale * width, 3):
             raise ShapeError(f"high: want a multiple of low, {self.low.shape}, got {self.high.shape}")
         return scale
@@ -110,7 +107,7 @@ def make_pair(frames: np.ndarray, *, scale: int, degradation: str = "bi") -> Pai
         degradation: family of it, see :data:`workbench.data.degradation.families.DEGRADATIONS`.
     """
     _, height, width = check_frames(frames)
-    high = frames[:, : height - height % scale, : width - width % scale]
+    high = crop_to_scale(frames, scale)
     if 0 in high.shape:
         raise DataError(f"a clip of {width}x{height} pixels is too small for scale {scale}")
     return Pair(low=degrade(high, degradation, scale), high=np.ascontiguousarray(high))
@@ -151,6 +148,7 @@ class StepSampler(ABC, Generic[B_co]):
         return (self.at(number, share) for number in range(step + 1, steps + 1))
 
 
+@dataclass(eq=False, repr=False)
 class CropSampler(StepSampler[tuple[Tensor, Tensor]]):
     """Batches of crops ``(low, high)``; a batch is a function of its step alone.
 
@@ -177,43 +175,30 @@ class CropSampler(StepSampler[tuple[Tensor, Tensor]]):
         DataError: there is no footage, or a clip is too short or too small for the crops.
     """
 
-    def __init__(
-        self,
-        pairs: Sequence[Footage],
-        *,
-        crop_size: int,
-        num_frames: int,
-        batch_size: int,
-        augment: bool = True,
-        seed: int = 0,
-        num_fixed_crops: int = 0,
-        augmentations_per_crop: int = 1,
-        fixed_crops_seed: int = 0,
-        moving_share: float = 0.0,
-        moving_above: float = 0.25,
-    ) -> None:
-        if not pairs:
+    pairs: Sequence[Footage]
+    _: KW_ONLY
+    crop_size: int
+    num_frames: int
+    batch_size: int
+    augment: bool = True
+    seed: int = 0
+    num_fixed_crops: int = 0
+    augmentations_per_crop: int = 1
+    fixed_crops_seed: int = 0
+    moving_share: float = 0.0
+    moving_above: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not self.pairs:
             raise DataError("data.clips: want footage to cut crops from, got none; add clips")
-        for number, pair in enumerate(pairs):
-            check_size(pair.low_shape, f"clip {number + 1} of {len(pairs)}", crop_size, num_frames)
-        self.pairs = list(pairs)
-        self.crop_size, self.num_frames, self.batch_size, self.augment, self.seed = (
-            crop_size,
-            num_frames,
-            batch_size,
-            augment,
-            seed,
-        )
-        self.num_fixed_crops, self.augmentations_per_crop, self.fixed_crops_seed = (
-            num_fixed_crops,
-            augmentations_per_crop,
-            fixed_crops_seed,
-        )
+        for number, pair in enumerate(self.pairs, 1):
+            check_size(pair.low_shape, f"clip {number} of {len(self.pairs)}", self.crop_size, self.num_frames)
         counts, heights, widths = np.array([pair.low_shape for pair in self.pairs], np.float64).T
-        share = (counts - num_frames + 1) * (heights - crop_size + 1) * (widths - crop_size + 1)
+        share = (counts - self.num_frames + 1) * (heights - self.crop_size + 1) * (widths - self.crop_size + 1)
         self._cumulative = np.cumsum(share / share.sum())
         self._cumulative /= self._cumulative[-1]
-        self.moving_share, self.moving_above = moving_share if num_frames > 1 else 0.0, moving_above
+        if self.num_frames == 1:
+            self.moving_share = 0.0
         self._motion: dict[int, np.ndarray] = {}
         self._must_move = self._must_move_share() if self.moving_share else 0.0
 

@@ -147,8 +147,7 @@ def draw_path(rng: np.random.Generator, settings: MotionSettings) -> CameraPath:
 
 
 def _from_middle(steps: np.ndarray) -> np.ndarray:
-    along = np.concatenate((np.zeros_like(steps[:1]) if len(steps) else np.zeros((1, *steps.shape[1:])), steps))
-    along = np.cumsum(along, axis=0)
+    along = np.cumsum(np.concatenate((np.zeros((1, *steps.shape[1:])), steps)), axis=0)
     return along - along[len(along) // 2]
 
 
@@ -194,12 +193,12 @@ def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, setting
     height, width = still.shape[:2]
     room = np.array([width, height]) - 2.0
     turned = _orientation(rng) if settings.augment else np.eye(2)
-    matrices, (low, high) = turned @ path.matrices(), _bounding_box(turned @ path.matrices(), settings.side)
-    for halving in range(12):
+    matrices, low, high = _turned(turned, path, settings.side)
+    for factor in (*[0.5] * 11, 0):
         if (MIN_DOWNSAMPLING * (high - low) <= room).all():
             break
-        path = path.times(0.5 if halving < 11 else 0)
-        matrices, (low, high) = turned @ path.matrices(), _bounding_box(turned @ path.matrices(), settings.side)
+        path = path.times(factor)
+        matrices, low, high = _turned(turned, path, settings.side)
     downsampling = min(
         math.exp(rng.uniform(math.log(MIN_DOWNSAMPLING), math.log(MAX_DOWNSAMPLING))), *(room / (high - low))
     )
@@ -217,10 +216,11 @@ def place(still: np.ndarray, path: CameraPath, rng: np.random.Generator, setting
     return layer
 
 
-def _bounding_box(matrices: np.ndarray, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the bounding box of the points in frames of this side, as two corners, x first."""
+def _turned(orientation: np.ndarray, path: CameraPath, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the maps of a path after a turn, and the bounding box of the points in frames of this side, x first."""
+    matrices = orientation @ path.matrices()
     corners = matrices[:, :, :2] @ _corners(side) + matrices[:, :, 2:]
-    return corners.min((0, 2)), corners.max((0, 2))
+    return matrices, corners.min((0, 2)), corners.max((0, 2))
 
 
 def _detail(patch: np.ndarray) -> float:

@@ -98,11 +98,7 @@ def open_pairs(
     manifest = read_manifest(folder)
     settings = manifest.settings
     find_degradation(degradation, scale)
-    if (settings.scale, settings.degradation) != (scale, degradation):
-        raise DataError(
-            f"{folder}: want low resolution {degradation} x{scale}, got {settings.degradation} x{settings.scale}; "
-            f"set data.degradation {settings.degradation} and data.scale {settings.scale}, or prepare it again"
-        )
+    manifest.check_degradation(folder, degradation, scale)
     if settings.format == "shards":
         raise DataError(
             f"{folder}: want arrays or folders, got shards, which can only be read sequentially; prepare the footage "
@@ -125,7 +121,7 @@ def _septuplet(folder: Path, chunk: Chunk, settings: PrepareSettings, motion: St
         frames=chunk.frames,
         size=chunk.size,
         scale=settings.scale,
-        targets=tuple(range(chunk.frames)),
+        targets=range(chunk.frames),
         source=FrameFolder(folder / chunk.high, STEMS),
         low_source=FrameFolder(folder / chunk.low, STEMS),
     )

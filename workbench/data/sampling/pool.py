@@ -18,7 +18,6 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,25 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from workbench.aliases import POOL_SETTINGS, renamed
+from workbench.data.degradation.families import check_scale
 from workbench.data.preparation.manifest import MANIFEST, WORK, describe_files, is_whole
-from workbench.data.preparation.output import check_free_space, check_output, check_settings, exclusive
+from workbench.data.preparation.output import (
+    check_free_space,
+    check_output,
+    check_settings,
+    exclusive,
+    parsing,
+    read_json,
+)
+from workbench.data.sampling.arrays import ArrayFile, read_header
+from workbench.data.sampling.crops import draw_position, scale_slice
 from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
 from workbench.errors import ConfigError, DataError
 from workbench.process import library_versions
 from workbench.scenes import write_atomic
+from workbench.settings import from_json
 
 FORMAT = 2
 """Format 1 has other names of settings: :data:`workbench.aliases.POOL_SETTINGS`."""
@@ -79,8 +89,7 @@ class PoolSettings:
         for name, least in (("sequences", 1), ("crop_size", 8), ("num_frames", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"{name}: want {least} or more, got {getattr(self, name)}")
-        if self.scale not in (2, 3, 4):
-            raise ConfigError(f"scale: want 2, 3 or 4, got {self.scale}")
+        check_scale(self.scale)
 
     @property
     def motion(self) -> MotionSettings:
@@ -131,7 +140,7 @@ def is_pool(folder: str | os.PathLike[str]) -> bool:
         raise DataError(f"{folder}: incomplete; run the same `workbench prepare` again, it continues")
     if not (folder / MANIFEST).is_file():
         return False
-    if _read_json(folder / MANIFEST).get("kind") != KIND:
+    if read_json(folder / MANIFEST).get("kind") != KIND:
         raise DataError(f"data.stills: {folder} was prepared from footage; name it with --data.clips")
     return True
 
@@ -143,34 +152,15 @@ def read_pool(folder: str | os.PathLike[str]) -> PoolManifest:
         DataError: it is missing, damaged or of another format.
     """
     path = Path(folder) / MANIFEST
-    saved = _read_json(path)
-    try:
+    with parsing(path):
+        saved = read_json(path)
         kind = saved.get("kind", "footage")
         if kind != KIND or saved["format"] not in (1, FORMAT):
             raise DataError(f"{path}: want {KIND} in format 1 or {FORMAT}, got {kind} in format {saved['format']}")
-        files = {str(name): (int(size), str(sha256)) for name, (size, sha256) in saved["files"].items()}
+        files = saved["files"]
         if files.keys() != {f"{name}.npy" for name in ARRAYS} | {CONTACT_SHEET}:
             raise DataError(f"{path}: files: want {', '.join(ARRAYS)}, got {', '.join(files)}; prepare it again")
-        return PoolManifest(
-            settings=PoolSettings(**renamed(saved["settings"], POOL_SETTINGS)),
-            images=saved["images"],
-            files=files,
-            versions=saved["versions"],
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path}: cannot be read ({type(error).__name__}: {error}); prepare it again") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare it again") from error
-    if not isinstance(saved, dict):
-        raise DataError(f"{path}: want an object, got {type(saved).__name__}; prepare it again")
-    return saved
+        return from_json(PoolManifest, saved | {"settings": renamed(saved["settings"], POOL_SETTINGS)})
 
 
 def prepare_pool(
@@ -237,21 +227,10 @@ def _earlier_state(out: Path, wanted: dict[str, Any]) -> tuple[int, PoolManifest
         return 0, manifest
     if not progress.is_file():
         return 0, None
-    saved = _read_json(progress)
+    saved = read_json(progress)
     _check_same(out, saved | {"settings": renamed(saved.get("settings", {}), POOL_SETTINGS)}, wanted)
-    arrays = PoolSettings(**wanted["settings"]).arrays()
-    return (int(saved["done"]) if _has_arrays(out / WORK, arrays) else 0), None
-
-
-def _has_arrays(work: Path, arrays: Mapping[str, tuple[type[np.generic], tuple[int, ...]]]) -> bool:
-    """Return whether all arrays of an earlier call exist; it may have been killed while it moved them."""
-    try:
-        found = {name: open_memmap(work / f"{name}.npy", "r") for name in arrays}
-    except (OSError, ValueError):
-        return False
-    return all(
-        (found[name].dtype, found[name].shape) == (np.dtype(kind), shape) for name, (kind, shape) in arrays.items()
-    )
+    whole = all((out / WORK / f"{name}.npy").is_file() for name in ARRAYS)  # not killed while it moved them
+    return int(saved["done"]) if whole else 0, None
 
 
 def _check_same(out: Path, before: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -294,15 +273,6 @@ def _write_sheet(work: Path) -> None:
     Image.fromarray(np.concatenate(rows)).save(work / CONTACT_SHEET)
 
 
-@lru_cache(maxsize=16)
-def _mapped(path: str, num_bytes: int, mtime_ns: int) -> np.ndarray:
-    """Map an array; its size and time are part of the key, so that a replaced file is mapped again."""
-    try:
-        return open_memmap(path, mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}); prepare the pool again") from error
-
-
 class PoolSampler:
     """Clips of a pool, or smaller crops of them, each a function of (seed, step, index).
 
@@ -332,32 +302,25 @@ class PoolSampler:
                     f"data.{name}: want at most {getattr(pool, name)}, as in {folder}, got {getattr(settings, name)}; "
                     "lower it, or prepare another pool"
                 )
-        self._files: dict[str, tuple[str, int, int]] = {}
+        self._files: dict[str, ArrayFile] = {}
         for name, (kind, shape) in pool.arrays().items():
             path = self.folder / f"{name}.npy"
             size = manifest.files[path.name][0]
             if not path.is_file() or path.stat().st_size != size:
                 raise DataError(f"{path}: missing or not of {size:,} bytes; copy it again, or prepare the pool again")
-            self._files[name] = (os.fspath(path), size, path.stat().st_mtime_ns)
-            array = _mapped(*self._files[name])
-            if (array.dtype, array.shape) != (np.dtype(kind), shape):
-                raise DataError(f"{path}: want {np.dtype(kind)} {shape}, got {array.dtype} {array.shape}")
+            self._files[name] = read_header(path, kind, shape)
 
     def clip(self, step: int, index: int) -> MotionClip:
         """Return clip ``index`` of the batch of a step."""
         rng = np.random.default_rng((self.seed, step, index, 1))
         pool, wanted = self.pool, self.settings
         number = int(rng.integers(pool.sequences))
-        room = (
-            pool.num_frames - wanted.num_frames,
-            pool.crop_size - wanted.crop_size,
-            pool.crop_size - wanted.crop_size,
+        frames, rows, columns = draw_position(
+            (pool.num_frames, pool.crop_size, pool.crop_size), rng, wanted.crop_size, wanted.num_frames
         )
-        t, y, x = (int(rng.integers(size + 1)) for size in room)
-        parts = {name: _mapped(*file)[number] for name, file in self._files.items()}
-        rows, columns = slice(y, y + wanted.crop_size), slice(x, x + wanted.crop_size)
-        high = [slice(part.start * pool.scale, part.stop * pool.scale) for part in (rows, columns)]
-        frames, neighbors = slice(t, t + wanted.num_frames), slice(t, t + wanted.num_frames - 1)
+        parts = {name: file.map()[number] for name, file in self._files.items()}
+        high = [scale_slice(part, pool.scale) for part in (rows, columns)]
+        neighbors = slice(frames.start, frames.stop - 1)
         flow = {}
         for way in ("next", "previous"):
             flow[f"to_{way}"] = there = np.array(parts[f"to_{way}"][neighbors, :, rows, columns])

@@ -17,8 +17,7 @@ import os
 import random
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from typing import IO, Any
@@ -32,8 +31,7 @@ from webdataset.tariterators import group_by_keys
 from webdataset.utils import pytorch_worker_info
 from webdataset.writer import TarWriter
 
-from workbench.data.degradation.families import degrade
-from workbench.data.preparation.manifest import MANIFEST, Chunk, PrepareSettings, Split, read_manifest
+from workbench.data.preparation.manifest import MANIFEST, Chunk, Split, read_manifest
 from workbench.data.preparation.shots import SEPTUPLET, Window
 from workbench.data.sampling.arrays import require_chunks
 from workbench.data.sampling.crops import Pair, check_size, random_crop, to_batch
@@ -68,31 +66,28 @@ class ShardWriter:
     Args:
         folder: the folder of the files.
         source: name of the source.
-        settings: settings of the set.
         split: split of the source; the names of the files begin with it.
     """
 
-    def __init__(self, folder: Path, source: str, settings: PrepareSettings, split: Split) -> None:
-        self.folder, self.source, self.settings, self.split = folder, source, settings, split
+    def __init__(self, folder: Path, source: str, split: Split) -> None:
+        self.folder, self.source, self.split = folder, source, split
         self._chunks: list[Chunk] = []
         self._file: IO[bytes] | None = None
         self._samples, self._first, self._size = 0, 0, (0, 0)
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add(self, window: Window, tile: int) -> np.ndarray:
-        """Write a tile of seven frames as one sample; return its low resolution."""
+    def add(self, window: Window, low: np.ndarray, tile: int) -> None:
+        """Write a tile of seven frames in both resolutions as one sample."""
         _, height, width, _ = window.frames.shape
         if self._file is None:
             self._file = (self.folder / self._name()).open("wb")
             self._tar = TarWriter(self._file, encoder=False, mtime=0, user="", group="")
             self._samples, self._first, self._size = 0, window.numbers[0], (width, height)
-        low = degrade(window.frames, self.settings.degradation, self.settings.scale)
         key = f"{self.source}-{window.numbers[0]:07d}-{tile}"
         self._tar.write({"__key__": key, "high.npy": _npy(window.frames), "low.npy": _npy(low)})
         self._samples += 1
         if self._samples == SAMPLES_PER_SHARD:
             self.close()
-        return low
 
     def close(self) -> tuple[Chunk, ...]:
         """Finish the open file, and return all chunks written so far."""
@@ -159,12 +154,7 @@ def open_shards(
     settings = manifest.settings
     if settings.format != "shards":
         raise DataError(f"{folder}: want shards, got {settings.format}; prepare it with --format shards")
-    wanted = (degradation or settings.degradation, scale or settings.scale)
-    if wanted != (settings.degradation, settings.scale):
-        raise DataError(
-            f"{folder}: want low resolution {wanted[0]} x{wanted[1]}, got {settings.degradation} x{settings.scale}; "
-            "change data.degradation and data.scale, or prepare it again"
-        )
+    manifest.check_degradation(folder, degradation or settings.degradation, scale or settings.scale)
     sizes = {path: size for source in manifest.sources for path, (size, _) in source.files.items()}
     shards = [
         Shard(
@@ -238,8 +228,9 @@ def read_sample(sample: dict[str, Any]) -> Pair:
     return pair
 
 
-class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
-    """Endless batches of crops from shards, for a DataLoader with ``batch_size=None``.
+@dataclass(eq=False, repr=False)
+class ShardSampler(IterableDataset[tuple[Tensor, Tensor]]):
+    """Endless batches of crops from shards, for a DataLoader with ``batch_size=None``; :meth:`after` has one.
 
     In every epoch the files are shuffled and distributed among machines (``RANK``, ``WORLD_SIZE``, or torch's process
     group) and the DataLoader's workers. Each worker reads its files sequentially through a shuffle buffer. The order is
@@ -250,35 +241,45 @@ class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
         shards: from :func:`open_shards`.
         crop_size: side of a crop in low-resolution pixels.
         num_frames: consecutive frames of a crop, 7 at most.
-        batch_size: crops per batch.
+        batch_size: crops per batch; in :meth:`after`, of all processes together.
         augment: flip, transpose and reverse in time, each with probability 1/2.
         seed: with the epoch, decides every draw.
         done: batches of this machine to skip, because a resumed run was trained on them. Less than one epoch is read
             for that.
 
     Raises:
-        DataError: at the first batch: there are fewer files than readers, a septuplet is too small for the crops, or
-            as :func:`read_members` and :func:`read_sample`.
+        DataError: a septuplet is too short or too small for the crops; at the first batch: there are fewer files than
+            readers, or as :func:`read_members` and :func:`read_sample`.
 
     Example:
-        >>> crops = ShardCrops(open_shards("set"), crop_size=32, num_frames=5, batch_size=4)  # doctest: +SKIP
+        >>> crops = ShardSampler(open_shards("set"), crop_size=32, num_frames=5, batch_size=4)  # doctest: +SKIP
         >>> batches = DataLoader(crops, None, num_workers=2)  # doctest: +SKIP
     """
 
-    def __init__(
-        self,
-        shards: list[Shard],
-        *,
-        crop_size: int,
-        num_frames: int,
-        batch_size: int,
-        augment: bool = True,
-        seed: int = 0,
-        done: int = 0,
-    ) -> None:
-        super().__init__()
-        self.shards, self.crop_size, self.num_frames, self.batch_size = shards, crop_size, num_frames, batch_size
-        self.augment, self.seed, self.done = augment, seed, done
+    shards: list[Shard]
+    _: KW_ONLY
+    crop_size: int
+    num_frames: int
+    batch_size: int
+    augment: bool = True
+    seed: int = 0
+    done: int = 0
+
+    def __post_init__(self) -> None:
+        for shard in self.shards:
+            width, height = shard.low_size
+            check_size((SEPTUPLET, height, width), shard.path.name, self.crop_size, self.num_frames)
+
+    def after(
+        self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the batches of the steps after ``step``, up to and including ``steps``.
+
+        Arguments as in :meth:`workbench.data.sampling.crops.StepSampler.after`. The batch of a step depends on the seed
+        and on the numbers of processes and workers.
+        """
+        batches = replace(self, batch_size=len(range(self.batch_size)[share]), done=step)
+        return islice(DataLoader(batches, batch_size=None, num_workers=workers), steps - step)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         _, machines, worker, workers = pytorch_worker_info()
@@ -319,40 +320,3 @@ class ShardCrops(IterableDataset[tuple[Tensor, Tensor]]):
         return random_crop(
             pair, np.random.default_rng((self.seed, epoch, name)), self.crop_size, self.num_frames, augment=self.augment
         )
-
-
-class ShardSampler:
-    """Batches of crops from shards by step, as :class:`workbench.data.sampling.crops.CropSampler` makes them.
-
-    The batch of a step depends on the seed and on the numbers of processes and workers.
-
-    Args:
-        shards: from :func:`open_shards`.
-        crop_size: side of a crop in low-resolution pixels.
-        num_frames: consecutive frames of a crop.
-        batch_size: crops per step, of all processes together.
-        augment: flip, transpose and reverse in time, each with probability 1/2.
-        seed: decides every draw.
-
-    Raises:
-        DataError: the septuplets of a file are too short or too small for the crops.
-    """
-
-    def __init__(
-        self, shards: list[Shard], *, crop_size: int, num_frames: int, batch_size: int, augment: bool = True,
-        seed: int = 0,
-    ) -> None:  # fmt: skip
-        for shard in shards:
-            width, height = shard.low_size
-            check_size((SEPTUPLET, height, width), shard.path.name, crop_size, num_frames)
-        self.batch_size = batch_size
-        self._crops = partial(
-            ShardCrops, shards, crop_size=crop_size, num_frames=num_frames, augment=augment, seed=seed
-        )
-
-    def after(
-        self, step: int, steps: int, *, workers: int = 0, share: slice = slice(None)
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches of the steps after ``step``, up to and including ``steps``; see ``CropSampler.after``."""
-        crops = self._crops(batch_size=len(range(self.batch_size)[share]), done=step)
-        return islice(DataLoader(crops, batch_size=None, num_workers=workers), steps - step)

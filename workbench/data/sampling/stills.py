@@ -13,6 +13,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from workbench.amounts import list_some
+from workbench.data.sampling.file_state import FileState
 from workbench.data.video.frame_folder import IMAGE_SUFFIXES, header_size, read_image
 from workbench.data.video.frame_numbers import natural_order
 from workbench.errors import DataError, VideoError
@@ -28,27 +30,20 @@ MAX_DECODED = 32
 STEPS_PER_VISIT = 320
 """Steps for which each of the :data:`MAX_DECODED` images in use stays, so that one is decoded every ten steps."""
 
-MAX_NAMED = 8
-"""Most images named in one message."""
-
 _VISITS = 2
 """Key of the random stream that chooses the images in use; clips have other keys."""
 
 
 @dataclass(frozen=True)
 class StillFile:
-    """Image on disk, with its state when its header was read.
+    """Image on disk.
 
     Attributes:
-        path: path of the file.
-        num_bytes: size of the file.
-        mtime_ns: modification time; a file that was replaced since is refused.
+        state: its state when its header was read.
         size: width and height after the downsampling of :func:`read_still`.
     """
 
-    path: Path
-    num_bytes: int
-    mtime_ns: int
+    state: FileState
     size: tuple[int, int]
 
 
@@ -60,13 +55,8 @@ def read_still(file: StillFile) -> np.ndarray:
         DataError: it is missing, or was changed since its header was read.
         VideoError: it is damaged, transparent, animated, or has more than 8 bits per channel.
     """
-    try:
-        now = file.path.stat()
-    except OSError as error:
-        raise DataError(f"{file.path}: cannot be read any more ({error.strerror}); put the image back") from error
-    if (now.st_size, now.st_mtime_ns) != (file.num_bytes, file.mtime_ns):
-        raise DataError(f"{file.path}: was changed while it was in use; start again, or resume the run")
-    image = read_image(file.path)
+    file.state.check_unchanged()
+    image = read_image(file.state.path)
     height, width = image.shape[:2]
     if _shrunk(width, height) != (width, height):
         image = cv2.resize(image, _shrunk(width, height), interpolation=cv2.INTER_AREA)
@@ -177,8 +167,7 @@ def open_stills(folder: str | os.PathLike[str], *, min_side: int) -> Stills:
     files = list(_usable(paths, min_side, refused))
     if len(files) <= MAX_DECODED:
         files = [file for file in files if _decodes(file, refused)]
-    reasons = "; ".join(f"{path.relative_to(folder)}: {why}" for path, why in list(refused.items())[:MAX_NAMED])
-    reasons += f"; and {len(refused) - MAX_NAMED} more" if len(refused) > MAX_NAMED else ""
+    reasons = list_some([f"{path.relative_to(folder)}: {why}" for path, why in refused.items()])
     if not files:
         raise DataError(f"data.stills: none of {len(paths)} images in {folder} is usable ({reasons})")
     if refused:
@@ -189,20 +178,20 @@ def open_stills(folder: str | os.PathLike[str], *, min_side: int) -> Stills:
 def _usable(paths: list[Path], min_side: int, refused: dict[Path, str]) -> Iterator[StillFile]:
     for path in paths:
         try:
-            size, stat = _shrunk(*header_size(path)), path.stat()
+            file = StillFile(FileState.of(path), _shrunk(*header_size(path)))
         except (VideoError, OSError) as error:
             refused[path] = str(error).removeprefix(f"{path}: ")
             continue
-        if min(size) < min_side:
-            refused[path] = f"{size[0]}x{size[1]}, want {min_side} or more on each side"
+        if min(file.size) < min_side:
+            refused[path] = f"{file.size[0]}x{file.size[1]}, want {min_side} or more on each side"
             continue
-        yield StillFile(path, stat.st_size, stat.st_mtime_ns, size)
+        yield file
 
 
 def _decodes(file: StillFile, refused: dict[Path, str]) -> bool:
     try:
         read_still(file)
     except VideoError as error:
-        refused[file.path] = str(error).removeprefix(f"{file.path}: ")
+        refused[file.state.path] = str(error).removeprefix(f"{file.state.path}: ")
         return False
     return True

@@ -37,65 +37,67 @@ def deinterlace(frames: Iterable[Any], mode: Deinterlace = "auto") -> Iterator[A
     if mode == "off":
         yield from frames
         return
-    graph: av.filter.Graph | None = None
-    timing: deque[tuple[int | None, int, int | None]] = deque()  # pts, duration, dts
-    shape, before, number, unwanted = None, None, 0, 0
-
-    def pushed(frame: Any) -> None:
-        nonlocal number
-        timing.append((frame.pts, frame.duration, frame.dts))
-        frame.pts = number  # the filter needs timestamps that ascend
-        number += 1
-        assert graph is not None
-        graph.vpush(frame)
-
-    def pulled() -> Iterator[Any]:
-        nonlocal unwanted
-        assert graph is not None
-        while True:
-            try:
-                result = graph.vpull()
-            except (BlockingIOError, EOFError):
-                return
-            pts, duration, dts = timing.popleft()
-            if unwanted:
-                unwanted -= 1
-                continue
-            result.pts, result.duration, result.dts = pts, duration, dts
-            yield result
-
+    active, before = None, None
     for frame in frames:
-        if graph is not None and (frame.width, frame.height, frame.format.name) != shape:
-            graph.vpush(None)
-            yield from pulled()
-            graph = before = None
-        if graph is None and (mode == "on" or frame.interlaced_frame):
-            shape = (frame.width, frame.height, frame.format.name)
-            graph = _graph(frame, mode)
-            if before is not None and (before.width, before.height, before.format.name) == shape:
-                unwanted = 1  # it was returned already and is the neighbor of the first interlaced frame
-                pushed(before)
-        if graph is None:
+        if active is not None and _shape(frame) != active.shape:
+            yield from active.finish()
+            active = before = None
+        if active is None and (mode == "on" or frame.interlaced_frame):
+            active = _Bwdif(frame, mode)
+            if before is not None and _shape(before) == active.shape:
+                active.push(before, wanted=False)  # the neighbor of the first interlaced frame; returned already
+        if active is None:
             before = frame
             yield frame
         else:
-            pushed(frame)
-            yield from pulled()
-    if graph is not None:
-        graph.vpush(None)
-        yield from pulled()
+            active.push(frame)
+            yield from active.pull()
+    if active is not None:
+        yield from active.finish()
 
 
-def _graph(frame: Any, mode: Deinterlace) -> av.filter.Graph:
-    graph = av.filter.Graph()
-    source = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
-    which = "all" if mode == "on" else "interlaced"
-    nodes = source, graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}"), graph.add("buffersink")
-    try:
-        graph.link_nodes(*nodes).configure()
-    except (FFmpegError, ValueError) as error:
-        raise VideoError(
-            f"deinterlace: frames of {frame.width}x{frame.height} cannot be deinterlaced by bwdif ({error}); "
-            "switch it off with deinterlace='off' (--deinterlace off)"
-        ) from error
-    return graph
+class _Bwdif:
+    """Filter graph for frames of one size and format."""
+
+    def __init__(self, frame: Any, mode: Deinterlace) -> None:
+        self.shape = width, height, _ = _shape(frame)
+        self._graph = av.filter.Graph()
+        source = self._graph.add_buffer(width=width, height=height, format=frame.format, time_base=frame.time_base)
+        which = "all" if mode == "on" else "interlaced"
+        bwdif = self._graph.add("bwdif", f"mode=send_frame:parity=auto:deint={which}")
+        try:
+            self._graph.link_nodes(source, bwdif, self._graph.add("buffersink")).configure()
+        except (FFmpegError, ValueError) as error:
+            raise VideoError(
+                f"deinterlace: frames of {width}x{height} cannot be deinterlaced by bwdif ({error}); switch it off "
+                "with deinterlace='off' (--deinterlace off)"
+            ) from error
+        self._waiting: deque[tuple[bool, int | None, int, int | None]] = deque()  # wanted, pts, duration, dts
+        self._number = 0
+
+    def push(self, frame: Any, *, wanted: bool = True) -> None:
+        """Add a frame; the result of an unwanted one is dropped."""
+        self._waiting.append((wanted, frame.pts, frame.duration, frame.dts))
+        frame.pts = self._number  # the filter needs timestamps that ascend
+        self._number += 1
+        self._graph.vpush(frame)
+
+    def pull(self) -> Iterator[Any]:
+        """Yield the frames that are ready."""
+        while True:
+            try:
+                frame = self._graph.vpull()
+            except (BlockingIOError, EOFError):
+                return
+            wanted, frame.pts, frame.duration, frame.dts = self._waiting.popleft()
+            if wanted:
+                yield frame
+
+    def finish(self) -> Iterator[Any]:
+        """Yield the last frames."""
+        self._graph.vpush(None)
+        yield from self.pull()
+
+
+def _shape(frame: Any) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name

@@ -143,7 +143,7 @@ def read_image(file: Path, *, background: RGB | None = None) -> np.ndarray:
             ImageOps.exif_transpose(image, in_place=True)
             if image.has_transparency_data:
                 return composite(np.asarray(image.convert("RGBA")), background)
-            return np.asarray(image.convert("RGB"))
+            return np.array(image.convert("RGB"))
     except VideoError as error:
         raise VideoError(f"{file}: {error}") from error
     except UnidentifiedImageError as error:

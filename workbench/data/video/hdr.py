@@ -82,10 +82,8 @@ def hlg_inverse_oetf(code: np.ndarray) -> np.ndarray:
     return np.where(code <= 0.5, code**2 / 3, (np.exp((code - c) / a) + b) / 12)
 
 
-def bt2390_eetf(
-    luminance: np.ndarray, *, source_peak: float = PEAK, target_peak: float = REFERENCE_WHITE
-) -> np.ndarray:
-    r"""Compress luminance to the peak of a display by the EETF of BT.2390-11, section 5.4.1, black at 0.
+def bt2390_eetf(luminance: np.ndarray) -> np.ndarray:
+    r"""Compress luminance from :data:`PEAK` to :data:`REFERENCE_WHITE` by the EETF of BT.2390-11, section 5.4.1.
 
     With :math:`E_1` the PQ code value divided by that of the source's peak, :math:`m` the same of the target's peak and
     the knee :math:`k = 1.5 m - 0.5`, values below the knee stay and those above follow the Hermite spline
@@ -93,22 +91,20 @@ def bt2390_eetf(
     .. math:: P(E_1) = (2T^3 - 3T^2 + 1) k + (T^3 - 2T^2 + T)(1 - k) + (-2T^3 + 3T^2) m, \quad T = (E_1 - k) / (1 - k)
 
     Args:
-        luminance: cd/m², any shape.
-        source_peak: cd/m² of the brightest value of the source; brighter values are clipped.
-        target_peak: cd/m² of the brightest value of the target.
+        luminance: cd/m², any shape; values above the peak of the source are clipped.
 
     Returns:
-        cd/m², at most ``target_peak``.
+        cd/m²; black stays at 0.
 
     Example:
         >>> bt2390_eetf(np.array([20.0, 203.0, 1000.0])).round(1)
         array([ 20., 159., 203.])
     """
-    peak = pq_inverse_eotf(np.asarray(source_peak))
+    peak = pq_inverse_eotf(np.asarray(PEAK))
     code = np.minimum(pq_inverse_eotf(luminance) / peak, 1)
-    most = min(float(pq_inverse_eotf(np.asarray(target_peak)) / peak), 1.0)
+    most = float(pq_inverse_eotf(np.asarray(REFERENCE_WHITE)) / peak)
     knee = 1.5 * most - 0.5
-    t = np.clip((code - knee) / max(1 - knee, 1e-9), 0, 1)
+    t = np.clip((code - knee) / (1 - knee), 0, 1)
     spline = (2 * t**3 - 3 * t**2 + 1) * knee + (t**3 - 2 * t**2 + t) * (1 - knee) + (-2 * t**3 + 3 * t**2) * most
     return pq_eotf(np.where(code < knee, code, spline) * peak)
 

@@ -17,7 +17,7 @@ import numpy as np
 from av.error import FFmpegError
 from av.sidedata.sidedata import Type as SideData
 
-from workbench.data.video.color import display_matrix, has_alpha, is_full_range, matrix_of, transfer_of
+from workbench.data.video.color import display_matrix, has_alpha, matrix_of, transfer_of
 from workbench.data.video.container import open_container, reason, stores_timestamps, video_of
 from workbench.data.video.decode import Decoding
 from workbench.data.video.timeline import Timeline, scan
@@ -92,7 +92,6 @@ class VideoInfo:
         primaries: color primaries, as numbered in ITU-T H.273; 2 is unspecified.
         transfer: transfer characteristics, as numbered in ITU-T H.273; 2 is unspecified.
         hdr: ``"PQ"``, ``"HLG"`` or empty.
-        full_range: whether black is 0 and not 16.
         alpha: whether frames have an alpha channel.
         rotated: whether stored frames are rotated or mirrored for display.
         embedded: data inside of the frames that no output stores, for example ``"closed captions"``.
@@ -118,7 +117,6 @@ class VideoInfo:
     primaries: int = 2
     transfer: int = 2
     hdr: str = ""
-    full_range: bool = False
     alpha: bool = False
     rotated: bool = False
     embedded: tuple[str, ...] = ()
@@ -214,7 +212,6 @@ def _described(path: Path, container: Any, found: Timeline, pixels: int | None) 
         primaries=int(first.color_primaries),
         transfer=int(first.color_trc),
         hdr=transfer_of(first) or "",
-        full_range=is_full_range(first),
         alpha=has_alpha(first.format) or webm_alpha,
         rotated=bool((turn != [[1, 0], [0, 1]]).any()),
         embedded=tuple(name for kind, name in EMBEDDED.items() if any(kind in frame.side_data for frame in frames)),

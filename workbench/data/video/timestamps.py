@@ -23,9 +23,7 @@ FAR = 4
 _T = TypeVar("_T")
 
 
-def repair_timestamps(
-    frames: Iterable[tuple[_T, int | None]], *, step: int, lookahead: int = LOOKAHEAD
-) -> Iterator[tuple[_T, int]]:
+def repair_timestamps(frames: Iterable[tuple[_T, int | None]], *, step: int) -> Iterator[tuple[_T, int]]:
     """Give every frame a timestamp later than that of the frame before.
 
     ============================================================ ====================================================
@@ -40,7 +38,6 @@ def repair_timestamps(
     Args:
         frames: frames in presentation order, each with its timestamp in ticks or None.
         step: ticks from one frame to the next where there are no timestamps.
-        lookahead: frames read ahead.
 
     Yields:
         The same frames with strictly increasing timestamps.
@@ -56,7 +53,7 @@ def repair_timestamps(
         if not waiting:
             return
         if _is_doubtful([ticks for _, ticks in waiting], last, step):
-            _fill(waiting, source, lookahead + 1)
+            _fill(waiting, source, LOOKAHEAD + 1)
         known = [ticks for _, ticks in waiting]
         frame, ticks = waiting.popleft()
         trusted = _longest_ascent(known, last)

@@ -186,19 +186,19 @@ def _frames(info: VideoInfo, conversion: Conversion) -> Iterator[Treatment]:
 
 
 def _colors(info: VideoInfo, conversion: Conversion, target: Path | None) -> Iterator[Treatment]:
+    marked = target is not None and not is_folder_name(target)
     if info.hdr and conversion.hdr == "tonemap":
         yield Treatment("converted", f"HDR ({info.hdr}) is mapped to SDR BT.709 by the EETF of BT.2390 (--hdr)")
     elif info.hdr:
-        marks = "in 8 bits with their marks" if target and not is_folder_name(target) else "in 8 bits, without marks"
+        marks = "in 8 bits with their marks" if marked else "in 8 bits, without marks"
         yield Treatment("kept", f"HDR ({info.hdr}) code values are kept {marks} (--hdr keep)")
     for kind, number, names in (("primaries", info.primaries, PRIMARIES), ("transfer", info.transfer, TRANSFERS)):
         if not info.hdr and number not in (0, 1, UNSPECIFIED):
-            marked = target is not None and not is_folder_name(target)
             name = names.get(number, f"number {number} of H.273")
-            yield Treatment(
-                "kept" if marked else "lost",
-                f"color {kind} {name}" + ("" if marked else ": values are kept, their mark is not"),
-            )
+            if marked:
+                yield Treatment("kept", f"color {kind} {name}")
+            else:
+                yield Treatment("lost", f"color {kind} {name}: values are kept, their mark is not")
     if info.bits > 8:
         yield Treatment("converted", f"{info.bits} bits a sample are rounded to 8")
 

@@ -121,11 +121,13 @@ class FrameFolderWriter(Writer):
 
 
 def check_frame(frame: np.ndarray, first: np.ndarray, number: int) -> None:
-    """Check that a frame can be written after the first one.
+    """Check that a frame can follow the first one in a video.
 
     Raises:
         ShapeError: it is not uint8 RGB ``(H, W, 3)``, or of another size.
     """
+    if not isinstance(frame, np.ndarray):
+        raise ShapeError(f"frame {number}: want uint8 (H, W, 3), got {type(frame).__name__}")
     if frame.ndim != 3 or frame.shape[-1] != 3 or frame.dtype != np.uint8 or not frame.size:
         raise ShapeError(f"frame {number}: want uint8 (H, W, 3), got {frame.dtype} {frame.shape}")
     if frame.shape != first.shape:
