@@ -1,11 +1,15 @@
 """A real chromium on the real studio, served from here; every page is watched for errors and requests."""
 
-import importlib.util
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests import specimens
+from tests.browser.lens_page import LENS
+from tests.browser.studio_page import ROWS, WORK, empty_folder, script, wait_scene
+from workbench.runs import RunWriter, create_run
+from workbench.scenes import read_scene
 
 CHROMIUM = [
     "--no-sandbox",
@@ -16,16 +20,6 @@ CHROMIUM = [
     "--disable-component-update",
     "--disable-sync",
 ]
-
-
-@pytest.fixture(scope="session")
-def specimens() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("specimens", Path(__file__).parents[1] / "specimens.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="session")
@@ -67,7 +61,7 @@ def _short_intervals(patient_gradio):
 
 
 @pytest.fixture(scope="session")
-def home(specimens, tmp_path_factory) -> Path:
+def home(tmp_path_factory) -> Path:
     """Folders of runs and scenes, shared by the tests of a session."""
     root = tmp_path_factory.mktemp("studio")
     specimens.make_scene(root / "scenes" / "disc", frames=12)
@@ -144,3 +138,106 @@ def pages(contexts):
     yield watch
     for one in made:
         one.check()
+
+
+@pytest.fixture
+def serve(pages):
+    """Return a function that serves a studio of a test and returns its pages."""
+    from workbench.views.studio import launch
+
+    apps, watched = [], []
+
+    def start(**options) -> Watched:
+        app, url = launch(quiet=True, wait=False, **options)
+        apps.append(app)
+        watched.append(pages(url))
+        return watched[-1]
+
+    yield start
+    for page in (page for one in watched for page in one.pages):
+        page.close()  # an open page reports that its server is gone
+    for app in apps:
+        app.close()
+
+
+@pytest.fixture
+def scene(home):
+    """Return the scene that the fixture ``lens`` shows."""
+    return read_scene(home / "scenes" / "disc")
+
+
+@pytest.fixture
+def lens(watched):
+    """Return a page with a loaded lens."""
+    page = watched.open("?scene=disc")
+    page.wait_for_selector(LENS)
+    return page
+
+
+@pytest.fixture(scope="session")
+def runs_studio(browser, tmp_path_factory):
+    """A read-only studio with a folder of runs: its address and that folder."""
+    from workbench.views.studio import launch
+
+    folder = tmp_path_factory.mktemp("runs")
+    app, url = launch(runs=[folder], scenes=[], quiet=True, wait=False)
+    yield url, folder
+    app.close()
+
+
+@pytest.fixture
+def runs_page(runs_studio, pages):
+    """Pages of a studio with an empty folder of runs, and that folder."""
+    url, folder = runs_studio
+    empty_folder(folder)
+    return pages(url), folder
+
+
+@pytest.fixture
+def live(runs_page):
+    """A live run, its writer, and a page that shows it."""
+    watched, folder = runs_page
+    run = specimens.make_run(folder / "live")
+    specimens.add_rows(run, range(1, 41))
+    specimens.add_snapshot(run, 0)
+    specimens.add_snapshot(run, 40, softness=1.0)
+    writer = RunWriter(run.folder)
+    specimens.write_status(run, "running", 40)
+    older = specimens.make_run(folder / "older")
+    specimens.write_status(older, "finished", 1000)
+    page = watched.open("run")
+    wait_scene(page, "live-40")
+    yield run, writer, page
+    writer.close()
+
+
+@pytest.fixture(scope="session")
+def studio_server(browser, tmp_path_factory):
+    """A studio with all services: its address and its folders of runs and scenes."""
+    from workbench.models.catalog import Catalog
+    from workbench.views.studio import Services, launch, networks
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
+    services = Services(
+        prepare=create_run,
+        names=lambda: {"student.name": ["vespcn", "vespcn_s"]},
+        command=lambda kind: script(WORK[kind]),
+        methods=lambda: {"bicubic": "Bicubic", "teacher": "Teacher"},
+    )
+    runs, scenes = (tmp_path_factory.mktemp("studio") / name for name in ("runs", "scenes"))
+    runs.mkdir()
+    scenes.mkdir()
+    app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True, quiet=True, wait=False)
+    yield url, runs, scenes
+    app.close()
+    patch.undo()
+
+
+@pytest.fixture
+def studio(studio_server, pages):
+    """Pages of that studio with empty folders, and its folder of runs."""
+    url, runs, scenes = studio_server
+    empty_folder(runs)
+    empty_folder(scenes)
+    return pages(url), runs

@@ -116,10 +116,7 @@ def test_the_second_slider_requests_a_training_step(opens, home):
     widget.requested_step = 200  # Python answers
     answer = {name: getattr(widget, name) for name in ("value", "steps", "step", "requested_step")}
     files = {name: encoded(files) for name, files in widget.images.items()}
-    opened.evaluate(
-        "([answer, files]) => model.hold({ ...answer, images: arrived(files) })",
-        [answer, files],
-    )
+    opened.evaluate("([answer, files]) => model.hold({ ...answer, images: arrived(files) })", [answer, files])
     opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'mine-200'")
     opened.wait_for_function("document.querySelector('.lens').lens.stats.pending === 0")
     assert opened.locator("[data-part=trained]").inner_text() == "step 200"

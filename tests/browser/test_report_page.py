@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests import specimens
 from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
@@ -87,10 +88,10 @@ def test_a_run_from_step_to_step(opens, home, tmp_path):
     assert page.locator(".progress .chart-line").count() >= 3
 
 
-def test_fewer_frames_and_hostile_texts(opens, specimens, tmp_path):
+def test_fewer_frames_and_hostile_texts(opens, tmp_path):
     scene = read_scene(specimens.make_scene(tmp_path / "hostile", title=HOSTILE))
-    whole = write_report(scene, tmp_path / "whole.html").bytes
-    made = write_report(scene, tmp_path / "page.html", max_bytes=whole * 8 // 10)
+    studio = write_report(scene, tmp_path / "studio.html").bytes
+    made = write_report(scene, tmp_path / "page.html", max_bytes=studio * 8 // 10)
     page = opens(made.path)
     assert page.get_by_role("heading", level=1).inner_text() == HOSTILE
     assert page.title() == HOSTILE
