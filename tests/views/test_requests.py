@@ -15,7 +15,7 @@ import av
 import httpx
 import pytest
 
-from tests.views.hostile_files import MARKUP, QUOTA, raises, small_video
+from tests.hostile_videos import MARKUP, QUOTA, raises, small_video
 from tests.visitors import wait_until
 from workbench.scenes import read_scene
 from workbench.views.studio import launch

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import specimens
-from tests.views.hostile_files import (
+from tests.hostile_videos import (
     ACCEPTED,
     MARKUP,
     QUOTA,

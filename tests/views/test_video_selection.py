@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.views.hostile_files import SESSION, add, small_video
+from tests.hostile_videos import SESSION, add, small_video
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.runs import create_run
 from workbench.views.studio import Services, Studio
