@@ -10,11 +10,11 @@ from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
-from workbench.models.conversion import load_converted, load_flow_into
+from workbench.models.conversion import FORMATS, load_converted, load_flow_into
 from workbench.models.edvr import EDVR
 from workbench.models.iconvsr import IconVSR, keyframe_windows
-from workbench.models.key_maps import basicvsr as keys
-from workbench.models.key_maps.spynet import matches as matches_spynet
+from workbench.models.key_maps.basicvsr import BASICVSR, ICONVSR
+from workbench.models.key_maps.spynet import is_spynet
 from workbench.models.layers.flow import EstimatedFlow
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
@@ -59,8 +59,8 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
     Directions swapped change it by 6e-5 of the range, no flow at all by 2e-3.
     """
-    assert keys.matches(reference_weights)
-    settings, tensors = keys.from_basicvsr(reference_weights)
+    assert BASICVSR.matches(reference_weights)
+    settings, tensors = BASICVSR.convert(reference_weights)
     assert settings == {"channels": 8, "blocks": 1, "tail_channels": 64, "scale": 4, "skip": "bilinear"}
     network = load_converted(reference_weights).double()
     assert network.state_dict().keys() == tensors.keys()
@@ -78,8 +78,8 @@ def test_names_of_layers_in_mmagic(reference_weights):
             *level, index, last = name.split(".")
             name = ".".join([*level, str(int(index) // 2), "conv", last])
         theirs[name] = tensor
-    settings, ours = keys.from_basicvsr(theirs)
-    wanted_settings, wanted = keys.from_basicvsr(reference_weights)
+    settings, ours = BASICVSR.convert(theirs)
+    wanted_settings, wanted = BASICVSR.convert(reference_weights)
     assert theirs.keys() & reference_weights.keys() < theirs.keys()
     assert settings == wanted_settings
     assert ours.keys() == wanted.keys()
@@ -90,8 +90,8 @@ def test_names_of_layers_in_mmagic(reference_weights):
 def test_the_flow_network_is_loaded_alone(reference_weights, tmp_path):
     """A checkpoint of a public SPyNet fills the flow network of a network, and nothing else."""
     theirs = {k.removeprefix("spynet."): v for k, v in reference_weights.items() if k.startswith("spynet.")}
-    assert matches_spynet(theirs)
-    assert not matches_spynet(reference_weights)
+    assert is_spynet(theirs)
+    assert not is_spynet(reference_weights)
     network = BasicVSR(**SMALL)
     before = network.tail.conv_last.weight.clone()
     torch.save({"params": theirs}, tmp_path / "spynet.pth")
@@ -102,12 +102,12 @@ def test_the_flow_network_is_loaded_alone(reference_weights, tmp_path):
 
 def test_unknown_keys_raise(reference_weights):
     with pytest.raises(WeightsError, match=r"2 unknown keys: fusion.gain, extra.weight"):
-        keys.from_basicvsr({**reference_weights, "fusion.gain": torch.ones(1), "extra.weight": torch.ones(1)})
+        BASICVSR.convert({**reference_weights, "fusion.gain": torch.ones(1), "extra.weight": torch.ones(1)})
     with pytest.raises(WeightsError, match=r"spynet.mean is \[0.5, 0.5, 0.5\]"):
-        keys.from_basicvsr({**reference_weights, "spynet.mean": torch.full((1, 3, 1, 1), 0.5)})
+        BASICVSR.convert({**reference_weights, "spynet.mean": torch.full((1, 3, 1, 1), 0.5)})
     again = {**reference_weights, "upsample1.upsample_conv.bias": reference_weights["upconv1.bias"]}
     with pytest.raises(WeightsError, match=r"1 unknown keys: upsample1.upsample_conv.bias"):
-        keys.from_basicvsr(again)
+        BASICVSR.convert(again)
 
 
 # -- how it works ----------------------------------------------------------------------------------------------------
@@ -262,9 +262,8 @@ def test_public_iconvsr_keys():
             inner = inner.replace(f"upconv{number}.", f"upsample{number}.upsample_conv.")
         mmagic[inner] = tensor
     for theirs in (basicsr, mmagic):
-        assert keys.matches_iconvsr(theirs)
-        assert not keys.matches(theirs)
-        settings, tensors = keys.from_iconvsr(theirs)
+        assert next(layout for layout in FORMATS if layout.matches(theirs)) is ICONVSR
+        settings, tensors = ICONVSR.convert(theirs)
         again = build("iconvsr", **settings, groups=2)
         again.load_state_dict(tensors, strict=True)
         assert settings["temporal_padding"] == 3

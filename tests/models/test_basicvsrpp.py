@@ -11,7 +11,7 @@ from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic, warp
 from workbench.models.basicvsrpp import BasicVSRPlusPlus, SecondOrderAlignment
 from workbench.models.conversion import load_converted
-from workbench.models.key_maps import basicvsrpp as keys
+from workbench.models.key_maps.basicvsrpp import BASICVSRPP as LAYOUT
 from workbench.models.video_sr import count_parameters
 from workbench.tensors import to_float
 
@@ -52,8 +52,8 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
     Without the second state it is off by 4e-4 of the range, with x and y of the flow swapped by 3e-4, with masks of 1/2
     by 1e-5.
     """
-    assert keys.matches(reference_weights)
-    settings, tensors = keys.from_basicvsrpp(reference_weights)
+    assert LAYOUT.matches(reference_weights)
+    settings, tensors = LAYOUT.convert(reference_weights)
     assert settings == {
         "channels": 16, "blocks": 1, "groups": 16, "tail_channels": 64, "scale": 4, "skip": "bilinear"
     }  # fmt: skip
@@ -66,7 +66,7 @@ def test_unknown_keys_raise(reference_weights):
     """A network for deblurring has its features extracted by strided layers, which are called otherwise."""
     strange = {**reference_weights, "feat_extract.0.weight": torch.ones(16, 3, 3, 3)}
     with pytest.raises(WeightsError, match=r"1 unknown keys: feat_extract.0.weight"):
-        keys.from_basicvsrpp(strange)
+        LAYOUT.convert(strange)
 
 
 # -- alignment -------------------------------------------------------------------------------------------------------

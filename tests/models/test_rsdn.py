@@ -11,7 +11,7 @@ from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.conversion import load_converted
-from workbench.models.key_maps import rsdn as keys
+from workbench.models.key_maps.rsdn import RSDN as LAYOUT
 from workbench.models.rsdn import RSDN, adapt, decompose
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
@@ -42,8 +42,8 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
     A filter of the hidden state turned around changes them by 1e-6 of the range, no adaptation at all by 6e-6.
     """
-    assert keys.matches(reference_weights)
-    settings, tensors = keys.from_rsdn(reference_weights)
+    assert LAYOUT.matches(reference_weights)
+    settings, tensors = LAYOUT.convert(reference_weights)
     assert settings == {"channels": 128, "blocks": 9, "scale": 4, "skip": "none"}
     network = load_converted(reference_weights).double()
     assert network.state_dict().keys() == tensors.keys()
@@ -56,7 +56,7 @@ def test_the_reference_implementation_is_reproduced(golden, reference_weights):
 
 def test_unknown_keys_raise(reference_weights):
     with pytest.raises(WeightsError, match=r"1 unknown keys: neuro\.SDx\.conv_d1\.bias"):
-        keys.from_rsdn({**reference_weights, "neuro.SDx.conv_d1.bias": torch.ones(1)})
+        LAYOUT.convert({**reference_weights, "neuro.SDx.conv_d1.bias": torch.ones(1)})
 
 
 # -- its parts -------------------------------------------------------------------------------------------------------

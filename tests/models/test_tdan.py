@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import WeightsError
 from workbench.models.conversion import convert_checkpoint, load_converted
-from workbench.models.key_maps.tdan import from_mmagic, from_tdan
+from workbench.models.key_maps.tdan import LAYOUTS
 from workbench.models.layers.deformable import modulated_deform_conv
 from workbench.models.tdan import DeformConv
 from workbench.models.video_sr import count_parameters
@@ -223,9 +223,9 @@ def test_the_scale_follows_from_the_shapes(scale):
 
 
 def test_unknown_keys_raise():
-    for convert, names, label in ((from_tdan, OFFICIAL, "official TDAN weights"), (from_mmagic, MMAGIC, "by mmagic")):
-        with pytest.raises(WeightsError, match=f"{label}: 1 unknown keys: deconv_9.weight"):
-            convert(called(tdan(), names) | {"deconv_9.weight": torch.zeros(1)})
+    for layout, names in zip(LAYOUTS, (OFFICIAL, MMAGIC), strict=True):
+        with pytest.raises(WeightsError, match=f"{layout.label}: 1 unknown keys: deconv_9.weight"):
+            layout.convert(called(tdan(), names) | {"deconv_9.weight": torch.zeros(1)})
 
 
 def test_a_missing_tensor_is_named():

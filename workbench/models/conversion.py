@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,15 +27,21 @@ import torch
 from torch import Tensor
 
 from workbench.errors import WeightsError
-from workbench.models.key_maps import basicvsr, basicvsrpp, duf, edvr, fastdvdnet, rsdn, spynet, tdan, toflow
+from workbench.models.key_maps import edvr, tdan
+from workbench.models.key_maps.basicvsr import BASICVSR, ICONVSR
+from workbench.models.key_maps.basicvsrpp import BASICVSRPP
+from workbench.models.key_maps.duf import DUF
+from workbench.models.key_maps.fastdvdnet import FASTDVDNET
+from workbench.models.key_maps.layout import Layout, rename
+from workbench.models.key_maps.rsdn import RSDN
+from workbench.models.key_maps.spynet import is_spynet, spynet_renames
+from workbench.models.key_maps.toflow import TOFLOW
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import fill, locate, read_tensors
 from workbench.models.zoo import build
 from workbench.weight_files import DOWNLOAD, check_weight_file
 
 log = logging.getLogger(__name__)
-
-State = Mapping[str, Tensor]
 
 WRAPPERS = ("params_ema", "params", "state_dict")
 """Keys under which checkpoints store their tensors; the first that exists is used."""
@@ -47,38 +53,10 @@ BOOKKEEPING = frozenset({"step_counter", "generator_ema.steps"})
 """Counters of mmagic's trainers, which no network has."""
 
 
-@dataclass(frozen=True)
-class Format:
-    """Layout of weights.
-
-    Attributes:
-        label: name for people.
-        matches: returns whether these are the names of its tensors.
-        convert: returns the settings of our network (including its name, if several have this layout), and the tensors
-            by our names.
-        network: the name in :data:`workbench.models.zoo.NETWORKS`.
-    """
-
-    label: str
-    matches: Callable[[Collection[str]], bool]
-    convert: Callable[[State], tuple[dict[str, Any], dict[str, Tensor]]]
-    network: str
-
-
-FORMATS: tuple[Format, ...] = (
-    Format("EDVR by BasicSR", edvr.matches_basicsr, edvr.from_basicsr, "edvr_m"),
-    Format("EDVR by its original repository", edvr.matches_original, edvr.from_original, "edvr_m"),
-    Format("EDVR by mmagic", edvr.matches_mmagic, edvr.from_mmagic, "edvr_m"),
-    Format("FastDVDnet by its official repository", fastdvdnet.matches, fastdvdnet.from_fastdvdnet, "fastdvdnet"),
-    Format("DUF by BasicSR", duf.matches, duf.from_duf, "duf_16l"),
-    Format("TDAN by its official repository", tdan.matches, tdan.from_tdan, "tdan"),
-    Format("TDAN by mmagic", tdan.matches_mmagic, tdan.from_mmagic, "tdan"),
-    Format("TOFlow by BasicSR or mmagic", toflow.matches, toflow.from_toflow, "toflow"),
-    Format("RSDN by its official repository", rsdn.matches, rsdn.from_rsdn, "rsdn"),
-    Format("BasicVSR by BasicSR or mmagic", basicvsr.matches, basicvsr.from_basicvsr, "basicvsr"),
-    Format("IconVSR by BasicSR or mmagic", basicvsr.matches_iconvsr, basicvsr.from_iconvsr, "iconvsr"),
-    Format("BasicVSR++ by BasicSR or mmagic", basicvsrpp.matches, basicvsrpp.from_basicvsrpp, "basicvsrpp"),
-)
+FORMATS: tuple[Layout, ...] = (
+    *edvr.LAYOUTS, FASTDVDNET, DUF, *tdan.LAYOUTS, TOFLOW, RSDN, ICONVSR, BASICVSR, BASICVSRPP,
+)  # fmt: skip
+"""Known layouts; the first that matches is used."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +123,7 @@ def load_flow_into(network: VideoSR, where: str | Path) -> None:
         raise WeightsError(f"{where}: {network.name} contains no flow network; leave its flow weights out")
     path = locate(where)
     state = _network_state(_read(path), path.name)
-    tensors = spynet.from_spynet(state)[1] if spynet.matches(state.keys()) else state
+    tensors = rename(state, spynet_renames(), label="SPyNet weights") if is_spynet(state.keys()) else state
     fill(network.get_submodule(network.flow_module), tensors, path.name)
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
+from workbench.models.key_maps.basicvsr import TAIL_AND_FLOW, settings
+from workbench.models.key_maps.layout import Layout, Renames, State
 
-from workbench.models.key_maps.basicvsr import FLOW, TAIL, tail_settings, trunk_settings
-from workbench.models.key_maps.spynet import Renames, rename
-
-BASICVSRPP: Renames = (
-    *TAIL,
-    *FLOW,
+RENAMES: Renames = (
+    *TAIL_AND_FLOW,
     (r"(feat_extract|reconstruction)\.main\.0\.(weight|bias)", r"\1.entry.\2"),
     (r"(feat_extract|reconstruction)\.main\.2\.(\d+\.conv[12]\.(?:weight|bias))", r"\1.blocks.\2"),
     (r"backbone\.(backward|forward)_([12])\.main\.0\.(weight|bias)", r"branches.\1_\2.trunk.entry.\3"),
@@ -21,17 +17,9 @@ BASICVSRPP: Renames = (
 )
 
 
-def matches(keys: Collection[str]) -> bool:
-    """Return whether these are the keys of a BasicVSR++."""
-    return any(key.startswith("deform_align.backward_1.") for key in keys)
-
-
-def from_basicvsrpp(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the settings of ``basicvsrpp`` and its tensors.
-
-    Raises:
-        WeightsError: keys of no layer (those of a network for deblurring among them).
-    """
-    tensors = rename(state, BASICVSRPP, label="BasicVSR++ weights")
+def _settings(tensors: State) -> dict[str, Any]:
     groups = len(tensors["branches.backward_1.align.conv_offset.6.bias"]) // 27
-    return trunk_settings(tensors, "branches.backward_1.trunk") | {"groups": groups} | tail_settings(tensors), tensors
+    return settings(tensors, "branches.backward_1.trunk") | {"groups": groups}
+
+
+BASICVSRPP = Layout("BasicVSR++ by BasicSR or mmagic", "basicvsrpp", (r"deform_align\.",), RENAMES, _settings)

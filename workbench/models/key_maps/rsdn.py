@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
-
-from workbench.models.key_maps.spynet import Renames, rename
+from workbench.models.key_maps.layout import Layout, Renames, State
 
 PARTS = {"d": "detail", "s": "structure"}
 LAYERS = {"h": "hidden", "o": "out"}
 
-RSDN: Renames = (
+
+RENAMES: Renames = (
     (r"conv\.(weight|bias)", r"merge.\1"),
     (r"neuro\.forget\.(weight|bias)", r"filters.\1"),
     (r"neuro\.conv_([ds])\.(weight|bias)", lambda f: f"{PARTS[f[1]]}_entry.{f[2]}"),
@@ -24,21 +22,13 @@ RSDN: Renames = (
 )
 
 
-def matches(keys: Collection[str]) -> bool:
-    """Return whether these are the keys of the official RSDN."""
-    return any(key == "neuro.forget.weight" for key in keys)
-
-
-def from_rsdn(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the settings of ``rsdn`` and its tensors.
-
-    Raises:
-        WeightsError: keys of no layer.
-    """
-    tensors = rename(state, RSDN, label="official RSDN weights")
+def _settings(tensors: State) -> dict[str, Any]:
     return {
         "channels": len(tensors["detail_entry.weight"]),
         "blocks": sum(name.endswith(".detail1.weight") for name in tensors),
         "scale": round((len(tensors["merge.weight"]) / 3) ** 0.5),
         "skip": "none",
-    }, tensors
+    }
+
+
+RSDN = Layout("RSDN by its official repository", "rsdn", (r"neuro\.forget\.weight",), RENAMES, _settings)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
-
-from workbench.models.key_maps.spynet import Renames, rename
+from workbench.models.key_maps.layout import Layout, Renames, State, count_blocks
 
 OFFICIAL: Renames = (
     (r"conv_first\.(weight|bias)", r"entry.\1"),
@@ -43,43 +40,24 @@ MMAGIC: Renames = (
 )
 
 
-def matches(keys: Collection[str]) -> bool:
-    """Return whether these are the keys of the authors' TDAN."""
-    return "off2d_1.weight" in keys and "recon_lr.weight" in keys
-
-
-def matches_mmagic(keys: Collection[str]) -> bool:
-    """Return whether these are the keys of mmagic's TDAN."""
-    return "feat_aggregate.1.conv_offset.weight" in keys
-
-
-def from_tdan(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the settings of ``tdan`` and its tensors.
-
-    Raises:
-        WeightsError: keys of no layer.
-    """
-    return _settled(rename(state, OFFICIAL, label="official TDAN weights"))
-
-
-def from_mmagic(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the same for the names of mmagic.
-
-    Raises:
-        WeightsError: keys of no layer.
-    """
-    return _settled(rename(state, MMAGIC, label="TDAN by mmagic"))
-
-
-def _settled(tensors: dict[str, Tensor]) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def _settings(tensors: State) -> dict[str, Any]:
     fuse, offset = tensors["fuse.weight"], tensors["bend_joined1.conv_offset.weight"]
     widened = tensors["upscale.0.weight"].shape[0] // fuse.shape[0]
     return {
         "channels": fuse.shape[0],
         "num_frames": fuse.shape[1] // 3,
         "groups": offset.shape[0] // 18,
-        "front_blocks": sum(name.endswith(".conv1.bias") for name in tensors if name.startswith("feature_extraction.")),
-        "back_blocks": sum(name.endswith(".conv1.bias") for name in tensors if name.startswith("reconstruction.")),
+        "front_blocks": count_blocks(tensors, "feature_extraction"),
+        "back_blocks": count_blocks(tensors, "reconstruction"),
         "scale": 4 if "upscale.2.weight" in tensors else round(widened**0.5),
         "skip": "none",
-    }, tensors
+    }
+
+
+LAYOUTS = tuple(
+    Layout(f"TDAN by {source}", "tdan", (mark,), renames, _settings)
+    for source, mark, renames in (
+        ("its official repository", r"off2d_1\.weight", OFFICIAL),
+        ("mmagic", r"feat_aggregate\.1\.conv_offset\.weight", MMAGIC),
+    )
+)
