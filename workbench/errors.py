@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import get_args
 
 
 class WorkbenchError(Exception):
@@ -102,3 +103,19 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else "."
     return UnknownNameError(f"no {kind} {name!r}{hint} There are: {', '.join(names)}")
+
+
+def check_choice(field: str, value: object, choices: object) -> None:
+    """Check that the value of a field is one of the values of a ``Literal``.
+
+    Raises:
+        ConfigError: it is not.
+
+    Example:
+        >>> from typing import Literal
+        >>> check_choice("side", "top", Literal["left", "right"])
+        Traceback (most recent call last):
+        workbench.errors.ConfigError: side: want one of left, right, got 'top'
+    """
+    if value not in get_args(choices):
+        raise ConfigError(f"{field}: want one of {', '.join(get_args(choices))}, got {value!r}")

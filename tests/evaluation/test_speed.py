@@ -15,7 +15,7 @@ from workbench.models.zoo import build
 class Known(VideoSR):
     """Sleeps for a known time a frame and holds a known amount of memory on the way."""
 
-    info = NetworkInfo(paper="none", year=2000, role="both", features="")
+    info = NetworkInfo(paper="none", year=2000, role="both")
 
     def __init__(self, seconds=0.0):
         super().__init__(scale=2)

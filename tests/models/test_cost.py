@@ -60,7 +60,7 @@ def test_networks_that_branch_on_indices_are_counted_on_real_tensors():
 class Keyframes(VideoSR):
     """Every third frame, and the last, gets one convolution more than the others."""
 
-    info = NetworkInfo(paper="none", year=2000, role="both", features="")
+    info = NetworkInfo(paper="none", year=2000, role="both")
     temporal_radius, period = None, 3
 
     def __init__(self):
@@ -120,7 +120,7 @@ def test_layers_have_shapes_and_add_up():
 class Stubborn(VideoSR):
     """One convolution, called twice, behind a look at the numbers."""
 
-    info = NetworkInfo(paper="none", year=2000, role="both", features="")
+    info = NetworkInfo(paper="none", year=2000, role="both")
 
     def __init__(self):
         super().__init__(scale=2)

@@ -10,7 +10,7 @@ from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.conversion import convert_checkpoint, load_converted
 from workbench.models.duf import DUF, DenseBlock, bilinear_filters, filter_dynamically
-from workbench.models.key_maps.duf import from_duf
+from workbench.models.key_maps.duf import DUF as LAYOUT
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
 from workbench.tensors import to_float
@@ -247,7 +247,7 @@ def test_the_epsilon_of_converted_weights_is_a_setting():
 
 def test_unknown_keys_raise():
     with pytest.raises(WeightsError, match=r"1 unknown keys: conv3d_x\.weight"):
-        from_duf(by_basicsr(duf()) | {"conv3d_x.weight": torch.zeros(1)})
+        LAYOUT.convert(by_basicsr(duf()) | {"conv3d_x.weight": torch.zeros(1)})
 
 
 def test_a_missing_tensor_that_determines_a_setting_raises():

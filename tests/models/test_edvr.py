@@ -172,7 +172,7 @@ def test_with_hr_in_input_and_output_sizes_are_equal(predeblur, height, width):
     assert upscaled.frames.shape == clip.shape
     assert upscaled.features.shape == (1, 2, 6, height, width)
     assert upscaled.aligned is None
-    assert (network.aligned_channels, network.info.aligned) == (0, "")
+    assert network.aligned_channels == 0
 
 
 @torch.inference_mode()
@@ -190,6 +190,12 @@ def test_with_hr_in_upsampling_inverts_the_strides():
         EDVR(**NARROW, hr_in=True, scale=2)
     with pytest.raises(ConfigError, match="scale: want 2, 3 or 4, got 1"):
         EDVR(**NARROW, scale=1)
+
+
+@pytest.mark.parametrize("setting", ["with_tsa", "predeblur", "hr_in"])
+def test_short_trainings_start_without_layers_that_close(setting):
+    with pytest.raises(ConfigError, match="short_training: want"):
+        EDVR(**(NARROW | {"with_tsa": False, setting: True}), short_training=True)
 
 
 @torch.inference_mode()

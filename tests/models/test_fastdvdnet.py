@@ -13,7 +13,7 @@ from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.conversion import load_converted
 from workbench.models.fastdvdnet import FastDVDnet, FastDVDnetVSR
-from workbench.models.key_maps.fastdvdnet import from_fastdvdnet, matches
+from workbench.models.key_maps.fastdvdnet import FASTDVDNET
 from workbench.models.video_sr import count_parameters
 from workbench.models.windows import BORDERS, window_indices
 from workbench.models.zoo import build
@@ -54,8 +54,8 @@ def test_the_official_code_is_reproduced(shared):
     if not file.is_file():
         pytest.skip(f"reference material: no {file.name}")
     state, golden = read_golden(file)
-    assert matches(state)
-    settings, tensors = from_fastdvdnet(state)
+    assert FASTDVDNET.matches(state)
+    settings, tensors = FASTDVDNET.convert(state)
     assert settings == {"channels": 32, "entry_channels": 30}
     network = load_converted(state, noise=golden["noise_map"].unique().item()).double()
     assert network.state_dict().keys() == tensors.keys()
@@ -136,7 +136,7 @@ def official():
 @torch.inference_mode()
 def test_a_clip_equals_its_windows_with_shared_features(official, border, frames):
     """Triples are computed once per clip; the definition computes three per window, borders and batch included."""
-    settings, tensors = from_fastdvdnet(official.state_dict())
+    settings, tensors = FASTDVDNET.convert(official.state_dict())
     assert settings == {"channels": 4, "entry_channels": 3}
     network = FastDVDnet(**settings, noise=0.1, border=border).eval()
     network.load_state_dict(tensors, strict=True)
@@ -162,16 +162,15 @@ def test_every_triple_is_computed_once():
 
 def test_weights_of_dataparallel_are_loaded(official):
     state = official.state_dict()
-    wrapped = {f"module.{key}": value for key, value in state.items()}
-    assert matches(wrapped)
-    assert from_fastdvdnet(wrapped)[1].keys() == from_fastdvdnet(state)[1].keys()
-    assert not matches(["conv_first.weight", "module.temp1"])
+    one, several = load_converted(state), load_converted({f"module.{key}": value for key, value in state.items()})
+    assert all(torch.equal(several.state_dict()[name], value) for name, value in one.state_dict().items())
+    assert not FASTDVDNET.matches(["conv_first.weight", "module.temp1"])
 
 
 def test_unknown_keys_are_listed(official):
     for stranger in ("temp3.inc.convblock.0.weight", "temp1.mid.convblock.0.weight", "epoch"):
         with pytest.raises(WeightsError, match=f"1 unknown keys: .*{stranger}"):
-            from_fastdvdnet({**official.state_dict(), stranger: torch.zeros(1)})
+            FASTDVDNET.convert({**official.state_dict(), stranger: torch.zeros(1)})
 
 
 # -- the denoiser -----------------------------------------------------------------------------------------------------
@@ -192,7 +191,7 @@ def test_a_new_denoiser_returns_the_clip():
 @torch.inference_mode()
 def test_the_output_depends_on_the_noise_level(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
-    network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
+    network.load_state_dict(FASTDVDNET.convert(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
     seen = []
     for network.noise in (0.1, 0.2):
@@ -203,7 +202,7 @@ def test_the_output_depends_on_the_noise_level(official):
 @torch.inference_mode()
 def test_features_are_the_input_of_the_last_convolution(official):
     network = FastDVDnet(channels=4, entry_channels=3).eval()
-    network.load_state_dict(from_fastdvdnet(official.state_dict())[1])
+    network.load_state_dict(FASTDVDNET.convert(official.state_dict())[1])
     clip = torch.rand(1, 1, 3, 8, 8)
     hr, hr_pre = (network(clip, return_features=layer).features[0] for layer in ("hr", "hr_pre"))
     assert torch.equal(hr, hr_pre.relu())

@@ -50,7 +50,6 @@ def test_the_published_count():
     assert count_parameters(network.bend_joined1) == 9 * 64 * 64 + 9 * 64 * 144 + 144  # no bias but the offsets'
     assert network.num_frames == 5
     assert network.feature_channels == 64
-    assert network.info.value_range == (-0.5, 0.5)
 
 
 def test_the_reference_implementation_is_reproduced(shared):

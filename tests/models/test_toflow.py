@@ -8,7 +8,7 @@ from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.conversion import convert_checkpoint, load_converted
-from workbench.models.key_maps.toflow import from_toflow
+from workbench.models.key_maps.toflow import TOFLOW
 from workbench.models.toflow import TaskFlow
 from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
@@ -59,7 +59,6 @@ def test_the_published_counts():
     assert count_parameters(network.flow) == 960_776
     assert network.num_frames == 7
     assert network.feature_channels == 64
-    assert network.info.upscaled_input
 
 
 def test_the_reference_implementation_is_reproduced(shared):
@@ -250,9 +249,9 @@ def test_settings_that_weights_do_not_determine_are_arguments():
 
 def test_unknown_keys_raise():
     with pytest.raises(WeightsError, match=r"1 unknown keys: conv_9\.weight"):
-        from_toflow(called(toflow(), "BasicSR") | {"conv_9.weight": torch.zeros(1)})
+        TOFLOW.convert(called(toflow(), "BasicSR") | {"conv_9.weight": torch.zeros(1)})
 
 
 def test_another_normalization_of_images_raises():
     with pytest.raises(WeightsError, match="not ImageNet's"):
-        from_toflow(called(toflow(), "BasicSR") | {"mean": torch.full((1, 3, 1, 1), 0.5)})
+        TOFLOW.convert(called(toflow(), "BasicSR") | {"mean": torch.full((1, 3, 1, 1), 0.5)})

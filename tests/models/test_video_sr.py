@@ -85,7 +85,7 @@ class Weighted(SlidingWindow):
     def per_window(self, *pieces, return_features):
         frames, means = pieces
         self.windows_seen.append(len(frames))
-        weights = 10.0 ** torch.arange(5)
+        weights = 10.0 ** torch.arange(5, device=frames.device)
         mixed = (frames * weights.view(1, 5, 1, 1, 1)).sum(dim=1) + (means * weights).sum(dim=1).view(-1, 1, 1, 1)
         enlarged = F.interpolate(mixed, scale_factor=2, mode="nearest")
         return WindowOutput(enlarged, enlarged + 1 if return_features else None, mixed if return_features else None)
@@ -337,11 +337,13 @@ def test_frames_per_pass_without_gradient(monkeypatch):
 
 def test_windows_per_pass_on_a_gpu():
     """By arithmetic on the meta device, which is no CPU: 2**15 pixels, eight at most."""
-    network = Weighted()
+    at_once = []
     with torch.no_grad():
-        sizes = [(17, 23), (64, 64), (64, 128), (120, 180), (720, 1280)]
-        seen = [network._windows_at_once(torch.empty(1, 9, 3, *size, device="meta")) for size in sizes]
-    assert seen == [8, 8, 4, 1, 1]
+        for size in [(17, 23), (64, 64), (64, 128), (120, 180), (720, 1280)]:
+            network = Weighted().to("meta")
+            network(torch.empty(1, 9, 3, *size, device="meta"))
+            at_once.append(network.windows_seen[0])
+    assert at_once == [8, 8, 4, 1, 1]
 
 
 def test_network_info_is_immutable():
@@ -349,8 +351,6 @@ def test_network_info_is_immutable():
     assert isinstance(about, NetworkInfo)
     with pytest.raises(AttributeError):
         about.year = 1900
-    assert build("vespcn_paper").info.features == ""
-    assert about.features != ""
 
 
 def test_the_skip_is_added_in_float32_under_bf16():

@@ -26,7 +26,7 @@ def test_the_zoo_has_both_variants():
         assert count_parameters(build("vsrnet")) == 305_283
         assert count_parameters(build("vsrnet_y")) == 272_577
         assert (build("vsrnet").skip, build("vsrnet_y").skip) == ("bicubic", "none")
-        assert (build("vsrnet").info.color, build("vsrnet_y").info.color) == ("rgb", "y")
+        assert (build("vsrnet").color, build("vsrnet_y").color) == ("rgb", "y")
 
 
 def small(**settings):
@@ -98,5 +98,5 @@ def test_weights_do_not_depend_on_the_scale():
 
 
 def test_an_unknown_color_raises():
-    with pytest.raises(ConfigError, match="color: want 'rgb' or 'y', got 'lab'"):
+    with pytest.raises(ConfigError, match=r"color: .*got 'lab'"):
         VSRNet(color="lab")

@@ -74,7 +74,9 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
         return _from_file(locate(name))
     if Path(name).suffix == ".onnx":
         exported = open_exported(name)
-        method = Method(key=_key(Path(name).stem), label=Path(name).stem, note=exported.info.deviations)
+        method = Method(
+            key=_key(Path(name).stem), label=Path(name).stem, note=f"ONNX Runtime, {exported.metadata.precision}"
+        )
         return LoadedMethod(method, exported, is_student=True)
     run_name, _, step = name.partition("@")
     for root in runs:

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ConfigError, ShapeError, check_choice
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR, WindowOutput
 
@@ -84,8 +84,7 @@ def adapt(
         >>> student(torch.rand(1, 5, 3, 9, 14), return_features="hr").features.shape
         torch.Size([1, 5, 8, 18, 28])
     """
-    if takes not in ("window", "clip", "image"):
-        raise ConfigError(f"takes: want 'window', 'clip' or 'image', got {takes!r}")
+    check_choice("takes", takes, Takes)
     if num_frames != 1 and takes != "window":
         raise ConfigError(f"num_frames: want 1 for {takes}s, got {num_frames}; only windows have more")
     if hasattr(module, "_orig_mod"):
@@ -102,14 +101,7 @@ def adapt(
         network = _Windows(scale=scale, num_frames=num_frames, border=border, skip="none")
     network.attach(module, takes, (low, high), {"features": features, "aligned": aligned})
     network.size_multiple, network.minimum_size = size_multiple, minimum_size
-    network.info = NetworkInfo(
-        paper=f"{type(module).__name__}, adapted",
-        year=0,
-        role="both",
-        value_range=(low, high),
-        features=f"input of the layer {features}" if features else "",
-        aligned=f"input of the layer {aligned}" if aligned else "",
-    )
+    network.info = NetworkInfo(paper=f"{type(module).__name__}, adapted", year=0, role="both")
     _probe(network)
     return network
 

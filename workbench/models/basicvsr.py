@@ -14,18 +14,17 @@ work. The published model is for scale 4 and adds the bilinear upsampling.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from workbench.choices import Skip
-from workbench.errors import ConfigError
+from workbench.errors import check_choice
 from workbench.imaging import warp
 from workbench.models.layers.blocks import ResidualBlock, kaiming_init_, lrelu, zero_mean_init_
 from workbench.models.layers.flow import EstimatedFlow, SPyNet
-from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail, Trunk
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import NetworkInfo
@@ -45,11 +44,13 @@ class BasicVSR(Recurrent):
         blocks: residual blocks of each direction (30 published; public models with 15 and 7 exist).
         tail_channels: width at high resolution, and so of F^SR; 64 in the published model with any ``channels``.
         scale: 4 as published; 2 and 3 have one shuffle.
-        skip: see :class:`Recurrent`.
+        skip: see :class:`VideoSR`.
         flow: the flow network: ``spynet`` as published, or ``compact``, that of VESPCN (ours: it costs a thirtieth of
             SPyNet, and has two levels instead of six, so it follows motions of a few pixels).
         coupled: the input of the forward direction includes the backward state of its frame, and only forward states
             are upsampled, as in IconVSR; otherwise the states of both directions are fused at the end.
+        short_training: initialize for short trainings (ours): the residual blocks start stronger than published, and
+            with a skip the first layers ignore brightness, so that the network learns to use the states.
 
     Raises:
         ConfigError: unknown flow network.
@@ -64,14 +65,15 @@ class BasicVSR(Recurrent):
         paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
         year=2021,
         role="teacher",
-        features=TAIL_FEATURES,
-        aligned="the states of both directions, fused",
-        deviations="the flow network starts untrained, with almost zero flow, and is trained with the rest",
     )
 
     has_flow = True
     flow_module = "flow"
-    low_lr_params = ("flow.",)
+    low_lr_params: tuple[str, ...] = ("flow.",)
+
+    backward_fusion: nn.Conv2d
+    forward_fusion: nn.Conv2d
+    """Layers that fuse a refill into the state of each direction; of IconVSR alone."""
 
     def __init__(
         self,
@@ -83,10 +85,10 @@ class BasicVSR(Recurrent):
         skip: Skip = "bilinear",
         flow: FlowNetwork = "spynet",
         coupled: bool = False,
+        short_training: bool = False,
     ) -> None:
         super().__init__(scale=scale, skip=skip)
-        if flow not in get_args(FlowNetwork):
-            raise ConfigError(f"flow: want one of {', '.join(get_args(FlowNetwork))}, got {flow!r}")
+        check_choice("flow", flow, FlowNetwork)
         self.feature_channels, self.aligned_channels = tail_channels, channels
         self.flow = SPyNet() if flow == "spynet" else MotionCompensation(flow_gain=8.0)
         self.backward_trunk = Trunk((3, channels), channels, blocks)
@@ -95,16 +97,29 @@ class BasicVSR(Recurrent):
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         if self.fusion is not None:
             kaiming_init_(self.fusion)
+        if short_training:
+            for trunk in (self.backward_trunk, self.forward_trunk):
+                for block in trunk.blocks:
+                    assert isinstance(block, ResidualBlock)
+                    kaiming_init_(block.conv1, block.conv2, slope=0.0, gain=0.5)
+                if skip != "none":
+                    zero_mean_init_(trunk.entry, inputs=3)
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
-        """Return the flow between neighboring frames, in both directions."""
-        return self.flow.along(clip)
+        """Return the flow between neighboring frames, in both directions, in the size that the layers need."""
+        return self.flow.along(self.pad_input(clip))
+
+    def refills(self, frames: tuple[Tensor, ...]) -> dict[int, Tensor]:
+        """Return features ``(B, C, H, W)`` that are fused into the states of some frames, by frame: IconVSR's."""
+        return {}
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
-        """Return the fused states of all frames, or the forward ones if coupled, ``(B, T, channels, H, W)``."""
+        """Return the fused states of all frames, or the forward ones if coupled, ``(B, T, channels, H', W')``."""
+        to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
+        clip = self.pad_input(clip)
         batch, _, _, height, width = clip.shape
         frames = clip.unbind(dim=1)
-        to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
+        refills = self.refills(frames)
         zeros = clip.new_zeros(batch, self.aligned_channels, height, width)
 
         states: list[Tensor] = []  # starts with that of the last frame
@@ -112,6 +127,8 @@ class BasicVSR(Recurrent):
         for number in reversed(range(len(frames))):
             if states:
                 state = warp(state, to_next[:, number], padding_mode="zeros")
+            if number in refills:
+                state = self.backward_fusion(torch.cat((state, refills[number]), dim=1))
             state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
             states.append(state)
 
@@ -120,6 +137,8 @@ class BasicVSR(Recurrent):
         for number, frame in enumerate(frames):
             if fused:
                 state = warp(state, to_previous[:, number - 1], padding_mode="zeros")
+            if number in refills:
+                state = self.forward_fusion(torch.cat((state, refills[number]), dim=1))
             if self.fusion is None:
                 state = self.forward_trunk(torch.cat((frame, states.pop(), state), dim=1))
                 fused.append(state)
@@ -127,29 +146,3 @@ class BasicVSR(Recurrent):
                 state = self.forward_trunk(torch.cat((frame, state), dim=1))
                 fused.append(lrelu(self.fusion(torch.cat((states.pop(), state), dim=1))))
         return torch.stack(fused, dim=1)
-
-
-def basicvsr_s(
-    *, scale: int = 4, skip: Skip = "bicubic", channels: int = 32, blocks: int = 6, tail_channels: int = 16
-) -> BasicVSR:
-    """For hours on a CPU: 32 channels, 6 blocks a direction, VESPCN's flow network. Not a published model.
-
-    Coupled propagation as in IconVSR. The residual blocks start stronger than published, and the first layers ignore
-    brightness, so that a short training learns to use the states.
-    """
-    narrow = BasicVSR(
-        scale=scale, skip=skip, channels=channels, blocks=blocks, tail_channels=tail_channels, flow="compact",
-        coupled=True,
-    )  # fmt: skip
-    narrow.info = replace(
-        narrow.info,
-        aligned="the states of the forward direction, which depend on those of the backward one",
-        deviations="ours, narrow, for a CPU: coupled propagation, and the flow network of VESPCN instead of SPyNet",
-    )
-    for trunk in (narrow.backward_trunk, narrow.forward_trunk):
-        for block in trunk.blocks:
-            assert isinstance(block, ResidualBlock)
-            kaiming_init_(block.conv1, block.conv2, slope=0.0, gain=0.5)
-        if skip != "none":
-            zero_mean_init_(trunk.entry, inputs=3)
-    return narrow

@@ -24,7 +24,7 @@ from workbench.imaging import warp
 from workbench.models.layers.blocks import conv3x3, kaiming_init_
 from workbench.models.layers.deformable import modulated_deform_conv, open_masks
 from workbench.models.layers.flow import EstimatedFlow, SPyNet
-from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail, Trunk
+from workbench.models.layers.tail import ShuffleTail, Trunk
 from workbench.models.recurrent import Recurrent
 from workbench.models.video_sr import NetworkInfo
 
@@ -130,7 +130,7 @@ class BasicVSRPlusPlus(Recurrent):
         groups: deformable groups of two states together.
         tail_channels: width at high resolution, and so of F^SR; 64 in the published models with any ``channels``.
         scale: 4 as published; 2 and 3 have one shuffle.
-        skip: see :class:`Recurrent`.
+        skip: see :class:`VideoSR`.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -143,9 +143,6 @@ class BasicVSRPlusPlus(Recurrent):
         "CVPR 2022",
         year=2022,
         role="teacher",
-        features=TAIL_FEATURES,
-        aligned="the frame's own features and those of the four passes, fused by residual blocks",
-        deviations="the flow network starts untrained, with almost zero flow, and is trained with the rest",
     )
 
     has_flow = True

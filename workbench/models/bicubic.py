@@ -10,7 +10,7 @@ from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 
 
 class Bicubic(VideoSR):
-    """MATLAB's ``imresize(..., 'bicubic')``, frame by frame, without parameters.
+    """MATLAB's ``imresize(..., 'bicubic')``, frame by frame, without parameters; the borders are mirrored.
 
     Example:
         >>> import torch
@@ -22,8 +22,6 @@ class Bicubic(VideoSR):
         paper="Keys, Cubic Convolution Interpolation for Digital Image Processing, IEEE TASSP 1981",
         year=1981,
         role="baseline",
-        features="",
-        deviations="the borders are mirrored, as in MATLAB",
     )
 
     def __init__(self, *, scale: int = 4) -> None:

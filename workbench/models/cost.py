@@ -129,32 +129,20 @@ def layers(network: VideoSR, *, height: int = HEIGHT, width: int = WIDTH) -> lis
     stats: dict[str, _ModuleStats] = {}
     total = _count(network, frames, height, width, alone=window, stats=stats)
     whole = (1, 1 if window else frames, 3, height * network.scale, width * network.scale)
-    rows = [
+    stats[""] = _ModuleStats(whole, calls=1, flops=2 * total)
+    return [
         Layer(
-            name="",
-            depth=0,
-            kind=type(network).__name__,
-            shape=whole,
-            calls=1,
-            parameters=_parameters(network),
-            macs=total,
+            name=name,
+            depth=len(name.split(".")) if name else 0,
+            kind=type(module).__name__,
+            parameters=_parameters(module),
+            shape=entry.shape,
+            calls=entry.calls,
+            macs=entry.flops // 2,
         )
+        for name, module in network.named_modules()
+        for entry in [stats.get(name, _ModuleStats())]
     ]
-    for name, module in network.named_modules():
-        if name:
-            entry = stats.get(name, _ModuleStats())
-            rows.append(
-                Layer(
-                    name=name,
-                    depth=name.count(".") + 1,
-                    kind=type(module).__name__,
-                    shape=entry.shape,
-                    calls=entry.calls,
-                    parameters=_parameters(module),
-                    macs=entry.flops // 2,
-                )
-            )
-    return rows
 
 
 @dataclass
@@ -181,35 +169,25 @@ def _count(
     """Return the MACs of a clip, or of one window ``alone``; ``stats`` is filled with those of each module."""
     if height < 1 or width < 1:
         raise ConfigError(f"frame: want 1x1 or more, got {width}x{height}")
+    size = network.select_input((height, width), (height * network.scale, width * network.scale))
+
+    def run(mode: Any) -> int:
+        counter = FlopCounterMode(display=False)
+        with mode, counter, nullcontext() if stats is None else _record_modules(network, counter, stats):
+            clip = torch.zeros(1, frames, 3, *size, device=device_of(network))
+            if alone and isinstance(network, SlidingWindow):
+                network._upscale(clip, torch.arange(frames)[None], None)
+            else:
+                network(clip)
+        return counter.get_total_flops() // 2
+
     with evaluation_mode(network):
         try:
-            return _run_counter(
-                network, FakeTensorMode(allow_non_fake_inputs=True), frames, height, width, alone, stats
-            )
+            return run(FakeTensorMode(allow_non_fake_inputs=True))
         except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException):
             if stats is not None:
                 stats.clear()
-            return _run_counter(network, torch.no_grad(), frames, height, width, alone, stats)
-
-
-def _run_counter(
-    network: VideoSR,
-    mode: Any,
-    frames: int,
-    height: int,
-    width: int,
-    alone: bool,
-    stats: dict[str, _ModuleStats] | None,
-) -> int:
-    counter = FlopCounterMode(display=False)
-    size = network.select_input((height, width), (height * network.scale, width * network.scale))
-    with mode, counter, nullcontext() if stats is None else _record_modules(network, counter, stats):
-        clip = torch.zeros(1, frames, 3, *size, device=device_of(network))
-        if alone and isinstance(network, SlidingWindow):
-            network._upscale(clip, torch.arange(frames)[None], None)
-        else:
-            network(clip)
-    return counter.get_total_flops() // 2
+            return run(torch.no_grad())
 
 
 @contextmanager

@@ -19,16 +19,14 @@ residual's channels are (sub-pixel, color); here, and in BasicSR's converted wei
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer
-from workbench.errors import ShapeError
+from workbench.errors import ShapeError, check_choice
 from workbench.models.layers.blocks import kaiming_init_
-from workbench.models.layers.norm import Norm, check_norm, freeze_norms
+from workbench.models.layers.norm import BatchNormMode, Norm
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
 
@@ -108,7 +106,7 @@ class DenseBlock(nn.Module):
         return torch.cat((features[:, :, 1:-1] if self.reduces_time else features, grown), dim=1)
 
 
-class DUF(SlidingWindow):
+class DUF(BatchNormMode, SlidingWindow):
     """DUF: dense blocks over seven frames, then filters and residual.
 
     Only the first convolution processes each frame separately, and is computed once per frame: in the blocks,
@@ -137,9 +135,6 @@ class DUF(SlidingWindow):
         "compensation (DUF), CVPR 2018",
         year=2018,
         role="both",
-        features="",
-        deviations="starts as bilinear upsampling; PyTorch's epsilon and momentum of the normalization by default; "
-        "beyond the ends of a clip frames are repeated, the published scores have black ones",
     )
 
     def __init__(
@@ -162,7 +157,7 @@ class DUF(SlidingWindow):
             skip="none",
             minimum_size=2,  # batch normalization needs more than one pixel
         )
-        check_norm(norm)
+        check_choice("norm", norm, Norm)
         self.norm: Norm = norm
         self.entry = nn.Conv2d(3, channels, 3, padding=1)
         self.blocks = nn.Sequential(
@@ -189,13 +184,6 @@ class DUF(SlidingWindow):
         assert self.filter2.bias is not None
         with torch.no_grad():  # a softmax cannot be 0: every tap keeps a thousandth
             self.filter2.bias.copy_((bilinear_filters(self.scale) + 1e-3).log().flatten())
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalization stays in evaluation."""
-        super().train(mode)
-        if self.norm == "frozen":
-            freeze_norms(self)
-        return self
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Return the frames, and the output of the first convolution."""

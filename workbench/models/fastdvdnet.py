@@ -18,17 +18,15 @@ that short trainings start from the image and its details.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer, Skip
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, check_choice
 from workbench.models.layers.blocks import kaiming_init_
-from workbench.models.layers.norm import Norm, check_norm, freeze_norms
-from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail
+from workbench.models.layers.norm import BatchNormMode, Norm
+from workbench.models.layers.tail import ShuffleTail, pick_features
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
 
@@ -93,11 +91,10 @@ class DenoisingBlock(nn.Module):
         return frames_NTCHW[:, 1, :3] - self.out(F.relu(self(frames_NTCHW)[1]))
 
 
-class TwoStages(SlidingWindow):
+class TwoStages(BatchNormMode, SlidingWindow):
     """Base class: the first stage on every triple of frames, the second on three of its images.
 
     Args:
-        has_output: whether the second stage ends in a convolution to RGB, as the first does.
         noise: standard deviation of the expected noise, for images in [0, 1]; it can be set at any time on a network
             with a noise map. None: no map.
         norm: ``batch``, or ``frozen``: running statistics in training too.
@@ -108,10 +105,12 @@ class TwoStages(SlidingWindow):
         border: see :class:`SlidingWindow`.
     """
 
+    has_output: bool
+    """Whether the second stage ends in a convolution to RGB, as the first does."""
+
     def __init__(
         self,
         *,
-        has_output: bool,
         noise: float | None,
         norm: Norm,
         channels: int,
@@ -128,7 +127,7 @@ class TwoStages(SlidingWindow):
             size_multiple=4,
             minimum_size=8,  # batch normalization needs more than one pixel at a quarter of the size
         )
-        check_norm(norm)
+        check_choice("norm", norm, Norm)
         if noise is not None and not 0 <= noise <= 1:
             raise ConfigError(f"noise: want a standard deviation in [0, 1] (25/255 is a usual one), got {noise}")
         self.noise, self.norm = noise, norm
@@ -136,15 +135,8 @@ class TwoStages(SlidingWindow):
             DenoisingBlock(
                 channels=channels, entry_channels=entry_channels, noise_map=noise is not None, has_output=output
             )
-            for output in (True, has_output)
+            for output in (True, self.has_output)
         )
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalization stays in evaluation."""
-        super().train(mode)
-        if self.norm == "frozen":
-            freeze_norms(self)
-        return self
 
     def with_map(self, frames_NTCHW: Tensor) -> Tensor:
         """Return the frames with a constant noise map as a further channel, if the network has one."""
@@ -168,11 +160,15 @@ class TwoStages(SlidingWindow):
 class FastDVDnet(TwoStages):
     """Denoiser: the second stage estimates the remaining noise.
 
+    F^SR is the end of the second stage, at the size of the clip: ``hr`` is the input of the last convolution,
+    ``hr_pre`` the same before its ReLU, ``shuffle`` the output of the last pixel-shuffle.
+
     Args:
         channels: width at full size, and so of F^SR.
         entry_channels: width per frame of the first layer.
         noise: see :class:`TwoStages`.
         norm: see :class:`TwoStages`.
+        scale: 1; a denoiser does not upsample.
         border: see :class:`SlidingWindow`.
 
     Example:
@@ -182,13 +178,11 @@ class FastDVDnet(TwoStages):
     """
 
     scales = (1,)
+    has_output = True
     info = NetworkInfo(
         paper="Tassano et al., FastDVDnet: towards real-time deep video denoising without flow estimation, CVPR 2020",
         year=2020,
         role="both",
-        features="the end of the second stage, at the size of the clip: hr is the input of the last convolution, "
-        "hr_pre the same before its ReLU, shuffle the output of the last pixel-shuffle",
-        deviations="denoises, does not upsample; one noise level for the whole clip; starts with predictions near zero",
     )
 
     def __init__(
@@ -198,18 +192,15 @@ class FastDVDnet(TwoStages):
         entry_channels: int = 30,
         noise: float | None = 25 / 255,
         norm: Norm = "batch",
+        scale: int = 1,
         border: Border = "replicate",
     ) -> None:
+        if scale != 1:
+            raise ConfigError(f"scale: want 1 for the denoiser fastdvdnet, got {scale}; fastdvdnet_vsr upsamples")
         super().__init__(
-            has_output=True,
-            noise=noise,
-            norm=norm,
-            channels=channels,
-            entry_channels=entry_channels,
-            scale=1,
-            skip="none",  # the output is subtracted from the first stage's image, not from the clip
-            border=border,
-        )
+            noise=noise, norm=norm, channels=channels, entry_channels=entry_channels, border=border,
+            scale=scale, skip="none",  # the output is subtracted from the first stage's image, not from the clip
+        )  # fmt: skip
         self.feature_channels = channels
 
     def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
@@ -219,13 +210,13 @@ class FastDVDnet(TwoStages):
         after = F.relu(before)
         assert self.stage2.out is not None
         image = denoised_NTCHW[:, 1] - self.stage2.out(after)
-        return WindowOutput(
-            image, {"hr": after, "hr_pre": before, "shuffle": shuffled}[return_features] if return_features else None
-        )
+        return WindowOutput(image, pick_features(return_features, hr=after, hr_pre=before, shuffle=shuffled))
 
 
 class FastDVDnetVSR(TwoStages):
     """Student: the second stage ends in EDVR's tail, whose output is added to the upsampled reference.
+
+    F^LR is the end of the second stage.
 
     Args:
         channels: width at full size.
@@ -243,14 +234,9 @@ class FastDVDnetVSR(TwoStages):
     """
 
     info = NetworkInfo(
-        paper="Tassano et al., FastDVDnet, CVPR 2020; as a student in Xiao et al., CVPR 2021",
-        year=2020,
-        role="student",
-        features=TAIL_FEATURES,
-        aligned="the end of the second stage",
-        deviations="EDVR's tail for the last convolution, no noise map, bicubic skip: STD's changes are unconfirmed; "
-        "starts with predictions near zero",
+        paper="Tassano et al., FastDVDnet, CVPR 2020; as a student in Xiao et al., CVPR 2021", year=2020, role="student"
     )
+    has_output = False
 
     def __init__(
         self,
@@ -264,15 +250,9 @@ class FastDVDnetVSR(TwoStages):
         border: Border = "replicate",
     ) -> None:
         super().__init__(
-            has_output=False,
-            noise=None,
-            norm=norm,
-            channels=channels,
-            entry_channels=entry_channels,
-            scale=scale,
-            skip=skip,
-            border=border,
-        )
+            noise=None, norm=norm, channels=channels, entry_channels=entry_channels, border=border,
+            scale=scale, skip=skip,
+        )  # fmt: skip
         self.feature_channels, self.aligned_channels = tail_channels, channels
         self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
 
@@ -282,21 +262,3 @@ class FastDVDnetVSR(TwoStages):
         aligned = F.relu(self.stage2(denoised_NTCHW)[1])
         residual, high = self.tail(aligned, return_features)
         return WindowOutput(residual, high, aligned if return_features else None)
-
-
-def fastdvdnet(
-    *,
-    scale: int = 1,
-    channels: int = 32,
-    entry_channels: int = 30,
-    noise: float | None = 25 / 255,
-    norm: Norm = "batch",
-) -> FastDVDnet:
-    """Denoiser as published: the output has the size of the input; 2,479,096 parameters.
-
-    Raises:
-        ConfigError: a scale other than 1.
-    """
-    if scale != 1:
-        raise ConfigError(f"scale: want 1 for the denoiser fastdvdnet, got {scale}; fastdvdnet_vsr upsamples")
-    return FastDVDnet(channels=channels, entry_channels=entry_channels, noise=noise, norm=norm)

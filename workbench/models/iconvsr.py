@@ -17,20 +17,17 @@ keyframes are those of the public ones, and the EDVR parts are compared in the t
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from workbench.choices import Skip
 from workbench.errors import ConfigError
-from workbench.imaging import warp
-from workbench.models.edvr import PCDAlignment, TSAFusion
-from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
-from workbench.models.layers.flow import EstimatedFlow, SPyNet
-from workbench.models.layers.tail import TAIL_FEATURES, ShuffleTail, Trunk
-from workbench.models.recurrent import Recurrent
-from workbench.models.video_sr import NetworkInfo
+from workbench.models.basicvsr import BasicVSR
+from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu
+from workbench.models.layers.pcd import FeaturePyramid, PCDAlignment
+from workbench.models.layers.tsa import TSAFusion
 
 
-class Keyframes(nn.Module):
+class Keyframes(FeaturePyramid):
     """EDVR up to its fusion, for the windows of keyframes.
 
     Args:
@@ -43,21 +40,14 @@ class Keyframes(nn.Module):
     def __init__(self, channels: int, *, num_frames: int, groups: int, front_blocks: int = 5) -> None:
         super().__init__()
         self.conv_first = conv3x3(3, channels)
-        self.feature_extraction = residual_blocks(channels, front_blocks)
-        self.conv_l2_1 = conv3x3(channels, channels, stride=2)
-        self.conv_l2_2 = conv3x3(channels, channels)
-        self.conv_l3_1 = conv3x3(channels, channels, stride=2)
-        self.conv_l3_2 = conv3x3(channels, channels)
+        self.add_pyramid(channels, front_blocks)
         self.pcd_align = PCDAlignment(channels, groups)
         self.fusion = TSAFusion(channels, num_frames)
         kaiming_init_(self.conv_first, self.conv_l2_1, self.conv_l2_2, self.conv_l3_1, self.conv_l3_2)
 
-    def pyramid(self, frames_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the features of each frame at full, half and quarter resolution."""
-        level1 = self.feature_extraction(lrelu(self.conv_first(frames_NCHW)))
-        level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
-        level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
-        return level1, level2, level3
+    def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the features of frames at full, half and quarter resolution."""
+        return self.pyramid(lrelu(self.conv_first(frames_NCHW)))
 
     def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
         """Fuse the pyramids of a window's frames into ``(N, C, H, W)``."""
@@ -82,7 +72,7 @@ def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, lis
     return {key: line[key : key + 2 * padding + 1] for key in sorted({*range(0, frames, stride), last})}
 
 
-class IconVSR(Recurrent):
+class IconVSR(BasicVSR):
     """IconVSR: coupled propagation with refills at keyframes.
 
     Memory of the first half at inference: the pyramids of the frames of keyframe windows, then the states of both
@@ -97,7 +87,7 @@ class IconVSR(Recurrent):
         groups: deformable groups of the EDVR.
         tail_channels: width at high resolution, and so of F^SR; 64 in the published model with any ``channels``.
         scale: 4 as published; 2 and 3 have one shuffle.
-        skip: see :class:`Recurrent`.
+        skip: see :class:`VideoSR`.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -105,17 +95,6 @@ class IconVSR(Recurrent):
         (8694991, 8711375)
     """
 
-    info = NetworkInfo(
-        paper="Chan et al., BasicVSR: the search for essential components in video super-resolution, CVPR 2021",
-        year=2021,
-        role="teacher",
-        features=TAIL_FEATURES,
-        aligned="the states of the forward direction, which depend on those of the backward one",
-        deviations="the flow network and the EDVR start untrained; unconfirmed: no public output was available",
-    )
-
-    has_flow = True
-    flow_module = "flow"
     low_lr_params = ("flow.", "conv_offset")
     size_multiple = 4
 
@@ -131,59 +110,22 @@ class IconVSR(Recurrent):
         scale: int = 4,
         skip: Skip = "bilinear",
     ) -> None:
-        super().__init__(scale=scale, skip=skip)
+        super().__init__(
+            channels=channels, blocks=blocks, tail_channels=tail_channels, scale=scale, skip=skip, coupled=True
+        )
         for name, value in (("keyframe_stride", keyframe_stride), ("temporal_padding", temporal_padding)):
             if value < 1:
                 raise ConfigError(f"{name}: want 1 or more, got {value}")
-        self.feature_channels, self.aligned_channels = tail_channels, channels
         self.keyframe_stride = self.period = keyframe_stride
         self.temporal_padding = temporal_padding
         self.keyframes = Keyframes(channels, num_frames=2 * temporal_padding + 1, groups=groups)
-        self.flow = SPyNet()
         self.backward_fusion = conv3x3(2 * channels, channels)
-        self.backward_trunk = Trunk((3, channels), channels, blocks)
         self.forward_fusion = conv3x3(2 * channels, channels)
-        self.forward_trunk = Trunk((3, channels, channels), channels, blocks)
-        self.tail = ShuffleTail(channels, tail_channels=tail_channels, scale=scale)
         kaiming_init_(self.backward_fusion, self.forward_fusion, slope=1.0)
-
-    def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
-        """Return the flow between neighboring frames, in both directions, in the size that the layers need."""
-        return self.flow.along(self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2]))
-
-    def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
-        """Return the states of the forward direction, ``(B, T, channels, H', W')``."""
-        to_next, to_previous = self.estimate_flow(clip) if flow is None else flow
-        clip = self.pad_input(clip.flatten(0, 1)).unflatten(0, clip.shape[:2])
-        batch, _, _, height, width = clip.shape
-        frames = clip.unbind(dim=1)
-        refills = self.refills(frames)
-        zeros = clip.new_zeros(batch, self.aligned_channels, height, width)
-
-        backward: list[Tensor] = []  # starts with the state of the last frame
-        state = zeros
-        for number in reversed(range(len(frames))):
-            if backward:
-                state = warp(state, to_next[:, number], padding_mode="zeros")
-            if number in refills:
-                state = self.backward_fusion(torch.cat((state, refills[number]), dim=1))
-            state = self.backward_trunk(torch.cat((frames[number], state), dim=1))
-            backward.append(state)
-
-        states: list[Tensor] = []
-        state = zeros
-        for number, frame in enumerate(frames):
-            if states:
-                state = warp(state, to_previous[:, number - 1], padding_mode="zeros")
-            if number in refills:
-                state = self.forward_fusion(torch.cat((state, refills[number]), dim=1))
-            state = self.forward_trunk(torch.cat((frame, backward.pop(), state), dim=1))
-            states.append(state)
-        return torch.stack(states, dim=1)
 
     def refills(self, frames: tuple[Tensor, ...]) -> dict[int, Tensor]:
         """Return the EDVR's features of each keyframe, ``(B, C, H, W)``; pyramids are computed once per frame."""
         windows = keyframe_windows(len(frames), stride=self.keyframe_stride, padding=self.temporal_padding)
         needed = {number for window in windows.values() for number in window}
-        pyramids = {number: self.keyframes.pyramid(frames[number]) for number in needed}
+        pyramids = {number: self.keyframes.per_frame(frames[number]) for number in needed}
         return {key: self.keyframes([pyramids[number] for number in window]) for key, window in windows.items()}

@@ -26,6 +26,7 @@ from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init
 from workbench.models.layers.luma import join_luma, split_luma
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
+from workbench.models.windows import with_middle, without_middle
 
 
 class SpatialAlignment(nn.Module):
@@ -90,10 +91,6 @@ class LTD(SlidingWindow):
         paper="Liu et al., Robust video super-resolution with learned temporal dynamics, ICCV 2017",
         year=2017,
         role="both",
-        color="y",
-        features="",
-        deviations="dense flow instead of one translation per patch; no losses of "
-        "the alignment and the branches; unconfirmed: the paper's own widths",
     )
 
     def __init__(
@@ -143,10 +140,9 @@ class LTD(SlidingWindow):
         n, frames = luma_NTCHW.shape[:2]
         radius = frames // 2
         reference = luma_NTCHW[:, radius]
-        neighbors = torch.cat((luma_NTCHW[:, :radius], luma_NTCHW[:, radius + 1 :]), dim=1)
+        neighbors = without_middle(luma_NTCHW)
         moved = self.alignment(reference.repeat_interleave(frames - 1, dim=0), neighbors.flatten(0, 1))
-        before, after = moved.view(n, frames - 1, *reference.shape[2:]).split(radius, dim=1)
-        aligned_NTHW = torch.cat((before, reference, after), dim=1)
+        aligned_NTHW = with_middle(moved.unflatten(0, (n, frames - 1)), reference).flatten(1, 2)
 
         estimates = [
             branch(aligned_NTHW[:, radius - near : radius + near + 1]) for near, branch in enumerate(self.branches)

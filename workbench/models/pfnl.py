@@ -140,8 +140,6 @@ class PFNL(SlidingWindow):
         "correlations (PFNL), ICCV 2019",
         year=2019,
         role="both",
-        features="",
-        deviations="MATLAB's bicubic for the skip; starts at the upsampled middle frame; scales 2 and 3 are ours",
     )
 
     def __init__(

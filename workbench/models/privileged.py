@@ -8,6 +8,9 @@ together with the teacher's features (:class:`workbench.distill.losses.Variation
 
 ``zoo.build("privileged:vespcn")`` is the teacher whose decoder is ``vespcn``. It cannot upscale: its input is the
 ground truth.
+
+Deviations: video, where the encoder works frame by frame, and the paper has images; RGB, and the paper works in Y; the
+decoder is any student, and the paper's is FSRCNN; Charbonnier for its L1.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from workbench.choices import FeatureLayer
 from workbench.errors import ConfigError, ShapeError
 from workbench.models.layers.blocks import conv3x3
 from workbench.models.sliding_window import FRAMES_PER_PASS
-from workbench.models.video_sr import Upscaled, VideoSR
+from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 
 
 class Encoder(nn.Module):
@@ -88,18 +91,11 @@ class Privileged(VideoSR):
         decoder.check_values = False  # the encoder's output is not an input of the user
         self.num_frames, self.period, self.low_lr_params = decoder.num_frames, decoder.period, decoder.low_lr_params
         self.feature_channels, self.aligned_channels = decoder.feature_channels, decoder.aligned_channels
-        info = decoder.info
-        self.info = replace(
-            info,
+        self.info = NetworkInfo(
             paper="Lee et al., Learning with Privileged Information for Efficient Image Super-Resolution (PISR), ECCV "
-            f"2020; the decoder: {info.paper}",
+            f"2020; the decoder: {decoder.info.paper}",
             year=2020,
             role="teacher",
-            color="rgb",
-            deviations="video, and the encoder works frame by frame; the paper has images; RGB, the paper works in Y; "
-            "the decoder is any student, the paper's is FSRCNN; Charbonnier for its L1"
-            + (f"; the decoder: {info.deviations}" if info.deviations else ""),
-            without_gradient={rf"decoder\.(?:{rule})": why for rule, why in info.without_gradient.items()},
         )
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
@@ -134,10 +130,8 @@ class Privileged(VideoSR):
                 f"got {width}x{height}"
             )
         frames = high.flatten(0, 1)
-        if torch.is_grad_enabled():
-            encoded = self.encoder(frames)
-        else:
-            encoded = torch.cat([self.encoder(some) for some in frames.split(FRAMES_PER_PASS)])
+        at_once = len(frames) if torch.is_grad_enabled() else FRAMES_PER_PASS
+        encoded = torch.cat([self.encoder(some) for some in frames.split(at_once)])
         return encoded.to(torch.promote_types(encoded.dtype, torch.float32)).unflatten(0, high.shape[:2])
 
 

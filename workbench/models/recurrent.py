@@ -4,27 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import get_args
 
-import torch
 from torch import Tensor, nn
 
-from workbench.choices import FeatureLayer, Skip
-from workbench.errors import ConfigError, ShapeError
+from workbench.choices import FeatureLayer
+from workbench.errors import ShapeError
 from workbench.models.layers.flow import EstimatedFlow
-from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput, add_skip, join_outputs
+from workbench.models.passes import images_per_pass
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOutput, join_outputs
 
 
 class Recurrent(VideoSR):
     """Network in two halves: :meth:`propagate` needs the whole clip, :meth:`reconstruct` one frame at a time.
 
     A subclass defines how features propagate along the clip (:meth:`propagate`) and how those of a frame become an
-    image (:meth:`upsample`). This class adds the skip connection, crops the padding, and bounds the memory of the
-    second half. The memory of the first half grows with the clip; see the subclass.
-
-    Args:
-        scale: 2, 3 or 4.
-        skip: upsampled frame that is added to the output: ``bicubic``, ``bilinear``, or ``none``.
+    image (:meth:`upsample`); F^LR are the features of the first half. This class adds the skip connection, crops the
+    padding, and bounds the memory of the second half. The memory of the first half grows with the clip; see the
+    subclass.
     """
 
     temporal_radius = None
@@ -32,12 +28,6 @@ class Recurrent(VideoSR):
 
     frames_per_pass: int | None = None
     """Number of frames that are upsampled at once; None: all with gradient, else one on a CPU and eight on a GPU."""
-
-    def __init__(self, *, scale: int, skip: Skip) -> None:
-        super().__init__(scale=scale)
-        if skip not in get_args(Skip):
-            raise ConfigError(f"skip: want one of {', '.join(get_args(Skip))}, got {skip!r}")
-        self.skip: Skip = skip
 
     def propagate(self, clip: Tensor, flow: EstimatedFlow | None = None) -> Tensor:
         """Return features of each frame that depend on the whole clip.
@@ -73,11 +63,10 @@ class Recurrent(VideoSR):
         batch, frames = clip.shape[:2]
         if features.ndim != 5 or features.shape[:2] != clip.shape[:2]:
             raise ShapeError(f"features: want ({batch}, {frames}, C, H, W) as in the clip, got {tuple(features.shape)}")
-        outputs = [
-            self.upsample(some, return_features) for some in features.flatten(0, 1).split(self._frames_at_once(clip))
-        ]
+        at_once = images_per_pass(batch * frames, clip.device, setting=self.frames_per_pass)
+        outputs = [self.upsample(some, return_features) for some in features.flatten(0, 1).split(at_once)]
         residual, high, aligned = join_outputs(outputs, clip, frames, self.scale)
-        return Upscaled(add_skip(residual, clip, skip=self.skip, scale=self.scale), features=high, aligned=aligned)
+        return Upscaled(self.add_skip(residual, clip), features=high, aligned=aligned)
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
@@ -96,10 +85,3 @@ class Recurrent(VideoSR):
         for first in range(0, clip.shape[1], frames):
             chunk = slice(first, first + frames)
             yield self.reconstruct(features[:, chunk], clip[:, chunk], return_features)
-
-    def _frames_at_once(self, clip: Tensor) -> int:
-        if self.frames_per_pass is not None:
-            return self.frames_per_pass
-        if torch.is_grad_enabled():
-            return clip.shape[0] * clip.shape[1]
-        return 1 if clip.device.type == "cpu" else 8

@@ -99,7 +99,7 @@ class RSDN(Recurrent):
         channels: width of each stream and of the hidden state; 6 or more.
         blocks: structure-detail blocks.
         scale: 4 as published; 2 and 3 shuffle fewer channels.
-        skip: see :class:`Recurrent`; the published network has none.
+        skip: see :class:`VideoSR`; the published network has none.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -111,8 +111,6 @@ class RSDN(Recurrent):
         paper="Isobe et al., Video super-resolution with recurrent structure-detail network, ECCV 2020",
         year=2020,
         role="both",
-        features="",
-        deviations="the skip connection is a setting; initialization of our own; unconfirmed: the training",
     )
 
     def __init__(self, *, channels: int = 128, blocks: int = 9, scale: int = 4, skip: Skip = "none") -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
 
 import torch
 from torch import Tensor
 
 from workbench.choices import Border, FeatureLayer, Skip
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ShapeError
 from workbench.models.layers.flow import EstimatedFlow
-from workbench.models.video_sr import Upscaled, VideoSR, WindowOffsets, WindowOutput, add_skip, join_outputs
-from workbench.models.windows import window_indices
+from workbench.models.passes import images_per_pass
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOffsets, WindowOutput, join_outputs
+from workbench.models.windows import window_indices, without_middle
 
 FRAMES_PER_PASS = 4
 """Frames that :meth:`SlidingWindow.per_frame` processes at once without gradient.
@@ -39,8 +39,7 @@ class SlidingWindow(VideoSR):
         scale: 2, 3 or 4.
         num_frames: frames of a window, odd.
         border: rule beyond the ends of the clip, see :func:`workbench.models.windows.window_indices`.
-        skip: upsampled reference frame that is added to the output: ``bicubic`` (as in STD's figure 2), ``bilinear``
-            (as in EDVR's code), or ``none``.
+        skip: see :class:`VideoSR`.
         size_multiple: ``H`` and ``W`` of the layers; other sizes are padded and cropped.
         minimum_size: smallest ``H`` and ``W`` of the layers; smaller sizes are padded and cropped.
     """
@@ -61,13 +60,10 @@ class SlidingWindow(VideoSR):
         size_multiple: int = 1,
         minimum_size: int = 1,
     ) -> None:
-        super().__init__(scale=scale)
-        if skip not in get_args(Skip):
-            raise ConfigError(f"skip: want one of {', '.join(get_args(Skip))}, got {skip!r}")
+        super().__init__(scale=scale, skip=skip)
         window_indices(1, num_frames, border)  # checks both
         self.num_frames, self.temporal_radius = num_frames, num_frames // 2
         self.border: Border = border
-        self.skip: Skip = skip
         self.size_multiple, self.minimum_size = size_multiple, minimum_size
 
     def frame_groups(self, frames_NCHW: Tensor, windows: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,9 +120,11 @@ class SlidingWindow(VideoSR):
         chosen = chosen.to(clip.device, non_blocking=True)
         middle = windows[:, self.num_frames // 2].to(clip.device, non_blocking=True)
         features = self._all_frames(groups)
+        few = min(max(PIXELS_PER_PASS // (height * width), 1), 8)
+        at_once = images_per_pass(len(chosen), clip.device, on_gpu=few, setting=self.windows_per_pass)
         outputs = [
             self.per_window(*(each[some] for each in features), return_features=return_features)
-            for some in chosen.split(self._windows_at_once(clip))
+            for some in chosen.split(at_once)
         ]
         residual, high, aligned = join_outputs(outputs, clip, len(windows), self.scale)
         losses = [
@@ -135,7 +133,7 @@ class SlidingWindow(VideoSR):
         flows = [output.flow[..., :height, :width] for output in outputs if output.flow is not None]
         flow = torch.cat(flows).unflatten(0, (batch, len(windows))) if flows else None  # at the borders to a copy
         return Upscaled(
-            frames=self._add_skip(residual, clip[:, middle]),
+            frames=self.add_skip(residual, clip[:, middle]),
             features=high,
             aligned=aligned,
             alignment_loss=torch.stack(losses).sum() / len(residual.flatten(0, 1)) if losses else None,
@@ -150,18 +148,6 @@ class SlidingWindow(VideoSR):
         passes = [self.per_frame(some) for some in frames_NCHW.split(FRAMES_PER_PASS)]
         return tuple(torch.cat(same) for same in zip(*passes, strict=True))
 
-    def _windows_at_once(self, clip: Tensor) -> int:
-        if self.windows_per_pass is not None:
-            return self.windows_per_pass
-        if torch.is_grad_enabled():
-            return clip.shape[0] * clip.shape[1]
-        if clip.device.type == "cpu":
-            return 1
-        return min(max(PIXELS_PER_PASS // (clip.shape[3] * clip.shape[4]), 1), 8)
-
-    def _add_skip(self, residual: Tensor, clip: Tensor) -> Tensor:
-        return add_skip(residual, clip, skip=self.skip, scale=self.scale)
-
 
 def _join_offsets(outputs: list[WindowOutput], windows: Tensor, batch: int, height: int) -> WindowOffsets:
     """Join the offsets of all windows; ``height`` is that of the padded frames."""
@@ -170,6 +156,6 @@ def _join_offsets(outputs: list[WindowOutput], windows: Tensor, batch: int, heig
     middle = windows.shape[1] // 2
     neighbors = windows
     if offsets[0].shape[2] < windows.shape[1]:  # the middle frame is not aligned to itself
-        neighbors = torch.cat((windows[:, :middle], windows[:, middle + 1 :]), dim=1)
+        neighbors = without_middle(windows)
     strides = tuple(height // offset.shape[-2] for offset in offsets)
     return WindowOffsets(offsets, strides, windows[:, middle], neighbors)

@@ -24,6 +24,7 @@ from workbench.choices import Border, FeatureLayer, Skip
 from workbench.errors import ShapeError
 from workbench.models.layers.blocks import conv3x3, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
+from workbench.models.layers.tail import pick_features
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import NetworkInfo, WindowOutput
@@ -99,6 +100,9 @@ class ConvLSTMCell(nn.Module):
 class SPMC(SlidingWindow):
     """SPMC: flow, forward warping, and an encoder and decoder with a ConvLSTM between them.
 
+    Of F^SR ``hr`` is the input of the last convolution, ``hr_pre`` the same before its ReLU, ``shuffle`` the output of
+    the last transposed convolution (there is no shuffle).
+
     Args:
         num_frames: 3 in the released models; the paper also has 5 and 7.
         channels: width at high resolution, and so of F^SR; half and quarter size have twice and four times as many.
@@ -114,15 +118,7 @@ class SPMC(SlidingWindow):
     """
 
     info = NetworkInfo(
-        paper="Tao et al., Detail-revealing deep video super-resolution, ICCV 2017",
-        year=2017,
-        role="both",
-        color="y",
-        features="32 channels at high resolution after the last step of the recurrence: hr is the input of the last "
-        "convolution, hr_pre the same before its ReLU, shuffle the output of the last transposed convolution "
-        "(there is no shuffle)",
-        deviations="an output after the last frame only, not after every frame; no loss on the flow; the unit of "
-        "the flow is ours; unconfirmed beyond a re-implementation of the authors' code",
+        paper="Tao et al., Detail-revealing deep video super-resolution, ICCV 2017", year=2017, role="both"
     )
 
     def __init__(
@@ -185,6 +181,4 @@ class SPMC(SlidingWindow):
         after = F.relu(before)
         chroma = chroma_NTCHW[:, frames // 2] if self.skip == "none" else None
         residual = join_luma(self.exit(after), chroma, scale=self.scale)
-        if return_features is None:
-            return WindowOutput(residual)
-        return WindowOutput(residual, {"hr": after, "hr_pre": before, "shuffle": raised}[return_features])
+        return WindowOutput(residual, pick_features(return_features, hr=after, hr_pre=before, shuffle=raised))

@@ -28,6 +28,7 @@ from workbench.models.layers.blocks import conv3x3, identity_init_, kaiming_init
 from workbench.models.layers.deformable import add_offsets, modulated_deform_conv
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
+from workbench.models.windows import with_middle, without_middle
 
 MIDDLE_GRAY = 0.5
 """Subtracted from input images, and added to the output."""
@@ -67,6 +68,10 @@ class DeformConv(nn.Module):
 class TDAN(SlidingWindow):
     """TDAN: feature extraction, alignment of low-resolution images, reconstruction.
 
+    F^SR is the output of the last pixel-shuffle and input of the last convolution, without an activation: all three
+    layers are one. F^LR is the middle frame and its aligned neighbors, joined by a convolution, before the residual
+    blocks.
+
     Args:
         channels: width of every layer, and of F^SR and F^LR.
         num_frames: 5 as published.
@@ -88,12 +93,6 @@ class TDAN(SlidingWindow):
         paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
         year=2020,
         role="both",
-        value_range=(-MIDDLE_GRAY, MIDDLE_GRAY),
-        features="the output of the last pixel-shuffle and input of the last convolution; without an activation, so "
-        "all three layers are one",
-        aligned="the middle frame and its aligned neighbors, joined by a convolution, before the residual blocks",
-        deviations="offsets start at zero, the output at the middle frame; no loss on the aligned images, the true "
-        "flow can supervise the offsets",
     )
 
     def __init__(
@@ -177,19 +176,14 @@ class TDAN(SlidingWindow):
         images_NTCHW, features_NTCHW, as_reference_NTCHW, as_neighbor_NTCHW = features
         n, frames = images_NTCHW.shape[:2]
         middle = frames // 2
-
-        def neighbors(every: Tensor) -> Tensor:
-            return torch.cat((every[:, :middle], every[:, middle + 1 :]), dim=1)
-
-        joined = (neighbors(as_neighbor_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
+        joined = (without_middle(as_neighbor_NTCHW) + as_reference_NTCHW[:, middle, None]).flatten(0, 1)
         joined = self.bend_joined1(joined, joined)
         joined = self.bend_joined2(joined, joined)
-        moved = self.bend_neighbor1(neighbors(features_NTCHW).flatten(0, 1), joined, offsets=offsets)
+        moved = self.bend_neighbor1(without_middle(features_NTCHW).flatten(0, 1), joined, offsets=offsets)
         moved = self.bend_neighbor2(moved, moved, offsets=offsets)
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
-        before, after = self.to_rgb(moved).unflatten(0, (n, frames - 1)).split(middle, dim=1)
-        return torch.cat((before, images_NTCHW[:, middle, None], after), dim=1)
+        return with_middle(self.to_rgb(moved).unflatten(0, (n, frames - 1)), images_NTCHW[:, middle])
 
     def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Align the neighbors to the middle frame, fuse, reconstruct, upsample."""

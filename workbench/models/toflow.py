@@ -3,7 +3,8 @@
 Frames are upsampled bicubically and normalized as for ImageNet; everything else is at high resolution. A flow network
 of four levels, like SPyNet with batch normalization, estimates the flow from the middle frame to every neighbor, and
 the neighbors are warped by it. Two 9x9 and two 1x1 convolutions on the seven aligned frames give the residual of the
-middle one. There is no pixel-shuffle: F^SR are the 64 input channels of the last convolution.
+middle one. There is no pixel-shuffle: F^SR are the 64 input channels of the last convolution: ``hr`` is after its ReLU,
+``hr_pre`` before, ``shuffle`` is ``hr``.
 
 The flow is computed in float32 also under autocast. ``norm`` selects the statistics of its normalizations in training:
 ``batch`` uses all pairs of frames of the batch, so a single clip is normalized by its own motion; ``frozen`` uses the
@@ -19,19 +20,22 @@ from __future__ import annotations
 
 from itertools import pairwise
 from math import gcd
-from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer
+from workbench.errors import check_choice
 from workbench.imaging import resize_bicubic, warp
 from workbench.models.layers.blocks import kaiming_init_
-from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD
-from workbench.models.layers.norm import Norm, check_norm, freeze_norms
+from workbench.models.layers.flow import IMAGENET_MEAN, IMAGENET_STD, coarse_to_fine
+from workbench.models.layers.norm import BatchNormMode, Norm
+from workbench.models.layers.tail import pick_features
+from workbench.models.passes import images_per_pass
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
+from workbench.models.windows import with_middle, without_middle
 
 LEVELS = 4
 
@@ -56,25 +60,9 @@ class TaskFlow(nn.Module):
         Returns:
             ``(N, 2, H, W)`` in pixels of the largest size, x first, float32.
         """
-        n = len(reference[0])
-        if self.pairs_per_pass is not None:
-            at_once = self.pairs_per_pass
-        elif torch.is_grad_enabled():
-            at_once = n
-        else:
-            at_once = 1 if reference[0].device.type == "cpu" else 8
+        at_once = images_per_pass(len(reference[0]), reference[0].device, setting=self.pairs_per_pass)
         passes = zip(*(level.split(at_once) for level in (*reference, *neighbor)), strict=True)
-        return torch.cat([self._between(some[:LEVELS], some[LEVELS:]) for some in passes])
-
-    def _between(self, reference: tuple[Tensor, ...], neighbor: tuple[Tensor, ...]) -> Tensor:
-        n, _, height, width = reference[0].shape
-        flow = reference[0].new_zeros(n, 2, height // 2, width // 2)
-        with torch.autocast(flow.device.type, enabled=False):
-            for level, fixed, moving in zip(self.levels, reference, neighbor, strict=True):
-                flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
-                warped = warp(moving, flow, padding_mode="zeros").to(fixed.dtype)
-                flow = flow + level(torch.cat((fixed, warped, flow), dim=1))
-        return flow
+        return torch.cat([coarse_to_fine(self.levels, some[:LEVELS], some[LEVELS:], "zeros") for some in passes])
 
 
 def _level() -> nn.Sequential:
@@ -89,7 +77,7 @@ def _level() -> nn.Sequential:
     return nn.Sequential(*layers, last)
 
 
-class TOFlow(SlidingWindow):
+class TOFlow(BatchNormMode, SlidingWindow):
     """TOFlow: upsampling, flow estimation, warping, and convolution of the aligned frames.
 
     Args:
@@ -106,16 +94,7 @@ class TOFlow(SlidingWindow):
         1405899
     """
 
-    info = NetworkInfo(
-        paper="Xue et al., Video enhancement with task-oriented flow, IJCV 2019",
-        year=2019,
-        role="both",
-        upscaled_input=True,
-        features="64 channels at high resolution, the input of the last convolution: hr is after its ReLU, hr_pre "
-        "before, shuffle is hr (there is no shuffle)",
-        deviations="flow and residual start near zero, the flow network is not trained first; unconfirmed beyond "
-        "re-implementations",
-    )
+    info = NetworkInfo(paper="Xue et al., Video enhancement with task-oriented flow, IJCV 2019", year=2019, role="both")
     has_flow = True
     mean: Tensor
     std: Tensor
@@ -138,7 +117,7 @@ class TOFlow(SlidingWindow):
             skip="bicubic",  # the upsampled frame that is the input of the layers
             size_multiple=smallest // gcd(smallest, scale),
         )
-        check_norm(norm)
+        check_choice("norm", norm, Norm)
         self.norm: Norm = norm
         self.reference_first = reference_first
         self.feature_channels = channels
@@ -151,13 +130,6 @@ class TOFlow(SlidingWindow):
         kaiming_init_(self.conv4, slope=1.0, gain=0.02)
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
-
-    def train(self, mode: bool = True) -> Self:
-        """Switch to training or evaluation; frozen normalization stays in evaluation."""
-        super().train(mode)
-        if self.norm == "frozen":
-            freeze_norms(self)
-        return self
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Return each frame upsampled and normalized, in four sizes, the smallest first."""
@@ -172,22 +144,16 @@ class TOFlow(SlidingWindow):
         """Warp the neighbors to the middle frame; convolve all together."""
         n, frames = features[0].shape[:2]
         middle = frames // 2
-        others = [number for number in range(frames) if number != middle]
-        neighbor = [size[:, others].flatten(0, 1) for size in features]
-        reference = [size[:, middle].repeat_interleave(len(others), dim=0) for size in features]
+        neighbor = [without_middle(size).flatten(0, 1) for size in features]
+        reference = [size[:, middle].repeat_interleave(frames - 1, dim=0) for size in features]
         flow = self.flow(reference, neighbor)
-        moved = warp(neighbor[-1], flow, padding_mode="zeros").to(neighbor[-1].dtype)
-        before, after = moved.unflatten(0, (n, len(others))).split(middle, dim=1)
-        fixed = features[-1][:, middle, None]
-        order = (fixed, before, after) if self.reference_first else (before, fixed, after)
-
-        aligned = torch.cat(order, dim=1).flatten(1, 2)
-        pre = self.conv3(F.relu(self.conv2(F.relu(self.conv1(aligned)))))
-        after_relu = F.relu(pre)
-        residual = self.conv4(after_relu) * self.std
+        moved = warp(neighbor[-1], flow, padding_mode="zeros").to(neighbor[-1].dtype).unflatten(0, (n, frames - 1))
+        fixed = features[-1][:, middle]
+        aligned = torch.cat((fixed[:, None], moved), dim=1) if self.reference_first else with_middle(moved, fixed)
+        before = self.conv3(F.relu(self.conv2(F.relu(self.conv1(aligned.flatten(1, 2))))))
+        after = F.relu(before)
         sampled = ()
         if self.training:  # at low resolution, y first
-            sampled = ((F.avg_pool2d(flow, self.scale) / self.scale).flip(1).unflatten(0, (n, len(others))),)
-        if return_features is None:
-            return WindowOutput(residual, offsets=sampled)
-        return WindowOutput(residual, pre if return_features == "hr_pre" else after_relu, offsets=sampled)
+            sampled = ((F.avg_pool2d(flow, self.scale) / self.scale).flip(1).unflatten(0, (n, frames - 1)),)
+        high = pick_features(return_features, hr=after, hr_pre=before, shuffle=after)
+        return WindowOutput(self.conv4(after) * self.std, high, offsets=sampled)

@@ -14,8 +14,6 @@ is the network's output, two tanh in [-1, 1], times ``flow_gain``, in both steps
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -128,6 +126,9 @@ def motion_loss(warped: Tensor, reference: Tensor, flow: Tensor, *, smoothness: 
 class VESPCN(SlidingWindow):
     """Motion compensation, then one of two super-resolution networks.
 
+    Of the wide one, F^SR is the output of the pixel-shuffle and input of the last convolution, without an activation
+    around it; F^LR is the output of the residual blocks and their long skip, before the widening convolution.
+
     Args:
         wide: residual blocks and features at high resolution (878,787 parameters at x4), or the paper's nine layers
             of 24 channels, whose shuffle is the image (108,232).
@@ -150,10 +151,6 @@ class VESPCN(SlidingWindow):
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",
         year=2017,
         role="student",
-        features="the output of the pixel-shuffle and input of the last convolution; no activation around it",
-        aligned="after the residual blocks and their long skip, before the widening convolution",
-        deviations="RGB, the paper works in Y; the widths are those of a public re-implementation of 0.88 M "
-        "parameters, the paper's network has 0.1 M; the unit of the flow is unconfirmed",
     )
 
     def __init__(
@@ -170,17 +167,10 @@ class VESPCN(SlidingWindow):
         super().__init__(scale=scale, num_frames=3, border=border, skip=skip, size_multiple=4)
         self.motion = MotionCompensation(flow_gain=flow_gain)
         self.wide = wide
-        if not wide:
-            if (channels, hr_channels) != (64, 64):
-                raise ConfigError(
-                    "channels, hr_channels: want none without wide, whose layers have 24 channels, got "
-                    f"{channels}, {hr_channels}"
-                )
-            self.info = replace(
-                self.info,
-                features="",
-                aligned="",
-                deviations="RGB, the paper works in Y; the unit of the flow is unconfirmed",
+        if not wide and (channels, hr_channels) != (64, 64):
+            raise ConfigError(
+                "channels, hr_channels: want none without wide, whose layers have 24 channels, got "
+                f"{channels}, {hr_channels}"
             )
         if wide:
             self.feature_channels, self.aligned_channels = hr_channels, channels

@@ -14,16 +14,16 @@ Symbols in the docstrings of this package:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import FeatureLayer, Skip
-from workbench.errors import ConfigError, ShapeError
+from workbench.errors import ConfigError, ShapeError, check_choice
 from workbench.imaging import pad_to_multiple, resize_bicubic
 from workbench.models.layers.flow import EstimatedFlow
 from workbench.tensors import check_clip
@@ -82,39 +82,24 @@ class Upscaled:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkInfo:
-    """Paper and properties of a network.
+    """Paper and role of a network.
 
     Attributes:
         paper: authors, short title, venue, year.
         year: of that paper.
         role: use in this project: ``student``, ``teacher``, ``both``, or ``baseline`` (without parameters).
-        color: input of the layers: ``rgb`` or luma only (``y``). Input and output of the network are always RGB.
-        value_range: value range of the layers. Input and output of the network are always in [0, 1].
-        upscaled_input: whether the layers work at high resolution, on upsampled frames.
-        features: description of F^SR; empty if the network has none wider than RGB.
-        aligned: description of F^LR; empty if there is none.
-        deviations: differences from the paper, and details that could not be confirmed.
-        without_gradient: parameters that get no gradient in ordinary training: a regular expression for their full
-            names, and the reason.
     """
 
     paper: str
     year: int
     role: Literal["student", "teacher", "both", "baseline"]
-    color: Literal["rgb", "y"] = "rgb"
-    value_range: tuple[float, float] = (0.0, 1.0)
-    upscaled_input: bool = False
-    features: str
-    aligned: str = ""
-    deviations: str = ""
-    without_gradient: Mapping[str, str] = field(default_factory=dict)
 
 
 class VideoSR(nn.Module):
     """Video super-resolution network: ``upscaled = network(clip, return_features=None)``.
 
     Attributes:
-        info: paper and properties; of the class, or of the instance if settings change them.
+        info: paper and role.
         scale: upsampling factor: 2, 3 or 4; 1 for the few networks that restore at the same size.
         scales: valid values of ``scale``.
         num_frames: number of input frames per output frame.
@@ -132,9 +117,14 @@ class VideoSR(nn.Module):
         check_values: whether :meth:`check_input` checks the values; False if that must not wait for the device.
         privileged: whether its input is the high resolution (``models.privileged``): a teacher that cannot upscale.
         recipe: zoo name and settings to rebuild this network; set by :func:`workbench.models.zoo.build`.
+
+    Args:
+        scale: one of ``scales``.
+        skip: upsampled reference frame that is added to the output: ``bicubic`` (as in STD's figure 2), ``bilinear``
+            (as in EDVR's code), or ``none``.
     """
 
-    info: NetworkInfo = NetworkInfo(paper="", year=0, role="both", features="")
+    info: NetworkInfo = NetworkInfo(paper="", year=0, role="both")
     scale: int = 4
     scales: tuple[int, ...] = (2, 3, 4)
     num_frames: int = 1
@@ -151,12 +141,14 @@ class VideoSR(nn.Module):
     check_values: bool = True
     privileged: bool = False
 
-    def __init__(self, *, scale: int) -> None:
+    def __init__(self, *, scale: int, skip: Skip = "none") -> None:
         super().__init__()
+        check_choice("skip", skip, Skip)
         if scale not in self.scales:
             *others, last = self.scales
             raise ConfigError(f"scale: want {', '.join(map(str, others))} or {last}, got {scale}")
         self.scale = scale
+        self.skip: Skip = skip
         self.recipe: dict[str, Any] = {}
 
     @property
@@ -283,15 +275,29 @@ class VideoSR(nn.Module):
         """Check that the network has the features that ``return_features`` names."""
         if return_features is None:
             return
-        if return_features not in get_args(FeatureLayer):
-            raise ConfigError(
-                f"return_features: want one of {', '.join(get_args(FeatureLayer))}, got {return_features!r}"
-            )
+        check_choice("return_features", return_features, FeatureLayer)
         if not self.feature_channels:
             raise ConfigError(
                 f"{self.name} has no high-resolution features wider than RGB; distill its output instead "
                 "(spatial_weight 0, temporal_weight 0), or choose another network"
             )
+
+    def add_skip(self, residual: Tensor, frames: Tensor) -> Tensor:
+        """Add the upsampled reference frames to a residual, in float32 also under autocast.
+
+        Args:
+            residual: ``(B, T, 3, s*H, s*W)``.
+            frames: the reference frames, ``(B, T, 3, H, W)``.
+        """
+        residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
+        if self.skip == "none":
+            return residual
+        with torch.autocast(frames.device.type, enabled=False):
+            low = frames.to(residual.dtype)
+            if self.skip == "bicubic":
+                return residual + resize_bicubic(low, scale=self.scale)
+            flat = F.interpolate(low.flatten(0, 1), scale_factor=self.scale, mode="bilinear", align_corners=False)
+            return residual + flat.view_as(residual)
 
 
 LARGEST_VALUE = 8.0
@@ -330,26 +336,6 @@ class WindowOutput(NamedTuple):
     alignment_loss: Tensor | None = None
     flow: Tensor | None = None
     offsets: tuple[Tensor, ...] = ()
-
-
-def add_skip(residual: Tensor, clip: Tensor, *, skip: Skip, scale: int) -> Tensor:
-    """Add the upsampled reference frames to a residual, in float32 also under autocast.
-
-    Args:
-        residual: ``(B, T, 3, s*H, s*W)``.
-        clip: the reference frames, ``(B, T, 3, H, W)``.
-        skip: interpolation, or ``none``.
-        scale: s.
-    """
-    residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
-    if skip == "none":
-        return residual
-    with torch.autocast(clip.device.type, enabled=False):
-        low = clip.to(residual.dtype)
-        if skip == "bicubic":
-            return residual + resize_bicubic(low, scale=scale)
-        flat = F.interpolate(low.flatten(0, 1), scale_factor=scale, mode="bilinear", align_corners=False)
-        return residual + flat.view_as(residual)
 
 
 def join_outputs(

@@ -3,7 +3,7 @@
 Three convolutions of 9x9, 5x5 and 5x5 on frames that are upsampled bicubically first. Every frame of the window has its
 own first layer, and the second layer fuses them (the paper's architecture (b)); frames equally far from the middle
 share their first layer ("filter symmetry enforcement"). There is no pixel-shuffle: F^SR are the 32 input channels of
-the last convolution.
+the last convolution: ``hr`` is after its ReLU, ``hr_pre`` before, ``shuffle`` is ``hr``.
 
 Deviations: no motion compensation (the paper warps the frames by a flow computed beforehand), no adaptive weights for
 badly warped pixels, no initialization from a trained SRCNN; here the initial output of a network without skip
@@ -16,7 +16,6 @@ in the implementation from the same laboratory, they are not).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -24,12 +23,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import Border, FeatureLayer, Skip
-from workbench.errors import ConfigError
+from workbench.errors import check_choice
 from workbench.imaging import resize_bicubic
 from workbench.models.layers.blocks import identity_init_, kaiming_init_
 from workbench.models.layers.luma import join_luma, split_luma
+from workbench.models.layers.tail import pick_features
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import NetworkInfo, WindowOutput
+
+Color = Literal["rgb", "y"]
 
 
 class VSRNet(SlidingWindow):
@@ -63,17 +65,12 @@ class VSRNet(SlidingWindow):
         paper="Kappeler et al., Video super-resolution with convolutional neural networks, IEEE TCI 2016",
         year=2016,
         role="student",
-        upscaled_input=True,
-        features="32 channels at high resolution after the second convolution; hr is after its ReLU, hr_pre before, "
-        "shuffle is hr (there is no shuffle)",
-        deviations="no motion compensation, no SRCNN to start from; in RGB and with a skip unless asked otherwise; "
-        "unconfirmed: whether the second layer is tied",
     )
 
     def __init__(
         self,
         *,
-        color: Literal["rgb", "y"] = "rgb",
+        color: Color = "rgb",
         symmetric: bool = True,
         num_frames: int = 5,
         channels: int = 64,
@@ -83,9 +80,7 @@ class VSRNet(SlidingWindow):
         border: Border = "replicate",
     ) -> None:
         super().__init__(scale=scale, num_frames=num_frames, border=border, skip=skip)
-        if color not in ("rgb", "y"):
-            raise ConfigError(f"color: want 'rgb' or 'y', got {color!r}")
-        self.info = replace(self.info, color=color)
+        check_choice("color", color, Color)
         self.color = color
         self.feature_channels = hr_channels
         image = 3 if color == "rgb" else 1
@@ -125,6 +120,4 @@ class VSRNet(SlidingWindow):
         if self.color == "y":
             chroma = features[1][:, self.num_frames // 2] if self.skip == "none" else None
             residual = join_luma(residual, chroma, scale=self.scale)
-        if return_features is None:
-            return WindowOutput(residual)
-        return WindowOutput(residual, before if return_features == "hr_pre" else after)
+        return WindowOutput(residual, pick_features(return_features, hr=after, hr_pre=before, shuffle=after))

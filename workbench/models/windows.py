@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from workbench.choices import Border
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, check_choice
 
 BORDERS: tuple[Border, ...] = get_args(Border)
 
@@ -38,21 +38,37 @@ def window_indices(
     """
     if window % 2 == 0 or window < 1:
         raise ConfigError(f"window: want an odd number of frames, got {window}")
-    if border not in BORDERS:
-        raise ConfigError(f"border: want one of {', '.join(BORDERS)}, got {border!r}")
+    check_choice("border", border, Border)
     final, radius = frames - 1, window // 2
-    windows: list[list[int]] = []
-    for center in range(first, frames if last is None else min(last, frames)):
-        window_: list[int] = []
-        for index in range(center - radius, center + radius + 1):
-            over = max(index - final, 0)
-            if index < 0 or over:
-                index = {
-                    "replicate": index,
-                    "reflection": final - over if over else -index,
-                    "reflection_circle": center - radius - over if over else center + radius - index,
-                    "circle": index - window if over else index + window,
-                }[border]
-            window_.append(min(max(index, 0), final))
-        windows.append(window_)
-    return torch.tensor(windows)
+    centers = torch.arange(first, frames if last is None else min(last, frames))[:, None]
+    indices = centers + torch.arange(-radius, radius + 1)
+    over = indices - final
+    replaced = {
+        "replicate": indices,
+        "reflection": torch.where(over > 0, final - over, -indices),
+        "reflection_circle": torch.where(over > 0, centers - radius - over, centers + radius - indices),
+        "circle": torch.where(over > 0, indices - window, indices + window),
+    }[border]
+    return torch.where((indices < 0) | (over > 0), replaced, indices).clamp(0, final)
+
+
+def without_middle(windows: Tensor) -> Tensor:
+    """Return windows ``(N, T, ...)`` without their middle frames, ``(N, T - 1, ...)``.
+
+    Example:
+        >>> without_middle(torch.tensor([[1, 2, 3]])).tolist()
+        [[1, 3]]
+    """
+    middle = windows.shape[1] // 2
+    return torch.cat((windows[:, :middle], windows[:, middle + 1 :]), dim=1)
+
+
+def with_middle(neighbors: Tensor, middle: Tensor) -> Tensor:
+    """Return windows ``(N, T, ...)`` of neighbors ``(N, T - 1, ...)`` around middle frames ``(N, ...)``.
+
+    Example:
+        >>> with_middle(torch.tensor([[1, 3]]), torch.tensor([2])).tolist()
+        [[1, 2, 3]]
+    """
+    before, after = neighbors.chunk(2, dim=1)
+    return torch.cat((before, middle[:, None], after), dim=1)

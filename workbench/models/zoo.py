@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from workbench.errors import ConfigError, unknown_name
-from workbench.models.basicvsr import BasicVSR, basicvsr_s
+from workbench.models.basicvsr import BasicVSR
 from workbench.models.basicvsrpp import BasicVSRPlusPlus
 from workbench.models.bicubic import Bicubic
 from workbench.models.catalog import Catalog
 from workbench.models.cost import HEIGHT, WIDTH, cost
 from workbench.models.duf import DUF
-from workbench.models.edvr import EDVR, narrow_edvr
-from workbench.models.fastdvdnet import FastDVDnetVSR, fastdvdnet
+from workbench.models.edvr import EDVR
+from workbench.models.fastdvdnet import FastDVDnet, FastDVDnetVSR
 from workbench.models.iconvsr import IconVSR
 from workbench.models.ltd import LTD
 from workbench.models.pfnl import PFNL
@@ -42,7 +42,11 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "basicvsr": _preset(
         BasicVSR, "As published: 64 channels, 30 blocks a direction; 6,291,311 parameters, 1,440,300 of SPyNet."
     ),
-    "basicvsr_s": basicvsr_s,
+    "basicvsr_s": _preset(
+        BasicVSR,
+        "For hours on a CPU: 32 channels, 6 blocks a direction, VESPCN's flow network. Not a published model.",
+        channels=32, blocks=6, tail_channels=16, flow="compact", coupled=True, short_training=True, skip="bicubic",
+    ),
     "basicvsrpp": _preset(
         BasicVSRPlusPlus,
         "As published (c64n7): 64 channels, 7 blocks a pass; 7,322,927 parameters, 1,440,300 of SPyNet.",
@@ -57,19 +61,24 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     ),
     "edvr_m": _preset(EDVR, "EDVR-M as published: 64 channels, 10 blocks, 5 frames; 3,300,131 parameters."),
     "edvr_s": _preset(
-        narrow_edvr, "For hours on a CPU: 32 channels, 2 + 8 blocks, 5 frames, no TSA. Not a published model.",
+        EDVR, "For hours on a CPU: 32 channels, 2 + 8 blocks, 5 frames, no TSA. Not a published model.",
         channels=32, groups=4, front_blocks=2, back_blocks=8, tail_channels=32,
+        with_tsa=False, short_training=True,
     ),
     "edvr_tiny": _preset(
-        narrow_edvr, "For minutes on a CPU: 16 channels, 2 + 4 blocks, 5 frames, no TSA. Not a published model.",
+        EDVR, "For minutes on a CPU: 16 channels, 2 + 4 blocks, 5 frames, no TSA. Not a published model.",
         channels=16, groups=4, front_blocks=2, back_blocks=4, tail_channels=16,
+        with_tsa=False, short_training=True,
     ),
     "edvr_xs": _preset(
-        narrow_edvr,
+        EDVR,
         "For hours on a CPU, with the 16 features of `vespcn_s`: 24 channels, 1 + 4 blocks, 5 frames, no TSA.",
         channels=24, groups=1, front_blocks=1, back_blocks=4, tail_channels=16,
+        with_tsa=False, short_training=True,
     ),
-    "fastdvdnet": fastdvdnet,
+    "fastdvdnet": _preset(
+        FastDVDnet, "Denoiser as published: the output has the size of the input; 2,479,096 parameters."
+    ),
     "fastdvdnet_vsr": _preset(
         FastDVDnetVSR, "FastDVDnet with EDVR's tail, possibly STD's student; 2,626,247 parameters."
     ),

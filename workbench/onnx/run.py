@@ -32,7 +32,7 @@ from workbench.aliases import ONNX, renamed
 from workbench.choices import Border, FeatureLayer
 from workbench.errors import ConfigError, ShapeError, WeightsError
 from workbench.models.sliding_window import SlidingWindow
-from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
+from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.settings import from_json
 from workbench.weight_files import check_weight_file
 
@@ -122,6 +122,8 @@ class _Session(ABC):
         if stored is None:
             raise WeightsError(f"{self._path}: want a file by `workbench export`, got one without its metadata")
         self.metadata = OnnxMetadata.parse(stored, self._path)
+        name, precision = self.metadata.name, self.metadata.precision
+        self.recipe = {"name": name, "runtime": self.runtime, "precision": precision}
 
     def run(self, clip: Tensor, windows: Tensor | None = None) -> Tensor:
         size = self.metadata.size
@@ -201,15 +203,6 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _describe(network: VideoSR, session: _Session) -> None:
-    """Set the properties of a network that a runtime computes."""
-    name, precision = session.metadata.name, session.metadata.precision
-    network.info = NetworkInfo(
-        paper=f"{name}, exported", year=0, role="both", features="", deviations=f"{session.runtime}, {precision}"
-    )
-    network.recipe = {"name": name, "runtime": session.runtime, "precision": precision}
-
-
 class ExportedWindows(SlidingWindow):
     """Sliding window that a runtime computes, one window after the other, which suits the caches of a CPU."""
 
@@ -219,7 +212,7 @@ class ExportedWindows(SlidingWindow):
         metadata = session.metadata
         super().__init__(scale=metadata.scale, num_frames=metadata.num_frames, border=metadata.border, skip="none")
         self._session, self.metadata = session, metadata
-        _describe(self, session)
+        self.recipe = session.recipe
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
         return Upscaled(torch.cat([self._window(clip, window) for window in windows.cpu()], dim=1))
@@ -241,7 +234,7 @@ class ExportedClips(VideoSR):
         super().__init__(scale=metadata.scale)
         self._session, self.metadata = session, metadata
         self.num_frames, self.temporal_radius = metadata.num_frames, metadata.temporal_radius
-        _describe(self, session)
+        self.recipe = session.recipe
 
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; no features are returned.

@@ -38,7 +38,7 @@ class _Windows(nn.Module):
         output = network.per_window(*features, return_features=None).residual
         output = output[..., : height * network.scale, : width * network.scale]
         residual = output.reshape(batch, outputs, 3, height * network.scale, width * network.scale)
-        return network._add_skip(residual, clip[:, windows[:, middle]])
+        return network.add_skip(residual, clip[:, windows[:, middle]])
 
 
 class _Window(nn.Module):

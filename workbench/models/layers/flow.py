@@ -10,8 +10,9 @@ with trained weights, which are not part of this package), and images of 32 pixe
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from workbench.errors import ShapeError
 from workbench.imaging import warp
 from workbench.models.layers.blocks import kaiming_init_
+from workbench.models.passes import images_per_pass
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -99,7 +101,7 @@ class SPyNet(nn.Module):
             raise ShapeError(
                 f"flow: want two equal shapes (N, 3, H, W), got {tuple(reference.shape)} and {tuple(neighbor.shape)}"
             )
-        flow = self._between(self.pyramid(reference), self.pyramid(neighbor))
+        flow = coarse_to_fine(self.levels, self.pyramid(reference), self.pyramid(neighbor))
         return _resize_flow(flow, *reference.shape[-2:])
 
     def along(self, clip: Tensor) -> EstimatedFlow:
@@ -115,10 +117,10 @@ class SPyNet(nn.Module):
             empty = clip.new_zeros(batch, 0, 2, height, width, dtype=self.mean.dtype)
             return EstimatedFlow(empty, empty)
         pyramid = self.pyramid(clip.flatten(0, 1))
-        at_once = self._pairs_at_once(len(from_), clip.device)
+        at_once = images_per_pass(len(from_), clip.device, setting=self.pairs_per_pass)
         flow = torch.cat(
             [
-                self._between([level[some] for level in pyramid], [level[others] for level in pyramid])
+                coarse_to_fine(self.levels, [level[some] for level in pyramid], [level[others] for level in pyramid])
                 for some, others in zip(from_.split(at_once), to.split(at_once), strict=True)
             ]
         )
@@ -134,24 +136,30 @@ class SPyNet(nn.Module):
             levels.append(F.avg_pool2d(levels[-1], 2))
         return levels[::-1]
 
-    def _between(self, reference: list[Tensor], neighbor: list[Tensor]) -> Tensor:
-        """Return the flow between two pyramids, in the size of their largest level."""
-        n, _, height, width = reference[0].shape
-        flow = reference[0].new_zeros(n, 2, height, width)
-        with torch.autocast(flow.device.type, enabled=False):
-            for number, (level, fixed, moving) in enumerate(zip(self.levels, reference, neighbor, strict=True)):
-                if number:
-                    flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
-                warped = warp(moving, flow).to(fixed.dtype)
-                flow = flow + level(torch.cat((fixed, warped, flow), 1))
-        return flow
 
-    def _pairs_at_once(self, pairs: int, device: torch.device) -> int:
-        if self.pairs_per_pass is not None:
-            return self.pairs_per_pass
-        if torch.is_grad_enabled():
-            return pairs
-        return 1 if device.type == "cpu" else 8
+def coarse_to_fine(
+    levels: nn.ModuleList,
+    reference: Sequence[Tensor],
+    neighbor: Sequence[Tensor],
+    padding_mode: Literal["border", "zeros"] = "border",
+) -> Tensor:
+    """Return the flow between two image pyramids, in the size of their largest level, in float32 also under autocast.
+
+    Args:
+        levels: networks from 8 channels (reference, warped neighbor, flow) to a correction of the flow.
+        reference: normalized images ``(N, 3, h, w)``, the smallest first, each half the next.
+        neighbor: the same shapes.
+        padding_mode: of the warping.
+    """
+    n, _, height, width = reference[0].shape
+    flow = reference[0].new_zeros(n, 2, height, width)
+    with torch.autocast(flow.device.type, enabled=False):
+        for number, (level, fixed, moving) in enumerate(zip(levels, reference, neighbor, strict=True)):
+            if number:
+                flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)
+            warped = warp(moving, flow, padding_mode=padding_mode).to(fixed.dtype)
+            flow = flow + level(torch.cat((fixed, warped, flow), dim=1))
+    return flow
 
 
 def _level() -> nn.Sequential:

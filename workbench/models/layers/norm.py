@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from torch import nn
-
-from workbench.errors import ConfigError
 
 Norm = Literal["batch", "frozen"]
 """Statistics in training: ``batch`` uses those of the batch, ``frozen`` the running ones, as in evaluation."""
 
 
-def check_norm(norm: Norm) -> None:
-    """Check that ``norm`` is a valid mode."""
-    if norm not in ("batch", "frozen"):
-        raise ConfigError(f"norm: want 'batch' or 'frozen', got {norm!r}")
+class BatchNormMode(nn.Module):
+    """Base class of networks whose batch normalizations may use their running statistics in training."""
 
+    norm: Norm = "batch"
 
-def freeze_norms(network: nn.Module) -> None:
-    """Switch all batch normalizations of a network to evaluation mode, so that they use their running statistics."""
-    for part in network.modules():
-        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
-            part.eval()
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training or evaluation; frozen normalization stays in evaluation."""
+        super().train(mode)
+        if self.norm == "frozen":
+            for part in self.modules():
+                if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+                    part.eval()
+        return self

@@ -11,12 +11,6 @@ from torch import Tensor, nn
 from workbench.choices import FeatureLayer
 from workbench.models.layers.blocks import conv3x3, kaiming_init_, lrelu, residual_blocks
 
-TAIL_FEATURES = (
-    "the tail at high resolution: hr is the input of the last convolution, hr_pre the same before its activation, "
-    "shuffle the output of the last pixel-shuffle"
-)
-"""Description of F^SR for networks with EDVR's tail."""
-
 
 class Trunk(nn.Module):
     """Convolution, LeakyReLU, and residual blocks, whose sums are float32 also under autocast.
@@ -44,28 +38,35 @@ class Trunk(nn.Module):
         return self.blocks(features.to(torch.promote_types(features.dtype, torch.float32)))
 
 
-class ShuffleTail(nn.Module):
-    """Upsampling of features to an image: pixel-shuffles, then two convolutions.
+def pick_features(layer: FeatureLayer | None, *, hr: Tensor, hr_pre: Tensor, shuffle: Tensor) -> Tensor | None:
+    """Return the features of a layer, see :class:`workbench.models.video_sr.VideoSR`; None for None."""
+    return {None: None, "hr": hr, "hr_pre": hr_pre, "shuffle": shuffle}[layer]
 
-    The initial output is almost 0, so that a network with a skip connection starts as that.
 
-    Args:
-        channels: of the input.
-        tail_channels: at high resolution; 64 in the published models with any ``channels``.
-        scale: 4 (two shuffles of 2), 2 or 3 (one).
+class TailLayers(nn.Module):
+    """Base class of modules with EDVR's tail, which upsamples features to an image: pixel-shuffles, two convolutions.
+
+    Of F^SR ``hr`` is the input of the last convolution, ``hr_pre`` the same before its activation, ``shuffle`` the
+    output of the last pixel-shuffle.
+
+    In EDVR itself the names of these layers have no prefix; other networks contain a :class:`ShuffleTail`.
     """
 
-    def __init__(self, channels: int, *, tail_channels: int = 64, scale: int = 4) -> None:
-        super().__init__()
+    def add_tail(self, channels: int, tail_channels: int, scale: int) -> None:
+        """Add the layers.
+
+        Args:
+            channels: of the input.
+            tail_channels: at high resolution; 64 in the published models with any ``channels``.
+            scale: 4 (two shuffles of 2), 2 or 3 (one).
+        """
         self.last_factor = 2 if scale == 4 else scale
         self.upconv1 = conv3x3(channels, channels * 4) if scale == 4 else None
         self.upconv2 = conv3x3(channels, tail_channels * self.last_factor**2)
         self.conv_hr = conv3x3(tail_channels, tail_channels)
         self.conv_last = conv3x3(tail_channels, 3)
-        kaiming_init_(self.upconv2, self.conv_hr, *([self.upconv1] if self.upconv1 else []))
-        kaiming_init_(self.conv_last, slope=1.0, gain=0.02)
 
-    def forward(self, features: Tensor, return_features: FeatureLayer | None = None) -> tuple[Tensor, Tensor | None]:
+    def upsample(self, features: Tensor, return_features: FeatureLayer | None = None) -> tuple[Tensor, Tensor | None]:
         """Upsample features.
 
         Args:
@@ -80,6 +81,21 @@ class ShuffleTail(nn.Module):
         shuffled = F.pixel_shuffle(self.upconv2(features), self.last_factor)
         before = self.conv_hr(lrelu(shuffled))
         after = lrelu(before)
-        return self.conv_last(after), {"hr": after, "hr_pre": before, "shuffle": shuffled}[
-            return_features
-        ] if return_features else None
+        return self.conv_last(after), pick_features(return_features, hr=after, hr_pre=before, shuffle=shuffled)
+
+
+class ShuffleTail(TailLayers):
+    """EDVR's tail with an initial output of almost 0, so that a network with a skip connection starts as that.
+
+    The arguments are those of :meth:`TailLayers.add_tail`.
+    """
+
+    def __init__(self, channels: int, *, tail_channels: int = 64, scale: int = 4) -> None:
+        super().__init__()
+        self.add_tail(channels, tail_channels, scale)
+        kaiming_init_(self.upconv2, self.conv_hr, *([self.upconv1] if self.upconv1 else []))
+        kaiming_init_(self.conv_last, slope=1.0, gain=0.02)
+
+    def forward(self, features: Tensor, return_features: FeatureLayer | None = None) -> tuple[Tensor, Tensor | None]:
+        """Upsample features; see :meth:`TailLayers.upsample`."""
+        return self.upsample(features, return_features)
