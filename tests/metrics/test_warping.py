@@ -12,7 +12,7 @@ from workbench.metrics.warping import Motion, dis_flow, motion, motions, occlude
 
 
 def texture(shift=(0, 0), height=48, width=64, seed=0):
-    """Smooth noise with ``shift`` (rows, columns) pixels of movement, cut out of something larger."""
+    """Smooth noise with ``shift`` (rows, columns) pixels of motion, cut out of something larger."""
     random = np.random.default_rng(seed)
     large = random.normal(size=(height + 40, width + 40, 3))
     for axis in (0, 1):

@@ -245,7 +245,7 @@ def test_torchvision_agrees(groups):
     pytest.importorskip("torchvision", reason="torchvision is not installed", exc_type=ImportError)
     if deformable.torchvision_operator() is None:
         pytest.skip("torchvision is built for another torch")
-    features, offset, mask, weight, bias = (part.float() for part in pieces(groups, reach=3.0))
+    features, offset, mask, weight, bias = (part.float() for part in pieces(groups, largest=3.0))
     offset = offset.round() + 0.2 + 0.6 * torch.rand_like(offset)
     parts = [part.requires_grad_() for part in (features, offset, mask, weight, bias)]
     ours = deformable._by_grid_sample(*parts, groups)

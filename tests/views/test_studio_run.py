@@ -43,10 +43,10 @@ class TestRun:
         assert studio.view_run("0/mine", NEWEST, later.state).scene["id"] == "mine-60"
 
     def test_the_chosen_step_is_kept(self, studio, run):
-        wish = {"step": 20, "follow": False}
-        first = studio.view_run("0/mine", wish, {})
+        requested = {"step": 20, "follow": False}
+        first = studio.view_run("0/mine", requested, {})
         specimens.add_snapshot(run, 60)
-        later = studio.view_run("0/mine", wish, first.state)
+        later = studio.view_run("0/mine", requested, first.state)
         assert (later.progress["step"], later.scene) == (20, None)
 
     def test_the_log_is_read_incrementally(self, run, monkeypatch):

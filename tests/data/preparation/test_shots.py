@@ -131,11 +131,11 @@ def test_seven_frames_with_little_motion_end_a_chunk():
 
 
 def test_the_counts_add_up_to_all_frames():
-    dice = np.random.default_rng(4)
+    rng = np.random.default_rng(4)
     frames = []
     for seed in range(12):
-        kind = dice.integers(4)
-        count = int(dice.integers(1, 20))
+        kind = rng.integers(4)
+        count = int(rng.integers(1, 20))
         frames += {0: pan(count, seed=seed), 1: pan(count, seed=seed, step=0), 2: pan(count, seed=seed, step=1)}.get(
             int(kind), [np.zeros((HEIGHT, WIDTH, 3), np.uint8)] * count
         )

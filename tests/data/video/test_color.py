@@ -33,8 +33,8 @@ def to_rgb(samples, bits, matrix, full):
 
 def colors(bits, matrix, full):
     """Samples whose RGB lies inside the cube, from all over it."""
-    dice = np.random.default_rng(bits)
-    found = dice.integers(0, 2**bits, (60_000, 3))
+    rng = np.random.default_rng(bits)
+    found = rng.integers(0, 2**bits, (60_000, 3))
     rgb = to_rgb(found, bits, matrix, full)
     inside = found[((rgb >= 0) & (rgb <= 255)).all(axis=-1)]
     assert len(inside) >= 6 * 8

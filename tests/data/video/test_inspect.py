@@ -318,11 +318,11 @@ def test_flipped_bits_give_a_result_or_a_video_error(tmp_path, suffix):
     codec = "mpeg4" if suffix == ".avi" else "libx264"
     whole = encode(tmp_path / f"a{suffix}", numbered(6), codec=codec).read_bytes()
     path, taken, refused = tmp_path / f"b{suffix}", [], []
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     for _ in range(150):
         broken = bytearray(whole)
-        for position in dice.integers(0, len(broken), dice.integers(1, 4)):
-            broken[position] ^= 1 << int(dice.integers(8))
+        for position in rng.integers(0, len(broken), rng.integers(1, 4)):
+            broken[position] ^= 1 << int(rng.integers(8))
         path.write_bytes(broken)
         try:
             info = inspect_video(path)
