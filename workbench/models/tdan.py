@@ -19,6 +19,8 @@ shuffle.
 
 from __future__ import annotations
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -120,13 +122,8 @@ class TDAN(SlidingWindow):
         self.fuse = conv3x3(3 * num_frames, channels)
         self.reconstruction = residual_blocks(channels, back_blocks)
         factors = (2, 2) if scale == 4 else (scale,)
-        self.upscale = nn.Sequential(
-            *(
-                layer
-                for factor in factors
-                for layer in (conv3x3(channels, channels * factor**2), nn.PixelShuffle(factor))
-            )
-        )
+        pairs = [(conv3x3(channels, channels * factor**2), nn.PixelShuffle(factor)) for factor in factors]
+        self.upscale = nn.Sequential(*chain.from_iterable(pairs))
         self.exit = nn.Conv2d(channels, 3, 3, padding=1, bias=False)
         self._start()
 

@@ -212,13 +212,7 @@ class VESPCN(SlidingWindow):
         for first, second in self.blocks:  # pyright: ignore[reportGeneralTypeIssues]
             inner = inner + second(F.relu(first(F.relu(inner))))
         aligned = F.relu(inner) + entry
-        shuffled = F.pixel_shuffle(
-            self.widen(aligned), self.scale
-        )  # no activation around it: all three feature layers are one
-        return WindowOutput(
-            self.exit(shuffled),
-            shuffled if return_features else None,
-            aligned if return_features else None,
-            motion,
-            both_ways,
-        )
+        # There is no activation around the shuffle: all three feature layers are one.
+        shuffled = F.pixel_shuffle(self.widen(aligned), self.scale)
+        high_and_low = (shuffled, aligned) if return_features else (None, None)
+        return WindowOutput(self.exit(shuffled), *high_and_low, motion, both_ways)

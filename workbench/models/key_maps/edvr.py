@@ -16,10 +16,10 @@ from torch import Tensor
 from workbench.errors import WeightsError
 from workbench.models.key_maps.layout import Layout, State, count_blocks
 
-Rules = Mapping[str, str | Callable[[re.Match[str]], str]]
+Substitutions = Mapping[str, str | Callable[[re.Match[str]], str]]
 """Regular expressions for parts of keys, and what replaces them, one after the other."""
 
-ORIGINAL: Rules = {
+ORIGINAL: Substitutions = {
     r"^fea_L(\d)_conv(\d)": r"conv_l\1_\2",
     r"^pcd_align\.L(\d)_offset_conv(\d)": r"pcd_align.offset_conv\2.l\1",
     r"^pcd_align\.L(\d)_dcnpack": r"pcd_align.dcn_pack.l\1",
@@ -45,7 +45,7 @@ ORIGINAL: Rules = {
 }
 """The original repository: every rule in this order, theirs -> ours."""
 
-MMAGIC: Rules = {
+MMAGIC: Substitutions = {
     r"\.conv\.(weight|bias)$": r".\1",
     r"^feat_l(\d)_conv(\d)": r"conv_l\1_\2",
     r"^pcd_alignment\.": r"pcd_align.",
@@ -54,7 +54,7 @@ MMAGIC: Rules = {
 """mmagic: the same. The first rule unwraps its blocks of convolution and activation."""
 
 
-def _renamed(rules: Rules, state: State) -> dict[str, Tensor]:
+def _renamed(rules: Substitutions, state: State) -> dict[str, Tensor]:
     renamed: dict[str, Tensor] = {}
     for key, tensor in state.items():
         for theirs, ours in rules.items():
