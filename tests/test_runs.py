@@ -305,7 +305,7 @@ def test_the_first_folder_that_contains_a_run_is_used(tmp_path):
 
 @pytest.mark.parametrize("name", ["demmo", "../outside", "outside/demo", "/etc", "", "."])
 def test_an_unknown_run_raises(tmp_path, name):
-    """The error for a misspelled name lists what there is; a path is never followed, even to something that is a run."""
+    """The error for a wrong name lists what there is; a path is never followed, even to something that is a run."""
     create_run(tmp_path / "runs" / "demo", RunConfig())
     create_run(tmp_path / "outside", RunConfig())
     with pytest.raises(FolderError) as caught:
