@@ -201,7 +201,7 @@ def test_chunks_without_frames_raise(low):
         upscale(Bicubic(), low, chunk_frames=0)
     with pytest.raises(ConfigError, match="chunk_frames: want 1 or more, got -1"):
         next(upscale_stream(Bicubic(), low, chunk_frames=-1))
-    with pytest.raises(ConfigError, match="context: want 0 or more frames, got -1"):
+    with pytest.raises(ConfigError, match="context: want 0 or more, got -1"):
         next(upscale_stream(Bicubic(), low, context=-1))
 
 

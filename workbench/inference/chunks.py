@@ -21,7 +21,7 @@ from torch import Tensor
 from workbench.choices import FeatureLayer
 from workbench.data.video.write_frames import check_frame
 from workbench.devices import device_of, evaluation_mode
-from workbench.errors import ConfigError
+from workbench.errors import require_at_least
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import Upscaled, VideoSR
 from workbench.tensors import check_frames, to_float, to_uint8
@@ -69,7 +69,7 @@ def chunks(
         Chunks in order; together they cover the clip once.
     """
     frames, height, width = check_frames(low, "low")
-    _check_chunk_frames(chunk_frames)
+    require_at_least(1, chunk_frames=1 if chunk_frames is None else chunk_frames)
     step = chunk_frames or _default_chunk_frames(network, height, width)
     device = device or device_of(network)
     network.to(device)
@@ -93,11 +93,6 @@ def chunks(
             last = first + upscaled.frames.shape[1]
             yield Chunk(first, last, upscaled)
             first = last
-
-
-def _check_chunk_frames(chunk_frames: int | None) -> None:
-    if chunk_frames is not None and chunk_frames < 1:
-        raise ConfigError(f"chunk_frames: want 1 or more, got {chunk_frames}")
 
 
 def _default_chunk_frames(network: VideoSR, height: int, width: int) -> int:
@@ -216,9 +211,8 @@ def upscale_stream(
         [(16, 20, 3), (16, 20, 3)]
     """
     network.check_upscales()
-    _check_chunk_frames(chunk_frames)
-    if context < 0:
-        raise ConfigError(f"context: want 0 or more frames, got {context}")
+    require_at_least(1, chunk_frames=1 if chunk_frames is None else chunk_frames)
+    require_at_least(0, context=context)
     device = device or device_of(network)
     bounded = network.temporal_radius is not None
     margin = 2 * (network.temporal_radius or 0) if bounded else context  # twice: border rules reach to the other side

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from workbench.choices import FeatureLayer
 from workbench.devices import device_of, evaluation_mode
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, require_at_least
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import Upscaled, VideoSR
 
@@ -197,8 +197,7 @@ def tiled(network: VideoSR, tile: int, *, overlap: int | None = None) -> VideoSR
         raise ConfigError(f"tile: want {2 * FADE} low-resolution pixels or more, got {tile}")
     if overlap is None:
         overlap, _ = default_overlap(network)
-    if overlap < 0:
-        raise ConfigError(f"overlap: want 0 or more low-resolution pixels, got {overlap}")
+    require_at_least(0, overlap=overlap)
     if isinstance(network, SlidingWindow):
         return TiledWindows(network, tile, overlap).train(network.training)
     return TiledClips(network, tile, overlap).train(network.training)

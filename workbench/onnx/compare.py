@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from workbench.errors import ConfigError
+from workbench.errors import require_at_least
 from workbench.onnx.run import ExportedClips, ExportedWindows, import_optional, open_exported
 
 
@@ -76,9 +76,7 @@ def compare(
         WeightsError: not files by this package.
         ConfigError: an empty frame or no rounds.
     """
-    for name, value in (("height", height), ("width", width), ("rounds", rounds)):
-        if value < 1:
-            raise ConfigError(f"{name}: want 1 or more, got {value}")
+    require_at_least(1, height=height, width=width, rounds=rounds)
     paths = (Path(first), Path(second))
     networks = [open_exported(path) for path in paths]
     graphs = [_signature(path) for path in paths]

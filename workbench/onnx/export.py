@@ -25,7 +25,7 @@ import torch
 
 from workbench.data.datasets.samples import sample
 from workbench.data.sampling.crops import Pair, make_pair
-from workbench.errors import ConfigError, WeightsError
+from workbench.errors import ConfigError, WeightsError, require_at_least
 from workbench.metrics.fidelity import psnr_db
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
@@ -130,8 +130,7 @@ def export(
         raise ConfigError(f"{path}: exists already; name another, or allow it to be replaced")
     if precision not in FORMATS:
         raise ConfigError(f"precision: want one of {', '.join(FORMATS)}, got {precision!r}")
-    if frames < 1:
-        raise ConfigError(f"frames: want 1 or more, got {frames}")
+    require_at_least(1, frames=frames)
     network.check_upscales()
     name = network.name
     if precision != "fp32" and any("conv_offset" in parameter for parameter, _ in network.named_parameters()):

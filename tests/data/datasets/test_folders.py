@@ -56,7 +56,7 @@ def test_any_folder_of_folders_is_a_dataset(tmp_path):
     found = open_set("folders", make(tmp_path / "mine"), scale=4)
     assert (found.name, found.scale, found.degradation) == ("mine", 4, None)
     assert [clip.name for clip in found] == ["clip_1", "clip_2", "clip_10"]
-    assert {(clip.frames, clip.size, clip.targets, clip.has_low) for clip in found} == {
+    assert {(clip.frames, clip.size, tuple(clip.targets), clip.has_low) for clip in found} == {
         (4, (66, 50), (0, 1, 2, 3), False)
     }
     assert np.array_equal(found["clip_2"].high(1, 3), HIGH[1:3])

@@ -17,7 +17,7 @@ import av.filter
 import cv2
 import numpy as np
 
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, require_at_least
 
 SEPTUPLET = 7
 """Frames of a training clip of Vimeo-90K; footage is filtered and counted in windows of this length."""
@@ -219,8 +219,7 @@ def septuplets(windows: Iterable[Window], stride: int) -> Iterator[Window]:
     Raises:
         ConfigError: the stride is below 1.
     """
-    if stride < 1:
-        raise ConfigError(f"stride: want 1 or more, got {stride}")
+    require_at_least(1, stride=stride)
     buffered: list[tuple[int, np.ndarray, np.ndarray]] = []
     segment, skipped = -1, 0
     for window in windows:

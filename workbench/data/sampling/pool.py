@@ -42,7 +42,7 @@ from workbench.data.sampling.crops import draw_position, scale_slice
 from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
-from workbench.errors import ConfigError, DataError
+from workbench.errors import DataError, require_at_least
 from workbench.process import library_versions
 from workbench.scenes import write_atomic
 from workbench.settings import from_json
@@ -86,9 +86,9 @@ class PoolSettings:
 
     def __post_init__(self) -> None:
         """Validate the settings."""
-        for name, least in (("sequences", 1), ("crop_size", 8), ("num_frames", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: want {least} or more, got {getattr(self, name)}")
+        require_at_least(1, sequences=self.sequences, num_frames=self.num_frames)
+        require_at_least(8, crop_size=self.crop_size)
+        require_at_least(0, seed=self.seed)
         check_scale(self.scale)
 
     @property
