@@ -175,7 +175,7 @@ def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypat
         raise ImportError(name)
 
     monkeypatch.setattr("workbench.onnx.run.import_module", absent)
-    with pytest.raises(ConfigError, match=r"onnx .*'workbench\[export\]'"):
+    with pytest.raises(ConfigError, match=r"onnx .*workbench\[export\]'"):
         export(build("bicubic"), tmp_path / "a.onnx")
 
 

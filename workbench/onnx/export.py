@@ -141,7 +141,7 @@ def export(
     frozen = copy.deepcopy(network).to("cpu", torch.float32).eval().requires_grad_(False)
     pair = check or check_pair(network.scale)
     with tempfile.TemporaryDirectory() as folder:
-        exported = _export_most_general(frozen, name, Path(folder), frames, size, pair)
+        exported = _export_most_general(frozen, Path(folder), frames, size, pair)
         metadata = replace(exported.metadata, precision=precision)
         content = exported.path
         if precision == "fp16":
@@ -155,30 +155,26 @@ def export(
         _store_metadata(content, metadata)
         checked = _compare(frozen, content, pair)
         write_atomic(path, content.read_bytes())
-    return replace(
-        exported, path=path, metadata=metadata, bytes=path.stat().st_size, difference=checked.difference,
-        psnr_db=checked.psnr_db, torch_psnr_db=checked.torch_psnr_db, operators=checked.operators,
-    )  # fmt: skip
+    return replace(checked, path=path, refused=exported.refused)
 
 
 # -- the graph --------------------------------------------------------------------------------------------------------
 
 
 def _export_most_general(
-    network: VideoSR, name: str, folder: Path, frames: int, size: tuple[int, int] | None, pair: Pair
+    network: VideoSR, folder: Path, frames: int, size: tuple[int, int] | None, pair: Pair
 ) -> Export:
     """Export the most general graph whose frames are correct."""
-    common = {"name": name, "scale": network.scale, "num_frames": network.num_frames, "precision": "fp32"}
+    common = {"name": network.name, "scale": network.scale, "num_frames": network.num_frames, "precision": "fp32"}
     if isinstance(network, SlidingWindow):
         metadata = OnnxMetadata(
             graph="windows", frames=None, temporal_radius=network.temporal_radius, border=network.border, **common
         )
         tries = [metadata, replace(metadata, graph="window")]
-    elif network.temporal_radius is None:
-        tries = [OnnxMetadata(graph="clip", frames=frames, temporal_radius=None, border="replicate", **common)]
     else:
         radius = network.temporal_radius
-        tries = [OnnxMetadata(graph="clip", frames=None, temporal_radius=radius, border="replicate", **common)]
+        fixed_frames = frames if radius is None else None  # a state along the clip is unrolled
+        tries = [OnnxMetadata(graph="clip", frames=fixed_frames, temporal_radius=radius, border="replicate", **common)]
     only = (pair.low.shape[1], pair.low.shape[2]) if size is None else size
     fixed = [replace(metadata, size=only) for metadata in tries]
     tries = fixed if size is not None else [*tries, *fixed]
@@ -194,14 +190,16 @@ def _export_most_general(
                 reason = str(error).partition(": ")[2]
             else:
                 if checked.difference <= MAX_DIFFERENCE:
-                    return replace(checked, metadata=metadata, free=axes_of(metadata), refused=tuple(refused))
+                    return replace(checked, refused=tuple(refused))
                 reason = (
                     f"on clips of another size or length than the traced one its images are wrong by up to "
                     f"{checked.difference:.3g}: the network depends on values in a way that a graph cannot"
                 )
         graph = f"{metadata.graph}, {'any size' if metadata.size is None else f'{metadata.size[1]}x{metadata.size[0]}'}"
         refused.append(f"{graph}: {reason}")
-    raise ConfigError(f"{name} cannot be exported to ONNX. {'; '.join(refused)}. It runs under PyTorch as it is")
+    raise ConfigError(
+        f"{network.name} cannot be exported to ONNX. {'; '.join(refused)}. It runs under PyTorch as it is"
+    )
 
 
 def _store_metadata(path: Path, metadata: OnnxMetadata) -> None:
@@ -240,7 +238,7 @@ def _compare(network: VideoSR, path: Path, pair: Pair) -> Export:
     return Export(
         path=path,
         metadata=exported.metadata,
-        free=(),
+        free=axes_of(exported.metadata),
         bytes=path.stat().st_size,
         operators=operators(path),
         difference=max(float((a - b).abs().max()) for a, b in zip(results, expected, strict=True)),
