@@ -10,6 +10,7 @@ from workbench.distill.objective import Objective
 from workbench.errors import ConfigError
 from workbench.evaluation.methods import make_network
 from workbench.models.edvr import EDVR
+from workbench.models.layers.deformable import MAX_RESIDUAL, ModulatedDeformConv
 from workbench.models.video_sr import Upscaled, WindowOffsets
 from workbench.models.weights import load, save
 from workbench.models.windows import window_indices
@@ -175,6 +176,20 @@ def test_guided_offsets_of_a_new_network_are_the_flow_at_each_level():
     for offset, stride in zip(offsets, (4, 2, 1, 1), strict=True):
         assert torch.allclose(offset[:, ::2], torch.tensor(-1.0 / stride))
         assert torch.allclose(offset[:, 1::2], torch.tensor(2.0 / stride))
+
+
+def test_guided_offsets_stay_near_the_flow():
+    """Large offset features move no tap further from the flow than the bound, and small ones as before."""
+    layer = ModulatedDeformConv(4, groups=1)
+    torch.nn.init.constant_(layer.conv_offset.weight, 1.0)
+    flow, offsets = torch.full((1, 2, 6, 6), 5.0), []
+    for size in (1e4, 1e-3):
+        layer(torch.rand(1, 4, 6, 6), torch.full((1, 4, 6, 6), size), flow, offsets=offsets)
+        layer(torch.rand(1, 4, 6, 6), torch.full((1, 4, 6, 6), size), offsets=offsets)
+    large, unbounded, small, without_flow = offsets
+    assert torch.allclose(large - 5, torch.tensor(MAX_RESIDUAL))
+    assert unbounded.max() > 1e4
+    assert torch.allclose(small - 5, without_flow, atol=1e-4)
 
 
 def test_the_flow_of_the_guided_form_is_supervised():

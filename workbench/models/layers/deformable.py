@@ -24,6 +24,10 @@ logger = logging.getLogger(__name__)
 OPEN = 0.95
 """Initial masks. With 0.5, as published, five layers in a row keep little of a neighbor."""
 
+MAX_RESIDUAL = 3.0
+"""Largest offset, in pixels, that is added to a flow; BasicVSR++ has 10. Without a bound the residuals of a narrow EDVR
+grew beyond the image within a thousand steps; there every sample is zero and no gradient leads back."""
+
 Operator = Literal["pytorch", "torchvision"]
 
 
@@ -276,12 +280,14 @@ class ModulatedDeformConv(nn.Module):
         Args:
             features: ``(N, C, H, W)``.
             offset_features: the same shape.
-            flow: added to the offsets of all taps, ``(N, 2, H, W)`` in pixels, x first; None adds nothing.
+            flow: flow that the offsets of all taps deviate from by at most :data:`MAX_RESIDUAL`, ``(N, 2, H, W)`` in
+                pixels, x first; None: unbounded offsets from 0.
             offsets: a list that the offsets are appended to, ``(N, groups * 18, H, W)``.
         """
         offset, mask = self.conv_offset(offset_features).split([self.groups * 18, self.groups * 9], dim=1)
         if flow is not None:
-            offset = offset.to(flow.dtype) + flow.flip(1).repeat(1, self.groups * 9, 1, 1)
+            residual = MAX_RESIDUAL * torch.tanh(offset.to(flow.dtype) / MAX_RESIDUAL)
+            offset = residual + flow.flip(1).repeat(1, self.groups * 9, 1, 1)
         if offsets is not None:
             offsets.append(offset)
         return modulated_deform_conv(features, offset, mask.sigmoid(), self.weight, self.bias, groups=self.groups)

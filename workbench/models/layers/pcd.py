@@ -99,7 +99,8 @@ class PCDAlignment(nn.Module):
         assert features is not None
         offset = lrelu(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
         offset = lrelu(self.cas_offset_conv2(offset))
-        aligned = lrelu(self.cas_dcnpack(features, offset, offsets=offsets))
+        still = None if flow is None else torch.zeros_like(flow)  # bounds these offsets too
+        aligned = lrelu(self.cas_dcnpack(features, offset, still, offsets=offsets))
         if offsets is not None:
             offsets[-1] = add_offsets(*offsets[-2:])
         return aligned
