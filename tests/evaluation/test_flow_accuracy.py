@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workbench.errors import ConfigError, DataError
-from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy, reference_flow
+from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy, reference_agreement, reference_flow
 from workbench.imaging import resize_bicubic
 from workbench.models.bicubic import Bicubic
 from workbench.models.layers.flow import EstimatedFlow
@@ -60,6 +60,12 @@ def test_the_slope_of_a_multiple_of_the_true_flow(clip, factor, slope):
     assert found.slope == pytest.approx(slope, abs=0.02)
     assert found.end_point_error == pytest.approx((1 - factor) * mean_length, abs=0.03)
     assert mean_accuracy([found, found]).slope == found.slope
+
+
+def test_another_estimator_agrees_with_the_reference_on_a_shift(clip):
+    (found,) = reference_agreement(clip)
+    assert found.slope == pytest.approx(1, abs=0.05)
+    assert 0 < found.end_point_error < 0.1 * found.motion
 
 
 def test_unsupported_measurements_raise(clip, held):

@@ -2,12 +2,13 @@
 
 The true flow of real footage is not known. The reference is Farneback's flow between the high-resolution frames,
 averaged down to the low resolution; the networks get the low resolution alone. The comparison is a diagnosis and not a
-score: Farneback's flow is smooth, and wrong at occlusions.
+score: Farneback's flow is smooth, and wrong at occlusions. How far two good estimates of the ground truth's flow differ
+is measured too (:func:`reference_agreement`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -30,6 +31,9 @@ FARNEBACK = {"pyr_scale": 0.5, "levels": 5, "winsize": 21, "iterations": 5, "pol
 
 DISTANCES = (-2, -1, 1, 2)
 """Frames from the reference to its neighbors."""
+
+MIDDLE = -min(DISTANCES)
+"""Index of the reference among the frames that are read for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +72,35 @@ def flow_accuracy(
     """
     if network.scale != clips.scale:
         raise ConfigError(f"scale: want {clips.scale} as in {clips.name}, got a network for x{network.scale}")
+
+    def estimate(high: np.ndarray, neighbor: int) -> np.ndarray:
+        low = to_float(degrade(high[[MIDDLE, neighbor]], degradation, clips.scale), device=device_of(network))
+        with torch.inference_mode():
+            estimated = network.estimate_flow(low)
+        if estimated is None:
+            raise ConfigError(f"network: want one that estimates flow (VESPCN, EDVR, BasicVSR), got {network.name}")
+        return estimated.to_next[0, 0].permute(1, 2, 0).cpu().numpy()
+
     with evaluation_mode(network):
         for clip in clips:
-            yield _clip_accuracy(network, clip, degradation, frames_per_clip)
+            yield _clip_accuracy(estimate, clip, frames_per_clip)
+
+
+def reference_agreement(clips: ClipSet, *, frames_per_clip: int = 2) -> Iterator[FlowAccuracy]:
+    """Compare OpenCV's DIS flow of the ground truth with the reference flow: the uncertainty of the reference.
+
+    A network whose errors are near these agrees with the reference as well as another estimator that sees the
+    high-resolution frames.
+    """
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+
+    def estimate(high: np.ndarray, neighbor: int) -> np.ndarray:
+        # OpenCV allocates the result where None is given
+        flow = dis.calc(gray(high[MIDDLE]), gray(high[neighbor]), None)  # pyright: ignore[reportCallIssue, reportArgumentType]
+        return _to_low_resolution(flow, clips.scale)
+
+    for clip in clips:
+        yield _clip_accuracy(estimate, clip, frames_per_clip)
 
 
 def mean_accuracy(results: Sequence[FlowAccuracy]) -> FlowAccuracy:
@@ -98,7 +128,12 @@ def reference_flow(reference: np.ndarray, neighbor: np.ndarray, scale: int) -> n
     """
     grays = gray(reference), gray(neighbor)
     flow = cv2.calcOpticalFlowFarneback(*grays, None, **FARNEBACK)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    height, width = grays[0].shape
+    return _to_low_resolution(flow, scale)
+
+
+def _to_low_resolution(flow: np.ndarray, scale: int) -> np.ndarray:
+    """Average a flow between high-resolution frames down to low-resolution pixels."""
+    height, width = flow.shape[:2]
     return cv2.resize(flow, (width // scale, height // scale), interpolation=cv2.INTER_AREA) / scale
 
 
@@ -113,8 +148,14 @@ def reference_frames(frames: int, count: int) -> list[int]:
     return sorted({round(first + (last - first) * (2 * number + 1) / (2 * count)) for number in range(count)})
 
 
-def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: int) -> FlowAccuracy:
-    """Compare the flow on one clip."""
+def _clip_accuracy(estimate: Callable[[np.ndarray, int], np.ndarray], clip: ClipEntry, count: int) -> FlowAccuracy:
+    """Compare a flow on one clip.
+
+    Args:
+        estimate: function of high-resolution frames and the index of the neighbor of frame :data:`MIDDLE`.
+        clip: the clip.
+        count: reference frames.
+    """
     width, height = (side // clip.scale for side in clip.size)
     if clip.frames < 5 or min(width, height) < 4 * BORDER:
         raise DataError(
@@ -124,17 +165,11 @@ def _clip_accuracy(network: VideoSR, clip: ClipEntry, degradation: str, count: i
     inner = slice(BORDER, -BORDER)
     motion, errors, slopes = [], [], []
     for number in reference_frames(clip.frames, count):
-        high = clip.high(number + min(DISTANCES), number + max(DISTANCES) + 1)
+        high = clip.high(number - MIDDLE, number + max(DISTANCES) + 1)
         high = high[:, : height * clip.scale, : width * clip.scale]
-        low = to_float(degrade(high, degradation, clip.scale), device=device_of(network))
-        middle = -min(DISTANCES)
         for distance in DISTANCES:
-            true = reference_flow(high[middle], high[middle + distance], clip.scale)[inner, inner]
-            with torch.inference_mode():
-                estimated = network.estimate_flow(low[:, [middle, middle + distance]])
-            if estimated is None:
-                raise ConfigError(f"network: want one that estimates flow (VESPCN, EDVR, BasicVSR), got {network.name}")
-            flow = estimated.to_next[0, 0].permute(1, 2, 0).cpu().numpy()[:height, :width][inner, inner]
+            true = reference_flow(high[MIDDLE], high[MIDDLE + distance], clip.scale)[inner, inner]
+            flow = estimate(high, MIDDLE + distance)[:height, :width][inner, inner]
             motion.append(float(np.linalg.norm(true, axis=-1).mean()))
             errors.append(float(np.linalg.norm(flow - true, axis=-1).mean()))
             slopes.append(float((flow * true).sum() / max(float((true * true).sum()), 1e-12)))
