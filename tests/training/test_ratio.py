@@ -59,7 +59,7 @@ def test_measured_gradients_equal_the_logged_ones():
         assert torch.allclose(scaled, parameter_gradient(term, student), rtol=1e-4, atol=1e-9)
     terms["temporal"].backward()
     whole = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in student.parameters()])
-    assert whole.norm().item() == pytest.approx(logged["gradient.temporal"], rel=1e-5)
+    assert whole.norm().item() == pytest.approx(logged["gradient.temporal"].item(), rel=1e-5)
 
 
 def test_ratios_are_measured_at_the_given_interval():
