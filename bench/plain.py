@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.choices import FeatureLayer
+from workbench.devices import device_of
 from workbench.models.layers import deformable
 from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import Upscaled
@@ -37,7 +38,8 @@ def gathered_deform_conv(
     taps = weight.shape[-1] ** 2
     ring = F.pad(features.float(), (1, 1, 1, 1)).view(n, groups, channels // groups, (height + 2) * (width + 2))
     moved = offset.float().view(n, groups, taps, 2, height, width)
-    rows, columns = torch.arange(height)[:, None], torch.arange(width)
+    device = features.device
+    rows, columns = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
     out = None
     for tap in range(taps):
         down, right = divmod(tap, weight.shape[-1])
@@ -117,7 +119,7 @@ class PlainLSTM(nn.Module):
 
 def plain_step(student: SlidingWindow, teacher: SlidingWindow | None) -> Callable[[Tensor, Tensor], None]:
     """Run the textbook's training step; with a teacher both losses of space-time distillation."""
-    memory = PlainLSTM(student.feature_channels) if teacher is not None else None
+    memory = PlainLSTM(student.feature_channels).to(device_of(student)) if teacher is not None else None
     learned = [*student.parameters(), *(memory.parameters() if memory is not None else ())]
     optimizer = torch.optim.Adam(learned, lr=1e-4)
 

@@ -61,7 +61,7 @@ class Laboratory:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         torch.manual_seed(0)
-        for name in ("edvr_m", "edvr_s"):
+        for name in ("edvr_m", "edvr_s", "edvr_xs"):
             save(shaken(name, skip="bicubic"), folder / f"{name}.safetensors")
 
     def config(self, student: str, teacher: str = "", *, frames: int = 7, batch: int = 1, **settings: Any) -> RunConfig:
@@ -77,13 +77,13 @@ class Laboratory:
             num_fixed_crops=4 * cached,
             augmentations_per_crop=2,
         )
-        settings = {"precision": "fp32", **settings}
+        settings = {"precision": "fp32", "device": "cpu", **settings}
         return RunConfig(student=Network(name=student), teacher=teaches, data=data, steps=10**6, **settings)
 
     def trainer(self, config: RunConfig) -> Trainer:
         """Build the trainer of a run as a worker does."""
         check(config)
-        trainer = Trainer(config, make_accelerator(device="cpu", precision=config.precision))
+        trainer = Trainer(config, make_accelerator(device=config.device, precision=config.precision))
         trainer.open_cache()
         return trainer
 
