@@ -58,7 +58,7 @@ def test_steps_differ_and_maps_are_drawn_on_the_scale_of_the_run(plain, distille
     assert not np.array_equal(first.clip("plain"), last.clip("plain"))
     maps = {(one.kind, one.method): one for one in last.overlays}
     for kind in ("attention_sum_squares", "attention_sum_abs", "attention_max_squares"):
-        assert maps[kind, "plain"].high == maps[kind, "student"].high == maps[kind, "teacher"].high
+        assert maps[kind, "plain"].vmax == maps[kind, "student"].vmax == maps[kind, "teacher"].vmax
         theirs = next(one for one in plain.snapshot(8).overlays if (one.kind, one.method) == (kind, "student"))
         assert np.array_equal(last.array(maps[kind, "plain"]), plain.snapshot(8).array(theirs))
 
