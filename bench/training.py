@@ -271,7 +271,7 @@ def logging(lab: Laboratory, rounds: int) -> None:
 
 def gradient_seconds(trainer: Trainer) -> float:
     """Measure the additional time of a step whose gradients are measured loss by loss."""
-    from workbench.training.gradient_stats import gradient_stats
+    from workbench.training.gradient_stats import gradient_stats, parameter_gradient
 
     low, high = next(trainer.sampler.after(0, 1))
     assert trainer.teacher is not None
@@ -280,7 +280,9 @@ def gradient_seconds(trainer: Trainer) -> float:
 
     def once() -> float:
         terms, _ = trainer.objective.compute_terms(trainer.student(low, return_features="hr"), high, theirs)
-        return seconds(lambda: gradient_stats(terms, trainer.student))
+        return seconds(
+            lambda: gradient_stats({name: parameter_gradient(term, trainer.student) for name, term in terms.items()})
+        )
 
     once()
     return statistics.median(once() for _ in range(3))

@@ -145,6 +145,20 @@ def test_a_term_that_is_not_finite_raises_and_changes_nothing(term):
     assert equal_weights(objective.memory, memory_before)
     after = [value for state in optimizer.state.values() for value in state.values()]
     assert all(torch.equal(one, other) for one, other in zip(moments, after, strict=True))
+    assert all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"])
+
+
+def test_micro_batches_that_make_no_whole_step_are_left_out():
+    """Accelerate updates after every second backward pass: a third one would leave its gradient to the next step."""
+    student, _, optimizer, steps = make_training(
+        accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=2)
+    )
+    running = steps(islice(batches(), 3))
+    assert next(running).number == 1
+    before = copies(student)
+    assert list(running) == []
+    assert equal_weights(student, before)
+    assert all(parameter.grad is None for group in optimizer.param_groups for parameter in group["params"])
 
 
 def test_a_gradient_that_is_not_finite_raises_and_changes_nothing():

@@ -21,7 +21,7 @@ from workbench.training.worker import prepare_run, work
 RATIOS = {"spatial": 0.1, "temporal": 0.3, "output_l1": 0.2}
 
 
-def training(data, *, every=1, mode="frozen", rate=1e-3, micro_batches=1, steps=8, **settings):
+def training(data, *, every=1, mode="frozen", rate=1e-3, micro_batches=1, steps=8, log_every=0, **settings):
     torch.manual_seed(0)
     student, teacher = TinyNetwork(), TinyNetwork()
     memory = TemporalMemory(4, 4, hidden_channels=2, mode=mode)
@@ -30,6 +30,7 @@ def training(data, *, every=1, mode="frozen", rate=1e-3, micro_batches=1, steps=
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=rate)
     steps = train(
         student, data, objective, optimizer, steps=steps, learning_rate=(rate, rate), teacher=teacher,
+        gradient_stats_every=log_every,
         accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=micro_batches),
     )  # fmt: skip
     return student, objective, steps
@@ -52,7 +53,7 @@ def test_measured_gradients_equal_the_logged_ones():
     upscaled = student(low, return_features="hr")
     targets = objective.teacher_targets(TinyNetwork()(low, return_features="hr"))
     terms, _ = objective.compute_terms(upscaled, high, targets)
-    logged = gradient_stats(terms, student)
+    logged = gradient_stats({name: parameter_gradient(term, student) for name, term in terms.items()})
     for name, term in terms.items():
         assert parameter_gradient(term, student).norm().item() == pytest.approx(logged[f"gradient.{name}"].item())
         scaled = parameter_gradient(term, student, loss_scale=1024.0)
@@ -60,6 +61,17 @@ def test_measured_gradients_equal_the_logged_ones():
     terms["temporal"].backward()
     whole = torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in student.parameters()])
     assert whole.norm().item() == pytest.approx(logged["gradient.temporal"].item(), rel=1e-5)
+
+
+def test_logged_gradients_are_those_of_the_whole_batch():
+    """The log of one batch and of its two halves is the same, and its norms are those that set the weights."""
+    low, high = next(batches())
+    logs = []
+    for data in ([(low, high)], [(low[:1], high[:1]), (low[1:], high[1:])]):
+        *_, steps = training(data, micro_batches=len(data), log_every=1)
+        logs.append({name: value for name, value in next(steps).diagnostics.items() if "." in name})
+    assert logs[0] == pytest.approx(logs[1], rel=1e-3)
+    assert "gradient.temporal" in logs[0]
 
 
 def test_ratios_are_measured_at_the_given_interval():

@@ -125,7 +125,7 @@ def test_the_terms_of_a_step_do_not_wait(name, monkeypatch):
     student, teacher, objective, flow = (part.to(torch.device("meta")) for part in (student, teacher, objective, flow))
     low, high = torch.empty(2, 5, 3, 16, 16, device="meta"), torch.empty(2, 5, 3, 64, 64, device="meta")
     with on_meta(monkeypatch):
-        terms, diagnostics = objective.terms(
+        terms, diagnostics = objective.compute_terms(
             student(low, return_features="hr"), high, teacher(low, return_features="hr"), low, flow
         )
         torch.stack(list(terms.values())).sum().backward()
@@ -187,7 +187,7 @@ def test_a_frozen_memory_stays_frozen_after_loading():
         return Objective(temporal_weight=0.1, memory=TemporalMemory(4, 4, mode="trained_then_frozen", freeze_below=0.5))
 
     first, again = objective(), objective()
-    first.memory.after_step(0.1)
+    first.memory.freeze_if_below(0.1)
     again.load_state_dict(first.state_dict())
     assert again.memory.is_frozen
     assert not any(parameter.requires_grad for parameter in again.memory.lstm.parameters())

@@ -24,9 +24,10 @@ class GradientRatio(nn.Module):
         \frac{r_k \lVert \nabla L_{rec} \rVert}{\lVert \nabla L_k \rVert}
 
     The norms are those of the mean gradient over the whole batch (its micro-batches and processes) with respect to all
-    trained parameters of the student, for terms of features and of frames alike. They take one backward pass for the
-    reconstruction and one for each term, every ``every`` steps, and determine the weights of the steps that follow; in
-    the first step the weights are 0. The schedule's factor multiplies the weight and does not enter the mean.
+    trained parameters of the student, for terms of features and of frames alike: ``gradient.TERM`` of the log. They
+    take one backward pass for the reconstruction and one for each term, every ``every`` steps, and determine the
+    weights of the steps that follow; in the first step the weights are 0. The schedule's factor multiplies the weight
+    and does not enter the mean.
 
     The mean is kept in buffers, which are saved and loaded with the objective: a resumed run has the same weights.
 

@@ -9,20 +9,16 @@ import torch
 from torch import Tensor, nn
 
 
-def gradient_stats(terms: Mapping[str, Tensor], student: nn.Module) -> dict[str, Tensor]:
+def gradient_stats(gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the norm of each term's gradient and the cosines between these gradients.
 
-    It takes one backward pass a term, so compute it at few steps only.
-
     Args:
-        terms: scalars with a graph, unweighted; the graph is retained.
-        student: the gradients are those of its parameters.
+        gradients: gradient of each term, unweighted, as one vector; see :func:`add_gradients`.
 
     Returns:
-        Scalars on the student's device. ``gradient.TERM``: the norm; ``cosine.FIRST.SECOND``: 1 where two gradients are
-        parallel, 0 where they are orthogonal, negative where they oppose each other, NaN where one of them is 0.
+        Scalars on the device of the gradients. ``gradient.TERM``: the norm; ``cosine.FIRST.SECOND``: 1 where two
+        gradients are parallel, 0 where they are orthogonal, negative where they oppose each other, NaN where one is 0.
     """
-    gradients = {name: parameter_gradient(term, student) for name, term in terms.items()}
     stats = {f"gradient.{name}": gradient.norm() for name, gradient in gradients.items()}
     for first, second in combinations(gradients, 2):
         product = stats[f"gradient.{first}"] * stats[f"gradient.{second}"]
@@ -39,7 +35,10 @@ def add_gradients(
     factor: float,
     loss_scale: Tensor | float,
 ) -> None:
-    """Add the gradients of some terms on a micro-batch, times a factor, to their sums over a batch."""
+    """Add the gradients of some terms on a micro-batch, times a factor, to their sums over a batch.
+
+    It takes one backward pass per term, so it is for few steps only.
+    """
     for name in names:
         gradient = factor * parameter_gradient(terms[name], student, loss_scale=loss_scale)
         sums[name] = sums[name] + gradient if name in sums else gradient

@@ -134,7 +134,7 @@ def train(
     Args:
         student: trained in place.
         batches: those after step ``done``, see :class:`Batch`. With ``accelerator.gradient_accumulation_steps`` above
-            1 each is a micro-batch, and that number of them makes a step.
+            1 each is a micro-batch, and that number of them makes a step; fewer at the end are left out.
         objective: terms and weights.
         optimizer: of the student's and the objective's parameters; a group may have a ``rate``, which multiplies the
             learning rate.
@@ -145,14 +145,14 @@ def train(
         done: steps done before (a resumed run).
         max_grad_norm: largest norm of the gradient; 0: no clipping.
         average: running average of the student, updated after every step.
-        gradient_stats_every: steps between two measurements of every term's gradient (:func:`gradient_stats`); 0:
-            never.
+        gradient_stats_every: steps between two measurements of every term's gradient over the whole batch
+            (:func:`gradient_stats`); 0: never.
         accelerator: device, precision and processes; by default one process in float32 on the student's device.
         stop_requested: returns whether this process was asked to stop; the record of a step has the answer for all
             processes, and the caller acts on it.
 
     Raises:
-        FloatingPointError: a term or the gradient is not finite; the student is left unchanged.
+        FloatingPointError: a term or the gradient is not finite; parameters are unchanged, gradients are cleared.
     """
     accelerator = accelerator or make_accelerator(device=next(student.parameters()).device)
     accumulation = accelerator.gradient_accumulation_steps
@@ -166,10 +166,13 @@ def train(
     remaining, number, started = iter(batches), done, time.perf_counter()
 
     while micro_batches := list(islice(remaining, accumulation)):
+        if len(micro_batches) < accumulation:
+            return  # accelerate updates only after a whole step
         number += 1
         data_time = time.perf_counter() - started
         weights = objective.weights_at(number)
         ratio = objective.ratio if objective.ratio is not None and objective.ratio.is_due(number) else None
+        logs_gradients = bool(gradient_stats_every) and number % gradient_stats_every == 0
         means: Diagnostics = {}
         diagnostics: Diagnostics = {}
         gradients: dict[str, Tensor] = {}
@@ -184,19 +187,16 @@ def train(
                 terms, measured = model(low, high, targets, flow)
                 _add_means(means, terms, len(micro_batches))
                 _add_means(diagnostics, measured, len(micro_batches))
-                if ratio is not None:
-                    factor, scale = 1 / len(micro_batches), loss_scale(accelerator)
-                    measured_terms = ("reconstruction", *ratio.ratios)
-                    add_gradients(gradients, terms, measured_terms, student, factor=factor, loss_scale=scale)
-                if gradient_stats_every and number % gradient_stats_every == 0 and accelerator.sync_gradients:
-                    diagnostics |= gradient_stats(terms, student)
+                names = terms if logs_gradients else ("reconstruction", *ratio.ratios) if ratio is not None else ()
+                scale = loss_scale(accelerator)
+                add_gradients(gradients, terms, names, student, factor=1 / accumulation, loss_scale=scale)
                 accelerator.backward(weighted_sum(terms, weights))
         trained = [parameter for parameter in module.parameters() if parameter.grad is not None]
         norm = accelerator.clip_grad_norm_(trained, max_grad_norm or math.inf)
         assert norm is not None
-        norms = {name: _mean(accelerator, gradient).norm() for name, gradient in gradients.items()}
+        stats = gradient_stats({name: _mean(accelerator, gradient) for name, gradient in gradients.items()})
         whole = {"norm": norm, "stop": torch.full((), float(stop_requested()), device=accelerator.device)}
-        values, measures, norms, whole = read_numbers(accelerator, means, diagnostics, norms, whole)
+        values, measures, stats, whole = read_numbers(accelerator, means, diagnostics, stats, whole)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
         if bad or (not math.isfinite(whole["norm"]) and accelerator.scaler is None):  # fp16's scaler skips such a step
             optimizer.zero_grad(set_to_none=True)
@@ -204,10 +204,13 @@ def train(
                 f"step {number}: {', '.join(bad) or 'gradient'} not finite ({values}); "
                 f"{lower_learning_rate_hint(learning_rate[0])}"
             )
-        measures = {name: value for name, value in measures.items() if not math.isnan(value)}  # undefined: left out
         if ratio is not None:
+            norms = {name: stats[f"gradient.{name}"] for name in ("reconstruction", *ratio.ratios)}
             ratio.update(norms)
             measures |= ratio.achieved_ratios(norms, weights)
+        if logs_gradients:
+            measures |= stats
+        measures = {name: value for name, value in measures.items() if not math.isnan(value)}  # undefined: left out
         rate = cosine(number, steps, *learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate * group.get("rate", 1.0)
