@@ -121,7 +121,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
     [
         (["--variants", "sd_large"], "sd_large"),
         (["--primary", "outputs_w2"], "outputs_w2"),
-        (["--seeds", "0"], "seeds: got 0"),
+        (["--seeds", "0"], "seeds: want 1 or more, got 0"),
         (["--out", "none"], "none/results.json"),
     ],
 )
