@@ -17,7 +17,7 @@ def test_compare_shows_scores_and_provenance(watched):
     facts = page.locator("#scene-tables").inner_text()
     assert "Temporal share" in facts
     assert "Y of BT.601" in facts
-    assert "licence" in facts
+    assert "license" in facts
     assert "<b>not bold</b> ${7*7} {{8*8}}" in facts  # shown as it is written, neither run nor rendered
     assert page.title() == "Workbench"
 
