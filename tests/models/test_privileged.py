@@ -44,8 +44,6 @@ def file(tmp_path):
 
 
 # -- the encoder ----------------------------------------------------------------------------------------------------
-
-
 def pick_every(encoder, scale):
     """Weights by hand: every layer hands the three colors on, so the second one's stride takes every s-th pixel."""
     convs = [layer for layer in encoder.layers if isinstance(layer, torch.nn.Conv2d)]
@@ -108,8 +106,6 @@ def test_imitation_by_hand():
 
 
 # -- the decoder ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", DECODERS)
 def test_every_student_can_be_the_decoder(name):
     """It enlarges what the encoder makes; every weight of both learns; chunks of a clip equal the whole clip."""
@@ -204,8 +200,6 @@ def test_its_cost_is_that_of_a_high_resolution_frame():
 
 
 # -- stage 1: what it learns from ------------------------------------------------------------------------------------
-
-
 def test_the_two_terms_of_stage_1_by_hand():
     """Reconstruction sqrt(0.3^2 + 0.4^2) = 0.5 with eps 0.4; imitation |0.7 - 0.2| = 0.5, times its weight."""
     objective = Objective(eps=0.4, imitation_weight=1e-4)
@@ -241,8 +235,6 @@ def test_the_imitation_loss_needs_a_privileged_network():
 
 
 # -- on disk --------------------------------------------------------------------------------------------------------
-
-
 def test_a_loaded_network_is_equal(file):
     again = load(file)
     assert again.recipe == privileged().recipe

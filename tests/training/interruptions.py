@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from workbench.models.weights import read_tensors
+from workbench.runs import request_stop
+from workbench.training.worker import prepare_run, work
 
 
 def logged(run):
@@ -50,6 +52,20 @@ def at(step, action):
 
 def interrupt():
     raise Interrupted
+
+
+def losses(run):
+    return [row["terms"] for row in run.metrics()]
+
+
+def assert_resumed_equals_uninterrupted(config, folder, step):
+    """Stop a run after a step, resume it and compare its losses with those of an uninterrupted run."""
+    whole, run = (prepare_run(folder / name, config) for name in ("whole", "run"))
+    assert work(whole) == "finished"
+    assert work(run, at(step, lambda: request_stop(run))) == "stopped"
+    assert work(run) == "finished"
+    assert losses(run) == losses(whole)
+    assert len(losses(run)) == config.steps
 
 
 def no_space_left(*_args, **_settings):

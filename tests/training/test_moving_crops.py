@@ -4,12 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from tests.footage import write_shots
-from workbench.data.preparation.manifest import PrepareSettings
-from workbench.data.preparation.prepare import prepare
+from tests.footage import prepare_shards
+from tests.training.interruptions import assert_resumed_equals_uninterrupted
 from workbench.data.sampling.crops import CropSampler
 from workbench.errors import ConfigError, DataError
-from workbench.runs import request_stop
 from workbench.training.data import open_data
 from workbench.training.worker import prepare_run, work
 
@@ -20,19 +18,10 @@ def config(small):
     return replace(small, steps=6, data=replace(small.data, moving_share=0.5, moving_above=0.5))
 
 
-def losses(run):
-    return [row["terms"] for row in run.metrics()]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
-    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
-    assert work(whole) == "finished"
-    assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
-    assert work(run) == "finished"
-    assert losses(run) == losses(whole)
-    assert len(losses(run)) == 6
+    assert_resumed_equals_uninterrupted(config, tmp_path, 3)
 
 
 def test_settings_reach_the_sampler(config):
@@ -42,9 +31,7 @@ def test_settings_reach_the_sampler(config):
 
 
 def test_moving_crops_of_shards_raise(config, tmp_path):
-    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
-    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
-    data = replace(config.data, clips=(str(tmp_path / "set"),))
+    data = replace(config.data, clips=(str(prepare_shards(tmp_path)),))
     with pytest.raises(DataError, match=r"data\.moving_share: .*got 0\.5.*arrays"):
         open_data(data, 0)
     assert open_data(replace(data, moving_share=0.0), 0).batch_size == 1

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.footage import prepare_shards
+from tests.training.interruptions import assert_resumed_equals_uninterrupted
 from workbench.config import Network
 from workbench.errors import DataError
 from workbench.runs import request_stop
@@ -30,19 +31,10 @@ def config(small, shards):
     )  # fmt: skip
 
 
-def losses(run):
-    return [row["terms"] for row in run.metrics()]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
-    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
-    assert work(whole) == "finished"
-    stopped = work(run, lambda done, _steps: request_stop(run) if done.number == 4 else None)
-    assert stopped == "stopped"
-    assert work(run) == "finished"
-    assert losses(run) == losses(whole)
+    assert_resumed_equals_uninterrupted(config, tmp_path, 4)
 
 
 def test_a_resume_with_other_workers_logs_a_warning(config, tmp_path, caplog):

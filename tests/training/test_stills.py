@@ -9,11 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.footage import write_shots
+from tests.footage import prepare_shards
+from tests.training.interruptions import assert_resumed_equals_uninterrupted, losses
 from workbench.cli import main
 from workbench.config import Data, Network, RunConfig
-from workbench.data.preparation.manifest import PrepareSettings
-from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling.pool import PoolSettings, prepare_pool
 from workbench.errors import ConfigError, DataError
 from workbench.runs import Run, request_stop
@@ -43,19 +42,10 @@ def config(small, stills):
     return replace(small, steps=6, snapshot_every=6, data=data)
 
 
-def losses(run):
-    return [row["terms"] for row in run.metrics()]
-
-
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(config, tmp_path, workers):
     config = replace(config, data=replace(config.data, num_workers=workers))
-    whole, run = (prepare_run(tmp_path / name, config) for name in ("whole", "run"))
-    assert work(whole) == "finished"
-    assert work(run, lambda step, _: request_stop(run) if step.number == 3 else None) == "stopped"
-    assert work(run) == "finished"
-    assert losses(run) == losses(whole)
-    assert len(losses(run)) == 6
+    assert_resumed_equals_uninterrupted(config, tmp_path, 3)
 
 
 def test_the_number_of_workers_does_not_matter(config, tmp_path):
@@ -166,9 +156,7 @@ def test_a_folder_without_usable_images_raises_before_the_run(config, tmp_path):
 
 
 def test_mixing_stills_with_shards_raises(config, tmp_path):
-    settings = PrepareSettings(format="shards", downscale="1", tile_size="32x48", validation_share=0)
-    prepare([write_shots(tmp_path / "shots")], tmp_path / "set", settings)
-    data = replace(config.data, clips=(str(tmp_path / "set"),))
+    data = replace(config.data, clips=(str(prepare_shards(tmp_path)),))
     with pytest.raises(DataError, match=r"data\.stills_share: .*shards.*--format arrays"):
         open_data(data, 0)
     assert open_data(replace(data, stills_share=0.0), 0).batch_size == 2

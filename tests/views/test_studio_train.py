@@ -271,14 +271,14 @@ class TestJobQueue:
 
     @pytest.mark.posix
     @pytest.mark.parametrize(
-        ("end", "says"), [("sys.exit(3)", "exit status 3"), ("import os; os.kill(os.getpid(), 9)", "out of memory")]
+        ("end", "pattern"), [("sys.exit(3)", "exit status 3"), ("import os; os.kill(os.getpid(), 9)", "out of memory")]
     )
-    def test_the_exit_of_a_job_is_explained(self, queue, end, says, monkeypatch):
+    def test_the_exit_of_a_job_is_explained(self, queue, end, pattern, monkeypatch):
         monkeypatch.delattr(signal, "SIGKILL", raising=False)
         job = queue.submit("x", "x", script(end), {})
         wait_until(lambda: job.finished)
         assert job.state == "failed"
-        assert says in job.message
+        assert pattern in job.message
 
     @pytest.mark.posix
     def test_a_missing_command_is_reported(self, queue):

@@ -53,9 +53,6 @@ def read(path):
     return [read_sample(sample) for sample in read_samples(path)]
 
 
-# -- order ----------------------------------------------------------------------------------------------------------
-
-
 def keys_of_an_epoch(crops, epoch=0, worker=0, workers=1):
     """The names that one reader sees in an epoch, in order."""
     every = islice(crops._septuplets(worker, workers, 0), 100)
@@ -151,9 +148,6 @@ def test_long_sources_fill_several_files(tmp_path, monkeypatch):
         "train-beach-002.tar": 2, "train-cliff-000.tar": 2,
     }  # fmt: skip
     assert all(len(read(shard.path)) == 2 for shard in open_shards(folder))
-
-
-# -- what is refused ------------------------------------------------------------------------------------------------
 
 
 def test_fewer_files_than_readers_raise(shards, monkeypatch):

@@ -51,9 +51,7 @@ def test_the_frame_rate_is_kept(tmp_path, fps, suffix):
     assert read_video(tmp_path / f"clip{suffix}").fps == pytest.approx(fps, rel=1e-4)
 
 
-# The preview
-
-
+# -- the preview -----------------------------------------------------------------------------------------------------
 def test_colors_are_kept_in_a_preview(tmp_path):
     colors = [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (128, 64, 32)]
     frames = np.stack([np.full((32, 32, 3), color, np.uint8) for color in colors])
@@ -83,9 +81,7 @@ def test_the_smallest_images(tmp_path, size):
     assert np.array_equal(read_video(tmp_path / "a.webm").frames, frames)
 
 
-# What is lossless
-
-
+# -- what is lossless ------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["noise.webm", "noise"])
 def test_lossless_frames_are_read_unchanged(tmp_path, kind):
     """Noise, saturated colors and every level; odd in both directions."""
@@ -99,9 +95,7 @@ def test_lossless_frames_are_read_unchanged(tmp_path, kind):
     assert np.array_equal(seen, frames)
 
 
-# Times
-
-
+# -- times -----------------------------------------------------------------------------------------------------------
 def write_at(path, times):
     with VideoWriter(path, fps=25) as writer:
         for frame, seconds in zip(numbered(len(times)), times, strict=True):
@@ -135,9 +129,7 @@ def test_invalid_times_raise(tmp_path, times, pattern):
     assert not list(tmp_path.iterdir())
 
 
-# Sound
-
-
+# -- sound -----------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("source", "codec", "video", "target"),
     [
@@ -194,9 +186,7 @@ def test_a_silent_video_stays_silent(tmp_path):
         assert [stream.type for stream in file.streams] == ["video"]
 
 
-# Nothing half-written
-
-
+# -- nothing half-written --------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["clip.mp4", "clip.webm"])
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, kind):
     path = tmp_path / kind
