@@ -1,4 +1,4 @@
-"""Files that are no videos or unusual ones, limits of uploads, and a watch on opened files."""
+"""Files that are no videos or unusual ones, and a record of the files that a process opens."""
 
 import ctypes
 import io
@@ -12,21 +12,6 @@ import numpy as np
 from PIL import Image
 
 from tests.videos import encode, join, numbered
-from workbench.data.video.inspect import Limits
-from workbench.views.studio.upload_store import Quota
-
-SECRET = b"the password is swordfish"
-
-
-MARKUP = "<img src=x onerror=alert(1)>${7*7}{{8*8}}.mp4"
-
-
-QUOTA = Quota(
-    file=Limits(bytes=400_000, side=512, pixels=512 * 512, frames=60, seconds=20.0), bytes=2_000_000, uploads=3
-)
-
-
-SESSION = "a" * 32
 
 
 def small_video(count=6, **options):
@@ -119,33 +104,37 @@ def sound_only(folder):
     return (folder / "a.mp4").read_bytes()
 
 
-def gif(folder):
+def animation(kind):
+    """Return an animated image of three frames."""
     stream = io.BytesIO()
     first, *others = (Image.fromarray(frame) for frame in numbered(3))
-    first.save(stream, "GIF", save_all=True, append_images=others)
+    first.save(stream, kind, save_all=True, append_images=others)
     return stream.getvalue()
 
 
-def bomb(folder):
-    """Return ten megabytes of zeros in ten kilobytes, marked as a PNG."""
-    return b"\x89PNG\r\n\x1a\n" + zlib.compress(bytes(10_000_000))
-
-
-REFUSED = {
-    "renamed text": (b"I am a video.\n" * 50, "not a video"),
+NO_VIDEOS = {
+    "text": (b"I am a video.\n" * 100, "not a video"),
     "empty": (b"", "empty"),
     "zeros": (bytes(5000), "not a video"),
-    "ffconcat": (b"ffconcat version 1.0\nfile secret.txt\n", "playlist"),
-    "ffconcat, absolute": (b"ffconcat version 1.0\nfile {folder}/secret.txt\n", "playlist"),
-    "m3u": (b"#EXTM3U\n#EXTINF:1,\nfile://{folder}/secret.txt\n#EXT-X-ENDLIST\n", "playlist"),
-    "DASH": (b"<?xml version='1.0'?><MPD><BaseURL>secret.txt</BaseURL></MPD>", "markup"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='secret.txt'/></svg>", "markup"),
-    "HTML": (b"<html><script>alert(1)</script></html>", "markup"),
+    "concat": (b"ffconcat version 1.0\nfile secret.mp4\n", "a playlist"),
+    "concat, absolute": (b"ffconcat version 1.0\nfile {folder}/secret.mp4\n", "a playlist"),
+    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n", "a playlist"),
+    "playlist, absolute": (b"#EXTM3U\n#EXTINF:1,\nfile://{folder}/secret.mp4\n#EXT-X-ENDLIST\n", "a playlist"),
+    "DASH": (b"<?xml version='1.0'?><MPD><BaseURL>secret.mp4</BaseURL></MPD>", "text in markup"),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='secret.mp4'/></svg>", "text in markup"),
+    "HTML": (b"<html><script>alert(1)</script></html>", "text in markup"),
     "SDP": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "not a video"),
-    "archive": (b"PK\x03\x04" + bytes(100), "archive"),
+    "archive": (b"PK\x03\x04" + bytes(100), "a document or an archive"),
     "program": (b"MZ" + bytes(1000), "not a video"),
-    "GIF": (gif, "GIF"),
-    "bomb": (bomb, "an image"),
+    "GIF": (animation("GIF"), "a GIF"),
+    "APNG": (animation("PNG"), "an image"),
+    "animated WebP": (animation("WEBP"), "an image"),
+    "bomb": (b"\x89PNG\r\n\x1a\n" + zlib.compress(bytes(10_000_000)), "an image"),
+    "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "an MPEG"),
+}
+"""Contents of files that are no videos or that name another file, and a part of the error message."""
+
+REFUSED = NO_VIDEOS | {
     "8K header": (enormous, "8192x4320"),
     "8K frames under a small name": (wrong_size, "8192x4320"),
     "10,000 frames": (many, "more than 60 frames"),
@@ -199,13 +188,3 @@ class opened_in:  # noqa: N801
 def content_of(kind, folder):
     made = kind(folder) if callable(kind) else kind
     return made.replace(b"{folder}", str(folder).encode()) if isinstance(made, bytes) and len(made) < 500 else made
-
-
-def add(store, content, title="video.mp4", session=SESSION):
-    path = store.new_file()
-    path.write_bytes(content)
-    return store.add(path, title, session)
-
-
-def raises(error):
-    raise error

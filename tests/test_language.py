@@ -220,10 +220,7 @@ RULES = {
     "docstrings": (docstring_faults, files("workbench/**/*.py", *SCRIPTS, *TESTS)),
     "words": (word_faults, files(*TEXTS, *PACKAGE, "workbench/**/*.md", *TESTS)),
     "names": (name_faults, files(*TEXTS, *PACKAGE, *SCRIPTS)),
-    "definitions": (
-        definition_faults,
-        files("app.py", "notebooks/*.ipynb", "workbench/**/*.py", *SCRIPTS, *TESTS),
-    ),
+    "definitions": (definition_faults, files("app.py", "notebooks/*.ipynb", "workbench/**/*.py", *SCRIPTS, *TESTS)),
     "help": (help_faults, files("workbench/config.py", "workbench/distillation_config.py", "workbench/cli/*.py")),
 }
 """The rules, each with the files that it holds for."""

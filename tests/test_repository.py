@@ -66,8 +66,6 @@ def committed() -> list[Path]:
 
 
 # -- dependencies ---------------------------------------------------------------------------------------------------
-
-
 def test_every_dependency_has_a_floor_and_a_reason():
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     for requirement in REQUIREMENTS:
@@ -95,8 +93,6 @@ def test_pinned_versions_need_no_gpu_packages():
 
 
 # -- setup.sh -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def checkout(tmp_path):
     """Return a folder with copies of the files that setup.sh reads, and commands that come first on the PATH."""
@@ -155,8 +151,6 @@ def test_setup_keeps_a_suitable_torch_and_replaces_an_old_one(checkout, floor, k
 
 
 # -- commands -------------------------------------------------------------------------------------------------------
-
-
 def test_make_lists_its_targets():
     expected = {"setup", "demo", "test", "check", "notebooks", "lab", "clean"}
     assert expected < TARGETS
@@ -203,8 +197,6 @@ def test_the_readme_names_the_two_commands():
 
 
 # -- what is committed ----------------------------------------------------------------------------------------------
-
-
 def test_files_contain_no_machine_paths(committed):
     machine = re.compile(r"(?<![\w.])/(?:root|home|Users|work|mnt|opt)/\w")
     shared = "/".join(("..", "shared"))
@@ -231,8 +223,6 @@ def test_committed_files_are_small(committed):
 
 
 # -- the package ----------------------------------------------------------------------------------------------------
-
-
 def modules(*under: str) -> list[str]:
     """Return the names of the modules of the package, from their files."""
     files = sorted((ROOT / "workbench").rglob("*.py"))

@@ -71,8 +71,6 @@ def test_invalid_run_names_raise(tmp_path, name):
 
 
 # -- status ---------------------------------------------------------------------------------------------------------
-
-
 def test_a_run_with_a_worker_is_running(run, writer):
     writer.write_status("running", 4, seconds_per_step=2.0)
     status = run.status()
@@ -121,8 +119,6 @@ def test_an_invalid_status_raises(run, content):
 
 
 # -- one worker at a time -------------------------------------------------------------------------------------------
-
-
 def test_a_second_worker_raises(run, writer):
     assert is_locked(run.folder)
     with pytest.raises(BusyError, match="demo: another worker"):
@@ -183,8 +179,6 @@ def test_a_new_worker_clears_the_stop_request(run, writer):
 
 
 # -- metrics --------------------------------------------------------------------------------------------------------
-
-
 def test_logged_rows_are_readable_at_once(run, writer):
     for step in (1, 2, 3):
         writer.log({"step": step, "total": step / 2})
@@ -256,8 +250,6 @@ def test_a_snapshot_is_combined_with_the_validation_clip(run):
 
 
 # -- a full disk ----------------------------------------------------------------------------------------------------
-
-
 def test_the_reason_is_written_into_the_reserve(run, writer, monkeypatch):
     """Nothing can be written while the reserve is there; failing frees it first."""
     real = runs.write_atomic
@@ -280,8 +272,6 @@ def test_the_reason_is_written_into_the_reserve(run, writer, monkeypatch):
 
 
 # -- finding --------------------------------------------------------------------------------------------------------
-
-
 def test_runs_are_listed_newest_first(tmp_path):
     for age, name in ((3, "old"), (1, "new"), (2, "middle")):
         create_run(tmp_path / name, RunConfig())
@@ -316,8 +306,6 @@ def test_an_unknown_run_raises(tmp_path, name):
 
 
 # -- half written, of another kind ----------------------------------------------------------------------------------
-
-
 def test_a_folder_that_is_no_run_raises(tmp_path):
     with pytest.raises(FolderError, match=r"no run\.json here"):
         Run(tmp_path).config()

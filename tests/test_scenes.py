@@ -146,8 +146,6 @@ def test_the_error_for_an_unknown_method_has_all_methods(scene):
 
 
 # -- whole or not at all --------------------------------------------------------------------------------------------
-
-
 def test_an_error_leaves_no_scene(tmp_path):
     with pytest.raises(ZeroDivisionError), write_scene(tmp_path / "demo") as writer:
         fail(writer)
@@ -235,8 +233,6 @@ def test_a_write_is_atomic(tmp_path, monkeypatch):
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------
-
-
 def test_partial_folders_raise_and_are_not_listed(scene):
     root = scene.folder.parent
     (scene.folder / "scene.json").rename(root / "kept.json")
@@ -322,8 +318,6 @@ def test_frames_of_another_type_or_size_raise(tmp_path):
 
 
 # -- merging --------------------------------------------------------------------------------------------------------
-
-
 def test_two_scenes_of_one_clip_are_merged(scene, tmp_path):
     with write_scene(tmp_path / "later") as writer:
         writer.add_method(Method(key="teacher", label="Teacher"), 255 - FRAMES)

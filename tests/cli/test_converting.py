@@ -31,8 +31,7 @@ def test_convert_has_options_for_settings_that_tensors_do_not_determine(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("out", "message"),
-    [("ours.pth", "want a name that ends in .safetensors"), ("there.safetensors", "exists already")],
+    ("out", "message"), [("ours.pth", "want a name that ends in .safetensors"), ("there.safetensors", "exists already")]
 )
 def test_convert_does_not_overwrite_files(out, message, tmp_path, capsys):
     torch.save(edvr().state_dict(), tmp_path / "theirs.pth")

@@ -26,9 +26,6 @@ def noise(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-# The measures
-
-
 def test_the_share_on_blocks_by_hand():
     """A checkerboard has none, its sum with a constant of the same power half; white noise 1 of 16 degrees."""
     checkers = torch.tensor([[1.0, -1.0], [-1.0, 1.0]]).repeat(4, 4)
@@ -92,9 +89,6 @@ def test_a_trained_convlstm_can_remove_the_loss_and_a_frozen_one_cannot():
     student, teacher = noise(1, 3, 4, 8, 8), noise(1, 3, 4, 8, 8, seed=1)
     assert removable_share(TemporalMemory(4, 4, mode="frozen"), student, teacher) == 0
     assert removable_share(TemporalMemory(4, 4, mode="trained"), student, teacher, steps=60) > 0.5
-
-
-# The findings, on the networks that ship
 
 
 @pytest.fixture(scope="module")

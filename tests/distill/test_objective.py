@@ -188,9 +188,6 @@ def test_distillation_without_features_raises(networks, clips):
         objective.compute_terms(student(low, return_features="hr"), high, None)
 
 
-# Supervised flow
-
-
 def true_flow(batch=2, frames=3, size=8, *, valid=(True, True)):
     rng = np.random.default_rng(0)
     clips = []

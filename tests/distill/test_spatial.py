@@ -49,8 +49,7 @@ def test_the_loss_is_a_mean_over_frames_and_clips():
     twice = spatial_distillation(student.repeat(2, 3, 1, 1, 1), teacher.repeat(2, 3, 1, 1, 1))
     assert torch.allclose(one, twice)
     halved = spatial_distillation(
-        torch.cat((student, torch.zeros(1, 1, 4, 3, 3)), dim=1),
-        torch.cat((teacher, torch.zeros(1, 1, 6, 3, 3)), dim=1),
+        torch.cat((student, torch.zeros(1, 1, 4, 3, 3)), dim=1), torch.cat((teacher, torch.zeros(1, 1, 6, 3, 3)), dim=1)
     )
     assert torch.allclose(halved, one / 2)
 

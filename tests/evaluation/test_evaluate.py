@@ -95,8 +95,6 @@ def result(data):
 
 
 # -- results --------------------------------------------------------------------------------------------------------
-
-
 def test_scores_are_the_metrics_of_the_upscaled_frames(data, result):
     assert list(result.per_frame) == ["clip_9", "clip_10"]  # natural order
     assert result.frames == {"clip_9": 3, "clip_10": 5}
@@ -176,8 +174,6 @@ def test_training_mode_and_border_are_restored(data, training):
 
 
 # -- protocols at work ----------------------------------------------------------------------------------------------
-
-
 def ramp(frames=5, height=24, width=32, step=20):
     """Every frame one gray level, 20 apart: what a window saw can be read off its mean."""
     return np.stack([np.full((height, width, 3), step * t, np.uint8) for t in range(frames)])
@@ -262,8 +258,6 @@ def test_vimeo_in_its_own_layout_with_its_groups(tmp_path):
 
 
 # -- low resolution -------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def set_with_low(tmp_path, save):
     """A set with its low resolution on disk, of the family bd_duf."""
@@ -291,8 +285,6 @@ def test_low_resolution_of_another_family_raises(set_with_low):
 
 
 # -- long clips -----------------------------------------------------------------------------------------------------
-
-
 def test_a_long_clip_in_chunks_equals_the_whole_clip(monkeypatch, held):
     """Sliding windows over the seams, and a network of the whole clip, as in one pass."""
     frames = sample("carphone", frames=20).frames
@@ -329,8 +321,6 @@ def test_memory_does_not_grow_with_the_clip(held):
 
 
 # -- errors ---------------------------------------------------------------------------------------------------------
-
-
 def test_invalid_arguments_raise(data, held):
     with pytest.raises(UnknownNameError, match=r"'vid5'.*'vid4'"):
         evaluate(Nearest(), data, "vid5")
@@ -376,8 +366,6 @@ def test_a_network_that_drops_frames_raises(data):
 
 
 # -- against published numbers --------------------------------------------------------------------------------------
-
-
 @needs_vid4
 @pytest.mark.slow
 def test_bicubic_on_vid4_has_the_published_scores():

@@ -103,8 +103,6 @@ SETTINGS = NeighborSettings(frames_per_clip=3, displacement=FAR)
 
 
 # -- known answers --------------------------------------------------------------------------------------------------
-
-
 def test_the_temporal_share_of_a_temporal_mean_by_hand(pair):
     """Brightness rises evenly: true and reversed neighbors of frame t have its mean, so the result is bicubic's.
 
@@ -189,8 +187,6 @@ def test_copies_in_a_recurrent_network():
 
 
 # -- which frames ---------------------------------------------------------------------------------------------------
-
-
 def numbers(frames, protocol=FOLDERS, network=None, **settings):
     held = clips(flat(range(frames)))
     return measure_temporal_share(
@@ -253,8 +249,6 @@ def test_progress_counts_renderings(pair):
 
 
 # -- in a report ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def report():
     both = clips(brighter(), brighter(brightness=16))
@@ -314,8 +308,6 @@ def test_csv_and_json_have_the_temporal_share(report, pair):
 
 
 # -- what cannot be measured ----------------------------------------------------------------------------------------
-
-
 def test_unknown_neighbors_raise_with_the_known_ones():
     with pytest.raises(UnknownNameError, match=r"neighbors 'copy'; .*'copies'") as refused:
         NeighborSettings(names=["true", "copy"])

@@ -93,9 +93,6 @@ def test_scored_frames_and_pixels_of_a_protocol():
     assert metrics_of(PROTOCOLS["reds4"], temporal=True, perceptual=True) == tuple(METRICS)
 
 
-# -- the file -------------------------------------------------------------------------------------------------------
-
-
 def test_a_method_is_added_to_a_file_and_replaces_itself(tmp_path):
     path = tmp_path / "deep" / "scores.json"
     assert read_scores(path) == []

@@ -86,9 +86,6 @@ def test_a_network_of_the_whole_clip_is_run_on_the_whole_clip(chunk_frames, low)
     assert [chunk.first for chunk in chunks(network, low, chunk_frames=chunk_frames)] == list(range(0, 9, chunk_frames))
 
 
-# -- streams --------------------------------------------------------------------------------------------------------
-
-
 def stream(network, low, **settings):
     return np.stack(list(upscale_stream(network, iter(low), **settings)))
 

@@ -55,8 +55,6 @@ def odd(tmp_path_factory):
 
 
 # -- what is written --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("chunk_frames", [1, 4, None])
 def test_frames_of_a_video_equal_those_of_the_whole_clip(odd, tmp_path, chunk_frames):
     torch.manual_seed(0)
@@ -149,8 +147,6 @@ def test_half_precision_is_used_on_request(odd, tmp_path):
 
 
 # -- what is damaged --------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("noise", [False, True])
 def test_a_truncated_video_is_upscaled_up_to_the_damage(tmp_path, noise):
     source = encode(tmp_path / "in.mp4", numbered(40, noise=noise))
@@ -248,8 +244,6 @@ def test_existing_files_are_not_overwritten(video, tmp_path):
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------
-
-
 def test_more_memory_allows_longer_chunks_and_larger_tiles():
     network = build("vespcn").eval()
     plans = []
@@ -311,8 +305,6 @@ def test_a_memory_plan_includes_the_context():
 
 
 # -- ahead ------------------------------------------------------------------------------------------------------------
-
-
 def test_prefetching_is_bounded():
     made = []
 

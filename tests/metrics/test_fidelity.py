@@ -2,12 +2,8 @@ import numpy as np
 import pytest
 import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-from torchmetrics.functional.image import (
-    peak_signal_noise_ratio as psnr_of_torchmetrics,
-)
-from torchmetrics.functional.image import (
-    structural_similarity_index_measure as ssim_of_torchmetrics,
-)
+from torchmetrics.functional.image import peak_signal_noise_ratio as psnr_of_torchmetrics
+from torchmetrics.functional.image import structural_similarity_index_measure as ssim_of_torchmetrics
 
 from workbench.errors import ConfigError, ShapeError
 from workbench.metrics.fidelity import luma, psnr_db, ssim

@@ -143,9 +143,6 @@ def test_invalid_input_raises(metric):
         metric(blobs() / 255, blobs())
 
 
-# -- the temporal profile -------------------------------------------------------------------------------------------
-
-
 def test_a_profile_is_one_row_of_every_frame():
     clip = np.random.default_rng(0).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
     assert np.array_equal(temporal_profile(clip, row=1), np.stack([frame[1] for frame in clip]))

@@ -23,9 +23,6 @@ def texture(shift=(0, 0), height=48, width=64, seed=0):
     return large[rows : rows + height, columns : columns + width].astype(np.uint8)
 
 
-# -- a slow reference: the definition, pixel by pixel in Python floats ----------------------------------------------
-
-
 def bilinear(image, y, x):
     """The value of ``image (H, W, C)`` between its pixels; beyond the border, the border."""
     height, width = image.shape[:2]
@@ -146,9 +143,6 @@ def test_motion_boundaries_are_masked():
     lost = occluded(forward, -forward)
     assert lost[:, 3].all()
     assert not np.delete(lost, 3, axis=1).any()
-
-
-# -- flow -----------------------------------------------------------------------------------------------------------
 
 
 def test_flow_of_a_shift_is_the_shift():

@@ -5,8 +5,6 @@ import torch
 
 from tests.models.golden import assert_reproduced, read_golden
 from tests.models.tiny import TINY
-from workbench.data.datasets.samples import sample
-from workbench.data.degradation.families import degrade
 from workbench.errors import ConfigError, WeightsError
 from workbench.imaging import resize_bicubic
 from workbench.models.basicvsr import BasicVSR
@@ -16,33 +14,13 @@ from workbench.models.iconvsr import IconVSR, keyframe_windows
 from workbench.models.key_maps.basicvsr import BASICVSR, ICONVSR
 from workbench.models.key_maps.spynet import is_spynet
 from workbench.models.layers.flow import EstimatedFlow
-from workbench.models.video_sr import count_parameters
 from workbench.models.zoo import build
-from workbench.tensors import to_float
 
 SMALL = {"channels": 8, "blocks": 1, "tail_channels": 8}
 ICON = {**SMALL, "groups": 2}
 
 
-@pytest.mark.parametrize(
-    ("network", "settings", "count"),
-    [
-        (BasicVSR, {}, 6_291_311),
-        (BasicVSR, {"blocks": 15}, 4_075_631),
-        (BasicVSR, {"blocks": 7}, 2_893_935),
-        (IconVSR, {}, 8_694_991),
-        (IconVSR, {"temporal_padding": 3}, 8_711_375),
-    ],
-)
-def test_the_published_number_of_parameters(network, settings, count):
-    """Counts of running BasicSR's networks, SPyNet and EDVR included."""
-    with torch.device("meta"):
-        assert count_parameters(network(**settings)) == count
-
-
 # -- the reference ---------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def golden(shared):
     return read_golden(shared / "golden" / "basicvsr.safetensors")[1]
@@ -111,8 +89,6 @@ def test_unknown_keys_raise(reference_weights):
 
 
 # -- how it works ----------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def clip():
     return torch.rand(1, 6, 3, 8, 12, generator=torch.Generator().manual_seed(1))
@@ -155,8 +131,6 @@ def test_a_new_network_returns_its_skip_connection(clip):
 
 
 # -- IconVSR ---------------------------------------------------------------------------------------------------------
-
-
 def test_keyframes_and_their_windows():
     """As BasicSR pads: frames 4 and 3 before the first, the fourth and fifth from the end after the last."""
     assert keyframe_windows(12, stride=5, padding=2) == {
@@ -278,42 +252,6 @@ def test_invalid_settings_raise():
 
 
 # -- learning --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_training_lowers_the_loss():
-    """50 steps on one crop of a real clip: a fifth below bicubic's loss, and less than 3/4 of what it began with.
-
-    Seen with three seeds: 0.69 to 0.76 of bicubic's.
-    """
-    high = to_float(sample("carphone", frames=3).frames[:, 4:68, 12:76])
-    low = to_float(degrade(sample("carphone", frames=3).frames[:, 4:68, 12:76], "bi", 4))
-    torch.manual_seed(0)
-    network = BasicVSR(channels=16, blocks=2, tail_channels=16)
-    losses = descend(network, low, high, learning_rate=2e-3)
-    assert losses[-1] < 0.8 * charbonnier(resize_bicubic(low, scale=4), high).item()
-    assert losses[-1] < 0.75 * losses[0]
-
-
-def charbonnier(ours, theirs):
-    return ((ours - theirs).square() + 1e-6).sqrt().mean()
-
-
-def descend(network, low, high, *, learning_rate, steps=50):
-    """Adam, the flow and the offsets at a twentieth of the rate; the loss before each step."""
-    named = dict(network.named_parameters())
-    slow = [value for name, value in named.items() if any(part in name for part in network.low_lr_params)]
-    rest = [value for name, value in named.items() if not any(part in name for part in network.low_lr_params)]
-    groups = [{"params": rest}, *([{"params": slow, "lr": learning_rate / 20}] if slow else [])]
-    optimizer = torch.optim.Adam(groups, lr=learning_rate)
-    losses = []
-    for _ in range(steps):
-        loss = charbonnier(network(low).frames, high)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
 
 
 @pytest.mark.parametrize("name", ["basicvsr", "basicvsr_s", "basicvsrpp", "iconvsr"])

@@ -36,10 +36,7 @@ def test_vsrnet_by_hand():
     assert cost(build("vsrnet")).macs == rgb
 
 
-@pytest.mark.parametrize(
-    ("name", "settings", "published", "pyramid"),
-    [("edvr_m", {}, 183, 5), ("edvr_l", {}, 985, 7)],
-)
+@pytest.mark.parametrize(("name", "settings", "published", "pyramid"), [("edvr_m", {}, 183, 5), ("edvr_l", {}, 985, 7)])
 def test_macs_of_edvr_equal_the_published_ones(name, settings, published, pyramid):
     """GMAC of one window, of running BasicSR; ours shares the pyramids of all frames but the new one."""
     found = cost(build(name, **settings))

@@ -78,8 +78,6 @@ def test_every_network_has_tiny_settings():
 
 
 # -- what it says of itself -----------------------------------------------------------------------------------------
-
-
 @every_network
 def test_every_network_has_valid_info(name):
     network = tiny(name)
@@ -117,8 +115,6 @@ def test_every_scale_is_supported(name):
 
 
 # -- what it makes --------------------------------------------------------------------------------------------------
-
-
 @every_network
 @pytest.mark.parametrize(("height", "width", "frames"), [(17, 23, 3), (1, 1, 1), (5, 9, 2), (1, 4, 20)])
 @torch.inference_mode()
@@ -244,8 +240,6 @@ def test_invalid_clips_raise(name):
 
 
 # -- how it learns --------------------------------------------------------------------------------------------------
-
-
 @every_learner
 def test_every_parameter_has_a_gradient(name):
     network = tiny(name).train()
@@ -316,8 +310,6 @@ def test_a_loaded_network_is_equal(name, tmp_path):
 
 
 # -- compiled -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("name", ["vespcn", "edvr_tiny"])
 def test_torch_compile_traces_one_graph(name):
     """Without a break: the look at the numbers is not traced, and nothing waits for it."""

@@ -54,9 +54,6 @@ def set_offsets(layer, dy, dx):
         layer.conv_offset.bias[1 : layer.groups * 18 : 2] = dx
 
 
-# -- the right offsets --------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("border", ["replicate", "reflection"])
 def test_the_loss_of_exact_offsets_is_zero_in_every_window(border):
     flow = flow_of(torch.tensor([[0.5, -0.25], [1.0, 2.0]]), frames=4, size=8)
@@ -101,9 +98,6 @@ def test_clips_without_true_flow_have_no_loss():
         loss.backward()
         assert loss.item() == 0
     assert not network.pcd_align.cas_dcnpack.conv_offset.bias.grad.any()
-
-
-# -- learning -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -157,9 +151,6 @@ def test_offsets_learn_the_displacement(make, steps):
     wanted = true.mean(dim=(4, 5)).flatten()
     assert torch.corrcoef(torch.stack((found, wanted)))[0, 1] > 0.7
     assert (found @ wanted) / (wanted @ wanted) > 0.2
-
-
-# -- guided by a flow network -------------------------------------------------------------------------------------
 
 
 def test_the_plain_form_has_no_flow_network():
@@ -230,9 +221,6 @@ def test_the_guided_form_is_saved_and_loaded(tmp_path):
 def test_guidance_of_high_resolution_input_raises():
     with pytest.raises(ConfigError, match="flow_guided"):
         EDVR(hr_in=True, flow_guided=True)
-
-
-# -- flow on enlarged frames ---------------------------------------------------------------------------------------
 
 
 def test_the_flow_of_toflow_is_supervised_in_low_resolution_pixels():

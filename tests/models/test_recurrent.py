@@ -103,9 +103,6 @@ def test_invalid_arguments_raise(clip):
         next(sums.chunks(clip, frames=2, return_features="last"))
 
 
-# -- what the BasicVSR family shares ---------------------------------------------------------------------------------
-
-
 @torch.inference_mode()
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_features_of_the_layers_of_the_tail(scale):
@@ -155,8 +152,7 @@ def test_states_decay_in_a_new_trunk():
 
 @torch.inference_mode()
 @pytest.mark.parametrize(
-    ("network", "settings"),
-    [(BasicVSR, {}), (BasicVSRPlusPlus, {"groups": 4}), (IconVSR, {"groups": 2}), (RSDN, {})],
+    ("network", "settings"), [(BasicVSR, {}), (BasicVSRPlusPlus, {"groups": 4}), (IconVSR, {"groups": 2}), (RSDN, {})]
 )
 def test_outputs_of_new_networks_do_not_grow_along_a_clip(network, settings, monkeypatch):
     """States neither grow nor vanish from frame to frame."""

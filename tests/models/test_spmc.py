@@ -28,9 +28,6 @@ def flow_of(dx, dy, height, width, n=1):
     return torch.tensor([float(dx), float(dy)]).view(1, 2, 1, 1).repeat(n, 1, height, width)
 
 
-# -- the layer ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("scale", [1, 2, 3, 4])
 def test_zero_flow_moves_pixels_to_multiples_of_the_scale(scale):
     image = torch.rand(2, 3, 4, 5)
@@ -109,9 +106,6 @@ def test_a_flow_of_another_size_raises():
         splat(torch.zeros(1, 1, 4, 4), torch.zeros(1, 2, 4, 5), scale=2)
 
 
-# -- the memory -----------------------------------------------------------------------------------------------------
-
-
 @torch.inference_mode()
 def test_a_cell_with_zero_weights_decays_by_the_forget_bias():
     """Gates of 0: the old cell times sigmoid(1), half of tanh(0) written, half of tanh(cell) shown."""
@@ -133,9 +127,6 @@ def test_the_order_of_gates():
     hidden, memory = cell(torch.zeros(1, 1, 2, 2), None)
     assert torch.allclose(memory, torch.tensor(math.tanh(0.3)))
     assert torch.allclose(hidden, torch.tensor(math.tanh(math.tanh(0.3))))
-
-
-# -- the network ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

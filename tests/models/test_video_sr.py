@@ -186,8 +186,6 @@ def test_padding_does_not_change_the_skip():
 
 
 # -- at the door ----------------------------------------------------------------------------------------------------
-
-
 def test_inputs_that_are_no_clips_raise():
     network = build("vespcn")
     for wrong in (torch.rand(2, 3, 8, 8), torch.rand(1, 2, 1, 8, 8), torch.rand(1, 0, 3, 8, 8)):
@@ -255,8 +253,6 @@ def test_values_of_fake_tensors_are_not_checked():
 
 
 # -- parts of clips -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("border", BORDERS)
 @pytest.mark.parametrize("frames", [1, 2, 5, 9])
 def test_chunks_equal_the_whole_and_compute_each_window_once(border, frames):

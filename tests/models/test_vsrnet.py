@@ -11,16 +11,6 @@ from workbench.models.vsrnet import VSRNet
 from workbench.models.zoo import build
 
 
-@pytest.mark.parametrize(
-    ("color", "symmetric", "count"),
-    [("y", True, 272_577), ("y", False, 283_073), ("rgb", True, 305_283), ("rgb", False, 336_515)],
-)
-def test_it_has_the_published_number_of_parameters(color, symmetric, count):
-    """Counts of running the public PyTorch code (y, symmetric), and of the same with more colors or weights."""
-    with torch.device("meta"):
-        assert count_parameters(VSRNet(color=color, symmetric=symmetric)) == count
-
-
 def test_the_zoo_has_both_variants():
     with torch.device("meta"):
         assert count_parameters(build("vsrnet")) == 305_283

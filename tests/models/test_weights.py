@@ -75,11 +75,7 @@ def test_settings_are_stored(tmp_path):
 
 
 def test_the_card_is_stored(network, file):
-    assert read_card(file) == {
-        "recipe": network.recipe,
-        "data": "bikes",
-        "seed": 3,
-    }
+    assert read_card(file) == {"recipe": network.recipe, "data": "bikes", "seed": 3}
 
 
 def test_half_precision_halves_the_file_and_is_loaded_as_float32(network, file, tmp_path):

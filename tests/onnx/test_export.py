@@ -56,9 +56,6 @@ def student(tmp_path_factory, pair):
     return network, export(network, tmp_path_factory.mktemp("export") / "student.onnx", check=pair)
 
 
-# -- the graph --------------------------------------------------------------------------------------------------------
-
-
 def test_an_exported_student_has_dynamic_axes(student):
     _, made = student
     assert made.free == ("batch", "time", "height", "width")
@@ -179,9 +176,6 @@ def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypat
         export(build("bicubic"), tmp_path / "a.onnx")
 
 
-# -- half and eight bits ----------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(("precision", "most_db"), [("fp16", 0.01), ("int8", 1.0)])
 def test_a_student_is_exported_in_lower_precisions(student, tmp_path, pair, low, precision, most_db):
     network, full = student
@@ -200,9 +194,6 @@ def test_a_student_is_exported_in_lower_precisions(student, tmp_path, pair, low,
 def test_deformable_convolutions_raise_in_lower_precisions(tmp_path, name, precision):
     with pytest.raises(ConfigError, match=f"{precision} .*deformable"):
         export(shaken(name), tmp_path / "a.onnx", precision=precision)
-
-
-# -- files of others --------------------------------------------------------------------------------------------------
 
 
 def test_files_without_metadata_raise(student, tmp_path):
@@ -235,9 +226,6 @@ def test_metadata_of_format_1_is_read(student):
     stored = json.loads(metadata.to_json())
     stored |= {"format": 1, "reach": stored.pop("temporal_radius")}
     assert OnnxMetadata.parse(json.dumps(stored), Path("old.onnx")) == metadata
-
-
-# -- two of them ------------------------------------------------------------------------------------------------------
 
 
 def test_distillation_changes_no_operator(student, tmp_path, pair):

@@ -11,14 +11,7 @@ from tests.training.interruptions import assert_equal_losses, assert_equal_weigh
 from workbench.cli import main
 from workbench.config import Network
 from workbench.data.sampling.crops import CropSampler
-from workbench.errors import (
-    DataError,
-    LoaderError,
-    OutOfMemory,
-    ResultError,
-    UnknownNameError,
-    VideoError,
-)
+from workbench.errors import DataError, LoaderError, OutOfMemory, ResultError, UnknownNameError, VideoError
 from workbench.models.weights import read_tensors
 from workbench.training import trainer, worker
 from workbench.training.worker import prepare_run, work
@@ -50,10 +43,7 @@ def test_out_of_memory_names_the_settings_to_reduce(small, tmp_path, monkeypatch
         torch.empty(2**55)
 
     monkeypatch.setattr(trainer.Trainer, "steps", allocate)
-    with pytest.raises(
-        OutOfMemory,
-        match=r"data.batch_size 4 .*data.batch_size 2.* data.crop_size 4",
-    ):
+    with pytest.raises(OutOfMemory, match=r"data.batch_size 4 .*data.batch_size 2.* data.crop_size 4"):
         work(run)
     assert run.status().state == "failed"
     assert run.status().reason.startswith("OutOfMemory: out of memory: data.batch_size 4")

@@ -11,7 +11,12 @@ from workbench.training import record, worker
 from workbench.training.worker import work
 
 
-def assert_failed_without_space(run, step):
+def fail_without_space(run, step, patch, *replaced, observe=None):
+    """Work on a run while a function is replaced, and check that it fails at a step for want of space."""
+    with patch.context() as temporary:
+        temporary.setattr(*replaced)
+        with pytest.raises(OSError, match="No space left"):
+            work(run, observe)
     status = run.status()
     assert (status.state, status.step) == ("failed", step)
     assert "No space left on device" in status.reason
@@ -31,11 +36,7 @@ def test_no_space_for_metrics(run, whole, monkeypatch):
             self._metrics = open("/dev/full", "a")  # noqa: SIM115
         real(self, row)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RunWriter, "log", log)
-        with pytest.raises(OSError, match="No space left"):
-            work(run)
-    assert_failed_without_space(run, 4)
+    fail_without_space(run, 4, monkeypatch, RunWriter, "log", log)
     assert [row["step"] for row in run.metrics()] == [1, 2, 3]
     assert run.snapshot(0).frames == 3
     assert work(run) == "finished"
@@ -52,11 +53,7 @@ def test_no_space_for_a_snapshot(run, whole, monkeypatch):
             no_space_left()
         real(self, home, images)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(scenes.SceneWriter, "_write", write)
-        with pytest.raises(OSError, match="No space left"):
-            work(run)
-    assert_failed_without_space(run, 4)
+    fail_without_space(run, 4, monkeypatch, scenes.SceneWriter, "_write", write)
     assert run.snapshots() == [0]
     assert run.snapshot(0).clip("student").shape == (3, 32, 48, 3)
     assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4]
@@ -74,22 +71,14 @@ def test_no_space_for_a_checkpoint(run, whole, monkeypatch):
             no_space_left()
         real(path, *rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "save_tensors", save)
-        with pytest.raises(OSError, match="No space left"):
-            work(run)
-    assert_failed_without_space(run, 4)
+    fail_without_space(run, 4, monkeypatch, record, "save_tensors", save)
     assert run.checkpoints() == [0, 2]
     assert work(run) == "finished"
     assert_equal_losses(run, whole)
 
 
 def test_no_space_for_the_first_snapshot(run, whole, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(scenes.SceneWriter, "_write", no_space_left)
-        with pytest.raises(OSError, match="No space left"):
-            work(run)
-    assert_failed_without_space(run, 0)
+    fail_without_space(run, 0, monkeypatch, scenes.SceneWriter, "_write", no_space_left)
     assert run.metrics() == []
     assert work(run) == "finished"
     assert_equal_losses(run, whole)
@@ -105,8 +94,4 @@ def test_the_status_is_written_into_the_reserve(run, monkeypatch):
             no_space_left()
         real(path, content)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(runs, "write_atomic", write)
-        with pytest.raises(OSError, match="No space left"):
-            work(run, at(2, lambda: is_full.append(1)))
-    assert_failed_without_space(run, 3)
+    fail_without_space(run, 3, monkeypatch, runs, "write_atomic", write, observe=at(2, lambda: is_full.append(1)))

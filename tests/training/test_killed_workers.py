@@ -13,9 +13,7 @@ import pytest
 
 from tests.training.interruptions import assert_equal_losses, assert_equal_weights, at, partial_files
 from workbench.config import Network
-from workbench.errors import (
-    BusyError,
-)
+from workbench.errors import BusyError
 from workbench.runs import RunWriter, request_stop, start_worker
 from workbench.training.worker import prepare_run, work
 

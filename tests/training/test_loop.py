@@ -98,8 +98,6 @@ def test_the_memory_stays_frozen_and_one_step_has_a_note_of_it():
 
 
 # -- not finite -----------------------------------------------------------------------------------------------------
-
-
 def training_with_nan(term):
     """Return a training whose fourth batch, teacher features or memory cells are not finite."""
     student, objective, optimizer, steps = make_training()
@@ -173,8 +171,6 @@ def test_a_gradient_that_is_not_finite_raises_and_changes_nothing():
 
 
 # -- settings -------------------------------------------------------------------------------------------------------
-
-
 def test_a_plain_run_has_one_term_and_needs_no_features():
     torch.manual_seed(0)
     student = TinyNetwork()
@@ -283,8 +279,6 @@ def test_bf16_runs_the_networks_in_bf16_and_the_losses_in_float32():
 
 
 # -- golden ---------------------------------------------------------------------------------------------------------
-
-
 def set_weights_by_name(module, std):
     """Set weights that depend on the names of tensors only, not on the order of the layers.
 

@@ -94,9 +94,6 @@ def test_finished_weights_are_shown_at_their_own_step_only(small, plain, tmp_pat
     assert {one.method for one in scene.overlays if one.kind == "memory"} == {"teacher", "plain", "student"}
 
 
-# -- what cannot be compared ----------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("change", "pattern"),
     [
@@ -160,9 +157,6 @@ def test_plain_weights_of_an_unknown_step_or_another_network_raise(small, tmp_pa
 def test_a_plain_run_and_plain_weights_together_raise():
     with pytest.raises(ConfigError, match=r"plain_run: .*vespcn.* got 'runs/plain'"):
         RunConfig(plain=Network(name="vespcn"), plain_run="runs/plain")
-
-
-# -- what ships -----------------------------------------------------------------------------------------------------
 
 
 def test_the_live_demo_has_a_plain_student_at_every_snapshot(caplog):

@@ -5,14 +5,7 @@ from dataclasses import replace
 import pytest
 
 from workbench.config import Data, Network
-from workbench.errors import (
-    ConfigError,
-    DataError,
-    FolderError,
-    UnknownNameError,
-    VideoError,
-    WeightsError,
-)
+from workbench.errors import ConfigError, DataError, FolderError, UnknownNameError, VideoError, WeightsError
 from workbench.training.worker import check, prepare_run
 
 
@@ -22,11 +15,7 @@ from workbench.training.worker import check, prepare_run
         ({"student": Network(name="vespnc")}, UnknownNameError, "no network 'vespnc'; did you mean 'vespcn'"),
         ({"student": Network(name="bicubic")}, ConfigError, "student.name: bicubic"),
         ({"student": Network(name="vespcn_paper")}, ConfigError, "vespcn_paper has no high-resolution features"),
-        (
-            {"student": Network(name="vespcn", weights="TEACHER")},
-            WeightsError,
-            "got edvr_tiny",
-        ),
+        ({"student": Network(name="vespcn", weights="TEACHER")}, WeightsError, "got edvr_tiny"),
         ({"teacher": Network(name="edvr_tiny", weights="no.safetensors")}, WeightsError, "no such file"),
         ({"teacher": Network(name="bicubic", weights="x")}, WeightsError, "no such file"),
         ({"student": Network(name="vespcn", weights="pretrained:vespcn")}, UnknownNameError, "no pretrained weights"),

@@ -64,8 +64,6 @@ def run_loop(network, objective, rows, **more):
 
 
 # -- the loop -------------------------------------------------------------------------------------------------------
-
-
 def test_stage_1_has_the_ground_truth_as_input_and_two_terms():
     torch.manual_seed(0)
     network, rows = RecordingPrivileged(make_student()), batches()
@@ -116,8 +114,6 @@ def test_gradient_of_variational_information_reaches_the_student():
 
 
 # -- two runs -------------------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def stage_1(small, tmp_path_factory):
     config = RunConfig(
@@ -242,8 +238,6 @@ def test_cached_and_live_losses_of_a_privileged_teacher_are_equal(stage_2_config
 
 
 # -- errors before training -------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -276,8 +270,6 @@ def test_the_error_for_privileged_weights_names_the_decoder_syntax(stage_1):
 
 
 # -- commands of docs/teaching.md -------------------------------------------------------------------------------------
-
-
 def commands():
     """Return the arguments of every ``workbench train`` in the document."""
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", TEACHING, flags=re.DOTALL)).replace("\\\n", " ")

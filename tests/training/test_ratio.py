@@ -95,9 +95,6 @@ def test_micro_batches_and_the_whole_batch_have_equal_weights():
         assert ours.terms == pytest.approx(theirs.terms, rel=1e-3)
 
 
-# Runs
-
-
 @pytest.fixture(scope="module")
 def config(small):
     distillation = Distillation(

@@ -15,12 +15,7 @@ from workbench.models.edvr import EDVR
 from workbench.models.zoo import build
 from workbench.runs import RunWriter, create_run
 from workbench.training.loop import Step
-from workbench.training.record import (
-    load_checkpoint,
-    log_row,
-    save_checkpoint,
-    write_validation_clip,
-)
+from workbench.training.record import load_checkpoint, log_row, save_checkpoint, write_validation_clip
 
 
 @pytest.fixture

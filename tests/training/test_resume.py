@@ -17,10 +17,7 @@ from tests.training.interruptions import (
     no_space_left,
     partial_files,
 )
-from workbench.errors import (
-    ConfigError,
-    FolderError,
-)
+from workbench.errors import ConfigError, FolderError
 from workbench.runs import request_stop
 from workbench.training import trainer
 from workbench.training.worker import graceful_shutdown, prepare_run, work

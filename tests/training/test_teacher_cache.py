@@ -188,10 +188,7 @@ def test_a_cache_of_other_clips_raises(kept, tmp_path):
             lambda c: replace(c, distillation=replace(c.distillation, memory_mode="trained")),
             "memory_mode frozen.*trained",
         ),
-        (
-            lambda c: replace(c, distillation=replace(c.distillation, losses=OtherLosses(fitnets=1.0))),
-            "fitnets",
-        ),
+        (lambda c: replace(c, distillation=replace(c.distillation, losses=OtherLosses(fitnets=1.0))), "fitnets"),
     ],
     ids=["fresh crops", "trained memory", "whole features"],
 )

@@ -7,19 +7,8 @@ import numpy as np
 import pytest
 
 from tests import specimens
-from tests.hostile_videos import (
-    ACCEPTED,
-    MARKUP,
-    QUOTA,
-    REFUSED,
-    SECRET,
-    SESSION,
-    add,
-    content_of,
-    opened_in,
-    points_elsewhere,
-    small_video,
-)
+from tests.hostile_videos import ACCEPTED, REFUSED, content_of, opened_in, points_elsewhere, small_video
+from tests.views.uploads import MARKUP, QUOTA, SECRET, SESSION, add
 from tests.visitors import Visitor, wait_until
 from workbench.errors import FolderError, VideoError
 from workbench.runs import create_run
@@ -33,20 +22,20 @@ class TestVideos:
         source, says = REFUSED[kind]
         (tmp_path / "made").mkdir()
         content = content_of(source, tmp_path / "made")
-        (tmp_path / "made" / "secret.txt").write_bytes(SECRET)
+        (tmp_path / "made" / "secret.mp4").write_bytes(SECRET)
         uploads = store.uploads
-        (uploads / "secret.txt").write_bytes(SECRET)
+        (uploads / "secret.mp4").write_bytes(SECRET)
         with (
             opened_in(uploads) as seen,
             opened_in(tmp_path / "made") as outside,
             pytest.raises(VideoError, match=says) as error,
         ):
             add(store, content)
-        assert "secret.txt" not in seen
-        assert "secret.txt" not in outside
+        assert "secret.mp4" not in seen
+        assert "secret.mp4" not in outside
         assert str(error.value).startswith("video.mp4: ")
         assert str(tmp_path) not in str(error.value)  # no path of the server
-        assert [path.name for path in uploads.iterdir()] == ["secret.txt"]
+        assert [path.name for path in uploads.iterdir()] == ["secret.mp4"]
 
     @pytest.mark.parametrize("kind", ACCEPTED)
     def test_unusual_videos_are_accepted(self, store, tmp_path, kind):

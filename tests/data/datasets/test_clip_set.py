@@ -4,14 +4,7 @@ import pytest
 from tests.footage import save
 from tests.specimens import moving_clip
 from tests.videos import write_video
-from workbench.data.datasets.clip_set import (
-    ClipEntry,
-    ClipSet,
-    FrameFolder,
-    InMemoryFrames,
-    VideoFile,
-    find_clips,
-)
+from workbench.data.datasets.clip_set import ClipEntry, ClipSet, FrameFolder, InMemoryFrames, VideoFile, find_clips
 from workbench.data.degradation.families import degrade
 from workbench.errors import DataError, UnknownNameError
 
@@ -22,9 +15,6 @@ def entry(source, frames=5, size=(26, 18), **settings):
     return ClipEntry(
         name="disc", frames=frames, size=size, scale=4, targets=tuple(range(frames)), source=source, **settings
     )
-
-
-# Sources
 
 
 def test_every_source_gives_the_same_frames(tmp_path):
@@ -61,9 +51,6 @@ def test_images_of_unexpected_names_raise(tmp_path):
         FrameFolder(tmp_path / "nothing").read(0, 1)
 
 
-# What is read is checked against what it should be
-
-
 def test_a_clip_that_has_changed_raises(tmp_path):
     source = FrameFolder(save(tmp_path / "disc", FRAMES))
     with pytest.raises(DataError, match=r"disc: want 7 frames, got 5"):
@@ -94,9 +81,6 @@ def test_low_resolution_on_disk_is_read(tmp_path):
     assert not entry(InMemoryFrames(FRAMES)).has_low
     with pytest.raises(DataError, match=r"disc: .*got none"):
         entry(InMemoryFrames(FRAMES)).low()
-
-
-# Sets
 
 
 def clips(*names, degradation=None, low=None):
@@ -153,9 +137,6 @@ def test_another_family_raises_with_the_reason():
         held.check_degradation("bi")
     with pytest.raises(DataError, match="bd_basicvsr, got bd_duf"):
         held.pair(held["disc"], "bd_basicvsr")
-
-
-# Headers and folders
 
 
 def test_clips_below_a_folder_are_found(tmp_path):

@@ -21,9 +21,6 @@ def make(root, family="bd_duf", low="BDx4", scale=4, clips=("clip_2", "clip_10",
     return root
 
 
-# Layouts
-
-
 def test_every_layout_is_read_in_natural_order(tmp_path):
     for name in ("clip_2", "clip_10", "clip_1"):
         save(tmp_path / "plain" / name, HIGH[:1])
@@ -78,9 +75,6 @@ def test_images_of_several_sizes_or_too_small_raise(tmp_path):
     (tmp_path / "a" / "0002.png").write_bytes(b"")
     with pytest.raises(VideoError, match=r"0002\.png"):
         open_set("folders", tmp_path)
-
-
-# Low resolution on disk
 
 
 @pytest.mark.parametrize(("low", "family"), [("BIx4", "bi"), ("BDx4", "bd_basicvsr"), ("BDx4", "bd_duf"), ("LR", "bi")])
@@ -160,8 +154,7 @@ def test_frames_and_clips_that_are_missing_are_named(tmp_path):
     (tmp_path / "BDx4" / "clip_2" / "0001.png").unlink()
     Image.new("RGB", (17, 13)).save(tmp_path / "BDx4" / "clip_10" / "0003.png")
     with pytest.raises(
-        DataError,
-        match=r"BDx4: .* x4: clip_1 .*clip_2: 0001 .*clip_10/0003\.png .*17x13.*16x12 .*66x50",
+        DataError, match=r"BDx4: .* x4: clip_1 .*clip_2: 0001 .*clip_10/0003\.png .*17x13.*16x12 .*66x50"
     ):
         open_set("folders", tmp_path, low="BDx4")
     with pytest.raises(DataError, match=r"BIx4.* got BDx4, GT"):
@@ -199,9 +192,6 @@ def test_another_first_number_is_accepted_if_the_content_agrees(tmp_path):
     assert open_set("folders", tmp_path, low="BIx4").degradation == "bi"
 
 
-# Gaps, and frames that are there twice
-
-
 def test_a_gap_in_the_frame_numbers_is_named(tmp_path, caplog):
     save(tmp_path / "a", HIGH)
     save(tmp_path / "b", HIGH)
@@ -218,9 +208,6 @@ def test_two_images_of_one_frame_raise(tmp_path, other):
     Image.fromarray(HIGH[1]).save(tmp_path / "a" / other)
     with pytest.raises(VideoError, match=r"0001\.png and 001\.png|0001\.jpg and 0001\.png"):
         open_set("folders", tmp_path)
-
-
-# Opening
 
 
 def test_unknown_kinds_and_scales_raise(tmp_path):

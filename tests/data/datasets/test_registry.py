@@ -171,9 +171,6 @@ def test_datasets_of_the_published_counts_are_complete(tmp_path):
         open_set("udm10", tmp_path / "udm10")
 
 
-# Videos and single clips
-
-
 def test_a_folder_of_videos_is_a_dataset(tmp_path):
     for name in ("holiday 10.mp4", "holiday 2.mp4"):
         write_video(tmp_path / name, HIGH, 25)

@@ -98,9 +98,6 @@ def test_metadata_above_the_sequences_is_used(official, tmp_path):
     assert open_small(official, split="test", low="low").degradation == "bi"
 
 
-# Groups by speed
-
-
 def test_groups_are_read_from_lists_in_the_folder(official):
     (official / "meta_info_Vimeo90K_test_slow_GT.txt").write_text("00001/0266 7 (256,448,3)\n")
     (official / "medium_testset.txt").write_text("00001/0268\n")
@@ -112,10 +109,7 @@ def test_groups_are_read_from_lists_in_the_folder(official):
 
 
 def test_missing_lists_of_groups_raise(official):
-    with pytest.raises(
-        DataError,
-        match=r"meta_info_Vimeo90K_test_medium_GT\.txt or medium_testset\.txt",
-    ):
+    with pytest.raises(DataError, match=r"meta_info_Vimeo90K_test_medium_GT\.txt or medium_testset\.txt"):
         open_small(official, split="test", groups=["medium"])
     with pytest.raises(UnknownNameError, match=r"'slwo'.*'slow'"):
         open_small(official, split="test", groups=["slwo"])
@@ -135,9 +129,6 @@ def test_a_clip_in_two_groups_raises(official):
     (official / "medium_testset.txt").write_text("00001/0266\n")
     with pytest.raises(DataError, match=r"medium .*00001/0266"):
         open_small(official, split="test")
-
-
-# Bad input
 
 
 @pytest.mark.parametrize("split", [None, "val"])

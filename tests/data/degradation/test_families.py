@@ -4,22 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from workbench.data.degradation.families import (
-    CHUNK_FRAMES,
-    DEGRADATIONS,
-    degrade,
-    find_degradation,
-    gaussian_window,
-)
+from workbench.data.degradation.families import CHUNK_FRAMES, DEGRADATIONS, degrade, find_degradation, gaussian_window
 from workbench.errors import ConfigError, ShapeError, UnknownNameError
 from workbench.tensors import to_float, to_uint8
 
 CLIP = np.random.default_rng(0).integers(0, 256, (CHUNK_FRAMES + 1, 17, 22, 3), dtype=np.uint8)
 RULES = [(name, scale) for name, known in DEGRADATIONS.items() for scale in known.scales or (2, 3, 4)]
 BLURS = [rule for rule in RULES if rule[0] != "bi"]
-
-
-# The definitions again, in plain numpy and double precision, slow and without a line of the package
 
 
 def keys_cubic(x):

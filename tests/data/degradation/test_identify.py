@@ -31,9 +31,6 @@ BLURS = frozenset({"bd_basicvsr", "bd_duf", "bd_tecogan"})
 NOTHING: frozenset[str] = frozenset()
 
 
-# Notes
-
-
 def test_metadata_is_read_as_it_was_written(tmp_path):
     assert read_info(tmp_path) is None
     write_info(tmp_path, make_info("bd_duf", 4, "GT"))
@@ -61,9 +58,6 @@ def test_invalid_metadata_raises(tmp_path, content):
         read_info(tmp_path)
 
 
-# Names
-
-
 @pytest.mark.parametrize(
     ("place", "families", "scale"),
     [
@@ -83,9 +77,6 @@ def test_invalid_metadata_raises(tmp_path, content):
 )
 def test_folder_names_are_parsed(place, families, scale):
     assert parse_folder_name(Path(place)) == (families, scale)
-
-
-# Measuring
 
 
 @pytest.mark.parametrize("family", DEGRADATIONS)

@@ -138,9 +138,6 @@ def test_progress_has_every_clip_and_its_frames(tmp_path, footage):
     assert (stages[-1].done, stages[-1].clips) == (3, 3)
 
 
-# Bad input
-
-
 def test_incomplete_clips_of_an_earlier_job_raise(tmp_path, footage):
     write_lr(footage, tmp_path / "low", family="bi", scale=4)
     (tmp_path / "low" / "a" / "0002.png").unlink()

@@ -193,8 +193,6 @@ def test_enough_motion_logs_no_warning(caplog):
 
 
 # -- prepared footage -----------------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("prepared")
@@ -277,8 +275,6 @@ def test_prepare_prints_the_distribution(root, tmp_path, capsys):
 
 
 # -- settings -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("data", "pattern"),
     [

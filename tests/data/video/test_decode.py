@@ -191,9 +191,7 @@ def test_counting_and_seeking_in_two_hours_needs_little_memory(tmp_path):
     assert np.array_equal(last_minute, read_video(short, first=100, last=105).frames)
 
 
-# Damaged files
-
-
+# -- damaged files ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 @pytest.mark.parametrize("share", [0.55, 0.7, 0.96])
 def test_good_frames_of_a_truncated_file_are_kept_on_request(tmp_path, suffix, share):

@@ -87,9 +87,7 @@ def test_exif_orientation_is_applied(tmp_path):
     assert np.array_equal(read_frames(tmp_path)[0], np.rot90(NOISE, -1))
 
 
-# Frame numbers
-
-
+# -- frame numbers ---------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("stems", "numbers"),
     [
@@ -157,9 +155,7 @@ def test_images_are_matched_by_number():
     assert describe_mismatch(match_frames([f"{n}" for n in range(9)], ["0"])) == "1, 2, 3, 4 and 4 more are missing"
 
 
-# Transparency
-
-
+# -- transparency ----------------------------------------------------------------------------------------------------
 def test_transparent_images_are_composited_onto_a_background(tmp_path):
     """Against floats: round(alpha * color + (1 - alpha) * background)."""
     alpha = np.arange(192, dtype=np.uint8).reshape(12, 16) + 64
@@ -197,9 +193,7 @@ def test_transparency_is_detected_before_reading(tmp_path, monkeypatch):
     assert decoded == [str(tmp_path / "2.png"), str(tmp_path / "3.png")]
 
 
-# What is not a clip
-
-
+# -- what is not a clip ----------------------------------------------------------------------------------------------
 def test_folders_that_are_no_clip_raise(tmp_path):
     with pytest.raises(VideoError, match="no such folder"):
         read_frames(tmp_path / "nothing")
@@ -253,10 +247,7 @@ REFUSED = {
         encoded("GIF", save_all=True, append_images=[Image.fromarray(255 - NOISE)]),
         r"animated \(2 images in one file\)",
     ),
-    "alpha": (
-        encoded("PNG", TRANSPARENT),
-        r"6.2% of it is transparent, ",
-    ),
+    "alpha": (encoded("PNG", TRANSPARENT), r"6.2% of it is transparent, "),
     "alpha, WebP": (encoded("WEBP", TRANSPARENT, lossless=True), r"6.2% of it is transparent"),
     "alpha in a palette": (encoded("PNG", PALETTE, transparency=0), r"\d+\.\d% of it is transparent"),
     "one transparent color": (encoded("PNG", transparency=tuple(map(int, NOISE[0, 0]))), r"0.5% of it is transparent"),

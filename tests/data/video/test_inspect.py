@@ -1,6 +1,3 @@
-import ctypes
-import io
-import struct
 import sys
 from contextlib import suppress
 from fractions import Fraction
@@ -8,15 +5,13 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from PIL import Image
 
+from tests.hostile_videos import NO_VIDEOS, enormous, many, opened_in, points_elsewhere, sizes, wrong_size
 from tests.videos import encode, frame_from_planes, join, numbered, with_sound
 from workbench.data.video.inspect import Limits, VideoInfo, inspect_video
 from workbench.data.video.read import read_video
 from workbench.data.video.tracks import Track
 from workbench.errors import VideoError
-
-# What is taken
 
 
 def info_metadata(path):
@@ -103,9 +98,6 @@ def test_uneven_times(tmp_path):
     assert info.seconds == pytest.approx(0.9, abs=0.3)
 
 
-# Limits
-
-
 @pytest.mark.parametrize(
     ("limits", "pattern"),
     [
@@ -127,83 +119,27 @@ def test_videos_beyond_the_limits_raise(tmp_path, limits, pattern):
 
 
 def test_too_many_frames_in_a_small_file_raise(tmp_path):
-    frame = av.VideoFrame.from_ndarray(np.zeros((16, 16, 3), np.uint8), format="rgb24")
-    with av.open(str(tmp_path / "a.mp4"), "w") as file:
-        stream = file.add_stream("libx264", rate=1000, options={"preset": "ultrafast"})
-        stream.width, stream.height, stream.pix_fmt = 16, 16, "yuv420p"
-        for number in range(10_000):
-            frame.pts = number
-            file.mux(stream.encode(frame))
-        file.mux(stream.encode(None))
+    many(tmp_path)
     with pytest.raises(VideoError, match="more than 600 frames"):
         inspect_video(tmp_path / "a.mp4")
     assert inspect_video(tmp_path / "a.mp4", Limits(frames=10_000)).frames == 10_000
 
 
-@pytest.fixture(scope="module")
-def enormous(tmp_path_factory):
-    """8192x4320 in a hundred kilobytes."""
-    frame = av.VideoFrame(8192, 4320, "yuv420p")
-    for plane in frame.planes:
-        plane.update(bytes(plane.buffer_size))
-    path = tmp_path_factory.mktemp("enormous") / "8k.mp4"
-    return encode(path, [frame], preset="ultrafast")
-
-
-def test_too_large_frames_raise(enormous):
-    with pytest.raises(VideoError, match=r"8k.mp4: 8192x4320; .*2.1 million pixels"):
-        inspect_video(enormous)
-
-
-def test_too_large_frames_with_a_small_header_raise(enormous, tmp_path):
-    """The header of the file pattern 64x48, the coded frames say otherwise."""
-    content = bytearray(enormous.read_bytes())
-    entry, track = content.index(b"avc1", content.index(b"stsd")) + 28, content.index(b"tkhd") + 80
-    content[entry : entry + 4], content[track : track + 8] = (
-        struct.pack(">HH", 64, 48),
-        struct.pack(">II", 64 << 16, 48 << 16),
-    )
-    (tmp_path / "a.mp4").write_bytes(content)
-    with pytest.raises(VideoError, match=r"a.mp4: 8192x4320; up to"):
+@pytest.mark.parametrize("make", [enormous, wrong_size])
+def test_too_large_frames_raise(make, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(make(tmp_path))
+    with pytest.raises(VideoError, match=r"a.mp4: 8192x4320; .*2.1 million pixels"):
         inspect_video(tmp_path / "a.mp4")
 
 
-# What is not taken
-
-
-def gif(kind):
-    stream = io.BytesIO()
-    first, *others = (Image.fromarray(frame) for frame in numbered(3))
-    first.save(stream, kind, save_all=True, append_images=others)
-    return stream.getvalue()
-
-
-REFUSED = {
-    "text": (b"I am a video.\n" * 100, "not a video that can be read"),
-    "zeros": (bytes(5000), "not a video that can be read"),
-    "empty": (b"", "the file is empty"),
-    "concat": (b"ffconcat version 1.0\nfile secret.mp4\n", "a playlist that names other files"),
-    "concat, absolute": (b"ffconcat version 1.0\nfile {folder}/secret.mp4\n", "a playlist that names other files"),
-    "playlist": (b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mp4\n#EXT-X-ENDLIST\n", "a playlist"),
-    "DASH": (b"<?xml version='1.0'?><MPD><BaseURL>secret.mp4</BaseURL></MPD>", "text in markup"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'><image href='secret.mp4'/></svg>", "text in markup"),
-    "SDP": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n", "not a video that can be read"),
-    "GIF": (gif("GIF"), "a GIF, not a video"),
-    "APNG": (gif("PNG"), "an image, not a video"),
-    "animated WebP": (gif("WEBP"), "an image, not a video"),
-    "archive": (b"PK\x03\x04" + bytes(100), "a document or an archive"),
-    "transport stream": (b"\x47\x40\x00\x10" + bytes(184) + (b"\x47\x1f\xff\x10" + bytes(184)) * 50, "an MPEG"),
-}
-
-
-@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("kind", NO_VIDEOS)
 def test_files_that_are_no_videos_raise(tmp_path, kind):
     """And nothing but the file itself is opened to find out."""
-    content, pattern = REFUSED[kind]
+    content, message = NO_VIDEOS[kind]
     encode(tmp_path / "secret.mp4", numbered(2))
     path = tmp_path / "clip.mp4"
     path.write_bytes(content.replace(b"{folder}", str(tmp_path).encode()))
-    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"clip.mp4: {pattern}"):
+    with opened_in(tmp_path) as seen, pytest.raises(VideoError, match=rf"clip.mp4: .*{message}"):
         inspect_video(path)
     assert seen <= {"clip.mp4"}
 
@@ -211,43 +147,17 @@ def test_files_that_are_no_videos_raise(tmp_path, kind):
 def test_a_video_never_opens_another_file(tmp_path):
     """QuickTime can keep the images in a second file and name it."""
     encode(tmp_path / "secret.mp4", numbered(4))
-    path = encode(tmp_path / "clip.mov", numbered(4))
-    content = path.read_bytes()
-    own = b"\x00\x00\x00\x0curl \x00\x00\x00\x01"  # the frames are in this file
-    place = content.index(own, content.index(b"vmhd"))
-    path.write_bytes(content[:place] + b"\x00\x00\x00\x0calis\x00\x00\x00\x00" + content[place + 12 :])
+    path = tmp_path / "clip.mov"
+    path.write_bytes(points_elsewhere(tmp_path))
     with opened_in(tmp_path) as seen, suppress(VideoError):
         inspect_video(path)
     assert seen <= {"clip.mov"}
 
 
-class opened_in:  # noqa: N801
-    """The names of the files of a folder that this process opens meanwhile, as Linux tells it."""
-
-    def __init__(self, folder):
-        self.folder, self.names = folder, set()
-
-    def __enter__(self):
-        if sys.platform.startswith("linux"):
-            system = ctypes.CDLL(None, use_errno=True)
-            self.watch = open(system.inotify_init1(0o4000), "rb", buffering=0)
-            assert system.inotify_add_watch(self.watch.fileno(), str(self.folder).encode(), 0x20) >= 0
-        return self.names
-
-    def __exit__(self, *error):
-        if sys.platform.startswith("linux"):
-            with self.watch:
-                output = self.watch.read(65536) or b""
-            while output:
-                size = struct.unpack("iIII", output[:16])[3]
-                self.names.add(output[16 : 16 + size].rstrip(b"\0").decode())
-                output = output[16 + size :]
-
-
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="watches files as Linux can")
 def test_opened_files_are_recorded(tmp_path):
     encode(tmp_path / "secret.mp4", numbered(2))
-    (tmp_path / "clip.mp4").write_bytes(REFUSED["concat"][0])
+    (tmp_path / "clip.mp4").write_bytes(NO_VIDEOS["concat"][0])
     with opened_in(tmp_path) as seen, av.open(str(tmp_path / "clip.mp4")) as file:
         assert file.format.name == "concat"  # without the whitelist the other file is opened
     assert seen == {"clip.mp4", "secret.mp4"}
@@ -295,10 +205,9 @@ def test_a_truncated_file_raises(tmp_path, suffix):
 
 
 def test_frames_of_different_sizes_raise(tmp_path):
-    one = encode(tmp_path / "1.mkv", numbered(1), codec="mjpeg", pixels="yuvj420p")
-    two = encode(tmp_path / "2.mkv", numbered(1, 48, 80), codec="mjpeg", pixels="yuvj420p")
+    (tmp_path / "a.mkv").write_bytes(sizes(tmp_path))
     with pytest.raises(VideoError, match="64x48, 80x48"):
-        inspect_video(join([one, two], tmp_path / "a.mkv"))
+        inspect_video(tmp_path / "a.mkv")
 
 
 def test_a_first_frame_of_garbage_raises(tmp_path):

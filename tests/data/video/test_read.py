@@ -11,15 +11,7 @@ from PIL import Image
 from tests.videos import encode, number_of, numbered, numbers, repeat, write_video
 from workbench.data.datasets.samples import sample
 from workbench.data.video.decode import Decoding
-from workbench.data.video.read import (
-    FOLDER_FPS,
-    Conversion,
-    Video,
-    read_clip,
-    read_frames,
-    read_video,
-    stream_video,
-)
+from workbench.data.video.read import FOLDER_FPS, Conversion, Video, read_clip, read_frames, read_video, stream_video
 from workbench.data.video.timeline import timeline
 from workbench.errors import ShapeError, VideoError
 
@@ -89,9 +81,6 @@ def test_variable_frame_times_are_kept(tmp_path, suffix):
     assert part.times_seconds == pytest.approx([0, 0.033, 0.067], abs=1e-3)
 
 
-# A stream
-
-
 STREAMED = """
 import gc, re, sys
 from workbench.data.video.read import stream_video
@@ -113,9 +102,6 @@ def test_memory_does_not_grow_with_the_video(tmp_path):
     command = [sys.executable, "-c", STREAMED, str(long), str(tmp_path / "copy.mp4")]
     early, late = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
     assert late - early < 10  # 500 frames are 110 MB
-
-
-# What is not a video
 
 
 def test_a_missing_file_raises(tmp_path):
@@ -191,9 +177,6 @@ def test_unknown_options_raise(tmp_path):
     for name, value in (("assume_matrix", "bt470"), ("deinterlace", "yes"), ("hdr", "sdr")):
         with pytest.raises(VideoError, match=rf"{name}: .* got '{value}'"):
             Conversion(**{name: value})
-
-
-# Clips, from files and folders alike
 
 
 def test_a_clip_is_a_file_or_a_folder(tmp_path):
