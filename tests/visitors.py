@@ -10,8 +10,19 @@ from typing import Any
 
 import httpx
 
+from workbench.runs import create_run
 from workbench.views.serving import session_of
+from workbench.views.studio import Services
 from workbench.views.studio.page import Pages
+
+
+def make_services(**changes: Any) -> Services:
+    """Return services of a studio that has no networks."""
+    simple: dict[str, Any] = {
+        "start": lambda: "a run", "prepare": create_run, "names": dict, "command": lambda kind: ["true"],
+        "methods": lambda: {"bicubic": "Bicubic"},
+    }  # fmt: skip
+    return Services(**simple | changes)
 
 
 class Visitor:
@@ -54,7 +65,7 @@ class Visitor:
 
     def scenes(self) -> list[str]:
         """Return the choices of the page Compare."""
-        return [value for _, value in self.send("compare_page.<locals>.load")["data"][0]["choices"]]
+        return [value for _, value in self.send("compare_page.<locals>.load", [None])["data"][0]["choices"]]
 
     def status(self, path: str) -> int:
         """Return the status code of a GET request."""

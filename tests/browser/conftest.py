@@ -8,9 +8,11 @@ import pytest
 from tests import specimens
 from tests.browser.lens_page import LENS
 from tests.browser.studio_page import ROWS, WORK, empty_folder, script, wait_scene
-from workbench.runs import RunWriter, create_run
+from tests.visitors import make_services
+from workbench.runs import RunWriter
 from workbench.scenes import read_scene
 
+INSPECT = Path(__file__).parent / "inspect.js"
 CHROMIUM = [
     "--no-sandbox",
     "--disable-gpu",
@@ -42,6 +44,7 @@ def contexts(browser):
     def context(touch: bool):
         if touch not in made:
             made[touch] = browser.new_context(has_touch=touch)
+            made[touch].add_init_script(path=INSPECT)
         return made[touch]
 
     yield context
@@ -79,9 +82,7 @@ def home(tmp_path_factory) -> Path:
 def address(browser, home) -> str:
     from workbench.views.studio import launch
 
-    app, url = launch(
-        runs=[home / "runs"], scenes=[home / "scenes", home / "shipped"], quiet=True, wait=False, start=None
-    )
+    app, url = launch(runs=[home / "runs"], scenes=[home / "scenes", home / "shipped"], services=make_services())
     yield url
     app.close()
 
@@ -148,7 +149,7 @@ def serve(pages):
     apps, watched = [], []
 
     def start(**options) -> Watched:
-        app, url = launch(quiet=True, wait=False, **options)
+        app, url = launch(**options, services=make_services())
         apps.append(app)
         watched.append(pages(url))
         return watched[-1]
@@ -180,7 +181,7 @@ def runs_studio(browser, tmp_path_factory):
     from workbench.views.studio import launch
 
     folder = tmp_path_factory.mktemp("runs")
-    app, url = launch(runs=[folder], scenes=[], quiet=True, wait=False)
+    app, url = launch(runs=[folder], scenes=[], services=make_services())
     yield url, folder
     app.close()
 
@@ -215,12 +216,11 @@ def live(runs_page):
 def studio_server(browser, tmp_path_factory):
     """A studio with all services: its address and its folders of runs and scenes."""
     from workbench.models.catalog import Catalog
-    from workbench.views.studio import Services, launch, networks
+    from workbench.views.studio import launch, networks
 
     patch = pytest.MonkeyPatch()
     patch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
-    services = Services(
-        prepare=create_run,
+    services = make_services(
         names=lambda: {"student.name": ["vespcn", "vespcn_s"]},
         command=lambda kind: script(WORK[kind]),
         methods=lambda: {"bicubic": "Bicubic", "teacher": "Teacher"},
@@ -228,7 +228,7 @@ def studio_server(browser, tmp_path_factory):
     runs, scenes = (tmp_path_factory.mktemp("studio") / name for name in ("runs", "scenes"))
     runs.mkdir()
     scenes.mkdir()
-    app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True, quiet=True, wait=False)
+    app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True)
     yield url, runs, scenes
     app.close()
     patch.undo()

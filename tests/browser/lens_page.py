@@ -12,11 +12,11 @@ MINUS = "\N{MINUS SIGN}"
 
 
 def state(page):
-    return page.evaluate(f"document.querySelector('{LENS}').lens.state")
+    return page.evaluate(f"inspect('{LENS}').state")
 
 
 def show(page, frame):
-    assert page.evaluate(f"document.querySelector('{LENS}').lens.show({frame})")
+    assert page.evaluate(f"inspect('{LENS}').show({frame})")
 
 
 def part(page, name):
@@ -33,7 +33,7 @@ def layout(page, name):
 
 def rgb(page, call) -> np.ndarray:
     """Return an image of the page, uint8 ``(H, W, 3)``; it must be opaque."""
-    rgba = read_image(page, f"document.querySelector('{LENS}').lens.{call}")
+    rgba = read_image(page, f"inspect('{LENS}').{call}")
     assert (rgba[..., 3] == 255).all()
     return rgba[..., :3]
 
@@ -51,7 +51,7 @@ def panel(page, name):
 
 
 def wait_state(page, condition):
-    page.wait_for_function(f"(s => {condition})(document.querySelector('{LENS}').lens.state)")
+    page.wait_for_function(f"(s => {condition})(inspect('{LENS}').state)")
 
 
 def ramp(stops):

@@ -8,11 +8,11 @@ RUN_LENS = "#run-lens .lens[data-frame]"
 
 
 def lens_state(page):
-    return page.evaluate(f"document.querySelector('{RUN_LENS}').lens.state")
+    return page.evaluate(f"inspect('{RUN_LENS}').state")
 
 
 def wait_scene(page, name):
-    page.wait_for_function(f"document.querySelector('{RUN_LENS}')?.lens.state.scene === '{name}'", timeout=60000)
+    page.wait_for_function(f"inspect('{RUN_LENS}')?.state.scene === '{name}'", timeout=60000)
 
 
 def wait_text(page, selector, text):

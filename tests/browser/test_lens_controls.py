@@ -139,7 +139,7 @@ class TestHandling:
         show(lens, 4)
         lens.locator("#scene input").click()
         lens.get_by_role("option", name="Wide").click()
-        lens.wait_for_function(f"document.querySelector('{LENS}').lens.state.scene === 'wide'")
+        lens.wait_for_function(f"inspect('{LENS}').state.scene === 'wide'")
         wait_frame(lens, 0)
         assert state(lens)["layout"] == "difference"
 
@@ -148,8 +148,8 @@ class TestHandling:
         page.wait_for_selector(LENS)
         for frame in range(12):
             show(page, frame)
-        page.wait_for_function(f"document.querySelector('{LENS}').lens.stats.pending === 0")
-        stats = page.evaluate(f"document.querySelector('{LENS}').lens.stats")
+        page.wait_for_function(f"inspect('{LENS}').stats.pending === 0")
+        stats = page.evaluate(f"inspect('{LENS}').stats")
         assert stats["frames"] == 12 * (6 + 4)  # two attention maps, memory cells of two methods
         assert stats["bytes"] == 12 * (4 * (5 * 64 * 48 + 16 * 12) + 2 * (1 + 8) * 16 * 12)
 

@@ -81,7 +81,7 @@ class TestPixels:
         for method, (x, y) in {"teacher": (10, 20), "distilled": (50, 30)}.items():
             array = scene.array(overlays[method])[3]
             step = (overlays[method].high - overlays[method].low) / 255
-            value = lens.evaluate(f"document.querySelector('{LENS}').lens.readValue('{method}', {x}, {y})")
+            value = lens.evaluate(f"inspect('{LENS}').readValue('{method}', {x}, {y})")
             assert value == pytest.approx(float(array[y // 4, x // 4]), abs=step)
         drawn = rgb(lens, "readCell(0)")  # opacity 1: only the maps, the left half the teacher's
         left, right = scene.array(overlays["teacher"])[3], scene.array(overlays["distilled"])[3]
@@ -96,7 +96,7 @@ class TestPixels:
         for channel in (0, 7):
             choose(lens, "channel", str(channel))
             show(lens, 2)
-            value = lens.evaluate(f"document.querySelector('{LENS}').lens.readValue('teacher', 12, 8)")
+            value = lens.evaluate(f"inspect('{LENS}').readValue('teacher', 12, 8)")
             assert value == pytest.approx(float(array[2, channel, 2, 3]), abs=1 / 255)
 
     def test_the_legend_has_numbers_and_names_a_missing_map(self, lens, scene):

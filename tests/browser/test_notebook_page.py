@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from tests.browser.conftest import INSPECT
 from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
@@ -54,6 +55,7 @@ def opens(browser):
             "images": {name: encoded(files) for name, files in widget.images.items()},
         }
         contexts.append(browser.new_context(viewport={"width": 900, "height": 900}))
+        contexts[-1].add_init_script(path=INSPECT)
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("request", lambda r: outside.append(r.url) if not r.url.startswith(("blob:", "data:")) else None)
@@ -80,13 +82,13 @@ def page(opens, home):
 
 
 def state(opened):
-    return opened.evaluate("document.querySelector('.lens').lens.state")
+    return opened.evaluate("inspect('.lens').state")
 
 
 def test_the_images_that_were_scored_are_drawn(page):
     opened, scene = page
     for key in ("bicubic", "distilled", "teacher"):
-        drawn = read_image(opened, f"document.querySelector('.lens').lens.readPixels('{key}')")[..., :3]
+        drawn = read_image(opened, f"inspect('.lens').readPixels('{key}')")[..., :3]
         np.testing.assert_array_equal(drawn, scene.frame(key, 2))
 
 
@@ -101,7 +103,7 @@ def test_python_gets_the_frame_and_can_set_it(page):
 def test_another_value_keeps_the_frame(page):
     opened, _ = page
     opened.evaluate("model.send('value', { ...model.get('value'), id: 'later' })")
-    opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'later'")
+    opened.wait_for_function("inspect('.lens').state.scene === 'later'")
     assert state(opened)["frame"] == 2
     opened.evaluate("leave()")
 
@@ -117,12 +119,12 @@ def test_the_second_slider_requests_a_training_step(opens, home):
     answer = {name: getattr(widget, name) for name in ("value", "steps", "step", "requested_step")}
     files = {name: encoded(files) for name, files in widget.images.items()}
     opened.evaluate("([answer, files]) => model.hold({ ...answer, images: arrived(files) })", [answer, files])
-    opened.wait_for_function("document.querySelector('.lens').lens.state.scene === 'mine-200'")
-    opened.wait_for_function("document.querySelector('.lens').lens.stats.pending === 0")
+    opened.wait_for_function("inspect('.lens').state.scene === 'mine-200'")
+    opened.wait_for_function("inspect('.lens').stats.pending === 0")
     assert opened.locator("[data-part=trained]").inner_text() == "step 200"
     assert state(opened)["frame"] == 2
     scene = run.snapshot(200)
-    drawn = read_image(opened, "document.querySelector('.lens').lens.readPixels('student')")[..., :3]
+    drawn = read_image(opened, "inspect('.lens').readPixels('student')")[..., :3]
     np.testing.assert_array_equal(drawn, scene.frame("student", 2))
     opened.keyboard.press("[")  # not where nothing has the focus
     opened.locator(".lens").focus()

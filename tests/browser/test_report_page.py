@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests import specimens
+from tests.browser.conftest import INSPECT
 from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
@@ -22,6 +23,7 @@ def opens(browser):
     def opened(path, *, width=1280, scheme="light"):
         files.append(path.as_uri())
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme))
+        contexts[-1].add_init_script(path=INSPECT)
         page = contexts[-1].new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -39,11 +41,11 @@ def opens(browser):
 
 def shown(page, method):
     """Return the pixels of a method as the page decoded them, uint8 ``(H, W, 3)``."""
-    return read_image(page, f"document.querySelector('.lens').lens.readPixels('{method}')")[..., :3]
+    return read_image(page, f"inspect('.lens').readPixels('{method}')")[..., :3]
 
 
 def on_canvas(page):
-    return read_image(page, "document.querySelector('.lens').lens.readCell(0)")[..., :3]
+    return read_image(page, "inspect('.lens').readCell(0)")[..., :3]
 
 
 def test_a_scene(opens, home, tmp_path):
@@ -58,14 +60,14 @@ def test_a_scene(opens, home, tmp_path):
     np.testing.assert_array_equal(drawn[:, :edge], scene.frame("plain", 7)[:, :edge])
     np.testing.assert_array_equal(drawn[:, edge:], scene.frame("distilled", 7)[:, edge:])
     page.locator(".lens [data-part=overlay]").select_option("attention")
-    page.wait_for_function("() => document.querySelector('.lens').lens.readValue('teacher', 3, 3) !== null")
+    page.wait_for_function("() => inspect('.lens').readValue('teacher', 3, 3) !== null")
     page.locator(".lens [data-panel=slice]").click()
     page.wait_for_function("() => document.querySelector('[data-part=cutting]').textContent === ''")
-    row = page.evaluate("[...document.querySelector('.lens').lens.readSlice(0).data]")
-    clip = scene.clip("high")[:, page.evaluate("document.querySelector('.lens').lens.state.row")]
+    row = page.evaluate("[...inspect('.lens').readSlice(0).data]")
+    clip = scene.clip("high")[:, page.evaluate("inspect('.lens').state.row")]
     np.testing.assert_array_equal(np.array(row, np.uint8).reshape(scene.frames, scene.width, 4)[..., :3], clip)
     assert page.get_by_role("button", name="Save clip").count() == 0  # there is no server that could write one
-    assert page.evaluate("document.querySelector('.lens').lens.stats.failed") == []
+    assert page.evaluate("inspect('.lens').stats.failed") == []
 
 
 def test_a_run_from_step_to_step(opens, home, tmp_path):
@@ -76,14 +78,14 @@ def test_a_run_from_step_to_step(opens, home, tmp_path):
     page.get_by_label("Frame", exact=True).fill("2")
     page.wait_for_selector(".lens[data-frame='2']")
     page.get_by_label("Training step").fill("0")
-    page.wait_for_function("() => document.querySelector('.lens').lens.state.scene.endsWith('-0')")
-    page.wait_for_function("() => !document.querySelector('.lens').lens.stats.pending")
+    page.wait_for_function("() => inspect('.lens').state.scene.endsWith('-0')")
+    page.wait_for_function("() => !inspect('.lens').stats.pending")
     np.testing.assert_array_equal(shown(page, "student"), run.snapshot(0).frame("student", 2))
     assert page.get_by_role("heading", name="Step 0", exact=True).is_visible()
     assert not page.get_by_role("heading", name="Step 400").is_visible()
     assert page.locator(".progress [data-part=which]").inner_text() == "step 0 (snapshot 1 of 3)"
     page.get_by_label("Later snapshot").click()
-    page.wait_for_function("() => document.querySelector('.lens').lens.state.scene.endsWith('-200')")
+    page.wait_for_function("() => inspect('.lens').state.scene.endsWith('-200')")
     assert page.locator(".lens [data-part=trained]").inner_text() == "step 200"
     assert page.locator(".progress .chart-line").count() >= 3
 

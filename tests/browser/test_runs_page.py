@@ -16,7 +16,7 @@ pytestmark = pytest.mark.browser
 def wait_lenses(page, *wanted):
     page.wait_for_function(
         """wanted => [0, 1].flatMap(k => {
-            const state = document.querySelector(`#runs-lens-${k} .lens`)?.lens?.state;
+            const state = inspect(`#runs-lens-${k} .lens`)?.state;
             return [state?.scene, state?.frame];
         }).join() === wanted.join()""",
         arg=list(wanted),
@@ -26,12 +26,12 @@ def wait_lenses(page, *wanted):
 
 def lens_pixels(page, k):
     """Return the method left of the wipe, which is in the middle, and the pixels of the canvas of a lens."""
-    viewer = f"document.querySelector('#runs-lens-{k} .lens').lens"
+    viewer = f"inspect('#runs-lens-{k} .lens')"
     return page.evaluate(f"{viewer}.state.left"), read_image(page, f"{viewer}.readCell(0)")[..., :3]
 
 
 def check_lens(page, k, scene, frame):
-    page.wait_for_function("k => !document.querySelector(`#runs-lens-${k} .lens`).lens.stats.pending", arg=k)
+    page.wait_for_function("k => !inspect(`#runs-lens-${k} .lens`).stats.pending", arg=k)
     left, shown = lens_pixels(page, k)
     assert left != "student"
     edge = scene.width // 2
@@ -146,9 +146,9 @@ class TestRuns:
         left, right = (page.locator(f"#runs-lens-{k}").bounding_box() for k in (0, 1))
         assert left["y"] + left["height"] <= right["y"]
         page.locator("#runs-lens-0 [data-part=play]").click()
-        page.wait_for_function("document.querySelector('#runs-lens-1 .lens').lens.state.frame !== 3")
+        page.wait_for_function("inspect('#runs-lens-1 .lens').state.frame !== 3")
         page.locator("#runs-lens-0 [data-part=play]").click()
-        frame = page.evaluate("document.querySelector('#runs-lens-0 .lens').lens.state.frame")
+        frame = page.evaluate("inspect('#runs-lens-0 .lens').state.frame")
         wait_lenses(page, "one-0", frame, "two-0", frame)
         page.get_by_label("compare one").uncheck()
         page.locator("#runs-lenses").wait_for(state="hidden")
@@ -164,9 +164,9 @@ class TestRuns:
         page.get_by_label("compare one").check()
         page.get_by_label("compare two").check()
         wait_text(page, "#runs-lens-1", "two has no snapshot")
-        page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.scene === 'one-20'")
+        page.wait_for_function("inspect('#runs-lens-0 .lens').state.scene === 'one-20'")
         page.locator("#runs-lens-0 [data-part=next]").click()
-        page.wait_for_function("document.querySelector('#runs-lens-0 .lens').lens.state.frame === 1")
+        page.wait_for_function("inspect('#runs-lens-0 .lens').state.frame === 1")
         specimens.add_snapshot(Run(home / "two"), 10)  # a new snapshot starts at the frame of the other lens
         wait_lenses(page, "one-20", 1, "two-10", 1)
 

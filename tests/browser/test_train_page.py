@@ -54,7 +54,7 @@ class TestTrain:
         page = studio[0].open("train")
         page.locator("[id='setting-steps']").fill("1800")
         page.locator("#train-measure").click()
-        wait_text(page, "#train-estimate", "About 1:00:00 for 1,800 steps")
+        wait_text(page, "#train-estimate", "About 2 min 0 s, its time limit, for 60 of 1,800 steps")
 
     def test_duplicate_fills_the_form(self, studio):
         watched, home = studio

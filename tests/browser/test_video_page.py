@@ -9,8 +9,8 @@ from PIL import Image
 
 from tests.browser.studio_page import wait_text
 from tests.videos import encode, numbered
+from tests.visitors import make_services
 from workbench.data.video.read import read_video
-from workbench.runs import create_run
 
 pytestmark = pytest.mark.browser
 
@@ -58,10 +58,9 @@ class TestVideo:
     def test_a_low_resolution_clip_through_real_networks(self, serve, tmp_path):
         """From upload to download with shipped networks, without scores."""
         from workbench.cli.studio_work import command_line
-        from workbench.views.studio import Services
 
         named = {"bicubic": "Bicubic", "plain": "Plain student"}
-        services = Services(prepare=create_run, names=dict, command=command_line, methods=lambda: named)
+        services = make_services(command=command_line, methods=lambda: named)
         page = serve(runs=[tmp_path / "runs"], scenes=[], services=services).open("video")
         video = encode(tmp_path / "small_clip.mp4", numbered(12, 48, 64, noise=True))
         page.locator("#video-file").set_input_files(video)
@@ -94,7 +93,7 @@ class TestVideo:
         assert read_video(taken["Plain student (vespcn_s)"]).frames.shape == (3, 192, 148, 3)
         row.get_by_role("link", name="Compare", exact=True).click()
         page.wait_for_selector(".lens[data-frame]")
-        keys = page.evaluate("document.querySelector('.lens').lens.state")
+        keys = page.evaluate("inspect('.lens').state")
         assert (keys["left"], keys["right"]) == ("plain", "plain")
         assert page.locator(".lens [data-panel=worst]").is_hidden()  # no scores, so no worst
         wait_text(page, "#scene-tables", "No scores in this scene")

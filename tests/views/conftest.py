@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests import specimens
-from tests.views.uploads import QUOTA, SECRET
-from tests.visitors import Visitor
-from workbench.runs import create_run
-from workbench.views.studio import Services, Studio, launch
+from tests.hostile_videos import QUOTA, SECRET
+from tests.visitors import Visitor, make_services
+from workbench.views.studio import Studio, launch
 from workbench.views.studio.upload_store import UploadStore
 
 
@@ -51,12 +50,8 @@ def served(tmp_path_factory):
     specimens.add_snapshot(run, 4)
     specimens.write_status(run, "stopped", 4)
     specimens.make_scene(home / "scenes" / "disc", frames=2)
-    services = Services(
-        prepare=create_run, names=dict, command=lambda kind: ["true"], methods=lambda: {"bicubic": "Bicubic"}
-    )
-    app, url = launch(
-        runs=[home / "runs"], scenes=[home / "scenes"], services=services, quota=QUOTA, quiet=True, wait=False
-    )
+    services = make_services()
+    app, url = launch(runs=[home / "runs"], scenes=[home / "scenes"], services=services, quota=QUOTA)
     app.home, app.url, app.visitor = home, url, Visitor(app, url)
     app.result = specimens.make_scene(app.store.new_scene(app.visitor.session), frames=2, title="mine").name
     yield app

@@ -15,9 +15,8 @@ import av
 import httpx
 import pytest
 
-from tests.hostile_videos import small_video
-from tests.views.uploads import MARKUP, QUOTA, raises
-from tests.visitors import wait_until
+from tests.hostile_videos import MARKUP, QUOTA, raises, small_video
+from tests.visitors import make_services, wait_until
 from workbench.scenes import read_scene
 from workbench.views.studio import launch
 from workbench.views.studio.request_filter import RequestFilter
@@ -244,7 +243,7 @@ class TestRoutes:
         assert "no such host name" in request_filter.problem("evil.example", None)
 
     def test_every_route_requires_the_login(self, tmp_path):
-        app, url = launch(runs=[tmp_path], scenes=[], auth={"me": "word"}, quota=QUOTA, quiet=True, wait=False)
+        app, url = launch(runs=[tmp_path], scenes=[], auth={"me": "word"}, quota=QUOTA, services=make_services())
         try:
             assert httpx.post(f"{url}uploads", content=b"x").status_code == 401
             assert httpx.get(f"{url}results/video-1/scores.json").status_code == 401

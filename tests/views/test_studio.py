@@ -7,6 +7,7 @@ import gradio as gr
 import pytest
 
 from tests import specimens
+from tests.visitors import make_services
 from workbench.scenes import read_scene
 from workbench.views import scene_tables
 from workbench.views.studio import build_studio
@@ -71,7 +72,7 @@ class TestSceneTables:
 
 
 def test_a_studio_without_folders_builds(tmp_path: Path):
-    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], start=lambda: "name")
+    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=make_services())
     assert isinstance(app, gr.Blocks)
     assert [name for _, name, _ in app.pages] == ["Home", "Run", "Train", "Runs", "Your video", "Networks"]
     assert not app.analytics_enabled

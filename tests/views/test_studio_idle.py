@@ -5,8 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from workbench.runs import create_run
-from workbench.views.studio import Services
+from tests.visitors import make_services
 from workbench.views.studio.page import QUEUE_POLL_SECONDS
 from workbench.views.studio.serve import build_studio
 
@@ -14,8 +13,8 @@ from workbench.views.studio.serve import build_studio
 @pytest.fixture
 def app(tmp_path):
     (tmp_path / "scenes").mkdir()
-    services = Services(prepare=create_run, names=dict, command=lambda kind: [], methods=dict)
-    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=services, start=lambda: "a run")
+    services = make_services(command=lambda kind: [], methods=dict)
+    app = build_studio(runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=services)
     yield app
     app.close()
 

@@ -4,11 +4,9 @@ import sys
 
 import pytest
 
-from tests.visitors import wait_until
+from tests.visitors import make_services, wait_until
 from workbench.cli.studio import read_auth
-from workbench.errors import BusyError, ConfigError, FolderError
-from workbench.runs import create_run
-from workbench.views.studio import Services
+from workbench.errors import BusyError, ConfigError
 from workbench.views.studio.job_queue import JobQueue
 from workbench.views.studio.networks import Networks
 
@@ -28,7 +26,7 @@ def networks(asked):
         asked.append(kind)
         return [sys.executable, "-c", lead + WORK[kind]]
 
-    services = Services(prepare=create_run, names=dict, command=command, methods=dict)
+    services = make_services(command=command, methods=dict)
     queue = JobQueue()
     yield Networks(queue, services)
     queue.close()
@@ -60,13 +58,6 @@ def test_one_measurement_at_a_time(networks):
     networks.measure(["vespcn"])
     with pytest.raises(BusyError, match="in progress"):
         networks.measure(["edvr_m"])
-
-
-def test_a_read_only_studio_measures_nothing():
-    without = Networks(JobQueue(), None)
-    assert len(without.state()["rows"]) == 26
-    with pytest.raises(FolderError, match="workbench app"):
-        without.measure(["vespcn"])
 
 
 def test_users_are_read_from_a_file(tmp_path):

@@ -18,6 +18,11 @@ from workbench.views.studio import Studio
 NEWEST = {"step": None, "follow": True}
 
 
+def flags(view):
+    """Return whether the run is live, and whether it can be stopped and resumed."""
+    return tuple(view.state[name] for name in ("live", "can_stop", "can_resume"))
+
+
 class TestRun:
     def test_the_newest_snapshot_is_shown(self, studio):
         view = studio.view_run("0/mine", NEWEST, {})
@@ -29,7 +34,7 @@ class TestRun:
         assert view.lead.startswith("<div class='lead'><p><b>At step 40: distilled student ")
         assert "(healthy). " in view.lead
         assert "spatial weight" in view.config
-        assert (view.live, view.can_stop, view.can_resume) == (False, False, True)
+        assert flags(view) == (False, False, True)
 
     def test_only_changes_are_sent(self, studio, run):
         first = studio.view_run("0/mine", NEWEST, {})
@@ -90,19 +95,19 @@ class TestRun:
         specimens.write_status(run, "running", 40)  # without a lock
         view = studio.view_run("0/mine", NEWEST, {})
         assert view.progress["title"] == "Crashed"
-        assert view.can_resume
+        assert flags(view) == (False, False, True)
 
     def test_a_running_run_can_be_stopped(self, studio, run):
         writer = RunWriter(run.folder)
         specimens.write_status(run, "running", 40)
         view = studio.view_run("0/mine", NEWEST, {})
-        assert (view.live, view.can_stop) == (True, True)
+        assert flags(view) == (True, True, False)
         assert "left" in view.progress["summary"]
         assert "resumed" in studio.stop("0/mine")
         assert writer.stop_requested
         later = studio.view_run("0/mine", NEWEST, view.state)
         assert "stopping" in later.progress["summary"]
-        assert not later.can_stop
+        assert flags(later) == (True, False, False)
         with pytest.raises(BusyError):
             studio.resume("0/mine")
         writer.close()
@@ -117,7 +122,7 @@ class TestRun:
         read_only = Studio(runs=[tmp_path / "own", run.folder.parent], scenes=[])
         assert read_only.run_choices() == [("mine · stopped · shipped", "1/mine")]
         view = read_only.view_run("1/mine", NEWEST, {})
-        assert (view.can_stop, view.can_resume) == (False, False)
+        assert flags(view) == (False, False, False)
         for act in (read_only.stop, read_only.resume):
             with pytest.raises(FolderError, match="read-only"):
                 act("1/mine")

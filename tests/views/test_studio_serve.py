@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from tests import specimens
+from tests.visitors import make_services
 from workbench.errors import ConfigError, FolderError
 from workbench.views.serving import SceneFileServer, StaleError
 from workbench.views.studio import launch
@@ -72,7 +73,7 @@ class TestServing:
             files.find(old.removeprefix("lens/") + "/00000.webp")
 
     def test_files_are_served_over_http(self, run, scene_folder):
-        app, url = launch(runs=[run.folder.parent], scenes=[scene_folder.parent], quiet=True, wait=False)
+        app, url = launch(runs=[run.folder.parent], scenes=[scene_folder.parent], services=make_services())
         try:
             address = app.studio.files.address(scene_folder / "frames" / "teacher")
             answer = httpx.get(f"{url}{address}/00000.webp")
@@ -94,7 +95,7 @@ class TestServing:
             app.close()
 
     def test_files_need_the_login_of_the_pages(self, scene_folder):
-        app, url = launch(runs=[], scenes=[scene_folder.parent], auth={"me": "word"}, quiet=True, wait=False)
+        app, url = launch(runs=[], scenes=[scene_folder.parent], auth={"me": "word"}, services=make_services())
         try:
             address = f"{url}{app.studio.files.address(scene_folder / 'frames' / 'low')}/00000.webp"
             assert httpx.get(address).status_code == 401
@@ -105,10 +106,11 @@ class TestServing:
             app.close()
 
     def test_the_run_of_the_address_is_shown_first(self, run):
-        app, url = launch(runs=[run.folder.parent], scenes=[], quiet=True, wait=False)
+        app, url = launch(runs=[run.folder.parent], scenes=[], services=make_services())
         try:
-            events = {event.api_name: index for index, event in app.fns.items()}
-            for name, shown in (("tick", False), ("load_1", True)):
+            names = [(getattr(event.fn, "__qualname__", ""), index) for index, event in app.fns.items()]
+            events = {name.removeprefix("run_view.<locals>."): index for name, index in reversed(names)}
+            for name, shown in (("tick", False), ("load", True)):
                 body = {
                     "fn_index": events[name],
                     "data": [None] * len(app.fns[events[name]].inputs),
@@ -121,4 +123,4 @@ class TestServing:
 
     def test_other_computers_need_a_password(self):
         with pytest.raises(ConfigError, match="password"):
-            launch(runs=[], scenes=[], host="0.0.0.0")
+            launch(runs=[], scenes=[], host="0.0.0.0", services=make_services())

@@ -12,11 +12,10 @@ import pytest
 
 from tests import specimens
 from tests.videos import encode, numbered
-from tests.visitors import Visitor, image_address, wait_until
+from tests.visitors import Visitor, image_address, make_services, wait_until
 from workbench.errors import FolderError
-from workbench.runs import create_run
 from workbench.scenes import read_scene
-from workbench.views.studio import Services, launch
+from workbench.views.studio import launch
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.sessions import BrowserSessions
 from workbench.views.studio.upload_store import Quota, UploadStore
@@ -39,9 +38,7 @@ print(json.dumps({"result": {}}))
 @pytest.fixture
 def services(scene_folder, tmp_path):
     (tmp_path / "job.py").write_text(textwrap.dedent(JOB))
-    return Services(
-        prepare=create_run,
-        names=dict,
+    return make_services(
         command=lambda kind: [sys.executable, str(tmp_path / "job.py"), str(scene_folder)],
         methods=lambda: {"bicubic": "Bicubic"},
     )
@@ -55,8 +52,7 @@ def open_studio(services, tmp_path):
 
     def open_(auth=None, **options):
         app, url = launch(
-            runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=services, auth=auth, quiet=True,
-            wait=False, **options,
+            runs=[tmp_path / "runs"], scenes=[tmp_path / "scenes"], services=services, auth=auth, **options,
         )  # fmt: skip
         opened.append(app)
         return app, *(Visitor(app, url, login if auth else None) for login in USERS.items())

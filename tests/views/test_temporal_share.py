@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests import specimens
+from tests.visitors import make_services
 from workbench.scenes import read_scene
 from workbench.views import temporal_share
 from workbench.views.studio import Studio
@@ -60,7 +61,7 @@ def test_pages_have_the_measured_numbers(shares):
 
 
 def test_networks_that_were_not_measured_stay_in_the_list(shares):
-    rows = {row["name"]: row["numbers"] for row in Networks(JobQueue(), None).state()["shares"]["rows"]}
+    rows = {row["name"]: row["numbers"] for row in Networks(JobQueue(), make_services()).state()["shares"]["rows"]}
     assert set(rows) == set(temporal_share.shipped_networks())
     assert [name for name, numbers in rows.items() if numbers is not None] == ["edvr_s"]
 

@@ -7,12 +7,22 @@ import numpy as np
 import pytest
 
 from tests import specimens
-from tests.hostile_videos import ACCEPTED, REFUSED, content_of, opened_in, points_elsewhere, small_video
-from tests.views.uploads import MARKUP, QUOTA, SECRET, SESSION, add
-from tests.visitors import Visitor, wait_until
+from tests.hostile_videos import (
+    ACCEPTED,
+    MARKUP,
+    QUOTA,
+    REFUSED,
+    SECRET,
+    SESSION,
+    add,
+    content_of,
+    opened_in,
+    points_elsewhere,
+    small_video,
+)
+from tests.visitors import Visitor, make_services, wait_until
 from workbench.errors import FolderError, VideoError
-from workbench.runs import create_run
-from workbench.views.studio import Services, launch
+from workbench.views.studio import launch
 from workbench.views.studio.upload_store import PREFIX, Quota, UploadStore, clean_title, delete_abandoned
 
 
@@ -160,10 +170,8 @@ class TestQuota:
 
     def test_canceling_a_queued_job_keeps_the_partial_result_of_the_running_one(self, tmp_path):
         sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
-        services = Services(
-            prepare=create_run, names=dict, command=lambda kind: sleep, methods=lambda: {"bicubic": "Bicubic"}
-        )
-        app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quota=QUOTA, quiet=True, wait=False)
+        services = make_services(command=lambda kind: sleep, methods=lambda: {"bicubic": "Bicubic"})
+        app, url = launch(runs=[tmp_path / "runs"], scenes=[], services=services, quota=QUOTA)
         try:
             visitor = Visitor(app, url)
             upload = visitor.upload(small_video(2)(tmp_path)).json()["upload"]

@@ -4,11 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_videos import small_video
-from tests.views.uploads import SESSION, add
+from tests.hostile_videos import SESSION, add, small_video
+from tests.visitors import make_services
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.runs import create_run
-from workbench.views.studio import Services, Studio
+from workbench.views.studio import Studio
 from workbench.views.studio.job_queue import JobQueue
 from workbench.views.studio.upload_store import Quota, UploadStore
 from workbench.views.studio.video import Videos
@@ -19,9 +18,7 @@ class TestSelections:
 
     @pytest.fixture
     def videos(self, store, tmp_path):
-        services = Services(
-            prepare=create_run, names=dict, command=lambda kind: ["true"], methods=lambda: {"bicubic": "Bicubic"}
-        )
+        services = make_services()
         queue = JobQueue()
         (tmp_path / "made").mkdir()
         made = Videos(Studio(runs=[tmp_path / "runs"], scenes=[]), store, queue, services)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -81,16 +82,13 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
     blocks, url = studio.launch(
         runs=[options.runs, shipped("runs")],
         scenes=[options.scenes, shipped("scenes")],
-        start=start_demo,
-        services=_services(),
+        services=_services(start_demo),
         save_scenes=options.save_scenes,
         host=options.host,
         names=options.name,
         port=options.port,
         auth=auth,
         inbrowser=options.browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
-        quiet=True,
-        wait=False,
     )
     Thread(target=_names, daemon=True).start()  # torch takes seconds to import, before the Train page needs it
     notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
@@ -129,7 +127,7 @@ def read_auth(given: str) -> dict[str, str]:
     return users
 
 
-def _services() -> Services:
+def _services(start: Callable[[], str]) -> Services:
     """Return the services of the studio; torch is imported when one of them is first used."""
     from workbench.cli.studio_work import command_line
     from workbench.views.studio import Services
@@ -139,7 +137,7 @@ def _services() -> Services:
 
         return prepare_run(folder, config)
 
-    return Services(prepare=prepare, names=_names, command=command_line, methods=_methods)
+    return Services(start=start, prepare=prepare, names=_names, command=command_line, methods=_methods)
 
 
 @cache

@@ -7,6 +7,7 @@ is NaN or infinite is drawn as a cross, not as zero.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -184,17 +185,12 @@ def quality_over_time(
     Raises:
         ShapeError: no method, a method without a time or a score, or a number that cannot be drawn.
     """
-    for what, keys in (
-        ("times", quality.keys() ^ seconds.keys()),
-        ("pairs", {k for p in pairs for k in p} - seconds.keys()),
-    ):
-        if keys:
-            raise ShapeError(f"{what}: want a time and a score for each method, {', '.join(sorted(keys))} lacks one")
     if not seconds:
-        raise ShapeError("times: want at least one method")
-    for key in seconds:
-        if not (np.isfinite(seconds[key]) and seconds[key] > 0 and np.isfinite(quality[key])):
-            raise ShapeError(f"{key}: want a time above 0 and a finite score, got {seconds[key]} and {quality[key]}")
+        raise ShapeError("seconds: want at least one method")
+    for key in (*seconds, *quality, *chain(*pairs)):
+        time, score = seconds.get(key, 0.0), quality.get(key, np.nan)
+        if not (0 < time < np.inf and np.isfinite(score)):
+            raise ShapeError(f"{key}: want a time above 0 and a finite score, got {time} and {score}")
     figure, axis = plt.subplots(figsize=(7.2, 4.6), layout="constrained")
     colors = method_colors(seconds)
     plain, distilled = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}

@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+from PIL import Image
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -87,12 +88,10 @@ class SceneFileServer:
             FolderError: no image that this session may fetch.
             StaleError: the scene was rewritten after the address was made.
         """
-        match, top, home = self._home(address, session)
-        path = (home / (match["file"] or "")).resolve()
-        if not match["file"] or not path.is_relative_to(top) or not path.is_file():
+        match, top, home = self._home(address, session, "file")
+        path = (home / match["file"]).resolve()
+        if not path.is_relative_to(top) or not path.is_file():
             raise FolderError(UNKNOWN)
-        if token(home) != match["token"]:
-            raise StaleError(REWRITTEN)
         return path
 
     def clip(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
@@ -102,11 +101,7 @@ class SceneFileServer:
             FolderError: no clip that this session may fetch, or one with more than :data:`MAX_PIXELS`.
             StaleError: the scene was rewritten after the address was made.
         """
-        match, top, home = self._home(address, session)
-        if not match["clip"]:
-            raise FolderError(UNKNOWN)
-        if token(home) != match["token"]:
-            raise StaleError(REWRITTEN)
+        match, top, home = self._home(address, session, "clip")
         part = match["part"] or ""
         scene = Run(top).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(home)
         keys = tuple(match["clip"].split("+"))
@@ -120,19 +115,20 @@ class SceneFileServer:
             )
         return scene, keys
 
-    def _home(self, address: str, session: str) -> tuple[re.Match[str], Path, Path]:
-        """Return the parts of an address, the folder of its run or scene, and the folder with its ``scene.json``."""
+    def _home(self, address: str, session: str, kind: str) -> tuple[re.Match[str], Path, Path]:
+        """Return the parts of the address of a file or clip, and the folders of its run or scene and of its images."""
         match = _ADDRESS.fullmatch(address)
         roots = self.roots[match["kind"]] if match else ()
-        if not match or int(match["root"]) >= len(roots) or (match["kind"] == "run") != bool(match["part"]):
+        if not match or not match[kind] or int(match["root"]) >= len(roots):
             raise FolderError(UNKNOWN)
         folder = roots[int(match["root"])] / match["name"]
-        if not self._visible(folder, session):
-            raise FolderError(UNKNOWN)
         top = folder.resolve()
-        home = top / match["part"] if match["part"] else top
-        if not (home / "scene.json").is_file():
+        home = top / (match["part"] or "")
+        is_complete = (match["kind"] == "run") == bool(match["part"]) and (home / "scene.json").is_file()
+        if not is_complete or not self._visible(folder, session):
             raise FolderError(UNKNOWN)
+        if token(home) != match["token"]:
+            raise StaleError(REWRITTEN)
         return match, top, home
 
     def route(self) -> Route:
@@ -190,10 +186,8 @@ def write_clip(scene: Scene, methods: Sequence[str], path: Path) -> Path:
 
 
 def _enlarge(scene: Scene, method: str, index: int) -> np.ndarray:
-    image = scene.frame(method, index)
-    rows = np.arange(scene.height) * len(image) // scene.height
-    columns = np.arange(scene.width) * image.shape[1] // scene.width
-    return image[rows][:, columns]
+    image = Image.fromarray(scene.frame(method, index))
+    return np.asarray(image.resize((scene.width, scene.height), Image.Resampling.NEAREST))
 
 
 class StaleError(FolderError):

@@ -107,11 +107,8 @@ export function lineChart(host) {
       put(one.quiet, one.dash ? { 'stroke-dasharray': one.dash } : {});
     }
     numbers = spec.series.map(() => new Text());
-    read.replaceChildren(position, ...spec.series.map((s, k) => {
-      const dot = node('i', { className: 'dot' });
-      dot.style.background = s.color;
-      return node('span', { title: s.label }, dot, numbers[k]);
-    }));
+    read.replaceChildren(position, ...spec.series.map((s, k) => (
+      node('span', { title: s.label }, node('i', { className: 'dot', style: `background: ${s.color}` }), numbers[k]))));
     lines.hover = shape('line', { class: 'chart-hover', y1: top, y2: height - bottom });
     lines.cursor = shape('line', { class: 'chart-cursor', y1: top, y2: height - bottom });
     plot.append(lines.hover, lines.cursor);

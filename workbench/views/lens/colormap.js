@@ -1,18 +1,15 @@
 // From the gray levels of a map to its values and colors.
 
-import { clamp, node, short } from './dom.js';
+import { clamp, node, range, short } from './dom.js';
 
 const tables = {};                                  // stops -> 256 colors
 
-export function colorTable(stops) {
-  return (tables[stops] ||= interpolate(stops.map(stop => [1, 3, 5].map(i => parseInt(stop.slice(i, i + 2), 16)))));
-}
-
-function interpolate(rgb) {
-  return Array.from({ length: 256 }, (_, i) => {
+function colorTable(stops) {
+  const rgb = stops.map(stop => [1, 3, 5].map(i => parseInt(stop.slice(i, i + 2), 16)));
+  return (tables[stops] ||= range(256).map(i => {
     const at = i / 255 * (rgb.length - 1), k = Math.min(rgb.length - 2, Math.floor(at));
     return rgb[k].map((value, c) => Math.round(value + (rgb[k + 1][c] - value) * (at - k)));
-  });
+  }));
 }
 
 // Value that a gray level of one method's map represents.
@@ -30,8 +27,7 @@ export function colorImage(width, height, stops, [low, high], valueAt) {
 }
 
 export function scaleBar(stops, [low, high]) {
-  const bar = node('i', { className: 'lens-ramp' });
-  bar.style.background = `linear-gradient(to right, ${stops.join(', ')})`;
+  const bar = node('i', { className: 'lens-ramp', style: `background: linear-gradient(to right, ${stops.join(', ')})` });
   const numbers = [low, (low + high) / 2, high].map(value => node('span', { textContent: short(value) }));
   return node('span', { className: 'lens-scale' }, bar, node('span', { className: 'lens-numbers' }, ...numbers));
 }

@@ -42,11 +42,8 @@ export function createControls(lens) {
     for (const side of ['left', 'right']) part(side).replaceChildren(...methods.map(m => option(m.key, m.label)));
     part('overlay').replaceChildren(option('', 'none'), ...overlays.map(o => option(o.kind, o.label)));
     part('attention-kind').replaceChildren(...maps.flat().map(o => option(o.kind, o.label.split(': ').at(-1))));
-    part('chips').replaceChildren(...methods.map(m => {
-      const chip = node('button', { type: 'button', title: m.note, onclick: () => toggle(m.key) }, lens.dot(m.key), m.label);
-      chip.dataset.key = m.key;
-      return chip;
-    }));
+    part('chips').replaceChildren(...methods.map(m => (
+      node('button', { type: 'button', title: m.note, dataset: { key: m.key }, onclick: () => toggle(m.key) }, lens.dot(m.key), m.label))));
     part('scrub').max = frames - 1;
     updateSteps();
   }

@@ -27,13 +27,11 @@ export function createCurves(lens) {
       seen.add(m.color);
     }
     part('key').replaceChildren(...lens.scene.methods.filter(m => lens.scene.curves.some(curve => scored(curve).includes(m))).map(m => {
-      const button = node('button', { type: 'button', title: m.note }, lens.dot(m.key), m.label);
-      button.setAttribute('aria-pressed', !view.muted.has(m.key));
-      button.onclick = () => {
+      const onclick = () => {
         if (!view.muted.delete(m.key)) view.muted.add(m.key);
         make();
       };
-      return button;
+      return node('button', { type: 'button', title: m.note, ariaPressed: !view.muted.has(m.key), onclick }, lens.dot(m.key), m.label);
     }));
     part('curves').replaceChildren();
     charts = lens.scene.curves.map(curve => {
@@ -67,11 +65,9 @@ export function createCurves(lens) {
     const order = range(values.length).filter(i => exists(values[i])).sort((a, b) => sign * (values[a] - values[b])).slice(0, MAX_THUMBNAILS);
     part('thumbs').append(...order.map(index => {
       const canvas = node('canvas', { width, height }), context = canvas.getContext('2d');
-      const button = node('button', { type: 'button', onclick: () => lens.player.seek(index) }, canvas, `frame ${index + 1} · ${short(values[index])}`);
-      button.dataset.at = index;
       context.imageSmoothingQuality = 'high';
       lens.images.fetchLowPriority(addressOf(lens.method(key).frames, index), bitmap => context.drawImage(bitmap, 0, 0, width, height), () => mine !== request);
-      return button;
+      return node('button', { type: 'button', dataset: { at: index }, onclick: () => lens.player.seek(index) }, canvas, `frame ${index + 1} · ${short(values[index])}`);
     }));
   }
 

@@ -2,8 +2,9 @@
 
 const SVG = 'http://www.w3.org/2000/svg';
 
-export function node(tag, properties = {}, ...children) {
+export function node(tag, { dataset = {}, ...properties } = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
+  Object.assign(made.dataset, dataset);
   made.append(...children);
   return made;
 }
@@ -21,8 +22,43 @@ export function pointerIn(element, event) {
   return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
 }
 
+// Mounts a component where no Gradio does it; returns a function that changes properties of the component.
+export function mount(element, component, props, trigger) {
+  const watchers = [];
+  component(element, { trigger, props, watch: (name, callback) => watchers.push({ name, callback }) });
+  return changes => {
+    Object.assign(props, changes);
+    watchers.filter(({ name }) => name in changes).forEach(({ callback }) => callback());
+  };
+}
+
+// Follows the pointer from press to release: begin(event) returns what drag(event, begun, [dx, dy]) needs; click(event) where
+// it did not move; hover(event) while nothing is pressed. Works with a mouse, a pen and a finger.
+export function draggable(element, { begin, drag, click, hover }) {
+  let start = null;
+  element.addEventListener('pointerdown', event => {
+    if (event.button) return;
+    start = { at: [event.clientX, event.clientY], begun: begin(event), moved: false };
+    element.setPointerCapture(event.pointerId);
+  });
+  element.addEventListener('pointermove', event => {
+    if (!start) { hover?.(event); return; }
+    const by = [event.clientX - start.at[0], event.clientY - start.at[1]];
+    start.moved ||= Math.hypot(...by) > 3;
+    if (start.moved) drag(event, start.begun, by);
+  });
+  element.addEventListener('pointerup', event => {
+    if (start && !start.moved) click?.(event);
+    start = null;
+  });
+  element.addEventListener('pointercancel', () => { start = null; });
+}
+
 export const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
 export const exists = value => typeof value === 'number' && Number.isFinite(value);
+
+// Address of the app; behind a proxy it is not the root.
+export const base = () => (globalThis.gradio_config?.root || document.baseURI).replace(/\/*$/, '/');
 
 // Integers from 0 to count - 1.
 export const range = count => Array.from({ length: count }, (_, i) => i);

@@ -72,12 +72,9 @@ export function createFeatureMaps(lens) {
   }
 
   function addView(map, keys) {
-    const canvas = node('canvas', { width: 1, height: 1 }), text = node('span', { className: 'lens-caption' });
-    const title = keys.map(key => lens.method(key).label).join(' − ');
-    canvas.setAttribute('role', 'img');
-    canvas.setAttribute('aria-label', `${map.label}: ${title}`);
-    canvas.style.aspectRatio = `${lens.scene.width} / ${lens.scene.height}`;
-    const point = event => lens.loupe.pointAt(...pointerIn(canvas, event).map((share, i) => share * [lens.scene.width, lens.scene.height][i]));
+    const { width, height } = lens.scene, text = node('span', { className: 'lens-caption' }), title = keys.map(key => lens.method(key).label).join(' − ');
+    const canvas = node('canvas', { width: 1, height: 1, role: 'img', ariaLabel: `${map.label}: ${title}`, style: `aspect-ratio: ${width} / ${height}` });
+    const point = event => lens.loupe.pointAt(...pointerIn(canvas, event).map((share, i) => share * [width, height][i]));
     canvas.onpointermove = event => { if (!view.pinned) point(event); };
     canvas.onclick = event => { view.pinned = !view.pinned; point(event); };
     views.push({ map, keys, canvas, text });
@@ -131,5 +128,5 @@ export function createFeatureMaps(lens) {
     }));
   }
 
-  return { flat, attention, cells, shown, pairs, make, makeSimilarity, draw, read, colored, valueAt, get views() { return views; } };
+  return { flat, attention, cells, shown, pairs, make, makeSimilarity, draw, read, colored, valueAt };
 }

@@ -63,8 +63,9 @@ export function createFigure(lens) {
 
   // Address of the clip of the methods on show, written by the server; a snapshot also has the methods of its validation clip.
   function clipAddress() {
-    const all = lens.shown().map(key => lens.method(key).frames), home = all.find(frames => String(frames).includes('/snapshots/')) || all[0];
-    return typeof home === 'string' ? home.replace(/\/frames\/[^/]+$/, `/clips/${lens.shown().join('+')}.webm`) : null;
+    if (lens.props.fetch) return null;              // no server
+    const all = lens.shown().map(key => lens.method(key).frames), home = all.find(frames => frames.includes('/snapshots/')) || all[0];
+    return home.replace(/\/frames\/[^/]+$/, `/clips/${lens.shown().join('+')}.webm`);
   }
 
   async function saveClip() {

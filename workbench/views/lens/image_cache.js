@@ -2,14 +2,8 @@
 
 const LOW_PRIORITY_WORKERS = 4;
 
-// Addresses of a list as they are; the address of a folder is relative to where the app is served (behind a proxy: not the root).
-export function absolute(frames) {
-  if (Array.isArray(frames)) return frames;
-  const base = globalThis.gradio_config?.root || document.baseURI;
-  return new URL(frames, base.replace(/\/*$/, '/')).href;
-}
-
-export const addressOf = (frames, index) => (Array.isArray(frames) ? frames[index] : `${frames}/${String(index).padStart(5, '0')}.webp`);
+// Address of an image in a folder of numbered images.
+export const addressOf = (folder, index) => `${folder}/${String(index).padStart(5, '0')}.webp`;
 
 const scratch = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
 
@@ -100,25 +94,18 @@ export function createImageCache(lens) {
 
   async function work() {
     workers++;
-    for (let job = queue.shift(); job; job = queue.shift()) {
-      const { address, use, cancelled, done } = job;
-      let bitmap = cancelled() || failed.has(address) ? null : cache.get(address)?.bitmap || null, spare = null;
-      if (!bitmap && !cancelled() && !failed.has(address)) {
-        try {
-          bitmap = spare = await fetchBitmap(address);
-        } catch (error) {
-          failed.set(address, reason(error));
-        }
-      }
-      if (spare && !cancelled() && !cache.has(address) && bytes + sizeOf(spare) <= budget) {
-        keep(address, { bitmap, bytes: sizeOf(spare) });
-        spare = null;
-      }
-      if (bitmap && !cancelled()) use(bitmap);
-      spare?.close();
-      done(!!bitmap);
-    }
+    for (let job = queue.shift(); job; job = queue.shift()) job.done(!job.cancelled() && await useOnce(job));
     workers--;
+  }
+
+  async function useOnce({ address, use, cancelled }) {
+    const known = cache.get(address)?.bitmap;
+    if (known || failed.has(address)) { if (known) use(known); return !!known; }
+    const bitmap = await fetchBitmap(address).catch(error => { failed.set(address, reason(error)); });
+    if (bitmap && !cancelled()) use(bitmap);
+    if (bitmap && !cache.has(address) && bytes + sizeOf(bitmap) <= budget) keep(address, { bitmap, bytes: sizeOf(bitmap) });
+    else bitmap?.close();
+    return !!bitmap;
   }
 
   // While the slider moves, requests that are no longer needed must not delay those that are.
@@ -131,9 +118,8 @@ export function createImageCache(lens) {
   }
 
   return {
-    load, fetchLowPriority, abortAllBut, failed,
+    load, fetchLowPriority, abortAllBut, cache, pending, failed,
     bitmap: key => cache.get(addressOf(lens.method(key).frames, lens.frame))?.bitmap || null,
     map: (map, key) => (map.maps[key] ? cache.get(addressOf(map.maps[key].frames, lens.frame)) || null : null),
-    get stats() { return { frames: cache.size, bytes, pending: pending.size, failed: [...failed.entries()] }; },
   };
 }

@@ -1,18 +1,20 @@
 // The viewer of a scene: several methods on one clip, frame by frame. Hosts (Gradio, anywidget, a report page) call
 // mountLens(element, { trigger, props, watch }):
 //   props.value             the JSON value of payload.py
-//   props.goto              a frame, or [frame, count] to go to the same frame twice
 //   props.steps             { all: [training step], at } where there are snapshots to choose from
+//   props.fetch             function in place of fetch, where there is no server; addresses of images are then left as they are
+//   props.budget_mib        maximum size of the cache of decoded images; 512 by default
 //   trigger(event, data)    'select' with { frame }, 'step' with { step, follow }
 //   watch(name, callback)   calls back when a property changes
-// Each module adds a part to one `lens` object, which contains the state: scene, frame, wanted, view.
+// Each module adds a part to one `lens` object, which contains the state: scene, frame, wanted, view. The host finds it as
+// the property `lens` of the viewer's root.
 
 import { createControls } from './controls.js';
 import { createCurves } from './curves.js';
-import { exists, node } from './dom.js';
+import { base, node } from './dom.js';
 import { createFeatureMaps } from './feature_maps.js';
 import { createFigure } from './figure.js';
-import { absolute, addressOf, createImageCache, pixelsOf } from './image_cache.js';
+import { addressOf, createImageCache } from './image_cache.js';
 import { createLoupe } from './loupe.js';
 import { createPermalink } from './permalink.js';
 import { createPlayer } from './player.js';
@@ -42,7 +44,8 @@ export function mountLens(element, { trigger, props, watch }) {
     overlay: () => lens.scene.overlays.find(o => o.kind === view.overlay) || null,
     score: () => lens.scene.curves.find(curve => curve.key === view.score),
     setStatus: text => { if (part('status').textContent !== text) part('status').textContent = text; },
-    shown, needed, dot, draw, label, rearrange,
+    dot: key => node('i', { className: 'dot', style: `background: ${lens.method(key).color}` }),
+    shown, needed, draw, label, rearrange,
   };
   lens.images = createImageCache(lens);
   lens.player = createPlayer(lens);
@@ -69,12 +72,6 @@ export function mountLens(element, { trigger, props, watch }) {
       for (const key of kinds.includes(map) ? all : keys) if (map?.maps[key]) jobs.push({ key, address: addressOf(map.maps[key].frames, index), gray: true });
     }
     return jobs;
-  }
-
-  function dot(key) {
-    const mark = node('i', { className: 'dot' });
-    mark.style.background = lens.method(key).color;
-    return mark;
   }
 
   function draw() {
@@ -124,7 +121,8 @@ export function mountLens(element, { trigger, props, watch }) {
     if (!value?.frames || !same) lens.player.stop();
     lens.scene = value?.frames ? value : null;
     if (!lens.scene) return;
-    for (const frames of [...value.methods, ...value.overlays.flatMap(o => Object.values(o.maps))]) frames.frames = absolute(frames.frames);
+    const folders = props.fetch ? [] : [...value.methods, ...value.overlays.flatMap(o => Object.values(o.maps))];
+    for (const folder of folders) folder.frames = new URL(folder.frames, base()).href;
     if (!same) {
       lens.wanted = lens.frame = 0;
       Object.assign(view, { pinned: false, point: [value.width >> 1, value.height >> 1], pan: [0, 0], row: value.height >> 1 });
@@ -146,30 +144,8 @@ export function mountLens(element, { trigger, props, watch }) {
   }
 
   new ResizeObserver(() => lens.viewport.fit()).observe(part('main'));
-  root.lens = element.lens = inspector(lens);       // for tests, and for pages that couple two viewers
+  root.lens = lens;
   watch('value', () => setValue(props.value));
   watch('steps', () => lens.controls.updateSteps());
-  watch('goto', () => {
-    const frame = Array.isArray(props.goto) ? props.goto[0] : props.goto;
-    if (lens.scene && exists(frame)) lens.player.seek(frame);
-  });
   setValue(props.value);
-}
-
-function inspector(lens) {
-  const { view, viewport } = lens, pixels = canvas => canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
-  return {
-    get state() {
-      const sets = { hidden: [...view.hidden], muted: [...view.muted], panels: [...view.panels] };
-      return { ...view, ...sets, shown: lens.scene ? lens.shown() : [], frame: lens.frame, wanted: lens.wanted, scene: lens.scene?.id };
-    },
-    get stats() { return lens.images.stats; },
-    show: lens.player.seek,
-    readPixels: key => pixelsOf(lens.images.bitmap(key)),   // RGBA as decoded
-    readSlice: index => pixels(lens.slice.slices[index].canvas),
-    readMap: index => pixels(lens.maps.views[index].canvas),
-    readFigure: () => pixels(lens.figure.make()),
-    readCell: index => pixels(viewport.cells[index].canvas),
-    readValue: (key, x, y) => lens.overlay() && lens.maps.valueAt(lens.overlay(), key, [x, y]),
-  };
 }

@@ -1,6 +1,6 @@
 // The loupe: the same patch of every method, enlarged, and the pixel values at one point.
 
-import { clamp, exists, node, pointerIn, short } from './dom.js';
+import { clamp, draggable, exists, node, pointerIn, short } from './dom.js';
 
 const SIDE = 32;                                    // of a patch, in pixels of the frame, where no magnification is chosen
 const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : '0');
@@ -79,27 +79,14 @@ export function createLoupe(lens) {
   }
 
   // Dragging one patch moves all of them; a click goes to the pixel under it.
-  function drag(canvas) {
-    let start = null;
-    canvas.addEventListener('pointerdown', event => {
-      start = { at: [event.clientX, event.clientY], point: view.point, moved: false };
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener('pointermove', event => {
-      if (!start) return;
-      const by = [event.clientX - start.at[0], event.clientY - start.at[1]].map(pixels => Math.round(pixels / scale));
-      start.moved ||= by.some(Boolean);
-      if (start.moved) pinAt(start.point[0] - by[0], start.point[1] - by[1]);
-    });
-    canvas.addEventListener('pointerup', event => {
-      if (start && !start.moved) {
-        const [x, y] = pointerIn(canvas, event), { left, top } = patch();
-        pinAt(left + x * canvas.width, top + y * canvas.height);
-      }
-      start = null;
-    });
-    canvas.addEventListener('pointercancel', () => { start = null; });
-  }
+  const drag = canvas => draggable(canvas, {
+    begin: () => view.point,
+    drag: (event, [x, y], by) => { const [dx, dy] = by.map(pixels => Math.round(pixels / scale)); pinAt(x - dx, y - dy); },
+    click: event => {
+      const [x, y] = pointerIn(canvas, event), { left, top } = patch();
+      pinAt(left + x * canvas.width, top + y * canvas.height);
+    },
+  });
 
   function pinAt(x, y) {
     view.pinned = true;

@@ -1,40 +1,28 @@
-// The viewer as an anywidget. Python sends the value and, in `images`, the files of each folder of numbered images; they
-// get addresses that exist in this page only.
+// The viewer as an anywidget. Python sends the value and, in `images`, the files of each folder of numbered images.
 
+import { mount } from './dom.js';
 import { mountLens } from './lens.js';
 
 export function renderWidget({ model, el }, html) {
   el.innerHTML = html;
-  const watchers = [], props = { value: null, goto: null, steps: null };
-  let addresses = [];
+  let due = false;                                  // all traits change in one message, which is drawn once
 
-  function value() {
-    const made = structuredClone(model.get('value')), images = model.get('images'), old = addresses;
-    addresses = [];
-    for (const folder of [...made.methods || [], ...(made.overlays || []).flatMap(overlay => Object.values(overlay.maps))]) {
-      folder.frames = (images[folder.frames] || []).map(bytes => {
-        addresses.push(URL.createObjectURL(new Blob([bytes], { type: 'image/webp' })));
-        return addresses.at(-1);
-      });
-    }
-    setTimeout(() => revoke(old), 5000);
-    return made;
+  // In place of fetch; an address is that of a folder, with the number of a frame.
+  async function fetchSent(address) {
+    const [, folder, index] = /^(.*)\/(\d+)\.webp$/.exec(address), bytes = model.get('images')[folder]?.[Number(index)];
+    return bytes ? new Response(new Blob([bytes], { type: 'image/webp' })) : new Response('', { status: 404 });
   }
 
-  const revoke = all => all.forEach(address => URL.revokeObjectURL(address));
-  const changed = name => watchers.filter(watcher => watcher.name === name).forEach(watcher => watcher.callback());
   const steps = () => (model.get('steps').length ? { all: model.get('steps'), at: model.get('step') } : null);
-  let due = false;                                  // all traits change in one message: drawn once
   const onValue = () => {
     if (due) return;
     due = true;
-    queueMicrotask(() => { due = false; Object.assign(props, { value: value(), steps: steps() }); changed('value'); });
+    queueMicrotask(() => { due = false; change({ steps: steps(), value: model.get('value') }); });
   };
-  const onSteps = () => { props.steps = steps(); changed('steps'); };
+  const onSteps = () => change({ steps: steps() });
   const onFrame = () => {
-    if (el.firstElementChild.lens.state.frame === model.get('frame')) return;
-    props.goto = model.get('frame');
-    changed('goto');
+    const { lens } = el.firstElementChild;
+    if (lens.scene && lens.frame !== model.get('frame')) lens.player.seek(model.get('frame'));
   };
   const listeners = { value: onValue, images: onValue, frame: onFrame, steps: onSteps };
   for (const [trait, listener] of Object.entries(listeners)) model.on(`change:${trait}`, listener);
@@ -47,11 +35,7 @@ export function renderWidget({ model, el }, html) {
     model.save_changes();
   }
 
-  Object.assign(props, { value: value(), steps: steps() });
-  mountLens(el, { trigger, props, watch: (name, callback) => watchers.push({ name, callback }) });
+  const change = mount(el, mountLens, { value: model.get('value'), steps: steps(), fetch: fetchSent }, trigger);
   if (model.get('frame')) onFrame();
-  return () => {
-    for (const [trait, listener] of Object.entries(listeners)) model.off(`change:${trait}`, listener);
-    revoke(addresses);
-  };
+  return () => Object.entries(listeners).forEach(([trait, listener]) => model.off(`change:${trait}`, listener));
 }

@@ -7,6 +7,7 @@ import io
 import json
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +27,9 @@ from workbench.views.lens.payload import payload, select_methods
 
 LIMIT_MIB = 256
 """Maximum size of the images that are sent through the connection of a notebook."""
+
+NUMBERS = count()
+"""Numbers of the scenes that were sent: part of the addresses, which the viewer keeps images by."""
 
 
 class Lens(anywidget.AnyWidget):
@@ -76,10 +80,7 @@ class Lens(anywidget.AnyWidget):
         if not steps:
             raise FolderError(f"{self._run.name}: no snapshot yet; the run writes the first one soon after its start")
         at = min(steps, key=lambda known: abs(known - step))
-        value, images = _collect(self._run.snapshot(at), self._methods)
-        with self.hold_sync():
-            self.value, self.images, self.steps, self.step, self.requested_step = value, images, steps, at, at
-        return self
+        return self._draw(self._run.snapshot(at), self._methods, steps, at)
 
     @traitlets.observe("requested_step")
     def _on_requested_step(self, change: dict[str, int | None]) -> None:
@@ -94,10 +95,14 @@ class Lens(anywidget.AnyWidget):
 
     def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> Lens:
         """Show another scene; the layout stays, and of the same clip the frame too."""
-        value, images = _collect(scene, methods)
+        self._draw(scene, methods, [], None)
         self._run = None
+        return self
+
+    def _draw(self, scene: Scene, methods: Sequence[str] | None, steps: list[int], step: int | None) -> Lens:
+        value, images = _collect(scene, methods)
         with self.hold_sync():
-            self.value, self.images, self.steps, self.step, self.requested_step = value, images, [], None, None
+            self.value, self.images, self.steps, self.step, self.requested_step = value, images, steps, step, step
         return self
 
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -136,9 +141,10 @@ def _collect(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, obj
     """Return the value of the lens, and the files of each folder of images."""
     scene = select_methods(scene, methods)
     folders: dict[str, Path] = {}
+    number = next(NUMBERS)
 
     def address(folder: Path) -> str:
-        name = "/".join(folder.parts[-3:])
+        name = "/".join((str(number), *folder.parts[-3:]))
         folders[name] = folder
         return name
 

@@ -62,7 +62,6 @@ def payload(
         ]
         + ([GAP | {"series": gap}] if gap else []),
         "overlays": [_kind(scene, overlays, address) for overlays in kinds.values()],
-        "sequential": list(SEQUENTIAL),
         "diverging": list(DIVERGING),
         **({"memory": memory} if memory else {}),
         **({"link": dict(link)} if link else {}),
@@ -115,7 +114,6 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "explain": first.explain,
         "vmin": vmin,
         "vmax": vmax,
-        "diverging": diverging,
         **({"limits": limits} if limits else {}),
         "channels": max(overlay.channels for overlay in overlays),
         "stops": list(DIVERGING if diverging else SEQUENTIAL),

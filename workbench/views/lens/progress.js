@@ -18,7 +18,7 @@ export function mountProgress(element, { trigger, props, watch }) {
     part('empty').hidden = !!value?.run;
     part('empty').textContent = value?.message || 'No run yet.';
     if (!value?.run) return;
-    root.dataset.state = value.state;
+    part('state').className = `state ${value.state}`;
     for (const name of ['summary', 'reason']) part(name).textContent = value[name] || '';
     if (part('state').textContent !== value.title) part('state').textContent = value.title;
     part('reason').hidden = !value.reason;
@@ -83,5 +83,4 @@ export function mountProgress(element, { trigger, props, watch }) {
 
   watch('value', update);
   update();
-  root.progress = element.progress = { get state() { return { ...value, step: current() }; }, choose };
 }

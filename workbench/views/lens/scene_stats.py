@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import zipfile
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 import numpy as np
 
@@ -48,7 +49,7 @@ def arrays(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, np.ndarray]:
     return found
 
 
-def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> dict[str, list[float | None]]:
+def similarity(values: Mapping[str, np.ndarray]) -> dict[str, list[float | None]]:
     r"""Return the cosine similarity of each map to the teacher's, one number per frame.
 
     .. math:: s_t = \frac{\langle a_t, b_t \rangle}{\lVert a_t \rVert \, \lVert b_t \rVert}
@@ -58,18 +59,17 @@ def similarity(values: Mapping[str, np.ndarray], reference: str = REFERENCE) -> 
 
     Args:
         values: method -> ``(T, ...)``.
-        reference: method that the others are compared with.
 
     Example:
         >>> similarity({"teacher": np.array([[1.0, 0.0]]), "plain": np.array([[3.0, 4.0]])})
         {'plain': [0.6]}
     """
-    theirs = values.get(reference)
+    theirs = values.get(REFERENCE)
     if theirs is None:
         return {}
     found = {}
     for key, ours in values.items():
-        if key != reference and ours.shape == theirs.shape:
+        if key != REFERENCE and ours.shape == theirs.shape:
             size = np.sqrt(_dot(ours, ours) * _dot(theirs, theirs))
             cosine = _dot(ours, theirs) / np.where(size > 0, size, np.nan)
             found[key] = [_rounded(value) for value in cosine.tolist()]
@@ -83,9 +83,7 @@ def difference_limit(values: Mapping[str, np.ndarray]) -> float | None:
         >>> difference_limit({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
         0.5
     """
-    keys = list(values)
-    pairs = [(a, b) for i, a in enumerate(keys) for b in keys[i + 1 :] if values[a].shape == values[b].shape]
-    return _scale_end([values[a] - values[b] for a, b in pairs])
+    return _scale_end([a - b for a, b in combinations(values.values(), 2) if a.shape == b.shape])
 
 
 def channel_limits(values: Mapping[str, np.ndarray]) -> list[float]:

@@ -12,12 +12,9 @@ export function createSlice(lens) {
     const { methods, width, frames } = lens.scene, open = view.panels.has('slice'), zoom = clamp(Math.floor(144 / frames), 1, 10);
     request++;
     slices = methods.filter(m => open && !view.hidden.has(m.key)).map(({ key, label }) => {
-      const canvas = node('canvas', { width, height: frames }), context = canvas.getContext('2d');
-      const mark = node('i', { className: 'lens-now' }), plot = node('div', { className: 'lens-slice' }, canvas, mark);
+      const canvas = node('canvas', { width, height: frames, style: `height: ${frames * zoom}px` }), context = canvas.getContext('2d');
+      const mark = node('i', { className: 'lens-now' }), plot = node('div', { className: 'lens-slice', role: 'img', ariaLabel: `Row of ${label} over time` }, canvas, mark);
       context.imageSmoothingEnabled = false;
-      canvas.style.height = `${frames * zoom}px`;
-      plot.setAttribute('role', 'img');
-      plot.setAttribute('aria-label', `Row of ${label} over time`);
       plot.onclick = event => {
         const [x, y] = pointerIn(canvas, event);
         lens.loupe.pinAt(x * width, view.row);
@@ -63,5 +60,5 @@ export function createSlice(lens) {
     draw();
   }
 
-  return { make, mark, rowAt, get slices() { return slices; } };
+  return { make, mark, rowAt };
 }

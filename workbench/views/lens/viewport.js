@@ -1,7 +1,7 @@
 // The cells that show the frames: their size on the page, zoom and pan, what is drawn into them, and the pointer over them.
 
 import { pixelsOf } from './image_cache.js';
-import { clamp, exists, node, pointerIn, short } from './dom.js';
+import { clamp, draggable, exists, node, pointerIn, short } from './dom.js';
 
 export const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
 const GAP = 6, WIDE = 980;                          // between cells; width of the page from which maps and loupe are next to the frames
@@ -34,9 +34,7 @@ export function createViewport(lens) {
   }
 
   function addDivider(cell) {
-    cell.divider = node('i', { className: 'lens-divider', tabIndex: 0 });
-    cell.divider.setAttribute('role', 'slider');
-    cell.divider.setAttribute('aria-label', 'Border between left and right, in percent');
+    cell.divider = node('i', { className: 'lens-divider', tabIndex: 0, role: 'slider', ariaLabel: 'Border between left and right, in percent' });
     cell.divider.addEventListener('keydown', event => {
       const by = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
       if (by) { wipeTo(view.wipe + by); event.preventDefault(); event.stopPropagation(); }
@@ -192,7 +190,7 @@ export function createViewport(lens) {
       });
       if (cell.divider) {
         cell.divider.style.left = `${view.wipe * 100}%`;
-        cell.divider.setAttribute('aria-valuenow', Math.round(view.wipe * 100));
+        cell.divider.ariaValueNow = Math.round(view.wipe * 100);
       }
       mark(cell.spot, view.loupe, lens.loupe.patch());
       cell.spot.classList.toggle('pinned', view.pinned);
@@ -207,34 +205,25 @@ export function createViewport(lens) {
   }
 
   // A drag moves the wipe, or the visible part of a zoomed frame; a click pins the loupe and chooses the row of the slice.
-  // Both work with a mouse, a pen and a finger.
   function listen(cell) {
-    let start = null;
     const place = event => pointerIn(cell.canvas, event).map((share, i) => share * size()[i]);
-    const share = event => pointerIn(cell.box, event)[0];
-    cell.box.addEventListener('pointerdown', event => {
-      if (event.button) return;
-      const zoomed = cell.box.classList.contains('zoomed'), near = Math.abs(share(event) - view.wipe) * cell.box.clientWidth < 24;
-      start = { x: event.clientX, y: event.clientY, moved: false, pan: view.pan, wipes: view.layout === 'wipe' && (!zoomed || near), pans: zoomed };
-      cell.box.setPointerCapture(event.pointerId);
-    });
-    cell.box.addEventListener('pointermove', event => {
-      if (start && !start.moved) start.moved = Math.hypot(event.clientX - start.x, event.clientY - start.y) > 3;
-      if (start?.moved && start.wipes) wipeTo(share(event));
-      else if (start?.moved && start.pans) {
-        panTo(start.pan[0] - (event.clientX - start.x) / view.zoom, start.pan[1] - (event.clientY - start.y) / view.zoom);
-        lens.draw();
-      } else if (!view.pinned) lens.loupe.pointAt(...place(event));
-    });
-    cell.box.addEventListener('pointerup', event => {
-      if (start && !start.moved) {
+    const share = event => pointerIn(cell.box, event)[0], hover = event => { if (!view.pinned) lens.loupe.pointAt(...place(event)); };
+    draggable(cell.box, {
+      begin: event => {
+        const zoomed = cell.box.classList.contains('zoomed'), near = Math.abs(share(event) - view.wipe) * cell.box.clientWidth < 24;
+        return { pan: view.pan, wipes: view.layout === 'wipe' && (!zoomed || near), pans: zoomed };
+      },
+      drag: (event, { pan, wipes, pans }, [dx, dy]) => {
+        if (wipes) wipeTo(share(event));
+        else if (pans) { panTo(pan[0] - dx / view.zoom, pan[1] - dy / view.zoom); lens.draw(); } else hover(event);
+      },
+      click: event => {
         view.pinned = !view.pinned || event.pointerType === 'touch' || view.panels.has('slice');
         lens.loupe.pointAt(...place(event));
         if (view.panels.has('slice')) lens.slice.rowAt(view.point[1]);
-      }
-      start = null;
+      },
+      hover,
     });
-    cell.box.addEventListener('pointercancel', () => { start = null; });
     cell.box.addEventListener('wheel', event => {   // without ctrl the wheel scrolls the page
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();

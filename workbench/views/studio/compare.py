@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.views.lens.gradio_lens import Lens
+from workbench.views.lens.gradio_lens import lens_viewer
 from workbench.views.serving import session_of
 from workbench.views.studio.folders import Studio, select_by_name
 from workbench.views.studio.page import IMMEDIATE, page_heading
@@ -22,22 +22,19 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)
         refresh = gr.Button("Refresh", elem_id="scene-refresh", size="sm", scale=0, min_width=96)
-    lens = Lens({"message": "Loading …"}, elem_id="compare-lens")
+    lens = lens_viewer({"message": "Loading …"}, elem_id="compare-lens")
     about = gr.HTML(js_on_load=None, elem_id="scene-tables")
 
-    def load(request: gr.Request) -> tuple[Any, dict[str, Any], str]:
-        choices, session = studio.scene_choices(session_of(request)), session_of(request)
-        value = select_by_name(choices, request.query_params.get("scene"))
-        return gr.Dropdown(choices=choices, value=value), *studio.scene(value, session)
-
-    def again(known: str | None, request: gr.Request) -> tuple[Any, dict[str, Any], str]:
-        choices, session = studio.scene_choices(session_of(request)), session_of(request)
-        value = known if known in [value for _, value in choices] else select_by_name(choices, None)
+    def load(known: str | None, request: gr.Request) -> tuple[Any, dict[str, Any], str]:
+        session = session_of(request)
+        choices = studio.scene_choices(session)
+        is_known = known in [value for _, value in choices]
+        value = known if is_known else select_by_name(choices, request.query_params.get("scene"))
         return gr.Dropdown(choices=choices, value=value), *studio.scene(value, session)
 
     def pick(choice: str | None, request: gr.Request) -> tuple[dict[str, Any], str]:
         return studio.scene(choice, session_of(request))
 
-    app.load(load, None, [choice, lens, about], **IMMEDIATE)
-    refresh.click(again, choice, [choice, lens, about], **IMMEDIATE)
+    app.load(load, choice, [choice, lens, about], **IMMEDIATE)
+    refresh.click(load, choice, [choice, lens, about], **IMMEDIATE)
     choice.input(pick, choice, [lens, about], trigger_mode="always_last", **IMMEDIATE)

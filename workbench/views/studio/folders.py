@@ -6,20 +6,21 @@ import math
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from workbench import runs as run_folders
 from workbench.errors import BusyError, FolderError, WorkbenchError
-from workbench.runs import Run, list_runs
+from workbench.runs import Run, Status, list_runs
 from workbench.scenes import list_scenes, read_scene
 from workbench.views import memory_verdict, temporal_share
 from workbench.views.lens.payload import payload
 from workbench.views.progress import MetricsLog, progress, settings
-from workbench.views.scene_tables import key_values, scene_tables, scores_sentence
+from workbench.views.scene_tables import key_values, mean_by_method, scene_tables, scores_sentence
 from workbench.views.serving import SceneFileServer, token
 
 NO_SCENE = (
@@ -43,19 +44,14 @@ class RunView:
         scene: value of the lens.
         lead: HTML, scores of the student, and the collapse index on the training crops and on the clip.
         config: HTML, settings of the run.
-        live: whether the run is queued or running.
-        can_stop: whether the run is the user's own and has a worker.
-        can_resume: whether the run is the user's own and can be resumed.
-        state: argument ``previous`` of the next call, so that only changes are sent.
+        state: argument ``previous`` of the next call, so that only changes are sent; among them ``live``, whether the
+            run is queued or running, and ``can_stop`` and ``can_resume``, which are for runs of the user's own.
     """
 
     progress: dict[str, Any] | None
     scene: dict[str, Any] | None = None
     lead: str | None = None
     config: str | None = None
-    live: bool = False
-    can_stop: bool = False
-    can_resume: bool = False
     state: dict[str, Any] = field(default_factory=dict)
 
 
@@ -83,7 +79,7 @@ class Studio:
             self.scenes = (*self.scenes, results)
         self._owns = owns
         self.files = SceneFileServer(runs=self.runs, scenes=self.scenes, visible=self._is_visible)
-        self._logs: dict[Path, MetricsLog] = {}
+        self._logs = lru_cache(MAX_LOGS)(MetricsLog)
         self.starting = threading.Lock()
         self._just_started: dict[str, float] = {}
 
@@ -134,18 +130,29 @@ class Studio:
         Order: live runs, then the user's, then the shipped ones with distillations first; each group from the newest.
         """
         found = []
+        for choice, run, config, status in self.all_runs():
+            state, live, plain = "not readable", False, not _has_teacher(config)
+            if isinstance(status, Status):
+                state, live = status.state, status.live
+            shipped = not _is_own(choice)
+            found.append(
+                ((not live, shipped, shipped and plain), (f"{run.name} · {state}{' · shipped' * shipped}", choice))
+            )
+        return [entry for _, entry in sorted(found, key=lambda one: one[0])]
+
+    def all_runs(self) -> Iterator[tuple[str, Run, Mapping[str, Any], Status | WorkbenchError]]:
+        """Yield the dropdown value, settings and status of every run, the newest first.
+
+        An unreadable run has no settings, and the error in place of the status.
+        """
         for index, root in enumerate(self.runs):
             for name in list_runs(root):
+                run = Run(root / name)
                 try:
-                    teacher = settings(Run(root / name)).get("teacher")
-                    plain = not (isinstance(teacher, Mapping) and teacher.get("name"))
-                    status = Run(root / name).status()
-                    state, live = status.state, status.live
-                except WorkbenchError:
-                    state, live, plain = "not readable", False, True
-                note = " · ".join([state, *(["shipped"] if index else [])])
-                found.append(((not live, index, bool(index) and plain), (f"{name} · {note}", f"{index}/{name}")))
-        return [choice for _, choice in sorted(found, key=lambda entry: entry[0])]
+                    config, status = settings(run), run.status()
+                except WorkbenchError as error:
+                    config, status = {}, error
+                yield f"{index}/{name}", run, config, status
 
     def run(self, choice: Any) -> Run:
         """Return the run of a dropdown value.
@@ -187,25 +194,23 @@ class Studio:
             on_crops = memory_verdict.recent(log.diagnostics.get("collapse_index", ()))
         except WorkbenchError as error:
             message = {"message": f"This run cannot be shown: {error}"}
-            return RunView(message, {"message": NO_SNAPSHOT}, "", "", state={})
+            return RunView(message, {"message": NO_SNAPSHOT}, "", "")
         link = {"run": run.name} if step is None or requested.get("follow") else {"run": run.name, "step": str(step)}
         value, snapshot = self.snapshot(run, step, link, previous if not is_new else {})
         on_clip = previous.get("on_clip", {}) if value is None else _clip_scores(value)
-        teacher = config.get("teacher")
-        standing = scores_sentence(
-            step or 0, on_clip.get("psnr_db", {}), distilled=isinstance(teacher, Mapping) and bool(teacher.get("name"))
-        )
+        standing = scores_sentence(step or 0, on_clip.get("psnr_db", {}), distilled=_has_teacher(config))
         lead = _lead(standing, {memory_verdict.CROPS: on_crops, memory_verdict.CLIP: on_clip.get("index")})
-        is_own = choice.startswith("0/")
+        now = {
+            "run": choice, "progress": state, "lead": lead, "snapshot": snapshot, "on_clip": on_clip,
+            "live": status.live, "can_resume": _is_own(choice) and status.resumable,
+            "can_stop": _is_own(choice) and status.state == "running" and not (run.folder / "stop").exists(),
+        }  # fmt: skip
         return RunView(
             state if state != previous.get("progress") else None,
             value,
             lead if is_new or lead != previous.get("lead") else None,
             key_values(config) if is_new else None,
-            live=status.live,
-            can_stop=is_own and status.state == "running" and not (run.folder / "stop").exists(),
-            can_resume=is_own and status.resumable,
-            state={"run": choice, "progress": state, "lead": lead, "snapshot": snapshot, "on_clip": on_clip},
+            now,
         )
 
     def stop(self, choice: str | None) -> str:
@@ -229,15 +234,8 @@ class Studio:
     def active_runs(self) -> list[str]:
         """Return the names of the user's own runs that are queued or running."""
         names = [name for name, when in self._just_started.items() if time.monotonic() - when < LOCK_DELAY_SECONDS]
-        for name in list_runs(self.runs[0]):
-            if name in names:
-                continue
-            try:
-                if Run(self.runs[0] / name).status().live:
-                    names.append(name)
-            except WorkbenchError:
-                continue
-        return names
+        own = [(run.name, status) for choice, run, _, status in self.all_runs() if _is_own(choice)]
+        return names + [n for n, status in own if n not in names and isinstance(status, Status) and status.live]
 
     def check_idle(self) -> None:
         """Check that no run is active.
@@ -262,18 +260,13 @@ class Studio:
         self._just_started = {run.name: time.monotonic()}
 
     def _own_run(self, choice: str | None) -> Run:
-        if not isinstance(choice, str) or not choice.startswith("0/"):
+        if not isinstance(choice, str) or not _is_own(choice):
             raise FolderError("this run is read-only; only your own runs can be stopped and resumed")
         return self.run(choice)
 
     def log(self, run: Run) -> MetricsLog:
         """Return the log of a run, read up to its current end."""
-        path = run.folder / "metrics.jsonl"
-        log = self._logs.pop(path, None) or MetricsLog(path)
-        self._logs[path] = log  # the last used one is last
-        while len(self._logs) > MAX_LOGS:
-            self._logs.pop(next(iter(self._logs)))
-        return log.read()
+        return self._logs(run.folder / "metrics.jsonl").read()
 
     def snapshot(
         self, run: Run, step: int | None, link: Mapping[str, str], previous: Mapping[str, Any]
@@ -286,33 +279,34 @@ class Studio:
             link: parameters for the address of the page; empty: the lens does not change the address.
             previous: ``{"snapshot": previous identifier}``.
         """
-        clip = run.validation_folder
+        clip, known = run.validation_folder, previous.get("snapshot")
+        identifier, value = "none", {"message": NO_SNAPSHOT}
         try:
-            if step is None:
-                if not (clip / "scene.json").is_file():
-                    return (None if previous.get("snapshot") == "none" else {"message": NO_SNAPSHOT}), "none"
-                scene, identifier = run.validation_clip(), token(clip)
-            else:
-                home = run.snapshot_folder(step)
+            if step is not None or (clip / "scene.json").is_file():
+                home = clip if step is None else run.snapshot_folder(step)
                 identifier = f"{step} {'step' in link} {token(clip)} {token(home)}"
-                if identifier == previous.get("snapshot"):
-                    return None, identifier
-                scene = run.snapshot(step)
-            if identifier == previous.get("snapshot"):
-                return None, identifier
-            return payload(scene, self.files.address, link=link), identifier
+                if identifier != known:
+                    scene = run.validation_clip() if step is None else run.snapshot(step)
+                    value = payload(scene, self.files.address, link=link)
         except WorkbenchError as error:
-            identifier = f"broken {step} {error}"
-            message = {"message": f"Step {step} cannot be shown: {error}"}
-            return (None if previous.get("snapshot") == identifier else message), identifier
+            identifier, value = f"broken {step} {error}", {"message": f"Step {step} cannot be shown: {error}"}
+        return None if identifier == known else value, identifier
 
 
 def _clip_scores(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mean PSNR-Y by method, and the collapse index, from the value of a lens."""
     series = next((curve["series"] for curve in value.get("curves", ()) if curve["key"] == "psnr_y_db"), {})
-    known = {key: [psnr for psnr in values if psnr is not None] for key, values in series.items()}
-    means = {key: sum(values) / len(values) for key, values in known.items() if values}
-    return {"psnr_db": means, "index": value.get("memory", {}).get("index")}
+    return {"psnr_db": mean_by_method(series), "index": value.get("memory", {}).get("index")}
+
+
+def _has_teacher(config: Mapping[str, Any]) -> bool:
+    teacher = config.get("teacher")
+    return isinstance(teacher, Mapping) and bool(teacher.get("name"))
+
+
+def _is_own(choice: str) -> bool:
+    """Return whether a run is in the user's own folder, the first; the others are read-only."""
+    return choice.startswith("0/")
 
 
 def _lead(standing: str, measured: Mapping[str, float | None]) -> str:

@@ -1,5 +1,5 @@
 // Settings of a run. Python sends parts of { groups, fields, presets, values, preset, name, problem, note, estimate,
-// measuring, message }; missing parts stay unchanged, and a status update never overwrites typed values.
+// measuring }; missing parts stay unchanged, and a status update never overwrites typed values.
 
 let known = {}, inputs = {}, name = null, queue = null, lines = {};
 
@@ -77,10 +77,8 @@ function build() {
     const body = node('div', { className: 'settings' }, ...group.fields.map(path => input(path, known.fields[path])));
     home.append(group.title ? node('details', {}, node('summary', { textContent: `${group.title} (${group.fields.length})` }), body) : body);
   }
-  lines.problem = node('p', { className: 'problem', id: 'train-problem' });
-  lines.problem.setAttribute('role', 'alert');
-  lines.note = node('p', { className: 'note', id: 'train-note' });
-  lines.note.setAttribute('role', 'status');
+  lines.problem = alertLine('train-problem');
+  lines.note = node('p', { className: 'note', id: 'train-note', role: 'status' });
   lines.estimate = node('p', { className: 'note', id: 'train-estimate' });
   lines.measure = button('Estimate', () => (known.measuring ? trigger('cancel', {}) : trigger('estimate', get())), {
     id: 'train-measure', title: 'Measure a few steps, and estimate the time and memory of the run',
@@ -93,10 +91,7 @@ function build() {
 
 function draw() {
   lines.about.textContent = known.presets[lines.preset.value] || '';
-  for (const key of ['problem', 'note', 'estimate']) {
-    lines[key].textContent = known[key] || '';
-    lines[key].hidden = !known[key];
-  }
+  for (const key of ['problem', 'note', 'estimate']) setLine(lines[key], known[key]);
   lines.measure.textContent = known.measuring ? 'Cancel estimate' : 'Estimate';
   const path = (known.problem || '').split(':')[0].trim();
   for (const [one, { made }] of Object.entries(inputs)) {
@@ -109,15 +104,10 @@ function draw() {
   }
 }
 
-function update() {
-  const next = plain(props.value);
-  if (next.message) { home.replaceChildren(emptyNote(next.message)); return; }
+follow(next => {
   known = { ...known, ...next };
   if (next.groups) build();
   if (!known.groups) return;
   if (next.values) { put(next.values); lines.preset.value = next.preset ?? ''; name.value = next.name ?? ''; }
   draw();
-}
-
-watch('value', update);
-update();
+});

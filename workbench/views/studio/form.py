@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -169,3 +169,17 @@ def _check(one: Field, value: Any) -> None:
             raise ConfigError(f"{one.name}: want at most {MAX_TEXT} printable characters")
         if isinstance(item, int) and abs(item) > MAX_INTEGER:
             raise ConfigError(f"{one.name}: want an integer of at most 2**53")
+
+
+def check_selection(field: str, names: Any, known: Collection[str], most: int) -> list[str]:
+    """Return the names that a browser selected, each once.
+
+    Raises:
+        ConfigError: not a list of one to ``most`` known names.
+    """
+    if not isinstance(names, list) or not 1 <= len(names) <= most:
+        raise ConfigError(f"{field}: select one to {most}")
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise ConfigError(f"{field}: no {str(name)[:40]!r}; select from the list")
+    return list(dict.fromkeys(names))

@@ -1,7 +1,7 @@
 // Table of all networks, measurements of one or two, and temporal share of the shipped ones.
 // Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, conditions, numbers }], absent, command }, problem }.
 
-let known = { rows: [] }, selected = [], filter = '', order = ['name', 1], start = true;
+let known = { rows: [] }, selected = [], filter = '', order = ['name', 1];
 const lines = {};
 const big = n => (!exists(n) ? '–' : n >= 1e9 ? `${(n / 1e9).toPrecision(3)} G` : n >= 1e6 ? `${(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${(n / 1e3).toPrecision(3)} k` : String(n));
 
@@ -18,14 +18,10 @@ const COLUMNS = [
 const NUMBERS = ['parameters', 'frames', 'macs', 'feature_channels', 'year'];
 
 function build() {
-  start = false;
   home.replaceChildren();
-  const box = node('input', { type: 'search', id: 'networks-filter', placeholder: 'Filter by name, role or paper', oninput: () => { filter = box.value.toLowerCase(); rows(); } });
-  box.setAttribute('aria-label', box.placeholder);
-  lines.count = node('p', { className: 'soft' });
-  lines.count.setAttribute('role', 'status');
-  lines.problem = node('p', { className: 'problem', hidden: true });
-  lines.problem.setAttribute('role', 'alert');
+  const box = filterBox('networks-filter', 'Filter by name, role or paper', text => { filter = text; rows(); });
+  lines.count = node('p', { className: 'soft', role: 'status' });
+  lines.problem = alertLine('networks-problem');
   lines.act = button('Measure', () => trigger('measure', { names: selected }), { id: 'networks-measure', className: 'main', disabled: true });
   lines.which = node('span', { className: 'soft' });
   lines.measured = node('div', { id: 'networks-measured' });
@@ -55,19 +51,9 @@ function rows() {
   const value = r => (r[key] === null || r[key] === undefined ? Infinity : r[key]);
   all.sort((a, b) => (value(a) < value(b) ? -way : value(a) > value(b) ? way : 0));
   lines.body.replaceChildren(...all.map(row => {
-    const tick = node('input', { type: 'checkbox', checked: selected.includes(row.name), onchange: () => {
-      selected = selected.filter(n => n !== row.name);
-      if (tick.checked) selected = [...selected.slice(-1), row.name];
-      rows();
-    } });
-    tick.setAttribute('aria-label', `measure ${row.name}`);
-    const line = node('tr', { title: row.what }, node('td', {}, tick), ...COLUMNS.map(([name, text, , show]) => {
-      const cell = node('td', { textContent: show(row), className: NUMBERS.includes(name) ? `number ${name}` : name });
-      cell.dataset.label = text;                    // a card on a narrow screen shows it
-      return cell;
-    }));
-    line.dataset.network = row.name;
-    return line;
+    const tick = checkbox(`measure ${row.name}`, selected.includes(row.name), on => { selected = lastTwo(selected, row.name, on); rows(); });
+    return node('tr', { title: row.what, dataset: { network: row.name } }, node('td', {}, tick), ...COLUMNS.map(([name, label, , show]) => (
+      node('td', { textContent: show(row), className: NUMBERS.includes(name) ? `number ${name}` : name, dataset: { label } }))));   // label: on a narrow screen
   }));
   if (!all.length) lines.body.append(node('tr', {}, node('td', { colSpan: COLUMNS.length + 1, textContent: 'No network matches the filter.' })));
   const isBusy = known.measured && !known.measured.finished;
@@ -93,17 +79,12 @@ function measured() {
     node('p', { className: 'soft', textContent: job.conditions }));
 }
 
-function update() {
-  const next = plain(props.value);
+build();
+follow(next => {
   known = { ...known, ...next };
-  if (start) build();
   lines.count.textContent = `${known.rows.length} networks; MACs for an input of ${known.size} pixels`;
-  lines.problem.textContent = known.problem || '';
-  lines.problem.hidden = !known.problem;
+  setLine(lines.problem, known.problem);
   rows();
   measured();
   shares();
-}
-
-watch('value', update);
-update();
+});

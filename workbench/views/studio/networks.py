@@ -6,11 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
+from workbench.errors import BusyError, WorkbenchError
 from workbench.models.catalog import read_catalog
+from workbench.views.studio.form import check_selection
 from workbench.views.studio.job_queue import Job, JobQueue
 from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, component, event_data, page_heading
-from workbench.views.studio.services import READ_ONLY, Services
+from workbench.views.studio.services import Services
 from workbench.views.temporal_share import COLUMNS, COMMAND, DIFFERENCE, NOT_MEASURED, shipped_shares
 
 MAX_MEASURED = 2
@@ -21,10 +22,10 @@ class Networks:
 
     Args:
         queue: queue of the measurements.
-        services: functions and commands that need networks; None: nothing can be measured.
+        services: functions and commands that need networks.
     """
 
-    def __init__(self, queue: JobQueue, services: Services | None) -> None:
+    def __init__(self, queue: JobQueue, services: Services) -> None:
         self.queue, self.services = queue, services
         self.catalog = read_catalog()
         self.shares = {
@@ -58,19 +59,10 @@ class Networks:
         Raises:
             ConfigError: not one or two names of networks.
             BusyError: a measurement is in progress.
-            FolderError: this studio cannot measure.
         """
-        if self.services is None:
-            raise FolderError(READ_ONLY)
-        known = [row["name"] for row in self.catalog.rows]
-        if not isinstance(names, list) or not 1 <= len(names) <= MAX_MEASURED:
-            raise ConfigError(f"names: select one network or {MAX_MEASURED}")
-        for name in names:
-            if not isinstance(name, str) or name not in known:
-                raise ConfigError(f"names: no network {str(name)[:40]!r}; select from the table")
+        selected = check_selection("names", names, [row["name"] for row in self.catalog.rows], MAX_MEASURED)
         if self.is_busy:
             raise BusyError("a measurement is in progress; wait for it, or cancel it")
-        selected = list(dict.fromkeys(names))
         title = f"Measure {' and '.join(selected)}"
         self._job = self.queue.submit("speed", title, self.services.command("speed"), {"names": selected})
         return self._job

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from workbench.errors import WorkbenchError
 from workbench.views.lens import read as read_lens
+from workbench.views.lens.gradio_lens import scripted
 from workbench.views.lens.linker import link
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.sessions import BrowserSessions
@@ -104,20 +105,11 @@ def page_heading(title: str, text: str) -> None:
 
 
 def component(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
-    """Add a component with a script: ``NAME.js`` with ``parts.js`` and ``parts.css`` of this folder.
-
-    Its template is constant, since Gradio evaluates templates as code; data arrives as the value, and the script
-    inserts every text through ``textContent``.
-    """
+    """Add a component with a script: ``NAME.js`` with ``parts.js`` and ``parts.css`` of this folder."""
     here = Path(__file__).parent
-    return gr.HTML(
-        value=dict(value),
-        html_template=f'<section class="progress part {name}-part"></section>',
-        css_template=read_lens("lens.css", "progress.css") + (here / "parts.css").read_text(encoding="utf-8"),
-        js_on_load=link(here / "parts.js", here / f"{name}.js"),
-        apply_default_css=False,
-        elem_id=elem_id,
-    )
+    css = read_lens("lens.css", "progress.css") + (here / "parts.css").read_text(encoding="utf-8")
+    script = link(here / "parts.js", here / f"{name}.js")
+    return scripted(value, '<section class="progress part"></section>', css, script, elem_id=elem_id)
 
 
 def event_data(event: gr.EventData) -> dict[str, Any]:

@@ -1,14 +1,20 @@
 // Functions of all components; page.py links this script and that of a component into one scope.
 
 import { lineChart, nearest } from '../lens/chart.js';
-import { exists, node, shape, short } from '../lens/dom.js';
+import { base, clamp, draggable, exists, node, pointerIn, short } from '../lens/dom.js';
 
 const home = element.querySelector('.part');
 const emptyNote = text => node('p', { className: 'lens-empty', textContent: text });
+home.append(emptyNote('Loading …'));
 const button = (text, act, properties = {}) => node('button', { type: 'button', textContent: text, onclick: act, ...properties });
 const hint = (text, help) => node('abbr', { textContent: text, title: help });
-const base = () => `${(window.gradio_config?.root || location.origin).replace(/\/+$/, '')}/`;
-const plain = value => (value ? JSON.parse(JSON.stringify(value)) : {});
+
+// Calls update(value) with every value that Python sends, a plain copy of Gradio's reactive object.
+function follow(update) {
+  const take = () => update(JSON.parse(JSON.stringify(props.value || {})));
+  watch('value', take);
+  take();
+}
 
 const labeled = (text, input, help = '') => node('label', {}, help ? hint(text, help) : node('span', { textContent: text }), input);
 
@@ -24,8 +30,14 @@ function table(heads, rows, className = '') {
 }
 
 const cells = values => values.map(v => (v instanceof Node ? node('td', {}, v) : node('td', { textContent: v ?? '–' })));
-const minutes = s => {
-  if (!exists(s)) return '–';
-  const whole = Math.round(s), sixties = Math.round(s / 60); // rounded first: never 5 min 60 s
-  return whole < 60 ? `${whole} s` : whole < 3600 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${Math.floor(sixties / 60)} h ${sixties % 60} min`;
-};
+
+const filterBox = (id, placeholder, act) => (
+  node('input', { type: 'search', id, placeholder, ariaLabel: placeholder, oninput: event => act(event.target.value.toLowerCase()) }));
+const checkbox = (ariaLabel, checked, act) => node('input', { type: 'checkbox', ariaLabel, checked, onchange: event => act(event.target.checked) });
+
+// At most two selected keys: a third one replaces the first.
+const lastTwo = (selected, key, on) => [...selected.filter(k => k !== key), ...(on ? [key] : [])].slice(-2);
+
+// A line of text that is hidden while it is empty; an alert is read out at once.
+const alertLine = id => node('p', { className: 'problem', id, role: 'alert', hidden: true });
+const setLine = (line, text) => Object.assign(line, { textContent: text || '', hidden: !text });

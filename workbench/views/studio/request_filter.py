@@ -7,6 +7,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -134,16 +135,8 @@ class RequestFilter:
         return ""
 
     def _is_own(self, host: str) -> bool:
-        try:
+        with suppress(ValueError):  # neither a host name nor an address
             name = (urlsplit(f"//{host}").hostname or "").lower()
-        except ValueError:
-            return False
-        if name in self.names:
-            return True
-        if not self.is_public:
-            return False
-        try:
-            ipaddress.ip_address(name)  # an address cannot be made to resolve elsewhere
-        except ValueError:
-            return False
-        return True
+            # an address cannot be made to resolve elsewhere
+            return name in self.names or (self.is_public and bool(ipaddress.ip_address(name)))
+        return False

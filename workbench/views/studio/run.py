@@ -8,17 +8,18 @@ from typing import Any
 
 import gradio as gr
 
-from workbench.errors import FolderError
-from workbench.views.lens.gradio_lens import Lens, Progress
+from workbench.views.lens.gradio_lens import lens_viewer, run_progress
 from workbench.views.studio.folders import NO_SNAPSHOT, Studio, select_by_name
 from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, QUIET_SECONDS, event_data, page_heading, toast
-from workbench.views.studio.services import READ_ONLY
 
 NEWEST: dict[str, Any] = {"step": None, "follow": True}
 """Request for the newest snapshot."""
 
+FLAGS = ("live", "can_stop", "can_resume")
+"""Parts of ``RunView.state`` that the buttons and the timer depend on."""
 
-def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) -> None:
+
+def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str]) -> None:
     """Lay out the page."""
     page_heading(
         "Run",
@@ -26,14 +27,8 @@ def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str] | None) ->
         "compares the distilled student with the plain student, the same network without a teacher, both at that step, "
         "on the validation clip, which neither is trained on.",
     )
-    view = run_view(app, studio, "run", action="Start a short run" if start else "")
-
-    def start_run() -> list[Any]:
-        if start is None:
-            raise FolderError(READ_ONLY)
-        return view.show(start())
-
-    view.action.click(start_run, None, view.outputs, **IMMEDIATE)
+    view = run_view(app, studio, "run", action="Start a short run")
+    view.action.click(lambda: view.show(start()), None, view.outputs, **IMMEDIATE)
 
 
 @dataclass(frozen=True)
@@ -53,14 +48,14 @@ class RunViewComponents:
     show: Callable[[str], list[Any]]
 
 
-def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str = "") -> RunViewComponents:
+def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str) -> RunViewComponents:
     """Lay out the view of a run, which is updated while the run is live.
 
     Args:
         app: the pages.
         studio: runs and scenes.
         prefix: beginning of the components' ids.
-        action: label of a further button; empty: no button.
+        action: label of a further button.
     """
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Run", elem_id=prefix, scale=6, container=False)
@@ -71,10 +66,10 @@ def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str = "") -
         queue = gr.Checkbox(
             label="Queue", elem_id=f"{prefix}-queue", elem_classes="queue", container=False, visible=False, min_width=90
         )
-        button = gr.Button(action, elem_id=f"{prefix}-start", visible=bool(action), **{**size, "min_width": 140})
+        button = gr.Button(action, elem_id=f"{prefix}-start", **{**size, "min_width": 140})
     lead = gr.HTML(js_on_load=None, elem_id=f"{prefix}-lead")
-    state = Progress({"message": "Loading …"}, elem_id=f"{prefix}-progress")
-    lens = Lens({"message": NO_SNAPSHOT}, elem_id=f"{prefix}-lens")
+    state = run_progress({"message": "Loading …"}, elem_id=f"{prefix}-progress")
+    lens = lens_viewer({"message": NO_SNAPSHOT}, elem_id=f"{prefix}-lens")
     with gr.Accordion("Settings of this run", open=False):
         config = gr.HTML(js_on_load=None, elem_id=f"{prefix}-config", elem_classes="run-config")
     timer = gr.Timer(LIVE_SECONDS)
@@ -89,13 +84,12 @@ def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str = "") -
         if view.progress is not None:  # the lens has a slider for training steps too
             steps = {"all": view.progress.get("snapshots", []), "at": view.progress.get("step")}
             values[1] = gr.update(steps=steps) if view.scene is None else gr.update(value=view.scene, steps=steps)
-        flags = {"can_stop": view.can_stop, "can_resume": view.can_resume, "live": view.live}
-        now = {**view.state, **flags, "choices": previous.get("choices"), "gone": previous.get("gone")}
-        if all(previous.get(flag) == value for flag, value in flags.items()):
+        now = {**view.state, "choices": previous.get("choices"), "gone": previous.get("gone")}
+        live, can_stop, can_resume = flags = [now.get(flag, False) for flag in FLAGS]
+        if flags == [previous.get(flag) for flag in FLAGS]:
             return [*values, *[gr.skip()] * 4, now]
-        seconds = LIVE_SECONDS if view.live else QUIET_SECONDS
-        buttons = gr.Button(interactive=view.can_stop), gr.Button(interactive=view.can_resume)
-        return [*values, *buttons, gr.Checkbox(visible=view.can_resume), gr.Timer(seconds), now]
+        buttons = gr.Button(interactive=can_stop), gr.Button(interactive=can_resume), gr.Checkbox(visible=can_resume)
+        return [*values, *buttons, gr.Timer(LIVE_SECONDS if live else QUIET_SECONDS), now]
 
     def choose(choices: list[tuple[str, str]], value: str | None, requested: dict[str, Any]) -> list[Any]:
         dropdown = gr.Dropdown(choices=choices, value=value)

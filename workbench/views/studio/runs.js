@@ -1,44 +1,36 @@
-// Table of all runs, and details of one or two. Python sends parts of { rows, empty, compared, lines, message }.
+// Table of all runs, and details of one or two. Python sends parts of { rows, empty, compared, lines }.
 // The sliders change the weights of the displayed total only, nothing on disk.
 
 let known = { rows: [], selected: [] }, weights = {}, filter = '';
-const body = node('tbody'), box = node('input', { type: 'search', id: 'runs-filter', placeholder: 'Filter by name, state or network' });
-const empty = emptyNote(''), list = node('div', { className: 'scroll' }), detail = node('div', { className: 'detail', id: 'runs-detail' });
+const box = filterBox('runs-filter', 'Filter by name, state or network', text => { filter = text; rows(); });
+const empty = emptyNote(''), detail = node('div', { className: 'detail', id: 'runs-detail' });
 const DASH = ['', '5 4'];
 
-const columns = [
+const list = table([
   hint('compare', 'Select two runs to see them side by side'), 'run', 'state',
   hint('step', 'Optimizer steps done, of the steps planned'),
   hint('networks', 'Teacher → student'),
   hint('PSNR-Y', 'Mean peak signal-to-noise ratio of the student on the validation clip, luma only, at the newest snapshot; higher is better'),
   hint('time left', 'Estimate from the recent throughput'), '',
-];
-list.append(node('table', { className: 'runs' },
-  node('thead', {}, node('tr', {}, ...columns.map(c => node('th', { scope: 'col' }, c)))), body));
-home.append(box, empty, list, detail);
-box.setAttribute('aria-label', box.placeholder);
-box.oninput = () => { filter = box.value.toLowerCase(); rows(); };
+], [], 'runs');
+home.replaceChildren(box, empty, list, detail);
 
 function rows() {
   const shown = known.rows.filter(r => [r.name, r.title, r.networks].join(' ').toLowerCase().includes(filter));
   empty.hidden = shown.length > 0;
   empty.textContent = known.rows.length ? 'No run matches the filter.' : known.empty || '';
   list.hidden = !shown.length;
-  body.replaceChildren(...shown.map(row => {
-    const tick = node('input', { type: 'checkbox', checked: known.selected.includes(row.key), onchange: () => choose(row.key, tick.checked) });
-    tick.setAttribute('aria-label', `compare ${row.name}`);
+  list.querySelector('tbody').replaceChildren(...shown.map(row => {
+    const tick = checkbox(`compare ${row.name}`, known.selected.includes(row.key), on => choose(row.key, on));
     const state = node('span', { className: `state ${row.state}`, textContent: row.title + (row.shipped ? ' · shipped' : ''), title: row.reason || '' });
     const link = node('a', { href: `${base()}run?run=${encodeURIComponent(row.name)}`, textContent: 'open' });
     const step = row.steps ? `${row.step.toLocaleString('en')} / ${row.steps.toLocaleString('en')}` : '';
-    const line = node('tr', {}, ...cells([tick, row.name, state, step, row.networks, row.score, exists(row.left) ? minutes(row.left) : '', link]));
-    line.dataset.run = row.name;
-    return line;
+    return node('tr', { dataset: { run: row.name } }, ...cells([tick, row.name, state, step, row.networks, row.score, row.left ?? '', link]));
   }));
 }
 
 function choose(key, on) {
-  known.selected = known.selected.filter(k => k !== key);
-  if (on) known.selected = [...known.selected.slice(-1), key];
+  known.selected = lastTwo(known.selected, key, on);
   if (!known.selected.length) { known.compared = null; draw(); } else requestDetails();
   rows();
 }
@@ -56,22 +48,22 @@ function requestDetails() {
 
 // -- details; a click on a curve opens its run on the page Run, at the snapshot nearest to that step
 
-const viewer = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
-const closest = (run, x) => (run.snapshots.length ? run.snapshots[nearest(run.snapshots, x)] : null);
+const addressOf = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
+const nearestSnapshot = (run, x) => (run.snapshots.length ? run.snapshots[nearest(run.snapshots, x)] : null);
 
-// Options of all charts of these runs; the keys of their lines begin with the number of the run (see `joined`).
-function opening(runs, series) {
+// Options of all charts of these runs; the keys of their lines begin with the number of the run (see `atCommonSteps`).
+function snapshotOptions(runs, series) {
   const of = key => runs[Number(key.split('.')[0])], some = runs.some(r => r.snapshots.length);
   return {
     marks: [...new Set(runs.flatMap(r => r.snapshots))].sort((a, b) => a - b),
     tip: (x, key) => {
-      const run = of(key), step = closest(run, x), line = series.find(s => s.key === key);
+      const run = of(key), step = nearestSnapshot(run, x), line = series.find(s => s.key === key);
       return `${run.name}, step ${Math.round(x)}: ${line ? line.label : ''}\n${step === null ? 'no snapshot' : `click: open step ${step}`}`;
     },
     onOpen: some ? (x, key, event) => {
-      const run = of(key), step = closest(run, x);
+      const run = of(key), step = nearestSnapshot(run, x);
       if (step === null) return;
-      if (event.ctrlKey || event.metaKey) window.open(viewer(run, step), '_blank'); else location.assign(viewer(run, step));
+      if (event.ctrlKey || event.metaKey) window.open(addressOf(run, step), '_blank'); else location.assign(addressOf(run, step));
     } : undefined,
   };
 }
@@ -79,20 +71,22 @@ function opening(runs, series) {
 const MAX_LINKS = 12;
 
 // Links for the keyboard: every snapshot, or a selection from the first to the last.
-function openings(runs) {
+function snapshotLinks(runs) {
   return runs.filter(r => r.snapshots.length).map(run => {
     const all = run.snapshots, count = Math.min(MAX_LINKS, all.length);
     const some = count < 2 ? all : Array.from({ length: count }, (_, k) => all[Math.round(k * (all.length - 1) / (count - 1))]);
     return node('p', { className: 'opening' }, node('span', { textContent: `Open ${run.name} at step` }),
-      ...some.map(step => node('a', { href: viewer(run, step), textContent: step.toLocaleString('en') })));
+      ...some.map(step => node('a', { href: addressOf(run, step), textContent: step.toLocaleString('en') })));
   });
 }
 
-function chart(host, runs, spec) {
+// Adds a chart; returns a function that draws it.
+function addChart(host, runs) {
   const made = lineChart(host);
-  made.set({ xName: 'step', xText: x => String(Math.round(x)), height: 170, ...opening(runs, spec.series), ...spec });
-  made.cursor(spec.xs[spec.xs.length - 1] ?? null);
-  return made;
+  return spec => {
+    made.set({ xName: 'step', xText: x => String(Math.round(x)), height: 170, log: true, ...snapshotOptions(runs, spec.series), ...spec });
+    made.cursor(spec.xs[spec.xs.length - 1] ?? null);
+  };
 }
 
 // Interpolate values that are recorded only at some steps.
@@ -107,7 +101,7 @@ function interpolated(values) {
 }
 
 // Sample two runs at the union of their steps.
-function joined(runs, pick) {
+function atCommonSteps(runs, pick) {
   const xs = [...new Set(runs.flatMap(r => r.steps))].sort((a, b) => a - b);
   const on = (run, values) => {
     if (!run.steps.length) return xs.map(() => null);
@@ -125,8 +119,7 @@ function sliders(runs, redraw) {
   const names = [...new Set(runs.flatMap(r => Object.keys(r.terms)))];
   return node('div', { className: 'sliders' }, ...names.map(name => {
     const first = weights[name] || 0, out = node('output', { textContent: short(weights[name]) });
-    const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6 });
-    range.dataset.term = name;
+    const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6, dataset: { term: name } });
     range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
     return labeled(name, node('span', { className: 'weight' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
@@ -136,38 +129,28 @@ function shares(runs, colors) {
   return runs.map(run => {
     const parts = Object.entries(run.terms).map(([name, values]) => [name, Math.abs(weights[name] * recent(values))]);
     const all = parts.reduce((sum, [, v]) => sum + v, 0) || 1;
-    const bar = node('div', { className: 'shares' }, ...parts.map(([name, v]) => {
-      const segment = node('i', { title: `${name}: ${(100 * v / all).toFixed(1)} %` });
-      segment.style.cssText = `width: ${100 * v / all}%; background: ${colors[name]}`;
-      return segment;
-    }));
-    const text = parts.map(([name, v]) => `${name} ${(100 * v / all).toFixed(1)} %`).join(' · ');
+    const percent = v => `${(100 * v / all).toFixed(1)} %`, text = parts.map(([name, v]) => `${name} ${percent(v)}`).join(' · ');
+    const bar = node('div', { className: 'shares' }, ...parts.map(([name, v]) => (
+      node('i', { title: `${name}: ${percent(v)}`, style: `width: ${100 * v / all}%; background: ${colors[name]}` }))));
     return node('div', { className: 'share' }, node('b', { textContent: run.name }), bar, node('small', { textContent: text }));
   });
 }
 
-const PROGRESS = [
-  ['state', 'State', '', v => v], ['steps_per_second', 'Throughput', 'Mean over the last 50 steps', v => `${short(v)} steps/s`],
-  ['data_share', 'Data wait', 'Share of the time spent waiting for crops; if it is large, raise data.num_workers', v => `${(100 * v).toFixed(1)} %`],
-  ['peak_memory_mib', 'Peak memory', 'Peak memory of the process; of the GPU where it trains on one', v => `${(v / 1024).toFixed(2)} GiB`],
-  ['seconds', 'Training time', '', minutes], ['seconds_left', 'Time left', 'Estimate from the recent throughput', minutes],
-];
-
 // -- two linked lenses below: a change of the frame in one is repeated in the other
 
 function linked() {
-  const roots = [0, 1].map(k => document.querySelector(`#runs-lens-${k} .lens`));
-  if (!roots.every(root => root?.lens)) { if (home.isConnected) requestAnimationFrame(linked); return; }
+  const lenses = [0, 1].map(k => document.querySelector(`#runs-lens-${k} .lens`)?.lens);
+  if (!lenses.every(Boolean)) { if (home.isConnected) requestAnimationFrame(linked); return; }
   const at = [null, null], sent = [null, null], scenes = [null, null];   // sent: frame requested by the other one
   const send = (k, frame) => {
-    const to = Math.min(frame, Number(roots[k].querySelector('[data-part=scrub]').max));
-    if (to !== roots[k].lens.state.wanted) { sent[k] = to; roots[k].lens.show(to); }
+    const to = Math.min(frame, lenses[k].scene.frames - 1);
+    if (to !== lenses[k].wanted) { sent[k] = to; lenses[k].player.seek(to); }
   };
-  const came = k => {
-    const mine = roots[k].lens.state, other = roots[1 - k].lens.state, { frame } = mine;
-    if (mine.scene !== scenes[k]) {                 // a new scene starts at the frame of the other one
-      scenes[k] = mine.scene;
-      if (other.scene && !mine.playing) { at[k] = frame; send(k, other.wanted); return; }
+  const copyFrame = k => {
+    const { scene, frame, view } = lenses[k], other = lenses[1 - k];
+    if (scene.id !== scenes[k]) {                   // a new scene starts at the frame of the other one
+      scenes[k] = scene.id;
+      if (other.scene && !view.playing) { at[k] = frame; send(k, other.wanted); return; }
     }
     if (frame === at[k]) return;
     at[k] = frame;
@@ -175,7 +158,7 @@ function linked() {
     sent[k] = null;
     if (other.scene) send(1 - k, frame);
   };
-  roots.forEach((root, k) => new MutationObserver(() => came(k)).observe(root, { attributes: true, attributeFilter: ['data-frame'] }));
+  lenses.forEach(({ root }, k) => new MutationObserver(() => lenses[k].scene && copyFrame(k)).observe(root, { attributes: true, attributeFilter: ['data-frame'] }));
 }
 
 function draw() {
@@ -188,8 +171,8 @@ function draw() {
     return;
   }
   const colors = Object.assign({}, ...runs.map(r => r.colors)), one = runs.length === 1;
-  const progress = table(['', ...runs.map(r => r.name)], PROGRESS.map(([key, text, help, show]) =>
-    node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => (r.progress[key] === null ? '–' : show(r.progress[key])))]))));
+  const progress = table(['', ...runs.map(r => r.name)], runs[0].progress.map(([text, help], k) =>
+    node('tr', {}, ...cells([help ? hint(text, help) : text, ...runs.map(r => r.progress[k][2] || '–')]))));
   const settings = one ? [] : [node('div', {}, node('h3', { textContent: 'Different settings' }), known.lines.length
     ? table(['setting', ...runs.map(r => r.name)], known.lines.map(line => node('tr', {}, ...cells(line))))
     : node('p', { textContent: 'None: both runs have the same settings.' }))];
@@ -198,19 +181,17 @@ function draw() {
   const longest = Math.max(...runs.map(r => r.steps.length)), smooth = longest > 24 ? Math.ceil(longest / 60) : 0;
   const charts = node('div', { className: 'charts' });
   detail.append(charts);
-  const terms = joined(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colors[name], values })));
-  chart(charts, runs, { title: 'Loss terms', note: `unweighted · lower is better · log scale · ▴ snapshots${key}`, log: true, smooth, ...terms });
-  const measured = chart(charts, runs, { title: 'Total', note: '', xs: [], series: [] });
+  const terms = atCommonSteps(runs, r => Object.entries(r.terms).map(([name, values]) => ({ key: name, label: name, color: colors[name], values })));
+  addChart(charts, runs)({ title: 'Loss terms', note: `unweighted · lower is better · log scale · ▴ snapshots${key}`, smooth, ...terms });
+  const drawTotal = addChart(charts, runs);
   const part = node('div', { id: 'runs-shares' });
   const redraw = () => {
-    const made = joined(runs, r => [{ key: 'total', label: 'total', color: 'var(--accent)', values: total(r) }]);
+    const made = atCommonSteps(runs, r => [{ key: 'total', label: 'total', color: 'var(--accent)', values: total(r) }]);
     const changed = Object.keys(weights).some(n => weights[n] !== known.trained[n]);
-    measured.set({ title: 'Total', note: `${changed ? 'with changed weights, no training' : 'with the weights of the last step'} · log scale${key}`, height: 170, log: true, smooth,
-      xName: 'step', xText: x => String(Math.round(x)), ...opening(runs, made.series), ...made });
-    measured.cursor(made.xs[made.xs.length - 1] ?? null);
+    drawTotal({ title: 'Total', note: `${changed ? 'with changed weights, no training' : 'with the weights of the last step'} · log scale${key}`, smooth, ...made });
     part.replaceChildren(...shares(runs, colors));
   };
-  detail.append(...openings(runs), node('h3', {}, hint('Weights of the terms', 'Terms are logged without their weights, so the total can be shown with other weights without a new training')),
+  detail.append(...snapshotLinks(runs), node('h3', {}, hint('Weights of the terms', 'Terms are logged without their weights, so the total can be shown with other weights without a new training')),
     sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
   redraw();
   const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
@@ -221,16 +202,14 @@ function draw() {
   const angles = [...new Set(runs.flatMap(r => has(r, n => n.startsWith('cosine.'))))];
   const more = node('div', { className: 'charts' });
   detail.append(more);
-  if (norms.length) chart(more, runs, { title: 'Gradient norms', note: `of the total loss, and of single terms where recorded · log scale${key}`, log: true,
-    ...joined(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'total'))) });
-  if (angles.length) chart(more, runs, { title: 'Agreement of the gradients', note: `cosine between the gradients of two terms: 1 same direction, −1 opposite${key}`,
-    ...joined(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
+  if (norms.length) addChart(more, runs)({ title: 'Gradient norms', note: `of the total loss, and of single terms where recorded · log scale${key}`,
+    ...atCommonSteps(runs, line(norms, n => n.replace('gradient.', '').replace('gradient_norm', 'total'))) });
+  if (angles.length) addChart(more, runs)({ title: 'Agreement of the gradients', note: `cosine between the gradients of two terms: 1 same direction, −1 opposite${key}`, log: false,
+    ...atCommonSteps(runs, line(angles, n => n.replace('cosine.', '').replace('.', ' / '))) });
   else more.append(node('p', { className: 'soft', textContent: 'No cosines between gradients are recorded; set gradient_stats_every above 0, with two terms or more.' }));
 }
 
-function update() {
-  const next = plain(props.value);
-  if (next.message) return;
+follow(next => {
   if (next.compared && next.compared.map(r => r.key).join() !== known.selected.join()) return;   // superseded by another selection
   if (next.compared) {
     known.trained = Object.assign({}, ...next.compared.map(r => Object.fromEntries(Object.keys(r.terms || {}).map(n => [n, (r.weights || {})[n] ?? 0]))));
@@ -240,9 +219,5 @@ function update() {
   known.selected = known.selected.filter(k => known.rows.some(r => r.key === k));
   rows();
   if (next.compared || !known.compared) draw();
-}
-
-watch('value', update);
-update();
+});
 linked();
-home.board = { get weights() { return weights; } };

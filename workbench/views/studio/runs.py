@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from html import escape
+from pathlib import Path
+from statistics import fmean as mean
 from typing import Any
 
 import gradio as gr
 
 from workbench.errors import FolderError, WorkbenchError
-from workbench.runs import Run, Status, list_runs
-from workbench.scenes import Scene, read_scene
+from workbench.runs import Run, Status
+from workbench.scenes import read_scene
 from workbench.settings import differences
 from workbench.views.colors import term_colors
-from workbench.views.lens.gradio_lens import Lens
-from workbench.views.progress import MetricsLog, settings, thinned
+from workbench.views.lens.gradio_lens import lens_viewer
+from workbench.views.progress import MetricsLog, duration, settings, thinned
+from workbench.views.scene_tables import mean_scores, value_text
 from workbench.views.serving import token
 from workbench.views.studio.folders import NO_RUN, Studio
 from workbench.views.studio.page import IMMEDIATE, QUIET_SECONDS, component, event_data, page_heading
@@ -23,6 +27,9 @@ NO_SNAPSHOT = "{} has no snapshot: the first one is rendered soon after the star
 
 RECENT_STEPS = 50
 """Steps of the mean throughput."""
+
+GRADIENT_MEASURES = ("gradient_norm", "gradient.", "cosine.")
+"""Beginnings of the names of diagnostics that have charts of their own."""
 
 MAX_COMPARED = 2
 
@@ -42,24 +49,19 @@ class Runs:
 
     def __init__(self, studio: Studio) -> None:
         self.studio = studio
-        self._scores: dict[str, tuple[str, str]] = {}
 
     def rows(self) -> list[dict[str, Any]]:
         """Return one row a run: live runs first, then the newest."""
         rows = []
-        for index, root in enumerate(self.studio.runs):
-            for name in list_runs(root):
-                row: dict[str, Any] = {"key": f"{index}/{name}", "name": name, "shipped": index > 0}
-                try:
-                    run = Run(root / name)
-                    row |= self._row(run, run.status())
-                except WorkbenchError as error:
-                    row |= {"state": "unreadable", "title": "Not readable", "networks": str(error), "live": False}
-                rows.append(row)
+        for key, run, config, status in self.studio.all_runs():
+            if isinstance(status, Status):
+                row = self._row(run, config, status)
+            else:
+                row = {"state": "unreadable", "title": "Not readable", "networks": str(status), "live": False}
+            rows.append(row | {"key": key, "name": run.name, "shipped": not key.startswith("0/")})
         return sorted(rows, key=lambda row: not row["live"])
 
-    def _row(self, run: Run, status: Status) -> dict[str, Any]:
-        config = settings(run)
+    def _row(self, run: Run, config: Mapping[str, Any], status: Status) -> dict[str, Any]:
         student, teacher = (config.get(role) for role in ("student", "teacher"))
         student_name = student.get("name", "?") if isinstance(student, Mapping) else "?"
         teacher_name = teacher.get("name") if isinstance(teacher, Mapping) else ""
@@ -69,25 +71,11 @@ class Runs:
             "live": status.live,
             "step": status.step,
             "steps": status.steps,
-            "left": status.seconds_left if status.state == "running" else None,
+            "left": _time_left(status),
             "networks": f"{teacher_name} → {student_name}" if teacher_name else f"{student_name}, no teacher",
-            "score": self._score(run),
+            "score": _score(run),
             "reason": status.reason,
         }
-
-    def _score(self, run: Run) -> str:
-        """Return the mean PSNR of the student on the validation clip, at the newest snapshot."""
-        steps = run.snapshots()
-        if not steps:
-            return ""
-        home = run.snapshot_folder(steps[-1])
-        try:
-            identifier = f"{home} {token(home)}"
-            if self._scores.get(str(run.folder), ("", ""))[0] != identifier:
-                self._scores[str(run.folder)] = (identifier, _mean_psnr(read_scene(home)))
-            return self._scores[str(run.folder)][1]
-        except FolderError:
-            return "not readable"
 
     def compare(self, keys: Any) -> dict[str, Any]:
         """Return curves and numbers of one run or two, and the settings that differ.
@@ -102,7 +90,7 @@ class Runs:
         if len(runs) == MAX_COMPARED:
             try:
                 found = differences(*(settings(run) for run in runs))
-                lines = [[name, _text(first), _text(second)] for name, (first, second) in found.items()]
+                lines = [[name, *map(value_text, pair)] for name, pair in found.items()]
             except WorkbenchError as error:
                 lines = [["", str(error), ""]]
         compared = [self._details(f"{key}", run) for key, run in zip(keys, runs, strict=False)]
@@ -126,21 +114,21 @@ class Runs:
         for key in keys:
             try:
                 run = self.studio.run(key)
-                sides.append({"name": run.name, "run": run, "all": run.snapshots(), "problem": ""})
+                steps, message = run.snapshots(), NO_SNAPSHOT.format(run.name)
             except WorkbenchError as error:
-                sides.append({"name": key.partition("/")[2], "all": [], "problem": str(error)})
+                run, steps, message = None, [], str(error)
+            sides.append({"name": key.partition("/")[2], "run": run, "all": steps, "message": message})
         if step is None:
             step = min((side["all"][-1] for side in sides if side["all"]), default=0)
         for side, old in zip(sides, previous, strict=True):
-            run, steps = side.pop("run", None), side["all"]
-            side["at"] = min(steps, key=lambda one: abs(one - step)) if steps else None
-            message = side.pop("problem") or NO_SNAPSHOT.format(side["name"])
+            run, message = side.pop("run"), side.pop("message")
             known = old if old.get("name") == side["name"] else {}
-            if run is None or not steps:
-                is_known = known.get("snapshot") == message
-                side["snapshot"], side["value"] = message, None if is_known else {"message": message}
-            else:
+            if side["all"]:
+                side["at"] = min(side["all"], key=lambda one: abs(one - step))
                 side["value"], side["snapshot"] = self.studio.snapshot(run, side["at"], {}, known)
+            else:
+                is_known = known.get("snapshot") == message
+                side |= {"at": None, "value": None if is_known else {"message": message}, "snapshot": message}
         return sides
 
     def _details(self, key: str, run: Run) -> dict[str, Any]:
@@ -149,7 +137,8 @@ class Runs:
         except WorkbenchError as error:
             return {"key": key, "name": run.name, "message": str(error)}
         steps, terms = thinned(log.steps, log.terms, MAX_POINTS)
-        _, measures = thinned(log.steps, _gradient_measures(log), MAX_POINTS)
+        gradients = {name: log.diagnostics[name] for name in log.diagnostics if name.startswith(GRADIENT_MEASURES)}
+        _, measures = thinned(log.steps, gradients, MAX_POINTS)
         return {
             "key": key,
             "name": run.name,
@@ -163,48 +152,47 @@ class Runs:
         }
 
 
-def _gradient_measures(log: MetricsLog) -> dict[str, list[float | None]]:
-    """Return gradient norms and cosines between gradients, which have charts of their own."""
-    return {
-        name: values
-        for name, values in log.diagnostics.items()
-        if name == "gradient_norm" or name.startswith(("gradient.", "cosine."))
-    }
+def _score(run: Run) -> str:
+    """Return the mean PSNR of the student on the validation clip, at the newest snapshot."""
+    steps = run.snapshots()
+    home = run.snapshot_folder(steps[-1]) if steps else None
+    try:
+        return _mean_psnr(home, token(home)) if home else ""
+    except FolderError:
+        return "not readable"
 
 
-def _progress(log: MetricsLog, status: Status) -> dict[str, Any]:
-    """Return throughput, data wait, memory and time left, over the last steps."""
-
-    def mean(name: str) -> float | None:
-        recent = [value for value in log.diagnostics.get(name, [])[-RECENT_STEPS:] if value is not None]
-        return sum(recent) / len(recent) if recent else None
-
-    seconds, data_time = mean("seconds"), mean("data_time")
-    memory = [value for value in log.diagnostics.get("peak_memory_mib", []) if value is not None]
-    return {
-        "step": status.step,
-        "steps": status.steps,
-        "state": status.state.capitalize(),
-        "steps_per_second": 1 / seconds if seconds else None,
-        "data_share": data_time / seconds if seconds and data_time is not None else None,
-        "peak_memory_mib": max(memory) if memory else None,
-        "seconds_left": status.seconds_left if status.state == "running" else None,
-        "seconds": log.seconds,
-    }
+@lru_cache(256)
+def _mean_psnr(snapshot: Path, written: str) -> str:
+    """Return the mean PSNR of the student; ``written``, a token of the files, is part of the key of the cache."""
+    score = mean_scores(read_scene(snapshot)).get("psnr_y_db", {}).get("student")
+    return "" if score is None else f"{score:.2f} dB"
 
 
-def _mean_psnr(scene: Scene) -> str:
-    for curve in scene.curves:
-        values = [value for value in curve.series.get("student", ()) if value is not None]
-        if curve.key == "psnr_y_db" and values:
-            return f"{sum(values) / len(values):.2f} dB"
-    return ""
+def _progress(log: MetricsLog, status: Status) -> list[tuple[str, str, str]]:
+    """Return label, description and value of the state, and of speed, data wait, memory and time left."""
+
+    def known(name: str, last: int = 0) -> list[float]:
+        return [value for value in log.diagnostics.get(name, [])[-last:] if value is not None]
+
+    seconds, data_time = known("seconds", RECENT_STEPS), known("data_time", RECENT_STEPS)
+    peaks = known("peak_memory_mib")
+    throughput = f"{1 / mean(seconds):#.3g} steps/s" if any(seconds) else ""
+    data_wait = f"{100 * mean(data_time) / mean(seconds):.1f} %" if any(seconds) and data_time else ""
+    memory = f"{max(peaks) / 1024:.2f} GiB" if peaks else ""
+    return [
+        ("State", "", status.state.capitalize()),
+        ("Throughput", f"Mean over the last {RECENT_STEPS} steps", throughput),
+        ("Data wait", "Share of the time spent waiting for crops; if it is large, raise data.num_workers", data_wait),
+        ("Peak memory", "Peak memory of the process; of the GPU where it trains on one", memory),
+        ("Training time", "", duration(log.seconds)),
+        ("Time left", "Estimate from the recent throughput", _time_left(status)),
+    ]
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value)) or "(none)"
-    return str(value) if value != "" else "(empty)"
+def _time_left(status: Status) -> str:
+    is_known = status.state == "running" and status.seconds_left is not None
+    return duration(status.seconds_left or 0) if is_known else ""
 
 
 def runs_page(app: gr.Blocks, runs: Runs) -> None:
@@ -214,7 +202,7 @@ def runs_page(app: gr.Blocks, runs: Runs) -> None:
         "All runs of your folder and the shipped ones. Select one run to see its losses and gradients; select two to "
         "see their different settings and to compare them side by side.",
     )
-    board = component("runs", {"message": "Loading …"}, elem_id="runs-board")
+    board = component("runs", {}, elem_id="runs-board")
     with gr.Column(elem_id="runs-pair"):
         gr.HTML("<h2>Side by side, at the same step and frame</h2>", js_on_load=None, elem_classes="page-head")
         with gr.Row(elem_id="runs-lenses"):
@@ -222,7 +210,7 @@ def runs_page(app: gr.Blocks, runs: Runs) -> None:
             for side in range(MAX_COMPARED):
                 with gr.Column(min_width=0):
                     names.append(gr.HTML(js_on_load=None, elem_id=f"runs-name-{side}"))
-                    lenses.append(Lens({"message": ""}, elem_id=f"runs-lens-{side}", budget_mib=BUDGET_MIB))
+                    lenses.append(lens_viewer({"message": ""}, elem_id=f"runs-lens-{side}", budget_mib=BUDGET_MIB))
     # As on the Run page: only the user's actions write `requested`, only updates write `shown`.
     empty: list[dict[str, Any]] = [{} for _ in range(MAX_COMPARED)]
     previous, requested, shown, timer = gr.State([]), gr.State({}), gr.State(empty), gr.Timer(QUIET_SECONDS)

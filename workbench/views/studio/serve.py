@@ -39,8 +39,7 @@ def build_studio(
     *,
     runs: Sequence[Path],
     scenes: Sequence[Path],
-    start: Callable[[], str] | None = None,
-    services: Services | None = None,
+    services: Services,
     quota: Quota | None = None,
     save_scenes: bool = False,
 ) -> Pages:
@@ -49,9 +48,7 @@ def build_studio(
     Args:
         runs: folders of runs; the first is the user's own, the others (shipped runs) are read-only.
         scenes: folders of scenes; the first is the user's own.
-        start: function that starts a short run in the user's own folder and returns its name; adds a button to the page
-            Run.
-        services: functions and commands that need networks; None: the studio only shows runs and scenes.
+        services: functions and commands that need networks.
         quota: upper limits for uploads and results.
         save_scenes: allow visitors to save a result as a scene in the first folder of scenes.
 
@@ -81,7 +78,7 @@ def build_studio(
         add_page(compare_page, studio)
         app.unload(sessions.close_page)
     for title, path, layout, *args in (
-        ("Run", "/run", run_page, studio, start),
+        ("Run", "/run", run_page, studio, services.start),
         ("Train", "/train", train_page, Train(studio, queue, services)),
         ("Runs", "/runs", runs_page, Runs(studio)),
         ("Your video", "/video", video_page, Videos(studio, store, queue, services)),
@@ -116,10 +113,8 @@ def check_port(host: str, port: int | None) -> None:
             if os.name == "posix":  # accept a port that was just closed; on Windows the option would share one in use
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-    except socket.gaierror as error:
-        raise ConfigError(f"host: want a name or address of this computer, got {host!r} ({error.strerror})") from error
     except OSError as error:
-        if error.errno == errno.EADDRNOTAVAIL:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise ConfigError(f"host: want a name or address of this computer, got {host!r}") from error
         raise BusyError(
             f"port: {port} on {host} cannot be used ({error.strerror}); choose another one with --port, or omit --port "
@@ -134,8 +129,6 @@ def launch(
     port: int | None = None,
     auth: Mapping[str, str] | None = None,
     inbrowser: bool = False,
-    quiet: bool = False,
-    wait: bool = True,
     **studio: Any,
 ) -> tuple[Pages, str]:
     """Serve the studio.
@@ -146,12 +139,10 @@ def launch(
         port: None: the first free one from 7860.
         auth: password by user, needed where other computers can connect.
         inbrowser: open a browser.
-        quiet: do not print the address.
-        wait: return only when the server is stopped (Ctrl-C).
         studio: arguments of :func:`build_studio`.
 
     Returns:
-        The Blocks (``close()`` stops the server) and the address.
+        The Blocks, while the server runs in another thread, and the address; ``close()`` stops the server.
 
     Raises:
         ConfigError: other computers could connect without a password.
@@ -167,7 +158,7 @@ def launch(
             server_port=port,
             auth=list(auth.items()) if auth else None,
             inbrowser=inbrowser,
-            quiet=quiet,
+            quiet=True,
             prevent_thread_lock=True,
             share=False,
             run_history=False,
@@ -186,6 +177,4 @@ def launch(
         raise BusyError(
             f"port: want a free one on {host}, got {port or 'none from 7860'} ({error}); choose one with --port"
         ) from error
-    if wait:
-        app.block_thread()
     return app, url

@@ -9,14 +9,13 @@ from pathlib import Path
 from workbench.config import RunConfig
 from workbench.runs import Run
 
-READ_ONLY = "This studio only shows runs and scenes; start it with `workbench app` to train, upscale or measure."
-
 
 @dataclass(frozen=True, kw_only=True)
 class Services:
     """Functions and commands from the floors above.
 
     Attributes:
+        start: function that starts a short run in the user's own folder and returns its name.
         prepare: function that checks a config and writes its run folder.
         names: function that returns the valid names of settings: ``{"student.name": [...], ...}``.
         command: function from the kind of a job (``"estimate"``, ``"upscale"``, ``"speed"``) to its command line; see
@@ -24,6 +23,7 @@ class Services:
         methods: function that returns the labels of the upscaling methods, without the user's runs, by name.
     """
 
+    start: Callable[[], str]
     prepare: Callable[[Path, RunConfig], Run]
     names: Callable[[], Mapping[str, Sequence[str]]]
     command: Callable[[str], Sequence[str]]

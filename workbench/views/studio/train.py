@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 import gradio as gr
 
-from workbench.errors import BusyError, ConfigError, FolderError, WorkbenchError
+from workbench.errors import BusyError, ConfigError, WorkbenchError
 from workbench.presets import PRESETS
 from workbench.runs import Run
 from workbench.scenes import check_name
+from workbench.views.progress import duration
 from workbench.views.studio import form
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.job_queue import Job, JobQueue
 from workbench.views.studio.page import IMMEDIATE, component, event_data, page_heading
 from workbench.views.studio.run import run_view
-from workbench.views.studio.services import READ_ONLY, Services
+from workbench.views.studio.services import Services
 
 FIRST_PRESET = "demo"
 
@@ -29,17 +29,15 @@ class Train:
     Args:
         studio: the runs.
         queue: queue of the estimates.
-        services: functions and commands that need networks; None: nothing can be started.
+        services: functions and commands that need networks.
     """
 
-    def __init__(self, studio: Studio, queue: JobQueue, services: Services | None) -> None:
+    def __init__(self, studio: Studio, queue: JobQueue, services: Services) -> None:
         self.studio, self.queue, self.services = studio, queue, services
         form.form_fields()  # parse here: `ast.parse` of Python 3.11 can fail in threads that parse at the same time
 
     def load(self) -> dict[str, Any]:
         """Return the form, filled with the first preset."""
-        if self.services is None:
-            return {"message": READ_ONLY}
         return form.describe(self.services.names()) | self.fill(FIRST_PRESET)
 
     def fill(self, preset: Any) -> dict[str, Any]:
@@ -63,8 +61,6 @@ class Train:
         Raises:
             WorkbenchError: the message begins with the name of the setting, where it is one.
         """
-        if self.services is None:
-            raise FolderError(READ_ONLY)
         config, queue = form.parse(data.get("values")), data.get("queue") is True
         name = data.get("name", "")
         if not isinstance(name, str):
@@ -89,8 +85,6 @@ class Train:
         Raises:
             WorkbenchError: invalid settings, or an estimate is in progress.
         """
-        if self.services is None:
-            raise FolderError(READ_ONLY)
         config = form.parse(data.get("values"))
         if any(not job.finished for job in self.queue.jobs("estimate")):
             raise BusyError("an estimate is in progress; wait for it, or cancel it")
@@ -104,21 +98,32 @@ class Train:
             return {"estimate": f"{self.queue.describe(job)['message']} …", "measuring": job.key}, True
         if job.state != "done":
             return {"estimate": "", "measuring": "", "problem": job.message}, False
-        return {"estimate": estimate_text(job.result, job.request["steps"]), "measuring": ""}, False
+        text = estimate_text(job.result, job.request["steps"], job.request["stop_after_seconds"])
+        return {"estimate": text, "measuring": ""}, False
 
 
-def estimate_text(measured: Mapping[str, Any], steps: int) -> str:
+def estimate_text(measured: Mapping[str, Any], steps: int, stop_after_seconds: float) -> str:
     """Return an estimate in two or three sentences.
 
+    Args:
+        measured: result of the measurement.
+        steps: training steps.
+        stop_after_seconds: time limit; 0: none.
+
     Example:
-        >>> estimate_text({"seconds_per_step": 0.5, "peak_mib": 600.0, "free_mib": 4096.0, "fits": True}, 7200)
-        'About 1:00:00 for 7,200 steps (0.5 s each), without snapshots. Needs 0.6 GiB of memory; 4.0 GiB are free.'
+        >>> measured = {"seconds_per_step": 0.5, "peak_mib": 600.0, "free_mib": 4096.0, "fits": True}
+        >>> estimate_text(measured, 7200, 0)
+        'About 1 h 0 min for 7,200 steps (0.5 s each), without snapshots. Needs 0.6 GiB of memory; 4.0 GiB are free.'
+        >>> estimate_text(measured, 7200, 120).partition(" (")[0]
+        'About 2 min 0 s, its time limit, for 240 of 7,200 steps'
     """
-    seconds = measured["seconds_per_step"]
+    pace = measured["seconds_per_step"]
+    length = f"{duration(pace * steps)} for"
+    if 0 < stop_after_seconds < pace * steps:
+        length = f"{duration(stop_after_seconds)}, its time limit, for {stop_after_seconds / pace:,.0f} of"
     text = (
-        f"About {timedelta(seconds=round(seconds * steps))} for {steps:,} steps ({seconds:.2g} s each), without "
-        f"snapshots. Needs {measured['peak_mib'] / 1024:.1f} GiB of memory; {measured['free_mib'] / 1024:.1f} GiB are "
-        "free."
+        f"About {length} {steps:,} steps ({pace:.2g} s each), without snapshots. "
+        f"Needs {measured['peak_mib'] / 1024:.1f} GiB of memory; {measured['free_mib'] / 1024:.1f} GiB are free."
     )
     if "settings" in measured:
         text += f" Settings: {measured['settings']}."
@@ -132,7 +137,7 @@ def train_page(app: gr.Blocks, train: Train) -> None:
         "Train a small network, with or without a teacher. Choose the networks and the data, estimate the time, start, "
         "and follow the run below. A run continues when this page or the studio is closed.",
     )
-    sheet = component("form", {"message": "Loading …"}, elem_id="train-form")
+    sheet = component("form", {}, elem_id="train-form")
     gr.HTML("<h2>Run</h2>", js_on_load=None, elem_classes="page-head")
     view = run_view(app, train.studio, "train", action="Duplicate")
     job_key, timer = gr.State(""), gr.Timer(0.7, active=False)

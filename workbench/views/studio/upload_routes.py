@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from secrets import token_hex
 from urllib.parse import unquote
@@ -71,7 +71,8 @@ def upload_routes(store: UploadStore, is_open: Callable[[str], bool]) -> list[Ro
         scene = store.result(name, session)
         stem, _, suffix = file.rpartition(".")
         path = store.exports / f"{token_hex(8)}.{suffix}"
-        with exporting, _deleted_on_error(path):
+        with exporting, ExitStack() as on_error:
+            on_error.callback(path.unlink, missing_ok=True)
             if file == "scores.json":
                 path.write_text(scores_json(scene), encoding="utf-8")
             elif file == "frames.zip":
@@ -83,6 +84,7 @@ def upload_routes(store: UploadStore, is_open: Callable[[str], bool]) -> list[Ro
                         writer.write(scene.frame(stem, index), *scene.timing(index))
             else:
                 raise FolderError(f"file: want scores.json, frames.zip or METHOD.mp4, got {file[:80]!r}")
+            on_error.pop_all()
         return path
 
     async def send(request: Request) -> Response:
@@ -109,12 +111,3 @@ def _zip(scene: Scene, path: Path) -> None:
         for method in scene.methods:
             for index in range(scene.frames):
                 archive.write(scene.frame_path(method.key, index), f"{method.key}/{index:05d}.webp")
-
-
-@contextmanager
-def _deleted_on_error(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise

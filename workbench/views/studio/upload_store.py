@@ -17,6 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ PREFIX = "workbench-studio-"
 RESULT = "video-"
 """Beginning of the names of results; also in the scenes folder, once they are saved."""
 PREVIEW_WIDTH = 960
+
+SCALE = 4
+"""Upscaling factor of the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,20 +185,18 @@ class UploadStore:
         except VideoError as error:
             raise VideoError(str(error).replace(str(upload.path), upload.title)) from error
         image = Image.fromarray(frame)
-        if image.width > PREVIEW_WIDTH:
-            image = image.resize((PREVIEW_WIDTH, max(1, round(image.height * PREVIEW_WIDTH / image.width))))
+        image.thumbnail((PREVIEW_WIDTH, image.height))
         encoded = io.BytesIO()
         image.save(encoded, "WEBP", quality=80, method=0)
         return "data:image/webp;base64," + base64.b64encode(encoded.getvalue()).decode()
 
-    def selection(self, data: Mapping[str, Any], session: str, scale: int = 4) -> dict[str, Any]:
+    def selection(self, data: Mapping[str, Any], session: str) -> dict[str, Any]:
         """Check the frames and the region that a browser selected.
 
         Args:
             data: ``{"upload": key, "frames": [first, last], "region": [top, left, height, width], "ground_truth":
                 whether the video is the high-resolution ground truth, ...}``.
             session: session that must own the upload.
-            scale: upscaling factor.
 
         Raises:
             ConfigError: outside the video, too large, or too small.
@@ -210,13 +212,13 @@ class UploadStore:
         if last - first > quota.frames:
             raise ConfigError(f"frames: want at most {quota.frames}, got {last - first}; select a shorter part")
         inside = 0 <= top <= top + height <= upload.info.height and 0 <= left <= left + width <= upload.info.width
-        least = quota.side * (scale if ground_truth else 1)
+        least = quota.side * (SCALE if ground_truth else 1)
         if not inside or height < least or width < least:
             raise ConfigError(
                 f"region: want a part of {upload.info.width}x{upload.info.height} with at least {least} pixels a side, "
                 f"got {width}x{height} at column {left}, row {top}"
             )
-        pixels = width * height * (1 if ground_truth else scale * scale)
+        pixels = width * height * (1 if ground_truth else SCALE**2)
         if pixels > quota.pixels:
             raise ConfigError(
                 f"region: want at most {quota.pixels / 1e6:.2f} million pixels in an upscaled frame, got "
@@ -254,10 +256,8 @@ class UploadStore:
         """Return the results of a session, the newest first."""
         found, own = [], [name for name in list_scenes(self.scenes) if self.owns(name, session)]
         for name in sorted(own, key=lambda one: _modified(self.scenes / one), reverse=True):
-            try:
+            with suppress(FolderError):
                 found.append(read_scene(self.scenes / name))
-            except FolderError:
-                continue
         return found
 
     def delete(self, name: Any, session: str) -> None:

@@ -1,5 +1,5 @@
 // Upload, selection of a region and frames, queue, results.
-// Python sends parts of { limits, methods, can_save, upload, jobs, results, other, problem, message }.
+// Python sends parts of { limits, methods, can_save, upload, jobs, results, other, problem }.
 
 let known = {}, region = null, frames = [0, 1], groundTruth = true, methods = null, request = null, shown = '';
 const parts = {};
@@ -15,18 +15,14 @@ function build() {
   parts.drop.ondragleave = () => parts.drop.classList.remove('over');
   parts.drop.ondrop = event => { event.preventDefault(); parts.drop.classList.remove('over'); send(event.dataTransfer.files[0]); };
   parts.progress = node('progress', { max: 1, value: 0, hidden: true });
-  parts.problem = node('p', { className: 'problem', id: 'video-problem', hidden: true });
-  parts.problem.setAttribute('role', 'alert');
+  parts.problem = alertLine('video-problem');
   parts.selection = node('div', { className: 'selection', id: 'video-selection', hidden: true });
   parts.jobs = node('div', { id: 'video-jobs' });
   parts.results = node('div', { id: 'video-results' });
   home.append(parts.drop, parts.progress, parts.problem, parts.selection, parts.jobs, parts.results);
 }
 
-function showProblem(text) {
-  parts.problem.textContent = text || '';
-  parts.problem.hidden = !text;
-}
+const showProblem = text => setLine(parts.problem, text);
 
 function send(file) {
   if (!file || request) return;
@@ -57,8 +53,8 @@ const minSide = () => known.limits.side * (groundTruth ? known.limits.scale : 1)
 
 function setRegion([top, left, height, width]) {
   const { width: W, height: H } = known.upload, multiple = groundTruth ? known.limits.scale : 1;
-  width = Math.min(Math.max(width, minSide()), W);
-  height = Math.min(Math.max(height, minSide()), H);
+  width = clamp(width, minSide(), W);
+  height = clamp(height, minSide(), H);
   if (width * height > maxPixels()) {
     const share = Math.sqrt(maxPixels() / (width * height));
     width = Math.floor(width * share);
@@ -66,9 +62,7 @@ function setRegion([top, left, height, width]) {
   }
   width -= width % multiple;
   height -= height % multiple;
-  left = Math.min(Math.max(0, Math.round(left)), W - width);
-  top = Math.min(Math.max(0, Math.round(top)), H - height);
-  region = [top, left, Math.round(height), Math.round(width)];
+  region = [clamp(Math.round(top), 0, H - height), clamp(Math.round(left), 0, W - width), Math.round(height), Math.round(width)];
 }
 
 function centerRegion() {
@@ -112,9 +106,8 @@ function showUpload() {
   };
   methods = methods || new Set(['bicubic', 'plain', 'distilled', 'teacher'].filter(m => m in known.methods));
   const boxes = node('fieldset', { className: 'ticks' }, node('legend', { textContent: 'Methods' }), ...Object.entries(known.methods).map(([key, text]) => {
-    const made = node('input', { type: 'checkbox', checked: methods.has(key), onchange: () => (made.checked ? methods.add(key) : methods.delete(key)) });
-    made.dataset.method = key;
-    return node('label', {}, made, node('span', { textContent: text }));
+    const onchange = event => (event.target.checked ? methods.add(key) : methods.delete(key));
+    return node('label', {}, node('input', { type: 'checkbox', checked: methods.has(key), dataset: { method: key }, onchange }), node('span', { textContent: text }));
   }));
   parts.summary = node('p', { className: 'soft', id: 'video-sum' });
   selection.replaceChildren(
@@ -140,20 +133,13 @@ function showSelection() {
 }
 
 function dragRegion(still) {
-  let from = null;
-  const at = event => {
-    const box = still.getBoundingClientRect(), { width, height } = known.upload;
-    return [Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)) * width, Math.min(1, Math.max(0, (event.clientY - box.top) / box.height)) * height];
-  };
-  still.onpointerdown = event => { from = at(event); still.setPointerCapture(event.pointerId); event.preventDefault(); };
-  still.onpointermove = event => {
-    if (!from) return;
-    const [x, y] = at(event), width = Math.abs(x - from[0]), height = Math.abs(y - from[1]);
-    if (width < 4 || height < 4) return;
-    setRegion([Math.min(y, from[1]), Math.min(x, from[0]), Math.floor(height), Math.floor(width)]);
+  const at = event => pointerIn(still, event).map((share, i) => clamp(share, 0, 1) * [known.upload.width, known.upload.height][i]);
+  const drag = (event, [fromX, fromY]) => {
+    const [x, y] = at(event);
+    setRegion([Math.min(y, fromY), Math.min(x, fromX), Math.floor(Math.abs(y - fromY)), Math.floor(Math.abs(x - fromX))]);
     showSelection();
   };
-  still.onpointerup = () => { from = null; };
+  draggable(still, { begin: at, drag });
 }
 
 // -- queue and results
@@ -184,16 +170,12 @@ function showResults() {
     const remove = button('Delete', () => { if (remove.dataset.sure) trigger('delete', { scene: one.name }); else { remove.dataset.sure = '1'; remove.textContent = 'Delete for good?'; } }, { className: 'danger' });
     const save = one.saved ? node('span', { className: 'soft', textContent: 'Saved', title: 'It is a scene on the page Compare, and stays when this browser session ends' })
       : known.can_save ? button('Save as scene', () => trigger('save', { scene: one.name }), { title: 'Keeps it as a scene on the page Compare, visible to everybody' }) : '';
-    const row = node('tr', {}, ...cells([one.title, `${one.frames} frame${one.frames === 1 ? '' : 's'} of ${one.size}, ${one.scored ? 'scored' : 'no scores'}`,
+    return node('tr', { dataset: { scene: one.name } }, ...cells([one.title, `${one.frames} frame${one.frames === 1 ? '' : 's'} of ${one.size}, ${one.scored ? 'scored' : 'no scores'}`,
       node('a', { href: `${base()}?scene=${encodeURIComponent(one.name)}`, textContent: 'Compare' }), downloads, node('span', { className: 'links' }, save, remove)]));
-    row.dataset.scene = one.name;
-    return row;
   }), 'cards'));
 }
 
-function update() {
-  const next = plain(props.value);
-  if (next.message) { home.replaceChildren(emptyNote(next.message)); return; }
+follow(next => {
   known = { ...known, ...next };
   if (next.limits) build();
   if (!known.limits) return;
@@ -201,7 +183,4 @@ function update() {
   if (next.upload) showUpload();
   if (next.jobs) showJobs();
   if (next.results) showResults();
-}
-
-watch('value', update);
-update();
+});

@@ -13,11 +13,12 @@ from workbench.errors import ConfigError, FolderError, WorkbenchError
 from workbench.runs import Run, list_runs
 from workbench.views.serving import session_of
 from workbench.views.studio.folders import Studio
+from workbench.views.studio.form import check_selection
 from workbench.views.studio.job_queue import UNKNOWN_JOB, Job, JobQueue
 from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, QUIET_SECONDS, component, event_data, page_heading
-from workbench.views.studio.services import READ_ONLY, Services
+from workbench.views.studio.services import Services
 from workbench.views.studio.sessions import GRACE_SECONDS
-from workbench.views.studio.upload_store import CONVERSION, Upload, UploadStore
+from workbench.views.studio.upload_store import CONVERSION, SCALE, Upload, UploadStore
 
 MAX_METHODS = 6
 
@@ -29,16 +30,14 @@ class Videos:
         studio: runs, whose students are methods.
         store: uploads and results.
         queue: queue of the jobs.
-        services: functions and commands that need networks; None: nothing can be upscaled.
+        services: functions and commands that need networks.
     """
 
-    def __init__(self, studio: Studio, store: UploadStore, queue: JobQueue, services: Services | None) -> None:
+    def __init__(self, studio: Studio, store: UploadStore, queue: JobQueue, services: Services) -> None:
         self.studio, self.store, self.queue, self.services = studio, store, queue, services
 
     def methods(self) -> dict[str, str]:
         """Return the labels of the methods by name."""
-        if self.services is None:
-            return {}
         methods = dict(self.services.methods())
         for root in self.studio.runs:
             for name in list_runs(root):
@@ -48,12 +47,10 @@ class Videos:
 
     def load(self, session: str) -> dict[str, Any]:
         """Return the whole page of a session."""
-        if self.services is None:
-            return {"message": READ_ONLY}
         self.store.clean()
         quota, upload = self.store.quota, self.store.newest(session)
         limits = {
-            "frames": quota.frames, "pixels": quota.pixels, "side": quota.side, "scale": 4,
+            "frames": quota.frames, "pixels": quota.pixels, "side": quota.side, "scale": SCALE,
             "bytes": quota.file.bytes, "seconds": quota.file.seconds,
         }  # fmt: skip
         page = {"limits": limits, "methods": self.methods(), "can_save": self.store.can_save, "problem": ""}
@@ -70,8 +67,8 @@ class Videos:
         notes += ["results have no audio; `workbench upscale` keeps it"] if info.audio else []
         return {
             "key": upload.key, "title": upload.title, "width": info.width, "height": info.height,
-            "frames": info.frames, "fps": info.fps, "seconds": info.seconds, "codec": info.codec, "notes": notes,
-            "frame": frame, "image": self.store.preview(upload, frame),
+            "frames": info.frames, "fps": info.fps, "codec": info.codec, "notes": notes,
+            "image": self.store.preview(upload, frame),
         }  # fmt: skip
 
     def open(self, data: Mapping[str, Any], session: str) -> dict[str, Any]:
@@ -80,7 +77,7 @@ class Videos:
         if type(frame) is not int:
             raise ConfigError("frame: want a whole number")
         upload = self.store.upload(data.get("upload"), session)
-        return {"upload": self.describe(upload, min(max(frame, 0), upload.info.frames - 1)), "problem": ""}
+        return {"upload": self.describe(upload, frame), "problem": ""}
 
     def submit(self, data: Mapping[str, Any], session: str) -> Job:
         """Queue the upscaling of a part of an upload.
@@ -88,42 +85,32 @@ class Videos:
         Raises:
             WorkbenchError: invalid selection, or the queue is full.
         """
-        if self.services is None:
-            raise FolderError(READ_ONLY)
         request = self.store.selection(data, session)
-        methods, known = data.get("methods"), self.methods()
-        if not isinstance(methods, list) or not 1 <= len(methods) <= MAX_METHODS:
-            raise ConfigError(f"methods: select one to {MAX_METHODS}")
-        for name in methods:
-            if not isinstance(name, str) or name not in known:
-                raise ConfigError(f"methods: no {str(name)[:40]!r}; select from the list")
+        methods = check_selection("methods", data.get("methods"), self.methods(), MAX_METHODS)
         first, last = request["frames"]
         part = f"frame {first + 1}" if last - first == 1 else f"frames {first + 1} to {last}"
         request |= {
             "title": f"{request['title']}, {part}",
-            "methods": list(dict.fromkeys(methods)),
+            "methods": methods,
             "folder": str(self.store.new_scene(session)),
             "runs": [str(Path(root).resolve()) for root in self.studio.runs],
         }
         return self.queue.submit("upscale", request["title"], self.services.command("upscale"), request, session)
 
-    def cancel(self, data: Mapping[str, Any], session: str) -> dict[str, Any]:
+    def cancel(self, data: Mapping[str, Any], session: str) -> None:
         """Cancel a job of this session."""
         job = self.queue.job(data.get("job"))
         if job.session != session:
             raise FolderError(UNKNOWN_JOB)
         self.queue.cancel(job.key)
-        return self.state(session)
 
-    def delete(self, data: Mapping[str, Any], session: str) -> dict[str, Any]:
+    def delete(self, data: Mapping[str, Any], session: str) -> None:
         """Delete a result of this session."""
         self.store.delete(data.get("scene"), session)
-        return self.state(session)
 
-    def save(self, data: Mapping[str, Any], session: str) -> dict[str, Any]:
+    def save(self, data: Mapping[str, Any], session: str) -> None:
         """Save a result of this session as a scene."""
         self.store.save_as_scene(data.get("scene"), session)
-        return self.state(session)
 
     def state(self, session: str) -> dict[str, Any]:
         """Return the jobs and results of a session, and whether another job is running."""
@@ -150,29 +137,25 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
         f"are visible in this browser only, and are deleted {GRACE_SECONDS / 60:.0f} minutes after its last page is "
         f"closed. {saving}",
     )
-    form = component("video", {"message": "Loading …"}, elem_id="video-form")
+    form = component("video", {}, elem_id="video-form")
     previous, timer = gr.State({}), gr.Timer(QUIET_SECONDS)
 
     def load(request: gr.Request) -> list[Any]:
         return [videos.load(session_of(request)), {}]
 
-    def handler(action: Callable[[Mapping[str, Any], str], dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def handler(action: Callable[[Mapping[str, Any], str], Any]) -> Callable[..., dict[str, Any]]:
         def handle(event: gr.EventData, request: gr.Request) -> dict[str, Any]:
+            session = session_of(request)
             try:
-                return action(event_data(event), session_of(request))
+                answer = action(event_data(event), session)
             except WorkbenchError as error:
                 return {"problem": str(error)}
+            return answer if action == videos.open else {"problem": ""} | videos.state(session)
 
         handle.__qualname__ = action.__qualname__
         return handle
 
-    def submit(data: Mapping[str, Any], session: str) -> dict[str, Any]:
-        videos.submit(data, session)
-        return {"problem": ""} | videos.state(session)
-
     def tick(previous: dict[str, Any], request: gr.Request) -> list[Any]:
-        if videos.services is None:
-            return [gr.skip(), gr.skip(), gr.skip()]
         state = videos.state(session_of(request))
         if state == previous:
             return [gr.skip(), gr.skip(), gr.skip()]
@@ -182,7 +165,8 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
     app.load(load, None, [form, previous], **IMMEDIATE)
     timer.tick(tick, previous, [form, previous, timer], **IMMEDIATE)
     form.open(handler(videos.open), None, form, trigger_mode="always_last", **IMMEDIATE)
-    form.submit(handler(submit), None, form, **IMMEDIATE).then(lambda: gr.Timer(LIVE_SECONDS), None, timer, **IMMEDIATE)
+    submitted = form.submit(handler(videos.submit), None, form, **IMMEDIATE)
+    submitted.then(lambda: gr.Timer(LIVE_SECONDS), None, timer, **IMMEDIATE)
     form.cancel(handler(videos.cancel), None, form, **IMMEDIATE)
     form.delete(handler(videos.delete), None, form, **IMMEDIATE)
     form.save(handler(videos.save), None, form, **IMMEDIATE)
