@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests import specimens
-from tests.hostile_videos import QUOTA, SECRET
+from tests.views.uploads import QUOTA, SECRET
 from tests.visitors import Visitor, make_services
 from workbench.views.studio import Studio, launch
 from workbench.views.studio.upload_store import UploadStore

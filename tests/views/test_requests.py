@@ -15,7 +15,8 @@ import av
 import httpx
 import pytest
 
-from tests.hostile_videos import MARKUP, QUOTA, raises, small_video
+from tests.hostile_videos import small_video
+from tests.views.uploads import MARKUP, QUOTA, raises
 from tests.visitors import make_services, wait_until
 from workbench.scenes import read_scene
 from workbench.views.studio import launch

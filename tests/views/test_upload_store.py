@@ -7,19 +7,8 @@ import numpy as np
 import pytest
 
 from tests import specimens
-from tests.hostile_videos import (
-    ACCEPTED,
-    MARKUP,
-    QUOTA,
-    REFUSED,
-    SECRET,
-    SESSION,
-    add,
-    content_of,
-    opened_in,
-    points_elsewhere,
-    small_video,
-)
+from tests.hostile_videos import ACCEPTED, REFUSED, content_of, opened_in, points_elsewhere, small_video
+from tests.views.uploads import MARKUP, QUOTA, SECRET, SESSION, add
 from tests.visitors import Visitor, make_services, wait_until
 from workbench.errors import FolderError, VideoError
 from workbench.views.studio import launch

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile_videos import SESSION, add, small_video
+from tests.hostile_videos import small_video
+from tests.views.uploads import SESSION, add
 from tests.visitors import make_services
 from workbench.errors import ConfigError, WorkbenchError
 from workbench.views.studio import Studio

@@ -47,7 +47,10 @@ class Batch(NamedTuple):
 
     def pin_memory(self) -> Batch:
         """Return the batch in page-locked memory, from which a GPU copies while the CPU goes on."""
-        return Batch(*(part if part is None else part.pin_memory() for part in self))
+        targets, flow = self.targets, self.flow
+        return Batch(
+            self.low.pin_memory(), self.high.pin_memory(), targets and targets.pin_memory(), flow and flow.pin_memory()
+        )
 
     def chunk(self, chunks: int) -> list[Batch]:
         """Split the batch into micro-batches, as ``Tensor.chunk`` does; only without teacher outputs."""
