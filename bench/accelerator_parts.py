@@ -147,7 +147,7 @@ def train_in(name: str, kind: Any, scope: Scope) -> Result:
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     skipped, done = 0, None
     for step in train(
-        network, batches, Objective(), optimizer, steps=100, learning_rate=(1e-5, 1e-5), accelerator=accelerator
+        network, batches, Objective(), optimizer, steps=100, initial_lr=1e-5, final_lr=1e-5, accelerator=accelerator
     ):
         if step.notes and skipped < MAX_SKIPPED:
             skipped += 1

@@ -22,7 +22,7 @@ from workbench.models.layers.flow import end_point_error
 from workbench.models.vespcn import MotionCompensation
 from workbench.models.weights import save_tensors
 from workbench.tensors import to_float
-from workbench.training.loop import cosine
+from workbench.training.loop import cosine_annealing
 from workbench.training.torch_setup import configure_torch
 
 OUT = Path(__file__).resolve().parents[1] / "workbench" / "pretrained" / "flow.safetensors"
@@ -63,7 +63,7 @@ def main(
     started, errors = time.process_time(), []
     for step in range(1, steps + 1):
         for group in optimizer.param_groups:
-            group["lr"] = cosine(step, steps, learning_rate, learning_rate / 100)
+            group["lr"] = cosine_annealing(step, steps, learning_rate, learning_rate / 100)
         chosen = rng.integers(HELD_OUT, clips, batch) + clips * rng.integers(0, 2, batch)
         flow = network.flow(to_float(before[chosen])[0], to_float(after[chosen])[0])
         error = end_point_error(flow, true[chosen], visible[chosen], eps=EPS if step > EARLY * steps else EARLY_EPS)

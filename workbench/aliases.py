@@ -38,6 +38,9 @@ TEACHER_CACHE = {
 }
 """Entries of the fingerprint of a teacher cache of format 1."""
 
+PARAM_GROUP = {"rate": "lr_mult"}
+"""Entries of a parameter group in the checkpoints of earlier versions."""
+
 CHECKPOINT_OPTIMIZER = "optimiser.safetensors"
 """File of the optimizer in a checkpoint of a run of format 1."""
 

@@ -287,7 +287,9 @@ def test_two_steps_of_distillation(name, role):
     low = clip()
     high = ground_truth(low, network)
     steps = list(
-        train(student, [(low, high)] * 2, objective, optimizer, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
+        train(
+            student, [(low, high)] * 2, objective, optimizer, steps=2, initial_lr=1e-3, final_lr=1e-3, teacher=teacher
+        )
     )
     assert [step.number for step in steps] == [1, 2]
     wanted = {"reconstruction", "spatial", "temporal"} if network.feature_channels else {"reconstruction"}

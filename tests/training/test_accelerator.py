@@ -88,7 +88,16 @@ def test_every_loss_trains_the_student(name):
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
     before, objective_before = copies(student), copies(objective)
     seen = list(
-        train(student, islice(batches(), 2), objective, optimizer, steps=2, learning_rate=(1e-3, 1e-3), teacher=teacher)
+        train(
+            student,
+            islice(batches(), 2),
+            objective,
+            optimizer,
+            steps=2,
+            initial_lr=1e-3,
+            final_lr=1e-3,
+            teacher=teacher,
+        )
     )
     assert [list(step.terms) for step in seen] == [["reconstruction", name]] * 2
     assert any(not torch.equal(value, before[key]) for key, value in student.state_dict().items())

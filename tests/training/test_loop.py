@@ -18,7 +18,7 @@ from workbench.distill.temporal import TemporalMemory
 from workbench.models.edvr import EDVR
 from workbench.models.vespcn import VESPCN
 from workbench.training.accelerator import make_accelerator
-from workbench.training.loop import cosine, train
+from workbench.training.loop import cosine_annealing, train
 
 OLD = {"stride": 4, "standardize": False, "cells": "last", "border_frames": 0}
 """Settings of the temporal loss before format 2. The golden losses were computed with them."""
@@ -52,7 +52,7 @@ def test_a_paused_generator_continues_without_loss():
 def test_a_new_generator_continues_from_a_given_step():
     (_, *_, steps), (_, *_, whole) = make_training(), make_training()
     first = numbers(islice(steps(), 4))
-    rest = numbers(steps(islice(batches(5), 6), done=4))
+    rest = numbers(steps(islice(batches(5), 6), completed_steps=4))
     assert [number for number, *_ in rest] == [5, 6, 7, 8, 9, 10]
     assert first + rest == numbers(whole())
 
@@ -61,7 +61,7 @@ def test_the_loss_falls_on_one_batch():
     *_, steps = make_training()
     low, high = next(batches())
     rows = ((low, high) for _ in range(60))
-    seen = list(steps(rows, steps=60, learning_rate=(3e-3, 3e-3)))
+    seen = list(steps(rows, steps=60, initial_lr=3e-3, final_lr=3e-3))
     assert seen[-1].total < 0.9 * seen[0].total
 
 
@@ -179,7 +179,7 @@ def test_a_plain_run_has_one_term_and_needs_no_features():
         lambda _module, _inputs, named: kept.append(named["return_features"]), with_kwargs=True
     )
     optimizer = torch.optim.Adam(student.parameters())
-    for step in train(student, islice(batches(), 3), Objective(), optimizer, steps=3, learning_rate=(1e-3, 1e-3)):
+    for step in train(student, islice(batches(), 3), Objective(), optimizer, steps=3, initial_lr=1e-3, final_lr=1e-3):
         assert list(step.terms) == list(step.weights) == ["reconstruction"]
         assert step.total == pytest.approx(step.terms["reconstruction"])
         assert step.diagnostics == {}
@@ -192,7 +192,9 @@ def test_a_teacher_is_not_run_if_its_terms_have_no_weights():
     teacher.register_forward_pre_hook(lambda *_: calls.append(1))
     student = TinyNetwork()
     optimizer = torch.optim.Adam(student.parameters())
-    list(train(student, islice(batches(), 2), Objective(), optimizer, steps=2, learning_rate=(1, 1), teacher=teacher))
+    list(
+        train(student, islice(batches(), 2), Objective(), optimizer, steps=2, initial_lr=1, final_lr=1, teacher=teacher)
+    )
     assert calls == []
 
 
@@ -210,11 +212,11 @@ def test_terms_are_logged_unweighted():
 
 
 def test_cosine_schedule_by_hand():
-    assert cosine(1, 5, 1.0, 0.2) == pytest.approx(1.0)
-    assert cosine(2, 5, 1.0, 0.2) == pytest.approx(0.2 + 0.8 * (1 + 2**-0.5) / 2)
-    assert cosine(3, 5, 1.0, 0.2) == pytest.approx(0.6)
-    assert cosine(5, 5, 1.0, 0.2) == pytest.approx(0.2)
-    assert cosine(1, 1, 1.0, 0.2) == pytest.approx(1.0)
+    assert cosine_annealing(1, 5, 1.0, 0.2) == pytest.approx(1.0)
+    assert cosine_annealing(2, 5, 1.0, 0.2) == pytest.approx(0.2 + 0.8 * (1 + 2**-0.5) / 2)
+    assert cosine_annealing(3, 5, 1.0, 0.2) == pytest.approx(0.6)
+    assert cosine_annealing(5, 5, 1.0, 0.2) == pytest.approx(0.2)
+    assert cosine_annealing(1, 1, 1.0, 0.2) == pytest.approx(1.0)
 
 
 def test_the_optimizer_has_the_learning_rate_of_the_step():
@@ -233,7 +235,7 @@ def test_the_logged_gradient_norm_is_the_one_before_clipping():
     student, objective, _, _ = make_training("frozen")
     optimizer = torch.optim.SGD(student.parameters(), lr=1.0)
     before = copies(student)
-    settings = {"steps": 1, "learning_rate": (1.0, 1.0), "teacher": TinyNetwork(), "max_grad_norm": 0.01}
+    settings = {"steps": 1, "initial_lr": 1.0, "final_lr": 1.0, "teacher": TinyNetwork(), "max_grad_norm": 0.01}
     (step,) = train(student, islice(batches(), 1), objective, optimizer, **settings)
     update_norm = math.sqrt(
         sum((value - before[name]).square().sum().item() for name, value in student.state_dict().items())
@@ -309,7 +311,7 @@ def golden_losses():
     optimizer = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3, betas=(0.9, 0.99))
     return train(
         student, sampler.after(0, 5), objective, optimizer,
-        steps=5, learning_rate=(1e-3, 1e-5), teacher=teacher, max_grad_norm=1.0,
+        steps=5, initial_lr=1e-3, final_lr=1e-5, teacher=teacher, max_grad_norm=1.0,
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def changed_tensors(network, before):
 
 def run_loop(network, objective, rows, **more):
     optimizer = torch.optim.Adam([*network.parameters(), *objective.parameters()], lr=1e-3)
-    return list(train(network, rows, objective, optimizer, steps=len(rows), learning_rate=(1e-3, 1e-3), **more))
+    return list(train(network, rows, objective, optimizer, steps=len(rows), initial_lr=1e-3, final_lr=1e-3, **more))
 
 
 # -- the loop -------------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def training(data, *, every=1, mode="frozen", rate=1e-3, micro_batches=1, steps=
     objective = Objective(ratios=RATIOS, ratio_every=every, memory=memory, losses=losses, **settings)
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=rate)
     steps = train(
-        student, data, objective, optimizer, steps=steps, learning_rate=(rate, rate), teacher=teacher,
+        student, data, objective, optimizer, steps=steps, initial_lr=rate, final_lr=rate, teacher=teacher,
         gradient_stats_every=log_every,
         accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=micro_batches),
     )  # fmt: skip

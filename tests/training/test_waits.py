@@ -84,8 +84,8 @@ def test_a_step_reads_from_the_device_once(micro_batches):
         for i in range(micro_batches)
     ]
     steps = train(
-        student, rows, objective, optimizer, steps=6, learning_rate=(1e-3, 1e-3), teacher=teacher, max_grad_norm=1.0,
-        average=average, gradient_stats_every=3,
+        student, rows, objective, optimizer, steps=6, initial_lr=1e-3, final_lr=1e-3, teacher=teacher,
+        max_grad_norm=1.0, ema_model=average, gradient_stats_every=3,
         accelerator=make_accelerator(device="cpu", gradient_accumulation_steps=micro_batches),
     )  # fmt: skip
     counts = []

@@ -43,7 +43,7 @@ def make_training(mode="trained", seed=0, **settings):
     memory = TemporalMemory(4, 4, hidden_channels=2, stride=2, standardize=False, border_frames=0, mode=mode, seed=seed)
     objective = Objective(spatial_weight=0.1, temporal_weight=0.1, memory=memory)
     optimizer = torch.optim.Adam([*student.parameters(), *memory.parameters()], lr=1e-3)
-    defaults = {"steps": 10, "learning_rate": (1e-2, 1e-4), "teacher": teacher} | settings
+    defaults = {"steps": 10, "initial_lr": 1e-2, "final_lr": 1e-4, "teacher": teacher} | settings
     return (
         student,
         objective,

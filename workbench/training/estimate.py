@@ -147,7 +147,7 @@ def measure(config: RunConfig) -> Estimate:
 def one_micro_batch(config: RunConfig, trainer: Trainer) -> Batch:
     """Return the first micro-batch of a training, with teacher outputs if the training reads them from a cache."""
     low, high, *flow = next(trainer.sampler.after(0, 1))
-    batch = Batch(low, high, flow=flow[0] if flow else None).chunk(config.optimizer.gradient_accumulation_steps)[0]
+    batch = Batch(low, high, flow=flow[0] if flow else None).split_into(config.optimizer.gradient_accumulation_steps)[0]
     if not (config.teacher_cache_dir and config.distills and trainer.teacher is not None):
         return batch
     targets = compute_targets(

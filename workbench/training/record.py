@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.aliases import CHECKPOINT_OPTIMIZER, setting_name
+from workbench.aliases import CHECKPOINT_OPTIMIZER, PARAM_GROUP, renamed, setting_name
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
@@ -272,7 +272,7 @@ def load_checkpoint(
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = value
         groups = [
-            mine | {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items()}
+            mine | {k: tuple(v) if isinstance(v, list) else v for k, v in renamed(theirs, PARAM_GROUP).items()}
             for mine, theirs in zip(own["param_groups"], record["groups"], strict=True)
         ]
         optimizer.load_state_dict({"state": state, "param_groups": groups})

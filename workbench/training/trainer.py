@@ -144,8 +144,8 @@ class Trainer:
         named = dict(self.student.named_parameters())
         low_lr = [p for name, p in named.items() if any(part in name for part in self.student.low_lr_params)]
         others = [p for name, p in named.items() if not any(part in name for part in self.student.low_lr_params)]
-        groups: list[dict[str, Any]] = [{"params": [*others, *self.objective.parameters()], "rate": 1.0}]
-        groups += [{"params": low_lr, "rate": config.optimizer.offset_lr_mult}] if low_lr else []
+        groups: list[dict[str, Any]] = [{"params": [*others, *self.objective.parameters()], "lr_mult": 1.0}]
+        groups += [{"params": low_lr, "lr_mult": config.optimizer.offset_lr_mult}] if low_lr else []
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
         decay = {"weight_decay": config.optimizer.weight_decay} if config.optimizer.name == "adamw" else {}
         self.optimizer = kind(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, **decay)
@@ -231,12 +231,13 @@ class Trainer:
             self.objective,
             self.optimizer,
             steps=config.steps,
-            learning_rate=(config.optimizer.learning_rate, config.optimizer.final_learning_rate),
+            initial_lr=config.optimizer.learning_rate,
+            final_lr=config.optimizer.final_learning_rate,
             teacher=self.teacher,
             feature_layer=config.distillation.feature_layer,
-            done=done,
+            completed_steps=done,
             max_grad_norm=config.optimizer.max_grad_norm,
-            average=self.average,
+            ema_model=self.average,
             gradient_stats_every=config.gradient_stats_every if config.distills else 0,
             accelerator=self.accelerator,
             stop_requested=stop_requested,
@@ -286,7 +287,7 @@ class Trainer:
         pinned = self.config.data.pin_memory and self.accelerator.device.type == "cuda"
         for step, (low, high, *flow) in zip(steps, batches, strict=True):
             batch = Batch(low, high, flow=flow[0] if flow else None)
-            micro_batches = batch.chunk(self.accelerator.gradient_accumulation_steps)
+            micro_batches = batch.split_into(self.accelerator.gradient_accumulation_steps)
             if self.cache is not None:
                 assert isinstance(self.sampler, CropSampler)
                 numbers, size = self.sampler.crop_ids(step)[share], len(micro_batches[0].low)
