@@ -89,6 +89,7 @@ def make_format_1(folder):
         info = saved.pop("resume_info")
         info["config"] = {old_name(name): value for name, value in info["config"].items()}
         del saved["format"]
+        saved["groups"] = [{"rate": group.pop("lr_mult"), **group} for group in saved["groups"]]
         (state / "state.json").write_text(json.dumps(saved | {"conditions": info}))
         (state / "optimizer.safetensors").rename(state / "optimiser.safetensors")
         tensors, metadata = read_tensors(state / "objective.safetensors")
