@@ -15,7 +15,7 @@ of the whole image, up to rounding. Otherwise it differs, and blending turns sea
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -140,7 +140,7 @@ class TiledWindows(SlidingWindow):
 
     def __init__(self, network: SlidingWindow, tile: int, overlap: int) -> None:
         super().__init__(scale=network.scale, num_frames=network.num_frames, border=network.border, skip=network.skip)
-        self.info = replace(network.info, features="", aligned="")
+        self.info = network.info
         self.network, self.tile, self.overlap = network, tile, overlap
 
     def _upscale(self, clip: Tensor, windows: Tensor, return_features: FeatureLayer | None) -> Upscaled:
@@ -155,7 +155,7 @@ class TiledClips(VideoSR):
 
     def __init__(self, network: VideoSR, tile: int, overlap: int) -> None:
         super().__init__(scale=network.scale)
-        self.info = replace(network.info, features="", aligned="")
+        self.info = network.info
         self.num_frames, self.temporal_radius, self.period = network.num_frames, network.temporal_radius, network.period
         self.network, self.tile, self.overlap = network, tile, overlap
 
