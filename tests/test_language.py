@@ -46,6 +46,7 @@ PHRASES = re.compile(r"\b(?:comes? on top|in words|so many|to be had)\b", re.IGN
 
 ALLOWED = {
     '"licence"': "a key of scene.json in earlier versions",
+    "to_picture": "a layer in weights of earlier versions",
     "lomiri_Picture": "names of image files that others made",
 }
 """Passages in which a word of the list is right, with the reason."""

@@ -51,7 +51,7 @@ def test_a_training_is_measured_once(cache, config, measure):
 
 
 @pytest.mark.parametrize("change", ["crop_size", "threads", "teacher"])
-def test_other_sizes_threads_and_networks_are_measured_anew(cache, config, measure, change):
+def test_other_sizes_threads_and_networks_are_measured_again(cache, config, measure, change):
     settle_tuning(config)
     other = {
         "crop_size": replace(config, data=replace(config.data, crop_size=24)),
@@ -62,7 +62,7 @@ def test_other_sizes_threads_and_networks_are_measured_anew(cache, config, measu
     assert measure == [config, other]
 
 
-def test_another_machine_is_measured_anew(cache, config, measure, monkeypatch):
+def test_another_machine_is_measured_again(cache, config, measure, monkeypatch):
     settle_tuning(config)
     here = measurements.machine()
     monkeypatch.setattr(measurements, "machine", lambda: here | {"cpu": "another processor"})
