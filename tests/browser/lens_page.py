@@ -65,4 +65,4 @@ def gray(scene, overlay, frame):
     """Return the values of a map that its 8-bit image stores."""
     with Image.open(scene.overlay_path(overlay, frame)) as image:
         levels = np.asarray(image.convert("L")).astype(float)
-    return overlay.low + levels / 255 * (overlay.high - overlay.low)
+    return overlay.vmin + levels / 255 * (overlay.vmax - overlay.vmin)

@@ -17,7 +17,7 @@ class TestMaps:
         assert names == ["Distilled student", "Teacher"]
         theirs = gray(scene, maps["teacher"], 2)
         drawn = rgb(lens, "readMap(1)").astype(float)
-        levels = (theirs / max(o.high for o in maps.values()) * 255).round().astype(int)
+        levels = (theirs / max(o.vmax for o in maps.values()) * 255).round().astype(int)
         np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[levels], atol=1)
 
     def test_memory_cells_of_a_channel_are_on_one_scale(self, lens, scene):
@@ -60,7 +60,7 @@ class TestMaps:
         caption = difference.locator(".lens-caption").inner_text()
         here = maps["distilled"][6, 8] - maps["teacher"][6, 8]
         assert float(caption.split(" · ")[0].removeprefix("pixel ")) == pytest.approx(
-            here, abs=2 * scene.overlays[0].high / 255
+            here, abs=2 * scene.overlays[0].vmax / 255
         )
         assert f"overlap {cosine:.3f}" in caption
         assert "Attention overlap" in part(lens, "similarity").inner_text()

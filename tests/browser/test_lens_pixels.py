@@ -80,7 +80,7 @@ class TestPixels:
         overlays = {overlay.method: overlay for overlay in scene.overlays if overlay.kind == "attention"}
         for method, (x, y) in {"teacher": (10, 20), "distilled": (50, 30)}.items():
             array = scene.array(overlays[method])[3]
-            step = (overlays[method].high - overlays[method].low) / 255
+            step = (overlays[method].vmax - overlays[method].vmin) / 255
             value = lens.evaluate(f"inspect('{LENS}').readValue('{method}', {x}, {y})")
             assert value == pytest.approx(float(array[y // 4, x // 4]), abs=step)
         drawn = rgb(lens, "readCell(0)")  # opacity 1: only the maps, the left half the teacher's
@@ -100,7 +100,7 @@ class TestPixels:
             assert value == pytest.approx(float(array[2, channel, 2, 3]), abs=1 / 255)
 
     def test_the_legend_has_numbers_and_names_a_missing_map(self, lens, scene):
-        high = scene.overlays[0].high
+        high = scene.overlays[0].vmax
         choose(lens, "overlay", "attention")
         legend = lens.locator(f"{LENS} .lens-legend")
         assert legend.locator(".lens-numbers").inner_text().split() == [f"{high * k:.4f}" for k in (0, 0.5, 1)]
