@@ -17,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerator_runs import BACKEND, finish, kill_after, largest_difference, losses, prepare, weights
 from plain import deforming_by, gathered_deform_conv, plain_step, torchvision_deform_conv, window_by_window
@@ -210,7 +211,7 @@ def distill(scope: Scope) -> Iterator[Item]:
 def resume(scope: Scope) -> Iterator[Item]:
     """Compare a killed and resumed training with one without interruption."""
     lab = Laboratory(scope.folder)
-    steps, save_every, kill_at = (8, 2, 3) if scope.smoke else (160, 20, 50)
+    steps, save_every, kill_at = (6, 2, 3) if scope.smoke else (160, 20, 50)
 
     def check() -> Result:
         whole, killed = (
@@ -356,7 +357,7 @@ def video(scope: Scope) -> Result:
         read = list(stream_video(source))
         with torch.inference_mode(), VideoWriter(scope.folder / "plain.mp4", fps=FPS) as writer:
             for first in range(0, frames, 8):
-                low = torch.stack([to_float(frame[None])[0] for frame in read[first : first + 8]])[None]
+                low = to_float(np.stack(read[first : first + 8]))
                 for frame in to_uint8(window_by_window(network, low.to(scope.device)).frames):
                     writer.write(frame)
 

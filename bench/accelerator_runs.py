@@ -45,10 +45,11 @@ def train_in_this_process(folder: Path) -> None:
 
 
 def prepare(lab: Laboratory, name: str, device: str, *, steps: int, save_every: int, batch: int = 2) -> Run:
-    """Prepare a distillation without operations whose gradients have no deterministic form, such as warping."""
+    """Prepare a distillation; on CUDA the gradient of warping, which VESPCN has, has no deterministic form."""
     config: RunConfig = lab.config(
-        "fastdvdnet_vsr", "edvr_xs", frames=5, batch=batch, device=device, save_every=save_every, snapshot_every=10**6
-    )
+        "fastdvdnet_vsr" if device == "cuda" else "vespcn_s", "edvr_xs", frames=5, batch=batch, device=device,
+        save_every=save_every, snapshot_every=10**6, threads=1,
+    )  # fmt: skip
     data = replace(config.data, crop_size=16)
     return prepare_run(lab.folder / name, replace(config, data=data, steps=steps, gradient_stats_every=0))
 
@@ -57,7 +58,9 @@ def start(run: Run, *launcher: str) -> subprocess.Popen[bytes]:
     """Start the process of a run; its messages go to a file in its folder."""
     command = [*(launcher or (sys.executable,)), str(SCRIPT), "--train", str(run.folder)]
     with (run.folder / "messages.txt").open("ab") as messages:
-        return subprocess.Popen(command, stdout=messages, stderr=messages, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        return subprocess.Popen(
+            command, stdout=messages, stderr=messages, env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
+        )
 
 
 def finish(run: Run, *launcher: str) -> None:
