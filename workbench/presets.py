@@ -107,7 +107,7 @@ def paper() -> RunConfig:
     Not stated in the paper, so ours: both weights, eps, the ConvLSTM's size, data, crop, batch size, steps.
     """
     return RunConfig(
-        teacher=Network(name="edvr_l", weights="edvr_l.safetensors"),
+        teacher=Network(name="edvr_l", skip="bilinear", weights="edvr_l.safetensors"),
         steps=300_000,
         snapshot_every=5000,
         save_every=1000,

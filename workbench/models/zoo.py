@@ -114,6 +114,7 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
         VSRNet, "In luma, as published: 9-5-5, symmetric, no skip; 272,577 parameters.", color="y", skip="none"
     ),
 }  # fmt: skip
+"""Name -> function or class that builds the network; it takes the settings of the class by name."""
 
 PRIVILEGED = "privileged:"
 """Prefix ``privileged:NAME`` of the teacher whose input is the ground truth, with the network ``NAME`` as its
