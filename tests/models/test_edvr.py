@@ -105,6 +105,19 @@ def test_sizes_that_do_not_fit_are_padded_as_by_hand(tiny):
 
 
 @torch.inference_mode()
+@pytest.mark.parametrize("flow_guided", [False, True])
+def test_the_estimated_flow_has_the_size_of_the_clip(flow_guided):
+    flow = build("edvr_tiny", flow_guided=flow_guided).eval().estimate_flow(torch.rand(1, 3, 3, 10, 9))
+    assert flow.to_next.shape == flow.to_previous.shape == (1, 2, 2, 10, 9)
+
+
+@torch.inference_mode()
+def test_the_estimated_flow_of_large_input_has_a_quarter_of_its_size():
+    network = EDVR(channels=16, groups=4, front_blocks=1, back_blocks=1, with_tsa=False, hr_in=True).eval()
+    assert network.estimate_flow(torch.rand(1, 3, 3, 21, 24)).to_next.shape == (1, 2, 2, 6, 6)
+
+
+@torch.inference_mode()
 def test_images_of_the_smallest_size_are_upscaled(tiny):
     """One pixel: level 3 of the pyramid is 1x1."""
     assert tiny(torch.rand(1, 1, 3, 1, 1)).frames.shape == (1, 1, 3, 4, 4)
@@ -115,9 +128,9 @@ def test_alignment_of_a_new_network_ignores_the_reference():
     """The offset convolutions are zero, so what a neighbor becomes depends on the neighbor alone."""
     align = build("edvr_tiny").eval().pcd_align
     neighbor, one, other = (tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2)) for _ in range(3))
-    assert torch.equal(align(neighbor, one), align(neighbor, other))
+    assert torch.equal(align(neighbor, one)[0], align(neighbor, other)[0])
     torch.nn.init.normal_(align.cas_dcnpack.conv_offset.weight)
-    assert not torch.equal(align(neighbor, one), align(neighbor, other))
+    assert not torch.equal(align(neighbor, one)[0], align(neighbor, other)[0])
 
 
 @torch.inference_mode()

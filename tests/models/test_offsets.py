@@ -162,8 +162,8 @@ def test_the_plain_form_has_no_flow_network():
 def test_guided_offsets_of_a_new_network_are_the_flow_at_each_level():
     align = build("edvr_tiny", flow_guided=True).pcd_align
     pyramid = tuple(torch.rand(1, 16, side, side) for side in (8, 4, 2))
-    flow, offsets = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8), []
-    align(pyramid, pyramid, flow, offsets=offsets)
+    flow = torch.tensor([2.0, -1.0]).view(1, 2, 1, 1).expand(1, 2, 8, 8)
+    _, offsets = align(pyramid, pyramid, flow, return_offsets=True)
     for offset, stride in zip(offsets, (4, 2, 1, 1), strict=True):
         assert torch.allclose(offset[:, ::2], torch.tensor(-1.0 / stride))
         assert torch.allclose(offset[:, 1::2], torch.tensor(2.0 / stride))

@@ -1,4 +1,4 @@
-"""EDVR (Wang et al., CVPR Workshops 2019): the teacher of the STD paper.
+"""EDVR (Wang et al., CVPR Workshops 2019): the teacher of the STD paper. Symbols: ``workbench.models.video_sr``.
 
 Each frame becomes a pyramid of features; every neighbor is aligned to the reference by a pyramid, cascade and
 deformable (PCD) module; the aligned frames are fused by temporal and spatial attention (TSA); residual blocks and two
@@ -39,6 +39,9 @@ from workbench.models.vespcn import MotionCompensation
 from workbench.models.video_sr import NetworkInfo, WindowOutput
 from workbench.models.windows import with_middle, without_middle
 
+FLOW_GAIN = 8.0
+"""Largest displacement of each of the two steps of the flow network, in low-resolution pixels."""
+
 
 class Predeblur(nn.Module):
     """Residual blocks on three sizes, coarse to fine, before the alignment; with ``hr_in`` at a quarter of the size.
@@ -68,7 +71,7 @@ class Predeblur(nn.Module):
         level2 = lrelu(self.stride_conv_l2(level1))
         level3 = self.resblock_l3(lrelu(self.stride_conv_l3(level2)))
         level2 = self.resblock_l2_2(self.resblock_l2_1(level2) + upsample2x(level3))
-        level1 = self.resblock_l1[:2](level1) + upsample2x(level2)
+        level1 = self.resblock_l1[:2](level1) + upsample2x(level2)  # the sum is after two of the five blocks
         return self.resblock_l1[2:](level1)
 
 
@@ -78,28 +81,28 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
     F^LR are the aligned and fused frames, before the residual blocks that reconstruct.
 
     Args:
-        channels: width of every layer but the tail (64 in M, 128 in L).
+        channels: width of every layer but the tail (64 in EDVR-M, 128 in EDVR-L).
         num_frames: 5 or 7 in the published models.
-        groups: deformable groups.
+        groups: deformable groups: groups of channels with offsets of their own.
         front_blocks: residual blocks per frame.
-        back_blocks: residual blocks after the fusion (10 in M, 40 in L).
+        back_blocks: residual blocks after the fusion (10 in EDVR-M, 40 in EDVR-L).
         with_tsa: fuse with attention, or with one 1x1 convolution.
         tail_channels: width at high resolution, and so of F^SR; 64 in the published models with any ``channels``.
         predeblur: see :class:`Predeblur`; published for blurred REDS.
         hr_in: the input has the size of the output already: strided layers downsample it by 4 and the tail upsamples it
-            by ``scale``, which must be 4. The network's attribute ``scale`` is 1; no F^LR has the input's size.
+            by ``scale``, which must be 4. The network's attribute ``scale`` is 1. There is no F^LR, since no feature
+            map has the resolution of the input.
         scale: 4 as published (two shuffles of 2); 2 and 3 have one.
         skip: see :class:`SlidingWindow`.
         border: EDVR's own rule for Vid4 is ``reflection_circle``; STD completes borders by ``replicate``.
         flow_guided: VESPCN's flow network estimates the flow to each neighbor, and the alignment adds a residual, as in
-            BasicVSR++; the offsets themselves are then not supervised, the flow is. Not published.
+            BasicVSR++. Then the true flow supervises the flow network instead of the offsets. Ours.
         short_training: initialize for short trainings (ours; needs ``with_tsa=False``): the network starts as one for
-            single images, whose alignment and fusion pass the reference through. With the published initialization
-            (PyTorch's) almost nothing of the input reaches the end of the network, which 600,000 steps compensate; and
-            the attention of TSA closed on all frames, the reference included, within its first hundred steps (the
-            published recipe trains without TSA first). Here every layer of the main path preserves the signal's
-            variance, neighbors have small weights, both pixel-shuffles start as upsampling, and the first layer sees
-            edges only.
+            single images, whose alignment and fusion pass the reference through. Every layer of the main path preserves
+            the variance of its input, neighbors have small weights, the pixel-shuffles start as upsampling, and the
+            kernels of the first layer have zero mean. With the published initialization (PyTorch's) the input has
+            almost no effect on the output, which 600,000 steps compensate. TSA is omitted: in short trainings its
+            sigmoid weights went to 0 for all frames within 100 steps; the published recipe trains without TSA first.
 
     Example:
         >>> from workbench.models.video_sr import count_parameters
@@ -143,10 +146,10 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
         if short_training and (with_tsa or predeblur or hr_in):
             raise ConfigError("short_training: want with_tsa, predeblur and hr_in False, got one of them True")
         if hr_in:
-            self.scale, self.aligned_channels = 1, 0
+            self.scale, self.aligned_channels = 1, 0  # the output has the size of the input
 
+        self.predeblur = Predeblur(channels, hr_in=hr_in) if predeblur else None
         if predeblur:
-            self.predeblur = Predeblur(channels, hr_in=hr_in)
             self.conv_1x1 = nn.Conv2d(channels, channels, 1)
         else:
             self.conv_first = conv3x3(3, channels)
@@ -159,7 +162,7 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
         self.reconstruction = residual_blocks(channels, back_blocks)
         self.add_tail(channels, tail_channels, scale)
         if flow_guided:
-            self.flow_network = MotionCompensation(flow_gain=8.0)
+            self.flow_network = MotionCompensation(flow_gain=FLOW_GAIN)  # its flow alone, not its warping
             self.flow_module = "flow_network"
         if short_training:
             self._start_at_reference()
@@ -183,12 +186,12 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Return each frame's pyramid (full, half and quarter resolution), and the frame if the flow needs it."""
-        pyramid = self.pyramid(self._enter(frames_NCHW))
+        pyramid = self.pyramid(self._shallow_features(frames_NCHW))
         return (*pyramid, frames_NCHW) if self.flow_guided else pyramid
 
-    def _enter(self, frames_NCHW: Tensor) -> Tensor:
+    def _shallow_features(self, frames_NCHW: Tensor) -> Tensor:
         """Return the features of frames at the size of the layers."""
-        if hasattr(self, "predeblur"):
+        if self.predeblur is not None:
             return self.conv_1x1(self.predeblur(frames_NCHW))
         features = lrelu(self.conv_first(frames_NCHW))
         if self.hr_in:
@@ -198,48 +201,60 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
     def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Align every frame to the middle one (itself included), fuse, reconstruct, upsample."""
         n, frames = features[0].shape[:2]
-        neighbor = tuple(level.flatten(0, 1) for level in features[:3])
-        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in features[:3])
-        flow = self._flow(features[3]) if self.flow_guided else None
-        offsets: list[Tensor] = [] if flow is None else [flow.flip(1)]
-        aligned_NTCHW = self.pcd_align(
-            neighbor, reference, flow, offsets=offsets if self.training and flow is None else None
-        ).unflatten(0, (n, frames))
-        sampled = tuple(offset.unflatten(0, (n, frames)) for offset in offsets) if self.training else ()
-        loss = alignment_loss(aligned_NTCHW, features[0][:, frames // 2]) if self.training else None
+        pyramid, input_frames = features[:3], features[3:]
+        neighbor = tuple(level.flatten(0, 1) for level in pyramid)
+        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pyramid)
+        flow = self._flow_to_window(*input_frames) if self.flow_guided else None
+        aligned, offsets = self.pcd_align(neighbor, reference, flow, return_offsets=self.training and flow is None)
+        aligned_NTCHW = aligned.unflatten(0, (n, frames))
+        if self.training and flow is not None:
+            offsets = (flow.flip(1),)  # for supervision the flow counts as one (dy, dx) tap
+        window_offsets = tuple(offset.unflatten(0, (n, frames)) for offset in offsets)
+        loss = alignment_loss(aligned_NTCHW, pyramid[0][:, frames // 2]) if self.training else None
         fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
 
-        residual, high = self.upsample(self.reconstruction(fused), return_features)
-        aligned = fused if return_features and not self.hr_in else None
-        return WindowOutput(residual, high, aligned, loss, offsets=sampled)
+        residual, sr_features = self.upsample(self.reconstruction(fused), return_features)
+        return WindowOutput(
+            residual,
+            features=sr_features,
+            aligned=fused if return_features and not self.hr_in else None,
+            alignment_loss=loss,
+            offsets=window_offsets,
+        )
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow:
-        """Return the flow that guides the alignment; without one, the mean offset of all taps and groups."""
+        """Return the flow that guides the alignment; without one, the mean offset of all taps and groups.
+
+        Its size and unit are those of the feature pyramid, cropped to the clip: low-resolution pixels or, with
+        ``hr_in``, squares of four by four pixels of the input.
+        """
         batch, frames, _, height, width = clip.shape
+        stride = 4 if self.hr_in else 1
+        rows, columns = -(-height // stride), -(-width // stride)
         padded = self.pad_input(clip)
         if self.flow_guided:
-            return self.flow_network.along(padded)
+            return EstimatedFlow(*(flow[..., :rows, :columns] for flow in self.flow_network.along(padded)))
         pyramid = [level.unflatten(0, (batch, frames)) for level in self.per_frame(padded.flatten(0, 1))]
-        both: list[Tensor] = []
-        for reference, neighbor in ((slice(-1), slice(1, None)), (slice(1, None), slice(-1))):
-            offsets: list[Tensor] = []
-            self.pcd_align(
-                tuple(level[:, neighbor].flatten(0, 1) for level in pyramid),
-                tuple(level[:, reference].flatten(0, 1) for level in pyramid),
-                offsets=offsets,
-            )
-            mean = offsets[-1].unflatten(1, (-1, 2)).mean(dim=1).flip(1)
-            both.append(mean.unflatten(0, (batch, frames - 1))[..., :height, :width])
-        return EstimatedFlow(*both)
+        earlier, later = (
+            tuple(level[:, part].flatten(0, 1) for level in pyramid) for part in (slice(-1), slice(1, None))
+        )
 
-    def _flow(self, frames_NTCHW: Tensor) -> Tensor:
+        def mean_offset(reference: tuple[Tensor, ...], neighbor: tuple[Tensor, ...]) -> Tensor:
+            _, offsets = self.pcd_align(neighbor, reference, return_offsets=True)
+            flow = offsets[-1].unflatten(1, (-1, 2)).mean(dim=1).flip(1)
+            return flow.unflatten(0, (batch, frames - 1))[..., :rows, :columns]
+
+        return EstimatedFlow(to_next=mean_offset(earlier, later), to_previous=mean_offset(later, earlier))
+
+    def _flow_to_window(self, frames_NTCHW: Tensor) -> Tensor:
         """Estimate the flow from the middle frame to every frame, ``(N * T, 2, H, W)``; to itself it is 0."""
         n, frames, _, height, width = frames_NTCHW.shape
         middle = frames // 2
         others = without_middle(frames_NTCHW).flatten(0, 1)
         reference = frames_NTCHW[:, middle].repeat_interleave(frames - 1, dim=0)
         flow = self.flow_network.flow(reference, others).unflatten(0, (n, frames - 1))
-        return with_middle(flow, flow.new_zeros(n, 2, height, width)).flatten(0, 1)
+        zero_flow = flow.new_zeros(n, 2, height, width)
+        return with_middle(flow, zero_flow).flatten(0, 1)
 
 
 def alignment_loss(aligned_NTCHW: Tensor, reference_NCHW: Tensor) -> Tensor:
@@ -252,7 +267,10 @@ def alignment_loss(aligned_NTCHW: Tensor, reference_NCHW: Tensor) -> Tensor:
 
 
 def _pass_channels(layer: nn.Module, *, first: int, gain: float = 1.0) -> None:
-    """Initialize a convolution to pass its input channels from ``first`` on, with a tenth of noise from all."""
+    """Initialize a convolution as a Dirac kernel from input channel ``first`` on, plus Gaussian noise.
+
+    The Dirac kernel has the height ``gain``, the noise a standard deviation of ``0.1 * gain / sqrt(fan_in)``.
+    """
     weight = layer.get_parameter("weight")
     out_channels, in_channels, height, width = weight.shape
     with torch.no_grad():

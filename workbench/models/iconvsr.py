@@ -52,7 +52,7 @@ class Keyframes(FeaturePyramid):
     def forward(self, window: list[tuple[Tensor, ...]]) -> Tensor:
         """Fuse the pyramids of a window's frames into ``(N, C, H, W)``."""
         reference = window[len(window) // 2]
-        return self.fusion(torch.stack([self.pcd_align(neighbor, reference) for neighbor in window], dim=1))
+        return self.fusion(torch.stack([self.pcd_align(neighbor, reference)[0] for neighbor in window], dim=1))
 
 
 def keyframe_windows(frames: int, *, stride: int, padding: int) -> dict[int, list[int]]:

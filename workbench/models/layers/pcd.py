@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor, nn
 
@@ -37,20 +35,20 @@ class PCDAlignment(nn.Module):
     def __init__(self, channels: int, groups: int) -> None:
         super().__init__()
 
-        def per_level(in_channels: int, *levels: str) -> dict[str, nn.Conv2d]:
+        def convs_per_level(in_channels: int, *levels: str) -> dict[str, nn.Conv2d]:
             return {level: conv3x3(in_channels, channels) for level in levels}
 
-        self.offset_conv1 = nn.ModuleDict(per_level(2 * channels, "l3", "l2", "l1"))
-        self.offset_conv2 = nn.ModuleDict(per_level(channels, "l3") | per_level(2 * channels, "l2", "l1"))
-        self.offset_conv3 = nn.ModuleDict(per_level(channels, "l2", "l1"))
+        self.offset_conv1 = nn.ModuleDict(convs_per_level(2 * channels, "l3", "l2", "l1"))
+        self.offset_conv2 = nn.ModuleDict(convs_per_level(channels, "l3") | convs_per_level(2 * channels, "l2", "l1"))
+        self.offset_conv3 = nn.ModuleDict(convs_per_level(channels, "l2", "l1"))
         self.dcn_pack = nn.ModuleDict(
             {level: ModulatedDeformConv(channels, groups=groups) for level in ("l3", "l2", "l1")}
         )
-        self.feat_conv = nn.ModuleDict(per_level(2 * channels, "l2", "l1"))
+        self.feat_conv = nn.ModuleDict(convs_per_level(2 * channels, "l2", "l1"))
         self.cas_offset_conv1 = conv3x3(2 * channels, channels)
         self.cas_offset_conv2 = conv3x3(channels, channels)
         self.cas_dcnpack = ModulatedDeformConv(channels, groups=groups)
-        # with PyTorch's initialization, as published, the signal is too small for the offsets to learn
+        # The released code uses PyTorch's default initialization, under which these layers receive almost no signal.
         for layers in (self.offset_conv1, self.offset_conv2, self.offset_conv3):
             kaiming_init_(*(conv for conv in layers.values() if isinstance(conv, nn.Conv2d)))
         kaiming_init_(self.cas_offset_conv1, self.cas_offset_conv2)
@@ -61,46 +59,47 @@ class PCDAlignment(nn.Module):
         reference: tuple[Tensor, ...],
         flow: Tensor | None = None,
         *,
-        offsets: list[Tensor] | None = None,
-    ) -> Tensor:
+        return_offsets: bool = False,
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Align a neighbor to the reference.
 
         Args:
-            neighbor: its pyramid, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``, ``(N, C, H/4, W/4)``.
-            reference: the pyramid of the reference.
-            flow: from the reference to the neighbor, ``(N, 2, H, W)``, x first: the levels' offsets are the flow and a
-                residual, which is computed from the warped neighbor. The cascade at the end adds no flow.
-            offsets: a list to which sampling offsets are appended, each ``(N, groups * 18, h, w)``: of the levels,
-                coarse to fine, and the total of the full resolution: the level's mean offset and the cascade's own.
+            neighbor: pyramid of the neighbor, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``,
+                ``(N, C, H/4, W/4)``.
+            reference: pyramid of the reference.
+            flow: from the reference to the neighbor, ``(N, 2, H, W)``, x first. Each level's offset is the downscaled
+                flow plus a residual, predicted from the warped neighbor. The cascade at the end adds no flow.
+            return_offsets: whether to return the offsets, which occupy memory until the end.
 
         Returns:
-            ``(N, C, H, W)``.
+            Aligned features ``(N, C, H, W)``, and sampling offsets ``(N, groups * 18, h, w)``, ``(dy, dx)`` in pixels
+            of the level: l3, l2, l1 and, at full resolution, the total of l1 (its mean) and the cascade.
         """
-        offset = features = level_flow = None
-        for number, level in enumerate(("l3", "l2", "l1")):
-            moving, fixed, stride = neighbor[2 - number], reference[2 - number], 4 >> number
-            compared = moving
+        offsets: list[Tensor] | None = [] if return_offsets else None
+        offset_features = features = level_flow = None
+        for level, index, stride in (("l3", 2, 4), ("l2", 1, 2), ("l1", 0, 1)):
+            neighbor_features, reference_features = neighbor[index], reference[index]
+            prewarped = neighbor_features
             if flow is not None:
                 level_flow = flow[..., ::stride, ::stride] / stride
-                compared = warp(moving, level_flow).to(moving.dtype)
-            own_offset = lrelu(self.offset_conv1[level](torch.cat((compared, fixed), 1)))
-            deform = partial(self.dcn_pack[level], moving, flow=level_flow, offsets=offsets)
-            if offset is None or features is None:  # the coarsest level has no level below
-                offset = lrelu(self.offset_conv2[level](own_offset))
-                features = lrelu(deform(offset))
+                prewarped = warp(neighbor_features, level_flow).to(neighbor_features.dtype)
+            joined = lrelu(self.offset_conv1[level](torch.cat((prewarped, reference_features), 1)))
+            if offset_features is None:  # no coarser level exists yet
+                offset_features = lrelu(self.offset_conv2[level](joined))
+            else:
+                coarser = upsample2x(offset_features) * 2  # EDVR doubles the features, as if they were displacements
+                offset_features = lrelu(self.offset_conv2[level](torch.cat((joined, coarser), 1)))
+                offset_features = lrelu(self.offset_conv3[level](offset_features))
+            deformed = self.dcn_pack[level](neighbor_features, offset_features, level_flow, offsets=offsets)
+            if features is None:
+                features = lrelu(deformed)
                 continue
-            coarser = upsample2x(offset) * 2  # twice the size, so twice the pixels of motion
-            offset = lrelu(self.offset_conv2[level](torch.cat((own_offset, coarser), 1)))
-            offset = lrelu(self.offset_conv3[level](offset))
-            warped = deform(offset)
-            features = self.feat_conv[level](torch.cat((warped, upsample2x(features)), 1))
+            features = self.feat_conv[level](torch.cat((deformed, upsample2x(features)), 1))
             if level != "l1":
                 features = lrelu(features)
         assert features is not None
-        offset = lrelu(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
-        offset = lrelu(self.cas_offset_conv2(offset))
-        still = None if flow is None else torch.zeros_like(flow)  # bounds these offsets too
-        aligned = lrelu(self.cas_dcnpack(features, offset, still, offsets=offsets))
-        if offsets is not None:
-            offsets[-1] = add_offsets(*offsets[-2:])
-        return aligned
+        offset_features = lrelu(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
+        offset_features = lrelu(self.cas_offset_conv2(offset_features))
+        zero_flow = None if flow is None else torch.zeros_like(flow)  # bounds the offsets of the cascade, too
+        aligned = lrelu(self.cas_dcnpack(features, offset_features, zero_flow, offsets=offsets))
+        return aligned, () if offsets is None else (*offsets[:-1], add_offsets(*offsets[-2:]))

@@ -79,9 +79,9 @@ class TailLayers(nn.Module):
         if self.upconv1 is not None:
             features = lrelu(F.pixel_shuffle(self.upconv1(features), 2))
         shuffled = F.pixel_shuffle(self.upconv2(features), self.last_factor)
-        before = self.conv_hr(lrelu(shuffled))
-        after = lrelu(before)
-        return self.conv_last(after), pick_features(return_features, hr=after, hr_pre=before, shuffle=shuffled)
+        hr_pre = self.conv_hr(lrelu(shuffled))
+        hr = lrelu(hr_pre)
+        return self.conv_last(hr), pick_features(return_features, hr=hr, hr_pre=hr_pre, shuffle=shuffled)
 
 
 class ShuffleTail(TailLayers):

@@ -14,11 +14,11 @@ class TSAFusion(nn.Module):
 
     def __init__(self, channels: int, num_frames: int) -> None:
         super().__init__()
-        stacked = num_frames * channels
-        self.temporal_attn1 = conv3x3(channels, channels)  # of the reference
-        self.temporal_attn2 = conv3x3(channels, channels)  # of every frame
-        self.feat_fusion = nn.Conv2d(stacked, channels, 1)
-        self.spatial_attn1 = nn.Conv2d(stacked, channels, 1)
+        stacked_channels = num_frames * channels
+        self.temporal_attn1 = conv3x3(channels, channels)  # embedding of the reference
+        self.temporal_attn2 = conv3x3(channels, channels)  # embedding of every frame
+        self.feat_fusion = nn.Conv2d(stacked_channels, channels, 1)
+        self.spatial_attn1 = nn.Conv2d(stacked_channels, channels, 1)
         self.spatial_attn2 = nn.Conv2d(2 * channels, channels, 1)
         self.spatial_attn3 = conv3x3(channels, channels)
         self.spatial_attn4 = nn.Conv2d(channels, channels, 1)
@@ -31,10 +31,10 @@ class TSAFusion(nn.Module):
 
     def forward(self, aligned_NTCHW: Tensor) -> Tensor:
         """Fuse aligned frames ``(N, T, C, H, W)`` into ``(N, C, H, W)``; ``H`` and ``W`` are multiples of 4."""
-        n, frames, channels, height, width = aligned_NTCHW.shape
-        reference = self.temporal_attn1(aligned_NTCHW[:, frames // 2])
-        embedded = self.temporal_attn2(aligned_NTCHW.flatten(0, 1)).view(n, frames, channels, height, width)
-        similarity_NTHW = (embedded * reference[:, None]).sum(dim=2).sigmoid()
+        n, num_frames, _, _, _ = aligned_NTCHW.shape
+        reference_embedding = self.temporal_attn1(aligned_NTCHW[:, num_frames // 2])
+        embeddings = self.temporal_attn2(aligned_NTCHW.flatten(0, 1)).unflatten(0, (n, num_frames))
+        similarity_NTHW = (embeddings * reference_embedding[:, None]).sum(dim=2).sigmoid()
         weighted = (aligned_NTCHW * similarity_NTHW[:, :, None]).flatten(1, 2)
         fused = lrelu(self.feat_fusion(weighted))
 
