@@ -29,7 +29,7 @@ def clip(held):
 class KnownFlow(Bicubic):
     """A network whose flow is a multiple of the true one, whatever the distance of the two frames."""
 
-    has_flow = True
+    supports_flow_supervision = True
 
     def __init__(self, factor):
         super().__init__()

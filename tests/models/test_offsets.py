@@ -109,7 +109,7 @@ def test_clips_without_true_flow_have_no_loss():
 )
 def test_the_offset_loss_has_gradients_for_offset_layers_only(make, layers):
     network = make().train()
-    assert network.has_flow
+    assert network.supports_flow_supervision
     clip, flow = shifted(torch.tensor([[0.5, 1.0]]), frames=3, size=12)
     flow_term(network(clip), flow).backward()
     reached = {name for name, p in network.named_parameters() if p.grad is not None and p.grad.any()}

@@ -67,7 +67,7 @@ class BasicVSR(Recurrent):
         role="teacher",
     )
 
-    has_flow = True
+    supports_flow_supervision = True
     flow_module = "flow"
     low_lr_params: tuple[str, ...] = ("flow.",)
 

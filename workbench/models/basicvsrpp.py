@@ -145,7 +145,7 @@ class BasicVSRPlusPlus(Recurrent):
         role="teacher",
     )
 
-    has_flow = True
+    supports_flow_supervision = True
     flow_module = "flow"
     low_lr_params = ("flow.", "conv_offset")
 

@@ -29,7 +29,7 @@ from workbench.models.layers.blocks import (
     upsample2x,
     zero_mean_init_,
 )
-from workbench.models.layers.deformable import OPEN
+from workbench.models.layers.deformable import INITIAL_MASK
 from workbench.models.layers.flow import EstimatedFlow
 from workbench.models.layers.pcd import FeaturePyramid, PCDAlignment
 from workbench.models.layers.tail import TailLayers
@@ -110,7 +110,7 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
         3300131
     """
 
-    has_alignment_loss = has_flow = True
+    has_alignment_loss = supports_flow_supervision = True
     info = NetworkInfo(
         paper="Wang et al., Video restoration with enhanced deformable convolutional networks, CVPR workshops 2019",
         year=2019,
@@ -179,7 +179,7 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
         for parameter in self.conv_last.parameters():
             nn.init.zeros_(parameter)  # start at the skip: a random residual makes every layer shrink first
         for deformable in (*align.dcn_pack.values(), align.cas_dcnpack):
-            _pass_channels(deformable, first=0, gain=1 / OPEN)
+            _pass_channels(deformable, first=0, gain=1 / INITIAL_MASK)
         for conv in align.feat_conv.values():
             _pass_channels(conv, first=0)  # its own level, not the coarser one
         _pass_channels(self.fusion, first=channels * (self.num_frames // 2))

@@ -90,7 +90,7 @@ class TDAN(SlidingWindow):
         1970819
     """
 
-    has_flow = True
+    supports_flow_supervision = True
     info = NetworkInfo(
         paper="Tian et al., TDAN: temporally-deformable alignment network for video super-resolution, CVPR 2020",
         year=2020,

@@ -95,7 +95,7 @@ class TOFlow(BatchNormMode, SlidingWindow):
     """
 
     info = NetworkInfo(paper="Xue et al., Video enhancement with task-oriented flow, IJCV 2019", year=2019, role="both")
-    has_flow = True
+    supports_flow_supervision = True
     mean: Tensor
     std: Tensor
 

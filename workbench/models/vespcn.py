@@ -145,7 +145,7 @@ class VESPCN(SlidingWindow):
         (878787, 108232)
     """
 
-    has_alignment_loss = has_flow = True
+    has_alignment_loss = supports_flow_supervision = True
     flow_module = "motion"
     info = NetworkInfo(
         paper="Caballero et al., Real-Time Video Super-Resolution with Spatio-Temporal Networks (VESPCN), CVPR 2017",

@@ -110,8 +110,8 @@ class VideoSR(nn.Module):
         feature_channels: channels of F^SR; 0 if the network has none wider than RGB.
         aligned_channels: channels of F^LR; 0 if there is none.
         has_alignment_loss: whether it returns ``Upscaled.alignment_loss`` in training.
-        has_flow: whether it can be supervised by the true flow: in training it returns ``Upscaled.flow`` or, if it
-            aligns by deformable convolutions, ``Upscaled.offsets``. See also :meth:`estimate_flow`.
+        supports_flow_supervision: whether the true flow can supervise it: in training it returns ``Upscaled.flow`` or,
+            if it aligns by deformable convolutions, ``Upscaled.offsets``. See also :meth:`estimate_flow`.
         flow_module: name of the optical-flow module, which can load weights of its own; empty if there is none.
         low_lr_params: parts of the names of parameters with a lower learning rate (offsets, masks, flow).
         check_values: whether :meth:`check_input` checks the values; False if that must not wait for the device.
@@ -135,7 +135,7 @@ class VideoSR(nn.Module):
     feature_channels: int = 0
     aligned_channels: int = 0
     has_alignment_loss: bool = False
-    has_flow: bool = False
+    supports_flow_supervision: bool = False
     flow_module: str = ""
     low_lr_params: tuple[str, ...] = ("conv_offset",)
     check_values: bool = True
@@ -172,7 +172,7 @@ class VideoSR(nn.Module):
         raise NotImplementedError
 
     def estimate_flow(self, clip: Tensor) -> EstimatedFlow | None:
-        """Return the flow along a clip that the network aligns by; None for networks without flow (``has_flow``).
+        """Return the flow along a clip that the network aligns by; None for networks without flow.
 
         Args:
             clip: ``(B, T, 3, H, W)``, any size.

@@ -58,7 +58,7 @@ def check(config: RunConfig) -> None:
             f"alignment_loss_weight: want 0, since {name} has no alignment loss (VESPCN and EDVR have), got "
             f"{config.alignment_loss_weight:g}"
         )
-    if config.flow_weight and not student.has_flow:
+    if config.flow_weight and not student.supports_flow_supervision:
         raise ConfigError(
             "flow_weight: want a student that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
             f"{name}; set it to 0"

@@ -21,8 +21,8 @@ from workbench.precision import fastest
 
 logger = logging.getLogger(__name__)
 
-OPEN = 0.95
-"""Initial masks. With 0.5, as published, five layers in a row keep little of a neighbor."""
+INITIAL_MASK = 0.95
+"""Initial value of every mask. With 0.5, as published, five layers in a row keep little of a neighbor."""
 
 MAX_RESIDUAL = 3.0
 """Largest offset, in pixels, that is added to a flow; BasicVSR++ has 10. Without a bound the residuals of a narrow EDVR
@@ -248,7 +248,7 @@ def add_offsets(first: Tensor, second: Tensor) -> Tensor:
 class ModulatedDeformConv(nn.Module):
     """3x3 deformable convolution with offsets and masks from a second tensor.
 
-    Initially the offsets are 0 and the masks :data:`OPEN`, so the layer starts as a plain convolution.
+    Initially the offsets are 0 and the masks :data:`INITIAL_MASK`, so the layer starts as a plain convolution.
 
     Args:
         channels: of input and output.
@@ -294,7 +294,7 @@ class ModulatedDeformConv(nn.Module):
 
 
 def open_masks(conv: nn.Conv2d, masks: int) -> None:
-    """Set the bias of the last ``masks`` channels of a convolution so that their sigmoid is :data:`OPEN`."""
+    """Set the bias of the last ``masks`` channels of a convolution so that their sigmoid is :data:`INITIAL_MASK`."""
     assert conv.bias is not None
     with torch.no_grad():
-        conv.bias[-masks:] = math.log(OPEN / (1 - OPEN))
+        conv.bias[-masks:] = math.log(INITIAL_MASK / (1 - INITIAL_MASK))
