@@ -1,8 +1,11 @@
 """Attention maps and memory cells of the lens, compared with the arrays of the scene."""
 
+import shutil
+
 import numpy as np
 import pytest
 
+from tests import specimens
 from tests.browser.lens_page import LENS, MINUS, choose, gray, panel, part, ramp, rgb, show, wait_frame
 from workbench.views.colors import DIVERGING, SEQUENTIAL
 
@@ -87,3 +90,15 @@ def test_similarity_of_the_memory_cells_is_a_curve(watched, home):
     ours, theirs = (arrays[f"memory.{key}"][3].astype(float).ravel() for key in ("distilled", "teacher"))
     cosine = (ours * theirs).sum() / np.sqrt((ours * ours).sum() * (theirs * theirs).sum())
     assert f"{cosine:.3f}" in chart.locator(".chart-read").inner_text()
+
+
+def test_a_memory_with_one_channel_is_not_listed_as_attention(watched, home, monkeypatch):
+    memory = specimens.memory
+    monkeypatch.setattr(specimens, "memory", lambda clip, channels, gain: memory(clip, 1, gain))
+    folder = specimens.make_scene(home / "scenes" / "narrow", frames=2)
+    page = watched.open("?scene=narrow")
+    page.wait_for_selector(LENS)
+    assert part(page, "attention-kind").locator("option").evaluate_all("all => all.map(one => one.value)") == ["attention"]
+    names = part(page, "cell-maps").locator(".lens-name").all_inner_texts()
+    assert names == ["Distilled student", "Teacher"]
+    shutil.rmtree(folder)

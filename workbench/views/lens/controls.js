@@ -11,11 +11,11 @@ export function createControls(lens) {
 
   // Controls that the layout does not use are hidden.
   function update() {
-    const { overlays, curves: scores } = lens.scene, overlay = lens.overlay(), cells = maps.cells();
+    const { overlays, curves: scores } = lens.scene, overlay = lens.overlay(), memory = maps.memory();
     const shown = {
       pair: view.layout !== 'grid', chips: view.layout === 'grid', flicker: view.layout === 'flicker', gains: view.layout === 'difference',
       overlays: overlays.length && view.layout !== 'difference', fading: overlay, channels: overlay?.channels > 1,
-      attention: view.maps && maps.attention(), cells: view.maps && cells, loupes: view.loupe,
+      attention: view.maps && maps.attention(), cells: view.maps && memory, loupes: view.loupe,
       side: view.loupe || (view.maps && maps.shown().length), clip: lens.shown().length && figure.clipAddress(),
     };
     for (const [name, on] of Object.entries(shown)) part(name).hidden = !on;
@@ -27,7 +27,7 @@ export function createControls(lens) {
       part(panel).hidden = !on || button.hidden;
     }
     for (const chip of part('chips').children) chip.setAttribute('aria-pressed', !view.hidden.has(chip.dataset.key));
-    const channels = Math.max(overlay?.channels || 1, cells?.channels || 1);
+    const channels = Math.max(overlay?.channels || 1, memory?.channels || 1);
     view.channel = clamp(view.channel, 0, channels - 1);
     for (const name of ['channel', 'cell']) part(name).replaceChildren(...range(channels).map(i => node('option', { value: i, textContent: i })));
     const { left, right, overlay: kind, opacity, zoom, gain, enlarge, channel } = view;
@@ -41,7 +41,7 @@ export function createControls(lens) {
     const { methods, overlays, frames } = lens.scene, option = (value, textContent) => node('option', { value, textContent });
     for (const side of ['left', 'right']) part(side).replaceChildren(...methods.map(m => option(m.key, m.label)));
     part('overlay').replaceChildren(option('', 'none'), ...overlays.map(o => option(o.kind, o.label)));
-    part('attention-kind').replaceChildren(...maps.flat().map(o => option(o.kind, o.label.split(': ').at(-1))));
+    part('attention-kind').replaceChildren(...maps.attentionKinds().map(o => option(o.kind, o.label.split(': ').at(-1))));
     part('chips').replaceChildren(...methods.map(m => (
       node('button', { type: 'button', title: m.note, dataset: { key: m.key }, onclick: () => toggle(m.key) }, lens.dot(m.key), m.label))));
     part('scrub').max = frames - 1;
@@ -71,7 +71,7 @@ export function createControls(lens) {
     sending = setTimeout(() => { lens.trigger('step', { step, follow: false }); }, 120);
   }
 
-  const stepBy = by => steps() && stepTo(steps().all.indexOf(requestedStep ?? steps().at) + by);
+  const stepBy = by => (steps() ? stepTo(steps().all.indexOf(requestedStep ?? steps().at) + by) : false);
 
   function set(name, value) { view[name] = value; lens.rearrange(); }
   function toggle(key) {

@@ -4,19 +4,19 @@ import { colorImage, scaleBar, valueOf } from './colormap.js';
 import { frameChart } from './curves.js';
 import { clamp, exists, node, pointerIn, short } from './dom.js';
 
-const TEACHER = 'teacher';
+const TEACHER = 'teacher', MEMORY = 'memory';   // keys of a method and of a kind of map
 
 export function createFeatureMaps(lens) {
   const { part, view, images } = lens;
   let views = [];                                   // [{ map, keys, canvas, text }]: a map, or one map minus another
   let charts = [];
 
-  const flat = () => lens.scene.overlays.filter(o => o.channels === 1);
-  const attention = () => flat().find(o => o.kind === view.attention) || flat().find(o => o.kind.startsWith('attention')) || null;
-  const cells = () => lens.scene.overlays.find(o => o.channels > 1) || null;
+  const attentionKinds = () => lens.scene.overlays.filter(o => o.kind !== MEMORY);
+  const attention = () => attentionKinds().find(o => o.kind === view.attention) || attentionKinds().find(o => o.kind.startsWith('attention')) || null;
+  const memory = () => lens.scene.overlays.find(o => o.kind === MEMORY) || null;
 
   // The kinds whose maps are needed for every method.
-  const shown = () => (view.maps ? [attention(), cells()] : [view.panels.has('differences') ? attention() : null]).filter(Boolean);
+  const shown = () => (view.maps ? [attention(), memory()] : [view.panels.has('differences') ? attention() : null]).filter(Boolean);
 
   // The scale that all methods share: of the channel on show, where a map has several.
   function scaleOf(map) {
@@ -58,7 +58,7 @@ export function createFeatureMaps(lens) {
   function make() {
     const map = attention();
     views = [];
-    for (const [name, kind] of [['attention', map], ['cell', cells()]]) {
+    for (const [name, kind] of [['attention', map], ['cell', memory()]]) {
       const keys = kind && view.maps ? lens.scene.methods.map(m => m.key).filter(key => kind.maps[key]) : [];
       part(`${name}-maps`).replaceChildren(...keys.map(key => addView(kind, [key])));
       part(`${name}-scale`).replaceChildren(...(keys.length ? [scaleBar(kind.stops, scaleOf(kind))] : []));
@@ -87,7 +87,7 @@ export function createFeatureMaps(lens) {
       const entries = keys.map(key => images.map(map, key)), context = canvas.getContext('2d');
       if (entries.some(entry => !entry)) { context.clearRect(0, 0, canvas.width, canvas.height); continue; }
       if (entries.some(entry => entry.width !== entries[0].width || entry.height !== entries[0].height)) continue;   // no difference
-      const { width } = entries[0], height = Math.floor(entries[0].height / map.maps[keys[0]].channels), end = map.difference_limit || map.high - map.low;
+      const { width } = entries[0], height = Math.floor(entries[0].height / map.maps[keys[0]].channels), end = map.difference_limit || map.vmax - map.vmin;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
       const value = (k, i) => valueOf(map.maps[keys[k]], entries[k].gray[i]);
       if (keys.length === 1) context.drawImage(colored(map, keys[0], entries[0]), 0, 0);
@@ -119,14 +119,14 @@ export function createFeatureMaps(lens) {
 
   // Similarity to the teacher, frame by frame: overlap of the attention maps, cosine of the memory cells.
   function makeSimilarity() {
-    const { memory, methods } = lens.scene, kinds = [[attention(), 'Attention overlap'], [cells(), 'Memory cell cosine']];
+    const { methods } = lens.scene, verdict = lens.scene.memory, kinds = [[attention(), 'Attention overlap'], [memory(), 'Memory cell cosine']];
     part('similarity').replaceChildren();
-    part('memory').textContent = memory ? `${memory.verdict} ${memory.numbers}` : '';
+    part('memory').textContent = verdict ? `${verdict.verdict} ${verdict.numbers}` : '';
     charts = kinds.filter(([map]) => map && Object.keys(map.overlap).length).map(([map, title]) => frameChart(lens, part('similarity'), {
       title, note: 'with the teacher · 1: proportional', height: 96,
       series: methods.filter(m => map.overlap[m.key]).map(m => ({ key: m.key, label: m.label, color: m.color, values: map.overlap[m.key] })),
     }));
   }
 
-  return { flat, attention, cells, shown, pairs, make, makeSimilarity, draw, read, colored, valueAt };
+  return { attentionKinds, attention, memory, shown, pairs, make, makeSimilarity, draw, read, colored, valueAt };
 }

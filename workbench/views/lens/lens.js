@@ -111,19 +111,19 @@ export function mountLens(element, { trigger, props, watch }) {
 
   function setValue(given) {
     const value = given && JSON.parse(JSON.stringify(given));   // a plain copy of the host's reactive object, fast to read
-    const same = lens.scene && value?.frames && ['width', 'height', 'frames'].every(name => lens.scene[name] === value[name]);
+    const sameDimensions = lens.scene && value?.frames && ['width', 'height', 'frames'].every(name => lens.scene[name] === value[name]);
     lens.player.cancel();
     lens.images.abortAllBut(new Set());
     lens.images.failed.clear();
     part('body').hidden = !value?.frames;
     part('empty').hidden = !!value?.frames;
     part('empty').textContent = value?.message || 'Nothing to show yet.';
-    if (!value?.frames || !same) lens.player.stop();
+    if (!value?.frames || !sameDimensions) lens.player.stop();
     lens.scene = value?.frames ? value : null;
     if (!lens.scene) return;
     const folders = props.fetch ? [] : [...value.methods, ...value.overlays.flatMap(o => Object.values(o.maps))];
     for (const folder of folders) folder.frames = new URL(folder.frames, base()).href;
-    if (!same) {
+    if (!sameDimensions) {
       lens.wanted = lens.frame = 0;
       Object.assign(view, { pinned: false, point: [value.width >> 1, value.height >> 1], pan: [0, 0], row: value.height >> 1 });
     }

@@ -94,7 +94,7 @@ class Lens(anywidget.AnyWidget):
             raise
 
     def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> Lens:
-        """Show another scene; the layout stays, and of the same clip the frame too."""
+        """Show another scene; the layout stays, and so does the frame if size and number of frames are equal."""
         self._draw(scene, methods, [], None)
         self._run = None
         return self

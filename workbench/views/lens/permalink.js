@@ -69,7 +69,7 @@ export function createPermalink(lens, defaults) {
     const keys = scene.methods.map(m => m.key), at = numbers('at', 2), box = numbers('box', 4);
     const found = {
       layout: one('layout', LAYOUTS), left: one('left', keys), right: one('right', keys), hidden: several('without', keys),
-      overlay: one('map', scene.overlays.map(o => o.kind)), attention: one('attention', lens.maps.flat().map(o => o.kind)),
+      overlay: one('map', scene.overlays.map(o => o.kind)), attention: one('attention', lens.maps.attentionKinds().map(o => o.kind)),
       channel: integer('channel', 0, 4096), opacity: number('opacity', 0, 1), wipe: number('wipe', 0, 1), gain: one('gain', GAINS),
       zoom: one('zoom', ZOOMS), panels: several('panels', PANELS), row: integer('row', 0, scene.height - 1), worst: one('worst', keys),
       score: one('score', scene.curves.map(curve => curve.key)), enlarge: one('loupe', MAGNIFICATIONS),
