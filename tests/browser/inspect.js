@@ -12,19 +12,19 @@ window.inspect = selector => {
   };
   return {
     get state() {
-      const sets = { hidden: [...view.hidden], muted: [...view.muted], panels: [...view.panels] };
-      return { ...view, ...sets, shown: lens.scene ? lens.shown() : [], frame: lens.frame, wanted: lens.wanted, scene: lens.scene?.id };
+      const sets = { hidden: [...view.hidden], hiddenInCharts: [...view.hiddenInCharts], panels: [...view.panels] };
+      return { ...view, ...sets, visibleMethods: lens.scene ? lens.visibleMethods() : [], frame: lens.frame, wanted: lens.wanted, scene: lens.scene?.id };
     },
     get stats() {
       const { cache, pending, failed } = lens.images, bytes = [...cache.values()].reduce((sum, entry) => sum + entry.bytes, 0);
-      return { frames: cache.size, bytes, pending: pending.size, failed: [...failed] };
+      return { images: cache.size, bytes, pending: pending.size, failed: [...failed] };
     },
     show: lens.player.seek,
     readPixels: key => decoded(lens.images.bitmap(key)),
     readSlice: index => pixels(lens.root.querySelectorAll('.lens-slice canvas')[index]),
     readMap: index => pixels(lens.root.querySelectorAll('.lens-map canvas')[index]),
     readFigure: () => pixels(lens.figure.make()),
-    readCell: index => pixels(lens.root.querySelectorAll('.lens-cell canvas')[index]),
-    readValue: (key, x, y) => lens.overlay() && lens.maps.valueAt(lens.overlay(), key, [x, y]),
+    readTile: index => pixels(lens.root.querySelectorAll('.lens-tile canvas')[index]),
+    readValue: (key, x, y) => lens.overlay() && lens.featureMaps.valueAt(lens.overlay(), key, [x, y]),
   };
 };

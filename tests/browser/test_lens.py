@@ -21,14 +21,14 @@ class TestOpening:
         return page
 
     def test_attention_maps_and_memory_cells_are_visible(self, page):
-        for name in ("attention", "cells"):
-            names = part(page, f"{name.removesuffix('s')}-maps").locator(".lens-name").all_inner_texts()
+        for name in ("attention", "memory"):
+            names = part(page, f"{name}-maps").locator(".lens-name").all_inner_texts()
             assert names == ["Distilled student", "Teacher"]
-            box = part(page, name).bounding_box()
+            box = part(page, f"{name}-panel").bounding_box()
             assert box["y"] + box["height"] <= 900
 
     def test_frames_fill_their_panel_and_the_loupe_the_rest(self, page):
-        cell, side = page.locator(f"{LENS} .lens-cell").bounding_box(), part(page, "side").bounding_box()
+        cell, side = page.locator(f"{LENS} .lens-tile").bounding_box(), part(page, "side").bounding_box()
         main = part(page, "main").bounding_box()
         assert cell["width"] == pytest.approx(part(page, "stage").bounding_box()["width"], abs=2)
         assert cell["width"] + side["width"] == pytest.approx(main["width"], abs=25)
@@ -55,7 +55,7 @@ def test_the_step_slider_changes_every_panel(watched, home):
     page = watched.open("run?run=mine&step=0&frame=5&panels=slice,differences")
     page.wait_for_selector(LENS)
     wait_state(page, "s.scene === 'mine-0' && s.frame === 4")
-    assert part(page, "trained").inner_text() == "step 0"
+    assert part(page, "training-step").inner_text() == "step 0"
     page.locator(LENS).focus()
     page.keyboard.press("]")
     page.keyboard.press("]")
@@ -68,12 +68,12 @@ def test_the_step_slider_changes_every_panel(watched, home):
     snapshot = Run(home / "runs" / "mine").snapshot(200)
     shown = [m.key for m in snapshot.methods]
     layout(page, "grid")
-    page.wait_for_function(f"document.querySelector('{LENS} [data-part=cutting]').textContent === ''")
+    page.wait_for_function(f"document.querySelector('{LENS} [data-part=slice-progress]').textContent === ''")
     show(page, 4)
     sliced = [key for key in shown if key != "low"]
     row, at = state(page)["row"], sliced.index("student")
     np.testing.assert_array_equal(rgb(page, f"readSlice({at})"), snapshot.clip("student")[:, row])
-    np.testing.assert_array_equal(rgb(page, f"readCell({at})"), snapshot.frame("student", 4))
+    np.testing.assert_array_equal(rgb(page, f"readTile({at})"), snapshot.frame("student", 4))
 
 
 def test_python_reads_the_shown_frame(pages, home):

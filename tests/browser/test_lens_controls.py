@@ -15,7 +15,7 @@ pytestmark = pytest.mark.browser
 def test_worst_frames_come_first_and_a_click_shows_them(lens, scene):
     panel(lens, "worst")
     curve = next(curve for curve in scene.curves if curve.key == "psnr_y_db")
-    thumbs = lens.locator(f"{LENS} .lens-thumbs button")
+    thumbs = lens.locator(f"{LENS} .lens-thumbnails button")
     for method in ("distilled", "plain"):
         choose(lens, "worst-of", method)
         order = np.argsort(curve.series[method], kind="stable").tolist()
@@ -45,8 +45,8 @@ class TestHandling:
         lens.keyboard.press("o")
         assert state(lens)["overlay"] == "attention"
         lens.keyboard.press("l")
-        assert not part(lens, "loupes").is_visible()
-        for key, name in (("x", "slice"), ("a", "differences"), ("w", "worst"), ("m", "attention")):
+        assert not part(lens, "loupe-panel").is_visible()
+        for key, name in (("x", "slice"), ("a", "differences"), ("w", "worst"), ("m", "attention-panel")):
             shown = part(lens, name).is_visible()
             lens.keyboard.press(key)
             assert part(lens, name).is_visible() != shown
@@ -59,7 +59,7 @@ class TestHandling:
         is_used = f"(one, key) => !one.dispatchEvent(({press})(key))"
         assert lens.locator(LENS).evaluate(is_used, "Home")
         assert not lens.locator(LENS).evaluate(is_used, "]")  # no training steps here: the page may use the key
-        assert not part(lens, "stepping").is_visible()
+        assert not part(lens, "training").is_visible()
         lens.keyboard.press("?")
         assert "first, last frame" in part(lens, "help").inner_text()
         assert "worst frames first" in part(lens, "help").inner_text()
@@ -68,7 +68,7 @@ class TestHandling:
         lens.locator(LENS).focus()
         part(lens, "zoom").focus()
         lens.keyboard.press("l")
-        assert part(lens, "loupes").is_visible()
+        assert part(lens, "loupe-panel").is_visible()
         lens.keyboard.press("ArrowRight")
         assert state(lens)["frame"] == 0
 
@@ -107,7 +107,7 @@ class TestHandling:
         assert f"{curve.series['plain'][0]:.4f}" in lens.locator(f"{LENS} .lens-label.left").inner_text()
 
     def test_dragging_moves_the_wipe_and_clicking_pins_the_loupe(self, lens):
-        box = lens.locator(f"{LENS} .lens-cell").bounding_box()
+        box = lens.locator(f"{LENS} .lens-tile").bounding_box()
         middle = box["y"] + box["height"] / 2
         lens.mouse.move(box["x"] + box["width"] * 0.5, middle)
         lens.mouse.down()
@@ -124,7 +124,7 @@ class TestHandling:
     def test_touch_on_a_phone(self, watched):
         page = watched.open("?scene=disc", width=390, height=844, touch=True)
         page.wait_for_selector(LENS)
-        cell = page.locator(f"{LENS} .lens-cell")
+        cell = page.locator(f"{LENS} .lens-tile")
         cell.scroll_into_view_if_needed()
         box = cell.bounding_box()
         assert box["x"] >= 0
@@ -135,7 +135,7 @@ class TestHandling:
 
     def test_zoom_is_a_whole_number_of_pixels(self, lens):
         choose(lens, "zoom", "3")
-        assert lens.locator(f"{LENS} .lens-cell canvas").bounding_box()["width"] == pytest.approx(64 * 3, abs=0.5)
+        assert lens.locator(f"{LENS} .lens-tile canvas").bounding_box()["width"] == pytest.approx(64 * 3, abs=0.5)
 
     def test_another_clip_starts_at_its_first_frame_and_keeps_the_layout(self, lens):
         layout(lens, "difference")
@@ -153,7 +153,7 @@ class TestHandling:
             show(page, frame)
         page.wait_for_function(f"inspect('{LENS}').stats.pending === 0")
         stats = page.evaluate(f"inspect('{LENS}').stats")
-        assert stats["frames"] == 12 * (6 + 4)  # two attention maps, memory cells of two methods
+        assert stats["images"] == 12 * (6 + 4)  # two attention maps, memory cells of two methods
         assert stats["bytes"] == 12 * (4 * (5 * 64 * 48 + 16 * 12) + 2 * (1 + 8) * 16 * 12)
 
 

@@ -57,19 +57,19 @@ class TestLinks:
         for key in ("x", "w", "+", "+", "+"):
             lens.keyboard.press(key)
         choose(lens, "enlarge", "6")
-        box = lens.locator(f"{LENS} .lens-cell").bounding_box()
+        box = lens.locator(f"{LENS} .lens-tile").bounding_box()
         lens.mouse.click(box["x"] + box["width"] * 0.4, box["y"] + box["height"] * 0.4)
         lens.locator(f"{LENS} .chart-title", has_text="SSIM-Y").click()
         show(lens, 9)
         lens.wait_for_function("location.search.includes('frame=10') && location.search.includes('score=ssim_y')")
-        link, drawn, before = lens.url.removeprefix(watched.address), rgb(lens, "readCell(0)"), state(lens)
+        link, drawn, before = lens.url.removeprefix(watched.address), rgb(lens, "readTile(0)"), state(lens)
         assert "scene=disc" in link
         assert lens.evaluate("history.length") <= 2  # replaced, not piled up
         page = watched.open(link)
         page.wait_for_selector(LENS)
         wait_frame(page, 9)
         assert state(page) == before
-        np.testing.assert_array_equal(rgb(page, "readCell(0)"), drawn)
+        np.testing.assert_array_equal(rgb(page, "readTile(0)"), drawn)
 
     def test_a_link_restores_zoom_and_pan(self, lens, watched):
         layout(lens, "grid")

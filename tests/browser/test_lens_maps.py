@@ -24,10 +24,10 @@ class TestMaps:
         np.testing.assert_allclose(drawn, ramp(SEQUENTIAL)[levels], atol=1)
 
     def test_memory_cells_of_a_channel_are_on_one_scale(self, lens, scene):
-        choose(lens, "cell", "3")
+        choose(lens, "memory-channel", "3")
         show(lens, 4)
         cells = {o.method: scene.array(o).astype(float) for o in scene.overlays if o.kind == "memory"}
-        low, zero, high = map(float, part(lens, "cell-scale").locator(".lens-numbers").inner_text().split())
+        low, zero, high = map(float, part(lens, "memory-colorbar").locator(".lens-numbers").inner_text().split())
         assert (low, zero) == (-high, 0)
         assert high == pytest.approx(np.quantile(np.abs(cells["teacher"][:, 3]), 0.995), rel=0.1)
         drawn = rgb(lens, "readMap(3)").astype(float)
@@ -42,14 +42,14 @@ class TestMaps:
         names = lens.locator(f"{LENS} [data-part=difference-maps] .lens-name").all_inner_texts()
         assert names == [f"Distilled student {MINUS} Teacher"]
         theirs, ours = gray(scene, maps["teacher"], 2), gray(scene, maps["distilled"], 2)
-        low, zero, high = map(float, part(lens, "difference-scale").locator(".lens-numbers").inner_text().split())
+        low, zero, high = map(float, part(lens, "difference-colorbar").locator(".lens-numbers").inner_text().split())
         assert (low, zero) == (-high, 0)
         level = ((ours - theirs) / high + 1) * 127.5
         drawn = rgb(lens, "readMap(4)").astype(float)
         step = np.abs(np.diff(ramp(DIVERGING), axis=0)).max() + 1  # a rounded level may fall to its neighbor
         np.testing.assert_allclose(drawn, ramp(DIVERGING)[level.round().clip(0, 255).astype(int)], atol=step)
 
-    def test_captions_give_the_overlap_of_the_frame_and_the_value_under_the_pointer(self, lens, scene):
+    def test_captions_give_the_cosine_of_the_frame_and_the_value_under_the_pointer(self, lens, scene):
         panel(lens, "differences")
         show(lens, 5)
         maps = {o.method: scene.array(o)[5].astype(float) for o in scene.overlays if o.kind == "attention"}
@@ -65,8 +65,8 @@ class TestMaps:
         assert float(caption.split(" · ")[0].removeprefix("pixel ")) == pytest.approx(
             here, abs=2 * scene.overlays[0].vmax / 255
         )
-        assert f"overlap {cosine:.3f}" in caption
-        assert "Attention overlap" in part(lens, "similarity").inner_text()
+        assert f"cosine {cosine:.3f}" in caption
+        assert "Attention cosine" in part(lens, "similarity").inner_text()
 
 
 def test_similarity_of_the_memory_cells_is_a_curve(watched, home):
@@ -80,7 +80,7 @@ def test_similarity_of_the_memory_cells_is_a_curve(watched, home):
     last = arrays["memory.teacher"][-1].astype(float)
     index = np.sqrt(last.var((1, 2)).mean() / (last**2).mean())
     assert 0.1 < index < 0.29
-    assert f"{index:.2f} on the clip shown" in part(page, "memory").inner_text()
+    assert f"{index:.2f} on the clip shown" in part(page, "memory-verdict").inner_text()
     chart = part(page, "similarity").locator(".chart").nth(1)
     assert "1.00" in chart.locator(".chart-read").inner_text()
     plot = chart.locator(".chart-plot")
@@ -99,6 +99,6 @@ def test_a_memory_with_one_channel_is_not_listed_as_attention(watched, home, mon
     page = watched.open("?scene=narrow")
     page.wait_for_selector(LENS)
     assert part(page, "attention-kind").locator("option").evaluate_all("all => all.map(one => one.value)") == ["attention"]
-    names = part(page, "cell-maps").locator(".lens-name").all_inner_texts()
+    names = part(page, "memory-maps").locator(".lens-name").all_inner_texts()
     assert names == ["Distilled student", "Teacher"]
     shutil.rmtree(folder)

@@ -33,9 +33,9 @@ class TestPixels:
         layout(lens, "grid")
         lens.locator(f"{LENS} [data-part=chips] button", has_text="Low resolution").click()
         show(lens, 3)
-        assert state(lens)["shown"] == [m.key for m in scene.methods]
+        assert state(lens)["visibleMethods"] == [m.key for m in scene.methods]
         for index, method in enumerate(scene.methods):
-            drawn, scored = rgb(lens, f"readCell({index})"), scene.frame(method.key, 3)
+            drawn, scored = rgb(lens, f"readTile({index})"), scene.frame(method.key, 3)
             np.testing.assert_array_equal(drawn, enlarged(scored, scene), err_msg=method.key)
 
     def test_wipe_draws_every_pixel_of_both_sides(self, lens, scene):
@@ -43,16 +43,16 @@ class TestPixels:
             choose(lens, "left", left)
             choose(lens, "right", right)
             show(lens, 5)
-            drawn, half = rgb(lens, "readCell(0)"), scene.width // 2
+            drawn, half = rgb(lens, "readTile(0)"), scene.width // 2
             np.testing.assert_array_equal(drawn[:, :half], enlarged(scene.frame(left, 5), scene)[:, :half])
             np.testing.assert_array_equal(drawn[:, half:], enlarged(scene.frame(right, 5), scene)[:, half:])
 
     def test_flicker_shows_one_then_the_other(self, lens, scene):
         layout(lens, "flicker")
         show(lens, 2)
-        np.testing.assert_array_equal(rgb(lens, "readCell(0)"), scene.frame("plain", 2))
+        np.testing.assert_array_equal(rgb(lens, "readTile(0)"), scene.frame("plain", 2))
         part(lens, "flip").click()
-        np.testing.assert_array_equal(rgb(lens, "readCell(0)"), scene.frame("distilled", 2))
+        np.testing.assert_array_equal(rgb(lens, "readTile(0)"), scene.frame("distilled", 2))
 
     @pytest.mark.parametrize("gain", [1, 16])
     def test_difference_is_exact(self, lens, scene, gain):
@@ -60,7 +60,7 @@ class TestPixels:
         choose(lens, "gain", str(gain))
         show(lens, 4)
         a, b = (scene.frame(key, 4).astype(int) for key in ("plain", "distilled"))
-        np.testing.assert_array_equal(rgb(lens, "readCell(0)"), np.minimum(np.abs(a - b) * gain, 255))
+        np.testing.assert_array_equal(rgb(lens, "readTile(0)"), np.minimum(np.abs(a - b) * gain, 255))
         mean = lens.locator(f"{LENS} .lens-label.left").inner_text()
         assert f"mean {np.abs(a - b).mean():.2f}" in mean
 
@@ -83,7 +83,7 @@ class TestPixels:
             step = (overlays[method].vmax - overlays[method].vmin) / 255
             value = lens.evaluate(f"inspect('{LENS}').readValue('{method}', {x}, {y})")
             assert value == pytest.approx(float(array[y // 4, x // 4]), abs=step)
-        drawn = rgb(lens, "readCell(0)")  # opacity 1: only the maps, the left half the teacher's
+        drawn = rgb(lens, "readTile(0)")  # opacity 1: only the maps, the left half the teacher's
         left, right = scene.array(overlays["teacher"])[3], scene.array(overlays["distilled"])[3]
         joined = np.concatenate([left[:, :8], right[:, 8:]], 1)
         brightness = drawn[2::4, 2::4].astype(float) @ [0.2, 0.7, 0.1]
@@ -122,7 +122,7 @@ class TestZoom:
         left, top = state(lens)["pan"]
         assert left > 0
         for index, key in ((0, "high"), (4, "teacher")):
-            cell = lens.locator(f"{LENS} .lens-cell").nth(index)
+            cell = lens.locator(f"{LENS} .lens-tile").nth(index)
             cell.scroll_into_view_if_needed()
             cell.screenshot(path=tmp_path / "cell.png")
             with Image.open(tmp_path / "cell.png") as image:
@@ -134,7 +134,7 @@ class TestZoom:
     def test_dragging_moves_every_cell(self, lens):
         layout(lens, "grid")
         choose(lens, "zoom", "8")
-        box = lens.locator(f"{LENS} .lens-cell").first.bounding_box()
+        box = lens.locator(f"{LENS} .lens-tile").first.bounding_box()
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         before = state(lens)["pan"]
         lens.mouse.move(x, y)
@@ -143,7 +143,7 @@ class TestZoom:
         lens.mouse.up()
         pan = state(lens)["pan"]
         assert [pan[0] - before[0], pan[1] - before[1]] == [5, 2]
-        moved = lens.locator(f"{LENS} .lens-sheet").evaluate_all("all => all.map(sheet => sheet.style.transform)")
+        moved = lens.locator(f"{LENS} .lens-pan-layer").evaluate_all("all => all.map(sheet => sheet.style.transform)")
         assert set(moved) == {f"translate({-8 * pan[0]}px, {-8 * pan[1]}px)"}
         lens.locator(LENS).focus()
         lens.keyboard.press("0")
@@ -201,7 +201,7 @@ class TestSlice:
         assert row == scene.height // 2 + 1
         shown = [m.key for m in scene.methods if m.key != "low"]
         assert lens.locator(f"{LENS} .lens-slice").count() == len(shown)
-        lens.wait_for_function(f"document.querySelector('{LENS} [data-part=cutting]').textContent === ''")
+        lens.wait_for_function(f"document.querySelector('{LENS} [data-part=slice-progress]').textContent === ''")
         for index, key in enumerate(shown):
             np.testing.assert_array_equal(rgb(lens, f"readSlice({index})"), scene.clip(key)[:, row], err_msg=key)
         mark = lens.locator(f"{LENS} .lens-slice .lens-now").first
@@ -209,7 +209,7 @@ class TestSlice:
 
     def test_a_click_on_a_frame_chooses_the_row_and_one_on_a_slice_the_frame(self, lens, scene):
         panel(lens, "slice")
-        cell = lens.locator(f"{LENS} .lens-cell")
+        cell = lens.locator(f"{LENS} .lens-tile")
         cell.scroll_into_view_if_needed()
         box = cell.bounding_box()
         cell.click(position={"x": box["width"] * 0.25, "y": box["height"] * 0.75 + 1})

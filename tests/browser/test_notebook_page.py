@@ -112,7 +112,7 @@ def test_the_second_slider_requests_a_training_step(opens, home):
     run = Run(home / "runs" / "mine")
     widget = show(run, frame=2)
     opened = opens(widget)
-    assert opened.locator("[data-part=trained]").inner_text() == "step 400"
+    assert opened.locator("[data-part=training-step]").inner_text() == "step 400"
     opened.locator("[data-part=step]").fill("1")
     opened.wait_for_function("model.get('requested_step') === 200")
     widget.requested_step = 200  # Python answers
@@ -121,7 +121,7 @@ def test_the_second_slider_requests_a_training_step(opens, home):
     opened.evaluate("([answer, files]) => model.hold({ ...answer, images: arrived(files) })", [answer, files])
     opened.wait_for_function("inspect('.lens').state.scene === 'mine-200'")
     opened.wait_for_function("inspect('.lens').stats.pending === 0")
-    assert opened.locator("[data-part=trained]").inner_text() == "step 200"
+    assert opened.locator("[data-part=training-step]").inner_text() == "step 200"
     assert state(opened)["frame"] == 2
     scene = run.snapshot(200)
     drawn = read_image(opened, "inspect('.lens').readPixels('student')")[..., :3]
@@ -134,4 +134,4 @@ def test_the_second_slider_requests_a_training_step(opens, home):
 
 def test_a_scene_has_no_second_slider(page):
     opened, _ = page
-    assert opened.locator("[data-part=stepping]").is_hidden()
+    assert opened.locator("[data-part=training]").is_hidden()

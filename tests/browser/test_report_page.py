@@ -45,7 +45,7 @@ def shown(page, method):
 
 
 def on_canvas(page):
-    return read_image(page, "inspect('.lens').readCell(0)")[..., :3]
+    return read_image(page, "inspect('.lens').readTile(0)")[..., :3]
 
 
 def test_a_scene(opens, home, tmp_path):
@@ -62,7 +62,7 @@ def test_a_scene(opens, home, tmp_path):
     page.locator(".lens [data-part=overlay]").select_option("attention")
     page.wait_for_function("() => inspect('.lens').readValue('teacher', 3, 3) !== null")
     page.locator(".lens [data-panel=slice]").click()
-    page.wait_for_function("() => document.querySelector('[data-part=cutting]').textContent === ''")
+    page.wait_for_function("() => document.querySelector('[data-part=slice-progress]').textContent === ''")
     row = page.evaluate("[...inspect('.lens').readSlice(0).data]")
     clip = scene.clip("high")[:, page.evaluate("inspect('.lens').state.row")]
     np.testing.assert_array_equal(np.array(row, np.uint8).reshape(scene.frames, scene.width, 4)[..., :3], clip)
@@ -86,7 +86,7 @@ def test_a_run_from_step_to_step(opens, home, tmp_path):
     assert page.locator(".progress [data-part=which]").inner_text() == "step 0 (snapshot 1 of 3)"
     page.get_by_label("Later snapshot").click()
     page.wait_for_function("() => inspect('.lens').state.scene.endsWith('-200')")
-    assert page.locator(".lens [data-part=trained]").inner_text() == "step 200"
+    assert page.locator(".lens [data-part=training-step]").inner_text() == "step 200"
     assert page.locator(".progress .chart-line").count() >= 3
 
 

@@ -19,7 +19,7 @@ def test_a_finished_run(watched):
     assert "At step 400: distilled student " in said  # Gradio may show the time of its request before it
     assert " dB (same step), teacher " in said
     assert "(healthy)." in said
-    assert "(healthy)" in page.locator("#run-lens [data-part=memory]").inner_text()
+    assert "(healthy)" in page.locator("#run-lens [data-part=memory-verdict]").inner_text()
     lines = page.locator("#run-progress .chart-line")
     assert set(lines.evaluate_all("all => all.map(line => line.dataset.key)")) == {
         "reconstruction",

@@ -27,7 +27,7 @@ def wait_lenses(page, *wanted):
 def lens_pixels(page, k):
     """Return the method left of the wipe, which is in the middle, and the pixels of the canvas of a lens."""
     viewer = f"inspect('#runs-lens-{k} .lens')"
-    return page.evaluate(f"{viewer}.state.left"), read_image(page, f"{viewer}.readCell(0)")[..., :3]
+    return page.evaluate(f"{viewer}.state.left"), read_image(page, f"{viewer}.readTile(0)")[..., :3]
 
 
 def check_lens(page, k, scene, frame):

@@ -22,10 +22,10 @@ def test_the_images_that_were_scored_are_sent(scene):
     assert isinstance(widget, Lens)
     assert widget.frame == 2
     assert [m["key"] for m in widget.value["methods"]] == ["bicubic", "teacher"]
-    home = widget.value["methods"][1]["frames"]
+    home = widget.value["methods"][1]["image_folder"]
     with Image.open(io.BytesIO(widget.images[home][3])) as image:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), scene.frame("teacher", 3))
-    maps = [m["frames"] for overlay in widget.value["overlays"] for m in overlay["maps"].values()]
+    maps = [m["image_folder"] for overlay in widget.value["overlays"] for m in overlay["by_method"].values()]
     assert len(maps) == 2
     assert all(len(widget.images[name]) == scene.frames for name in maps)
 
@@ -44,7 +44,7 @@ def test_a_run_has_a_slider_for_its_training_steps(run):
     before = widget.images
     widget.requested_step = 20  # what the slider does
     assert (widget.step, widget.value["id"], widget.frame) == (20, "mine-20", 3)
-    student = widget.value["methods"][-1]["frames"]
+    student = widget.value["methods"][-1]["image_folder"]
     assert student not in before
     with Image.open(io.BytesIO(widget.images[student][3])) as image:
         np.testing.assert_array_equal(np.asarray(image.convert("RGB")), run.snapshot(20).frame("student", 3))

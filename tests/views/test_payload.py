@@ -21,9 +21,9 @@ def address(folder):
 
 def test_the_payload_is_json_with_all_parts(scene):
     value = payload(scene, address)
-    assert (value["width"], value["height"], value["frames"], value["fps"]) == (64, 48, 8, 12)
+    assert (value["width"], value["height"], value["frame_count"], value["fps"]) == (64, 48, 8, 12)
     assert [m["key"] for m in value["methods"]] == ["low", "high", "bicubic", "plain", "distilled", "teacher"]
-    assert value["methods"][3]["frames"] == "lens/disc/frames/plain"
+    assert value["methods"][3]["image_folder"] == "lens/disc/frames/plain"
     assert value["methods"][5]["color"] == METHODS["teacher"]
     assert [c["key"] for c in value["curves"]] == ["psnr_y_db", "ssim_y", "t_diff", "tof", "gap_closed"]
     assert value["curves"][2]["series"]["plain"][0] is None  # the first frame has no change
@@ -35,8 +35,8 @@ def test_maps_of_a_kind_have_one_scale(scene):
     wider = replace(first, vmin=-1.0, vmax=0.5)
     attention = payload(replace(scene, overlays=(wider, *others)), address)["overlays"][0]
     assert (attention["vmin"], attention["vmax"]) == (-1.0, 0.5)
-    assert attention["maps"]["distilled"]["vmax"] == 0.5
-    assert attention["maps"]["teacher"]["vmax"] == first.vmax
+    assert attention["by_method"]["distilled"]["vmax"] == 0.5
+    assert attention["by_method"]["teacher"]["vmax"] == first.vmax
 
 
 def test_zero_stays_in_the_middle_of_a_diverging_scale(scene):
@@ -53,10 +53,10 @@ def test_a_map_of_an_absent_method_is_left_out(scene):
 def test_similarities_verdict_and_gap_are_computed(scene):
     value = payload(scene, address)
     attention, memory = value["overlays"]
-    assert set(attention["overlap"]) == {"distilled"}
-    assert len(attention["overlap"]["distilled"]) == 8
-    assert all(0 < overlap < 1 for overlap in attention["overlap"]["distilled"])
-    assert memory["overlap"]["distilled"] == pytest.approx([1] * 8, abs=1e-3)  # the same, but for its size
+    assert set(attention["cosine_to_teacher"]) == {"distilled"}
+    assert len(attention["cosine_to_teacher"]["distilled"]) == 8
+    assert all(0 < overlap < 1 for overlap in attention["cosine_to_teacher"]["distilled"])
+    assert memory["cosine_to_teacher"]["distilled"] == pytest.approx([1] * 8, abs=1e-3)  # the same, but for its size
     assert memory["difference_limit"] is None
     assert value["memory"]["index"] > 0.3
     assert "(healthy)" in value["memory"]["verdict"]

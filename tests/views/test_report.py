@@ -85,17 +85,17 @@ def test_every_image_is_that_of_the_scene(scene, tmp_path):
     value = page.blocks["report"]["scenes"]["0"]
     assert made.bytes == made.path.stat().st_size
     assert (made.frames, made.of, made.left_out, made.steps) == (scene.frames, scene.frames, "", ())
-    assert value["frames"] == scene.frames
+    assert value["frame_count"] == scene.frames
     for method in value["methods"]:
-        ours = np.stack([page.image(method["frames"], i) for i in range(scene.frames)])
+        ours = np.stack([page.image(method["image_folder"], i) for i in range(scene.frames)])
         np.testing.assert_array_equal(ours, scene.clip(method["key"]))
     maps = 0
     for kind in value["overlays"]:
-        for method, one in kind["maps"].items():
+        for method, one in kind["by_method"].items():
             overlay = next(o for o in scene.overlays if (o.kind, o.method) == (kind["kind"], method))
             numbers = scene.array(overlay).astype(np.float32).reshape(scene.frames, -1, scene.width // 4)
             for i in range(scene.frames):
-                drawn = one["vmin"] + page.image(one["frames"], i)[..., 0] / 255 * (one["vmax"] - one["vmin"])
+                drawn = one["vmin"] + page.image(one["image_folder"], i)[..., 0] / 255 * (one["vmax"] - one["vmin"])
                 inside = numbers[i].clip(one["vmin"], one["vmax"])
                 np.testing.assert_allclose(drawn, inside, atol=(one["vmax"] - one["vmin"]) / 255)
             maps += 1
@@ -118,7 +118,7 @@ def test_the_run_has_every_snapshot_its_losses_and_what_differs(run, tmp_path):
     assert len(report["progress"]["terms"]["spatial"]) == 40
     for step in made.steps:
         student = next(m for m in report["scenes"][str(step)]["methods"] if m["key"] == "student")
-        np.testing.assert_array_equal(page.image(student["frames"], 2), run.snapshot(step).frame("student", 2))
+        np.testing.assert_array_equal(page.image(student["image_folder"], 2), run.snapshot(step).frame("student", 2))
     assert "Settings that are not the default" in page.text
     assert "teacher.name" in page.text
     assert "pretrained:edvr_s" in page.text
@@ -193,7 +193,7 @@ def test_frames_that_do_not_fit_are_left_out_with_a_notice(scene, tmp_path):
     assert 1 < few.frames < scene.frames
     assert few.left_out.startswith(f"Frames {few.frames + 1} to 8 of 8 are left out: with them this page would take")
     assert few.left_out in page.text
-    assert value["frames"] == few.frames
+    assert value["frame_count"] == few.frames
     assert {len(values) for curve in value["curves"] for values in curve["series"].values()} == {few.frames}
     assert {int(address[-10:-5]) for address in page.blocks["images"]} == set(range(few.frames))
     np.testing.assert_array_equal(page.image("frames/high", few.frames - 1), scene.frame("high", few.frames - 1))

@@ -22,8 +22,8 @@ class TestCompare:
 
     def test_a_scene_and_its_tables(self, studio):
         value, about = studio.scene("0/disc")
-        assert value["frames"] == 8
-        assert value["methods"][0]["frames"].startswith("lens/scene/0/disc/")
+        assert value["frame_count"] == 8
+        assert value["methods"][0]["image_folder"].startswith("lens/scene/0/disc/")
         assert "Gap closed" in about
         assert "★" in about
 

@@ -105,7 +105,7 @@ def test_requests_for_names_of_another_session_are_refused(open_studio, make_res
         assert "not available" in bob.act(action, scene=made.scene)["problem"]
     assert "not in the list" in bob.send("compare_page.<locals>.pick", [own])["error"]
     assert "no scene" in app.studio.scene(own, bob.session)[0]["message"]
-    assert app.studio.scene(own, ann.session)[0]["frames"] == 8
+    assert app.studio.scene(own, ann.session)[0]["frame_count"] == 8
     stale = image.replace(image.split("/")[4], "abc")  # token of a scene that was rewritten
     assert (ann.status(stale), bob.status(stale)) == (410, 404)
     index = app.studio.results_index

@@ -1,5 +1,5 @@
 // The report page: the viewer, and the progress of a run, with all data inside the page. Python writes the elements `report`,
-// { at, scenes: { step: value }, progress }, and `images`, { address: base64 }.
+// { at, scenes: { step: value }, progress }, and `images`, { url: base64 }.
 
 import { mount } from './lens/dom.js';
 import { mountLens } from './lens/lens.js';
@@ -8,9 +8,9 @@ import { mountProgress } from './lens/progress.js';
 const part = id => document.getElementById(id), parse = id => JSON.parse(part(id).textContent);
 const report = parse('report'), images = new Map(Object.entries(parse('images')));
 
-// In place of fetch; an address is a file of the folder.
-async function fetchInside(address) {
-  const image = images.get(address);
+// In place of fetch; a URL is a file of the folder.
+async function fetchInside(url) {
+  const image = images.get(url);
   if (image === undefined) return new Response('', { status: 404 });
   return new Response(new Blob([Uint8Array.from(atob(image), c => c.charCodeAt(0))], { type: 'image/webp' }));
 }

@@ -150,19 +150,20 @@ def _json(value: Any) -> str:
 
 def _cut(value: Mapping[str, Any], frames: int) -> dict[str, Any]:
     """Return the value of the lens with the first ``frames`` frames."""
-    if frames >= value["frames"]:
+    if frames >= value["frame_count"]:
         return dict(value)
+    name = "cosine_to_teacher"
     first = {
         "curves": [
             curve | {"series": {key: values[:frames] for key, values in curve["series"].items()}}
             for curve in value["curves"]
         ],
         "overlays": [
-            kind | {"overlap": {key: values[:frames] for key, values in kind["overlap"].items()}}
+            kind | {name: {key: values[:frames] for key, values in kind[name].items()}}
             for kind in value["overlays"]
         ],
     }
-    return {**value, **first, "frames": frames}
+    return {**value, **first, "frame_count": frames}
 
 
 def _run_parts(content: PageContent, run: Run) -> tuple[dict[str, Any], str, str]:

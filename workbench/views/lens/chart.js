@@ -1,14 +1,14 @@
 // A line chart as SVG, drawn at its real size so that text keeps its size; moving the cursor does not redraw the lines.
 // Used for the curves of a clip (x: frame) and for the terms of a training (x: step).
 
-import { exists, node, pointerIn, shape, short } from './dom.js';
+import { formatNumber, isFiniteNumber, node, pointerIn, svgNode } from './dom.js';
 
 function linearTicks(low, high) {
   const raw = (high - low) / 3, power = 10 ** Math.floor(Math.log10(raw));
   const step = power * [1, 2, 5, 10].find(k => k * power >= raw * 0.999);
   const digits = Math.max(0, -Math.floor(Math.log10(step) + 1e-9)), ticks = [];
   for (let k = Math.ceil(low / step - 1e-9); k * step <= high + step * 1e-9; k++) {
-    ticks.push({ at: k * step, text: digits > 4 ? short(k * step) : (k * step).toFixed(digits) });
+    ticks.push({ at: k * step, text: digits > 4 ? formatNumber(k * step) : (k * step).toFixed(digits) });
   }
   return ticks;
 }
@@ -29,8 +29,8 @@ function logTicks(low, high) {
 // Centered moving mean over 2 * radius + 1 values.
 function smoothed(values, radius) {
   return values.map((value, i) => {
-    if (!exists(value)) return null;
-    const near = values.slice(Math.max(0, i - radius), i + radius + 1).filter(exists);
+    if (!isFiniteNumber(value)) return null;
+    const near = values.slice(Math.max(0, i - radius), i + radius + 1).filter(isFiniteNumber);
     return near.reduce((sum, v) => sum + v, 0) / near.length;
   });
 }
@@ -54,7 +54,7 @@ export function lineChart(host) {
   const title = node('button', { type: 'button', className: 'chart-title' });
   const note = node('span', { className: 'chart-note' });
   const read = node('div', { className: 'chart-read' });
-  const plot = shape('svg', { class: 'chart-plot', role: 'img' });
+  const plot = svgNode('svg', { class: 'chart-plot', role: 'img' });
   const tip = node('div', { className: 'chart-tip', hidden: true });
   const figure = node('figure', { className: 'chart' }, node('figcaption', {}, title, note), plot, read, tip);
   host.append(figure);
@@ -63,7 +63,7 @@ export function lineChart(host) {
   function draw() {
     const width = Math.round(plot.clientWidth);
     if (!spec || width < 40) return;
-    const height = spec.height || 120, { xs, series, log } = spec, usable = v => exists(v) && (!log || v > 0);
+    const height = spec.height || 120, { xs, series, log } = spec, usable = v => isFiniteNumber(v) && (!log || v > 0);
     plot.setAttribute('viewBox', `0 0 ${width} ${height}`);
     plot.style.height = `${height}px`;
     const drawn = series.map(s => ({ ...s, quiet: spec.smooth ? smoothed(s.values, spec.smooth) : s.values }));
@@ -80,17 +80,17 @@ export function lineChart(host) {
     const Y = v => top + (height - top - bottom) * (1 - share(v));
     place = { X, Y, usable, first, span, width };
 
-    plot.replaceChildren(shape('title', {}, `${spec.title}; ${spec.note}`));
+    plot.replaceChildren(svgNode('title', {}, `${spec.title}; ${spec.note}`));
     for (const tick of log ? logTicks(low, high) : linearTicks(low, high)) {
-      plot.append(shape('line', { class: 'chart-grid', x1: left, x2: width - right, y1: Y(tick.at), y2: Y(tick.at) }));
-      plot.append(shape('text', { class: 'chart-tick', x: left - 6, y: Y(tick.at) + 4, 'text-anchor': 'end' }, tick.text));
+      plot.append(svgNode('line', { class: 'chart-grid', x1: left, x2: width - right, y1: Y(tick.at), y2: Y(tick.at) }));
+      plot.append(svgNode('text', { class: 'chart-tick', x: left - 6, y: Y(tick.at) + 4, 'text-anchor': 'end' }, tick.text));
     }
     const xText = spec.xText || String;
-    plot.append(shape('text', { class: 'chart-tick', x: left, y: height - 5 }, `${spec.xName} ${xText(first)}`));
-    plot.append(shape('text', { class: 'chart-tick', x: width - right, y: height - 5, 'text-anchor': 'end' }, xText(last)));
+    plot.append(svgNode('text', { class: 'chart-tick', x: left, y: height - 5 }, `${spec.xName} ${xText(first)}`));
+    plot.append(svgNode('text', { class: 'chart-tick', x: width - right, y: height - 5, 'text-anchor': 'end' }, xText(last)));
     for (const x of spec.marks || []) {
       const X0 = X(x), base = height - bottom;
-      plot.append(shape('path', { class: 'chart-mark', d: `M${X0 - 4} ${base + 7}L${X0} ${base + 1}L${X0 + 4} ${base + 7}Z` }));
+      plot.append(svgNode('path', { class: 'chart-mark', d: `M${X0 - 4} ${base + 7}L${X0} ${base + 1}L${X0 + 4} ${base + 7}Z` }));
     }
     for (const one of drawn) {
       const put = (values, attributes) => {
@@ -101,7 +101,7 @@ export function lineChart(host) {
           d += `${pen ? 'L' : 'M'}${X(xs[i]).toFixed(1)} ${Y(v).toFixed(1)}${alone ? 'h0.01' : ''}`;
           pen = true;
         });
-        plot.append(shape('path', { class: 'chart-line', d, stroke: one.color, 'data-key': one.key, ...attributes }));
+        plot.append(svgNode('path', { class: 'chart-line', d, stroke: one.color, 'data-key': one.key, ...attributes }));
       };
       if (spec.smooth) put(one.values, { 'stroke-opacity': 0.25, 'stroke-width': 1 });
       put(one.quiet, one.dash ? { 'stroke-dasharray': one.dash } : {});
@@ -109,8 +109,8 @@ export function lineChart(host) {
     numbers = spec.series.map(() => new Text());
     read.replaceChildren(position, ...spec.series.map((s, k) => (
       node('span', { title: s.label }, node('i', { className: 'dot', style: `background: ${s.color}` }), numbers[k]))));
-    lines.hover = shape('line', { class: 'chart-hover', y1: top, y2: height - bottom });
-    lines.cursor = shape('line', { class: 'chart-cursor', y1: top, y2: height - bottom });
+    lines.hover = svgNode('line', { class: 'chart-hover', y1: top, y2: height - bottom });
+    lines.cursor = svgNode('line', { class: 'chart-cursor', y1: top, y2: height - bottom });
     plot.append(lines.hover, lines.cursor);
     move();
   }
@@ -126,7 +126,7 @@ export function lineChart(host) {
     if (read.hidden) return;
     const i = nearest(spec.xs, x);
     position.textContent = `${spec.xName} ${(spec.xText || String)(spec.xs[i])}`;
-    spec.series.forEach((s, k) => { numbers[k].data = spec.brief ? short(s.values[i]) : `${s.label} ${short(s.values[i])}`; });
+    spec.series.forEach((s, k) => { numbers[k].data = spec.brief ? formatNumber(s.values[i]) : `${s.label} ${formatNumber(s.values[i])}`; });
   }
 
   const xAt = event => {

@@ -1,6 +1,6 @@
 // From the gray levels of a map to its values and colors.
 
-import { clamp, node, range, short } from './dom.js';
+import { clamp, formatNumber, node, range } from './dom.js';
 
 const tables = {};                                  // stops -> 256 colors
 
@@ -26,8 +26,8 @@ export function colorImage(width, height, stops, [low, high], valueAt) {
   return image;
 }
 
-export function scaleBar(stops, [low, high]) {
-  const bar = node('i', { className: 'lens-ramp', style: `background: linear-gradient(to right, ${stops.join(', ')})` });
-  const numbers = [low, (low + high) / 2, high].map(value => node('span', { textContent: short(value) }));
-  return node('span', { className: 'lens-scale' }, bar, node('span', { className: 'lens-numbers' }, ...numbers));
+export function colorbar(stops, [low, high]) {
+  const bar = node('i', { className: 'lens-gradient', style: `background: linear-gradient(to right, ${stops.join(', ')})` });
+  const numbers = [low, (low + high) / 2, high].map(value => node('span', { textContent: formatNumber(value) }));
+  return node('span', { className: 'lens-colorbar' }, bar, node('span', { className: 'lens-numbers' }, ...numbers));
 }

@@ -6,45 +6,45 @@ import { LAYOUTS, MAGNIFICATIONS } from './permalink.js';
 const BLINK_MS = 800;                               // 1.25 changes a second: far below what can trigger a seizure
 
 export function createControls(lens) {
-  const { part, view, root, player, viewport, loupe, maps, slice, curves, figure } = lens;
+  const { part, view, root, player, viewport, loupe, featureMaps, slice, curves, figure } = lens;
   let requestedStep = null, sending = 0;            // requestedStep: a training step whose scene has not arrived yet
 
   // Controls that the layout does not use are hidden.
   function update() {
-    const { overlays, curves: scores } = lens.scene, overlay = lens.overlay(), memory = maps.memory();
-    const shown = {
-      pair: view.layout !== 'grid', chips: view.layout === 'grid', flicker: view.layout === 'flicker', gains: view.layout === 'difference',
-      overlays: overlays.length && view.layout !== 'difference', fading: overlay, channels: overlay?.channels > 1,
-      attention: view.maps && maps.attention(), cells: view.maps && memory, loupes: view.loupe,
-      side: view.loupe || (view.maps && maps.shown().length), clip: lens.shown().length && figure.clipAddress(),
+    const { overlays, curves: scores } = lens.scene, overlay = lens.overlay(), memory = featureMaps.memory();
+    const visibility = {
+      pair: view.layout !== 'grid', chips: view.layout === 'grid', flicker: view.layout === 'flicker', 'gain-control': view.layout === 'difference',
+      overlays: overlays.length && view.layout !== 'difference', 'opacity-control': overlay, 'channel-control': overlay?.channels > 1,
+      'attention-panel': view.showMaps && featureMaps.attention(), 'memory-panel': view.showMaps && memory, 'loupe-panel': view.loupe,
+      side: view.loupe || (view.showMaps && featureMaps.visibleKinds().length), clip: lens.visibleMethods().length && figure.clipUrl(),
     };
-    for (const [name, on] of Object.entries(shown)) part(name).hidden = !on;
+    for (const [name, on] of Object.entries(visibility)) part(name).hidden = !on;
     for (const button of part('layouts').children) button.setAttribute('aria-checked', button.dataset.layout === view.layout);
     for (const button of part('panels').children) {
       const { panel } = button.dataset, on = view.panels.has(panel);
       button.setAttribute('aria-pressed', on);
-      button.hidden = (panel === 'differences' && !maps.pairs().length) || (panel === 'worst' && !scores.length);
+      button.hidden = (panel === 'differences' && !featureMaps.pairs().length) || (panel === 'worst' && !scores.length);
       part(panel).hidden = !on || button.hidden;
     }
     for (const chip of part('chips').children) chip.setAttribute('aria-pressed', !view.hidden.has(chip.dataset.key));
     const channels = Math.max(overlay?.channels || 1, memory?.channels || 1);
     view.channel = clamp(view.channel, 0, channels - 1);
-    for (const name of ['channel', 'cell']) part(name).replaceChildren(...range(channels).map(i => node('option', { value: i, textContent: i })));
+    for (const name of ['channel', 'memory-channel']) part(name).replaceChildren(...range(channels).map(i => node('option', { value: i, textContent: i })));
     const { left, right, overlay: kind, opacity, zoom, gain, enlarge, channel } = view;
-    const values = { left, right, overlay: kind, opacity, zoom, gain, enlarge, channel, cell: channel, 'attention-kind': maps.attention()?.kind ?? '' };
+    const values = { left, right, overlay: kind, opacity, zoom, gain, enlarge, channel, 'memory-channel': channel, 'attention-kind': featureMaps.attention()?.kind ?? '' };
     for (const [name, value] of Object.entries(values)) part(name).value = value;
-    part('maps').checked = view.maps;
+    part('show-maps').checked = view.showMaps;
     part('loupe').checked = view.loupe;
   }
 
   function fill() {                                 // with the methods, maps and frames of a scene
-    const { methods, overlays, frames } = lens.scene, option = (value, textContent) => node('option', { value, textContent });
+    const { methods, overlays, frame_count: frameCount } = lens.scene, option = (value, textContent) => node('option', { value, textContent });
     for (const side of ['left', 'right']) part(side).replaceChildren(...methods.map(m => option(m.key, m.label)));
     part('overlay').replaceChildren(option('', 'none'), ...overlays.map(o => option(o.kind, o.label)));
-    part('attention-kind').replaceChildren(...maps.attentionKinds().map(o => option(o.kind, o.label.split(': ').at(-1))));
+    part('attention-kind').replaceChildren(...featureMaps.attentionKinds().map(o => option(o.kind, o.label.split(': ').at(-1))));
     part('chips').replaceChildren(...methods.map(m => (
       node('button', { type: 'button', title: m.note, dataset: { key: m.key }, onclick: () => toggle(m.key) }, lens.dot(m.key), m.label))));
-    part('scrub').max = frames - 1;
+    part('scrub').max = frameCount - 1;
     updateSteps();
   }
 
@@ -54,13 +54,13 @@ export function createControls(lens) {
   function updateSteps() {
     const known = steps();
     if (!known || known.at === requestedStep || !known.all.includes(requestedStep)) requestedStep = null;
-    part('stepping').hidden = !(known?.all.length > 1);
+    part('training').hidden = !(known?.all.length > 1);
     if (!known) return;
     const at = known.all.indexOf(requestedStep ?? known.at);
     part('step').max = known.all.length - 1;
     part('step').value = at;
     part('step').setAttribute('aria-valuetext', `training step ${known.all[at]}`);
-    part('trained').textContent = `step ${known.all[at]}`;
+    part('training-step').textContent = `step ${known.all[at]}`;
   }
 
   function stepTo(index) {
@@ -97,19 +97,19 @@ export function createControls(lens) {
   }
   function help() {
     part('help').hidden = !part('help').hidden;
-    part('ask').setAttribute('aria-expanded', !part('help').hidden);
+    part('help-button').setAttribute('aria-expanded', !part('help').hidden);
   }
 
   const clicks = {
-    play: player.play, back: () => player.seek(lens.wanted - 1), next: () => player.seek(lens.wanted + 1), flip, ask: help,
+    play: player.togglePlayback, back: () => player.seek(lens.wanted - 1), next: () => player.seek(lens.wanted + 1), flip, 'help-button': help,
     swap: () => { [view.left, view.right] = [view.right, view.left]; lens.rearrange(); },
     copy: figure.copy, save: figure.save, clip: figure.saveClip,
   };
   for (const [name, act] of Object.entries(clicks)) part(name).onclick = act;
   const changes = {
     left: value => set('left', value), right: value => set('right', value), overlay: value => set('overlay', value),
-    channel: value => set('channel', Number(value)), cell: value => set('channel', Number(value)),
-    'attention-kind': value => { set('attention', value); maps.makeSimilarity(); },
+    channel: value => set('channel', Number(value)), 'memory-channel': value => set('channel', Number(value)),
+    'attention-kind': value => { set('attention', value); featureMaps.makeSimilarity(); },
     speed: value => { view.speed = Number(value); }, gain: value => { view.gain = Number(value); lens.draw(); },
     zoom: value => viewport.zoomTo(value === 'fit' ? value : Number(value)), enlarge: value => enlarge(value === 'auto' ? value : Number(value)),
     row: value => slice.rowAt(Number(value) || 0), 'worst-of': value => { view.worst = value; curves.makeWorst(); lens.label(); },
@@ -119,7 +119,7 @@ export function createControls(lens) {
     scrub: player.seek, step: stepTo, opacity: value => { view.opacity = value; lens.draw(); },
   };
   for (const [name, act] of Object.entries(inputs)) part(name).oninput = event => act(Number(event.target.value));
-  for (const name of ['maps', 'loupe']) part(name).onchange = event => set(name, event.target.checked);
+  for (const [name, setting] of [['show-maps', 'showMaps'], ['loupe', 'loupe']]) part(name).onchange = event => set(setting, event.target.checked);
   for (const button of part('layouts').children) button.onclick = () => set('layout', button.dataset.layout);
   for (const button of part('panels').children) button.onclick = () => togglePanel(button.dataset.panel);
   part('patches').onkeydown = event => {            // arrows move the loupe while it has the focus
@@ -136,8 +136,8 @@ export function createControls(lens) {
 
   const keys = [
     ['← →', 'previous, next frame', { ArrowLeft: clicks.back, ArrowRight: clicks.next }],
-    ['Home End', 'first, last frame', { Home: () => player.seek(0), End: () => player.seek(lens.scene.frames - 1) }],
-    ['space', 'play, pause', { ' ': player.play }],
+    ['Home End', 'first, last frame', { Home: () => player.seek(0), End: () => player.seek(lens.scene.frame_count - 1) }],
+    ['space', 'play, pause', { ' ': player.togglePlayback }],
     ['[ ]', 'earlier, later training step', { '[': () => stepBy(-1), ']': () => stepBy(1) }],
     ['1 2 3 4', 'wipe, side by side, flicker, difference', Object.fromEntries(LAYOUTS.map((name, i) => [i + 1, () => set('layout', name)]))],
     ['shift 1 … 9', 'that method on the right; side by side: show or hide it', {}],
@@ -146,11 +146,11 @@ export function createControls(lens) {
       '+': () => viewport.zoomBy(1), '=': () => viewport.zoomBy(1), '-': () => viewport.zoomBy(-1), 0: () => viewport.zoomTo('fit'),
       ShiftArrowLeft: () => viewport.panBy(-8, 0), ShiftArrowRight: () => viewport.panBy(8, 0),
       ShiftArrowUp: () => viewport.panBy(0, -8), ShiftArrowDown: () => viewport.panBy(0, 8) }],
-    ['m', 'attention maps and memory cells', { m: () => set('maps', !view.maps) }],
+    ['m', 'attention maps and memory cells', { m: () => set('showMaps', !view.showMaps) }],
     ['l', 'loupe', { l: () => set('loupe', !view.loupe) }],
     ['< >', 'loupe: smaller, larger pixels', { '<': () => enlargeBy(-1), '>': () => enlargeBy(1) }],
     ['o', 'next overlay', { o: nextOverlay }],
-    ['x', 'x–t slice: a row over time; ↑ ↓ choose the row', {
+    ['x', 'temporal profile: a row over time; ↑ ↓ choose the row', {
       x: () => togglePanel('slice'), ArrowUp: () => view.panels.has('slice') && slice.rowAt(view.row - 1), ArrowDown: () => view.panels.has('slice') && slice.rowAt(view.row + 1) }],
     ['a', 'differences of the attention maps', { a: () => togglePanel('differences') }],
     ['w', 'worst frames first', { w: () => togglePanel('worst') }],

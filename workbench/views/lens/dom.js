@@ -9,7 +9,7 @@ export function node(tag, { dataset = {}, ...properties } = {}, ...children) {
   return made;
 }
 
-export function shape(tag, attributes = {}, text = '') {
+export function svgNode(tag, attributes = {}, text = '') {
   const made = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text) made.textContent = text;
@@ -55,17 +55,17 @@ export function draggable(element, { begin, drag, click, hover }) {
 }
 
 export const clamp = (value, low, high) => Math.max(low, Math.min(high, value));
-export const exists = value => typeof value === 'number' && Number.isFinite(value);
+export const isFiniteNumber = value => typeof value === 'number' && Number.isFinite(value);
 
-// Address of the app; behind a proxy it is not the root.
+// URL of the app; behind a proxy it is not the root.
 export const base = () => (globalThis.gradio_config?.root || document.baseURI).replace(/\/*$/, '/');
 
 // Integers from 0 to count - 1.
 export const range = count => Array.from({ length: count }, (_, i) => i);
 
 // 0.0123 -> "0.0123", 24.128 -> "24.13", 0.00000132 -> "1.3e-6"
-export function short(value) {
-  if (!exists(value)) return '–';
+export function formatNumber(value) {
+  if (!isFiniteNumber(value)) return '–';
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-3 || size >= 1e5)) return value.toExponential(1);
   return size >= 100 ? value.toFixed(1) : size >= 1 ? value.toFixed(2) : value.toFixed(4);

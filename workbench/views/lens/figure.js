@@ -1,6 +1,6 @@
-// What leaves the viewer: the frames on show as one image with names, scores and provenance, and the clip as a video.
+// Export: the visible frames as PNG, with names, scores and provenance, and the clip as WebM.
 
-import { node, short } from './dom.js';
+import { formatNumber, node } from './dom.js';
 
 const PAPER = '#ffffff', INK = '#111111', PALE = '#555555';
 const FONT = 'system-ui, sans-serif';
@@ -9,28 +9,28 @@ export function createFigure(lens) {
   const { part, view, viewport } = lens;
 
   // The visible part of the frames, and its whole-number magnification in the figure.
-  function framing() {
+  function cropAndScale() {
     const [left, top] = view.pan, { width, height } = lens.scene, [w, h] = viewport.visible.map(Math.ceil);
-    const shown = { left, top, width: Math.min(width - left, w), height: Math.min(height - top, h) };
-    return { ...shown, scale: view.zoom === 'fit' ? Math.max(1, Math.floor(480 / shown.width)) : view.zoom };
+    const crop = { left, top, width: Math.min(width - left, w), height: Math.min(height - top, h) };
+    return { ...crop, scale: view.zoom === 'fit' ? Math.max(1, Math.floor(480 / crop.width)) : view.zoom };
   }
 
   function footer() {                               // two lines
-    const { scene } = lens, compared = view.layout === 'difference', curve = compared ? null : lens.score(), map = compared ? null : lens.overlay();
-    const { left, top, width, height } = framing(), cut = width < scene.width || height < scene.height;
+    const { scene } = lens, compared = view.layout === 'difference', curve = compared ? null : lens.score(), kind = compared ? null : lens.overlay();
+    const { left, top, width, height } = cropAndScale(), cut = width < scene.width || height < scene.height;
     return [
-      [scene.title, `frame ${lens.frame + 1} of ${scene.frames}`,
+      [scene.title, `frame ${lens.frame + 1} of ${scene.frame_count}`,
         cut ? `columns ${left} to ${left + width - 1}, rows ${top} to ${top + height - 1}` : '', curve ? `${curve.label}${curve.unit ? ` in ${curve.unit}` : ''}` : ''],
       [scene.link?.run ? `run ${scene.link.run}${lens.controls.steps() ? `, step ${lens.controls.steps().at}` : ''}` : `scene ${scene.id}`,
-        map ? `map: ${map.label}, ${short(map.vmin)} to ${short(map.vmax)}` : ''],
+        kind ? `map: ${kind.label}, ${formatNumber(kind.vmin)} to ${formatNumber(kind.vmax)}` : ''],
     ].map(texts => texts.filter(Boolean).join(' · '));
   }
 
   function make() {
-    const { cells } = viewport, { left, top, width, height, scale } = framing(), gap = 8, line = 18;
-    const columns = Math.max(1, Math.min(cells.length, Math.round(part('stage').clientWidth / (cells[0]?.box.offsetWidth + 6 || 1))));
+    const { tiles } = viewport, { left, top, width, height, scale } = cropAndScale(), gap = 8, line = 18;
+    const columns = Math.max(1, Math.min(tiles.length, Math.round(part('stage').clientWidth / (tiles[0]?.frameElement.offsetWidth + 6 || 1))));
     const extra = view.loupe && view.pinned ? lens.loupe.patches : [], patch = lens.loupe.patch(), zoom = Math.max(2, Math.floor(112 / patch.width));
-    const rows = Math.ceil(cells.length / columns), across = columns * width * scale + (columns - 1) * gap;
+    const rows = Math.ceil(tiles.length / columns), across = columns * width * scale + (columns - 1) * gap;
     const apart = Math.max(patch.width * zoom, 112) + gap, perRow = Math.max(1, Math.floor((Math.max(across, 360) + gap) / apart));
     const bands = Math.ceil(extra.length / perRow), under = rows * (height * scale + line + gap);
     const canvas = node('canvas', { width: Math.max(across, 360) + 2 * gap, height: under + bands * (patch.height * zoom + line + gap) + 2 * line + 2 * gap });
@@ -41,10 +41,10 @@ export function createFigure(lens) {
     context.imageSmoothingEnabled = false;
     context.fillStyle = PAPER;
     context.fillRect(0, 0, canvas.width, canvas.height);
-    cells.forEach((cell, i) => {
+    tiles.forEach((tile, i) => {
       const x = gap + (i % columns) * (width * scale + gap), y = gap + Math.floor(i / columns) * (height * scale + line + gap);
-      context.drawImage(cell.canvas, left, top, width, height, x, y, width * scale, height * scale);
-      const [first, second] = viewport.captions(cell).map(({ name, score }) => [name, score].filter(Boolean).join('  '));
+      context.drawImage(tile.canvas, left, top, width, height, x, y, width * scale, height * scale);
+      const [first, second] = viewport.captions(tile).map(({ name, score }) => [name, score].filter(Boolean).join('  '));
       const room = (width * scale - (second ? gap : 0)) / (second ? 2 : 1);
       write(first, x, y + height * scale + 14, room);
       if (second) write(second, x + width * scale, y + height * scale + 14, room, INK, 'right');
@@ -61,22 +61,22 @@ export function createFigure(lens) {
     return canvas;
   }
 
-  // Address of the clip of the methods on show, written by the server; a snapshot also has the methods of its validation clip.
-  function clipAddress() {
+  // URL of the clip of the methods on show, written by the server; a snapshot also has the methods of its validation clip.
+  function clipUrl() {
     if (lens.props.fetch) return null;              // no server
-    const all = lens.shown().map(key => lens.method(key).frames), home = all.find(frames => frames.includes('/snapshots/')) || all[0];
-    return home.replace(/\/frames\/[^/]+$/, `/clips/${lens.shown().join('+')}.webm`);
+    const all = lens.visibleMethods().map(key => lens.method(key).image_folder), home = all.find(folder => folder.includes('/snapshots/')) || all[0];
+    return home.replace(/\/frames\/[^/]+$/, `/clips/${lens.visibleMethods().join('+')}.webm`);
   }
 
   async function saveClip() {
-    const address = clipAddress(), button = part('clip');
-    if (!address || button.disabled) return;
+    const url = clipUrl(), button = part('clip');
+    if (!url || button.disabled) return;
     button.disabled = true;
     lens.setStatus('Writing the clip …');
     try {
-      const answer = await fetch(address);
+      const answer = await fetch(url);
       if (!answer.ok) throw new Error(await answer.text());
-      download(await answer.blob(), `${lens.scene.id}-${lens.shown().join('-')}-lossless.webm`);
+      download(await answer.blob(), `${lens.scene.id}-${lens.visibleMethods().join('-')}-lossless.webm`);
       lens.setStatus('');
     } catch (error) {
       lens.setStatus(`No clip: ${error.message}`);
@@ -85,9 +85,9 @@ export function createFigure(lens) {
   }
 
   function download(blob, name) {
-    const address = URL.createObjectURL(blob);
-    node('a', { href: address, download: name.replace(/[^\w.-]+/g, '_') }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
+    const url = URL.createObjectURL(blob);
+    node('a', { href: url, download: name.replace(/[^\w.-]+/g, '_') }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 10000);
   }
 
   const png = () => new Promise(done => { make().toBlob(done, 'image/png'); });
@@ -103,5 +103,5 @@ export function createFigure(lens) {
 
   async function save() { download(await png(), `${[lens.scene.id, `frame${lens.frame + 1}`, view.layout].join('-')}.png`); }
 
-  return { make, copy, save, saveClip, clipAddress };
+  return { make, copy, save, saveClip, clipUrl };
 }

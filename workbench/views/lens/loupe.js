@@ -1,6 +1,6 @@
 // The loupe: the same patch of every method, enlarged, and the pixel values at one point.
 
-import { clamp, draggable, exists, node, pointerIn, short } from './dom.js';
+import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
 const SIDE = 32;                                    // of a patch, in pixels of the frame, where no magnification is chosen
 const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : '0');
@@ -58,7 +58,7 @@ export function createLoupe(lens) {
 
   function draw() {
     if (!lens.scene || !view.loupe) return;
-    const { left, top } = patch(), [x, y] = view.point, map = lens.overlay(), { width, height } = lens.scene;
+    const { left, top } = patch(), [x, y] = view.point, kind = lens.overlay(), { width, height } = lens.scene;
     const values = Object.fromEntries(patches.map(({ key, canvas, context }) => {
       const bitmap = images.bitmap(key);
       context.clearRect(0, 0, canvas.width, canvas.height);
@@ -67,15 +67,15 @@ export function createLoupe(lens) {
       return [key, [...context.getImageData(x - left, y - top, 1, 1).data.slice(0, 3)]];
     }));
     for (const { key, canvas, text, error, mapped, pixel } of patches) {
-      const value = values[key], mapValue = map?.maps[key] ? lens.maps.valueAt(map, key, view.point) : null;
+      const value = values[key], mapValue = kind?.by_method[key] ? lens.featureMaps.valueAt(kind, key, view.point) : null;
       text.textContent = value ? value.join(' ') : 'no image';
       error.textContent = value && values.high && key !== 'high' ? `error ${value.map((v, c) => signed(v - values.high[c])).join(' ')}` : '';
-      mapped.textContent = exists(mapValue) ? `map ${short(mapValue)}` : '';
+      mapped.textContent = isFiniteNumber(mapValue) ? `map ${formatNumber(mapValue)}` : '';
       Object.assign(pixel.style, {
         left: `${(x - left) / canvas.width * 100}%`, top: `${(y - top) / canvas.height * 100}%`,
         width: `${100 / canvas.width}%`, height: `${100 / canvas.height}%` });
     }
-    part('where').textContent = `× ${scale} at column ${x}, row ${y}; ${view.pinned ? 'pinned, click to release' : 'click a frame to pin'}`;
+    part('loupe-position').textContent = `× ${scale} at column ${x}, row ${y}; ${view.pinned ? 'pinned, click to release' : 'click a frame to pin'}`;
   }
 
   // Dragging one patch moves all of them; a click goes to the pixel under it.
@@ -97,7 +97,7 @@ export function createLoupe(lens) {
     view.point = [clamp(Math.floor(x), 0, lens.scene.width - 1), clamp(Math.floor(y), 0, lens.scene.height - 1)];
     lens.label();
     draw();
-    lens.maps.read();
+    lens.featureMaps.updateReadouts();
   }
 
   return { make, fit, draw, pinAt, pointAt, patch, get patches() { return patches; }, get scale() { return scale; } };

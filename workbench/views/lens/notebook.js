@@ -7,9 +7,9 @@ export function renderWidget({ model, el }, html) {
   el.innerHTML = html;
   let due = false;                                  // all traits change in one message, which is drawn once
 
-  // In place of fetch; an address is that of a folder, with the number of a frame.
-  async function fetchSent(address) {
-    const [, folder, index] = /^(.*)\/(\d+)\.webp$/.exec(address), bytes = model.get('images')[folder]?.[Number(index)];
+  // In place of fetch; a URL is that of a folder, with the number of a frame.
+  async function fetchSent(url) {
+    const [, folder, index] = /^(.*)\/(\d+)\.webp$/.exec(url), bytes = model.get('images')[folder]?.[Number(index)];
     return bytes ? new Response(new Blob([bytes], { type: 'image/webp' })) : new Response('', { status: 404 });
   }
 

@@ -29,7 +29,7 @@ LIMIT_MIB = 256
 """Maximum size of the images that are sent through the connection of a notebook."""
 
 NUMBERS = count()
-"""Numbers of the scenes that were sent: part of the addresses, which the viewer keeps images by."""
+"""Numbers of the scenes that were sent: part of the URLs, which are the keys of the cache of the viewer."""
 
 
 class Lens(anywidget.AnyWidget):
@@ -108,8 +108,8 @@ class Lens(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = cast("tuple[dict[str, Any], dict[str, Any]]", super()._repr_mimebundle_(**options))
         value = cast("dict[str, Any]", self.value)
-        frames = {method["label"]: _decode(self.images[method["frames"]][self.frame]) for method in value["methods"]}
-        figure = side_by_side(frames, columns=4, title=f"frame {self.frame + 1} of {value['frames']}")
+        frames = {method["label"]: _decode(self.images[method["image_folder"]][self.frame]) for method in value["methods"]}
+        figure = side_by_side(frames, columns=4, title=f"frame {self.frame + 1} of {value['frame_count']}")
         return data | {"image/png": base64.b64encode(png(figure)).decode()}, metadata
 
 
@@ -143,12 +143,12 @@ def _collect(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, obj
     folders: dict[str, Path] = {}
     number = next(NUMBERS)
 
-    def address(folder: Path) -> str:
+    def url_of(folder: Path) -> str:
         name = "/".join((str(number), *folder.parts[-3:]))
         folders[name] = folder
         return name
 
-    value = payload(scene, address)
+    value = payload(scene, url_of)
     try:
         images = {
             name: [(folder / f"{index:05d}.webp").read_bytes() for index in range(scene.frames)]

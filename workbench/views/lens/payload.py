@@ -1,4 +1,4 @@
-"""A scene as the JSON value that the lens draws, with images by address."""
+"""A scene as the JSON value that the lens draws, with the URLs of its images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from workbench.views.lens import scene_stats
 
 def payload(
     scene: Scene,
-    address: Callable[[Path], str],
+    url_of: Callable[[Path], str],
     *,
     link: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
@@ -25,17 +25,17 @@ def payload(
 
     Args:
         scene: a scene, or a snapshot of a run.
-        address: function that returns the address of a folder of numbered images; the lens appends ``/00000.webp``.
+        url_of: function that returns the URL of a folder of numbered images; the lens appends ``/00000.webp``.
         link: query parameters of the page that name it, ``{"scene": name}`` or ``{"run": name, "step": "200"}``; the
-            lens adds the frame and the view. None: the lens does not change the address of the page.
+            lens adds the frame and the view. None: the lens does not change the URL of the page.
 
     Returns:
-        A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays`` by kind. All
-        maps of a kind have one scale (``low`` to ``high``); each map also has the values of its own gray levels 0 and
-        255. With the numbers in ``arrays.npz`` a kind also has ``overlap`` (method -> similarity to the teacher per
-        frame), ``difference_limit`` (end of the scale of differences, for maps without a sign), ``limits`` (end of the
-        scale of each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's last cell,
-        with its verdict).
+        A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays``, one per kind of
+        map. ``vmin`` and ``vmax`` of a kind are the limits of its colors for all methods; those of a method
+        (``by_method``) are the values of gray levels 0 and 255 in its images. With the numbers in ``arrays.npz`` a kind
+        also has ``cosine_to_teacher`` (method -> cosine per frame), ``difference_limit`` (color limit of differences,
+        for maps without a sign), ``channel_limits`` (color limit of each channel of signed maps), and the value has
+        ``memory`` (collapse index of the teacher's memory cells after the last frame, with its verdict).
     """
     colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
@@ -49,11 +49,11 @@ def payload(
         "title": scene.title,
         "width": scene.width,
         "height": scene.height,
-        "frames": scene.frames,
+        "frame_count": scene.frames,
         "fps": scene.fps,
         **({"times": list(scene.times_seconds)} if scene.times_seconds else {}),
         "methods": [
-            asdict(method) | {"color": colors[method.key], "frames": address(scene.frame_path(method.key, 0).parent)}
+            asdict(method) | {"color": colors[method.key], "image_folder": url_of(scene.frame_path(method.key, 0).parent)}
             for method in scene.methods
         ],
         "curves": [
@@ -61,7 +61,7 @@ def payload(
             for curve in scene.curves
         ]
         + ([GAP | {"series": gap}] if gap else []),
-        "overlays": [_kind(scene, overlays, address) for overlays in kinds.values()],
+        "overlays": [_kind(scene, overlays, url_of) for overlays in kinds.values()],
         "diverging": list(DIVERGING),
         **({"memory": memory} if memory else {}),
         **({"link": dict(link)} if link else {}),
@@ -98,7 +98,7 @@ def _memory(scene: Scene, overlays: Sequence[Overlay]) -> dict[str, Any] | None:
     return {"index": round(index, 4), **texts}
 
 
-def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], str]) -> dict[str, Any]:
+def _kind(scene: Scene, overlays: Sequence[Overlay], url_of: Callable[[Path], str]) -> dict[str, Any]:
     """Return all maps of one kind, on one scale."""
     first = overlays[0]
     values = scene_stats.arrays(scene, overlays)
@@ -114,18 +114,18 @@ def _kind(scene: Scene, overlays: Sequence[Overlay], address: Callable[[Path], s
         "explain": first.explain,
         "vmin": vmin,
         "vmax": vmax,
-        **({"limits": limits} if limits else {}),
+        **({"channel_limits": limits} if limits else {}),
         "channels": max(overlay.channels for overlay in overlays),
         "stops": list(DIVERGING if diverging else SEQUENTIAL),
-        "maps": {
+        "by_method": {
             overlay.method: {
-                "frames": address(scene.overlay_path(overlay, 0).parent),
+                "image_folder": url_of(scene.overlay_path(overlay, 0).parent),
                 "vmin": overlay.vmin,
                 "vmax": overlay.vmax,
                 "channels": overlay.channels,
             }
             for overlay in overlays
         },
-        "overlap": scene_stats.similarity(values),
+        "cosine_to_teacher": scene_stats.similarity(values),
         "difference_limit": scene_stats.difference_limit(values) if not diverging else None,
     }

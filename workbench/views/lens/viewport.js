@@ -1,60 +1,60 @@
-// The cells that show the frames: their size on the page, zoom and pan, what is drawn into them, and the pointer over them.
+// The tiles that show the frames: their size on the page, zoom and pan, what is drawn into them, and the pointer over them.
 
 import { pixelsOf } from './image_cache.js';
-import { clamp, draggable, exists, node, pointerIn, short } from './dom.js';
+import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
 export const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
-const GAP = 6, WIDE = 980;                          // between cells; width of the page from which maps and loupe are next to the frames
+const GAP = 6, WIDE = 980;                          // between tiles; width of the page from which maps and loupe are next to the frames
 
 export function createViewport(lens) {
   const { part, root, view, images } = lens;
-  let cells = [];                                   // [{ keys, box, sheet, canvas, context, labels, divider, spot, line, mean }]
+  let tiles = [];                                   // [{ keys, frameElement, panLayer, canvas, context, labels, divider, loupeOutline, sliceLine, mean }]
   let visible = [1, 1];                             // width and height of the visible part, in pixels of the frame
 
   const size = () => [lens.scene.width, lens.scene.height];
 
-  function makeCells() {
-    const groups = view.layout === 'grid' ? lens.shown().map(key => [key]) : [[view.left, view.right]];
-    cells = groups.map(keys => {
+  function makeTiles() {
+    const groups = view.layout === 'grid' ? lens.visibleMethods().map(key => [key]) : [[view.left, view.right]];
+    tiles = groups.map(keys => {
       const canvas = node('canvas', { width: lens.scene.width, height: lens.scene.height });
       const context = canvas.getContext('2d', { willReadFrequently: view.layout === 'difference' });
       context.imageSmoothingEnabled = false;        // `low` is enlarged pixel by pixel
       const labels = keys.map((_, side) => node('span', { className: `lens-label ${side ? 'right' : 'left'}` }));
-      const spot = node('i', { className: 'lens-spot' }), line = node('i', { className: 'lens-line' });
-      const sheet = node('div', { className: 'lens-sheet' }, canvas, spot, line);
-      const box = node('div', { className: 'lens-cell' }, sheet, ...labels);
-      const cell = { keys, box, sheet, canvas, context, labels, spot, line, divider: null };
-      if (view.layout === 'wipe') addDivider(cell);
-      listen(cell);
-      return cell;
+      const loupeOutline = node('i', { className: 'lens-loupe-outline' }), sliceLine = node('i', { className: 'lens-slice-line' });
+      const panLayer = node('div', { className: 'lens-pan-layer' }, canvas, loupeOutline, sliceLine);
+      const frameElement = node('div', { className: 'lens-tile' }, panLayer, ...labels);
+      const tile = { keys, frameElement, panLayer, canvas, context, labels, loupeOutline, sliceLine, divider: null };
+      if (view.layout === 'wipe') addDivider(tile);
+      listen(tile);
+      return tile;
     });
-    part('stage').replaceChildren(...cells.map(cell => cell.box));
-    if (!cells.length) part('stage').append(node('p', { className: 'lens-empty', textContent: 'Choose a method to show.' }));
+    part('stage').replaceChildren(...tiles.map(tile => tile.frameElement));
+    if (!tiles.length) part('stage').append(node('p', { className: 'lens-empty', textContent: 'Choose a method to show.' }));
     fit();
   }
 
-  function addDivider(cell) {
-    cell.divider = node('i', { className: 'lens-divider', tabIndex: 0, role: 'slider', ariaLabel: 'Border between left and right, in percent' });
-    cell.divider.addEventListener('keydown', event => {
+  function addDivider(tile) {
+    tile.divider = node('i', { className: 'lens-divider', tabIndex: 0, role: 'slider', ariaLabel: 'Border between left and right, in percent' });
+    tile.divider.addEventListener('keydown', event => {
       const by = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
       if (by) { wipeTo(view.wipe + by); event.preventDefault(); event.stopPropagation(); }
     });
-    cell.box.append(cell.divider);
+    tile.frameElement.append(tile.divider);
   }
 
   // The number of columns with which the frames are largest, and their size on the page. On a wide page the frames get the
   // width that their height allows, and maps and loupe the rest.
   function fit() {
-    if (!lens.scene || !cells.length) return;
+    if (!lens.scene || !tiles.length) return;
     const page = part('main').clientWidth, wide = page >= WIDE && !part('side').hidden, [width, height] = size();
     const room = wide ? Math.floor(page * (view.layout === 'grid' ? 0.66 : 0.54)) : page, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
     let best = { scale: 0, columns: 1 };
-    for (let columns = 1; columns <= cells.length; columns++) {
-      const rows = Math.ceil(cells.length / columns);
+    for (let columns = 1; columns <= tiles.length; columns++) {
+      const rows = Math.ceil(tiles.length / columns);
       const scale = Math.min((room - GAP * (columns - 1)) / columns / width, (tall - GAP * (rows - 1)) / rows / height);
       if (scale > best.scale) best = { scale, columns };
     }
-    const { columns } = best, rows = Math.ceil(cells.length / columns), fits = view.zoom === 'fit', scale = fits ? best.scale : view.zoom;
+    const { columns } = best, rows = Math.ceil(tiles.length / columns), fits = view.zoom === 'fit', scale = fits ? best.scale : view.zoom;
     const [whole, fitted] = [scale, best.scale].map(s => [width, height].map(pixels => Math.max(1, Math.floor(pixels * s))));
     const limit = [wide ? fitted[0] : Math.floor((room - GAP * (columns - 1)) / columns), Math.floor((tall - GAP * (rows - 1)) / rows)];
     const shown = fits ? whole : whole.map((pixels, i) => Math.min(pixels, limit[i]));
@@ -62,25 +62,25 @@ export function createViewport(lens) {
     root.classList.toggle('wide', wide);
     part('main').style.gridTemplateColumns = wide ? `${fitted[0] * columns + GAP * (columns - 1)}px minmax(0, 1fr)` : '';
     part('stage').style.gridTemplateColumns = `repeat(${columns}, ${shown[0]}px)`;
-    for (const { box, sheet, canvas } of cells) {
+    for (const { frameElement, panLayer, canvas } of tiles) {
       canvas.style.imageRendering = scale >= 1 ? 'pixelated' : 'auto';
-      sheet.style.width = `${whole[0]}px`;
-      box.style.height = fits ? '' : `${shown[1]}px`;
-      box.classList.toggle('zoomed', whole[0] > shown[0] || whole[1] > shown[1]);
+      panLayer.style.width = `${whole[0]}px`;
+      frameElement.style.height = fits ? '' : `${shown[1]}px`;
+      frameElement.classList.toggle('zoomed', whole[0] > shown[0] || whole[1] > shown[1]);
     }
     root.style.setProperty('--label-size', shown[0] < 200 ? '10px' : '12px');
     panTo(...view.pan);
     lens.loupe.fit();
   }
 
-  // Every cell shows the same part of its frame, from a whole pixel on.
+  // Every tile shows the same part of its frame, from a whole pixel on.
   function panTo(x, y) {
     view.pan = [x, y].map((at, i) => clamp(Math.round(at), 0, Math.max(0, Math.ceil(size()[i] - visible[i]))));
     const scale = view.zoom === 'fit' ? 0 : view.zoom;
-    for (const { sheet } of cells) sheet.style.transform = scale ? `translate(${-view.pan[0] * scale}px, ${-view.pan[1] * scale}px)` : '';
+    for (const { panLayer } of tiles) panLayer.style.transform = scale ? `translate(${-view.pan[0] * scale}px, ${-view.pan[1] * scale}px)` : '';
   }
 
-  // Zooms about a point of the frame, which keeps its place in the cells.
+  // Zooms about a point of the frame, which keeps its place in the tiles.
   function zoomTo(zoom, [x, y] = view.point) {
     const share = [(x - view.pan[0]) / visible[0], (y - view.pan[1]) / visible[1]].map(s => (s >= 0 && s <= 1 ? s : 0.5));
     view.zoom = zoom;
@@ -108,20 +108,20 @@ export function createViewport(lens) {
 
   function draw() {
     const { width } = lens.scene;
-    for (const cell of cells) {
-      if (view.layout === 'difference') drawDifference(cell);
-      else if (view.layout === 'flicker') drawColumns(cell, cell.keys[view.flipped ? 1 : 0], 0, width);
+    for (const tile of tiles) {
+      if (view.layout === 'difference') drawDifference(tile);
+      else if (view.layout === 'flicker') drawColumns(tile, tile.keys[view.flipped ? 1 : 0], 0, width);
       else if (view.layout === 'wipe') {
-        drawColumns(cell, cell.keys[0], 0, wipeColumn());
-        drawColumns(cell, cell.keys[1], wipeColumn(), width);
-      } else drawColumns(cell, cell.keys[0], 0, width);
+        drawColumns(tile, tile.keys[0], 0, wipeColumn());
+        drawColumns(tile, tile.keys[1], wipeColumn(), width);
+      } else drawColumns(tile, tile.keys[0], 0, width);
     }
   }
 
   // Columns `from` to `to` of one method's frame, with its own map as overlay.
   function drawColumns({ context }, key, from, to) {
     if (to <= from) return;
-    const [width, height] = size(), bitmap = images.bitmap(key), map = lens.overlay(), entry = map && images.map(map, key);
+    const [width, height] = size(), bitmap = images.bitmap(key), kind = lens.overlay(), entry = kind && images.overlayEntry(kind, key);
     context.save();
     context.beginPath();
     context.rect(from, 0, to - from, height);
@@ -130,7 +130,7 @@ export function createViewport(lens) {
     if (bitmap) context.drawImage(bitmap, 0, 0, width, height); else drawMissing(context);
     if (entry) {
       context.globalAlpha = view.opacity;
-      context.drawImage(lens.maps.colored(map, key, entry), 0, 0, width, height);
+      context.drawImage(lens.featureMaps.colored(kind, key, entry), 0, 0, width, height);
     }
     context.restore();
   }
@@ -147,10 +147,10 @@ export function createViewport(lens) {
   }
 
   // |left - right| * gain, computed from the pixels: black means equal.
-  function drawDifference(cell) {
-    const [a, b] = cell.keys.map(key => images.bitmap(key)).map(bitmap => bitmap && pixelsOf(bitmap, ...size()));
-    cell.mean = null;
-    if (!a || !b) { drawMissing(cell.context); return; }
+  function drawDifference(tile) {
+    const [a, b] = tile.keys.map(key => images.bitmap(key)).map(bitmap => bitmap && pixelsOf(bitmap, ...size()));
+    tile.mean = null;
+    if (!a || !b) { drawMissing(tile.context); return; }
     let sum = 0;
     for (let i = 0; i < a.data.length; i += 4) {
       for (let c = i; c < i + 3; c++) {
@@ -159,58 +159,58 @@ export function createViewport(lens) {
         a.data[c] = difference * view.gain;         // Uint8ClampedArray: saturates at 255
       }
     }
-    cell.mean = sum / (a.data.length / 4 * 3);
-    cell.context.putImageData(a, 0, 0);
+    tile.mean = sum / (a.data.length / 4 * 3);
+    tile.context.putImageData(a, 0, 0);
   }
 
-  // Method, name and score for the label of each side of a cell.
-  function captions(cell) {
+  // Method, name and score for the label of each side of a tile.
+  function captions(tile) {
     if (view.layout === 'difference') {
-      const [a, b] = cell.keys.map(key => lens.method(key).label);
-      return [{ name: `|${a} − ${b}| × ${view.gain}`, score: exists(cell.mean) ? `mean ${short(cell.mean)} of 255 levels` : 'no image' }];
+      const [a, b] = tile.keys.map(key => lens.method(key).label);
+      return [{ name: `|${a} − ${b}| × ${view.gain}`, score: isFiniteNumber(tile.mean) ? `mean ${formatNumber(tile.mean)} of 255 levels` : 'no image' }];
     }
-    const keys = view.layout === 'flicker' ? [cell.keys[view.flipped ? 1 : 0]] : cell.keys, curve = lens.score();
+    const keys = view.layout === 'flicker' ? [tile.keys[view.flipped ? 1 : 0]] : tile.keys, curve = lens.score();
     return keys.map(key => {
       const value = curve?.series[key]?.[lens.frame];
-      return { key, name: lens.method(key).label, score: exists(value) ? `${short(value)} ${curve.unit}`.trim() : '' };
+      return { key, name: lens.method(key).label, score: isFiniteNumber(value) ? `${formatNumber(value)} ${curve.unit}`.trim() : '' };
     });
   }
 
   function label() {
-    for (const cell of cells) {
-      const texts = captions(cell), map = lens.overlay();
-      cell.labels.forEach((element, side) => {
+    for (const tile of tiles) {
+      const texts = captions(tile), kind = lens.overlay();
+      tile.labels.forEach((element, side) => {
         element.hidden = !texts[side];
         if (!texts[side]) return;
         const { key, name, score } = texts[side], parts = [node('b', { textContent: name }), ` ${score}`];
         if (key) parts.unshift(lens.dot(key));
-        if (key && map && !map.maps[key]) parts.push(node('em', { textContent: ' no map' }));
+        if (key && kind && !kind.by_method[key]) parts.push(node('em', { textContent: ' no map' }));
         element.replaceChildren(...parts);
         element.title = key ? lens.method(key).note : '';
       });
-      if (cell.divider) {
-        cell.divider.style.left = `${view.wipe * 100}%`;
-        cell.divider.ariaValueNow = Math.round(view.wipe * 100);
+      if (tile.divider) {
+        tile.divider.style.left = `${view.wipe * 100}%`;
+        tile.divider.ariaValueNow = Math.round(view.wipe * 100);
       }
-      mark(cell.spot, view.loupe, lens.loupe.patch());
-      cell.spot.classList.toggle('pinned', view.pinned);
-      mark(cell.line, view.panels.has('slice'), { left: 0, top: view.row, width: lens.scene.width, height: 1 });
+      mark(tile.loupeOutline, view.loupe, lens.loupe.patch());
+      tile.loupeOutline.classList.toggle('pinned', view.pinned);
+      mark(tile.sliceLine, view.panels.has('slice'), { left: 0, top: view.row, width: lens.scene.width, height: 1 });
     }
   }
 
-  function mark(element, shown, { left, top, width, height }) {
+  function mark(element, isVisible, { left, top, width, height }) {
     const [w, h] = size();
-    element.hidden = !shown;
+    element.hidden = !isVisible;
     Object.assign(element.style, { left: `${left / w * 100}%`, top: `${top / h * 100}%`, width: `${width / w * 100}%`, height: `${height / h * 100}%` });
   }
 
   // A drag moves the wipe, or the visible part of a zoomed frame; a click pins the loupe and chooses the row of the slice.
-  function listen(cell) {
-    const place = event => pointerIn(cell.canvas, event).map((share, i) => share * size()[i]);
-    const share = event => pointerIn(cell.box, event)[0], hover = event => { if (!view.pinned) lens.loupe.pointAt(...place(event)); };
-    draggable(cell.box, {
+  function listen(tile) {
+    const place = event => pointerIn(tile.canvas, event).map((share, i) => share * size()[i]);
+    const share = event => pointerIn(tile.frameElement, event)[0], hover = event => { if (!view.pinned) lens.loupe.pointAt(...place(event)); };
+    draggable(tile.frameElement, {
       begin: event => {
-        const zoomed = cell.box.classList.contains('zoomed'), near = Math.abs(share(event) - view.wipe) * cell.box.clientWidth < 24;
+        const zoomed = tile.frameElement.classList.contains('zoomed'), near = Math.abs(share(event) - view.wipe) * tile.frameElement.clientWidth < 24;
         return { pan: view.pan, wipes: view.layout === 'wipe' && (!zoomed || near), pans: zoomed };
       },
       drag: (event, { pan, wipes, pans }, [dx, dy]) => {
@@ -224,12 +224,12 @@ export function createViewport(lens) {
       },
       hover,
     });
-    cell.box.addEventListener('wheel', event => {   // without ctrl the wheel scrolls the page
+    tile.frameElement.addEventListener('wheel', event => {   // without ctrl the wheel scrolls the page
       if (!event.ctrlKey && !event.metaKey) return;
       event.preventDefault();
       zoomBy(event.deltaY < 0 ? 1 : -1, place(event));
     }, { passive: false });
   }
 
-  return { makeCells, fit, panTo, panBy, zoomTo, zoomBy, wipeColumn, draw, label, captions, get cells() { return cells; }, get visible() { return visible; } };
+  return { makeTiles, fit, panTo, panBy, zoomTo, zoomBy, wipeColumn, draw, label, captions, get tiles() { return tiles; }, get visible() { return visible; } };
 }

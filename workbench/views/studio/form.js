@@ -19,7 +19,7 @@ function input(path, about) {
   else if (kind === 'texts') made = node('textarea', { rows: 2, spellcheck: false });
   else if (kind === 'integer' || kind === 'number') {
     made = node('input', { type: 'number', step: kind === 'integer' ? 1 : 'any' });
-    if (exists(about.minimum)) made.min = about.minimum;
+    if (isFiniteNumber(about.minimum)) made.min = about.minimum;
   } else {
     made = node('input', { type: 'text', spellcheck: false, autocomplete: 'off' });
     if (about.suggestions.length) {
@@ -32,7 +32,7 @@ function input(path, about) {
   made.addEventListener('input', () => { lines.preset.value = ''; made.closest('.setting').classList.remove('wrong'); });
   inputs[path] = { made, about };
   const label = node('label', { htmlFor: id, textContent: labelOf(path), title: path });
-  const help = node('small', { textContent: about.help + (exists(about.minimum) && about.minimum > 0 ? ` At least ${about.minimum}.` : '') });
+  const help = node('small', { textContent: about.help + (isFiniteNumber(about.minimum) && about.minimum > 0 ? ` At least ${about.minimum}.` : '') });
   return node('div', { className: `setting ${kind}` }, label, made, help);
 }
 

@@ -3,7 +3,7 @@
 
 let known = { rows: [] }, selected = [], filter = '', order = ['name', 1];
 const lines = {};
-const big = n => (!exists(n) ? '–' : n >= 1e9 ? `${(n / 1e9).toPrecision(3)} G` : n >= 1e6 ? `${(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${(n / 1e3).toPrecision(3)} k` : String(n));
+const big = n => (!isFiniteNumber(n) ? '–' : n >= 1e9 ? `${(n / 1e9).toPrecision(3)} G` : n >= 1e6 ? `${(n / 1e6).toPrecision(3)} M` : n >= 1e3 ? `${(n / 1e3).toPrecision(3)} k` : String(n));
 
 const COLUMNS = [
   ['name', 'network', '', r => r.name],
@@ -71,11 +71,11 @@ function measured() {
     return;
   }
   if (job.state !== 'done') { lines.measured.append(node('p', { className: 'problem', textContent: job.message })); return; }
-  const [a, b] = job.rows, times = (key, r) => (b && a[key] && b[key] ? ` (${short(r[key] / Math.min(a[key], b[key]))}×)` : '');
+  const [a, b] = job.rows, times = (key, r) => (b && a[key] && b[key] ? ` (${formatNumber(r[key] / Math.min(a[key], b[key]))}×)` : '');
   lines.measured.append(table(['', ...job.rows.map(r => r.name)], [
     ['Parameters', 'parameters', v => v.toLocaleString('en')], ['MACs per frame', 'macs', big],
-    ['Time per frame', 'seconds_per_frame', v => `${short(1000 * v)} ms`], ['Peak memory', 'peak_bytes', v => `${(v / 2 ** 20).toFixed(0)} MiB`],
-  ].map(([text, key, show]) => node('tr', {}, ...cells([text, ...job.rows.map(r => (exists(r[key]) ? show(r[key]) + times(key, r) : '–'))])))),
+    ['Time per frame', 'seconds_per_frame', v => `${formatNumber(1000 * v)} ms`], ['Peak memory', 'peak_bytes', v => `${(v / 2 ** 20).toFixed(0)} MiB`],
+  ].map(([text, key, show]) => node('tr', {}, ...cells([text, ...job.rows.map(r => (isFiniteNumber(r[key]) ? show(r[key]) + times(key, r) : '–'))])))),
     node('p', { className: 'soft', textContent: job.conditions }));
 }
 

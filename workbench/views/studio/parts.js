@@ -1,7 +1,7 @@
 // Functions of all components; page.py links this script and that of a component into one scope.
 
 import { lineChart, nearest } from '../lens/chart.js';
-import { base, clamp, draggable, exists, node, pointerIn, short } from '../lens/dom.js';
+import { base, clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from '../lens/dom.js';
 
 const home = element.querySelector('.part');
 const emptyNote = text => node('p', { className: 'lens-empty', textContent: text });

@@ -91,10 +91,10 @@ function addChart(host, runs) {
 
 // Interpolate values that are recorded only at some steps.
 function interpolated(values) {
-  const at = values.flatMap((v, i) => (exists(v) ? [i] : []));
+  const at = values.flatMap((v, i) => (isFiniteNumber(v) ? [i] : []));
   return values.map((v, i) => {
     const k = at.findIndex(j => j >= i);
-    if (exists(v) || k <= 0) return v;
+    if (isFiniteNumber(v) || k <= 0) return v;
     const a = at[k - 1], b = at[k];
     return values[a] + (values[b] - values[a]) * (i - a) / (b - a);
   });
@@ -112,15 +112,15 @@ function atCommonSteps(runs, pick) {
     label: runs.length > 1 ? `${run.name}: ${s.label}` : s.label }))) };
 }
 
-const total = run => run.steps.map((_, i) => Object.entries(run.terms).reduce((sum, [name, values]) => (exists(values[i]) ? sum + weights[name] * values[i] : sum), 0));
-const recent = values => { const there = values.slice(-Math.max(1, Math.ceil(values.length / 10))).filter(exists); return there.length ? there.reduce((a, b) => a + b, 0) / there.length : 0; };
+const total = run => run.steps.map((_, i) => Object.entries(run.terms).reduce((sum, [name, values]) => (isFiniteNumber(values[i]) ? sum + weights[name] * values[i] : sum), 0));
+const recent = values => { const there = values.slice(-Math.max(1, Math.ceil(values.length / 10))).filter(isFiniteNumber); return there.length ? there.reduce((a, b) => a + b, 0) / there.length : 0; };
 
 function sliders(runs, redraw) {
   const names = [...new Set(runs.flatMap(r => Object.keys(r.terms)))];
   return node('div', { className: 'sliders' }, ...names.map(name => {
-    const first = weights[name] || 0, out = node('output', { textContent: short(weights[name]) });
+    const first = weights[name] || 0, out = node('output', { textContent: formatNumber(weights[name]) });
     const range = node('input', { type: 'range', min: -6, max: 2, step: 0.05, value: first > 0 ? Math.log10(first) : -6, dataset: { term: name } });
-    range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = short(weights[name]); redraw(); };
+    range.oninput = () => { weights[name] = Number(range.value) <= -6 ? 0 : 10 ** Number(range.value); out.textContent = formatNumber(weights[name]); redraw(); };
     return labeled(name, node('span', { className: 'weight' }, range, out), `Weight of the term ${name} in the displayed total; the left end is 0`);
   }), button('As trained', () => { weights = { ...known.trained }; draw(); }, { id: 'runs-reset' }));
 }
@@ -143,7 +143,7 @@ function linked() {
   if (!lenses.every(Boolean)) { if (home.isConnected) requestAnimationFrame(linked); return; }
   const at = [null, null], sent = [null, null], scenes = [null, null];   // sent: frame requested by the other one
   const send = (k, frame) => {
-    const to = Math.min(frame, lenses[k].scene.frames - 1);
+    const to = Math.min(frame, lenses[k].scene.frame_count - 1);
     if (to !== lenses[k].wanted) { sent[k] = to; lenses[k].player.seek(to); }
   };
   const copyFrame = k => {
@@ -194,7 +194,7 @@ function draw() {
   detail.append(...snapshotLinks(runs), node('h3', {}, hint('Weights of the terms', 'Terms are logged without their weights, so the total can be shown with other weights without a new training')),
     sliders(runs, redraw), node('p', { className: 'soft', textContent: 'Share of each term in the total, over the last tenth of the steps:' }), part);
   redraw();
-  const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(exists));
+  const has = (r, test) => Object.keys(r.measures).filter(n => test(n) && r.measures[n].some(isFiniteNumber));
   const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#7a68c4', '#a0522d'];
   const line = (names, clean) => r => names.filter(n => n in r.measures).map(n => ({ key: n, label: clean(n), values: interpolated(r.measures[n]),
     color: colors[clean(n)] || palette[names.indexOf(n) % palette.length] }));
