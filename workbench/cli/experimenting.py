@@ -42,6 +42,8 @@ def experiment(
     settings of the distillation, joined by +: `output_w2+sd_w0.001`, `sd_w0.001+attention_kind=sum_abs`. Losses: sd
     (spatial), td (temporal), output, and the fields of `--distillation.losses` of `workbench train`.
 
+    Example: `workbench experiment --data footage --variants plain,sd_w0.001 --seeds 3`
+
     Args:
         data: folder of footage, raw or prepared with `workbench prepare --format arrays`; without it nothing is
             trained, and the tables of `--out` are printed.

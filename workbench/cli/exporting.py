@@ -43,6 +43,8 @@ def export(
     they are .onnx files) and compared: their graphs operator by operator, the size of their weights, and the time per
     frame. Exit status 1 if the graphs or the sizes differ.
 
+    Example: `workbench export distilled --out distilled.onnx --precision fp32,int8`
+
     Args:
         network: plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP; with
             --random-weights any name that `workbench networks` lists.

@@ -43,6 +43,8 @@ def plot_tradeoff(
     Networks of one architecture take the same time, so they are timed once: the arrow from a student to the same
     student after distillation goes straight up. Close other programs first.
 
+    Example: `workbench plot-tradeoff --data Vid4 --out tradeoff.png`
+
     Args:
         data: folder of Vid4, as for `workbench evaluate`.
         networks: networks with weights, separated by commas, as for `workbench evaluate`.

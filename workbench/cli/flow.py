@@ -30,8 +30,9 @@ def flow(
 
     The reference is Farneback's flow between the high-resolution frames. Errors are in low-resolution pixels;
     a slope of 1 is the size of the reference, 0 is no flow. The last rows compare the reference with another estimator
-    (DIS) of the same high-resolution frames: the uncertainty of the reference. Example:
-    `workbench flow --network plain --data data/Vid4`
+    (DIS) of the same high-resolution frames: the uncertainty of the reference.
+
+    Example: `workbench flow --network plain --data data/Vid4`
 
     Args:
         network: one or more methods with optical flow, separated by commas: plain, distilled, pretrained:flow, a

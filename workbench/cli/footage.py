@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 
 @command
 def samples() -> int:
-    """List the sample clips of the installation, with credit and license."""
+    """List the sample clips of the installation, with credit and license.
+
+    Example: `workbench samples`
+    """
     from workbench.data.datasets.samples import SAMPLES
 
     table = Table("sample", "size", "frames", "license", "credit")
@@ -46,6 +49,8 @@ def degrade(
     A degradation.json next to the images contains their degradation, and the frame rate and times of videos.
 
     A stopped job continues when it is started again: finished clips are checked and kept.
+
+    Example: `workbench degrade Vid4/GT Vid4/BIx4 --family bi`
 
     Args:
         source: Folder of images, video, or folder that contains such (Vid4/GT).
@@ -104,6 +109,8 @@ def prepare_footage(
 
     With --stills FOLDER, a folder of images, the command prepares clips of still images in motion instead. Their
     options differ: `workbench prepare --stills FOLDER --help`.
+
+    Example: `workbench prepare holiday.mp4 walks/ --out data/mine`
 
     Args:
         footage: Video files, folders of images, or folders that contain either.
@@ -194,6 +201,8 @@ def prepare_stills(
 
     A stopped job continues when it is started again: finished clips are kept. Then look at OUT/contact_sheet.png, and
     train with `workbench train --data.stills OUT`.
+
+    Example: `workbench prepare --stills photos --out data/stills --sequences 500`
 
     Args:
         stills: Folder of images, with subfolders.

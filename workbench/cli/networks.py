@@ -39,6 +39,8 @@ def networks(
     Costs are for an input of 180x120 pixels. MACs are those of one more frame of a long clip, where neighboring frames
     share work; `alone` are those of one frame from its window by itself, as in papers.
 
+    Example: `workbench networks --only vespcn_s,edvr_s --time`
+
     Args:
         only: names of networks, separated by commas; empty: all.
         show: list the layers of one network, with the shapes of their outputs, instead.
@@ -185,6 +187,8 @@ def convert(
     half: bool = False,
 ) -> int:
     """Convert weights of other code bases to those of this package.
+
+    Example: `workbench convert EDVR_M.pth edvr_m.safetensors`
 
     Args:
         source: a .pth, .pt or .safetensors file; nothing in it is executed.

@@ -36,6 +36,8 @@ def report(
     It opens from disk, from an attachment or on any web host, and loads nothing. Frames are lossless; those that exceed
     the size are left out, from the end first, and the page lists them.
 
+    Example: `workbench report first --out first.html --max-size 10M`
+
     Args:
         source: name of a run or scene, yours or shipped, or its folder.
         out: file to write; NAME.html by default.

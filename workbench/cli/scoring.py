@@ -50,6 +50,8 @@ def evaluate(
     held_out (part of the sample clip that no shipped network was trained on). Each fixes degradation, scored frames,
     border, channel and average, which are printed with the scores.
 
+    Example: `workbench evaluate --network bicubic,distilled --protocol vid4 --data Vid4`
+
     Args:
         network: methods, separated by commas: bicubic (the default), plain, distilled, teacher, a weights file (also of
             other code bases), RUN or RUN@STEP.
@@ -165,6 +167,8 @@ def compare(
     """Downsample a clip, upscale it by several methods, and write them with their scores as a scene.
 
     `workbench app` shows the scene.
+
+    Example: `workbench compare --clip holiday.mp4[0:24] --methods bicubic,plain,distilled --out scenes/holiday`
 
     Args:
         clip: name of a sample (see `workbench samples`), or path of a video or frame folder, with an optional crop:

@@ -53,13 +53,19 @@ DEFAULTS = StudioOptions()
 
 @command
 def app(options: Options = DEFAULTS) -> int:
-    """Open the studio in the browser: compare videos, train, follow runs, upscale your own videos."""
+    """Open the studio in the browser: compare videos, train, follow runs, upscale your own videos.
+
+    Example: `workbench app --port 7861 --no-browser`
+    """
     return _serve(options)
 
 
 @command
 def demo(options: Options = DEFAULTS) -> int:
-    """Open the studio and start a two-minute distillation to watch."""
+    """Open the studio and start a two-minute distillation to watch.
+
+    Example: `workbench demo`
+    """
     return _serve(options, with_demo=True)
 
 

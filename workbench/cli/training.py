@@ -56,6 +56,8 @@ def train(args: Sequence[str]) -> int:
     ) -> int:
         """Train a student. The run folder can be watched with `workbench app` while it grows.
 
+        Example: `workbench train --preset cpu --data.clips data/mine --name first`
+
         Args:
             config: settings of the run.
             preset: preset that the defaults of all settings come from: smoke, demo, cpu, cpu_long or paper.
@@ -249,6 +251,8 @@ def _summarize(run: Run, state: str) -> None:
 def runs(*, runs: Path = RUNS) -> int:
     """List the runs and their states, newest first.
 
+    Example: `workbench runs`
+
     Args:
         runs: folder of the run folders.
     """
@@ -276,6 +280,8 @@ def follow(
     name: Annotated[str, tyro.conf.Positional] = "", /, *, runs: Path = RUNS, seconds_between: float = 1.0
 ) -> int:
     """Watch a run in the terminal until it ends; Ctrl-C ends the watching, not the run.
+
+    Example: `workbench follow first`
 
     Args:
         name: run to watch; the newest one by default.
@@ -336,6 +342,8 @@ def _loss_table(rows: list[dict[str, Any]]) -> Table:
 @command
 def stop(name: Annotated[str, tyro.conf.Positional], /, *, runs: Path = RUNS) -> int:
     """Make a run finish its step, save a checkpoint and stop; it can be resumed.
+
+    Example: `workbench stop first`
 
     Args:
         name: the run.

@@ -60,6 +60,8 @@ def upscale(
     Exit status: 0, everything is written; 1, the source is damaged and frames are missing, the output is complete and
     playable; 2, nothing is written.
 
+    Example: `workbench upscale holiday.mp4 holiday_x4.mp4 --network distilled --memory 4G`
+
     Args:
         source: a video file (MP4, MOV, MKV, WebM, AVI), or a folder of frames.
         out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, not for metrics), NAME.webm (VP9, lossless), or a
