@@ -10,7 +10,7 @@ NUMERIC := models metrics distill data/degradation/test_families.py data/degrada
 	inference/test_tiles.py inference/test_memory_estimate.py test_imaging.py test_tensors.py
 NUMERIC_DOCTESTS := models metrics distill data/degradation/families.py imaging.py inference/chunks.py inference/tiles.py tensors.py
 
-.PHONY: help setup demo test test-portable check notebooks html lab experiment clean
+.PHONY: help setup demo test test-portable check notebooks docs lab experiment clean
 .NOTPARALLEL:
 
 help:  ## show this list
@@ -26,7 +26,7 @@ demo: $(READY)  ## open the app on the shipped run, and start a live distillatio
 	$(BIN)/workbench demo
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
-	$(BIN)/pytest -q -rs -n 2 --dist loadgroup
+	$(BIN)/pytest -q -rs -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
@@ -43,8 +43,9 @@ notebooks: $(READY)  ## run the notebooks as tests; they are committed without o
 	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "outputs found; remove them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks/
 
-html: $(READY)  ## run the notebooks and write them as HTML pages to docs/html; not committed
-	OMP_NUM_THREADS=1 $(BIN)/python tools/pages.py
+docs: $(READY)  ## run the notebooks, build the documentation site into build/site, and check its links
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -n -q docs build/site
+	$(BIN)/python tools/check_site.py build/site
 
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/
@@ -54,6 +55,6 @@ experiment: $(READY)  ## train and score the variants of docs/experiment.md (hou
 	$(BIN)/workbench experiment --data "$(DATA)" $(if $(VALIDATION),--validation "$(VALIDATION)") $(if $(VID4),--vid4 "$(VID4)") $(ARGS)
 
 clean:  ## remove .venv, caches and build products; keep runs/ and scenes/
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .import_linter_cache .gradio
+	rm -rf .venv build dist docs/_api *.egg-info .pytest_cache .ruff_cache .import_linter_cache .gradio
 	find . -name __pycache__ -not -path './runs/*' -not -path './scenes/*' -prune -exec rm -rf {} +
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} +

@@ -61,7 +61,7 @@ if torch=$(suitable_torch); then
 else
     log "installing; torch is the largest part and takes some minutes"
 fi
-.venv/bin/python -m pip install --disable-pip-version-check --constraint "$constraints" --editable '.[dev,notebooks]' ||
+.venv/bin/python -m pip install --disable-pip-version-check --constraint "$constraints" --editable '.[dev,notebooks,docs]' ||
     fail "pip could not install everything, see its last lines above. Installed packages are kept, so run this again."
 touch .venv/.installed
 log "done"

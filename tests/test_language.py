@@ -213,7 +213,7 @@ def help_faults(path: Path) -> list[str]:
     ]
 
 
-TEXTS = ("app.py", "*.md", "docs/*.md", "notebooks/*.ipynb")
+TEXTS = ("app.py", "*.md", "docs/*.md", "docs/concepts/*.md", "docs/howto/*.md", "notebooks/*.ipynb")
 PACKAGE = ("workbench/**/*.py", "workbench/**/*.js", "workbench/**/*.html")
 SCRIPTS = ("bench/*.py", "tools/*.py")
 TESTS = ("tests/**/*.py",)
