@@ -96,7 +96,7 @@ class Distillation:
     output_ratio: float = 0.0
     """Gradient-norm ratio of the L1 distance of the frames, in place of `losses.output_l1`."""
     ratio_every: int = 20
-    """Steps between two measurements of gradient norms for the ratios; each takes a backward pass a term."""
+    """Steps between two measurements of gradient norms for the ratios; each takes a backward pass per term."""
     feature_layer: FeatureLayer = "hr"
     """Layer of F^SR: input of the last convolution (hr), the same before its activation, or output of the shuffle."""
     spatial_features: SpatialFeatures = "sr"

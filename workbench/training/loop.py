@@ -134,7 +134,7 @@ def train(
 ) -> Iterator[Step]:
     """Update ``student`` once per ``gradient_accumulation_steps`` batches and yield a record of each step.
 
-    The CPU waits for the device once a step, between the backward pass and the update: the terms, the diagnostics and
+    The CPU waits for the device once per step, between the backward pass and the update: the terms, the diagnostics and
     the norm of the gradient are read together, and the update is left out if one of them is not finite. The scaler of
     fp16 waits once more, for its own check. Nothing else of a step reads a number from the device.
 
@@ -191,7 +191,8 @@ def train(
         gradients: dict[str, Tensor] = {}
         student.train()  # the caller may have evaluated it between two steps
         for micro_batch in micro_batches:
-            low, high, targets, flow = Batch(*micro_batch).to(accelerator.device)
+            batch = micro_batch if isinstance(micro_batch, Batch) else Batch(*micro_batch)
+            low, high, targets, flow = batch.to(accelerator.device)
             teacher_output: Upscaled | TeacherTargets | None = targets
             if targets is None and teacher is not None and objective.distills:
                 teacher_output = _forward_teacher(teacher, low, high, module.return_features, accelerator)
