@@ -92,4 +92,4 @@ def wait_until(condition: Callable[[], Any], seconds: float = 120.0) -> None:
 def image_address(app: Pages, scene: str) -> str:
     """Return the address of the first low-resolution frame of a result."""
     folder: Path = app.store.scenes / scene
-    return f"{app.studio.files.address(folder / 'frames' / 'low')}/00000.webp"
+    return f"{app.studio.files.url(folder / 'frames' / 'low')}/00000.webp"

@@ -85,7 +85,7 @@ def test_python_reads_the_shown_frame(pages, home):
 
     files = SceneFileServer(runs=[], scenes=[home / "scenes"])
     with gr.Blocks(analytics_enabled=False) as app:
-        made = lens_viewer(payload(read_scene(home / "scenes" / "disc"), files.address))
+        made = lens_viewer(payload(read_scene(home / "scenes" / "disc"), files.url))
         heard = gr.Number(elem_id="heard")
 
         def hear(event: gr.EventData) -> int:

@@ -98,7 +98,9 @@ def test_a_memory_with_one_channel_is_not_listed_as_attention(watched, home, mon
     folder = specimens.make_scene(home / "scenes" / "narrow", frames=2)
     page = watched.open("?scene=narrow")
     page.wait_for_selector(LENS)
-    assert part(page, "attention-kind").locator("option").evaluate_all("all => all.map(one => one.value)") == ["attention"]
+    assert part(page, "attention-kind").locator("option").evaluate_all("all => all.map(one => one.value)") == [
+        "attention"
+    ]
     names = part(page, "memory-maps").locator(".lens-name").all_inner_texts()
     assert names == ["Distilled student", "Teacher"]
     shutil.rmtree(folder)

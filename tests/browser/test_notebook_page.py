@@ -10,7 +10,7 @@ from tests.browser.conftest import INSPECT
 from tests.browser.pixels import read_image
 from workbench.runs import Run
 from workbench.scenes import read_scene
-from workbench.views.lens.notebook_lens import Lens, show
+from workbench.views.lens.notebook_lens import NotebookLens, show
 
 pytestmark = pytest.mark.browser
 
@@ -47,8 +47,8 @@ def opens(browser):
 
     def opened(widget):
         given = {
-            "script": str(Lens._esm),
-            "style": str(Lens._css),
+            "script": str(NotebookLens._esm),
+            "style": str(NotebookLens._css),
             "value": widget.value,
             "frame": widget.frame,
             "steps": {"steps": widget.steps, "step": widget.step, "requested_step": widget.requested_step},

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from workbench.views.lens import FOLDER
-from workbench.views.lens.linker import IMPORT, link
+from workbench.views.lens.linker import IMPORT, bundle_modules
 
 ENTRIES = ["lens.js", "progress.js", "notebook.js", "../report.js"]
 
@@ -26,7 +26,7 @@ def test_modules_are_linked_once_and_before_their_importers(write):
         middle="import { one } from './low.js';\nexport function two() { return one + 1; }\n",
         top="import { one } from './low.js';\nimport { two } from './middle.js';\nexport const three = one + two();\n",
     )
-    assert link(folder / "top.js") == (
+    assert bundle_modules(folder / "top.js") == (
         "const module_low = (() => {\n'use strict';\nconst one = 1;\nconst hidden = 2;\nreturn { one };\n})();\n"
         "const module_middle = (() => {\n'use strict';\nconst { one } = module_low;\n"
         "function two() { return one + 1; }\nreturn { two };\n})();\n"
@@ -40,7 +40,7 @@ def test_entries_share_a_scope(write):
         first="import { a } from './low.js';\nconst c = a;\n",
         second="import { b } from './low.js';\nconst d = b + c;\n",
     )
-    text = link(folder / "first.js", folder / "second.js")
+    text = bundle_modules(folder / "first.js", folder / "second.js")
     assert text.endswith("const { a } = module_low;\nconst c = a;\nconst { b } = module_low;\nconst d = b + c;\n")
 
 
@@ -58,12 +58,23 @@ def test_entries_share_a_scope(write):
 def test_other_forms_of_import_raise(write, low, top, named):
     folder = write(low=low, top=top)
     with pytest.raises(ValueError, match=named):
-        link(folder / "top.js")
+        bundle_modules(folder / "top.js")
+
+
+def test_two_modules_of_one_name_raise(write, tmp_path):
+    (tmp_path / "inside").mkdir()
+    (tmp_path / "inside" / "low.js").write_text("export const b = 2;\n")
+    folder = write(
+        low="export const a = 1;\n",
+        top="import { a } from './low.js';\nimport { b } from './inside/low.js';\nconst c = a + b;\n",
+    )
+    with pytest.raises(ValueError, match=r"low\.js"):
+        bundle_modules(folder / "top.js")
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
 def test_modules_of_the_lens_are_linked_without_unused_imports(entry):
-    text = link(FOLDER / entry)
+    text = bundle_modules(FOLDER / entry)
     assert "mount" in text
     for path in [FOLDER / entry, *FOLDER.glob("*.js")]:
         source = path.read_text(encoding="utf-8")

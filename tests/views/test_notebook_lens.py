@@ -9,7 +9,7 @@ from tests import specimens
 from workbench.errors import FolderError, UnknownNameError
 from workbench.scenes import read_scene
 from workbench.views.lens import notebook_lens
-from workbench.views.lens.notebook_lens import Lens, show
+from workbench.views.lens.notebook_lens import NotebookLens, show
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def scene(scene_folder):
 
 def test_the_images_that_were_scored_are_sent(scene):
     widget = show(scene, methods=["bicubic", "teacher"], frame=2)
-    assert isinstance(widget, Lens)
+    assert isinstance(widget, NotebookLens)
     assert widget.frame == 2
     assert [m["key"] for m in widget.value["methods"]] == ["bicubic", "teacher"]
     home = widget.value["methods"][1]["image_folder"]
@@ -55,7 +55,7 @@ def test_a_run_has_a_slider_for_its_training_steps(run):
 def test_new_and_removed_snapshots(run):
     widget = show(run)
     specimens.add_snapshot(run, 60)
-    assert widget.follow(run).steps == [0, 20, 40, 60]
+    assert widget.show_run(run).steps == [0, 20, 40, 60]
     assert widget.step == 60
     shutil.rmtree(run.folder / "snapshots" / "0000020")
     widget.requested_step = 20
@@ -77,7 +77,11 @@ def test_a_run_without_snapshots_and_a_scene_without_steps(scene, tmp_path):
 
 def test_the_script_contains_the_modules_of_the_lens():
     for marker in ("function lineChart", "createImageBitmap", "export default"):
-        assert marker in Lens._esm._contents if hasattr(Lens._esm, "_contents") else marker in str(Lens._esm)
+        assert (
+            marker in NotebookLens._esm._contents
+            if hasattr(NotebookLens._esm, "_contents")
+            else marker in str(NotebookLens._esm)
+        )
 
 
 def test_errors(scene, monkeypatch):

@@ -31,7 +31,7 @@ def client(files):
 
 
 def clip_address(files, folder, methods):
-    return files.address(folder / "frames" / "x").replace("/frames/x", f"/clips/{methods}.webm")
+    return files.url(folder / "frames" / "x").replace("/frames/x", f"/clips/{methods}.webm")
 
 
 def test_the_clip_contains_every_pixel_of_the_methods_side_by_side(files, client, scene, tmp_path):
@@ -57,10 +57,10 @@ def test_invalid_addresses_of_clips_are_refused(files, client, scene, monkeypatc
     token = address.split("/")[4]
     for bad, words in (
         (address.replace("teacher.webm", "missing.webm"), "no method 'missing'"),
-        (address.replace("teacher.webm", "teacher+.webm"), "address"),
-        (address.replace("teacher.webm", "../teacher.webm"), "address"),
-        (address.replace("/clips/", "/frames/"), "address"),
-        (address.replace(f"/disc/{token}", f"/other/{token}"), "address"),
+        (address.replace("teacher.webm", "teacher+.webm"), "URL"),
+        (address.replace("teacher.webm", "../teacher.webm"), "URL"),
+        (address.replace("/clips/", "/frames/"), "URL"),
+        (address.replace(f"/disc/{token}", f"/other/{token}"), "URL"),
     ):
         with pytest.raises(FolderError, match=words):
             files.clip(bad.removeprefix("lens/"))

@@ -89,7 +89,7 @@ class TestRun:
     def test_a_failed_run_has_a_reason(self, studio, run):
         specimens.write_status(run, "failed", 40, reason="step 41: spatial is not finite")
         state = studio.view_run("0/mine", NEWEST, {}).progress
-        assert (state["title"], state["reason"]) == ("Failed", "step 41: spatial is not finite")
+        assert (state["title"], state["failure_reason"]) == ("Failed", "step 41: spatial is not finite")
 
     def test_a_run_without_a_worker_has_crashed(self, studio, run):
         specimens.write_status(run, "running", 40)  # without a lock
@@ -219,6 +219,6 @@ class TestRun:
         assert Studio(runs=[plain.folder.parent], scenes=[]).view_run("0/alone", NEWEST, {}).lead == ""
 
     def test_many_points_are_thinned(self):
-        steps, terms = progress.thinned(range(100_000), {"a": [1.0] * 100_000})
+        steps, terms = progress.downsample(range(100_000), {"a": [1.0] * 100_000})
         assert len(steps) <= progress.POINTS
         assert set(terms["a"]) == {1.0}

@@ -25,7 +25,7 @@ class TestServing:
             run.folder / "validation_clip" / "frames" / "high",
             run.folder / "snapshots" / "0000020" / "overlays" / "attention" / "student",
         ):
-            address = files.address(folder).removeprefix("lens/")
+            address = files.url(folder).removeprefix("lens/")
             assert files.find(f"{address}/00001.webp") == (folder / "00001.webp").resolve()
 
     def test_nothing_else_has_an_address(self, files, run, scene_folder, tmp_path):
@@ -33,7 +33,7 @@ class TestServing:
         (run.folder / "weights" / "student.safetensors").write_bytes(b"w")
         (run.folder / "frames" / "state").mkdir(parents=True)
         shutil.copy(scene_folder / "frames" / "low" / "00000.webp", run.folder / "frames" / "state" / "00000.webp")
-        address = files.address(run.folder / "validation_clip" / "frames" / "high").removeprefix("lens/")
+        address = files.url(run.folder / "validation_clip" / "frames" / "high").removeprefix("lens/")
         token = address.split("/")[4]
         for bad in (
             f"{address}/00099.webp",
@@ -47,10 +47,10 @@ class TestServing:
             f"scene/0/disc/probe/{token}/frames/high/00000.webp",
             "",
         ):
-            with pytest.raises(FolderError, match="address"):
+            with pytest.raises(FolderError, match="URL"):
                 files.find(bad)
         with pytest.raises(FolderError, match="not in a folder"):
-            files.address(tmp_path)
+            files.url(tmp_path)
 
     def test_links_out_of_the_scene_are_refused(self, tmp_path):
         folder = specimens.make_scene(tmp_path / "scenes" / "linked", frames=2)
@@ -61,21 +61,21 @@ class TestServing:
         image.symlink_to(secret)
         files = SceneFileServer(runs=[], scenes=[tmp_path / "scenes"])
         with pytest.raises(FolderError):
-            files.find(files.address(image.parent).removeprefix("lens/") + "/00000.webp")
+            files.find(files.url(image.parent).removeprefix("lens/") + "/00000.webp")
 
     def test_a_rewritten_scene_has_new_addresses(self, tmp_path):
         folder = specimens.make_scene(tmp_path / "scenes" / "twice", frames=2)
         files = SceneFileServer(runs=[], scenes=[tmp_path / "scenes"])
-        old = files.address(folder / "frames" / "low")
+        old = files.url(folder / "frames" / "low")
         os.utime(folder / "scene.json", ns=(1, 1))
-        assert files.address(folder / "frames" / "low") != old
+        assert files.url(folder / "frames" / "low") != old
         with pytest.raises(StaleError):
             files.find(old.removeprefix("lens/") + "/00000.webp")
 
     def test_files_are_served_over_http(self, run, scene_folder):
         app, url = launch(runs=[run.folder.parent], scenes=[scene_folder.parent], services=make_services())
         try:
-            address = app.studio.files.address(scene_folder / "frames" / "teacher")
+            address = app.studio.files.url(scene_folder / "frames" / "teacher")
             answer = httpx.get(f"{url}{address}/00000.webp")
             assert answer.content == (scene_folder / "frames" / "teacher" / "00000.webp").read_bytes()
             assert "immutable" in answer.headers["cache-control"]
@@ -97,7 +97,7 @@ class TestServing:
     def test_files_need_the_login_of_the_pages(self, scene_folder):
         app, url = launch(runs=[], scenes=[scene_folder.parent], auth={"me": "word"}, services=make_services())
         try:
-            address = f"{url}{app.studio.files.address(scene_folder / 'frames' / 'low')}/00000.webp"
+            address = f"{url}{app.studio.files.url(scene_folder / 'frames' / 'low')}/00000.webp"
             assert httpx.get(address).status_code == 401
             with httpx.Client() as client:
                 client.post(f"{url}login", data={"username": "me", "password": "word"})

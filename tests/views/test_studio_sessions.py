@@ -207,7 +207,7 @@ def test_save_as_scene_is_refused_where_it_is_not_allowed(open_studio, make_resu
 def test_runs_and_scenes_of_the_folders_are_visible_to_everybody(open_studio, tmp_path):
     app, *visitors = open_studio(USERS)
     folder = specimens.make_scene(tmp_path / "scenes" / "disc", frames=2)
-    address = f"{app.studio.files.address(folder / 'frames' / 'low')}/00000.webp"
+    address = f"{app.studio.files.url(folder / 'frames' / 'low')}/00000.webp"
     for visitor in visitors:
         assert visitor.scenes() == ["0/disc"]
         assert visitor.status(address) == 200

@@ -11,7 +11,11 @@ VERDICTS = (
     (0.1, "weak", "memory cells vary little over the image, so matching them teaches little"),
     (0.0, "collapsed", "memory cells are nearly constant over the image, so matching them teaches nothing"),
 )
-"""Lower bound of the collapse index (:func:`workbench.metrics.memory_cells.collapse_index`), verdict, and meaning."""
+"""Lower bound of the collapse index, verdict, and meaning.
+
+The index (:func:`workbench.metrics.memory_cells.collapse_index`) is the standard deviation over the image, root mean
+square over the channels, divided by the root mean square of the cells: 0 for cells that are constant over the image.
+"""
 
 CROPS, CLIP = "on the training crops", "on the clip shown"
 

@@ -95,13 +95,13 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def thinned(
+def downsample(
     steps: Sequence[int], terms: Mapping[str, Sequence[float | None]], most: int = POINTS
 ) -> tuple[list[float], dict[str, list[float | None]]]:
     """Return the steps and terms reduced to about ``most`` points by averaging neighbors.
 
     Example:
-        >>> thinned([1, 2, 3, 4], {"a": [1.0, 3.0, None, 5.0]}, most=2)
+        >>> downsample([1, 2, 3, 4], {"a": [1.0, 3.0, None, 5.0]}, most=2)
         ([1.5, 3.5], {'a': [2.0, 5.0]})
     """
     group = max(1, math.ceil(len(steps) / most))
@@ -130,13 +130,13 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {whole % 60} s" if minutes else f"{whole} s"
 
 
-def summary(status: Status, *, stop_after: float = 0, trained: float = 0, stopping: bool = False) -> str:
+def summary(status: Status, *, stop_after: float = 0, trained_seconds: float = 0, stopping: bool = False) -> str:
     """Return one line with step, speed and remaining time.
 
     Args:
         status: status of the run.
         stop_after: time limit in seconds; 0: none.
-        trained: seconds spent in steps so far.
+        trained_seconds: seconds spent in steps so far.
         stopping: whether a stop was requested.
     """
     parts = [f"step {status.step:,} of {status.steps:,}"]
@@ -148,7 +148,7 @@ def summary(status: Status, *, stop_after: float = 0, trained: float = 0, stoppi
     elif status.state == "running":
         left = status.seconds_left
         if stop_after:
-            rest = max(0.0, stop_after - trained)
+            rest = max(0.0, stop_after - trained_seconds)
             left = rest if left is None else min(left, rest)
         if left is not None:
             parts.append(f"about {duration(left)} left" + (" (time limit)" if stop_after else ""))
@@ -178,23 +178,23 @@ def progress(run: Run, log: MetricsLog, status: Status, *, step: int | None, fol
         run: the run.
         log: its log, just read.
         status: its status.
-        step: step of the snapshot on show.
+        step: step of the visible snapshot.
         follow: whether newer snapshots are shown as they arrive.
     """
     config = settings(run)
     stop_after = float(config.get("stop_after_seconds") or 0)
-    share = status.step / status.steps if status.steps else 0.0
+    fraction_done = status.step / status.steps if status.steps else 0.0
     if stop_after and status.state == "running":
-        share = max(share, min(1.0, log.seconds / stop_after))
+        fraction_done = max(fraction_done, min(1.0, log.seconds / stop_after))
     stopping = (run.folder / "stop").exists()
-    steps, terms = thinned(log.steps, log.terms)
+    steps, terms = downsample(log.steps, log.terms)
     return {
         "run": run.name,
         "state": status.state,
         "title": status.state.capitalize(),
-        "summary": summary(status, stop_after=stop_after, trained=log.seconds, stopping=stopping),
-        "reason": status.reason,
-        "share": round(share, 4),
+        "summary": summary(status, stop_after=stop_after, trained_seconds=log.seconds, stopping=stopping),
+        "failure_reason": status.reason,
+        "fraction_done": round(fraction_done, 4),
         "steps": steps,
         "terms": terms,
         "colors": term_colors(terms),

@@ -144,14 +144,14 @@ def _collect(source: Scene | Run, methods: Sequence[str] | None, steps: Sequence
     chosen = {step: _check(_select(scene, methods)) for step, scene in chosen.items()}
     folders: dict[str, Path] = {}
 
-    def address(folder: Path) -> str:
+    def url_of(folder: Path) -> str:
         if not folder.resolve().is_relative_to(top.resolve()):
             raise FolderError(f"{top.name}: {folder.name} links to outside its folder; a page includes no such images")
         name = folder.relative_to(top).as_posix()
         folders[name] = folder
         return name
 
-    values = {step: payload(scene, address) for step, scene in chosen.items()}
+    values = {step: payload(scene, url_of) for step, scene in chosen.items()}
     return PageContent(chosen, values, folders, run)
 
 
@@ -199,21 +199,19 @@ def _add_credit(provenance: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _images(content: PageContent, index: int) -> Iterator[tuple[str, Path]]:
-    """Yield address on the page and file of every image of a frame."""
+    """Yield URL on the page and file of every image of a frame."""
     for name, folder in content.folders.items():
         yield f"{name}/{index:05d}.webp", folder / f"{index:05d}.webp"
 
 
 def _size(content: PageContent, index: int) -> int:
-    """Return the size of a frame on the page: addresses, base64 in quotes, colons and commas."""
-    return sum(
-        len(json.dumps(address)) + 4 * -(-path.stat().st_size // 3) + 4 for address, path in _images(content, index)
-    )
+    """Return the size of a frame on the page: URLs, base64 in quotes, colons and commas."""
+    return sum(len(json.dumps(url)) + 4 * -(-path.stat().st_size // 3) + 4 for url, path in _images(content, index))
 
 
 def _encode(content: PageContent, index: int) -> Iterator[str]:
-    for address, path in _images(content, index):
+    for url, path in _images(content, index):
         data = path.read_bytes()
         if path.is_symlink() or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-            raise FolderError(f"{address}: want a WebP image; write the scene again")
-        yield f'{json.dumps(address)}:"{base64.b64encode(data).decode()}"'
+            raise FolderError(f"{url}: want a WebP image; write the scene again")
+        yield f'{json.dumps(url)}:"{base64.b64encode(data).decode()}"'

@@ -21,7 +21,7 @@ from workbench.scenes import Scene
 from workbench.settings import differences
 from workbench.views import memory_verdict
 from workbench.views.lens import read as read_lens
-from workbench.views.lens.linker import link
+from workbench.views.lens.linker import bundle_modules
 from workbench.views.privacy import without_paths
 from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import html_table, key_values, scene_tables, value_text
@@ -46,7 +46,7 @@ class PageContent:
     Attributes:
         scenes: training step (0 for a scene) -> scene, without paths in its texts.
         values: training step -> JSON value of the lens.
-        folders: address on the page -> folder of numbered images.
+        folders: URL on the page -> folder of numbered images.
         run: the run; None for a scene.
     """
 
@@ -90,7 +90,7 @@ class Page:
         scenes = list(content.scenes.items())
         self._at, last = scenes[-1]
         home = Path(__file__).parent
-        script = f"(() => {{\n'use strict';\n{link(home / 'report.js')}}})();"
+        script = f"(() => {{\n'use strict';\n{bundle_modules(home / 'report.js')}}})();"
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         self._progress, run_tables, verdict = _run_parts(content, run) if run else (None, "", "")
         title = run.name if run else last.title or last.name
@@ -159,8 +159,7 @@ def _cut(value: Mapping[str, Any], frames: int) -> dict[str, Any]:
             for curve in value["curves"]
         ],
         "overlays": [
-            kind | {name: {key: values[:frames] for key, values in kind[name].items()}}
-            for kind in value["overlays"]
+            kind | {name: {key: values[:frames] for key, values in kind[name].items()}} for kind in value["overlays"]
         ],
     }
     return {**value, **first, "frame_count": frames}

@@ -2,7 +2,7 @@
 
 Image: ``lens/<kind>/<root>/<name>[/validation_clip | /snapshots/<step>]/<token>/frames/<method>/00000.webp``. The token
 changes with ``scene.json``, so a browser may cache images forever. Clip: ``.../clips/<method>+<method>.webm``, written
-on request, one at a time. Weights, checkpoints, logs and files outside the given folders have no address; Gradio's
+on request, one at a time. Weights, checkpoints, logs and files outside the given folders have no URL; Gradio's
 allowed paths are not used.
 """
 
@@ -14,7 +14,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
@@ -32,7 +32,7 @@ from workbench.scenes import NAME, Scene, read_scene
 
 PREFIX = "lens"
 _NAME = NAME.pattern
-_ADDRESS = re.compile(
+_URL = re.compile(
     rf"(?P<kind>scene|run)/(?P<root>\d{{1,3}})/(?P<name>{_NAME})(?:/(?P<part>probe|validation_clip|snapshots/\d{{7}}))?"
     rf"/(?P<token>[0-9a-f]{{1,16}})/(?:(?P<file>(?:frames/{_NAME}|overlays/{_NAME}/{_NAME})/\d{{5}}\.webp)"
     rf"|clips/(?P<clip>{_NAME}(?:\+{_NAME}){{0,15}})\.webm)"
@@ -42,11 +42,21 @@ _SESSION = re.compile(r"[0-9a-f]{32}")
 MAX_PIXELS = 400_000_000
 """Maximum number of pixels of a clip, all frames together: about a minute of writing."""
 
-UNKNOWN, REWRITTEN = "no file has this address", "the scene was rewritten after this address was made; reload it"
+UNKNOWN, REWRITTEN = "no file has this URL", "the scene was rewritten after this URL was made; reload it"
+
+
+class _Located(NamedTuple):
+    """Parts of a URL that names a file or clip, and the folders that they name."""
+
+    match: re.Match[str]
+    root: Path
+    """Folder of the run or scene."""
+    scene: Path
+    """Folder of the images."""
 
 
 class SceneFileServer:
-    """Files of runs and scenes, and their addresses.
+    """Files of runs and scenes, and their URLs.
 
     Args:
         runs: folders that contain runs.
@@ -64,8 +74,8 @@ class SceneFileServer:
         self._writing, self._visible = threading.Lock(), visible
         self.roots = {"run": tuple(Path(root) for root in runs), "scene": tuple(Path(root) for root in scenes)}
 
-    def address(self, folder: Path) -> str:
-        """Return the address of a folder of images, ``.../frames/<method>`` or ``.../overlays/<kind>/<method>``.
+    def url(self, folder: Path) -> str:
+        """Return the URL of a folder of images, ``.../frames/<method>`` or ``.../overlays/<kind>/<method>``.
 
         Raises:
             FolderError: it is in none of the folders of this server.
@@ -77,36 +87,36 @@ class SceneFileServer:
             name, *inside = folder.relative_to(root).parts
             start = next((i for i, part in enumerate(inside) if part in ("frames", "overlays")), len(inside))
             home = root.joinpath(name, *inside[:start])
-            parts = [kind, str(index), name, *inside[:start], token(home), *inside[start:]]
+            parts = [kind, str(index), name, *inside[:start], version_token(home), *inside[start:]]
             return f"{PREFIX}/" + "/".join(quote(part, safe="") for part in parts)
         raise FolderError(f"{folder}: not in a folder that is served; serve it with --runs or --scenes")
 
-    def find(self, address: str, session: str = "") -> Path:
-        """Return the image file at an address.
+    def find(self, url: str, session: str = "") -> Path:
+        """Return the image file at a URL.
 
         Raises:
             FolderError: no image that this session may fetch.
-            StaleError: the scene was rewritten after the address was made.
+            StaleError: the scene was rewritten after the URL was made.
         """
-        match, top, home = self._home(address, session, "file")
-        path = (home / match["file"]).resolve()
-        if not path.is_relative_to(top) or not path.is_file():
+        found = self._locate(url, session, "file")
+        path = (found.scene / found.match["file"]).resolve()
+        if not path.is_relative_to(found.root) or not path.is_file():
             raise FolderError(UNKNOWN)
         return path
 
-    def clip(self, address: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
-        """Return scene and methods of the clip at an address, after checking that its images are inside the folder.
+    def clip(self, url: str, session: str = "") -> tuple[Scene, tuple[str, ...]]:
+        """Return scene and methods of the clip at a URL, after checking that its images are inside the folder.
 
         Raises:
             FolderError: no clip that this session may fetch, or one with more than :data:`MAX_PIXELS`.
-            StaleError: the scene was rewritten after the address was made.
+            StaleError: the scene was rewritten after the URL was made.
         """
-        match, top, home = self._home(address, session, "clip")
+        match, root, folder = self._locate(url, session, "clip")
         part = match["part"] or ""
-        scene = Run(top).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(home)
+        scene = Run(root).snapshot(int(part[-7:])) if part.startswith("snapshots/") else read_scene(folder)
         keys = tuple(match["clip"].split("+"))
         paths = [scene.frame_path(scene.method(key).key, i) for key in keys for i in range(scene.frames)]
-        if not all(path.resolve().is_relative_to(top) and path.is_file() for path in paths):
+        if not all(path.resolve().is_relative_to(root) and path.is_file() for path in paths):
             raise FolderError("images of this clip are missing; write the scene again")
         size = len(paths) * scene.width * scene.height
         if size > MAX_PIXELS:
@@ -115,9 +125,9 @@ class SceneFileServer:
             )
         return scene, keys
 
-    def _home(self, address: str, session: str, kind: str) -> tuple[re.Match[str], Path, Path]:
-        """Return the parts of the address of a file or clip, and the folders of its run or scene and of its images."""
-        match = _ADDRESS.fullmatch(address)
+    def _locate(self, url: str, session: str, kind: str) -> _Located:
+        """Return the parts of the URL of a file or clip, and the folders of its run or scene and of its images."""
+        match = _URL.fullmatch(url)
         roots = self.roots[match["kind"]] if match else ()
         if not match or not match[kind] or int(match["root"]) >= len(roots):
             raise FolderError(UNKNOWN)
@@ -127,9 +137,9 @@ class SceneFileServer:
         is_complete = (match["kind"] == "run") == bool(match["part"]) and (home / "scene.json").is_file()
         if not is_complete or not self._visible(folder, session):
             raise FolderError(UNKNOWN)
-        if token(home) != match["token"]:
+        if version_token(home) != match["token"]:
             raise StaleError(REWRITTEN)
-        return match, top, home
+        return _Located(match, top, home)
 
     def route(self) -> Route:
         """Return a read-only route for the web server; it requires the same login as the pages."""
@@ -137,11 +147,11 @@ class SceneFileServer:
         async def send(request: Request) -> Response:
             if not is_logged_in(request):
                 return PlainTextResponse("log in first", status_code=401)
-            address, session = request.path_params["address"], session_of(request)
+            url, session = request.path_params["url"], session_of(request)
             try:
-                if address.endswith(".webm"):
-                    return await run_in_threadpool(self._answer_clip, address, session)
-                path = self.find(address, session)
+                if url.endswith(".webm"):
+                    return await run_in_threadpool(self._answer_clip, url, session)
+                path = self.find(url, session)
             except StaleError as error:
                 return PlainTextResponse(str(error), status_code=410)
             except (FolderError, OSError) as error:
@@ -149,11 +159,11 @@ class SceneFileServer:
             headers = {"Cache-Control": "private, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
             return FileResponse(path, media_type="image/webp", headers=headers)
 
-        return Route(f"/{PREFIX}/{{address:path}}", send, methods=["GET"])
+        return Route(f"/{PREFIX}/{{url:path}}", send, methods=["GET"])
 
-    def _answer_clip(self, address: str, session: str) -> Response:
+    def _answer_clip(self, url: str, session: str) -> Response:
         """Write a clip and return it; only one is written at a time."""
-        scene, keys = self.clip(address, session)
+        scene, keys = self.clip(url, session)
         if not self._writing.acquire(blocking=False):
             return PlainTextResponse("another clip is being written; try again when it is done", status_code=503)
         folder = Path(tempfile.mkdtemp(prefix="workbench-clip-"))
@@ -191,10 +201,10 @@ def _enlarge(scene: Scene, method: str, index: int) -> np.ndarray:
 
 
 class StaleError(FolderError):
-    """Address of a scene that was rewritten."""
+    """URL of a scene that was rewritten."""
 
 
-def token(home: Path) -> str:
+def version_token(home: Path) -> str:
     """Return a token that changes when the scene in ``home`` is rewritten."""
     try:
         return f"{(home / 'scene.json').stat().st_mtime_ns:x}"

@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from workbench.views.lens import FOLDER, read
-from workbench.views.lens.linker import link
+from workbench.views.lens.linker import bundle_modules
 
 
 def scripted(value: Mapping[str, Any], html: str, css: str, script: str, **kwargs: Any) -> gr.HTML:
@@ -34,7 +34,7 @@ def lens_viewer(value: Mapping[str, Any], **kwargs: Any) -> gr.HTML:
     ``{"step": ..., "follow": false}``, the requested snapshot. Listen with ``trigger_mode="multiple"``: Gradio's
     default drops an event while a handler runs, and ``"always_last"`` passes the data of the first.
     """
-    script = link(FOLDER / "lens.js") + "mountLens(element, { trigger, props, watch });"
+    script = bundle_modules(FOLDER / "lens.js") + "mountLens(element, { trigger, props, watch });"
     return scripted(value, read("lens.html"), read("lens.css"), script, **{"steps": None, **kwargs})
 
 
@@ -47,5 +47,5 @@ def run_progress(value: Mapping[str, Any], **kwargs: Any) -> gr.HTML:
 
     The ``select`` event has the data ``{"step": ..., "follow": ...}``: the chosen snapshot, and whether to show newer.
     """
-    script = link(FOLDER / "progress.js") + "mountProgress(element, { trigger, props, watch });"
+    script = bundle_modules(FOLDER / "progress.js") + "mountProgress(element, { trigger, props, watch });"
     return scripted(value, read("progress.html"), read("lens.css", "progress.css"), script, **kwargs)

@@ -14,20 +14,20 @@ EXPORT = re.compile(r"^export (?=(?:(?:async )?function|class|const) (\w+))", re
 OTHER = re.compile(r"^(?:import|export)\b.*", re.MULTILINE)
 
 
-def link(*entries: Path) -> str:
+def bundle_modules(*entries: Path) -> str:
     """Return the entries as one script, after the modules that they import, each with a scope of its own.
 
     The entries themselves share the outermost scope: what one of them imports or exports is a name for all.
 
     Raises:
-        ValueError: a cycle of imports, a name that is not exported, or a form that is not handled.
+        ValueError: a cycle of imports, a name that is not exported, two files of one name, or another form of import.
     """
     modules: dict[Path, str] = {}
-    bodies = [_link(entry.resolve(), modules, ()) for entry in entries]
+    bodies = [_bundle(entry.resolve(), modules, ()) for entry in entries]
     return "".join([*modules.values(), *bodies])
 
 
-def _link(path: Path, modules: dict[Path, str], importers: tuple[Path, ...]) -> str:
+def _bundle(path: Path, modules: dict[Path, str], importers: tuple[Path, ...]) -> str:
     """Return the text of a module whose imports refer to other modules, after linking those."""
     if path in importers:
         raise ValueError(f"{path.name}: imports itself through {', '.join(p.name for p in importers)}")
@@ -36,7 +36,9 @@ def _link(path: Path, modules: dict[Path, str], importers: tuple[Path, ...]) -> 
         module = (path.parent / found[2]).resolve()
         exports = EXPORT.findall(module.read_text(encoding="utf-8"))
         if module not in modules:
-            body = _link(module, modules, (*importers, path))
+            body = _bundle(module, modules, (*importers, path))
+            if namesake := next((known for known in modules if known.stem == module.stem), None):
+                raise ValueError(f"{path.name}: {module} and {namesake} have one name; rename one of them")
             returned = f"return {{ {', '.join(exports)} }};"
             modules[module] = f"const module_{module.stem} = (() => {{\n'use strict';\n{body}{returned}\n}})();\n"
         if absent := set(found[1].split(", ")) - set(exports):

@@ -22,7 +22,7 @@ from workbench.scenes import Scene
 from workbench.views.figures import side_by_side
 from workbench.views.interactive import png
 from workbench.views.lens import FOLDER, read
-from workbench.views.lens.linker import link
+from workbench.views.lens.linker import bundle_modules
 from workbench.views.lens.payload import payload, select_methods
 
 LIMIT_MIB = 256
@@ -32,20 +32,20 @@ NUMBERS = count()
 """Numbers of the scenes that were sent: part of the URLs, which are the keys of the cache of the viewer."""
 
 
-class Lens(anywidget.AnyWidget):
+class NotebookLens(anywidget.AnyWidget):
     """Viewer of a scene as a widget; create it with :func:`show`.
 
     Programs that cannot show widgets show one frame of every method as an image.
 
     Attributes:
-        frame: frame on show, counted from 0; set it to go there, observe it to follow.
-        step: training step on show, of a run; observe it to follow, change it with :meth:`go_to`.
+        frame: visible frame, counted from 0; set it to go there, observe it to follow.
+        step: training step of the visible snapshot; observe it to follow, change it with :meth:`go_to`.
         steps: training steps of the snapshots of a run, for the second slider.
         requested_step: training step that was chosen last with the slider.
     """
 
     _esm = (
-        link(FOLDER / "notebook.js")
+        bundle_modules(FOLDER / "notebook.js")
         + f"export default {{ render: context => renderWidget(context, {json.dumps(read('lens.html'))}) }};"
     )
     _css = read("lens.css")
@@ -58,7 +58,7 @@ class Lens(anywidget.AnyWidget):
     _run: Run | None = None
     _methods: Sequence[str] | None = None
 
-    def follow(self, run: Run, *, methods: Sequence[str] | None = None, step: int | None = None) -> Lens:
+    def show_run(self, run: Run, *, methods: Sequence[str] | None = None, step: int | None = None) -> NotebookLens:
         """Show a run, with a slider for its training steps; call it again to add new snapshots.
 
         Args:
@@ -72,7 +72,7 @@ class Lens(anywidget.AnyWidget):
         self._run, self._methods = run, methods
         return self.go_to(sys.maxsize if step is None else step)
 
-    def go_to(self, step: int) -> Lens:
+    def go_to(self, step: int) -> NotebookLens:
         """Show the snapshot nearest to a training step; frame, layout and panels stay."""
         if self._run is None:
             raise FolderError(f"step: want a lens of a run, got one of a scene (step {step}); create it with show(run)")
@@ -93,13 +93,13 @@ class Lens(anywidget.AnyWidget):
             self.steps, self.requested_step = self._run.snapshots(), self.step
             raise
 
-    def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> Lens:
+    def show(self, scene: Scene, *, methods: Sequence[str] | None = None) -> NotebookLens:
         """Show another scene; the layout stays, and so does the frame if size and number of frames are equal."""
         self._draw(scene, methods, [], None)
         self._run = None
         return self
 
-    def _draw(self, scene: Scene, methods: Sequence[str] | None, steps: list[int], step: int | None) -> Lens:
+    def _draw(self, scene: Scene, methods: Sequence[str] | None, steps: list[int], step: int | None) -> NotebookLens:
         value, images = _collect(scene, methods)
         with self.hold_sync():
             self.value, self.images, self.steps, self.step, self.requested_step = value, images, steps, step, step
@@ -108,7 +108,9 @@ class Lens(anywidget.AnyWidget):
     def _repr_mimebundle_(self, **options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         data, metadata = cast("tuple[dict[str, Any], dict[str, Any]]", super()._repr_mimebundle_(**options))
         value = cast("dict[str, Any]", self.value)
-        frames = {method["label"]: _decode(self.images[method["image_folder"]][self.frame]) for method in value["methods"]}
+        frames = {
+            method["label"]: _decode(self.images[method["image_folder"]][self.frame]) for method in value["methods"]
+        }
         figure = side_by_side(frames, columns=4, title=f"frame {self.frame + 1} of {value['frame_count']}")
         return data | {"image/png": base64.b64encode(png(figure)).decode()}, metadata
 
@@ -118,23 +120,25 @@ def _decode(file: bytes) -> np.ndarray:
         return np.asarray(image.convert("RGB"))
 
 
-def show(source: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None) -> Lens:
+def show(
+    source: Scene | Run, *, methods: Sequence[str] | None = None, frame: int = 0, step: int | None = None
+) -> NotebookLens:
     """Show a scene or a run in a notebook.
 
     Args:
         source: a scene, from :func:`workbench.scenes.read_scene` or ``Run.snapshot``; or a run, with a second slider
             for its training steps.
         methods: keys of the methods to show, in this order; None: all.
-        frame: first frame on show, counted from 0.
-        step: training step of the first snapshot on show, of a run; None: the newest.
+        frame: first visible frame, counted from 0.
+        step: training step of the first visible snapshot; None: the newest.
 
     Raises:
         UnknownNameError: unknown method.
         FolderError: an image is missing, the images are too large for a notebook, or the run has no snapshot yet.
     """
     if isinstance(source, Run):
-        return Lens(frame=frame).follow(source, methods=methods, step=step)
-    return Lens(frame=frame).show(source, methods=methods)
+        return NotebookLens(frame=frame).show_run(source, methods=methods, step=step)
+    return NotebookLens(frame=frame).show(source, methods=methods)
 
 
 def _collect(scene: Scene, methods: Sequence[str] | None) -> tuple[dict[str, object], dict[str, list[bytes]]]:

@@ -53,7 +53,8 @@ def payload(
         "fps": scene.fps,
         **({"times": list(scene.times_seconds)} if scene.times_seconds else {}),
         "methods": [
-            asdict(method) | {"color": colors[method.key], "image_folder": url_of(scene.frame_path(method.key, 0).parent)}
+            asdict(method)
+            | {"color": colors[method.key], "image_folder": url_of(scene.frame_path(method.key, 0).parent)}
             for method in scene.methods
         ],
         "curves": [

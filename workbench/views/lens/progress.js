@@ -1,5 +1,5 @@
-// Progress of a run: state, loss terms over steps, and the snapshot on show. props.value is { run, state, title, summary, reason,
-// share, steps: [step], terms: { name: [value] }, colors: { name: color }, snapshots: [step], step, follow } of progress.py.
+// Progress of a run: state, loss terms over steps, and the visible snapshot. props.value is { run, state, title, summary, failure_reason,
+// fraction_done, steps: [step], terms: { name: [value] }, colors: { name: color }, snapshots: [step], step, follow } of progress.py.
 
 import { lineChart, nearest } from './chart.js';
 import { clamp } from './dom.js';
@@ -19,10 +19,10 @@ export function mountProgress(element, { trigger, props, watch }) {
     part('empty').textContent = value?.message || 'No run yet.';
     if (!value?.run) return;
     part('state').className = `state ${value.state}`;
-    for (const name of ['summary', 'reason']) part(name).textContent = value[name] || '';
+    for (const name of ['summary', 'failure_reason']) part(name).textContent = value[name] || '';
     if (part('state').textContent !== value.title) part('state').textContent = value.title;
-    part('reason').hidden = !value.reason;
-    const percent = Math.round(1000 * clamp(value.share || 0, 0, 1)) / 10;
+    part('failure_reason').hidden = !value.failure_reason;
+    const percent = Math.round(1000 * clamp(value.fraction_done || 0, 0, 1)) / 10;
     part('bar').firstElementChild.style.width = `${percent}%`;
     part('bar').setAttribute('aria-valuenow', percent);
     part('chart').hidden = !value.steps.length;

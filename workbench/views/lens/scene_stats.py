@@ -1,4 +1,4 @@
-"""Statistics of a scene that are computed when it is opened: gap closed, similarity of the maps, ends of scales.
+"""Statistics of a scene that are computed when it is opened: gap closed, cosine of the maps, limits of colors.
 
 They come from ``arrays.npz`` and the curves, and are not stored. Without ``arrays.npz`` the lens omits their parts.
 """
@@ -83,7 +83,7 @@ def difference_limit(values: Mapping[str, np.ndarray]) -> float | None:
         >>> difference_limit({"teacher": np.array([0.0, 1.0]), "plain": np.array([0.0, 0.5])})
         0.5
     """
-    return _scale_end([a - b for a, b in combinations(values.values(), 2) if a.shape == b.shape])
+    return _color_limit([a - b for a, b in combinations(values.values(), 2) if a.shape == b.shape])
 
 
 def channel_limits(values: Mapping[str, np.ndarray]) -> list[float]:
@@ -98,10 +98,10 @@ def channel_limits(values: Mapping[str, np.ndarray]) -> list[float]:
     """
     cells = [array for array in values.values() if array.ndim == 4]
     channels = min((array.shape[1] for array in cells), default=0)
-    return [_scale_end([array[:, channel] for array in cells]) or 1.0 for channel in range(channels)]
+    return [_color_limit([array[:, channel] for array in cells]) or 1.0 for channel in range(channels)]
 
 
-def _scale_end(arrays: Sequence[np.ndarray]) -> float | None:
+def _color_limit(arrays: Sequence[np.ndarray]) -> float | None:
     return round_up(max(float(np.quantile(np.abs(array), 0.995)) for array in arrays)) if arrays else None
 
 

@@ -21,7 +21,7 @@ from workbench.views import memory_verdict, temporal_share
 from workbench.views.lens.payload import payload
 from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import key_values, mean_by_method, scene_tables, scores_sentence
-from workbench.views.serving import SceneFileServer, token
+from workbench.views.serving import SceneFileServer, version_token
 
 NO_SCENE = (
     "No scene yet: upscale a video on the page Your video, or run "
@@ -118,7 +118,7 @@ class Studio:
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             tables = {"Temporal share": temporal_share.scene_table(scene)}
-            return payload(scene, self.files.address, link={"scene": name}), scene_tables(scene, tables)
+            return payload(scene, self.files.url, link={"scene": name}), scene_tables(scene, tables)
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 
@@ -276,7 +276,7 @@ class Studio:
         Args:
             run: the run.
             step: step of a snapshot; None: only the validation clip.
-            link: parameters for the address of the page; empty: the lens does not change the address.
+            link: parameters for the URL of the page; empty: the lens does not change the URL.
             previous: ``{"snapshot": previous identifier}``.
         """
         clip, known = run.validation_folder, previous.get("snapshot")
@@ -284,10 +284,10 @@ class Studio:
         try:
             if step is not None or (clip / "scene.json").is_file():
                 home = clip if step is None else run.snapshot_folder(step)
-                identifier = f"{step} {'step' in link} {token(clip)} {token(home)}"
+                identifier = f"{step} {'step' in link} {version_token(clip)} {version_token(home)}"
                 if identifier != known:
                     scene = run.validation_clip() if step is None else run.snapshot(step)
-                    value = payload(scene, self.files.address, link=link)
+                    value = payload(scene, self.files.url, link=link)
         except WorkbenchError as error:
             identifier, value = f"broken {step} {error}", {"message": f"Step {step} cannot be shown: {error}"}
         return None if identifier == known else value, identifier
@@ -340,6 +340,6 @@ def _snapshot_step(steps: Sequence[int], requested: Mapping[str, Any]) -> int | 
 
 
 def select_by_name(choices: Sequence[tuple[str, str]], name: str | None) -> str | None:
-    """Return the choice with the name in the page's address (``?run=NAME``), else the first."""
+    """Return the choice with the name in the page's URL (``?run=NAME``), else the first."""
     values = [value for _, value in choices]
     return next((value for value in values if name and value.partition("/")[2] == name), values[0] if values else None)

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from workbench.errors import WorkbenchError
 from workbench.views.lens import read as read_lens
 from workbench.views.lens.gradio_lens import scripted
-from workbench.views.lens.linker import link
+from workbench.views.lens.linker import bundle_modules
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.sessions import BrowserSessions
 from workbench.views.studio.upload_store import UploadStore
@@ -108,7 +108,7 @@ def component(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
     """Add a component with a script: ``NAME.js`` with ``parts.js`` and ``parts.css`` of this folder."""
     here = Path(__file__).parent
     css = read_lens("lens.css", "progress.css") + (here / "parts.css").read_text(encoding="utf-8")
-    script = link(here / "parts.js", here / f"{name}.js")
+    script = bundle_modules(here / "parts.js", here / f"{name}.js")
     return scripted(value, '<section class="progress part"></section>', css, script, elem_id=elem_id)
 
 

@@ -118,7 +118,7 @@ def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str) -> Run
         return [requested, *update(name, requested, previous)]
 
     def tick(name: str | None, requested: dict[str, Any], previous: dict[str, Any]) -> list[Any]:
-        is_early = not name and requested.get("auto") is False  # sent before the run in the page's address was chosen
+        is_early = not name and requested.get("auto") is False  # sent before the run in the page's URL was chosen
         if not previous or is_early:
             return [gr.skip()] * (1 + len(updated))
         if name and previous.get("live"):

@@ -48,7 +48,7 @@ function requestDetails() {
 
 // -- details; a click on a curve opens its run on the page Run, at the snapshot nearest to that step
 
-const addressOf = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
+const urlOf = (run, step) => `${base()}run?run=${encodeURIComponent(run.name)}&step=${step}`;
 const nearestSnapshot = (run, x) => (run.snapshots.length ? run.snapshots[nearest(run.snapshots, x)] : null);
 
 // Options of all charts of these runs; the keys of their lines begin with the number of the run (see `atCommonSteps`).
@@ -63,7 +63,7 @@ function snapshotOptions(runs, series) {
     onOpen: some ? (x, key, event) => {
       const run = of(key), step = nearestSnapshot(run, x);
       if (step === null) return;
-      if (event.ctrlKey || event.metaKey) window.open(addressOf(run, step), '_blank'); else location.assign(addressOf(run, step));
+      if (event.ctrlKey || event.metaKey) window.open(urlOf(run, step), '_blank'); else location.assign(urlOf(run, step));
     } : undefined,
   };
 }
@@ -76,7 +76,7 @@ function snapshotLinks(runs) {
     const all = run.snapshots, count = Math.min(MAX_LINKS, all.length);
     const some = count < 2 ? all : Array.from({ length: count }, (_, k) => all[Math.round(k * (all.length - 1) / (count - 1))]);
     return node('p', { className: 'opening' }, node('span', { textContent: `Open ${run.name} at step` }),
-      ...some.map(step => node('a', { href: addressOf(run, step), textContent: step.toLocaleString('en') })));
+      ...some.map(step => node('a', { href: urlOf(run, step), textContent: step.toLocaleString('en') })));
   });
 }
 

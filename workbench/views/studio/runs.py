@@ -17,9 +17,9 @@ from workbench.scenes import read_scene
 from workbench.settings import differences
 from workbench.views.colors import term_colors
 from workbench.views.lens.gradio_lens import lens_viewer
-from workbench.views.progress import MetricsLog, duration, settings, thinned
+from workbench.views.progress import MetricsLog, downsample, duration, settings
 from workbench.views.scene_tables import mean_scores, value_text
-from workbench.views.serving import token
+from workbench.views.serving import version_token
 from workbench.views.studio.folders import NO_RUN, Studio
 from workbench.views.studio.page import IMMEDIATE, QUIET_SECONDS, component, event_data, page_heading
 
@@ -136,9 +136,9 @@ class Runs:
             log, status = self.studio.log(run), run.status()
         except WorkbenchError as error:
             return {"key": key, "name": run.name, "message": str(error)}
-        steps, terms = thinned(log.steps, log.terms, MAX_POINTS)
+        steps, terms = downsample(log.steps, log.terms, MAX_POINTS)
         gradients = {name: log.diagnostics[name] for name in log.diagnostics if name.startswith(GRADIENT_MEASURES)}
-        _, measures = thinned(log.steps, gradients, MAX_POINTS)
+        _, measures = downsample(log.steps, gradients, MAX_POINTS)
         return {
             "key": key,
             "name": run.name,
@@ -157,7 +157,7 @@ def _score(run: Run) -> str:
     steps = run.snapshots()
     home = run.snapshot_folder(steps[-1]) if steps else None
     try:
-        return _mean_psnr(home, token(home)) if home else ""
+        return _mean_psnr(home, version_token(home)) if home else ""
     except FolderError:
         return "not readable"
 

@@ -174,7 +174,7 @@ class UploadStore:
         return own[-1] if own else None
 
     def preview(self, upload: Upload, index: int) -> str:
-        """Return a frame as a small image in a ``data:`` address.
+        """Return a frame as a small image in a ``data:`` URL.
 
         Raises:
             VideoError: the video is damaged there.
