@@ -112,7 +112,7 @@ class Page:
             "generator": f"workbench {__version__}",
             "title": escape(str(title)),
             "caption": escape(" · ".join(part for part in caption if part)),
-            "style": read_lens("lens.css", "progress.css", "studio.css")
+            "style": read_lens("lens.css", "progress.css", "tables.css")
             + (home / "report.css").read_text(encoding="utf-8"),
             "progress": read_lens("progress.html"),
             "memory": verdict,

@@ -45,8 +45,27 @@ export function nearest(xs, x) {
   return Math.abs(xs[high] - x) < Math.abs(xs[low] - x) ? high : low;
 }
 
-// chart.set({ title, note, xs, series: [{ key, label, color, dash, values }], log, smooth, height, marks: [x], xName, xText(x),
-//   brief: numbers without labels, onPick(x), onTitle(), onOpen(x, key, event): a click near the line `key`, tip(x, key) })
+/**
+ * Contents of a chart, the argument of set().
+ * @typedef {object} ChartSpec
+ * @property {string} title
+ * @property {string} note  text after the title
+ * @property {number[]} xs  sorted positions of the values
+ * @property {{key: string, label: string, color: string, dash?: string, values: (number|null)[]}[]} series
+ * @property {string} xName  name of the x axis
+ * @property {function(number): string} [xText]  text of a position; String by default
+ * @property {boolean} [log]  logarithmic y axis; values up to 0 are gaps
+ * @property {number} [smooth]  radius of a moving mean, drawn over the pale values; 0: none
+ * @property {number} [height]  in CSS pixels; 120 by default
+ * @property {number[]} [marks]  positions marked below the x axis
+ * @property {boolean} [brief]  numbers at the cursor without labels
+ * @property {boolean} [drag]  whether dragging calls onPick; true by default
+ * @property {function(number)} [onPick]  called with the position of a press or drag
+ * @property {function()} [onTitle]  called at a click on the title
+ * @property {function(number, string, Event)} [onOpen]  called at a click, with position and key of the nearest line
+ * @property {function(number, string): string} [tip]  text at the pointer, from position and key of the nearest line
+ */
+
 export function lineChart(host) {
   const left = 46, right = 10, top = 8, bottom = 22;
   let spec = null, place = null, at = null, hover = null, lines = {}, numbers = [];

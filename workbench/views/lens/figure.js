@@ -4,6 +4,8 @@ import { formatNumber, node } from './dom.js';
 
 const PAPER = '#ffffff', INK = '#111111', PALE = '#555555';
 const FONT = 'system-ui, sans-serif';
+const GAP = 8, LINE = 18, BASELINE = 14;            // in pixels; BASELINE: of a caption, below its image
+const MIN_WIDTH = 360, PATCH_WIDTH = 112;
 
 export function createFigure(lens) {
   const { part, view, viewport } = lens;
@@ -26,14 +28,25 @@ export function createFigure(lens) {
     ].map(texts => texts.filter(Boolean).join(' · '));
   }
 
-  function make() {
-    const { tiles } = viewport, { left, top, width, height, scale } = cropAndScale(), gap = 8, line = 18;
+  // Positions in the figure: the frames in a grid, below them the patches of a pinned loupe, and two lines of text.
+  function layout() {
+    const { tiles } = viewport, { width, height, scale } = cropAndScale(), patches = view.loupe && view.pinned ? lens.loupe.patches : [];
     const columns = Math.max(1, Math.min(tiles.length, Math.round(part('stage').clientWidth / (tiles[0]?.frameElement.offsetWidth + 6 || 1))));
-    const extra = view.loupe && view.pinned ? lens.loupe.patches : [], patch = lens.loupe.patch(), zoom = Math.max(2, Math.floor(112 / patch.width));
-    const rows = Math.ceil(tiles.length / columns), across = columns * width * scale + (columns - 1) * gap;
-    const apart = Math.max(patch.width * zoom, 112) + gap, perRow = Math.max(1, Math.floor((Math.max(across, 360) + gap) / apart));
-    const bands = Math.ceil(extra.length / perRow), under = rows * (height * scale + line + gap);
-    const canvas = node('canvas', { width: Math.max(across, 360) + 2 * gap, height: under + bands * (patch.height * zoom + line + gap) + 2 * line + 2 * gap });
+    const frame = { width: width * scale, height: height * scale, stepX: width * scale + GAP, stepY: height * scale + LINE + GAP };
+    const content = Math.max(columns * frame.stepX - GAP, MIN_WIDTH), patchTop = GAP + Math.ceil(tiles.length / columns) * frame.stepY;
+    const { width: w, height: h } = lens.loupe.patch(), zoom = Math.max(2, Math.floor(PATCH_WIDTH / w));
+    const patch = { width: w * zoom, height: h * zoom, stepX: Math.max(w * zoom, PATCH_WIDTH) + GAP, stepY: h * zoom + LINE + GAP };
+    const perRow = Math.max(1, Math.floor((content + GAP) / patch.stepX)), cell = (i, count, top, { stepX, stepY }) => (
+      [GAP + (i % count) * stepX, top + Math.floor(i / count) * stepY]);
+    return {
+      tiles, patches, frame, patch, width: content + 2 * GAP, height: patchTop + Math.ceil(patches.length / perRow) * patch.stepY + 2 * LINE + GAP,
+      frameAt: i => cell(i, columns, GAP, frame), patchAt: i => cell(i, perRow, patchTop, patch),
+    };
+  }
+
+  function make() {
+    const { tiles, patches, frame, patch, frameAt, patchAt, ...dimensions } = layout(), { left, top, width, height, scale } = cropAndScale();
+    const canvas = node('canvas', dimensions);
     const context = canvas.getContext('2d'), write = (text, x, y, room, color = INK, align = 'left', weight = '') => {
       Object.assign(context, { fillStyle: color, font: `${weight} 13px ${FONT}`, textAlign: align });
       context.fillText(text, x, y, room);
@@ -42,22 +55,22 @@ export function createFigure(lens) {
     context.fillStyle = PAPER;
     context.fillRect(0, 0, canvas.width, canvas.height);
     tiles.forEach((tile, i) => {
-      const x = gap + (i % columns) * (width * scale + gap), y = gap + Math.floor(i / columns) * (height * scale + line + gap);
-      context.drawImage(tile.canvas, left, top, width, height, x, y, width * scale, height * scale);
+      const [x, y] = frameAt(i);
+      context.drawImage(tile.canvas, left, top, width, height, x, y, frame.width, frame.height);
       const [first, second] = viewport.captions(tile).map(({ name, score }) => [name, score].filter(Boolean).join('  '));
-      const room = (width * scale - (second ? gap : 0)) / (second ? 2 : 1);
-      write(first, x, y + height * scale + 14, room);
-      if (second) write(second, x + width * scale, y + height * scale + 14, room, INK, 'right');
+      const room = (frame.width - (second ? GAP : 0)) / (second ? 2 : 1), baseline = y + frame.height + BASELINE;
+      write(first, x, baseline, room);
+      if (second) write(second, x + frame.width, baseline, room, INK, 'right');
       if (view.layout !== 'wipe') return;
       context.fillStyle = PAPER;
-      context.fillRect(x + (viewport.wipeColumn() - left) * scale - 1, y, 2, height * scale);
+      context.fillRect(x + (viewport.wipeColumn() - left) * scale - 1, y, 2, frame.height);
     });
-    extra.forEach(({ key, canvas: pixels }, i) => {   // the pinned loupe, a patch per method
-      const x = gap + (i % perRow) * apart, y = gap + under + Math.floor(i / perRow) * (patch.height * zoom + line + gap);
-      context.drawImage(pixels, x, y, patch.width * zoom, patch.height * zoom);
-      write(lens.method(key).label, x, y + patch.height * zoom + 14, apart - gap);
+    patches.forEach(({ key, canvas: pixels }, i) => {
+      const [x, y] = patchAt(i);
+      context.drawImage(pixels, x, y, patch.width, patch.height);
+      write(lens.method(key).label, x, y + patch.height + BASELINE, patch.stepX - GAP);
     });
-    footer().forEach((text, i) => write(text, gap, canvas.height - gap - line * (1 - i) - 2, canvas.width - 2 * gap, i ? PALE : INK, 'left', i ? '' : '600'));
+    footer().forEach((text, i) => write(text, GAP, canvas.height - GAP - LINE * (1 - i) - 2, canvas.width - 2 * GAP, i ? PALE : INK, 'left', i ? '' : '600'));
     return canvas;
   }
 

@@ -3,6 +3,10 @@
 import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
 const SIDE = 32;                                    // of a patch, in pixels of the frame, where no magnification is chosen
+const SIDES = [5, 96];                              // limits of the side where one is chosen
+const MIN_SCALE = 2, MAX_SCALE = 8;                 // of the automatic magnification
+const MIN_WIDTH = 72, CAPTION_HEIGHT = 62, GAP = 6; // of a patch with its captions, in CSS pixels
+const NARROW_HEIGHT = 0.6;                          // part of the window's height for the patches of a narrow page
 const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : '0');
 
 export function createLoupe(lens) {
@@ -29,21 +33,26 @@ export function createLoupe(lens) {
     part('patches').replaceChildren(...patches.map(one => one.box));
   }
 
-  // The magnification is a whole number: the chosen one, or the largest with which the patches fit into the free height.
-  function fit() {
-    const room = part('patches').clientWidth, gap = 6, caption = 62;
-    if (!room || !patches.length) return;
-    const free = root.classList.contains('wide') ? part('left-column').offsetHeight - part('patches').offsetTop : innerHeight * 0.6;
+  // The number of columns with which the patches are largest in the free height, else with which they are lowest. The
+  // magnification is a whole number.
+  function bestLayout(room, free) {
     const layouts = patches.map((_, i) => {
-      const rows = i + 1, columns = Math.ceil(patches.length / rows), wide = Math.floor((room - gap * (columns - 1)) / columns);
-      const enlarged = Math.max(1, Math.min(8, Math.floor(wide / SIDE), Math.max(2, Math.floor((free / rows - caption) / SIDE))));
-      return { columns, wide, enlarged, height: rows * (SIDE * enlarged + caption) };
-    }).filter((one, i) => one.wide >= 72 || i === patches.length - 1);
-    const fitting = layouts.filter(one => one.height <= free);
-    const { columns, wide, enlarged } = fitting.length
-      ? fitting.reduce((a, b) => (b.enlarged > a.enlarged ? b : a)) : layouts.reduce((a, b) => (b.height < a.height ? b : a));
-    scale = view.enlarge === 'auto' ? enlarged : view.enlarge;
-    side = view.enlarge === 'auto' ? SIDE : clamp(Math.floor(Math.min(wide, SIDE * 6) / scale), 5, 96);
+      const rows = i + 1, columns = Math.ceil(patches.length / rows), width = Math.floor((room - GAP * (columns - 1)) / columns);
+      const fitting = Math.max(MIN_SCALE, Math.floor((free / rows - CAPTION_HEIGHT) / SIDE));
+      const magnification = clamp(Math.min(Math.floor(width / SIDE), fitting), 1, MAX_SCALE);
+      return { columns, width, magnification, height: rows * (SIDE * magnification + CAPTION_HEIGHT) };
+    }).filter((layout, i) => layout.width >= MIN_WIDTH || i === patches.length - 1);
+    const low = layouts.filter(layout => layout.height <= free);
+    return low.length ? low.reduce((a, b) => (b.magnification > a.magnification ? b : a)) : layouts.reduce((a, b) => (b.height < a.height ? b : a));
+  }
+
+  function fit() {
+    const room = part('patches').clientWidth;
+    if (!room || !patches.length) return;
+    const free = root.classList.contains('wide') ? part('left-column').offsetHeight - part('patches').offsetTop : innerHeight * NARROW_HEIGHT;
+    const { columns, width: wide, magnification } = bestLayout(room, free);
+    scale = view.enlarge === 'auto' ? magnification : view.enlarge;
+    side = view.enlarge === 'auto' ? SIDE : clamp(Math.floor(Math.min(wide, SIDE * 6) / scale), ...SIDES);
     const { width, height } = patch();
     part('patches').style.gridTemplateColumns = `repeat(${columns}, ${Math.max(width * scale, Math.min(wide, 100))}px)`;
     for (const { canvas, context } of patches) {

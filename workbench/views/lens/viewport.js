@@ -4,7 +4,10 @@ import { pixelsOf } from './image_cache.js';
 import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
 export const ZOOMS = ['fit', 1, 2, 3, 4, 6, 8];
-const GAP = 6, WIDE = 980;                          // between tiles; width of the page from which maps and loupe are next to the frames
+const GAP = 6;                                      // between tiles, in CSS pixels
+const WIDE = 980;                                   // width of the page from which maps and loupe are next to the frames
+const FRAME_SHARE = 0.54, GRID_SHARE = 0.66;        // part of a wide page for the frames: one, and side by side
+const WIDE_HEIGHT = 0.68, NARROW_HEIGHT = 0.8, HEIGHTS = [240, 1000];   // part of the window's height for the frames, and its limits
 
 export function createViewport(lens) {
   const { part, root, view, images } = lens;
@@ -42,35 +45,47 @@ export function createViewport(lens) {
     tile.frameElement.append(tile.divider);
   }
 
-  // The number of columns with which the frames are largest, and their size on the page. On a wide page the frames get the
-  // width that their height allows, and maps and loupe the rest.
+  // The number of columns with which the frames are largest in this room, and their scale.
+  function chooseColumns(room) {
+    let best = { scale: 0, columns: 1, rows: tiles.length };
+    for (let columns = 1; columns <= tiles.length; columns++) {
+      const rows = Math.ceil(tiles.length / columns), share = tileRoom(room, columns, rows);
+      const scale = Math.min(...share.map((pixels, i) => pixels / size()[i]));
+      if (scale > best.scale) best = { scale, columns, rows };
+    }
+    return best;
+  }
+
+  const tileRoom = (room, columns, rows) => [columns, rows].map((count, i) => (room[i] - GAP * (count - 1)) / count);
+  const scaled = factor => size().map(pixels => Math.max(1, Math.floor(pixels * factor)));
+
+  // Sizes of the tiles on the page. On a wide page the frames get the width that their height allows, and maps and loupe the rest.
   function fit() {
     if (!lens.scene || !tiles.length) return;
-    const page = part('main').clientWidth, wide = page >= WIDE && !part('side').hidden, [width, height] = size();
-    const room = wide ? Math.floor(page * (view.layout === 'grid' ? 0.66 : 0.54)) : page, tall = clamp(innerHeight * (wide ? 0.68 : 0.8), 240, 1000);
-    let best = { scale: 0, columns: 1 };
-    for (let columns = 1; columns <= tiles.length; columns++) {
-      const rows = Math.ceil(tiles.length / columns);
-      const scale = Math.min((room - GAP * (columns - 1)) / columns / width, (tall - GAP * (rows - 1)) / rows / height);
-      if (scale > best.scale) best = { scale, columns };
-    }
-    const { columns } = best, rows = Math.ceil(tiles.length / columns), fits = view.zoom === 'fit', scale = fits ? best.scale : view.zoom;
-    const [whole, fitted] = [scale, best.scale].map(s => [width, height].map(pixels => Math.max(1, Math.floor(pixels * s))));
-    const limit = [wide ? fitted[0] : Math.floor((room - GAP * (columns - 1)) / columns), Math.floor((tall - GAP * (rows - 1)) / rows)];
-    const shown = fits ? whole : whole.map((pixels, i) => Math.min(pixels, limit[i]));
-    visible = fits ? [width, height] : shown.map(pixels => pixels / scale);
-    root.classList.toggle('wide', wide);
-    part('main').style.gridTemplateColumns = wide ? `${fitted[0] * columns + GAP * (columns - 1)}px minmax(0, 1fr)` : '';
-    part('stage').style.gridTemplateColumns = `repeat(${columns}, ${shown[0]}px)`;
-    for (const { frameElement, panLayer, canvas } of tiles) {
-      canvas.style.imageRendering = scale >= 1 ? 'pixelated' : 'auto';
-      panLayer.style.width = `${whole[0]}px`;
-      frameElement.style.height = fits ? '' : `${shown[1]}px`;
-      frameElement.classList.toggle('zoomed', whole[0] > shown[0] || whole[1] > shown[1]);
-    }
-    root.style.setProperty('--label-size', shown[0] < 200 ? '10px' : '12px');
+    const page = part('main').clientWidth, wide = page >= WIDE && !part('side').hidden;
+    const width = wide ? Math.floor(page * (view.layout === 'grid' ? GRID_SHARE : FRAME_SHARE)) : page;
+    const room = [width, clamp(innerHeight * (wide ? WIDE_HEIGHT : NARROW_HEIGHT), ...HEIGHTS)];
+    applyLayout({ ...chooseColumns(room), room, wide });
     panTo(...view.pan);
     lens.loupe.fit();
+  }
+
+  function applyLayout({ scale: fitScale, columns, rows, room, wide }) {
+    const fits = view.zoom === 'fit', scale = fits ? fitScale : view.zoom, frame = scaled(scale), fitted = scaled(fitScale);
+    const limits = tileRoom(room, columns, rows).map(Math.floor);
+    if (wide) limits[0] = fitted[0];
+    const tileSize = fits ? frame : frame.map((pixels, i) => Math.min(pixels, limits[i]));
+    visible = fits ? size() : tileSize.map(pixels => pixels / scale);
+    root.classList.toggle('wide', wide);
+    part('main').style.gridTemplateColumns = wide ? `${fitted[0] * columns + GAP * (columns - 1)}px minmax(0, 1fr)` : '';
+    part('stage').style.gridTemplateColumns = `repeat(${columns}, ${tileSize[0]}px)`;
+    for (const { frameElement, panLayer, canvas } of tiles) {
+      canvas.style.imageRendering = scale >= 1 ? 'pixelated' : 'auto';
+      panLayer.style.width = `${frame[0]}px`;
+      frameElement.style.height = fits ? '' : `${tileSize[1]}px`;
+      frameElement.classList.toggle('zoomed', frame.some((pixels, i) => pixels > tileSize[i]));
+    }
+    root.style.setProperty('--label-size', tileSize[0] < 200 ? '10px' : '12px');
   }
 
   // Every tile shows the same part of its frame, from a whole pixel on.

@@ -170,7 +170,7 @@ def launch(
             },
             theme=Base(primary_hue="blue", neutral_hue="slate").set(body_text_color_subdued="*neutral_500"),
             head=PHONE_MARGINS,
-            css_paths=[Path(__file__).parents[1] / "lens" / "studio.css", Path(__file__).parent / "pages.css"],
+            css_paths=[Path(__file__).parents[1] / "lens" / "tables.css", Path(__file__).parent / "pages.css"],
         )
     except OSError as error:
         app.release()
