@@ -43,6 +43,7 @@ def small(footage, teacher_weights):
     """Return settings of VESPCN distilled from EDVR: all terms, 8 steps, checkpoints every 2, snapshots every 4."""
     return RunConfig(
         precision="fp32",
+        memory_format="channels_last",
         student=Network(name="vespcn"),
         teacher=Network(name="edvr_tiny", weights=str(teacher_weights)),
         data=Data(

@@ -285,7 +285,7 @@ def settings_of(monkeypatch):
     class Stop(Exception):  # noqa: N818
         pass
 
-    def keep(_folder, config):
+    def keep(_folder, config, **_options):
         seen.append(config)
         raise Stop
 
