@@ -64,6 +64,16 @@ def test_commands_in_pages_exist(path):
     assert set(re.findall(r"^make ([a-z-]+)", "\n".join(commands), re.MULTILINE)) <= targets
 
 
+@pytest.mark.parametrize("path", sorted((DOCS / "concepts").glob("*.md")), ids=name_of)
+def test_the_cells_of_a_concept_run(path):
+    cells = re.findall(r"^```\{code-cell\} python\n(.*?)^```", text_of(path), re.DOTALL | re.MULTILINE)
+    assert cells
+    namespace: dict[str, object] = {"display": lambda *_: None}
+    for number, cell in enumerate(cells, 1):
+        source = re.sub(r"^:tags:.*\n", "", cell, flags=re.MULTILINE)
+        exec(compile(source, f"{name_of(path)}, cell {number}", "exec"), namespace)
+
+
 @pytest.fixture(scope="module")
 def check_site():
     spec = importlib.util.spec_from_file_location("check_site", ROOT / "tools" / "check_site.py")
