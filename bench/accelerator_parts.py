@@ -34,7 +34,7 @@ from workbench.models.zoo import NETWORKS, build
 from workbench.tensors import to_float, to_uint8
 from workbench.training.accelerator import make_accelerator
 from workbench.training.loop import train
-from workbench.training.torch_setup import to_channels_last
+from workbench.training.torch_setup import set_memory_format
 
 SMOKE_NETWORKS = ("edvr_xs", "spmc", "vespcn_s")
 
@@ -115,7 +115,10 @@ def compare_with_cpu(name: str, scope: Scope) -> Result:
     def error(got: Tensor, wanted: Tensor) -> float:
         return ((got - wanted).abs().max() / (wanted.max() - wanted.min()).clamp(min=1e-12)).item()
 
-    exact, other = copy.deepcopy(network).double(), to_channels_last(copy.deepcopy(network).to(scope.device))
+    exact, other = (
+        copy.deepcopy(network).double(),
+        set_memory_format(copy.deepcopy(network).to(scope.device), "channels_last"),
+    )
     frames, gradient = compute(network)
     got_frames, got_gradient = compute(other)
     numbers = {"output": error(got_frames, frames), "gradient": error(got_gradient, gradient)}
@@ -143,7 +146,7 @@ def train_in(name: str, kind: Any, scope: Scope) -> Result:
     """Do training steps until one is not skipped, and one more."""
     torch.manual_seed(0)
     accelerator = make_accelerator(device=scope.device, precision=kind)
-    network = to_channels_last(build(name).to(accelerator.device))
+    network = set_memory_format(build(name).to(accelerator.device), "channels_last")
     batches = itertools.repeat(clips(network.scale, frames=3 if scope.smoke else 5, side=12 if scope.smoke else 32))
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-5)
     skipped, done = 0, None
@@ -324,7 +327,7 @@ def speed(scope: Scope) -> Iterator[Item]:
     def clip(name: str) -> Result:
         frames, height, width = (3, 24, 32) if scope.smoke else (6, 120, 180)
         network = shaken(name).eval().to(scope.device)
-        last = to_channels_last(copy.deepcopy(network))
+        last = set_memory_format(copy.deepcopy(network), "channels_last")
         low = torch.rand(1, frames, 3, height, width, device=scope.device)
         with torch.inference_mode():
             return measure(
@@ -347,7 +350,7 @@ def video(scope: Scope) -> Result:
     with VideoWriter(source, fps=FPS) as writer:
         for frame in MovingTexture(frames, width, height).stream():
             writer.write(frame)
-    network: Any = to_channels_last(build("vespcn_s").eval().to(scope.device))
+    network: Any = set_memory_format(build("vespcn_s").eval().to(scope.device), "channels_last")
     clip = torch.rand(1, 8, 3, height, width, device=scope.device)
 
     def ours() -> None:

@@ -48,7 +48,7 @@ def prepare(lab: Laboratory, name: str, device: str, *, steps: int, save_every: 
     """Prepare a distillation; on CUDA the gradient of warping, which VESPCN has, has no deterministic form."""
     config: RunConfig = lab.config(
         "fastdvdnet_vsr" if device == "cuda" else "vespcn_s", "edvr_xs", frames=5, batch=batch, device=device,
-        save_every=save_every, snapshot_every=10**6, threads=1,
+        save_every=save_every, snapshot_every=10**6, threads=1, memory_format="channels_last",
     )  # fmt: skip
     data = replace(config.data, crop_size=16)
     return prepare_run(lab.folder / name, replace(config, data=data, steps=steps, gradient_stats_every=0))
