@@ -1,5 +1,6 @@
 """The lens as a studio: first view, clips and steps, missing files, use from Python and without the linker."""
 
+import shutil
 import time
 
 import numpy as np
@@ -36,6 +37,15 @@ class TestOpening:
         patches = page.locator(f"{LENS} .lens-patch canvas")
         right = max(box.bounding_box()["x"] + box.bounding_box()["width"] for box in patches.all())
         assert right > side["x"] + 0.8 * side["width"]
+
+    def test_single_maps_leave_room_for_the_loupe(self, watched, home):
+        folder = specimens.make_scene(home / "scenes" / "single", methods=("low", "high", "bicubic", "teacher"))
+        page = watched.open("?scene=single", width=1440, height=900)
+        page.wait_for_selector(LENS)
+        maps, cells = (part(page, f"{name}-panel").bounding_box() for name in ("attention", "memory"))
+        assert (maps["y"], maps["width"]) == pytest.approx((cells["y"], cells["width"]), abs=1)
+        assert part(page, "patches").locator("canvas").first.bounding_box()["width"] >= 96
+        shutil.rmtree(folder)
 
     def test_five_curves_fit_one_row(self, page):
         tops = part(page, "curves").locator(".chart").evaluate_all("all => all.map(c => c.getBoundingClientRect().top)")

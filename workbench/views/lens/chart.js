@@ -152,7 +152,7 @@ export function lineChart(host) {
     const x = pointerIn(plot, event)[0] * place.width;
     return spec.xs[nearest(spec.xs, place.first + place.span * (x - left) / (place.width - left - right))];
   };
-  const nearestLine = event => {                    // of the lines that have a number there
+  const nearestLine = event => {                    // among lines with a number there
     const i = nearest(spec.xs, xAt(event)), y = event.clientY - plot.getBoundingClientRect().top;
     const present = spec.series.filter(s => place.usable(s.values[i])), distance = s => Math.abs(place.Y(s.values[i]) - y);
     return present.reduce((best, s) => (best && distance(best) <= distance(s) ? best : s), null)?.key ?? null;

@@ -3,7 +3,7 @@
 import { clamp, node, range } from './dom.js';
 import { LAYOUTS, MAGNIFICATIONS } from './permalink.js';
 
-const BLINK_MS = 800;                               // 1.25 changes a second: far below what can trigger a seizure
+const BLINK_MS = 800;                               // 1.25 changes per second: far below what can trigger a seizure
 
 export function createControls(lens) {
   const { part, view, root, player, viewport, loupe, featureMaps, slice, curves, figure } = lens;

@@ -6,7 +6,6 @@ import { frameChart } from './curves.js';
 import { clamp, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
 const TEACHER = 'teacher', MEMORY = 'memory';       // keys of a method and of a kind of map
-const SINGLE_MAP_WIDTH = '60%';                     // of the column: leaves height for the loupe
 
 export function createFeatureMaps(lens) {
   const { part, view, images } = lens;
@@ -60,14 +59,18 @@ export function createFeatureMaps(lens) {
   }
 
   function make() {
+    const counts = [];
     views = [];
     for (const [name, kind] of [['attention', attention()], ['memory', memory()]]) {
       const keys = kind && view.showMaps ? methodsWith(kind) : [];
-      part(`${name}-maps`).style.maxWidth = keys.length === 1 ? SINGLE_MAP_WIDTH : '';
+      counts.push(keys.length);
       part(`${name}-maps`).replaceChildren(...keys.map(key => addView(kind, [key])));
       part(`${name}-colorbar`).replaceChildren(...(keys.length ? [colorbar(kind.stops, colorLimits(kind))] : []));
       part(`${name}-colorbar`).parentElement.title = kind?.explain || '';
     }
+    const single = counts.every(count => count <= 1);   // of each kind, so that maps leave height for the loupe
+    part('side').classList.toggle('one-map', single && !counts.every(Boolean));
+    part('side').classList.toggle('two-maps', single && counts.every(Boolean));
     const kind = attention(), open = kind && view.panels.has('differences'), limit = kind?.difference_limit;
     part('difference-maps').replaceChildren(...(open ? pairs().map(keys => addView(kind, keys)) : []));
     part('difference-colorbar').replaceChildren(...(open && limit ? [colorbar(lens.scene.diverging, [-limit, limit])] : []));

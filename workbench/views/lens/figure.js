@@ -4,7 +4,7 @@ import { formatNumber, node } from './dom.js';
 
 const PAPER = '#ffffff', INK = '#111111', PALE = '#555555';
 const FONT = 'system-ui, sans-serif';
-const GAP = 8, LINE = 18, BASELINE = 14;            // in pixels; BASELINE: of a caption, below its image
+const GAP = 8, LINE = 18, BASELINE = 14;            // in pixels; BASELINE: distance of a caption from its image
 const MIN_WIDTH = 360, PATCH_WIDTH = 112;
 
 export function createFigure(lens) {
@@ -74,7 +74,7 @@ export function createFigure(lens) {
     return canvas;
   }
 
-  // URL of the clip of the methods on show, written by the server; a snapshot also has the methods of its validation clip.
+  // URL of the clip of the visible methods, written by the server; a snapshot also has the methods of its validation clip.
   function clipUrl() {
     if (lens.props.fetch) return null;              // no server
     const all = lens.visibleMethods().map(key => lens.method(key).image_folder), home = all.find(folder => folder.includes('/snapshots/')) || all[0];

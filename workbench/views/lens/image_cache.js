@@ -76,7 +76,7 @@ export function createImageCache(lens) {
     cache.set(url, entry);
     bytes += entry.bytes;
     const protectedUrls = new Set([...lens.needed(lens.frame), ...lens.needed(lens.wanted)].map(job => job.url));
-    for (const [old, dropped] of cache) {           // never an image that is on show
+    for (const [old, dropped] of cache) {           // never a visible image
       if (bytes <= budget) break;
       if (protectedUrls.has(old) || old === url) continue;
       cache.delete(old);

@@ -26,7 +26,7 @@ const DEFAULTS = {
   opacity: 0.65, channel: 0, showMaps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', hiddenInCharts: [],
   pan: [0, 0], enlarge: 'auto', panels: [], row: 0, worst: '',
 };
-const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // on show first, of those that a scene has
+const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // shown first, if a scene has them
 
 export function mountLens(element, { trigger, props, watch }) {
   const root = element.querySelector('.lens');
@@ -38,7 +38,7 @@ export function mountLens(element, { trigger, props, watch }) {
   const lens = {
     root, part, props, trigger, view,
     scene: null,
-    frame: 0,                                       // on show
+    frame: 0,                                       // visible
     wanted: 0,                                      // requested last
     method: key => lens.scene.methods.find(m => m.key === key),
     overlay: () => lens.scene.overlays.find(o => o.kind === view.overlay) || null,

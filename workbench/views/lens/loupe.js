@@ -2,10 +2,10 @@
 
 import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
 
-const SIDE = 32;                                    // of a patch, in pixels of the frame, where no magnification is chosen
+const SIDE = 32;                                    // side of a patch in pixels of the frame, for the automatic magnification
 const SIDES = [5, 96];                              // limits of the side where one is chosen
-const MIN_SCALE = 2, MAX_SCALE = 8;                 // of the automatic magnification
-const MIN_WIDTH = 72, CAPTION_HEIGHT = 62, GAP = 6; // of a patch with its captions, in CSS pixels
+const MIN_SCALE = 2, MAX_SCALE = 8;                 // limits of the automatic magnification
+const MIN_WIDTH = 72, CAPTION_HEIGHT = 62, GAP = 6; // patch with its captions, in CSS pixels
 const NARROW_HEIGHT = 0.6;                          // part of the window's height for the patches of a narrow page
 const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : '0');
 

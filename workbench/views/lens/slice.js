@@ -27,7 +27,7 @@ export function createSlice(lens) {
     if (open) draw();
   }
 
-  // Draws the row of every frame; the frames near the one on show first.
+  // Draws the row of every frame; the frames near the visible one first.
   function draw() {
     const mine = ++request, { row } = view, { frame_count: frameCount, height, width } = lens.scene, cancelled = () => mine !== request;
     let left = frameCount * slices.length, missing = 0;
