@@ -218,7 +218,7 @@ class TestRun:
         specimens.add_rows(plain, range(1, 5), distills=False)
         assert Studio(runs=[plain.folder.parent], scenes=[]).view_run("0/alone", NEWEST, {}).lead == ""
 
-    def test_many_points_are_thinned(self):
+    def test_many_points_are_downsampled(self):
         steps, terms = progress.downsample(range(100_000), {"a": [1.0] * 100_000})
         assert len(steps) <= progress.POINTS
         assert set(terms["a"]) == {1.0}
