@@ -15,19 +15,19 @@ function colorTable(stops) {
 // Value that a gray level of one method's map represents.
 export const valueOf = ({ vmin, vmax }, gray) => vmin + gray / 255 * (vmax - vmin);
 
-// An image in which pixel i has the color of valueAt(i) on a scale from low to high.
-export function colorImage(width, height, stops, [low, high], valueAt) {
-  const image = new ImageData(width, height), colors = colorTable(stops), span = high - low || 1;
+// An image in which pixel i has the color of valueAt(i) for color limits vmin and vmax.
+export function colorImage(width, height, stops, [vmin, vmax], valueAt) {
+  const image = new ImageData(width, height), colors = colorTable(stops), span = vmax - vmin || 1;
   for (let i = 0; i < width * height; i++) {
-    const color = colors[clamp(Math.round((valueAt(i) - low) / span * 255), 0, 255)];
+    const color = colors[clamp(Math.round((valueAt(i) - vmin) / span * 255), 0, 255)];
     for (let c = 0; c < 3; c++) image.data[4 * i + c] = color[c];
     image.data[4 * i + 3] = 255;
   }
   return image;
 }
 
-export function colorbar(stops, [low, high]) {
+export function colorbar(stops, [vmin, vmax]) {
   const bar = node('i', { className: 'lens-gradient', style: `background: linear-gradient(to right, ${stops.join(', ')})` });
-  const numbers = [low, (low + high) / 2, high].map(value => node('span', { textContent: formatNumber(value) }));
+  const numbers = [vmin, (vmin + vmax) / 2, vmax].map(value => node('span', { textContent: formatNumber(value) }));
   return node('span', { className: 'lens-colorbar' }, bar, node('span', { className: 'lens-numbers' }, ...numbers));
 }
