@@ -30,7 +30,8 @@ class Network:
     skip: Skip = "bicubic"
     """Upsampled reference frame that is added to the network's output, or none."""
     weights: str = ""
-    """Weights: a safetensors file, `pretrained:NAME`, `decoder:FILE` (of a privileged teacher); empty: random."""
+    """Weights: a safetensors file, `pretrained:NAME`, `hub:OWNER/NAME` (downloaded from the Hugging Face Hub),
+    `decoder:FILE` (of a privileged teacher); empty: random."""
     flow_weights: str = ""
     """Weights of the flow network alone: `pretrained:flow` (VESPCN, basicvsr_s), or a file, also of a public SPyNet
     (for the BasicVSR family); empty: none."""

@@ -22,6 +22,7 @@ from workbench.cli.scoring import compare, evaluate
 from workbench.cli.studio import app, demo
 from workbench.cli.terminal import PIPE_CLOSED, discard_output, notes, output_closed, replace_unencodable
 from workbench.cli.training import follow, runs, stop, train, tune
+from workbench.cli.uploading import upload
 from workbench.cli.upscaling import upscale
 from workbench.errors import WorkbenchError, unknown_name
 
@@ -47,6 +48,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "export": export,
     "bench": bench,
     "convert": convert,
+    "upload": upload,
     "samples": samples,
     "degrade": degrade,
     "prepare": prepare,

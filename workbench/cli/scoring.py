@@ -54,7 +54,7 @@ def evaluate(
 
     Args:
         network: methods, separated by commas: bicubic (the default), plain, distilled, teacher, a weights file (also of
-            other code bases), RUN or RUN@STEP.
+            other code bases), hub:OWNER/NAME, RUN or RUN@STEP.
         predictions: folder of the frames of another program, which are scored instead of a network: DIR/<clip>/*.png,
             with clips named as in the dataset and frames matched by the numbers in their names.
         protocol: name of the protocol; see above.

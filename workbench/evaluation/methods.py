@@ -11,8 +11,18 @@ from workbench.config import Network
 from workbench.distill.temporal import TemporalMemory
 from workbench.errors import ConfigError, WeightsError, unknown_name
 from workbench.models.conversion import convert_checkpoint, load_flow_into
+from workbench.models.hub import HUB
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import PICKLES, checksum, load, load_into, locate, pretrained_names, read_tensors
+from workbench.models.weights import (
+    PICKLES,
+    PRETRAINED,
+    checksum,
+    load,
+    load_into,
+    locate,
+    pretrained_names,
+    read_tensors,
+)
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
 from workbench.onnx.run import open_exported
 from workbench.runs import Run, list_runs
@@ -45,9 +55,9 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
     """Load the network of a method by its name.
 
     Args:
-        name: an alias (teacher, plain, distilled), ``bicubic``, ``pretrained:NAME``, a weights file of this project or
-            of another code base (see ``models.conversion``), an ``.onnx`` file written by ``workbench export``,
-            ``RUN``, or ``RUN@STEP``.
+        name: an alias (teacher, plain, distilled), ``bicubic``, ``pretrained:NAME``, ``hub:OWNER/NAME``, a
+            weights file of this project or of another code base (see ``models.conversion``), an ``.onnx`` file written
+            by ``workbench export``, ``RUN``, or ``RUN@STEP``.
         scale: scale of ``bicubic``; other networks have their own.
         runs: folders that contain runs.
 
@@ -70,8 +80,8 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
                 f"{name} without weights would be random; name a weights file, a run, or one of: {', '.join(ALIASES)}"
             )
         return LoadedMethod(Method(key=name, label=name.capitalize()), network, is_student=True)
-    if name.startswith("pretrained:") or Path(name).suffix in (".safetensors", *PICKLES):
-        return _from_file(locate(name))
+    if name.startswith((PRETRAINED, HUB)) or Path(name).suffix in (".safetensors", *PICKLES):
+        return _from_file(locate(name), label=name if name.startswith(HUB) else "")
     if Path(name).suffix == ".onnx":
         exported = open_exported(name)
         method = Method(
@@ -103,15 +113,17 @@ def make_network(choice: Network, scale: int) -> VideoSR:
     return network
 
 
-def _from_file(path: Path) -> LoadedMethod:
+def _from_file(path: Path, label: str = "") -> LoadedMethod:
     """Load a weights file: with the recipe inside it, or by the names of its tensors if it is of another code base."""
-    note = f"{path.name} (sha256 {checksum(path)[:12]})"
+    note = f"{label or path.name} (sha256 {checksum(path)[:12]})"
     if path.suffix in PICKLES or "recipe" not in read_tensors(path)[1]:
         converted = convert_checkpoint(path)
         network, note = converted.network, f"{note}, {converted.source}"
     else:
         network = load(path)
-    return LoadedMethod(Method(key=_key(path.stem), label=path.stem, note=note), network, is_student=True)
+    return LoadedMethod(
+        Method(key=_key(label or path.stem), label=label or path.stem, note=note), network, is_student=True
+    )
 
 
 def _from_run(run: Run, step: str) -> LoadedMethod:

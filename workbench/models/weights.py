@@ -19,6 +19,7 @@ from torch import nn
 
 from workbench.aliases import PARAMETERS
 from workbench.errors import WeightsError, unknown_name
+from workbench.models import hub
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import PRIVILEGED, build
 from workbench.scenes import write_atomic
@@ -41,11 +42,11 @@ def pretrained_names() -> list[str]:
 
 
 def locate(where: str | Path) -> Path:
-    """Return the path for ``pretrained:NAME``, ``decoder:FILE`` or a path.
+    """Return the path for ``pretrained:NAME``, ``hub:OWNER/NAME`` (downloaded first), ``decoder:FILE`` or a path.
 
     Raises:
         UnknownNameError: the package has no weights of that name.
-        WeightsError: no such file.
+        WeightsError: no such file, here or on the hub.
     """
     where = where.removeprefix(DECODER) if isinstance(where, str) else where
     if isinstance(where, str) and where.startswith(PRETRAINED):
@@ -53,6 +54,8 @@ def locate(where: str | Path) -> Path:
         if name not in pretrained_names():
             raise unknown_name("pretrained weights", name, pretrained_names())
         return Path(str(resources.files("workbench.pretrained") / f"{name}.safetensors"))
+    if isinstance(where, str) and where.startswith(hub.HUB):
+        return hub.download(where)
     path = Path(where)
     if not path.is_file():
         raise WeightsError(f"{path}: no such file; names for `{PRETRAINED}NAME` are {', '.join(pretrained_names())}")
@@ -159,7 +162,8 @@ def load_into(network: VideoSR, where: str | Path) -> None:
 
     Args:
         network: filled in place.
-        where: a file, ``pretrained:NAME``, or ``decoder:FILE``: the decoder of a privileged teacher, for its student.
+        where: a file, ``pretrained:NAME``, ``hub:OWNER/NAME``, or ``decoder:FILE``: the decoder of a
+            privileged teacher, for its student.
 
     Raises:
         WeightsError: they belong to another network, or a tensor does not fit.
