@@ -12,6 +12,7 @@ from workbench.cli import main
 from workbench.cli.studio_work import command_line
 from workbench.errors import BusyError, ConfigError
 from workbench.scenes import read_scene
+from workbench.views import studio
 from workbench.views.studio import check_port
 
 
@@ -55,3 +56,62 @@ def test_a_job_upscales_the_selected_part_without_importing_gradio(tmp_path):
     assert {"status": "reading the video"} in answers
     scene = read_scene(tmp_path / "scenes" / "part")
     assert (scene.width, scene.height, scene.frames) == (128, 160, 2)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Return the arguments of the servers that commands would start, without starting one."""
+    arguments = []
+
+    class Blocks:
+        def block_thread(self):
+            """Return at once."""
+
+    def launch(**given):
+        arguments.append(given)
+        return Blocks(), "http://localhost/"
+
+    for variable in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "SPACE_HOST"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("workbench.cli.studio._names", dict)  # it imports torch, in a thread
+    monkeypatch.setattr(studio, "launch", launch)
+    monkeypatch.setattr(studio, "check_port", lambda host, port: None)
+    return arguments
+
+
+def test_the_operator_sets_address_and_port_by_variables(launched, monkeypatch, capsys):
+    monkeypatch.setenv("GRADIO_SERVER_NAME", "0.0.0.0")
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "7911")
+    assert main(["app", "--auth", "me:word"]) == 0
+    assert (launched[-1]["host"], launched[-1]["port"], launched[-1]["public"]) == ("0.0.0.0", 7911, False)
+    assert "GRADIO_SERVER_NAME=0.0.0.0" in capsys.readouterr().err
+    assert main(["app", "--host", "127.0.0.1", "--port", "7912"]) == 0
+    assert (launched[-1]["host"], launched[-1]["port"]) == ("127.0.0.1", 7912)
+    monkeypatch.setenv("GRADIO_SERVER_PORT", "http")
+    assert main(["app"]) == 2
+    assert "GRADIO_SERVER_PORT" in capsys.readouterr().err
+
+
+def test_a_server_without_variables_is_for_this_computer_only(launched):
+    assert main(["app"]) == 0
+    assert launched[-1]["host"] == "127.0.0.1"
+    assert not launched[-1]["public"]
+    assert launched[-1]["frame_ancestors"] == []
+
+
+def test_visitors_of_a_space_cannot_train_or_stop_runs(launched, monkeypatch, tmp_path):
+    monkeypatch.setenv("SPACE_HOST", "me-studio.hf.space")
+    assert main(["app", "--runs", str(tmp_path)]) == 0
+    given = launched[-1]
+    assert given["public"]
+    assert "me-studio.hf.space" in given["names"]
+    assert given["frame_ancestors"] == ["https://huggingface.co"]
+    assert tmp_path in given["runs"][1:]  # all but the first are read-only
+    services = given["services"]
+    for refused in (services.start, lambda: services.prepare(tmp_path, None), lambda: services.command("estimate")):
+        with pytest.raises(ConfigError, match="does not train"):
+            refused()
+    assert services.command("upscale")
+    assert main(["demo"]) == 2
+    assert main(["app", "--auth", "me:word"]) == 0
+    assert not launched[-1]["public"]

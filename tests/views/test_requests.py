@@ -1,5 +1,6 @@
 """Hostile requests to events and routes of the studio: each has a clear answer, and no file remains."""
 
+import asyncio
 import errno
 import io
 import json
@@ -242,6 +243,28 @@ class TestRoutes:
         for own in ("192.168.1.5:7860", "[fe80::1]:7860", "lab.example:7860", "localhost"):
             assert request_filter.problem(own, None) == ""
         assert "no such host name" in request_filter.problem("evil.example", None)
+
+    def test_only_named_sites_can_show_the_studio_in_a_frame(self):
+        async def page(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+
+        def headers(**settings):
+            sent = []
+            scope = {"type": "http", "path": "/", "headers": [(b"host", b"localhost")]}
+            asyncio.run(RequestFilter(page, host="0.0.0.0", **settings)(scope, receive=None, send=collect(sent)))
+            return {name: value.decode() for name, value in sent[0]["headers"]}
+
+        def collect(sent):
+            async def send(message):
+                sent.append(message)
+
+            return send
+
+        alone, framed = headers(), headers(frame_ancestors=["https://huggingface.co"])
+        assert alone[b"content-security-policy"].endswith("frame-ancestors 'self'")
+        assert framed[b"content-security-policy"].endswith("frame-ancestors 'self' https://huggingface.co")
+        assert "SameSite=Lax" in alone[b"set-cookie"]
+        assert "SameSite=None; Secure" in framed[b"set-cookie"]
 
     def test_every_route_requires_the_login(self, tmp_path):
         app, url = launch(runs=[tmp_path], scenes=[], auth={"me": "word"}, quota=QUOTA, services=make_services())

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from threading import Thread
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import tyro
 
@@ -36,13 +36,15 @@ class StudioOptions:
     save_scenes: bool = False
     """Allow visitors to save results of uploaded videos in the folder of scenes."""
     port: int | None = None
-    """Port of the server; by default the first free one from 7860."""
-    host: str = "127.0.0.1"
-    """Address to listen on; any other than 127.0.0.1 requires --auth."""
+    """Port of the server; by default GRADIO_SERVER_PORT, or the first free one from 7860."""
+    host: str = ""
+    """Address to listen on; by default GRADIO_SERVER_NAME, or 127.0.0.1. Any other requires --auth or --public."""
     name: tuple[str, ...] = ()
     """Further host names of the studio, where other computers can connect."""
     auth: str = ""
     """USER:PASSWORD required to log in, or a file with one such line per user, which hides them from process lists."""
+    public: bool = False
+    """Accept all visitors without a password; they cannot train or stop runs. The default in a Hugging Face Space."""
     browser: bool = True
     """Open a browser window."""
 
@@ -72,6 +74,13 @@ def demo(options: Options = DEFAULTS) -> int:
 def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
     from workbench.views import studio
 
+    host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
+    port, space = options.port or _port(), os.environ.get("SPACE_HOST", "")
+    public = not options.auth and (options.public or bool(space))
+    for variable in ("GRADIO_SERVER_NAME", "GRADIO_SERVER_PORT", "GRADIO_ROOT_PATH", "SPACE_HOST"):
+        if value := os.environ.get(variable):
+            notes.print(f"{variable}={value}", markup=False)
+
     def start_demo() -> str:
         from workbench.training.worker import prepare_run
 
@@ -82,24 +91,60 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         return run.name
 
     auth = read_auth(options.auth) if options.auth else None
-    studio.check_port(options.host, options.port)  # before the demo starts a run
+    studio.check_port(host, port)  # before the demo starts a run
+    if public and with_demo:
+        raise ConfigError("public: visitors cannot train, so there is no live demo; use `workbench app --public`")
+    if public:
+        notes.print(f"everybody who can reach {host} can use the studio without a password, and cannot train")
     if with_demo:
         notes.print(f"{start_demo()}: two minutes of live distillation, on the page Run")
     blocks, url = studio.launch(
-        runs=[options.runs, shipped("runs")],
+        runs=[
+            *([Path(os.devnull)] if public else []),
+            options.runs,
+            shipped("runs"),
+        ],  # only the first is not read-only
         scenes=[options.scenes, shipped("scenes")],
-        services=_services(start_demo),
+        services=_without_training(_services(start_demo)) if public else _services(start_demo),
         save_scenes=options.save_scenes,
-        host=options.host,
-        names=options.name,
-        port=options.port,
+        host=host,
+        names=(*options.name, *([space] if space else [])),
+        port=port,
         auth=auth,
+        public=public,
+        frame_ancestors=["https://huggingface.co"] if space else [],
         inbrowser=options.browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
     )
     Thread(target=_names, daemon=True).start()  # torch takes seconds to import, before the Train page needs it
     notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
     blocks.block_thread()
     return 0
+
+
+def _port() -> int | None:
+    """Return the port of the variable ``GRADIO_SERVER_PORT``, or None.
+
+    Raises:
+        ConfigError: it is not a number.
+    """
+    given = os.environ.get("GRADIO_SERVER_PORT", "")
+    if given and not given.isdecimal():
+        raise ConfigError(f"GRADIO_SERVER_PORT: want a port such as 7860, got {given!r}")
+    return int(given) if given else None
+
+
+def _without_training(services: Services) -> Services:
+    """Return services that refuse to train, and to measure a training, for visitors without a password."""
+
+    def refuse(*_: object) -> NoReturn:
+        raise ConfigError("this studio is open to everybody, so it does not train; install the workbench to train")
+
+    return replace(
+        services,
+        start=refuse,
+        prepare=refuse,
+        command=lambda kind: refuse() if kind == "estimate" else services.command(kind),
+    )
 
 
 def read_auth(given: str) -> dict[str, str]:

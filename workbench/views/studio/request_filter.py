@@ -38,7 +38,7 @@ POLICY = "; ".join(
         "object-src 'none'",
         "base-uri 'self'",
         "form-action 'self'",
-        "frame-ancestors 'self'",
+        "frame-ancestors 'self'",  # the last one: RequestFilter appends sites
     )
 )
 """Content security policy: nothing is loaded from or sent to another machine, and no other site can frame a page."""
@@ -58,11 +58,16 @@ class RequestFilter:
         app: application behind the filter.
         host: address that the server is bound to.
         names: further host names of the studio.
+        frame_ancestors: origins of other sites that may show the studio in a frame; its cookies are sent there too.
     """
 
-    def __init__(self, app: ASGIApp, *, host: str, names: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, *, host: str, names: Iterable[str] = (), frame_ancestors: Iterable[str] = ()
+    ) -> None:
         self.app, self.is_public = app, host not in LOOPBACK
         machine = (socket.gethostname(), socket.getfqdn()) if self.is_public else ()
+        self.policy = " ".join((POLICY, *frame_ancestors))
+        self.same_site = "None; Secure; Partitioned" if self.policy != POLICY else "Lax"
         self.names = {name.lower() for name in (*LOOPBACK, host, *machine, *names)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,11 +106,11 @@ class RequestFilter:
             if message["type"] == "http.response.start":
                 started = True
                 sent = MutableHeaders(scope=message)
-                sent.setdefault("Content-Security-Policy", POLICY)
+                sent.setdefault("Content-Security-Policy", self.policy)
                 sent.setdefault("X-Content-Type-Options", "nosniff")
                 sent.setdefault("Referrer-Policy", "same-origin")
                 if new_session:
-                    cookie = f"{SESSION_COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite=Lax"
+                    cookie = f"{SESSION_COOKIE}={secrets.token_hex(16)}; Path=/; HttpOnly; SameSite={self.same_site}"
                     sent.append("Set-Cookie", cookie)
             await send(message)
 

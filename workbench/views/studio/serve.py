@@ -128,6 +128,8 @@ def launch(
     names: Sequence[str] = (),
     port: int | None = None,
     auth: Mapping[str, str] | None = None,
+    public: bool = False,
+    frame_ancestors: Sequence[str] = (),
     inbrowser: bool = False,
     **studio: Any,
 ) -> tuple[Pages, str]:
@@ -138,6 +140,8 @@ def launch(
         names: further host names of the studio, where other computers can connect.
         port: None: the first free one from 7860.
         auth: password by user, needed where other computers can connect.
+        public: allow other computers to connect without a password.
+        frame_ancestors: origins of other sites that may show the studio in a frame.
         inbrowser: open a browser.
         studio: arguments of :func:`build_studio`.
 
@@ -148,7 +152,7 @@ def launch(
         ConfigError: other computers could connect without a password.
         BusyError: the port is in use.
     """
-    if host not in LOOPBACK and not auth:
+    if host not in LOOPBACK and not auth and not public:
         raise ConfigError(f"host {host}: other computers could stop your runs; set a user and a password")
     check_port(host, port)
     app = build_studio(**studio)
@@ -166,7 +170,9 @@ def launch(
             max_file_size="1mb",  # videos are uploaded by another route, see upload_routes.py
             app_kwargs={
                 "routes": app.routes,
-                "middleware": [Middleware(RequestFilter, host=host, names=tuple(names))],
+                "middleware": [
+                    Middleware(RequestFilter, host=host, names=tuple(names), frame_ancestors=tuple(frame_ancestors))
+                ],
             },
             theme=Base(primary_hue="blue", neutral_hue="slate").set(body_text_color_subdued="*neutral_500"),
             head=PHONE_MARGINS,
