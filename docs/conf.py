@@ -84,13 +84,19 @@ nb_mime_priority_overrides = [
 # Reference
 autosummary_generate = True
 autosummary_context = {"packages": ["workbench.models.layers", "workbench.models.key_maps"]}  # no sections of a page
-autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "member-order": "bysource",
+    "show-inheritance": True,
+    "ignore-module-all": True,
+}
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 GOOGLE_STYLE = Config(napoleon_use_rtype=False, napoleon_use_ivar=True)
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!workbench\.).*"),  # other packages: their sites are not read in the build
     (r"py:.*", r"workbench\..*\.(_\w+|Clip|ReadOptions)"),  # private names, type variables, options
+    (r"py:.*", r"workbench\.(measurements|models\.key_maps\..*)"),  # not part of the API
     (r"py:data", r"workbench\.aliases\..*"),  # names in files of earlier versions
 ]
 suppress_warnings = ["misc.highlighting_failure"]
