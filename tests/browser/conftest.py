@@ -149,7 +149,7 @@ def serve(pages):
     apps, watched = [], []
 
     def start(**options) -> Watched:
-        app, url = launch(**options, services=make_services())
+        app, url = launch(**{"services": make_services()} | options)
         apps.append(app)
         watched.append(pages(url))
         return watched[-1]

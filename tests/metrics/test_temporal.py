@@ -160,12 +160,6 @@ def test_mae_by_hand():
     assert mae(reference, frames).tolist() == [2, 1]  # 8-bit numbers do not wrap around
 
 
-def test_mae_is_the_mean_over_profiles_of_all_rows():
-    frames, reference = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 6, 3)).astype(np.uint8)
-    rows = [mae(frames, reference, row=row) for row in range(5)]
-    assert mae(frames, reference) == pytest.approx(np.mean(rows, axis=0))
-
-
 def test_a_profile_out_of_range_raises():
     clip = blobs()
     with pytest.raises(ConfigError, match=r"row: .*64.*63"):
