@@ -58,6 +58,7 @@ templates_path = ["_templates"]
 
 # Theme
 html_theme = "furo"
+html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
