@@ -26,11 +26,11 @@ demo: $(READY)  ## open the app on the shipped run, and start a live distillatio
 	$(BIN)/workbench demo
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
-	$(BIN)/pytest -q -rs -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -q -rs -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
-	$(SSE) $(BIN)/pytest -q -n 2 --dist loadgroup -m "not slow" --ignore=tests/models/test_cost.py \
+	$(SSE) $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" --ignore=tests/models/test_cost.py \
 		$(addprefix tests/,$(NUMERIC)) $(addprefix workbench/,$(NUMERIC_DOCTESTS))
 
 check: $(READY)  ## check format, lint, types and import layers

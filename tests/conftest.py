@@ -23,10 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_collection_modifyitems(items):
-    """Keep each file, and all browser tests together, on one worker (``pytest -n 2 --dist loadgroup``)."""
+    """Skip tests of POSIX systems on Windows."""
     for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("browser" if folder == "browser" else str(item.path)))
         if os.name == "nt" and item.get_closest_marker("posix"):
             item.add_marker(pytest.mark.skip(reason="Windows has no fork, no such signals and no sh"))
 

@@ -218,8 +218,6 @@ def studio_server(browser, tmp_path_factory):
     from workbench.models.catalog import Catalog
     from workbench.views.studio import launch, networks
 
-    patch = pytest.MonkeyPatch()
-    patch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
     services = make_services(
         names=lambda: {"student.name": ["vespcn", "vespcn_s"]},
         command=lambda kind: script(WORK[kind]),
@@ -228,10 +226,11 @@ def studio_server(browser, tmp_path_factory):
     runs, scenes = (tmp_path_factory.mktemp("studio") / name for name in ("runs", "scenes"))
     runs.mkdir()
     scenes.mkdir()
-    app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True)
+    with pytest.MonkeyPatch.context() as patch:  # read once, at the start
+        patch.setattr(networks, "read_catalog", lambda: Catalog(height=120, width=180, rows=ROWS))
+        app, url = launch(runs=[runs], scenes=[scenes], services=services, save_scenes=True)
     yield url, runs, scenes
     app.close()
-    patch.undo()
 
 
 @pytest.fixture
