@@ -268,13 +268,13 @@ def test_another_format_raises(scene, change, said):
 def test_a_scene_of_format_1_is_read(scene):
     path = scene.folder / "scene.json"
     record = json.loads(path.read_text())
-    record["format"], record["protocol"] = 1, {"crop": 8}
+    record["format"], record["protocol"] = 1, {"crop": 8, "quantised": "8 bit"}
     for overlay in record["overlays"]:
         overlay |= {"low": overlay.pop("vmin"), "high": overlay.pop("vmax")}
     path.write_text(json.dumps(record))
     old = read_scene(scene.folder)
     assert old.overlays == scene.overlays
-    assert old.protocol == {"crop_border": 8}
+    assert old.protocol == {"crop_border": 8, "quantized": "8 bit"}
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])

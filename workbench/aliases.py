@@ -50,7 +50,7 @@ CONVLSTM = {"reads": "input_conv", "recalls": "hidden_conv"}
 PARAMETERS = {"to_picture": "to_rgb"}
 """Modules of networks (TDAN) in weights that were saved under their former names."""
 
-SCENE_PROTOCOL = {"crop": "crop_border"}
+SCENE_PROTOCOL = {"crop": "crop_border", "quantised": "quantized"}
 """Entries of the protocol of a scene of format 1."""
 
 OVERLAY = {"low": "vmin", "high": "vmax"}
