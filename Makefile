@@ -26,7 +26,7 @@ demo: $(READY)  ## open the app on the shipped run, and start a live distillatio
 	$(BIN)/workbench demo
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
-	$(BIN)/pytest -q -rs -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -q -rsR -n 2 --dist loadfile $(PYTEST_ARGS)
 
 test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"

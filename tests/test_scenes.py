@@ -265,18 +265,6 @@ def test_another_format_raises(scene, change, said):
     assert said in str(caught.value)
 
 
-def test_a_scene_of_format_1_is_read(scene):
-    path = scene.folder / "scene.json"
-    record = json.loads(path.read_text())
-    record["format"], record["protocol"] = 1, {"crop": 8, "quantised": "8 bit"}
-    for overlay in record["overlays"]:
-        overlay |= {"low": overlay.pop("vmin"), "high": overlay.pop("vmax")}
-    path.write_text(json.dumps(record))
-    old = read_scene(scene.folder)
-    assert old.overlays == scene.overlays
-    assert old.protocol == {"crop_border": 8, "quantized": "8 bit"}
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"null"])
 def test_an_invalid_scene_json_raises(scene, content):
     (scene.folder / "scene.json").write_bytes(content)

@@ -1,5 +1,6 @@
 """A real chromium on the real studio, served from here; every page is watched for errors and requests."""
 
+import logging
 import shutil
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tests.visitors import make_services
 from workbench.runs import RunWriter
 from workbench.scenes import read_scene
 
+logger = logging.getLogger(__name__)
 INSPECT = Path(__file__).parent / "inspect.js"
 CHROMIUM = [
     "--no-sandbox",
@@ -22,6 +24,13 @@ CHROMIUM = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """Let a browser test that timed out run once more: on a busy machine, chromium can lose a page."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["Timeout"]))
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +101,7 @@ class Watched:
 
     def __init__(self, contexts, address: str) -> None:
         self.contexts, self.address = contexts, address
-        self.pages, self.errors, self.outside = [], [], []
+        self.pages, self.errors, self.outside, self.unanswered = [], [], [], {}
 
     def open(self, path: str = "", *, width: int = 1280, height: int = 1000, touch: bool = False):
         page = self.contexts(touch).new_page()
@@ -102,6 +111,9 @@ class Watched:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda message: self.errors.append(message.text) if self._is_error(message) else None)
         page.on("request", lambda request: self.outside.append(request.url) if self._leaves(request.url) else None)
+        page.on("request", lambda request: self.unanswered.update({request: request.url}))
+        page.on("requestfinished", lambda request: self.unanswered.pop(request, None))
+        page.on("requestfailed", lambda request: self.unanswered.update({request: f"{request.url}: {request.failure}"}))
         page.goto(self.address + path)
         return page
 
@@ -112,6 +124,8 @@ class Watched:
         return not url.startswith((self.address, "data:", "blob:"))
 
     def check(self) -> None:
+        if self.unanswered:  # pytest shows it below a failed test
+            logger.warning("requests without an answer: %s", list(self.unanswered.values()))
         for page in self.pages:
             page.close()
             page.context.clear_cookies()

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests import specimens
 from tests.training.interruptions import assert_equal_losses, assert_equal_weights
 from workbench.distillation_config import OtherLosses
 from workbench.models.weights import read_tensors, save_tensors
@@ -155,3 +156,16 @@ def test_a_shipped_scene_opens(name):
     scene = read_scene(shipped("scenes") / name)
     assert scene.methods
     assert scene.curves
+
+
+def test_a_scene_of_format_1_is_read(tmp_path):
+    scene = read_scene(specimens.make_scene(tmp_path / "old"))
+    path = scene.folder / "scene.json"
+    record = json.loads(path.read_text())
+    record["format"], record["protocol"] = 1, {"crop": 8, "quantised": "8 bit"}
+    for overlay in record["overlays"]:
+        overlay |= {"low": overlay.pop("vmin"), "high": overlay.pop("vmax")}
+    path.write_text(json.dumps(record))
+    old = read_scene(scene.folder)
+    assert old.overlays == scene.overlays
+    assert old.protocol == {"crop_border": 8, "quantized": "8 bit"}
