@@ -190,10 +190,11 @@ def test_links_in_documents_exist(document):
     assert not [link for link in links if "://" not in link and not (ROOT / link).exists()]
 
 
-def test_the_readme_names_the_two_commands():
+def test_the_readme_names_the_two_commands_and_is_short():
     readme = (ROOT / "README.md").read_text()
     assert "make demo" in readme
     assert "make test" in readme
+    assert len(readme.encode()) <= 7300, "details belong into docs/"
 
 
 # -- what is committed ----------------------------------------------------------------------------------------------
@@ -310,5 +311,5 @@ def test_examples_in_contributing_run(monkeypatch):
     run_examples(python_blocks(text), "CONTRIBUTING.md")
 
 
-def test_examples_in_the_readme_run():
-    run_examples(python_blocks((ROOT / "README.md").read_text()), "README.md")
+def test_examples_of_the_api_page_run():
+    run_examples(python_blocks((ROOT / "docs" / "api.md").read_text()), "docs/api.md")

@@ -1,7 +1,8 @@
 """Write the stored scores into the texts that quote them: ``python tools/figures.py``; ``--check`` only compares.
 
-``docs/experiment/`` contains the scores, ``docs/experiment.md`` the commands that made them. README, that page and the
-cards of the shipped weights have a place for each table between two comment lines, and no other figure of them.
+``docs/experiment/`` contains the scores, ``docs/experiment.md`` the commands that made them. The pages of the
+documentation and the cards of the shipped weights have a place for each table between two comment lines. README has one
+of the figures, and no table.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from matplotlib.figure import Figure
 from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
-from workbench.experiment.report import page, table
+from workbench.experiment.report import page
 from workbench.experiment.results import Results
 from workbench.experiment.variants import PLAIN, find_variant, in_grid_order
 from workbench.metrics import METRICS
@@ -112,18 +113,23 @@ def gradient_norm_ratios(name: str) -> str:
     return "\n".join(lines)
 
 
-def forest() -> Figure:
-    """Draw the difference of every variant from plain: a dot per seed, and the mean with its interval."""
-    panels = [(results("results"), "vid4"), (results("ablation"), "validation")]
+def forest(*panels: tuple[str, str]) -> Figure:
+    """Draw the difference of every variant from plain: a dot per seed, and the mean with its interval.
+
+    Args:
+        panels: name of the stored results and of the data, one pair for each panel, from top to bottom.
+    """
+    stored = [(results(name), data) for name, data in panels]
     names = [
         [name for name in in_grid_order(one.scores) if name != PLAIN and one.against(name, PLAIN, data, "psnr_y_db")]
-        for one, data in panels
+        for one, data in stored
     ]
+    height = 1.2 + 0.3 * len(panels) + 0.24 * sum(map(len, names))
     figure, axes = plt.subplots(
-        len(panels), figsize=(8, 1.6 + 0.24 * sum(map(len, names))), layout="constrained", sharex=True,
+        len(panels), figsize=(8, height), layout="constrained", sharex=True, squeeze=False,
         height_ratios=[len(shown) + 1 for shown in names],
     )  # fmt: skip
-    for axis, (one, data), shown in zip(axes, panels, names, strict=True):
+    for axis, (one, data), shown in zip(axes.flat, stored, names, strict=True):
         plain = one.values(PLAIN, data, "psnr_y_db")
         for place, name in enumerate(shown):
             found, values = one.against(name, PLAIN, data, "psnr_y_db"), one.values(name, data, "psnr_y_db")
@@ -132,19 +138,22 @@ def forest() -> Figure:
             color = METHODS["plain"] if found.measurable and found.mean < 0 else color
             axis.plot(seeds, [place + 0.25] * len(seeds), "o", color=color, markersize=2.5, alpha=0.7)
             axis.errorbar(found.mean, place, xerr=found.half, fmt="o", color=color, capsize=3, markersize=5)
+            axis.text(1.01, place, f"{len(seeds)} seeds", va="center", fontsize=9, transform=axis.get_yaxis_transform())
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set(yticks=range(len(shown)), yticklabels=[find_variant(name).label for name in shown])
         axis.set(ylim=(len(shown) - 0.4, -0.6), title=f"{one.settings['steps']:,} steps, {data}")
         axis.grid(alpha=0.2, axis="x")
-    axes[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: not measurable")
+    axes.flat[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: not measurable")
     plt.close(figure)
     return figure
 
 
+FIGURES = {"vid4.png": (("results", "vid4"),), "forest.png": (("results", "vid4"), ("ablation", "validation"))}
+"""Files of figures, with their panels."""
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on vid4": lambda: shipped_table("shipped_vid4"),
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
-    "experiment on vid4": lambda: table(results("results"), "vid4"),
     "experiment": lambda: page(results("results")),
     "gradient norm ratios": lambda: gradient_norm_ratios("gradient_norm_ratios"),
     "ablation": lambda: page(results("ablation")),
@@ -190,7 +199,8 @@ def main(check: bool = False) -> None:
             if not check:
                 path.write_text(after, encoding="utf-8")
     if not check:
-        forest().savefig(SCORES / "forest.png", dpi=110, facecolor="white", metadata={"Software": None})
+        for name, panels in FIGURES.items():
+            forest(*panels).savefig(SCORES / name, dpi=110, facecolor="white", metadata={"Software": None})
     if check and stale:
         sys.exit(f"different from the stored scores: {', '.join(stale)}; run python tools/figures.py")
 
