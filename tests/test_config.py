@@ -7,7 +7,7 @@ from dataclasses import FrozenInstanceError, fields, is_dataclass, replace
 import pytest
 
 from workbench.config import Data, Network, Optimizer, RunConfig
-from workbench.distillation_config import FRAMES_FOR_MEMORY, Distillation
+from workbench.distillation_config import FRAMES_FOR_MEMORY, Distillation, GradientRatios
 from workbench.errors import ConfigError
 from workbench.presets import PRESETS
 
@@ -58,17 +58,27 @@ def test_a_ratio_replaces_a_weight(weight):
     config = RunConfig(
         teacher=Network(name="edvr_s", weights="w.safetensors"),
         data=Data(num_frames=7),
-        distillation=Distillation(spatial_weight=0.0, temporal_weight=weight, temporal_ratio=0.1),
+        distillation=Distillation(spatial_weight=0.0, temporal_weight=weight, ratios=GradientRatios(temporal=0.1)),
     )
     assert config.distills
     assert config.needs_features
     assert config.distillation.uses_temporal
     assert not config.distillation.uses_spatial
-    assert config.distillation.ratios == {"temporal": 0.1}
-    output = Distillation(spatial_weight=0.0, temporal_weight=0.0, output_ratio=0.3)
+    assert config.distillation.ratios.chosen == {"temporal": 0.1}
+    output = Distillation(spatial_weight=0.0, temporal_weight=0.0, ratios=GradientRatios(output_l1=0.3))
     assert replace(config, distillation=output).distills
     assert not replace(config, distillation=output).needs_features
     assert output.chosen_losses == {"output_l1": 0.0}
+    fitnets = Distillation(spatial_weight=0.0, temporal_weight=0.0, ratios=GradientRatios(fitnets=0.3))
+    assert fitnets.reading_features == ["fitnets"]
+    assert "fitnets" in fitnets.cache_obstacle
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_ratios_of_earlier_runs_are_read(version):
+    saved = {"distillation": {"output_ratio": 0.3, "temporal_ratio": 0.1, "spatial_ratio": 0.0}}
+    ratios = RunConfig.from_run(saved, version=version).distillation.ratios
+    assert ratios == GradientRatios(output_l1=0.3, temporal=0.1)
 
 
 def test_settings_of_older_versions_are_read():
@@ -92,6 +102,10 @@ def test_settings_cannot_be_changed():
         ({"data": {"crop": 8}}, "no setting 'data.crop'; did you mean 'data.crop_size'?"),
         ({"distillation": {"spatial_wieght": 1}}, "no setting 'distillation.spatial_wieght'; did you mean"),
         ({"teacher": {"wieghts": ""}}, "no setting 'teacher.wieghts'; did you mean 'teacher.weights'?"),
+        (
+            {"distillation": {"output_ratio": 1}},
+            "no setting 'distillation.output_ratio'; did you mean 'distillation.ratios.output_l1'?",
+        ),
         ({"zzz": 3}, "no setting 'zzz'"),
         ({"data": "bikes"}, "data: want a group of settings, got 'bikes'"),
     ],
@@ -107,7 +121,7 @@ INVALID = [
     ("data.num_frames", 0), ("data.batch_size", 0), ("data.scale", 5), ("data.clips", []), ("student.name", ""),
     ("optimizer.learning_rate", 0), ("distillation.spatial_weight", -1), ("distillation.temporal_weight", -1),
     ("distillation.memory_channels", 0), ("distillation.memory_stride", 0), ("distillation.border_frames", -1),
-    ("distillation.ratio_every", 0), ("distillation.temporal_ratio", -0.1), ("precision", "bf61"),
+    ("distillation.ratio_every", 0), ("distillation.ratios.temporal", -0.1), ("precision", "bf61"),
     ("distillation.attention_kind", "mean"), ("distillation.memory_mode", "freezed"),
     ("distillation.cells", "first"), ("distillation.feature_layer", "lr"), ("distillation.schedule", "late"),
     ("optimizer.name", "sgd"), ("steps", "many"), ("steps", 2.5), ("steps", True), ("data.clips", "bikes"),
@@ -130,9 +144,9 @@ def test_an_invalid_value_raises(setting, value):
     [
         ({"teacher": {"name": "edvr_s"}}, "teacher.weights"),
         ({"student": {"name": "vespcn", "hr_channels": -1}}, "student.hr_channels"),
-        ({"distillation": {"temporal_ratio": 0.1, "temporal_weight": 0.5}}, "distillation.temporal_ratio"),
-        ({"distillation": {"spatial_ratio": 0.1, "spatial_weight": 0.5}}, "distillation.spatial_ratio"),
-        ({"distillation": {"output_ratio": 0.1, "losses": {"output_l1": 2.0}}}, "distillation.output_ratio"),
+        ({"distillation": {"ratios": {"temporal": 0.1}, "temporal_weight": 0.5}}, "distillation.ratios.temporal"),
+        ({"distillation": {"ratios": {"spatial": 0.1}, "spatial_weight": 0.5}}, "distillation.ratios.spatial"),
+        ({"distillation": {"ratios": {"fitnets": 0.1}, "losses": {"fitnets": 2.0}}}, "distillation.ratios.fitnets"),
         ({"student": {"name": "vespcn", "skip": "cubic"}}, "student.skip"),
     ],
 )
@@ -178,7 +192,9 @@ def test_every_setting_has_a_description():
             if not (explained or is_group):
                 silent.append(f"{cls.name}.{field.target.id}")
     assert silent == []
-    assert {cls.name for cls in classes} == {"Network", "Data", "OtherLosses", "Distillation", "Optimizer", "RunConfig"}
+    assert {cls.name for cls in classes} == {
+        "Network", "Data", "OtherLosses", "GradientRatios", "Distillation", "Optimizer", "RunConfig",
+    }  # fmt: skip
 
 
 def test_replace_checks_settings():

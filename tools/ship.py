@@ -203,7 +203,7 @@ def _losses(config: RunConfig) -> str:
         return "none"
     settings = config.distillation
     losses = [f"teacher {config.teacher.name}"]
-    ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in settings.ratios.items()}
+    ratios = {name: f"gradient-norm ratio {ratio:g}" for name, ratio in settings.ratios.chosen.items()}
     if settings.uses_spatial:
         weight = ratios.get("spatial", f"{settings.spatial_weight:g}")
         losses.append(f"spatial {weight} ({settings.attention_kind}, {settings.normalization} maps)")
@@ -217,8 +217,7 @@ def _losses(config: RunConfig) -> str:
             + (f", {settings.border_frames} border frames left out" if settings.border_frames else "")
             + ")"
         )
-    losses += [f"output {ratios['output_l1']}"] if "output_l1" in ratios else []
-    losses += [f"{name} {weight:g}" for name, weight in settings.losses.chosen.items()]
+    losses += [f"{name} {ratios.get(name, f'{weight:g}')}" for name, weight in settings.chosen_losses.items()]
     losses.append(f"features {settings.feature_layer}, {settings.schedule} over {settings.schedule_steps} steps")
     return "; ".join(losses)
 

@@ -78,6 +78,9 @@ SETTINGS = {
     "distillation.mapping": "distillation.attention_kind",
     "distillation.normalisation": "distillation.normalization",
     "distillation.others": "distillation.losses",
+    "distillation.spatial_ratio": "distillation.ratios.spatial",
+    "distillation.temporal_ratio": "distillation.ratios.temporal",
+    "distillation.output_ratio": "distillation.ratios.output_l1",
     **{
         f"distillation.others.{old}": f"distillation.losses.{new}" for old, new in LOSS_TERMS.items() if old != "motion"
     },
@@ -85,7 +88,8 @@ SETTINGS = {
     "cache_teacher": "teacher_cache_dir",
     "watch_every": "gradient_stats_every",
 }
-"""Settings of a run of format 1 by their dotted names; a group's name is the prefix of its other settings, too."""
+"""Settings of a run of format 1 by their dotted names; a group's name is the prefix of its other settings, too. The
+three ratios are those of runs of format 2, too, before each loss had one."""
 
 VARIANTS = {
     "plain": "plain", "sd_small": "sd_w0.0001", "sd": "sd_w0.001", "sd_large": "sd_w0.01", "sd_huge": "sd_w0.1",
@@ -151,6 +155,23 @@ def setting_name(old: str) -> str:
     return setting_name(group) + dot + last if dot else old
 
 
+def group_ratios(distillation: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a distillation with its gradient-norm ratios in a group, which earlier versions lacked.
+
+    Example:
+        >>> group_ratios({"cells": "last", "output_ratio": 0.3})
+        {'cells': 'last', 'ratios': {'output_l1': 0.3}}
+    """
+    found: dict[str, Any] = {}
+    for name, value in distillation.items():
+        _, dot, last = SETTINGS.get(f"distillation.{name}", "").rpartition("ratios.")
+        if dot:
+            found.setdefault("ratios", {})[last] = value
+        else:
+            found[name] = value
+    return found
+
+
 def rename_settings(saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Return nested settings of format 1 under today's names.
 
@@ -159,7 +180,7 @@ def rename_settings(saved: Mapping[str, Any], path: str = "") -> dict[str, Any]:
         {'data': {'crop_size': 32}, 'optimizer': {'ema_decay': 0.9, 'name': 'adam'}}
     """
     found = {}
-    for name, value in saved.items():
+    for name, value in (group_ratios(saved) if path == "distillation." else saved).items():
         whole = path + name
         today = setting_name(whole).rpartition(".")[2]
         if whole == "tensorboard":

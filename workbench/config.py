@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, fields
 from operator import attrgetter
 from typing import Any, Literal
 
-from workbench.aliases import rename_settings
+from workbench.aliases import group_ratios, rename_settings
 from workbench.choices import MemoryFormat, Precision, Skip
-from workbench.distillation_config import LEGACY_DISTILLATION, Distillation, OtherLosses
+from workbench.distillation_config import LEGACY_DISTILLATION, Distillation, GradientRatios, OtherLosses
 from workbench.errors import ConfigError, require_at_least
 from workbench.settings import build_settings, check_types
 
@@ -133,11 +133,11 @@ MINIMUMS: dict[str, int] = {
     ), 1),
     **dict.fromkeys((
         "data.moving_above", "data.num_fixed_crops", "data.num_workers", "distillation.spatial_weight",
-        "distillation.temporal_weight", "distillation.spatial_ratio", "distillation.temporal_ratio",
-        "distillation.output_ratio", "distillation.border_frames", "student.hr_channels", "teacher.hr_channels",
+        "distillation.temporal_weight", "distillation.border_frames", "student.hr_channels", "teacher.hr_channels",
         "plain.hr_channels", "threads", "gradient_stats_every", "imitation_weight", "alignment_loss_weight",
         "flow_weight",
         *(f"distillation.losses.{loss.name}" for loss in fields(OtherLosses)),
+        *(f"distillation.ratios.{loss.name}" for loss in fields(GradientRatios)),
     ), 0),
 }  # fmt: skip
 """Smallest values of numbers; forms show them."""
@@ -257,18 +257,14 @@ class RunConfig:
             )
 
     def _check_losses(self) -> None:
-        wanted, default = self.distillation, Distillation.__dataclass_fields__
-        for ratio, weight in (("spatial_ratio", "spatial_weight"), ("temporal_ratio", "temporal_weight")):
-            if getattr(wanted, ratio) and getattr(wanted, weight) not in (0, default[weight].default):
+        wanted = self.distillation
+        for loss, ratio in wanted.ratios.chosen.items():
+            weight = attrgetter(name := wanted.weight_name(loss))
+            if weight(wanted) not in (0, weight(Distillation())):
                 raise ConfigError(
-                    f"distillation.{ratio}: want 0 next to a {weight} of {getattr(wanted, weight):g}, got "
-                    f"{getattr(wanted, ratio):g}; set one of the two to 0"
+                    f"distillation.ratios.{loss}: want 0 next to a {name} of {weight(wanted):g}, got {ratio:g}; set "
+                    "one of the two to 0"
                 )
-        if wanted.output_ratio and wanted.losses.output_l1:
-            raise ConfigError(
-                f"distillation.output_ratio: want 0 next to losses.output_l1 {wanted.losses.output_l1:g}, got "
-                f"{wanted.output_ratio:g}; set one of the two to 0"
-            )
         if self.teacher_cache_dir and wanted.cache_obstacle:
             raise ConfigError(f"teacher_cache_dir: {wanted.cache_obstacle}; change that, or leave the cache out")
 
@@ -282,7 +278,7 @@ class RunConfig:
     def needs_features(self) -> bool:
         """Whether both networks must have high-resolution features."""
         wanted = self.distillation
-        return self.distills and bool(wanted.uses_spatial or wanted.uses_temporal or wanted.losses.reading_features)
+        return self.distills and bool(wanted.uses_spatial or wanted.uses_temporal or wanted.reading_features)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings as plain JSON."""
@@ -320,7 +316,7 @@ class RunConfig:
             saved = rename_settings(saved)
         distillation = saved.get("distillation")
         if isinstance(distillation, Mapping):
-            saved = {**saved, "distillation": {**LEGACY_DISTILLATION, **distillation}}
+            saved = {**saved, "distillation": LEGACY_DISTILLATION | group_ratios(distillation)}
         return cls.from_dict(saved)
 
 

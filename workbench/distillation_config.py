@@ -23,7 +23,7 @@ FRAMES_FOR_MEMORY = 7
 complete windows only."""
 
 
-def _loss(*, reads: Literal["frames", "features"]) -> float:
+def _loss(*, reads: Literal["frames", "features", "flow"]) -> float:
     """Return a field of :class:`OtherLosses`: weight 0, and the inputs of the loss."""
     return field(default=0.0, metadata={"reads": reads})
 
@@ -37,7 +37,7 @@ class OtherLosses:
     """
 
     output_l1: float = _loss(reads="frames")
-    """L1 distance of the frames: the simplest distillation; at 2 the one measured gain of docs/experiment.md."""
+    """L1 distance of the frames: the simplest distillation; at weight 2 the one measured gain of docs/experiment.md."""
     fitnets: float = _loss(reads="features")
     """Features through a learned 1x1 regressor (Romero et al. 2015)."""
     attention_transfer: float = _loss(reads="features")
@@ -64,16 +64,26 @@ class OtherLosses:
     """Changes of the frames from one to the next (ours)."""
     teacher_better_l1: float = _loss(reads="frames")
     """L1 distance of the frames, only where the teacher is closer to the ground truth (ours)."""
+    flow_l1: float = _loss(reads="flow")
+    """L1 distance of the optical flow between neighboring frames, for networks that estimate it (ours)."""
 
     @property
     def chosen(self) -> dict[str, float]:
-        """Losses whose weight is not 0."""
-        return {name: weight for name, weight in asdict(self).items() if weight}
+        """Losses whose value is not 0."""
+        return {name: value for name, value in asdict(self).items() if value}
 
-    @property
-    def reading_features(self) -> list[str]:
-        """Chosen losses that read F^SR of both networks; networks without it can use the others only."""
-        return [name for name in self.chosen if self.__dataclass_fields__[name].metadata["reads"] == "features"]
+
+@dataclass(frozen=True, kw_only=True)
+class GradientRatios(OtherLosses):
+    """Gradient-norm ratios of the losses to the reconstruction, each in place of the loss's weight; 0: the weight.
+
+    The weight of a loss with a ratio must be 0 or its default, and is not used.
+    """
+
+    spatial: float = _loss(reads="features")
+    """Distance of the attention maps, in place of `spatial_weight`."""
+    temporal: float = _loss(reads="features")
+    """Distance of the memory cells, in place of `temporal_weight`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,13 +98,6 @@ class Distillation:
     """Weight of the distance of the memory cells (lambda 2); 0 switches it off. On the shipped networks its gradient
     norm is then 0.08 to 0.17 times the reconstruction's (docs/teaching.md); not tuned. Features that are not
     standardized, at stride 4, need about fifty times as much for the same."""
-    spatial_ratio: float = 0.0
-    """Gradient-norm ratio of the spatial term to the reconstruction, which then sets lambda 1; 0: `spatial_weight` is
-    used. Above 0 that weight must be 0 or its default, and is not used."""
-    temporal_ratio: float = 0.0
-    """Gradient-norm ratio of the temporal term, in place of `temporal_weight`."""
-    output_ratio: float = 0.0
-    """Gradient-norm ratio of the L1 distance of the frames, in place of `losses.output_l1`."""
     ratio_every: int = 20
     """Steps between two measurements of gradient norms for the ratios; each takes a backward pass per term."""
     feature_layer: FeatureLayer = "hr"
@@ -129,27 +132,34 @@ class Distillation:
     """Number of steps of that rise or fall."""
     losses: OtherLosses = field(default_factory=OtherLosses)
     """Weights of other distillation losses."""
-
-    @property
-    def ratios(self) -> dict[str, float]:
-        """Gradient-norm ratios above 0, by loss term."""
-        named = {"spatial": self.spatial_ratio, "temporal": self.temporal_ratio, "output_l1": self.output_ratio}
-        return {name: ratio for name, ratio in named.items() if ratio}
+    ratios: GradientRatios = field(default_factory=GradientRatios)
+    """Gradient-norm ratios, in place of weights."""
 
     @property
     def uses_spatial(self) -> bool:
         """Whether attention maps are compared."""
-        return bool(self.spatial_weight or self.spatial_ratio)
+        return bool(self.spatial_weight or self.ratios.spatial)
 
     @property
     def uses_temporal(self) -> bool:
         """Whether memory cells are compared."""
-        return bool(self.temporal_weight or self.temporal_ratio)
+        return bool(self.temporal_weight or self.ratios.temporal)
 
     @property
     def chosen_losses(self) -> dict[str, float]:
         """Weights of the other losses that are computed; 0 for one whose ratio is set."""
-        return self.losses.chosen | ({"output_l1": 0.0} if self.output_ratio else {})
+        balanced = [name for name in self.ratios.chosen if name not in ("spatial", "temporal")]
+        return self.losses.chosen | dict.fromkeys(balanced, 0.0)
+
+    @property
+    def reading_features(self) -> list[str]:
+        """Other losses that read F^SR of both networks; networks without it can use the rest only."""
+        losses = OtherLosses.__dataclass_fields__
+        return [name for name in self.chosen_losses if losses[name].metadata["reads"] == "features"]
+
+    def weight_name(self, loss: str) -> str:
+        """Return the name of the setting of a loss's weight."""
+        return f"{loss}_weight" if loss in ("spatial", "temporal") else f"losses.{loss}"
 
     @property
     def cache_obstacle(self) -> str:
@@ -158,6 +168,6 @@ class Distillation:
             return (
                 f"want distillation.memory_mode frozen, as cells of a trained ConvLSTM change, got {self.memory_mode}"
             )
-        if names := self.losses.reading_features:
+        if names := self.reading_features:
             return f"want no losses that read whole features, which are too large to cache, got {', '.join(names)}"
         return ""

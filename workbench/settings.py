@@ -54,9 +54,9 @@ def build_settings(cls: type[Settings], saved: Mapping[str, Any], prefix: str = 
     for name, value in saved.items():
         path = prefix + name
         if name not in types:
-            renamed = setting_name(path).rpartition(".")[2]
-            near = [renamed] if renamed in types else difflib.get_close_matches(name, types, n=1)
-            raise ConfigError(f"no setting {path!r}" + (f"; did you mean {prefix + near[0]!r}?" if near else ""))
+            renamed = setting_name(path)
+            near = [renamed] if renamed != path else [prefix + one for one in difflib.get_close_matches(name, types, 1)]
+            raise ConfigError(f"no setting {path!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         if is_dataclass(types[name]):
             if not isinstance(value, Mapping):
                 raise ConfigError(f"{path}: want a group of settings, got {value!r}")

@@ -1,14 +1,25 @@
 """Each distillation loss by hand on small tensors; gradients reach the student and never the teacher."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from workbench.distill import losses
-from workbench.distill.losses import DISTILLATION_LOSSES, DistillationInputs, FitNets, VariationalInformation, make_loss
+from workbench.distill.losses import (
+    DISTILLATION_LOSSES,
+    DistillationInputs,
+    FitNets,
+    TeacherTargets,
+    VariationalInformation,
+    make_loss,
+)
+from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError
+from workbench.models.layers.flow import EstimatedFlow
 from workbench.models.video_sr import Upscaled
+from workbench.models.zoo import build
 
 
 def make_inputs(student=None, teacher=None, high=None, *, ours=None, theirs=None):
@@ -16,7 +27,7 @@ def make_inputs(student=None, teacher=None, high=None, *, ours=None, theirs=None
     blank = torch.zeros(1, 1, 3, 1, 1)
     return DistillationInputs(
         Upscaled(blank if student is None else student, ours),
-        Upscaled(blank if teacher is None else teacher, theirs),
+        TeacherTargets(blank if teacher is None else teacher, features=theirs),
         blank if high is None else high,
     )
 
@@ -28,7 +39,9 @@ def random_inputs(ours_channels=3, theirs_channels=5, frames=3, size=8):
         return torch.rand(*shape, generator=generator).requires_grad_(grad)
 
     student = Upscaled(draw(2, frames, 3, size, size), draw(2, frames, ours_channels, size, size))
-    teacher = Upscaled(draw(2, frames, 3, size, size), draw(2, frames, theirs_channels, size, size))
+    teacher = TeacherTargets(draw(2, frames, 3, size, size), features=draw(2, frames, theirs_channels, size, size))
+    flow = EstimatedFlow(draw(2, frames - 1, 2, size, size), draw(2, frames - 1, 2, size, size))
+    student, teacher = replace(student, flow=flow), replace(teacher, flow=draw(2, 2, frames - 1, 2, size, size))
     return DistillationInputs(student, teacher, draw(2, frames, 3, size, size, grad=False))
 
 
@@ -43,10 +56,11 @@ def test_gradients_reach_the_student_and_not_the_teacher(name):
     value = loss.compute(inputs)
     assert value.shape == ()
     value.backward()
-    read = [inputs.student.features if loss.reads_features else inputs.student.frames]
+    read = inputs.student.flow if loss.reads == "flow" else [getattr(inputs.student, loss.reads)]
     assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in read)
     assert inputs.teacher.frames.grad is None
     assert inputs.teacher.features.grad is None
+    assert inputs.teacher.flow.grad is None
     for key, parameter in parameters(loss):
         assert parameter.grad is not None, key
         assert parameter.grad.abs().sum() > 0, key
@@ -55,7 +69,8 @@ def test_gradients_reach_the_student_and_not_the_teacher(name):
 @pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES.keys() - {"fitnets", "variational_information"}))
 def test_equal_student_and_teacher_give_zero(name):
     inputs = random_inputs(4, 4)
-    same = DistillationInputs(inputs.student, inputs.student, inputs.high)
+    same = replace(inputs, teacher=replace(inputs.teacher, frames=inputs.student.frames, features=inputs.student.features,
+                                           flow=torch.stack(inputs.student.flow, dim=1)))  # fmt: skip
     assert make_loss(name, 4, 4).compute(same).item() == pytest.approx(0, abs=1e-6)
 
 
@@ -65,11 +80,13 @@ def test_thirty_steps_of_adam_lower_the_loss(name):
     inputs = random_inputs()
     loss = make_loss(name, 3, 5)
     frames, features = inputs.student.frames.detach().clone(), inputs.student.features.detach().clone()
-    learned = [frames.requires_grad_(), features.requires_grad_(), *(parameter for _, parameter in parameters(loss))]
+    flow = EstimatedFlow(*(part.detach().clone().requires_grad_() for part in inputs.student.flow))
+    learned = [frames.requires_grad_(), features.requires_grad_(), *flow]
+    learned += [parameter for _, parameter in parameters(loss)]
     optimizer = torch.optim.Adam(learned, lr=1e-2)
     values = []
     for _ in range(30):
-        value = loss.compute(DistillationInputs(Upscaled(frames, features), inputs.teacher, inputs.high))
+        value = loss.compute(replace(inputs, student=Upscaled(frames, features, flow=flow)))
         values.append(value.item())
         optimizer.zero_grad()
         value.backward()
@@ -170,3 +187,35 @@ def test_unknown_names_and_missing_features_raise():
         losses.affinity(make_inputs())
     with pytest.raises(ShapeError, match="same frames"):
         losses.affinity(make_inputs(ours=torch.zeros(1, 2, 3, 4, 4), theirs=torch.zeros(1, 1, 3, 4, 4)))
+
+
+def test_flow_of_a_network_is_distilled_into_the_flow_network_of_the_student():
+    """A student with the teacher's flow network has no loss; the gradient of another one reaches its flow alone."""
+    torch.manual_seed(0)
+    teacher, student = build("basicvsr_s", channels=4, blocks=1).eval(), build("vespcn_s").train()
+    objective = Objective(losses={"flow_l1": (1.0, make_loss("flow_l1", 0, 0))})
+    clip, high = torch.rand(1, 4, 3, 18, 22), torch.zeros(1, 4, 3, 72, 88)
+    seen = objective.forward_teacher(teacher, clip, "hr")
+    assert seen.flow.to_next.shape == (1, 3, 2, 18, 22)
+    loss = objective.compute_terms(student(clip), high, seen)[0]["flow_l1"]
+    loss.backward()
+    reached = {name.partition(".")[0] for name, p in student.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached == {student.flow_module}
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    same = build("vespcn_s").eval()
+    same.load_state_dict(student.state_dict())
+    terms = objective.compute_terms(student(clip), high, objective.forward_teacher(same, clip, "hr"))[0]
+    assert terms["flow_l1"].item() == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(("student", "teacher", "role"), [("vespcn_s", "edvr_tiny", None), ("fastdvdnet_vsr", "vespcn_s", "student"),
+                                                          ("vespcn_s", "fastdvdnet_vsr", "teacher")])  # fmt: skip
+def test_flow_of_networks_without_flow_cannot_be_distilled(student, teacher, role):
+    objective = Objective(losses={"flow_l1": (1.0, make_loss("flow_l1", 0, 0))})
+    clip, high = torch.rand(1, 2, 3, 16, 16), torch.zeros(1, 2, 3, 64, 64)
+    seen, made = objective.forward_teacher(build(teacher).eval(), clip, "hr"), build(student).train()(clip)
+    if role is None:
+        assert objective.compute_terms(made, high, seen)[0]["flow_l1"] >= 0
+    else:
+        with pytest.raises(ConfigError, match=f"flow_l1.*{role}"):
+            objective.compute_terms(made, high, seen)

@@ -163,7 +163,7 @@ def test_recorded_settings_name_data_and_weights_by_checksums(shared, tmp_path):
 
 def test_recorded_settings_leave_out_what_variants_change(shared):
     settings = runner.experiment_settings(shared())
-    assert not {"seed", "distillation.spatial_weight", "distillation.temporal_ratio", "threads"} & settings.keys()
+    assert not {"seed", "distillation.spatial_weight", "distillation.ratios.temporal", "threads"} & settings.keys()
     assert not any(name.startswith(("plain", "distillation.losses")) for name in settings)
 
 

@@ -12,6 +12,7 @@ from workbench.experiment.variants import (
     LOSSES,
     PLAIN,
     cache_config,
+    file_name,
     find_variant,
     in_grid_order,
     make_variant,
@@ -43,9 +44,13 @@ def test_every_variant_of_the_grid_is_a_training(name):
     [
         ("sd_w0.010", "sd_w0.01", {"spatial_weight": 0.01, "temporal_weight": 0}),
         ("sd_w1e-05", "sd_w1e-05", {"spatial_weight": 1e-5}),
-        ("sd_r0.1", "sd_r0.1", {"spatial_ratio": 0.1, "spatial_weight": 0, "temporal_weight": 0}),
+        ("sd_r0.1", "sd_r0.1", {"ratios.spatial": 0.1, "spatial_weight": 0, "temporal_weight": 0}),
         ("sd_w0.001+output_w2", "output_w2+sd_w0.001", {"spatial_weight": 0.001, "losses.output_l1": 2}),
-        ("output_r2+td_r0.1", "output_r2+td_r0.1", {"output_ratio": 2, "temporal_ratio": 0.1, "losses.output_l1": 0}),
+        (
+            "output_r2+td_r0.1",
+            "output_r2+td_r0.1",
+            {"ratios.output_l1": 2, "ratios.temporal": 0.1, "losses.output_l1": 0},
+        ),
         (
             "td_w0.03+standardize=true+memory_stride=2",
             "td_w0.03+memory_stride=2+standardize=true",
@@ -56,6 +61,7 @@ def test_every_variant_of_the_grid_is_a_training(name):
             "fitnets_w0.5+attention_kind=sum_abs",
             {"losses.fitnets": 0.5, "attention_kind": "sum_abs"},
         ),
+        ("squared_mean_r0.1", "squared_mean_r0.1", {"ratios.squared_mean": 0.1, "losses.squared_mean": 0}),
     ],
 )
 def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
@@ -69,7 +75,9 @@ def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "sd", "sd_large", "sd_w0", "sd_w-1", "sd_x1", "sdd_w1", "fitnets_r1", "sd_w1+sd_r1", "plain+sd_w1",
+    ["", "sd", "sd_large", "sd_w0", "sd_w-1", "sd_x1", "sdd_w1", "fitnets_x1", "sd_w1+sd_r1", "plain+sd_w1", "sd_w1+seed=3", "plain+cells=all",
+     "plain+sd_w1+steps=3", "plain+steps=0", "plain+stepz=3", "steps=3", "sd_w1+losses.fitnets=1",
+     "sd_w1+cells=all+cells=last",
      "sd_w1+plain", "attention_kind=sum_abs", "sd_w1+maping=sum_abs", "sd_w1+attention_kind=sum",
      "sd_w1+memory_channels=many",
      "sd_w1+spatial_weight=2"],
@@ -78,6 +86,34 @@ def test_an_invalid_variant_name_raises(name):
     with pytest.raises(ConfigError) as error:
         find_variant(name)
     assert name.rpartition("+")[2].partition("=")[0] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "changes"),
+    [
+        ("plain+steps=4500", "plain: no teacher, steps 4500", {"steps": 4500}),
+        ("output_r0.1+data.num_fixed_crops=4000+cells=all", "output L1, gradient-norm ratio 0.1, cells \"all\", ",
+         {"data.num_fixed_crops": 4000, "distillation.cells": "all"}),
+        ("sd_w1+flow_weight=0.1+student.flow_weights=pretrained:flow", "SD, weight 1, flow_weight 0.1, student.flow_weights pretrained:flow",
+         {"flow_weight": 0.1, "student.flow_weights": "pretrained:flow"}),
+    ],
+)  # fmt: skip
+def test_a_variant_changes_any_setting(name, label, changes):
+    variant, shared = find_variant(name), with_settings(SHARED, {"data.stills": "photos"})
+    assert find_variant(variant.name) == variant
+    assert variant.label.startswith(label.replace('"', ""))
+    config = variant_config(variant, shared, 3)
+    assert with_settings(config, changes) == config
+    assert config.distills == variant.distills == (not name.startswith("plain"))
+
+
+def test_names_of_files_are_safe_and_distinct():
+    names = ["sd_w0.1", "plain+teacher.weights=a/b", "plain+teacher.weights=a b", "plain+teacher.weights=" + "x" * 500,
+             "plain+teacher.weights=" + "x" * 501]  # fmt: skip
+    made = [file_name(name) for name in names]
+    assert made[0] == names[0]
+    assert len(set(made)) == len(names)
+    assert all(len(name) < 200 and Path(name).name == name and not set(name) & set(":*? /+=") for name in made)
 
 
 def test_the_error_for_an_unknown_loss_has_the_known_ones():
@@ -112,6 +148,12 @@ def test_variants_that_need_the_same_teacher_outputs_share_a_cache():
     }
     assert len(others | {usual}) == 4
     assert cache("plain") == cache("fitnets_w0.01") == cache("td_w0.03+memory_mode=trained") == ""
+    crops = [f"{name}+data.num_fixed_crops=4000" for name in ("sd_r0.1", "output_w2")]
+    assert len({cache(name) for name in crops}) == 1
+    different = ("output_r0.1+data.crop_size=16", "output_r0.1+teacher.weights=a/b", "flow_l1_r0.1", crops[0])
+    assert len({usual, *map(cache, different)}) == 5
+    assert cache("sd_w0.001+steps=3+optimizer.learning_rate=1e-4") == usual
+    assert cache("fitnets_r0.1") == ""
     stills = with_settings(SHARED, {"data.stills": "s"})
     assert cache("sd_w0.001", stills) == ""
 
@@ -122,7 +164,7 @@ def test_a_cache_is_filled_for_every_variant_that_shares_it(name):
     filled = cache_config(config)
     assert filled.teacher_cache_dir == config.teacher_cache_dir
     assert (filled.distillation.spatial_weight, filled.distillation.temporal_weight) == (1, 1)
-    assert (filled.distillation.ratios, filled.distillation.losses.chosen) == ({}, {})
+    assert (filled.distillation.ratios.chosen, filled.distillation.losses.chosen) == ({}, {})
     assert filled.distillation.attention_kind == config.distillation.attention_kind
 
 

@@ -18,7 +18,7 @@ from tests.training.tiny import TinyNetwork, batches, copies, make_training, num
 from workbench.config import Optimizer
 from workbench.distill.losses import DISTILLATION_LOSSES, make_loss
 from workbench.distill.objective import Objective
-from workbench.distillation_config import Distillation, OtherLosses
+from workbench.distillation_config import Distillation, GradientRatios, OtherLosses
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
 from workbench.runs import Run
@@ -106,9 +106,10 @@ def test_every_loss_trains_the_student(name):
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_the_table_of_losses_has_the_input_of_each(name):
-    reads_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
-    assert make_loss(name, 1, 1).reads_features == reads_features
-    assert OtherLosses(**{name: 0.5}).reading_features == ([name] if reads_features else [])
+    reads = DISTILLATION_LOSSES[name].metadata["reads"]
+    assert make_loss(name, 1, 1).reads == reads
+    for one in (Distillation(losses=OtherLosses(**{name: 0.5})), Distillation(ratios=GradientRatios(**{name: 0.5}))):
+        assert one.reading_features == ([name] if reads == "features" else [])
 
 
 def test_a_network_without_features_learns_from_frames(small, tmp_path):
@@ -151,7 +152,9 @@ def test_two_processes_give_the_losses_and_weights_of_one(small, tmp_path):
         save_every=10,
         device="cpu",
         data=replace(small.data, batch_size=2),
-        distillation=replace(small.distillation, losses=losses, temporal_ratio=0.3, ratio_every=3, cells="all"),
+        distillation=replace(
+            small.distillation, losses=losses, ratios=GradientRatios(temporal=0.3), ratio_every=3, cells="all"
+        ),
         gradient_stats_every=5,
     )
     one, two = (prepare_run(tmp_path / name, config) for name in ("one", "two"))

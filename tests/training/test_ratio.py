@@ -11,7 +11,7 @@ from tests.training.tiny import TinyNetwork, batches
 from workbench.distill.losses import make_loss
 from workbench.distill.objective import Objective
 from workbench.distill.temporal import TemporalMemory
-from workbench.distillation_config import Distillation
+from workbench.distillation_config import Distillation, GradientRatios
 from workbench.runs import request_stop
 from workbench.training.accelerator import make_accelerator
 from workbench.training.gradient_stats import gradient_stats, parameter_gradient
@@ -98,7 +98,7 @@ def test_micro_batches_and_the_whole_batch_have_equal_weights():
 @pytest.fixture(scope="module")
 def config(small):
     distillation = Distillation(
-        spatial_ratio=0.1, temporal_ratio=0.3, output_ratio=0.2, ratio_every=3, memory_channels=2, cells="all",
+        ratios=GradientRatios(spatial=0.1, temporal=0.3, output_l1=0.2, flow_l1=0.1), ratio_every=3, memory_channels=2, cells="all",
         schedule_steps=4,
     )  # fmt: skip
     return replace(small, distillation=distillation)
@@ -129,6 +129,6 @@ def test_cached_and_live_weights_are_equal_within_rounding(config, tmp_path):
     side = fixed.data.crop_size * 4 // fixed.distillation.memory_stride
     assert np.load(kept / "cells.npy").shape == (2, 3, 2, side, side)
     ours, theirs = cached.metrics()[1], live.metrics()[1]
-    for name in ("spatial", "temporal", "output_l1"):
+    for name in ("spatial", "temporal", "output_l1", "flow_l1"):
         assert ours["weights"][name] == pytest.approx(theirs["weights"][name], rel=0.02)
     assert ours["weights"]["temporal"] > 0

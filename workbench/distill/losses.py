@@ -2,7 +2,7 @@
 
 A loss is a function with the name of its setting in ``OtherLosses``, or a module where it has parameters (a regressor,
 a variance), which are trained with the student and not needed afterwards. The gradient reaches the student only. The
-last three are our own. Symbols: ``workbench.models.video_sr``.
+last four are our own. Symbols: ``workbench.models.video_sr``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -33,12 +34,15 @@ class TeacherTargets:
         maps: attention maps ``(B, T, s*H, s*W)``, or ``(B, T, H, W)`` of F^LR; None without a spatial term.
         cells: memory cells of the compared frames, ``(B, T', K, h, w)``; None without a temporal term.
         features: F^SR, for losses that read it whole; None otherwise.
+        flow: optical flow to the next and to the previous frame, ``(B, 2, T - 1, 2, H, W)``; None unless a loss reads
+            it.
     """
 
     frames: Tensor
     maps: Tensor | None = None
     cells: Tensor | None = None
     features: Tensor | None = None
+    flow: Tensor | None = None
 
     def to(self, device: torch.device) -> TeacherTargets:
         """Return the targets on a device."""
@@ -61,13 +65,13 @@ class DistillationInputs:
     """Inputs of a distillation loss.
 
     Attributes:
-        student: frames of the student, and its features where the loss needs them.
+        student: frames of the student, and its features or flow where the loss needs them.
         teacher: the same of the teacher; no gradient reaches it.
         high: ground truth ``(B, T, 3, s*H, s*W)`` in [0, 1].
     """
 
     student: Upscaled
-    teacher: Upscaled | TeacherTargets
+    teacher: TeacherTargets
     high: Tensor
 
     @property
@@ -92,6 +96,20 @@ class DistillationInputs:
             )
         return student, teacher
 
+    @property
+    def flow(self) -> tuple[Tensor, Tensor]:
+        """Optical flow of student and teacher, ``(B, 2, T - 1, 2, H, W)``, in float32.
+
+        Raises:
+            ConfigError: one of them is missing.
+        """
+        if self.student.flow is None or self.teacher.flow is None:
+            raise ConfigError(
+                f"flow_l1: want two networks that estimate flow (VESPCN, BasicVSR), got a "
+                f"{'student' if self.student.flow is None else 'teacher'} without; set its weight and ratio to 0"
+            )
+        return torch.stack(self.student.flow, dim=1).float(), self.teacher.flow.detach().float()
+
 
 @dataclass(frozen=True)
 class DistillationLoss:
@@ -99,11 +117,11 @@ class DistillationLoss:
 
     Attributes:
         compute: function or module: :class:`DistillationInputs` -> scalar, unweighted.
-        reads_features: whether it reads F^SR of both networks.
+        reads: what it reads of both networks: frames, F^SR, or optical flow.
     """
 
     compute: Callable[[DistillationInputs], Tensor]
-    reads_features: bool = False
+    reads: Literal["frames", "features", "flow"] = "frames"
 
 
 def output_l1(inputs: DistillationInputs) -> Tensor:
@@ -287,6 +305,17 @@ def teacher_better_l1(inputs: DistillationInputs) -> Tensor:
     return (better * (student - teacher).abs()).mean()
 
 
+def flow_l1(inputs: DistillationInputs) -> Tensor:
+    r"""Return the L1 distance of the optical flow between neighboring frames, in both directions (ours).
+
+    .. math:: \operatorname{mean} |f^S - f^T|
+
+    in low-resolution pixels. It trains the student's flow network only. For a clip of one frame the loss is 0.
+    """
+    student, teacher = inputs.flow
+    return (student - teacher).abs().mean() if student.numel() else student.sum()
+
+
 def _unit_vectors(features: Tensor) -> Tensor:
     """Return features averaged over a grid, each position of length one: ``(B, T, C, H, W)`` -> ``(B, T, C, N)``."""
     size = (min(GRID, features.shape[-2]), min(GRID, features.shape[-1]))
@@ -315,12 +344,12 @@ def make_loss(name: str, student_channels: int, teacher_channels: int) -> Distil
     """
     if name not in DISTILLATION_LOSSES:
         raise unknown_name("distillation loss", name, DISTILLATION_LOSSES)
-    reads_features = DISTILLATION_LOSSES[name].metadata["reads"] == "features"
-    if reads_features and not (student_channels and teacher_channels):
+    reads = DISTILLATION_LOSSES[name].metadata["reads"]
+    if reads == "features" and not (student_channels and teacher_channels):
         missing = "student" if not student_channels else "teacher"
         raise ConfigError(
             f"{name}: reads high-resolution features, and the {missing} has none; choose a loss that reads frames: "
             + ", ".join(other for other, loss in DISTILLATION_LOSSES.items() if loss.metadata["reads"] == "frames")
         )
     compute = TRAINED[name](student_channels, teacher_channels) if name in TRAINED else globals()[name]
-    return DistillationLoss(compute, reads_features)
+    return DistillationLoss(compute, reads)

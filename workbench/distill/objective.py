@@ -6,12 +6,13 @@ Symbols: ``workbench.models.video_sr``.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from workbench.aliases import LOSS_TERMS
-from workbench.choices import AttentionKind, Normalization, Schedule, SpatialFeatures
+from workbench.choices import AttentionKind, FeatureLayer, Normalization, Schedule, SpatialFeatures
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.distill.losses import DistillationInputs, DistillationLoss, TeacherTargets
 from workbench.distill.ratio import GradientRatio
@@ -21,7 +22,7 @@ from workbench.errors import ConfigError
 from workbench.models.layers.deformable import offset_error
 from workbench.models.layers.flow import EstimatedFlow, end_point_error
 from workbench.models.privileged import imitation
-from workbench.models.video_sr import Upscaled, WindowOffsets
+from workbench.models.video_sr import Upscaled, VideoSR, WindowOffsets
 
 Terms = dict[str, Tensor]
 Diagnostics = dict[str, Tensor | float]
@@ -152,7 +153,12 @@ class Objective(nn.Module):
     @property
     def compares_features(self) -> bool:
         """Whether a loss reads F^SR itself, not only maps or cells computed from it."""
-        return any(loss.reads_features for loss in self._losses.values())
+        return any(loss.reads == "features" for loss in self._losses.values())
+
+    @property
+    def compares_flow(self) -> bool:
+        """Whether a loss reads the optical flow of both networks."""
+        return any(loss.reads == "flow" for loss in self._losses.values())
 
     def weights_at(self, step: int) -> dict[str, float]:
         """Return the weight of each term at a step (the first step is 1)."""
@@ -165,17 +171,28 @@ class Objective(nn.Module):
         distillation = self.distillation_weights | balanced
         return self.teacher_free_weights | {name: factor * weight for name, weight in distillation.items()}
 
+    def forward_teacher(self, teacher: VideoSR, clip: Tensor, feature_layer: FeatureLayer) -> Upscaled:
+        """Return the teacher's output for a clip, with the features and the flow that the losses need."""
+        upscaled = teacher(clip, return_features=feature_layer if self.needs_features else None)
+        flow = teacher.estimate_flow(clip) if self.compares_flow else None
+        if flow is None:
+            return upscaled
+        height, width = clip.shape[-2:]
+        return replace(upscaled, flow=EstimatedFlow(*(part[..., :height, :width] for part in flow)))
+
     def teacher_targets(self, teacher: Upscaled) -> TeacherTargets:
         """Return the teacher outputs needed by the losses: everything that does not depend on the student.
 
         Raises:
             ConfigError: features are needed and missing.
         """
+        flow = torch.stack(teacher.flow, dim=1).detach() if self.compares_flow and teacher.flow is not None else None
         if not self.needs_features:
-            return TeacherTargets(teacher.frames.detach())
+            return TeacherTargets(teacher.frames.detach(), flow=flow)
         features, memory = _features(teacher).detach(), self.memory
         return TeacherTargets(
             teacher.frames.detach(),
+            flow=flow,
             maps=self._maps(teacher).detach() if self.uses_spatial else None,
             # not detached: the ConvLSTM may be trained, also through the teacher's cells
             cells=memory.select_frames(memory.teacher_cells(features)) if memory is not None else None,

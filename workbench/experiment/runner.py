@@ -21,7 +21,7 @@ from workbench.errors import DataError
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS, Protocol
 from workbench.experiment.results import Results, SetScores, same_settings
-from workbench.experiment.variants import LOSSES, Variant, cache_config, variant_config
+from workbench.experiment.variants import LOSSES, Variant, cache_config, file_name, variant_config
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load, locate
 from workbench.models.zoo import build
@@ -189,7 +189,7 @@ def run_folder(folder: Path, variant: str, seed: int) -> Path:
         >>> run_folder(Path("experiment"), "output_w2+sd_w0.001", 0).name
         'output_w2-sd_w0.001-0'
     """
-    return folder / "runs" / f"{variant}-{seed}".replace("+", "-").replace("=", "-")
+    return folder / "runs" / file_name(f"{variant}-{seed}")
 
 
 def _update(

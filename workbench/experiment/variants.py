@@ -5,10 +5,11 @@ A variant is named by its parts, joined by ``+``:
 ==================  ========================================================================
 part                meaning
 ==================  ========================================================================
-``plain``           no teacher; not combined
+``plain``           no teacher; combined with settings only: ``plain+steps=4500``
 ``LOSS_wWEIGHT``    a loss of :data:`LOSSES` with a weight: ``sd_w0.01``
 ``LOSS_rRATIO``     a loss whose gradient norm is this ratio of the reconstruction's: ``sd_r0.1``
-``SETTING=VALUE``   a setting of the distillation: ``sd_w0.001+attention_kind=sum_abs``
+``SETTING=VALUE``   a setting of the distillation, or of the run by its dotted name:
+                    ``sd_w0.001+attention_kind=sum_abs``, ``output_r0.1+data.num_fixed_crops=4000``
 ==================  ========================================================================
 """
 
@@ -20,8 +21,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from zlib import crc32
 
-from workbench.config import Network, RunConfig, with_settings
+from workbench.config import Data, Network, RunConfig, with_settings
 from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError
 from workbench.presets import cpu_long
@@ -36,15 +38,19 @@ class Loss(NamedTuple):
 
     label: str
     weight: str
-    ratio: str = ""
+    ratio: str
+
+
+def _loss(label: str, term: str) -> Loss:
+    return Loss(label, f"distillation.{Distillation().weight_name(term)}", f"distillation.ratios.{term}")
 
 
 LOSSES: dict[str, Loss] = {
-    "output": Loss("output L1", "distillation.losses.output_l1", "distillation.output_ratio"),
-    "sd": Loss("SD", "distillation.spatial_weight", "distillation.spatial_ratio"),
-    "td": Loss("TD", "distillation.temporal_weight", "distillation.temporal_ratio"),
+    "output": _loss("output L1", "output_l1"),
+    "sd": _loss("SD", "spatial"),
+    "td": _loss("TD", "temporal"),
     **{
-        loss.name: Loss(loss.name.replace("_", " ").replace("l1", "L1"), f"distillation.losses.{loss.name}")
+        loss.name: _loss(loss.name.replace("_", " ").replace("l1", "L1"), loss.name)
         for loss in fields(OtherLosses)
         if loss.name != "output_l1"
     },
@@ -52,6 +58,9 @@ LOSSES: dict[str, Loss] = {
 """Losses by their names in variants, in the order of the parts of a name."""
 
 LOSS_PART = re.compile(rf"({'|'.join(LOSSES)})_([wr])(\d+(?:\.\d+)?(?:e-?\d+)?)")
+
+RESERVED = {"seed", "teacher_cache_dir", *(name for loss in LOSSES.values() for name in (loss.weight, loss.ratio))}
+"""Settings that a variant does not name: the parts of losses set them, or the experiment."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +70,14 @@ class Variant:
     Attributes:
         name: name of its runs and scores.
         label: name in tables.
-        changes: settings, by dotted name, that differ from :func:`shared_config`; none for the plain student.
+        changes: settings, by dotted name, that differ from :func:`shared_config`.
+        distills: whether it has a teacher.
     """
 
     name: str
     label: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    distills: bool = True
 
 
 def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str, Any] | None = None) -> Variant:
@@ -74,19 +85,17 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
 
     Args:
         losses: name in :data:`LOSSES` -> ``w`` and a weight, or ``r`` and a gradient-norm ratio.
-        settings: further settings of the distillation, by name.
+        settings: further settings by dotted name; those of the distillation also without ``distillation.``.
 
     Raises:
-        ConfigError: a setting that does not exist, or a value that it cannot have.
+        ConfigError: a setting that does not exist or that a variant cannot change, or a value that it cannot have.
 
     Example:
         >>> make_variant({"td": ("w", 0.03), "sd": ("w", 0.001)}).name
         'sd_w0.001+td_w0.03'
     """
-    if not losses:
-        return Variant(PLAIN, "plain: no teacher")
-    changes: dict[str, Any] = {LOSSES[name].weight: 0.0 for name in ("sd", "td")}
-    names, labels = [], []
+    changes: dict[str, Any] = {LOSSES[name].weight: 0.0 for name in ("sd", "td")} if losses else {}
+    names, labels = ([], []) if losses else ([PLAIN], ["plain: no teacher"])
     for loss in sorted(losses, key=list(LOSSES).index):
         kind, amount = losses[loss]
         text = f"{amount:.12g}".replace("e+", "e")
@@ -94,13 +103,21 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         names.append(f"{loss}_{kind}{text}")
         labels.append(f"{LOSSES[loss].label}, {'weight' if kind == 'w' else 'gradient-norm ratio'} {text}")
     labels = [", + ".join(labels)]
-    for name, value in sorted((settings or {}).items()):
+    for given, value in sorted((settings or {}).items()):
+        name = given.removeprefix("distillation.")
+        whole = name if name in ALL_SETTINGS else f"distillation.{name}"
+        if whole in RESERVED or (whole != name and not losses):
+            raise ConfigError(f"variant: got a value for {name}, expected a setting that changes {'+'.join(names)}")
         text = value if isinstance(value, str) else json.dumps(value)
-        changes[f"distillation.{name}"] = value
+        changes[whole] = value
         names.append(f"{name}={text}")
         labels.append(f"{name} {text}")
-    with_settings(RunConfig(), changes)  # refuses what cannot be
-    return Variant("+".join(names), ", ".join(labels), changes)
+    with_settings(RunConfig(data=Data(stills="-"), teacher=Network(name="-", weights="-")), changes)
+    return Variant("+".join(names), ", ".join(labels), changes, distills=bool(losses))
+
+
+ALL_SETTINGS = frozenset(flatten(RunConfig().to_dict()))
+"""Dotted names of all settings of a run."""
 
 
 def find_variant(name: str) -> Variant:
@@ -113,27 +130,37 @@ def find_variant(name: str) -> Variant:
         >>> find_variant("output_w2+sd_r0.1").label
         'output L1, weight 2, + SD, gradient-norm ratio 0.1'
     """
-    if name == PLAIN:
-        return make_variant({})
     losses: dict[str, tuple[str, float]] = {}
     settings: dict[str, Any] = {}
-    for part in name.split("+"):
-        setting, value = parse_setting(f"distillation.{part}") if "=" in part else ("", None)
+    parts = name.split("+")
+    for part in parts[1:] if parts[0] == PLAIN else parts:
+        key, equals, text = part.removeprefix("distillation.").partition("=")
         loss, kind, amount = found.groups() if (found := LOSS_PART.fullmatch(part)) else ("", "", "0")
-        if setting and not any(setting in one for one in LOSSES.values()):
-            settings[setting.removeprefix("distillation.")] = value
-        elif loss in LOSSES.keys() - losses and float(amount) > 0 and (kind == "w" or LOSSES[loss].ratio):
+        if equals and key not in settings:
+            settings[key] = parse_setting(part if key in ALL_SETTINGS else f"distillation.{key}={text}")[1]
+        elif loss in LOSSES.keys() - losses and float(amount) > 0 and parts[0] != PLAIN:
             losses[loss] = kind, float(amount)
         else:
-            ratios = ", ".join(one for one, settings_of in LOSSES.items() if settings_of.ratio)
             raise ConfigError(
-                f"variant {name!r}: got {part!r}, expected {PLAIN} alone, or parts joined by +, each once: "
-                f"LOSS_wWEIGHT, LOSS_rRATIO (of {ratios}) or SETTING=VALUE, for example "
-                f"output_w2+sd_r0.1+attention_kind=sum_abs. Losses: {', '.join(LOSSES)}"
+                f"variant {name!r}: got {part!r}, expected parts joined by +, each once: {PLAIN} or losses "
+                "(LOSS_wWEIGHT, LOSS_rRATIO), then settings (SETTING=VALUE), for example "
+                f"output_w2+sd_r0.1+attention_kind=sum_abs or plain+steps=4500. Losses: {', '.join(LOSSES)}"
             )
-    if not losses:
-        raise ConfigError(f"variant {name!r}: got settings alone, expected a loss with them, for example sd_w0.01")
+    if not losses and parts[0] != PLAIN:
+        raise ConfigError(f"variant {name!r}: got settings alone, expected {PLAIN} or a loss before them")
     return make_variant(losses, settings)
+
+
+def file_name(name: str) -> str:
+    """Return a name for a file: that of a variant with hyphens, with a checksum where other characters are lost.
+
+    Example:
+        >>> file_name("output_w2+data.crop_size=24"), file_name("plain+teacher.weights=a/b")
+        ('output_w2-data.crop_size-24', 'plain-teacher.weights-a_b-4f3d88cb')
+    """
+    plain = name.replace("+", "-").replace("=", "-")
+    safe = re.sub(r"[^\w.,-]", "_", plain)[:120]
+    return safe if safe == plain else f"{safe}-{crc32(name.encode()):08x}"
 
 
 WEIGHTS: dict[str, tuple[float, ...]] = {
@@ -234,6 +261,10 @@ CACHE_SETTINGS = (
 """Settings of the distillation that the cached teacher outputs depend on."""
 
 
+CACHE_GROUPS = ("data.", "teacher.", "precision")
+"""Beginnings of the other settings that they depend on; a variant that changes one has a cache of its own."""
+
+
 def variant_config(variant: Variant, shared: RunConfig, seed: int, caches: Path | None = None) -> RunConfig:
     """Return the settings of one training.
 
@@ -245,19 +276,21 @@ def variant_config(variant: Variant, shared: RunConfig, seed: int, caches: Path 
             whose teacher outputs cannot be cached runs the teacher in every step.
     """
     config = with_settings(shared, {"seed": seed, **variant.changes})
-    if not variant.changes:
+    if not variant.distills:
         return replace(config, teacher=Network())
     if caches is None:
         return config
     cache = "-".join(str(getattr(config.distillation, name)) for name in CACHE_SETTINGS)
+    cache += "+flow" if "flow_l1" in config.distillation.chosen_losses else ""
+    own = (f"+{name}={value}" for name, value in variant.changes.items() if name.startswith(CACHE_GROUPS))
     try:
-        return replace(config, teacher_cache_dir=str(caches / cache))
+        return replace(config, teacher_cache_dir=str(caches / file_name(cache + "".join(own))))
     except ConfigError:  # the rule for what can be cached is RunConfig's
         return config
 
 
 def cache_config(config: RunConfig) -> RunConfig:
     """Return settings that fill the teacher cache of ``config`` with the outputs that any variant may need."""
-    losses = {"spatial_weight": 1.0, "temporal_weight": 1.0, "memory_mode": "frozen", "losses": {}}
-    losses |= {f"{name}_ratio": 0.0 for name in ("spatial", "temporal", "output")}
+    flow = {"flow_l1": 1.0} if "flow_l1" in config.distillation.chosen_losses else {}
+    losses = {"spatial_weight": 1.0, "temporal_weight": 1.0, "memory_mode": "frozen", "losses": flow, "ratios": {}}
     return with_settings(config, {f"distillation.{name}": value for name, value in losses.items()})

@@ -195,7 +195,8 @@ def train(
             low, high, targets, flow = batch.to(accelerator.device)
             teacher_output: Upscaled | TeacherTargets | None = targets
             if targets is None and teacher is not None and objective.distills:
-                teacher_output = _forward_teacher(teacher, low, high, module.return_features, accelerator)
+                with torch.no_grad(), accelerator.autocast():
+                    teacher_output = objective.forward_teacher(teacher, teacher.select_input(low, high), feature_layer)
             with accelerator.accumulate(model):
                 terms, diagnostics = model(low, high, teacher_output, flow)
                 _add_means(mean_terms, terms, accumulation)
@@ -252,13 +253,6 @@ def train(
             stop_requested=whole["stop"] > 0,
         )
         started = time.perf_counter()
-
-
-def _forward_teacher(
-    teacher: VideoSR, low: Tensor, high: Tensor, return_features: FeatureLayer | None, accelerator: Accelerator
-) -> Upscaled:
-    with torch.no_grad(), accelerator.autocast():
-        return teacher(teacher.select_input(low, high), return_features=return_features)
 
 
 def _not_finite(terms: Mapping[str, float], gradient_norm: float, accelerator: Accelerator) -> str:

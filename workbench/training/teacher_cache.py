@@ -1,8 +1,8 @@
 """Teacher outputs for fixed crops, computed once and read from disk afterwards.
 
 With ``data.num_fixed_crops`` crops, each in ``data.augmentations_per_crop`` augmentations drawn once, the teacher's
-input repeats. Its frames (8 bits), attention maps and, with a frozen memory, the compared cells (half precision) are
-stored in memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory are not equivariant.
+input repeats. Its frames (8 bits), attention maps, with a frozen memory the compared cells, and optical flow (half
+precision) are stored in memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory are not equivariant.
 
 A cache records its fingerprint and is refused where teacher, crops or objective differ; one that contains more than is
 needed (maps, for a run that needs frames only) is accepted. Each clip is identified by a checksum of its pixels.
@@ -55,6 +55,7 @@ def fingerprint(
         "spatial_features": objective.spatial_features if objective.uses_spatial else None,
         "attention_kind": objective.attention_kind if objective.uses_spatial else None,
         "normalization": objective.normalization if objective.uses_spatial else None,
+        "flow": objective.compares_flow or None,
         "memory": memory.settings if memory is not None else None,
         "memory weights": _digest(memory.lstm) if memory is not None else None,
         "crop_size": sampler.crop_size,
@@ -95,7 +96,8 @@ class TeacherCache:
         _check_fingerprint(folder, record["fingerprint"], wanted)
         self.folder = folder
         self._checksums: np.ndarray = np.load(folder / "marks.npy", mmap_mode="r", allow_pickle=False)
-        needed = {"frames": True, "maps": wanted["attention_kind"] is not None, "cells": wanted["memory"] is not None}
+        inputs = {"maps": "attention_kind", "cells": "memory", "flow": "flow"}
+        needed = {"frames": True} | {name: wanted[key] is not None for name, key in inputs.items()}
         self._arrays = {
             name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             for name in record["arrays"]
@@ -125,7 +127,7 @@ class TeacherCache:
 
         frames = part("frames")
         assert frames is not None
-        return TeacherTargets(frames.permute(0, 1, 4, 2, 3), part("maps"), part("cells"))
+        return TeacherTargets(frames.permute(0, 1, 4, 2, 3), part("maps"), part("cells"), flow=part("flow"))
 
 
 @torch.no_grad()
@@ -141,7 +143,7 @@ def compute_targets(
     """Return the teacher outputs that the losses need for a batch of clips."""
     clip = teacher.select_input(low, high).to(accelerator.device)
     with accelerator.autocast():
-        upscaled = teacher(clip, return_features=feature_layer if objective.needs_features else None)
+        upscaled = objective.forward_teacher(teacher, clip, feature_layer)
     return objective.teacher_targets(upscaled)
 
 
@@ -196,9 +198,9 @@ def write_cache(
 
 
 def _to_arrays(targets: TeacherTargets) -> dict[str, np.ndarray]:
-    """Return one clip as it is stored: 8-bit frames, maps and cells in half precision."""
+    """Return one clip as it is stored: 8-bit frames, the others in half precision."""
     parts = {"frames": to_uint8(targets.frames)}
-    for name, value in (("maps", targets.maps), ("cells", targets.cells)):
+    for name, value in (("maps", targets.maps), ("cells", targets.cells), ("flow", targets.flow)):
         if value is not None:
             if float(value.abs().max()) > FLOAT16_MAX:
                 raise ConfigError(

@@ -176,7 +176,7 @@ class Trainer:
             spatial_features=wanted.spatial_features, attention_kind=wanted.attention_kind,
             normalization=wanted.normalization, memory=memory,
             losses={name: (weight, make_loss(name, ours, theirs)) for name, weight in wanted.chosen_losses.items()},
-            ratios=wanted.ratios, ratio_every=wanted.ratio_every, schedule=wanted.schedule,
+            ratios=wanted.ratios.chosen, ratio_every=wanted.ratio_every, schedule=wanted.schedule,
             schedule_steps=wanted.schedule_steps,
         )  # fmt: skip
 

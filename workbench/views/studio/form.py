@@ -27,6 +27,7 @@ GROUPS = {
     "Data": ("data",),
     "Distillation": ("distillation",),
     "Other losses": ("distillation.losses",),
+    "Gradient-norm ratios": ("distillation.ratios",),
     "Optimizer": ("optimizer",),
     "Run": ("",),
 }
@@ -62,7 +63,8 @@ def form_fields() -> dict[str, Field]:
 
 
 def _fields(cls: type, path: str) -> Iterator[Field]:
-    help_texts, types = _docstrings(cls), get_type_hints(cls)
+    help_texts = {name: text for base in cls.__mro__[-2::-1] for name, text in _docstrings(base).items()}
+    types = get_type_hints(cls)
     for one in fields(cls):
         name, annotation = path + one.name, types[one.name]
         if is_dataclass(annotation):
