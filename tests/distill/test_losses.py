@@ -69,9 +69,9 @@ def test_gradients_reach_the_student_and_not_the_teacher(name):
 @pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES.keys() - {"fitnets", "variational_information"}))
 def test_equal_student_and_teacher_give_zero(name):
     inputs = random_inputs(4, 4)
-    same = replace(inputs, teacher=replace(inputs.teacher, frames=inputs.student.frames, features=inputs.student.features,
-                                           flow=torch.stack(inputs.student.flow, dim=1)))  # fmt: skip
-    assert make_loss(name, 4, 4).compute(same).item() == pytest.approx(0, abs=1e-6)
+    student = inputs.student
+    same = TeacherTargets(student.frames, features=student.features, flow=torch.stack(student.flow, dim=1))
+    assert make_loss(name, 4, 4).compute(replace(inputs, teacher=same)).item() == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
@@ -208,8 +208,14 @@ def test_flow_of_a_network_is_distilled_into_the_flow_network_of_the_student():
     assert terms["flow_l1"].item() == pytest.approx(0, abs=1e-5)
 
 
-@pytest.mark.parametrize(("student", "teacher", "role"), [("vespcn_s", "edvr_tiny", None), ("fastdvdnet_vsr", "vespcn_s", "student"),
-                                                          ("vespcn_s", "fastdvdnet_vsr", "teacher")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("student", "teacher", "role"),
+    [
+        ("vespcn_s", "edvr_tiny", None),
+        ("fastdvdnet_vsr", "vespcn_s", "student"),
+        ("vespcn_s", "fastdvdnet_vsr", "teacher"),
+    ],
+)
 def test_flow_of_networks_without_flow_cannot_be_distilled(student, teacher, role):
     objective = Objective(losses={"flow_l1": (1.0, make_loss("flow_l1", 0, 0))})
     clip, high = torch.rand(1, 2, 3, 16, 16), torch.zeros(1, 2, 3, 64, 64)

@@ -7,9 +7,11 @@ from scipy import stats
 from workbench.errors import ConfigError
 from workbench.experiment.comparisons import (
     Difference,
+    bootstrap_means,
     detectable_difference,
     holm,
     paired,
+    percentile_interval,
     pooled_deviation,
     prediction_interval,
 )
@@ -83,3 +85,35 @@ def test_holm_by_hand():
     assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
     assert holm({"a": 0.03}) == {"a": 0.03}
     assert holm({}) == {}
+
+
+def test_equal_differences_have_a_bootstrap_of_width_zero():
+    resampled = bootstrap_means(np.full((5, 4), 0.07))
+    assert percentile_interval(resampled) == pytest.approx((0.07, 0.07))
+
+
+def test_without_an_effect_of_seeds_the_bootstrap_is_that_of_the_clips():
+    clips = np.array([0.01, 0.05, -0.02, 0.11, 0.04, 0.08])
+    low, high = percentile_interval(bootstrap_means(np.tile(clips, (8, 1))))
+    wanted = stats.bootstrap((clips,), np.mean, n_resamples=10_000, method="percentile", rng=np.random.default_rng(1))
+    assert (low, high) == pytest.approx(tuple(wanted.confidence_interval), abs=0.002)
+    low, high = percentile_interval(bootstrap_means(np.tile(clips[:, None], (1, 3))))
+    assert (low, high) == pytest.approx(tuple(wanted.confidence_interval), abs=0.002)
+
+
+def test_the_bootstrap_of_normal_effects_has_the_width_of_their_normal_interval():
+    """Effects of 200 seeds and 100 clips: the variances of their means add up."""
+    rng = np.random.default_rng(0)
+    seeds, clips = rng.normal(0, 0.3, (200, 1)), rng.normal(0, 0.2, (1, 100))
+    values = 1 + seeds + clips
+    low, high = percentile_interval(bootstrap_means(values))
+    half = 1.96 * (seeds.var() / 200 + clips.var() / 100) ** 0.5
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.1 * half)
+
+
+def test_tables_of_one_shape_have_the_same_resamples():
+    values = np.random.default_rng(2).normal(size=(3, 4))
+    several = bootstrap_means(np.stack([values, 2 * values]))
+    assert several.shape == (2, 10_000)
+    assert several[1] / several[0] == pytest.approx(2.0)
+    assert np.array_equal(bootstrap_means(values), bootstrap_means(values))

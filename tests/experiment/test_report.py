@@ -4,7 +4,7 @@ import pytest
 
 from tests.experiment.scores import make_results
 from workbench.experiment.comparisons import Difference, detectable_difference
-from workbench.experiment.report import page, per_clip, reproduction, table, verdict
+from workbench.experiment.report import by_motion, page, per_clip, reproduction, table, verdict
 from workbench.experiment.variants import GRID
 
 
@@ -31,6 +31,81 @@ def test_a_table_states_the_detectable_difference():
     line = table(make_results(), "vid4").splitlines()[-1]
     assert f"{detectable_difference(deviation, 3):.3f} dB with 3 seeds" in line
     assert f"{deviation:.3f} dB" in line
+
+
+def with_clips(results):
+    """Give every score two clips, .1 below and above the mean, and the gain of SD to the second clip alone."""
+
+    def clips(value, gain=0.0):
+        parts = {"slow": value - 0.1 - gain, "fast": value + 0.1 + gain, "mean": value}
+        return {"vid4": {name: {"psnr_y_db": one, "ssim_y": 0.7} for name, one in parts.items()}}
+
+    for name, seeds in results.scores.items():
+        for seed, sets in seeds.items():
+            value = sets["vid4"]["mean"]["psnr_y_db"]
+            seeds[seed] = clips(value, 0.05 + 0.01 * seed if name == "sd_w0.001" else 0.0)
+    results.references = {name: clips(sets["vid4"]["mean"]["psnr_y_db"]) for name, sets in results.references.items()}
+    return results
+
+
+def test_a_table_has_an_interval_over_clips_and_seeds():
+    """SD gains 0 on one clip, .10 to .14 on the other; the teacher leads by .6, .5 and .4 on both."""
+    lines = table(with_clips(make_results()), "vid4").splitlines()
+    assert "| over clips and seeds |" in lines[0]
+    row = next(line for line in lines if line.startswith("| SD")).split(" | ")
+    low, high = map(float, row[3].strip("[]").split(", "))
+    assert (low, high) == (pytest.approx(0, abs=0.001), pytest.approx(0.13, abs=0.012))
+    percent, interval = row[5].split(" ", 1)
+    assert (percent, interval.startswith("[0, ")) == ("12%", True)
+    assert 24 <= float(interval[4:-1]) <= 35  # .12 / .5 to .14 / .4
+    output = next(line for line in lines if line.startswith("| output")).split(" | ")
+    low, high = map(float, output[3].strip("[]").split(", "))
+    assert (low, high) == (pytest.approx(-0.1, abs=0.035), pytest.approx(0.1, abs=0.035))
+
+
+def test_a_gap_that_may_be_none_has_no_interval():
+    results = with_clips(make_results())
+    for clip in ("slow", "fast"):
+        results.references["teacher"]["vid4"][clip]["psnr_y_db"] = 24.15
+    row = next(line for line in table(results, "vid4").splitlines() if line.startswith("| SD"))
+    assert row.split(" | ")[5] == "12%"
+
+
+def test_a_single_clip_has_no_interval_over_clips():
+    assert "over clips" not in table(make_results(), "vid4")
+
+
+def test_a_table_has_the_temporal_share_where_it_was_measured():
+    results = make_results()
+    assert "copies" not in table(results, "vid4")
+    for seed, share in enumerate((0.1, 0.2, 0.3)):
+        results.scores["sd_w0.001"][seed]["vid4"]["neighbors"] = {"true": 0.8, "copies": 0.8 - share}
+    results.references["teacher"]["vid4"]["neighbors"] = {"true": 1.0, "copies": 0.4, "far": 0.1}
+    lines = table(results, "vid4").splitlines()
+    assert lines[0].endswith("| true - copies [dB] |")
+    assert next(line for line in lines if line.startswith("| SD")).endswith("| 0.200 ± 0.100 |")
+    assert next(line for line in lines if line.startswith("| teacher")).endswith("| 0.600 |")
+    assert next(line for line in lines if line.startswith("| plain")).endswith("|  |")
+    assert "neighbors" not in per_clip(results, "vid4")
+
+
+def test_a_page_has_differences_by_motion():
+    """SD gains nothing in the slowest quartile, and .06 with the deviation of its seeds in the fastest."""
+    results = make_results()
+    assert by_motion(results, "vid4") == ""
+    results.references["motion"] = {"vid4": {"motion quartiles": {"1": 0.031, "4": 0.9}}}
+    for name, seeds in results.scores.items():
+        for seed, sets in seeds.items():
+            gain = 0.05 + 0.01 * seed if name == "sd_w0.001" else 0.0
+            sets["vid4"]["motion quartiles"] = {"1": 25 + 0.1 * seed, "4": 23 + 0.1 * seed + gain}
+    results.references["teacher"]["vid4"]["motion quartiles"] = {"1": 25.1, "4": 23.6}
+    lines = by_motion(results, "vid4").splitlines()
+    assert lines[0] == "|  | 1: 0.03 px | 4: 0.90 px |"
+    assert "| SD, weight 0.001 | +0.000 [+0.000, +0.000] | +0.060 [+0.035, +0.085] |" in lines
+    assert lines[-1] == "| teacher | +0.000 | +0.500 |"
+    assert by_motion(results, "vid4") in page(results)
+    assert "quartiles" not in per_clip(results, "vid4")
+    assert results.clips("vid4") == ["walk"]
 
 
 def test_primary_comparisons_are_adjusted():

@@ -11,6 +11,7 @@ from workbench.config import Network
 from workbench.data.datasets.registry import open_set
 from workbench.data.datasets.samples import sample
 from workbench.errors import ConfigError, DataError
+from workbench.evaluation.scores import TemporalShare
 from workbench.experiment import runner
 from workbench.experiment.results import Results
 from workbench.experiment.variants import find_variant, shared_config
@@ -63,7 +64,7 @@ def test_an_experiment_is_trained_scored_and_reproduced(tiny, capsys):
     assert "too few seeds" in out
     results = Results.read(tiny / "experiment" / "results.json")
     assert list(results.scores) == variants.split(",")
-    assert list(results.references) == ["bicubic", "teacher"]
+    assert results.references.keys() == {"bicubic", "teacher", "motion"}
     assert results.settings["data.crop_size"] == 8
     assert all(np.isfinite(results.values(name, "validation", "psnr_y_db")[0]) for name in results.scores)
     assert [folder.name for folder in (tiny / "experiment" / "cache").iterdir() if folder.is_dir()] == [
@@ -104,13 +105,39 @@ def test_an_experiment_is_trained_scored_and_reproduced(tiny, capsys):
     assert "student.name: got 'vespcn', expected 'vespcn_s'" in err
 
 
-def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
+def share_of(network, clips, protocol, neighbors):
+    """Return a temporal share of .25 dB; the clips are too short to measure one."""
+    names = [clip.name for clip in clips]
+    psnr = {"true": 20.75, "copies": 20.5}
+    return TemporalShare(
+        averaging=protocol.averaging, window=neighbors.window, displacement=1, numbers={name: [0] for name in names},
+        other_clips={}, bicubic={name: [20.0] for name in names},
+        psnr_y={kind: {name: [psnr[kind]] for name in names} for kind in neighbors.names},
+    )  # fmt: skip
+
+
+def test_a_folder_of_clips_is_a_validation_set(tiny, capsys, monkeypatch):
     args = ("--seeds", 1, "--validation-set", tiny / "set")
     status, out, _ = run_tiny(tiny, capsys, *args, variants="plain", out="other_set")
     assert status == 0
     assert "|  | corner | middle | mean |" in out
-    results = Results.read(tiny / "other_set" / "results.json")
+    path = tiny / "other_set" / "results.json"
+    results = Results.read(path)
     assert len(results.settings["validation_set"]) == 2
+    quartiles = results.scores["plain"][0]["validation"]["motion quartiles"]
+    assert list(quartiles) == list(results.references["motion"]["validation"]["motion quartiles"]) == list("1234")
+    parts = [results.values("plain", "validation", "psnr_y_db", clip)[0] for clip in ("corner", "middle")]
+    assert np.mean(list(quartiles.values())) == pytest.approx(np.mean(parts))  # four frames, one in each
+    assert "Columns: quartiles" in out
+
+    monkeypatch.setattr(runner, "evaluate", None)  # nothing is scored again
+    monkeypatch.setattr(runner, "measure_temporal_share", share_of)
+    status, out, _ = run_tiny(tiny, capsys, *args, "--neighbors", "true,copies", variants="plain", out="other_set")
+    assert status == 0
+    assert "true - copies [dB]" in out
+    measured = Results.read(path)
+    assert measured.scores["plain"][0]["validation"].pop("neighbors") == {"true": 0.75, "copies": 0.5}
+    assert measured.scores == results.scores
     status, _, err = run_tiny(tiny, capsys, "--seeds", 1, variants="plain", out="other_set")
     assert status == 2
     assert "validation_set" in err
@@ -121,6 +148,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys):
     [
         (["--variants", "sd_large"], "sd_large"),
         (["--primary", "outputs_w2"], "outputs_w2"),
+        (["--neighbors", "true,copy"], "copy"),
         (["--seeds", "0"], "seeds: want 1 or more, got 0"),
         (["--out", "none"], "none/results.json"),
     ],
@@ -179,7 +207,7 @@ def test_a_validation_set_is_recorded_by_its_content(shared, tiny, tmp_path):
 @pytest.mark.parametrize(("references", "scored"), [(True, 2), (False, 0)])
 def test_bicubic_and_the_teacher_are_scored_on_request(shared, tmp_path, monkeypatch, references, scored):
     calls = []
-    monkeypatch.setattr(runner, "held_out_clips", lambda *_: None)
+    monkeypatch.setattr(runner, "held_out_clips", lambda *_: [])
     monkeypatch.setattr(runner, "score_network", lambda network, sets, **_: calls.append(sets) or {})
     runner.run_experiment([], [], shared(), tmp_path / "out", references=references)
     assert len(calls) == scored

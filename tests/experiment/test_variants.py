@@ -75,12 +75,10 @@ def test_any_point_of_the_grid_has_a_name(name, canonical, settings):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "sd", "sd_large", "sd_w0", "sd_w-1", "sd_x1", "sdd_w1", "fitnets_x1", "sd_w1+sd_r1", "plain+sd_w1", "sd_w1+seed=3", "plain+cells=all",
-     "plain+sd_w1+steps=3", "plain+steps=0", "plain+stepz=3", "steps=3", "sd_w1+losses.fitnets=1",
-     "sd_w1+cells=all+cells=last",
-     "sd_w1+plain", "attention_kind=sum_abs", "sd_w1+maping=sum_abs", "sd_w1+attention_kind=sum",
-     "sd_w1+memory_channels=many",
-     "sd_w1+spatial_weight=2"],
+    ["", "sd", "sd_large", "sd_w0", "sd_w-1", "sd_x1", "sdd_w1", "fitnets_x1", "sd_w1+sd_r1", "plain+sd_w1",
+     "plain+cells=all", "plain+sd_w1+steps=3", "plain+steps=0", "plain+stepz=3", "steps=3", "sd_w1+plain",
+     "sd_w1+seed=3", "sd_w1+losses.fitnets=1", "sd_w1+cells=all+cells=last", "attention_kind=sum_abs",
+     "sd_w1+maping=sum_abs", "sd_w1+attention_kind=sum", "sd_w1+memory_channels=many", "sd_w1+spatial_weight=2"],
 )  # fmt: skip
 def test_an_invalid_variant_name_raises(name):
     with pytest.raises(ConfigError) as error:
@@ -92,16 +90,22 @@ def test_an_invalid_variant_name_raises(name):
     ("name", "label", "changes"),
     [
         ("plain+steps=4500", "plain: no teacher, steps 4500", {"steps": 4500}),
-        ("output_r0.1+data.num_fixed_crops=4000+cells=all", "output L1, gradient-norm ratio 0.1, cells \"all\", ",
-         {"data.num_fixed_crops": 4000, "distillation.cells": "all"}),
-        ("sd_w1+flow_weight=0.1+student.flow_weights=pretrained:flow", "SD, weight 1, flow_weight 0.1, student.flow_weights pretrained:flow",
-         {"flow_weight": 0.1, "student.flow_weights": "pretrained:flow"}),
+        (
+            "output_r0.1+data.num_fixed_crops=4000+cells=all",
+            "output L1, gradient-norm ratio 0.1, cells all, data.num_fixed_crops 4000",
+            {"data.num_fixed_crops": 4000, "distillation.cells": "all"},
+        ),
+        (
+            "sd_w1+flow_weight=0.1+student.flow_weights=pretrained:flow",
+            "SD, weight 1, flow_weight 0.1, student.flow_weights pretrained:flow",
+            {"flow_weight": 0.1, "student.flow_weights": "pretrained:flow"},
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_variant_changes_any_setting(name, label, changes):
     variant, shared = find_variant(name), with_settings(SHARED, {"data.stills": "photos"})
     assert find_variant(variant.name) == variant
-    assert variant.label.startswith(label.replace('"', ""))
+    assert variant.label == label
     config = variant_config(variant, shared, 3)
     assert with_settings(config, changes) == config
     assert config.distills == variant.distills == (not name.startswith("plain"))

@@ -98,8 +98,8 @@ def test_micro_batches_and_the_whole_batch_have_equal_weights():
 @pytest.fixture(scope="module")
 def config(small):
     distillation = Distillation(
-        ratios=GradientRatios(spatial=0.1, temporal=0.3, output_l1=0.2, flow_l1=0.1), ratio_every=3, memory_channels=2, cells="all",
-        schedule_steps=4,
+        ratios=GradientRatios(spatial=0.1, temporal=0.3, output_l1=0.2, flow_l1=0.1), ratio_every=3, memory_channels=2,
+        cells="all", schedule_steps=4,
     )  # fmt: skip
     return replace(small, distillation=distillation)
 

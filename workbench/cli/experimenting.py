@@ -29,6 +29,7 @@ def experiment(
     validation_set: Path | None = None,
     vid4: Path | None = None,
     temporal: Literal["all", "vid4", "none"] = "all",
+    neighbors: str = "",
     primary: str = "",
     compare_with: Path | None = None,
     out: Path = Path("experiment"),
@@ -39,8 +40,9 @@ def experiment(
     Variants that are trained and scored already are not repeated: a killed experiment continues where it stopped.
 
     A variant is `plain` (no teacher), or losses with weights (`sd_w0.01`) or gradient-norm ratios (`sd_r0.1`), and
-    settings of the distillation, joined by +: `output_w2+sd_w0.001`, `sd_w0.001+attention_kind=sum_abs`. Losses: sd
-    (spatial), td (temporal), output, and the fields of `--distillation.losses` of `workbench train`.
+    settings, joined by +: `output_w2+sd_w0.001`, `sd_w0.001+attention_kind=sum_abs`, `plain+steps=4500`. Settings are
+    those of `workbench train`, of the distillation without its name. Losses: sd (spatial), td (temporal), output, and
+    the fields of `--distillation.losses`.
 
     Example: `workbench experiment --data footage --variants plain,sd_w0.001 --seeds 3`
 
@@ -60,6 +62,8 @@ def experiment(
         validation_set: folder of clips, each a folder of frames, to score on instead of the held-out sources.
         vid4: folder of Vid4, to score on as well.
         temporal: sets that are also scored by tOF, T-diff and warping error, which takes longer than the other metrics.
+        neighbors: kinds of neighbor frames, separated by commas, as in `workbench evaluate`: `true,copies` measures the
+            temporal share of the variants and of the teacher, also of those scored before; empty: none.
         primary: variants, separated by commas, whose comparisons with plain are a family: their p-values are adjusted
             by Holm's method.
         compare_with: results file, for example docs/experiment/results.json, to compare every score with instead of
@@ -68,6 +72,7 @@ def experiment(
         threads: CPU threads; 0: all cores.
     """
     from workbench.config import Network
+    from workbench.evaluation.neighbors import NeighborSettings
     from workbench.experiment.report import page, reproduction
     from workbench.experiment.results import Results
     from workbench.experiment.runner import VALIDATION, VID4, prepare_footage, run_experiment
@@ -77,6 +82,7 @@ def experiment(
     chosen = [find_variant(name) for name in (GRID if variants == "all" else split_names(variants))]
     family = [find_variant(name).name for name in split_names(primary)]
     require_at_least(1, seeds=seeds)
+    kinds = NeighborSettings(names=tuple(split_names(neighbors))) if neighbors else None
     if data is not None:
         with notes.status("preparing the footage") as status:
             data = prepare_footage(data, out / "data", split_names(validation))
@@ -88,7 +94,7 @@ def experiment(
             run_experiment(
                 chosen, range(first_seed, first_seed + seeds), replace(shared, threads=threads), out,
                 validation_set=validation_set, vid4=vid4, references=compare_with is None, progress=status.update,
-                temporal={"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal],
+                temporal={"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal], neighbors=kinds,
             )  # fmt: skip
     results = Results.read(out / "results.json")
     if compare_with is None:

@@ -1,4 +1,4 @@
-"""Paired comparisons over seeds: intervals, p-values, detectable differences and Holm's correction."""
+"""Paired comparisons: intervals over seeds and over clips, p-values, detectable differences, Holm's correction."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 from scipy.special import nctdtrinc
 from scipy.stats import t as student_t
 
@@ -15,6 +16,8 @@ from workbench.errors import ConfigError
 
 CONFIDENCE = 0.95
 POWER = 0.8
+RESAMPLES = 10_000
+"""Resamples of a bootstrap."""
 
 
 @dataclass(frozen=True)
@@ -153,3 +156,38 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
         largest = max(largest, min((len(p_values) - rank) * p_value, 1.0))
         adjusted[name] = largest
     return adjusted
+
+
+def bootstrap_means(values: np.ndarray, *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
+    r"""Return the means of scores over resampled seeds and resampled clips: a two-way bootstrap.
+
+    Seeds and clips are each drawn with replacement, independently of each other:
+
+    .. math:: m_r = \sum_{s, c} \frac{n_{rs}}{S} \frac{n_{rc}}{C} \, x_{sc}
+
+    with :math:`n_{rs}`, :math:`n_{rc}` the numbers of times that seed s and clip c are drawn. All tables of one shape
+    have the same resamples, so that ratios of their means are paired.
+
+    Args:
+        values: a table ``(seeds, clips)``, or several, ``(..., seeds, clips)``.
+        resamples: number of resamples.
+        seed: seed of the resamples.
+
+    Returns:
+        ``(..., resamples)``.
+    """
+    rng = np.random.default_rng(seed)
+    seeds, clips = (rng.multinomial(n, np.full(n, 1 / n), size=resamples) / n for n in values.shape[-2:])
+    return np.einsum("rs,...sc,rc->...r", seeds, values, clips, optimize=True)
+
+
+def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % percentile interval of resampled statistics.
+
+    Example:
+        >>> low, high = percentile_interval(np.arange(1001.0))
+        >>> round(low, 3), round(high, 3)
+        (25.0, 975.0)
+    """
+    low, high = np.percentile(resampled, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
+    return float(low), float(high)

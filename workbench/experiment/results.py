@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from workbench.aliases import EXPERIMENT_SETTINGS, METRICS, VARIANTS, renamed
 from workbench.errors import ConfigError, FolderError
@@ -16,8 +18,12 @@ from workbench.settings import differences, flatten
 
 FORMAT = 2
 
-SetScores = dict[str, dict[str, dict[str, float]]]
-"""Set -> clip, or ``mean`` -> metric -> score."""
+MEAN, QUARTILES, NEIGHBORS = "mean", "motion quartiles", "neighbors"
+
+PartScores = dict[str, dict[str, float]]
+SetScores = dict[str, PartScores]
+"""Set -> clip, or ``mean`` -> metric -> score. ``motion quartiles`` have the PSNR-Y of the frames of each quartile,
+``neighbors`` the gain in PSNR-Y over bicubic with each kind of neighbor frames."""
 
 
 @dataclass
@@ -28,20 +34,34 @@ class Results:
         settings: settings that all variants share, by dotted name, with checksums in place of files; other settings are
             another experiment.
         scores: variant -> seed -> :data:`SetScores`.
-        references: scores of bicubic and of the teacher.
+        references: scores of bicubic and of the teacher; ``motion`` has the mean motion of the frames of each quartile.
     """
 
     settings: dict[str, Any]
     scores: dict[str, dict[int, SetScores]] = field(default_factory=dict)
     references: dict[str, SetScores] = field(default_factory=dict)
 
+    def _every(self) -> Iterator[SetScores]:
+        yield from self.references.values()
+        for seeds in self.scores.values():
+            yield from seeds.values()
+
     @property
     def sets(self) -> list[str]:
         """Names of the sets with any scores."""
-        every = [*self.references.values(), *(one for seeds in self.scores.values() for one in seeds.values())]
-        return list(dict.fromkeys(name for scores in every for name in scores))
+        return list(dict.fromkeys(name for scores in self._every() for name in scores))
 
-    def values(self, variant: str, data: str, metric: str, clip: str = "mean") -> dict[int, float]:
+    def reference(self, name: str, data: str) -> list[PartScores]:
+        """Return the scores of a reference on a set, as those of a single seed; empty without any."""
+        found = self.references.get(name, {}).get(data)
+        return [found] if found else []
+
+    def clips(self, data: str) -> list[str]:
+        """Return the names of the clips of a set that have scores."""
+        names = dict.fromkeys(clip for scores in self._every() for clip in scores.get(data, {}))
+        return [name for name in names if name not in (MEAN, QUARTILES, NEIGHBORS)]
+
+    def values(self, variant: str, data: str, metric: str, clip: str = MEAN) -> dict[int, float]:
         """Return the scores of a variant on a clip of a set, by seed; seeds without one are left out."""
         found = {
             seed: scores.get(data, {}).get(clip, {}).get(metric)
@@ -49,11 +69,26 @@ class Results:
         }
         return {seed: value for seed, value in found.items() if value is not None}
 
-    def against(self, variant: str, other: str, data: str, metric: str) -> Difference | None:
+    def against(self, variant: str, other: str, data: str, metric: str, clip: str = MEAN) -> Difference | None:
         """Return the paired difference of two variants over their common seeds; None for fewer than two."""
-        ours, theirs = self.values(variant, data, metric), self.values(other, data, metric)
+        ours, theirs = self.values(variant, data, metric, clip), self.values(other, data, metric, clip)
         seeds = sorted(ours.keys() & theirs.keys())
         return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
+
+    def over_clips(self, variant: str, other: str, data: str, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the differences of two variants, and the teacher's lead over the other one, each ``(seeds, clips)``.
+
+        The lead is NaN without scores of the teacher. None with fewer than two common seeds, or than two clips.
+        """
+        clips = self.clips(data)
+        names = (variant, other)
+        found = [{clip: self.values(name, data, metric, clip) for clip in clips} for name in names]
+        seeds = sorted(set.intersection(*(set(values) for one in found for values in one.values()))) if clips else []
+        if min(len(seeds), len(clips)) < 2:
+            return None
+        ours, theirs = (np.array([[one[clip][seed] for clip in clips] for seed in seeds]) for one in found)
+        teacher = self.references.get("teacher", {}).get(data, {})
+        return ours - theirs, np.array([teacher.get(clip, {}).get(metric, np.nan) for clip in clips]) - theirs
 
     def write(self, path: Path) -> None:
         """Write the file atomically."""

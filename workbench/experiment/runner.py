@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ from workbench.data.sampling.checksums import checksum_stills
 from workbench.data.sampling.pairs import open_pairs
 from workbench.errors import DataError
 from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.frame_motion import by_quartile, frame_motion
+from workbench.evaluation.neighbors import NeighborSettings, measure_temporal_share
 from workbench.evaluation.protocols import PROTOCOLS, Protocol
-from workbench.experiment.results import Results, SetScores, same_settings
+from workbench.experiment.results import MEAN, NEIGHBORS, QUARTILES, Results, SetScores, same_settings
 from workbench.experiment.variants import LOSSES, Variant, cache_config, file_name, variant_config
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import checksum, load, locate
@@ -99,20 +103,44 @@ def experiment_settings(shared: RunConfig, validation_set: ClipSet | None = None
     return settings | {"validation_set": [sha256_of(Path(str(clip.source))) for clip in validation_set or ()]}
 
 
-def score_network(network: VideoSR, sets: Mapping[str, ScoredSet], *, temporal: Collection[str] = ()) -> SetScores:
-    """Return the scores of a network on every set, per clip and as a mean.
+def score_network(
+    network: VideoSR,
+    sets: Mapping[str, ScoredSet],
+    *,
+    temporal: Collection[str] = (),
+    motion: Mapping[str, Sequence[float]] | None = None,
+) -> SetScores:
+    """Return the scores of a network on every set, per clip if it has several, and as a mean.
 
     Args:
         network: the network.
         sets: name -> clips and protocol.
         temporal: names of the sets that are also scored by temporal metrics.
+        motion: :func:`set_motion` of sets that are also scored by quartile of motion.
     """
     found: SetScores = {}
     for name, (clips, protocol) in sets.items():
         report = evaluate(network, clips, protocol, temporal=name in temporal)
-        per_clip = report.per_clip if clips.name != HELD_OUT else {}
-        found[name] = {clip: _finite(values) for clip, values in per_clip.items()} | {"mean": _finite(report.mean)}
+        parts = report.per_clip if len(clips.clips) > 1 or clips.name != HELD_OUT else {}
+        parts |= {MEAN: report.mean}
+        if motion is not None and name in motion:
+            psnr = [value for curves in report.per_frame.values() for value in curves["psnr_y_db"]]
+            parts[QUARTILES] = by_quartile(psnr, motion[name])
+        found[name] = {part: _finite(values) for part, values in parts.items()}
     return found
+
+
+def set_motion(clips: ClipSet, protocol: Protocol) -> list[float]:
+    """Return the motion of all scored frames of a set, in order, see :func:`~workbench.evaluation.frame_motion`."""
+    return [motion for clip in clips for motion in frame_motion(clip)[protocol.scored_frames(clip)].tolist()]
+
+
+def neighbor_gains(network: VideoSR, sets: Mapping[str, ScoredSet], neighbors: NeighborSettings) -> SetScores:
+    """Return the gain over bicubic in dB with each kind of neighbor frames, on every set."""
+    return {
+        name: {NEIGHBORS: _finite(measure_temporal_share(network, clips, protocol, neighbors).mean_gain())}
+        for name, (clips, protocol) in sets.items()
+    }
 
 
 def _finite(values: Mapping[str, float]) -> dict[str, float]:
@@ -128,6 +156,7 @@ def run_experiment(
     validation_set: Path | None = None,
     vid4: Path | None = None,
     temporal: Collection[str] = (VALIDATION, VID4),
+    neighbors: NeighborSettings | None = None,
     references: bool = True,
     progress: Progress = lambda _: None,
 ) -> Results:
@@ -145,6 +174,7 @@ def run_experiment(
         vid4: folder of Vid4, which variants are scored on as well.
         temporal: sets that are also scored by tOF, T-diff, warping error and temporal profile, which takes longer than
             the other metrics.
+        neighbors: settings of the temporal share, which is measured with them only, also for runs scored before.
         references: whether bicubic and the teacher are scored as well; the teacher takes minutes.
         progress: called with a message before each part of the work.
 
@@ -160,26 +190,59 @@ def run_experiment(
     sets: dict[str, ScoredSet] = {VALIDATION: (held_out, PROTOCOLS["folders"])}
     if vid4 is not None:
         sets[VID4] = (open_set("vid4", vid4, scale=scale), PROTOCOLS["vid4"])
+
+    scoring = _Scoring(sets, frozenset(temporal), neighbors)
     networks = {"bicubic": lambda: build("bicubic", scale=scale), "teacher": lambda: load(shared.teacher.weights)}
     for name, make in networks.items() if references else ():
-        missing = {key: sets[key] for key in sets.keys() - results.references.get(name, {}).keys()}
-        if missing:
+        scored = results.references.get(name, {})
+        if not scoring.is_complete(scored):
             progress(f"scoring {name}")
-            results = _update(path, settings, references={name: score_network(make(), missing, temporal=temporal)})
+            found = {name: scoring.score_missing(make(), scored)}
+            results = _update(path, settings, references=found | {"motion": scoring.mean_motion()})
     for seed in seeds:
         for variant in variants:
             scored = _update(path, settings).scores.get(variant.name, {}).get(seed, {})
-            missing = {key: sets[key] for key in sets.keys() - scored.keys()}
-            if not missing:
+            if scoring.is_complete(scored):
                 continue
             config = variant_config(variant, shared, seed, folder / "cache")
-            if config.teacher_cache_dir:
-                _fill_cache(config, progress)
             run = _train(run_folder(folder, variant.name, seed), config, progress)
             progress(f"scoring {variant.name}, seed {seed}")
-            found = score_network(load(run.weights()), missing, temporal=temporal)
+            found = scoring.score_missing(load(run.weights()), scored)
             results = _update(path, settings, scores={variant.name: {seed: found}})
     return results
+
+
+@dataclass
+class _Scoring:
+    """Scores that every network gets."""
+
+    sets: Mapping[str, ScoredSet]
+    temporal: Collection[str]
+    neighbors: NeighborSettings | None
+
+    @cached_property
+    def motion(self) -> dict[str, list[float]]:
+        return {name: set_motion(*scored_set) for name, scored_set in self.sets.items()}
+
+    def mean_motion(self) -> SetScores:
+        return {name: {QUARTILES: _finite(by_quartile(motion, motion))} for name, motion in self.motion.items()}
+
+    def is_complete(self, scored: SetScores) -> bool:
+        return not (self._unscored(scored) or self._without_gains(scored))
+
+    def score_missing(self, network: VideoSR, scored: SetScores) -> SetScores:
+        found = score_network(network, self._unscored(scored), temporal=self.temporal, motion=self.motion)
+        if self.neighbors is not None:
+            for name, gains in neighbor_gains(network, self._without_gains(scored), self.neighbors).items():
+                found.setdefault(name, {}).update(gains)
+        return found
+
+    def _unscored(self, scored: SetScores) -> dict[str, ScoredSet]:
+        return {name: one for name, one in self.sets.items() if MEAN not in scored.get(name, {})}
+
+    def _without_gains(self, scored: SetScores) -> dict[str, ScoredSet]:
+        wanted = set(self.neighbors.names) if self.neighbors is not None else set()
+        return {name: one for name, one in self.sets.items() if wanted - scored.get(name, {}).get(NEIGHBORS, {}).keys()}
 
 
 def run_folder(folder: Path, variant: str, seed: int) -> Path:
@@ -204,11 +267,14 @@ def _update(
     with FileLock(path.with_name(f".{path.name}.lock")):
         results = Results.read(path) if path.is_file() else Results(dict(settings))
         same_settings(results.settings, settings, path)
-        for name, found in (references or {}).items():
-            results.references.setdefault(name, {}).update(found)
+        added = [(results.references.setdefault(name, {}), found) for name, found in (references or {}).items()]
         for name, seeds in (scores or {}).items():
-            for seed, found in seeds.items():
-                results.scores.setdefault(name, {}).setdefault(seed, {}).update(found)
+            added += [
+                (results.scores.setdefault(name, {}).setdefault(seed, {}), found) for seed, found in seeds.items()
+            ]
+        for kept, found in added:
+            for data, parts in found.items():
+                kept.setdefault(data, {}).update(parts)
         if references or scores:
             results.write(path)
     return results
@@ -229,6 +295,8 @@ def _train(folder: Path, config: RunConfig, progress: Progress) -> Run:
     """Return the finished run of a folder; start or resume its training where it is not finished."""
     run = Run(folder) if (folder / "run.json").is_file() else prepare_run(folder, config)
     if run.status().state != "finished":
+        if config.teacher_cache_dir:
+            _fill_cache(config, progress)
         progress(f"training {run.name}")
         with graceful_shutdown() as stop_requested:
             state = work(run, lambda step, steps: progress(f"training {run.name}: {step.number} of {steps}"))

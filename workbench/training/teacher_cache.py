@@ -2,7 +2,8 @@
 
 With ``data.num_fixed_crops`` crops, each in ``data.augmentations_per_crop`` augmentations drawn once, the teacher's
 input repeats. Its frames (8 bits), attention maps, with a frozen memory the compared cells, and optical flow (half
-precision) are stored in memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory are not equivariant.
+precision) are stored in memory-mapped arrays. Nothing is augmented after the cache: networks and a random memory are
+not equivariant.
 
 A cache records its fingerprint and is refused where teacher, crops or objective differ; one that contains more than is
 needed (maps, for a run that needs frames only) is accepted. Each clip is identified by a checksum of its pixels.
