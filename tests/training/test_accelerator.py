@@ -21,6 +21,7 @@ from workbench.distill.objective import Objective
 from workbench.distillation_config import Distillation, GradientRatios, OtherLosses
 from workbench.errors import ConfigError
 from workbench.models.weights import read_tensors
+from workbench.models.zoo import build
 from workbench.runs import Run
 from workbench.training.accelerator import make_accelerator
 from workbench.training.loop import train
@@ -83,7 +84,7 @@ def test_the_average_after_one_step_is_the_student(small, tmp_path):
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
 def test_every_loss_trains_the_student(name):
     torch.manual_seed(0)
-    student, teacher = TinyNetwork(), TinyNetwork()
+    student, teacher = (build("vespcn_s", scale=2) if name == "flow_l1" else TinyNetwork() for _ in range(2))
     objective = Objective(losses={name: (0.1, make_loss(name, 4, 4))})
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-3)
     before, objective_before = copies(student), copies(objective)
