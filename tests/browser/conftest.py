@@ -15,6 +15,7 @@ from workbench.scenes import read_scene
 
 logger = logging.getLogger(__name__)
 INSPECT = Path(__file__).parent / "inspect.js"
+TOUR_CLOSED = "try { localStorage.setItem('workbench-tour', 'closed'); } catch { /* a page without storage */ }"
 CHROMIUM = [
     "--no-sandbox",
     "--disable-gpu",
@@ -54,6 +55,7 @@ def contexts(browser):
         if touch not in made:
             made[touch] = browser.new_context(has_touch=touch)
             made[touch].add_init_script(path=INSPECT)
+            made[touch].add_init_script(TOUR_CLOSED)
         return made[touch]
 
     yield context

@@ -9,15 +9,19 @@ import gradio as gr
 from workbench.views.lens.gradio_lens import lens_viewer
 from workbench.views.serving import session_of
 from workbench.views.studio.folders import Studio, select_by_name
-from workbench.views.studio.page import IMMEDIATE, page_heading
+from workbench.views.studio.page import IMMEDIATE, heading_with_tour
 
 
 def compare_page(app: gr.Blocks, studio: Studio) -> None:
     """Lay out the page."""
-    page_heading(
+    heading_with_tour(
         "Compare",
-        "One clip upscaled by several networks, frame by frame: sharpness, flicker and scores, with the attention maps "
-        "(where a network looks) and memory cells (what it remembers) of teacher and students.",
+        "A scene is a short low-resolution clip, upscaled by bicubic interpolation, by a large network (the teacher), "
+        "and by a small one that was trained without it (the plain student) and with it (the distilled student). "
+        "The wipe, the vertical line, divides the frame between two methods: drag it to compare texture and edges, and "
+        "play the clip to compare flicker. "
+        "Next to the frames, or below them on a small screen, are attention maps (where a network looks) and memory "
+        "cells (what it remembers).",
     )
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)

@@ -101,7 +101,19 @@ def toast(message: str) -> None:
 
 def page_heading(title: str, text: str) -> None:
     """Add the heading of a page and its description."""
-    gr.HTML(f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", js_on_load=None, elem_classes="page-head")
+    gr.HTML(_heading(title, text), js_on_load=None, elem_classes="page-head")
+
+
+def heading_with_tour(title: str, text: str) -> None:
+    """Add the heading of a page, its description, and the tour of the page Compare (``tour.js``)."""
+    here = Path(__file__).parent
+    html = f'{_heading(title, text)}<div class="tour" aria-live="polite"></div>'
+    css, script = (here / "tour.css").read_text(encoding="utf-8"), bundle_modules(here / "tour.js")
+    scripted({}, html, css, script + "mountTour(element);", elem_classes="page-head")
+
+
+def _heading(title: str, text: str) -> str:
+    return f"<h1>{escape(title)}</h1><p>{escape(text)}</p>"
 
 
 def component(name: str, value: Mapping[str, Any], *, elem_id: str) -> gr.HTML:
