@@ -57,10 +57,12 @@ constraints=constraints.txt
 if torch=$(suitable_torch); then
     constraints=.venv/constraints.txt
     grep -v '^torch==' constraints.txt > "$constraints"
-    log "keeping torch $torch"
+    log "keeping torch $torch; the other packages take about 2 GB in .venv"
 else
-    log "installing; torch is the largest part and takes some minutes"
+    log "installing torch and about 200 packages into .venv: 3 GB with a CPU build of torch, several GB more with CUDA." \
+        "pip's settings decide the index, and with it the build"
 fi
+log "this takes some minutes, most of them for downloads; later calls skip it"
 .venv/bin/python -m pip install --disable-pip-version-check --constraint "$constraints" --editable '.[dev,notebooks,docs]' ||
     fail "pip could not install everything, see its last lines above. Installed packages are kept, so run this again."
 touch .venv/.installed

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,7 +76,6 @@ def launched(monkeypatch):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr("workbench.cli.studio._names", dict)  # it imports torch, in a thread
     monkeypatch.setattr(studio, "launch", launch)
-    monkeypatch.setattr(studio, "check_port", lambda host, port: None)
     return arguments
 
 
@@ -97,6 +97,19 @@ def test_a_server_without_variables_is_for_this_computer_only(launched):
     assert launched[-1]["host"] == "127.0.0.1"
     assert not launched[-1]["public"]
     assert launched[-1]["frame_ancestors"] == []
+
+
+def test_the_demo_opens_the_studio_before_it_starts_a_run(launched, monkeypatch, tmp_path, capsys):
+    def prepare(folder, config):
+        assert launched  # torch, which this function needs, takes seconds to import
+        return SimpleNamespace(name=folder.name)
+
+    monkeypatch.setattr("workbench.training.worker.prepare_run", prepare)
+    monkeypatch.setattr("workbench.cli.studio.start_worker", lambda run: None)
+    assert main(["demo", "--no-browser", "--runs", str(tmp_path / "runs")]) == 0
+    written = capsys.readouterr().err
+    places = [written.index(part) for part in ("1 of 2", "open http", "2 of 2", "demo-", "workbench stop demo-")]
+    assert places == sorted(places)
 
 
 def test_visitors_of_a_space_cannot_train_or_stop_runs(launched, monkeypatch, tmp_path):

@@ -91,13 +91,12 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         return run.name
 
     auth = read_auth(options.auth) if options.auth else None
-    studio.check_port(host, port)  # before the demo starts a run
     if public and with_demo:
         raise ConfigError("public: visitors cannot train, so there is no live demo; use `workbench app --public`")
     if public:
         notes.print(f"everybody who can reach {host} can use the studio without a password, and cannot train")
     if with_demo:
-        notes.print(f"{start_demo()}: two minutes of live distillation, on the page Run")
+        notes.print("1 of 2: the studio starts in about ten seconds, on the shipped scenes; nothing is downloaded")
     blocks, url = studio.launch(
         runs=[
             *([Path(os.devnull)] if public else []),
@@ -115,8 +114,13 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         frame_ancestors=["https://huggingface.co"] if space else [],
         inbrowser=options.browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
     )
-    Thread(target=_names, daemon=True).start()  # torch takes seconds to import, before the Train page needs it
     notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
+    if with_demo:  # last, since it imports torch, which takes seconds
+        notes.print("2 of 2: a live distillation of two minutes, then it ends by itself; see the page Run")
+        name, where = start_demo(), "" if options.runs == RUNS else f" --runs {options.runs}"
+        stop = f"to stop it: Stop on the page Run, or workbench stop {name}{where}"
+        notes.print(f"its files: {options.runs / name}, 5 to 20 MB; {stop}", markup=False)
+    Thread(target=_names, daemon=True).start()  # the Train page needs them, and torch takes seconds to import
     blocks.block_thread()
     return 0
 
