@@ -81,6 +81,11 @@ def test_environment_yml_lists_the_dependencies_of_pyproject():
     assert pip == {"pip": [*REQUIREMENTS, "-e ."]}
 
 
+def test_requirements_txt_lists_the_dependencies_of_pyproject():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == PROJECT["dependencies"]
+
+
 def test_pinned_versions_reach_every_floor():
     tested = pins()
     for name, floor in map(name_and_floor, REQUIREMENTS):
