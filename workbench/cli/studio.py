@@ -72,8 +72,6 @@ def demo(options: Options = DEFAULTS) -> int:
 
 
 def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
-    from workbench.views import studio
-
     host = options.host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1"
     port, space = options.port or _port(), os.environ.get("SPACE_HOST", "")
     public = not options.auth and (options.public or bool(space))
@@ -97,6 +95,8 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         notes.print(f"everybody who can reach {host} can use the studio without a password, and cannot train")
     if with_demo:
         notes.print("1 of 2: the studio starts in about ten seconds, on the shipped scenes; nothing is downloaded")
+    from workbench.views import studio  # after the notes, since it takes seconds
+
     blocks, url = studio.launch(
         runs=[
             *([Path(os.devnull)] if public else []),
@@ -119,7 +119,7 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         notes.print("2 of 2: a live distillation of two minutes, then it ends by itself; see the page Run")
         name, where = start_demo(), "" if options.runs == RUNS else f" --runs {options.runs}"
         stop = f"to stop it: Stop on the page Run, or workbench stop {name}{where}"
-        notes.print(f"its files: {options.runs / name}, 5 to 20 MB; {stop}", markup=False)
+        notes.print(f"its files: {options.runs / name}, up to 20 MB; {stop}", markup=False)
     Thread(target=_names, daemon=True).start()  # the Train page needs them, and torch takes seconds to import
     blocks.block_thread()
     return 0
