@@ -6,6 +6,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,9 @@ from workbench.aliases import setting_name
 from workbench.errors import ConfigError
 
 Settings = TypeVar("Settings")
+
+type_hints = cache(get_type_hints)
+"""Types of the fields of a dataclass; cached, since a manifest has 100,000 dataclasses."""
 
 
 def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -49,7 +53,7 @@ def build_settings(cls: type[Settings], saved: Mapping[str, Any], prefix: str = 
         ConfigError: an unknown name, also one of an earlier version (the new or the nearest one is suggested), or a
             value in place of a group.
     """
-    types = get_type_hints(cls)
+    types = type_hints(cls)
     values: dict[str, Any] = {}
     for name, value in saved.items():
         path = prefix + name
@@ -87,7 +91,7 @@ def from_json(kind: Any, saved: Any, name: str = "") -> Any:
     if origin in (Union, UnionType):
         return None if saved is None else from_json(inner[0], saved, name)
     if is_dataclass(kind) and isinstance(saved, Mapping):
-        types = get_type_hints(kind)
+        types = type_hints(kind)
         known = {key: value for key, value in saved.items() if key in types}
         values = {key: from_json(types[key], value, f"{name}.{key}") for key, value in known.items()}
         try:
@@ -121,7 +125,7 @@ def check_types(settings: Any, prefix: str = "") -> None:
         str: (str, "text"),
         float: ((int, float), "a number"),
     }
-    types = get_type_hints(type(settings))
+    types = type_hints(type(settings))
     for name in (field.name for field in fields(settings)):
         kind, value, wanted = types[name], getattr(settings, name), ""
         if isinstance(kind, type) and is_dataclass(kind):

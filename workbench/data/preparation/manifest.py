@@ -235,6 +235,10 @@ class Manifest:
                 f"data.degradation {found.degradation} and data.scale {found.scale}, or prepare it again"
             )
 
+    def sizes(self, split: Split) -> dict[str, int]:
+        """Return the number of bytes of each file of one split, by its path."""
+        return {path: size for one in self.sources if one.split == split for path, (size, _) in one.files.items()}
+
     def chunks(self, split: Split) -> list[Chunk]:
         """Return the chunks of one split."""
         return [chunk for source in self.sources if source.split == split for chunk in source.chunks]

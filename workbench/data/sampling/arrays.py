@@ -126,16 +126,17 @@ class _GrowingPair:
 
 @dataclass(frozen=True)
 class ArrayFile:
-    """``.npy`` file, and its state when its header was read; :meth:`map` refuses a file that was replaced since."""
+    """``.npy`` file of known type and shape, whose header is read when it is mapped: a set may have 100,000 files."""
 
     state: FileState
+    dtype: type[np.generic]
     shape: tuple[int, ...]
 
     def map(self) -> np.ndarray:
         """Return the file as a memory map.
 
         Raises:
-            DataError: it cannot be mapped, or was replaced.
+            DataError: it is damaged, of another type or shape, another kind of file, or was replaced.
         """
         return _mapped(self)
 
@@ -143,19 +144,11 @@ class ArrayFile:
 @lru_cache(maxsize=OPEN_MAPS)
 def _mapped(file: ArrayFile) -> np.ndarray:
     file.state.check_unchanged()
-    return _open_map(file.state.path)
-
-
-def read_header(path: Path, dtype: type[np.generic], shape: tuple[int, ...]) -> ArrayFile:
-    """Read the header of a ``.npy`` file of known type and shape.
-
-    Raises:
-        DataError: it is missing, truncated, of another type or shape, or another kind of file.
-    """
+    path, wanted = file.state.path, np.dtype(file.dtype)
     array = _open_map(path)
-    if (array.dtype, array.shape) != (np.dtype(dtype), shape):
-        raise DataError(f"{path}: want {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape}; prepare it again")
-    return ArrayFile(FileState.of(path), shape)
+    if (array.dtype, array.shape) != (wanted, file.shape):
+        raise DataError(f"{path}: want {wanted} {file.shape}, got {array.dtype} {array.shape}; prepare it again")
+    return array
 
 
 def _open_map(path: Path) -> np.ndarray:
@@ -207,29 +200,37 @@ class MappedPair:
         return self.stored_motion.read() if self.stored_motion else motion_map(self.low)
 
 
-def open_arrays(folder: str | os.PathLike[str], split: Split = "train") -> list[MappedPair]:
-    """Open the segments of a folder made by ``workbench prepare --format arrays``, memory-mapped.
+def open_arrays(
+    folder: str | os.PathLike[str], split: Split = "train", *, manifest: Manifest | None = None
+) -> list[MappedPair]:
+    """Open the segments of a folder made by ``workbench prepare --format arrays``, to be mapped when they are needed.
 
     Args:
         folder: the prepared folder.
         split: train or validation.
+        manifest: its manifest; read where left out.
 
     Returns:
         One pair per segment, for :class:`workbench.data.sampling.crops.CropSampler`.
 
     Raises:
-        DataError: the folder was not prepared as arrays or is incomplete, a file is missing or differs from the
+        DataError: the folder was not prepared as arrays or is incomplete, a file is missing or not of its size in the
             manifest, or the split is empty.
     """
     folder = Path(folder)
-    manifest = read_manifest(folder)
+    manifest = manifest or read_manifest(folder)
     if manifest.settings.format != "arrays":
         raise DataError(f"{folder}: want arrays, got {manifest.settings.format}; prepare it with --format arrays")
-    scale, pairs = manifest.settings.scale, []
+    scale, sizes, pairs = manifest.settings.scale, manifest.sizes(split), []
     for chunk, motion in zip(require_chunks(manifest, folder, split), manifest.motions(folder, split), strict=True):
-        width, height = chunk.size
-        high = read_header(folder / chunk.high, np.uint8, (chunk.frames, height, width, 3))
-        low = read_header(folder / chunk.low, np.uint8, (chunk.frames, height // scale, width // scale, 3))
+        high, low = (
+            ArrayFile(
+                FileState.of(folder / path, sizes.get(path)),
+                np.uint8,
+                (chunk.frames, chunk.size[1] // factor, chunk.size[0] // factor, 3),
+            )
+            for path, factor in ((chunk.high, 1), (chunk.low, scale))
+        )
         pairs.append(MappedPair(low, high, motion))
     return pairs
 

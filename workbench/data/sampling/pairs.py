@@ -110,7 +110,7 @@ def open_pairs(
             f"{folder}: data.num_frames: want at most {longest}, as in its longest segment, got {num_frames}; lower it"
         )
     if settings.format == "arrays":
-        return [pair for pair in open_arrays(folder, split) if pair.low_shape[0] >= num_frames]
+        return [pair for pair in open_arrays(folder, split, manifest=manifest) if pair.low_shape[0] >= num_frames]
     motions = zip(manifest.chunks(split), manifest.motions(folder, split), strict=True)
     return [_septuplet(folder, chunk, settings, motion) for chunk, motion in motions]
 

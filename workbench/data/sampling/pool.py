@@ -37,8 +37,9 @@ from workbench.data.preparation.output import (
     parsing,
     read_json,
 )
-from workbench.data.sampling.arrays import ArrayFile, read_header
+from workbench.data.sampling.arrays import ArrayFile
 from workbench.data.sampling.crops import draw_position, scale_slice
+from workbench.data.sampling.file_state import FileState
 from workbench.data.sampling.motion import MotionClip, MotionSampler, MotionSettings
 from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
@@ -304,11 +305,8 @@ class PoolSampler:
                 )
         self._files: dict[str, ArrayFile] = {}
         for name, (kind, shape) in pool.arrays().items():
-            path = self.folder / f"{name}.npy"
-            size = manifest.files[path.name][0]
-            if not path.is_file() or path.stat().st_size != size:
-                raise DataError(f"{path}: missing or not of {size:,} bytes; copy it again, or prepare the pool again")
-            self._files[name] = read_header(path, kind, shape)
+            state = FileState.of(self.folder / f"{name}.npy", manifest.files[f"{name}.npy"][0])
+            self._files[name] = ArrayFile(state, kind, shape)
 
     def clip(self, step: int, index: int) -> MotionClip:
         """Return clip ``index`` of the batch of a step."""

@@ -35,6 +35,7 @@ from workbench.data.preparation.manifest import MANIFEST, Chunk, Split, read_man
 from workbench.data.preparation.shots import SEPTUPLET, Window
 from workbench.data.sampling.arrays import require_chunks
 from workbench.data.sampling.crops import Pair, check_size, random_crop, to_batch
+from workbench.data.sampling.file_state import FileState
 from workbench.errors import DataError
 
 SAMPLES_PER_SHARD = 64
@@ -155,7 +156,7 @@ def open_shards(
     if settings.format != "shards":
         raise DataError(f"{folder}: want shards, got {settings.format}; prepare it with --format shards")
     manifest.check_degradation(folder, degradation or settings.degradation, scale or settings.scale)
-    sizes = {path: size for source in manifest.sources for path, (size, _) in source.files.items()}
+    sizes = manifest.sizes(split)
     shards = [
         Shard(
             folder / chunk.high,
@@ -166,10 +167,7 @@ def open_shards(
         for chunk in require_chunks(manifest, folder, split)
     ]
     for shard in shards:
-        there = shard.path.stat().st_size if shard.path.is_file() else None
-        if there != shard.num_bytes:
-            what = "is missing" if there is None else f"has {there:,} of {shard.num_bytes:,} bytes"
-            raise DataError(f"{shard.path}: {what}; copy it again, or run `workbench prepare` again, which repairs it")
+        FileState.of(shard.path, shard.num_bytes)
     return shards
 
 

@@ -179,7 +179,7 @@ def _usable(paths: list[Path], min_side: int, refused: dict[Path, str]) -> Itera
     for path in paths:
         try:
             file = StillFile(FileState.of(path), _shrunk(*header_size(path)))
-        except (VideoError, OSError) as error:
+        except (VideoError, DataError, OSError) as error:
             refused[path] = str(error).removeprefix(f"{path}: ")
             continue
         if min(file.size) < min_side:
