@@ -3,6 +3,7 @@
 import io
 import tarfile
 from collections import Counter
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -113,6 +114,44 @@ def test_batches_are_repeatable_and_resumable(shards, workers):
     low, high = whole[0]
     assert low.shape == (2, 3, 3, 6, 6)
     assert high.shape == (2, 3, 3, 24, 24)
+
+
+def many_shards(folder, count=12, samples=5):
+    """Some tar files of small septuplets of different names."""
+    members = [[(f"{n}-{m}.{name}", content) for m in range(samples) for name, content in
+                (("high.npy", npy(HIGH)), ("low.npy", npy(LOW)))] for n in range(count)]  # fmt: skip
+    paths = [tar(folder / f"{n}.tar", content) for n, content in enumerate(members)]
+    return [Shard(path, samples, path.stat().st_size, (2, 2)) for path in paths]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_resume_opens_no_file_before_its_position(tmp_path, monkeypatch, workers):
+    """Apart from those of septuplets that are still in the shuffle buffer, here two."""
+    monkeypatch.setattr(sharding, "SHUFFLE_BUFFER", 2)
+    opened = []
+    monkeypatch.setattr(sharding, "read_samples", lambda path: opened.append(path.name) or read_samples(path))
+    crops = ShardSampler(many_shards(tmp_path), crop_size=2, num_frames=3, batch_size=1)
+    whole = [(epoch, sample["__key__"]) for epoch, sample in islice(crops._septuplets(0, workers, 0), 130)]
+    files = len(crops.shards) // workers
+    assert opened[:files] == [shard.path.name for shard in crops.order(0)[::workers]]
+    for done in (1, 4, 5, 23, 29, 47, 60, 75, 100):
+        opened.clear()
+        resumed = crops._septuplets(0, workers, done)
+        epoch, sample = next(resumed)
+        left = {key.split("-")[0] for number, key in whole[done:] if number == epoch}  # files of septuplets to come
+        order = [shard.path.name for shard in crops.order(epoch)[::workers]]
+        assert opened == [name for name in order if name.split(".")[0] in left][: len(opened)]
+        assert len(opened) <= 3  # of the position, of the buffer, and perhaps the next one
+        rest = [(number, later["__key__"]) for number, later in islice(resumed, 129 - done)]
+        assert [(epoch, sample["__key__"]), *rest] == whole[done:]
+
+
+def test_a_file_with_more_or_fewer_septuplets_than_listed_raises(tmp_path):
+    for shard in many_shards(tmp_path, count=1):
+        for listed in (4, 6):
+            crops = ShardSampler([replace(shard, samples=listed)], crop_size=2, num_frames=3, batch_size=1)
+            with pytest.raises(DataError, match=rf"0.tar: want {listed} septuplets, got 5"):
+                list(islice(crops, 10))
 
 
 def test_a_crop_is_part_of_its_septuplet(shards):

@@ -16,11 +16,11 @@ import io
 import os
 import random
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import KW_ONLY, dataclass, replace
-from itertools import count, islice
+from itertools import count, islice, repeat
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from torch import Tensor
@@ -37,6 +37,8 @@ from workbench.data.sampling.arrays import require_chunks
 from workbench.data.sampling.crops import Pair, check_size, random_crop, to_batch
 from workbench.data.sampling.file_state import FileState
 from workbench.errors import DataError
+
+T = TypeVar("T")
 
 SAMPLES_PER_SHARD = 64
 """Most septuplets in one tar file: 160 MB at 448x256."""
@@ -242,8 +244,8 @@ class ShardSampler(IterableDataset[tuple[Tensor, Tensor]]):
         batch_size: crops per batch; in :meth:`after`, of all processes together.
         augment: flip, transpose and reverse in time, each with probability 1/2.
         seed: with the epoch, decides every draw.
-        done: batches of this machine to skip, because a resumed run was trained on them. Less than one epoch is read
-            for that.
+        done: batches of this machine to skip, because a resumed run was trained on them. Of the files before that
+            position, only those of the septuplets in the shuffle buffer are read.
 
     Raises:
         DataError: a septuplet is too short or too small for the crops; at the first batch: there are fewer files than
@@ -305,11 +307,15 @@ class ShardSampler(IterableDataset[tuple[Tensor, Tensor]]):
             if done >= available:
                 done -= available
                 continue
-            content = (sample for shard in mine for sample in read_samples(shard.path))
-            rng = random.Random(f"{self.seed} {epoch} {worker}")
-            mixed = shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=rng)(content)
-            yield from ((epoch, sample) for sample in islice(mixed, done, None))
+            # The order depends on the counts alone; so the septuplets before the position are known without a read.
+            passed = set(islice(self._shuffled(range(available), epoch, worker), done))
+            septuplets = self._shuffled(_read(mine, passed), epoch, worker)
+            yield from ((epoch, sample) for sample in islice(septuplets, done, None) if sample is not None)
             done = 0
+
+    def _shuffled(self, items: Iterable[T], epoch: int, worker: int) -> Iterator[T]:
+        rng = random.Random(f"{self.seed} {epoch} {worker}")
+        return shuffle(SHUFFLE_BUFFER, initial=SHUFFLE_BUFFER, rng=rng)(iter(items))
 
     def _crop(self, epoch: int, sample: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         pair = read_sample(sample)
@@ -318,3 +324,27 @@ class ShardSampler(IterableDataset[tuple[Tensor, Tensor]]):
         return random_crop(
             pair, np.random.default_rng((self.seed, epoch, name)), self.crop_size, self.num_frames, augment=self.augment
         )
+
+
+def _read(shards: Iterable[Shard], passed: set[int]) -> Iterator[dict[str, Any] | None]:
+    """Yield the encoded septuplets of some files; None for each of a file that is not needed, which stays closed.
+
+    Args:
+        shards: the files in the order of reading.
+        passed: the septuplets that are not needed, counted from 0 over all files.
+
+    Raises:
+        DataError: as :func:`read_samples`, or a file has not as many septuplets as the manifest lists.
+    """
+    first = 0
+    for shard in shards:
+        numbers = range(first, first + shard.samples)
+        first += shard.samples
+        if passed.issuperset(numbers):
+            yield from repeat(None, shard.samples)
+            continue
+        found = 0
+        for found, sample in enumerate(read_samples(shard.path), 1):  # noqa: B007 - the last count is checked
+            yield sample
+        if found != shard.samples:
+            raise DataError(f"{shard.path}: want {shard.samples} septuplets, got {found}; copy it again")
