@@ -35,8 +35,8 @@ import torch
 from accelerator_parts import PARTS, Item, Scope
 from accelerator_runs import train_in_this_process
 
+from workbench.atomic_files import write_atomic
 from workbench.devices import choose_device
-from workbench.scenes import write_atomic
 from workbench.training.torch_setup import configure_torch
 
 SECONDS = {"parity": 110, "precision": 60, "distill": 60, "resume": 70, "speed": 140, "processes": 40}

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from workbench.atomic_files import write_atomic
 from workbench.data.sampling.crops import Pair
 from workbench.errors import WorkbenchError
 from workbench.evaluation.speed import in_milliseconds, measure
@@ -35,7 +36,6 @@ from workbench.models.weights import load, pretrained_names
 from workbench.models.zoo import NETWORKS, build
 from workbench.onnx.export import Export, Format, calibration_clip, check_pair, export
 from workbench.onnx.run import open_exported
-from workbench.scenes import write_atomic
 from workbench.training.torch_setup import configure_torch
 
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"

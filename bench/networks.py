@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from plain import window_by_window
 from torch import Tensor
 
+from workbench.atomic_files import write_atomic
 from workbench.evaluation.speed import in_milliseconds
 from workbench.inference.chunks import chunks
 from workbench.models.layers import deformable
@@ -44,7 +45,6 @@ from workbench.models.sliding_window import SlidingWindow
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import NETWORKS, build
 from workbench.process import peak_bytes
-from workbench.scenes import write_atomic
 from workbench.training.torch_setup import configure_torch
 
 BEGIN, END = "<!-- bench/networks.py writes from here -->", "<!-- to here -->"

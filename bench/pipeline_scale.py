@@ -36,12 +36,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 from webdataset.writer import TarWriter
 
+from workbench.atomic_files import write_atomic
 from workbench.data.preparation.manifest import MANIFEST, Chunk, Manifest, PrepareSettings, Source
 from workbench.data.preparation.shots import SEPTUPLET
 from workbench.data.sampling.crops import CropSampler, Footage
 from workbench.data.sampling.pairs import open_pairs
 from workbench.data.sampling.shards import SAMPLES_PER_SHARD, ShardSampler, open_shards
-from workbench.scenes import write_atomic
 
 SEPTUPLETS = 64_612
 SIDE, SCALE, BATCH = 16, 4, 64

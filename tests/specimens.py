@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from workbench import runs
+from workbench.atomic_files import write_atomic
 from workbench.config import Network, RunConfig
-from workbench.scenes import Method, Overlay, SceneWriter, write_atomic, write_scene
+from workbench.scenes import Method, Overlay, SceneWriter, write_scene
 
 LABELS = {
     "low": ("Low resolution", "every fourth pixel"),

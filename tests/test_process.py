@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from workbench import process, scenes
+from workbench import process
 from workbench.process import detached, end_tree, peak_bytes, was_killed
 
 
@@ -86,30 +86,3 @@ def test_peak_memory_on_windows(monkeypatch, without_unix):
     about = SimpleNamespace(memory_info=lambda: SimpleNamespace(peak_wset=12345))
     monkeypatch.setattr(process.psutil, "Process", lambda: about)
     assert peak_bytes() == 12345
-
-
-@pytest.mark.parametrize("readers", [0, 2, 100])
-def test_on_windows_a_file_that_is_being_read_is_replaced_a_moment_later(monkeypatch, tmp_path, readers):
-    """os.replace fails there as long as a reader has the file open."""
-    replace, waited, tries = os.replace, [], []
-
-    def refused(source, target):
-        tries.append(target)
-        if len(tries) <= readers:
-            raise PermissionError(13, "Access is denied", str(target))
-        replace(source, target)
-
-    monkeypatch.setattr(sys, "platform", "win32")
-    monkeypatch.setattr("os.replace", refused)
-    monkeypatch.setattr(scenes.time, "sleep", waited.append)
-    path = tmp_path / "status.json"
-    path.write_text("old")
-    if readers == 100:
-        with pytest.raises(PermissionError):
-            scenes.write_atomic(path, "new")
-        assert path.read_text() == "old"
-    else:
-        scenes.write_atomic(path, "new")
-        assert path.read_text() == "new"
-        assert len(waited) == readers
-    assert [file.name for file in tmp_path.iterdir()] == ["status.json"]

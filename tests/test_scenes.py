@@ -20,7 +20,6 @@ from workbench.scenes import (
     list_scenes,
     merge_scenes,
     read_scene,
-    write_atomic,
     write_scene,
 )
 from workbench.views.serving import write_clip
@@ -212,24 +211,6 @@ def test_scene_json_is_written_last(tmp_path, monkeypatch):
     fill(writer)
     writer.close()
     assert written == ["arrays.npz", "scene.json"]
-
-
-def test_a_write_is_atomic(tmp_path, monkeypatch):
-    path = tmp_path / "status.json"
-    write_atomic(path, "old")
-    assert path.read_text() == "old"
-    write_atomic(path, b"new")
-    assert path.read_bytes() == b"new"
-
-    def fail(*_args):
-        assert path.read_text() == "new", "the old file is there until the very end"
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(scenes.os, "replace", fail)
-    with pytest.raises(OSError, match="No space left"):
-        write_atomic(path, "newer")
-    assert path.read_text() == "new"
-    assert [p.name for p in tmp_path.iterdir()] == ["status.json"]
 
 
 # -- bad input ------------------------------------------------------------------------------------------------------

@@ -5,9 +5,9 @@ To be run when a network is added or changed; it takes a minute. ``tests/models/
 
 from __future__ import annotations
 
+from workbench.atomic_files import write_atomic
 from workbench.models.catalog import CATALOG
 from workbench.models.zoo import count_catalog
-from workbench.scenes import write_atomic
 
 if __name__ == "__main__":
     catalog = count_catalog()

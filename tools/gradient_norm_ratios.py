@@ -15,11 +15,11 @@ from typing import Annotated, Any
 
 import tyro
 
+from workbench.atomic_files import write_atomic
 from workbench.experiment.results import Results
 from workbench.experiment.runner import run_folder
 from workbench.experiment.variants import in_grid_order
 from workbench.runs import Run
-from workbench.scenes import write_atomic
 
 EARLY, LATE = slice(50, 150), slice(-100, None)
 

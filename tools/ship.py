@@ -22,6 +22,7 @@ import torch
 import tyro
 from PIL import Image
 
+from workbench.atomic_files import write_atomic
 from workbench.config import Data, Network, RunConfig
 from workbench.data.datasets.samples import find_sample
 from workbench.data.preparation.manifest import MANIFEST
@@ -32,7 +33,6 @@ from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.presets import PRESETS
 from workbench.runs import Run
-from workbench.scenes import write_atomic
 from workbench.training.worker import prepare_run, work
 
 HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"

@@ -22,7 +22,7 @@ import torch
 from filelock import FileLock
 from platformdirs import user_cache_path
 
-from workbench.scenes import write_atomic
+from workbench.atomic_files import write_atomic
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from workbench.atomic_files import write_atomic
 from workbench.runs import is_locked, list_runs
-from workbench.scenes import write_atomic
 
 
 class Queue:

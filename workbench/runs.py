@@ -30,10 +30,11 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from workbench.aliases import rename_row
+from workbench.atomic_files import write_atomic
 from workbench.config import RunConfig
 from workbench.errors import BusyError, FolderError
 from workbench.process import detached
-from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene, write_atomic
+from workbench.scenes import NAME, Scene, check_name, merge_scenes, read_scene
 
 FORMAT = 2
 PRETRAINED = "pretrained:"

@@ -18,8 +18,6 @@ import math
 import os
 import re
 import shutil
-import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,11 +31,10 @@ import numpy as np
 from PIL import Image
 
 from workbench.aliases import OVERLAY, PROVENANCE, SCENE_PROTOCOL, renamed
+from workbench.atomic_files import write_atomic
 from workbench.errors import FolderError, ShapeError
 
 FORMAT = 2
-WAITS_FOR_READERS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-"""Seconds between two attempts to replace a file that is being read."""
 NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,63}")
 """Valid names of runs, scenes, methods and overlays: they become folder names and parts of an address."""
 
@@ -49,30 +46,6 @@ def check_name(name: str, kind: str = "name") -> str:
             f"{kind} {name!r}: want 1 to 64 letters, digits, '_', '-' or '.', beginning with a letter or digit"
         )
     return name
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a file atomically: a reader, also after a crash, gets the old content or the new."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    data = content.encode() if isinstance(content, str) else content
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _replace(partial: Path, path: Path) -> None:
-    """Replace a file by another; on Windows that fails while another process reads it, so try again."""
-    for seconds in WAITS_FOR_READERS if sys.platform == "win32" else ():
-        try:
-            return os.replace(partial, path)
-        except PermissionError:
-            time.sleep(seconds)
-    os.replace(partial, path)
 
 
 @dataclass(frozen=True, kw_only=True)

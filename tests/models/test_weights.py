@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.tiny import TINY
-from workbench import scenes
+from workbench import atomic_files
 from workbench.data.datasets.samples import sample
 from workbench.data.degradation.families import degrade
 from workbench.errors import UnknownNameError, WeightsError
@@ -231,7 +231,7 @@ def test_a_failed_write_leaves_the_old_file(network, file, monkeypatch, broken):
     def full(*_args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(scenes.os, broken, full)
+    monkeypatch.setattr(atomic_files.os, broken, full)
     torch.nn.init.ones_(network.layers[0].weight)
     with pytest.raises(OSError, match="No space left"):
         save(network, file)

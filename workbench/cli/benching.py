@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from workbench.atomic_files import write_atomic
 from workbench.cli.command import command
 from workbench.cli.networks import RowFormat, print_rows
 from workbench.cli.terminal import RUNS, notes, parse_size, split_choices, split_names
 from workbench.errors import ConfigError, WorkbenchError
-from workbench.scenes import write_atomic
 
 if TYPE_CHECKING:
     from workbench.models.video_sr import VideoSR

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from rich.progress import Progress
 
+from workbench.atomic_files import write_atomic
 from workbench.cli.command import command
 from workbench.cli.terminal import COLUMNS, RUNS, notes, split_names
 from workbench.errors import ConfigError
-from workbench.scenes import write_atomic
 
 if TYPE_CHECKING:
     from workbench.evaluation.speed import Speed

@@ -44,13 +44,13 @@ def flow(
         device: device: auto, cpu, cuda or mps.
         runs: folder of the run folders.
     """
+    from workbench.atomic_files import write_atomic
     from workbench.config import Network
     from workbench.data.datasets.registry import open_set
     from workbench.devices import choose_device
     from workbench.evaluation.flow_accuracy import flow_accuracy, mean_accuracy, reference_agreement
     from workbench.evaluation.methods import load_method, make_network
     from workbench.evaluation.protocols import find_protocol
-    from workbench.scenes import write_atomic
 
     chosen = find_protocol(protocol)
     clips = open_set(chosen.data_set, data or chosen.data, scale=chosen.scale, **chosen.options)

@@ -13,10 +13,10 @@ from filelock import FileLock
 
 from workbench.aliases import METRICS as METRIC_ALIASES
 from workbench.aliases import renamed
+from workbench.atomic_files import write_atomic
 from workbench.errors import FolderError
 from workbench.evaluation.protocols import Averaging, Protocol
 from workbench.metrics import FIDELITY, METRICS, PERCEPTUAL, TEMPORAL
-from workbench.scenes import write_atomic
 
 FORMAT = 3
 """Format version of ``scores.json``. Format 2 is read, too: it has some metrics under other names."""

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from workbench.aliases import EXPERIMENT_SETTINGS, METRICS, VARIANTS, renamed
+from workbench.atomic_files import write_atomic
 from workbench.errors import ConfigError, FolderError
 from workbench.experiment.comparisons import Difference, paired
-from workbench.scenes import write_atomic
 from workbench.settings import differences, flatten
 
 FORMAT = 2

@@ -18,11 +18,11 @@ from safetensors.torch import save as to_bytes
 from torch import nn
 
 from workbench.aliases import PARAMETERS
+from workbench.atomic_files import write_atomic
 from workbench.errors import WeightsError, unknown_name
 from workbench.models import hub
 from workbench.models.video_sr import VideoSR
 from workbench.models.zoo import PRIVILEGED, build
-from workbench.scenes import write_atomic
 from workbench.weight_files import check_weight_file
 
 FORMAT = "1"

@@ -23,6 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
+from workbench.atomic_files import write_atomic
 from workbench.data.datasets.samples import sample
 from workbench.data.sampling.crops import Pair, make_pair
 from workbench.errors import ConfigError, WeightsError, require_at_least
@@ -33,7 +34,6 @@ from workbench.models.windows import window_indices
 from workbench.onnx.compare import operators
 from workbench.onnx.run import METADATA_KEY, OnnxMetadata, import_optional, open_exported
 from workbench.onnx.trace import axes_of, trace
-from workbench.scenes import write_atomic
 from workbench.tensors import to_float, to_uint8
 
 Format = Literal["fp32", "fp16", "int8"]

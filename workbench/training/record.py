@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from workbench.aliases import CHECKPOINT_OPTIMIZER, PARAM_GROUP, renamed, setting_name
+from workbench.atomic_files import write_atomic
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import Pair
 from workbench.data.video.read import Video
@@ -27,7 +28,7 @@ from workbench.models.video_sr import VideoSR
 from workbench.models.weights import read_tensors, save, save_tensors
 from workbench.models.zoo import build
 from workbench.runs import FORMAT, Run, RunWriter
-from workbench.scenes import Method, SceneWriter, read_scene, write_atomic, write_scene
+from workbench.scenes import Method, SceneWriter, read_scene, write_scene
 from workbench.training.loop import Step
 
 KEPT_CHECKPOINTS = 2

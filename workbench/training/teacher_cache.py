@@ -26,13 +26,13 @@ from numpy.lib.format import open_memmap
 from torch import Tensor, nn
 
 from workbench.aliases import TEACHER_CACHE, renamed
+from workbench.atomic_files import write_atomic
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.crops import CropSampler, to_batch
 from workbench.distill.losses import TeacherTargets
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, FolderError
 from workbench.models.video_sr import VideoSR
-from workbench.scenes import write_atomic
 from workbench.tensors import to_uint8
 
 FORMAT = 2

@@ -17,10 +17,11 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from workbench.atomic_files import write_atomic
 from workbench.data.datasets.samples import credit_of
 from workbench.errors import ConfigError, FolderError
 from workbench.runs import Run
-from workbench.scenes import Scene, write_atomic
+from workbench.scenes import Scene
 from workbench.views.lens.payload import payload, select_methods
 from workbench.views.privacy import without_paths
 from workbench.views.report_page import Page, PageContent, in_megabytes, left_out

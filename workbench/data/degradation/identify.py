@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from workbench.atomic_files import write_atomic
 from workbench.data.degradation.families import DEGRADATIONS, MIXING_COSTS, degrade
 from workbench.errors import ConfigError, DataError, FolderError
 from workbench.process import library_versions
-from workbench.scenes import write_atomic
 from workbench.settings import from_json
 
 INFO_FILE = "degradation.json"

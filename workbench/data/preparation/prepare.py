@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 
 from workbench.aliases import PREPARE_SETTINGS, PREPARED_SOURCE, renamed
+from workbench.atomic_files import write_atomic
 from workbench.data.degradation.families import degrade
 from workbench.data.degradation.identify import INFO_FILE, DegradationInfo, write_info
 from workbench.data.preparation.contact_sheet import write_contact_sheet
@@ -50,7 +51,6 @@ from workbench.data.sampling.footage_motion import MotionRecorder, summarize_mot
 from workbench.data.sampling.shards import ShardWriter
 from workbench.errors import DataError, VideoError
 from workbench.process import library_versions
-from workbench.scenes import write_atomic
 from workbench.settings import from_json
 from workbench.tensors import to_float, to_uint8
 

@@ -27,6 +27,7 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from workbench.aliases import POOL_SETTINGS, renamed
+from workbench.atomic_files import write_atomic
 from workbench.data.degradation.families import check_scale
 from workbench.data.preparation.manifest import MANIFEST, WORK, describe_files, is_whole
 from workbench.data.preparation.output import (
@@ -45,7 +46,6 @@ from workbench.data.sampling.stills import open_stills, still_files
 from workbench.data.sampling.true_flow import ClipFlow, hidden_pixels
 from workbench.errors import DataError, require_at_least
 from workbench.process import library_versions
-from workbench.scenes import write_atomic
 from workbench.settings import from_json
 
 FORMAT = 2
