@@ -5,7 +5,7 @@ Every network (with the settings of its preset and random weights) upscales a cl
 - ours: the clip at once, as at inference: features shared by neighboring frames are computed once, deformable
   convolutions are one ``grid_sample`` and one 1x1 convolution, frames and windows are processed in passes;
 - plain: a textbook version for this measurement: window by window, with everything computed again for each; deformable
-  convolutions with a ``grid_sample`` for each group and each tap; recurrent networks, which have no windows, frame by
+  convolutions with four indexed gathers for each tap; recurrent networks, which have no windows, frame by
   frame with the flow of every pair from its own two pyramids, and all frames upsampled at once.
 
 Both must agree up to rounding. Each network gets as many of 20 frames as its time limit allows (stated in the table),
@@ -31,14 +31,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from plain import window_by_window
+from plain import deforming_by, gathered_deform_conv, window_by_window
 from torch import Tensor
 
 from workbench.atomic_files import write_atomic
 from workbench.evaluation.speed import in_milliseconds
 from workbench.inference.chunks import chunks
-from workbench.models.layers import deformable
 from workbench.models.layers.flow import SPyNet
 from workbench.models.recurrent import Recurrent
 from workbench.models.sliding_window import SlidingWindow
@@ -52,39 +50,6 @@ MEMORY_LIMIT_GB = 6.0
 
 
 # -- the plain formulation ------------------------------------------------------------------------------------------
-
-
-def plain_deform_conv(
-    features: Tensor,
-    offset: Tensor,
-    mask: Tensor | None,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    *,
-    groups: int = 1,
-) -> Tensor:
-    """Compute the deformable convolution by its equation: for each group and tap, sample, weight, multiply, add."""
-    n, channels, height, width = features.shape
-    out_channels, _, kernel, _ = weight.shape
-    per_group = channels // groups
-    with torch.autocast(features.device.type, enabled=False):
-        source, moved = features.float(), offset.float().view(n, groups, kernel**2, 2, height, width)
-        masks = None if mask is None else mask.float().view(n, groups, kernel**2, 1, height, width)
-        kernels = weight.float()
-        rows, columns = torch.arange(height)[:, None], torch.arange(width)
-        total = torch.zeros(n, out_channels, height, width)
-        for group in range(groups):
-            part = slice(group * per_group, (group + 1) * per_group)
-            for tap in range(kernel**2):
-                down, right = divmod(tap, kernel)
-                ys = moved[:, group, tap, 0] + rows + (down - kernel // 2)
-                xs = moved[:, group, tap, 1] + columns + (right - kernel // 2)
-                grid = torch.stack(((2 * xs + 1) / width - 1, (2 * ys + 1) / height - 1), dim=-1)
-                fetched = F.grid_sample(source[:, part], grid, padding_mode="zeros", align_corners=False)
-                if masks is not None:
-                    fetched = fetched * masks[:, group, tap]
-                total = total + F.conv2d(fetched, kernels[:, part, down, right, None, None])
-    return total if bias is None else total + bias.view(1, -1, 1, 1)
 
 
 OUR_FLOW = SPyNet.along
@@ -104,22 +69,12 @@ def plain_flow(network: SPyNet, clip: Tensor) -> tuple[Tensor, Tensor]:
 @contextmanager
 def plain_parts() -> Iterator[None]:
     """Replace parts of the networks by the plain formulation, within the context."""
-    import workbench.models as models
-
-    replaced: list[tuple[Any, str, Any]] = []
-    ours = deformable.modulated_deform_conv
-    for module in [module for name, module in sys.modules.items() if name.startswith(models.__name__)]:
-        if getattr(module, "modulated_deform_conv", None) is ours:
-            replaced.append((module, "modulated_deform_conv", ours))
-            module.modulated_deform_conv = plain_deform_conv  # pyright: ignore[reportAttributeAccessIssue]
-    along = SPyNet.along
     SPyNet.along = plain_flow  # pyright: ignore[reportAttributeAccessIssue]
     try:
-        yield
+        with deforming_by(gathered_deform_conv):
+            yield
     finally:
-        SPyNet.along = along
-        for module, name, value in replaced:
-            setattr(module, name, value)
+        SPyNet.along = OUR_FLOW
 
 
 def upscale_plainly(network: VideoSR, clip: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ the student.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -79,13 +80,17 @@ def torchvision_deform_conv() -> Callable[..., Tensor] | None:
 
 @contextmanager
 def deforming_by(operator: Callable[..., Tensor]) -> Iterator[None]:
-    """Replace the operator of deformable layers while the block runs."""
+    """Replace the deformable convolution of all networks while the block runs."""
     ours = deformable.modulated_deform_conv
-    deformable.modulated_deform_conv = operator  # pyright: ignore[reportAttributeAccessIssue]
+    modules = [one for name, one in sys.modules.items() if name.startswith("workbench.models.")]
+    replaced = [one for one in modules if getattr(one, "modulated_deform_conv", None) is ours]
+    for module in replaced:
+        module.modulated_deform_conv = operator  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:
-        deformable.modulated_deform_conv = ours
+        for module in replaced:
+            module.modulated_deform_conv = ours  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def window_by_window(network: SlidingWindow, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
