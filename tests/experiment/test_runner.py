@@ -1,6 +1,7 @@
 """A tiny experiment from its footage to its tables."""
 
 import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,9 @@ from workbench.errors import ConfigError, DataError
 from workbench.evaluation.scores import TemporalShare
 from workbench.experiment import runner
 from workbench.experiment.results import Results
-from workbench.experiment.variants import find_variant, shared_config
+from workbench.experiment.variants import find_variant, shared_config, variant_config
 from workbench.runs import Run
+from workbench.training.tuning import Tuning, settle_tuning
 
 TINY = (
     "data.crop_size=8", "data.num_frames=3", "data.batch_size=1", "data.augmentations_per_crop=1",
@@ -193,6 +195,16 @@ def test_recorded_settings_leave_out_what_variants_change(shared):
     settings = runner.experiment_settings(shared())
     assert not {"seed", "distillation.spatial_weight", "distillation.ratios.temporal", "threads"} & settings.keys()
     assert not any(name.startswith(("plain", "distillation.losses")) for name in settings)
+
+
+def test_all_runs_have_one_memory_format_and_precision(shared, monkeypatch):
+    """A measurement of `workbench tune` for one of the variants on this machine does not change it."""
+    tuned = asdict(Tuning("contiguous", 2, {"contiguous, 2 threads": 1.0}, 1.5, ""))
+    monkeypatch.setattr("workbench.measurements.load", lambda key: tuned if key["memory_format"] == "auto" else None)
+    common = replace(shared(), threads=0)
+    for name in ("plain", "sd_w0.01", "output_w2+td_w0.3"):
+        config, _ = settle_tuning(variant_config(find_variant(name), common, 0), measure=False)
+        assert (config.memory_format, config.precision) == ("channels_last", "fp32")
 
 
 def test_a_validation_set_is_recorded_by_its_content(shared, tiny, tmp_path):

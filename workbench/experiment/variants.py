@@ -223,7 +223,8 @@ def shared_config(
 ) -> RunConfig:
     """Return the settings that all variants share: fixed crops, so that the teacher's outputs are computed once.
 
-    The settings of the temporal loss are those of the stored scores, not today's defaults.
+    The settings of the temporal loss are those of the stored scores, not today's defaults. Precision and memory format
+    are fixed: measured ones differ between machines and variants, and with them the rounding.
 
     Args:
         data: folder of prepared footage.
@@ -247,6 +248,7 @@ def shared_config(
             schedule_steps=max(steps // 20, 1), memory_stride=4, standardize=False, border_frames=0
         ),
         teacher_cache_dir="",
+        memory_format="channels_last",
         steps=steps,
         snapshot_every=steps,
         save_every=max(steps // 10, 1),
