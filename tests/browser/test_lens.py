@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import specimens
-from tests.browser.lens_page import LENS, layout, panel, part, rgb, show, state, wait_state
+from tests.browser.lens_page import LENS, choose, layout, panel, part, rgb, show, state, wait_state
 from workbench.runs import Run
 from workbench.scenes import read_scene
 
@@ -37,6 +37,7 @@ class TestOpening:
         patches = page.locator(f"{LENS} .lens-patch canvas")
         right = max(box.bounding_box()["x"] + box.bounding_box()["width"] for box in patches.all())
         assert right > side["x"] + 0.8 * side["width"]
+        assert all(box.bounding_box()["width"] >= 120 for box in patches.all())
 
     def test_single_maps_leave_room_for_the_loupe(self, watched, home):
         folder = specimens.make_scene(home / "scenes" / "single", methods=("low", "high", "bicubic", "teacher"))
@@ -44,8 +45,19 @@ class TestOpening:
         page.wait_for_selector(LENS)
         maps, cells = (part(page, f"{name}-panel").bounding_box() for name in ("attention", "memory"))
         assert (maps["y"], maps["width"]) == pytest.approx((cells["y"], cells["width"]), abs=1)
-        assert part(page, "patches").locator("canvas").first.bounding_box()["width"] >= 96
+        assert part(page, "patches").locator("canvas").first.bounding_box()["width"] >= 120
+        assert part(page, "patches").bounding_box()["x"] == maps["x"]  # in the column of the maps
         shutil.rmtree(folder)
+
+    def test_the_loupe_keeps_the_focus_when_its_pixels_are_enlarged(self, page):
+        """Below the maps, where it was moved."""
+        patches = part(page, "patches")
+        patches.focus()
+        for key, magnification in ((">", "8"), ("<", "6")):
+            page.keyboard.press(key)
+            assert part(page, "enlarge").input_value() == magnification
+            assert patches.evaluate("element => element === document.activeElement")
+        choose(page, "enlarge", "auto")
 
     def test_five_curves_fit_one_row(self, page):
         tops = part(page, "curves").locator(".chart").evaluate_all("all => all.map(c => c.getBoundingClientRect().top)")

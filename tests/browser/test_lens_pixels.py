@@ -175,6 +175,7 @@ class TestLoupe:
         canvas = lens.locator(f"{LENS} .lens-patch canvas")
         sizes = canvas.evaluate_all("all => all.map(c => [c.width, c.getBoundingClientRect().width])")
         assert all(shown == pytest.approx(8 * pixels) for pixels, shown in sizes)
+        canvas.nth(2).scroll_into_view_if_needed()
         before, box = state(lens)["point"], canvas.nth(2).bounding_box()
         x, y = box["x"] + 40, box["y"] + 40
         lens.mouse.move(x, y)

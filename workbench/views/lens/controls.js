@@ -87,8 +87,8 @@ export function createControls(lens) {
     lens.rearrange();
   }
   function enlargeBy(by) {
-    const at = MAGNIFICATIONS.findIndex(scale => scale >= loupe.scale);
-    enlarge(MAGNIFICATIONS[clamp((at < 0 ? MAGNIFICATIONS.length - 1 : at) + by, 0, MAGNIFICATIONS.length - 1)]);
+    const next = by > 0 ? MAGNIFICATIONS.find(scale => scale > loupe.scale) : MAGNIFICATIONS.findLast(scale => scale < loupe.scale);
+    if (next) enlarge(next);
   }
   function enlarge(scale) { view.enlarge = scale; update(); loupe.fit(); }
   function nextOverlay() {

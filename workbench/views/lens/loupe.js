@@ -6,7 +6,8 @@ const SIDE = 32;                                    // side of a patch in pixels
 const SIDES = [5, 96];                              // limits of the side where one is chosen
 const MIN_SCALE = 2, MAX_SCALE = 8;                 // limits of the automatic magnification
 const MIN_WIDTH = 72, CAPTION_HEIGHT = 62, GAP = 6; // patch with its captions, in CSS pixels
-const NARROW_HEIGHT = 0.6;                          // part of the window's height for the patches of a narrow page
+const NARROW_HEIGHT = 0.6, BELOW_HEIGHT = 0.33;     // part of the window's height for the patches of a narrow page, and below the maps
+const MIN_PATCH = 120, OVERHANG = 48;               // a smaller patch, or one that is longer than the frames by more, goes below the maps
 const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : '0');
 
 export function createLoupe(lens) {
@@ -46,11 +47,22 @@ export function createLoupe(lens) {
     return low.length ? low.reduce((a, b) => (b.magnification > a.magnification ? b : a)) : layouts.reduce((a, b) => (b.height < a.height ? b : a));
   }
 
+  // On a wide page the loupe is next to the frames, below the maps; where they leave it too little height, it takes the whole width
+  // below both. It is moved only where its place changes, since an element that is moved loses the focus.
+  function place() {
+    const [panel, list, side, left] = ['loupe-panel', 'patches', 'side', 'left-column'].map(part), wide = root.classList.contains('wide');
+    if (!list.clientWidth) return null;
+    const top = panel.parentElement === side ? list.offsetTop : side.offsetTop + side.offsetHeight + list.offsetTop - panel.offsetTop;
+    const layout = bestLayout(side.clientWidth, wide ? left.offsetHeight - top + OVERHANG : innerHeight * NARROW_HEIGHT);
+    const fitting = !wide || layout.magnification * SIDE >= MIN_PATCH, parent = fitting ? side : part('main');
+    if (panel.parentElement !== parent) parent.append(panel);
+    return fitting ? layout : bestLayout(list.clientWidth, innerHeight * BELOW_HEIGHT);
+  }
+
   function fit() {
-    const room = part('patches').clientWidth;
-    if (!room || !patches.length) return;
-    const free = root.classList.contains('wide') ? part('left-column').offsetHeight - part('patches').offsetTop : innerHeight * NARROW_HEIGHT;
-    const { columns, width: wide, magnification } = bestLayout(room, free);
+    const layout = patches.length ? place() : null;
+    if (!layout) return;
+    const { columns, width: wide, magnification } = layout;
     scale = view.enlarge === 'auto' ? magnification : view.enlarge;
     side = view.enlarge === 'auto' ? SIDE : clamp(Math.floor(Math.min(wide, SIDE * 6) / scale), ...SIDES);
     const { width, height } = patch();
