@@ -24,10 +24,19 @@ def device_of(network: nn.Module) -> torch.device:
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
 
 
+def available_cores() -> int:
+    """Return the number of logical cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def default_threads() -> int:
+    """Return the number of CPU threads without a setting: one per available core, unless OMP_NUM_THREADS is set."""
+    return torch.get_num_threads() if "OMP_NUM_THREADS" in os.environ else available_cores()
+
+
 def set_num_threads(threads: int = 0) -> None:
-    """Set the number of CPU threads; 0 means one per core, unless OMP_NUM_THREADS is set."""
-    if threads or "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads or os.cpu_count() or 1)
+    """Set the number of CPU threads; 0: :func:`default_threads`."""
+    torch.set_num_threads(threads or default_threads())
 
 
 @contextmanager

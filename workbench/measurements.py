@@ -23,6 +23,7 @@ from filelock import FileLock
 from platformdirs import user_cache_path
 
 from workbench.atomic_files import write_atomic
+from workbench.devices import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -71,11 +72,6 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "versions": {name: found for name in LIBRARIES if (found := _version(name))},
     }
-
-
-def available_cores() -> int:
-    """Return the number of logical cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def physical_cores() -> int:

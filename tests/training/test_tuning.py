@@ -75,6 +75,15 @@ def test_definite_settings_are_kept_without_a_measurement(cache, config, measure
     assert (settled.memory_format, choice.threads, choice.factor, measure) == ("contiguous", 2, 1.0, [])
 
 
+def test_with_a_format_and_threads_of_openmp_nothing_is_measured(cache, config, measure, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert settle_tuning(replace(config, memory_format="contiguous"))[1].factor == 1.0
+    assert measure == []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    settle_tuning(replace(config, memory_format="contiguous"))
+    assert len(measure) == 1
+
+
 def test_without_a_measurement_the_format_is_channels_last(cache, config, measure, monkeypatch):
     assert settle_tuning(config, measure=False)[0].memory_format == "channels_last"
     monkeypatch.setenv("WORKBENCH_TUNE", "0")

@@ -80,9 +80,10 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
             notes.print(f"{variable}={value}", markup=False)
 
     def start_demo() -> str:
+        from workbench.devices import available_cores
         from workbench.training.worker import prepare_run
 
-        threads = max(1, (os.cpu_count() or 2) - 1)  # one core remains for the browser
+        threads = max(1, available_cores() - 1)  # one core remains for the browser
         config = replace(PRESETS["demo"](), threads=threads)
         run = prepare_run(options.runs / time.strftime("demo-%Y%m%d-%H%M%S"), config)
         start_worker(run)

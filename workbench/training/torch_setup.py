@@ -17,7 +17,7 @@ from workbench.models.video_sr import VideoSR
 def configure_torch(threads: int) -> None:
     """Configure this process: number of threads, denormal numbers, memory allocation.
 
-    - Threads of torch and of OpenCV: the given number, or the number of cores (0).
+    - Threads of torch and of OpenCV: the given number; 0: :func:`workbench.devices.default_threads`.
     - Denormal numbers (below 1e-38) become 0. Small gradients contain many of them, and a CPU takes a hundred times as
       long for each: steps of ``edvr_s`` slowed down from 2.6 s to 7 s within its first hundred.
       ``WORKBENCH_FLUSH_DENORMAL=0`` switches that off. Existing threads are not affected.
@@ -25,9 +25,8 @@ def configure_torch(threads: int) -> None:
       up to 1.6 times faster on high-resolution tensors. ``WORKBENCH_KEEP_MEMORY=0`` switches that off.
     """
     torch.set_flush_denormal(os.environ.get("WORKBENCH_FLUSH_DENORMAL", "1") != "0")
-    threads = threads or os.cpu_count() or 1
     set_num_threads(threads)
-    cv2.setNumThreads(threads)
+    cv2.setNumThreads(torch.get_num_threads())
     if platform.libc_ver()[0] == "glibc" and os.environ.get("WORKBENCH_KEEP_MEMORY", "1") != "0":
         m_trim_threshold, m_mmap_max = -1, -4
         libc = ctypes.CDLL("libc.so.6")

@@ -23,7 +23,7 @@ import torch
 
 from workbench import measurements
 from workbench.config import RunConfig
-from workbench.devices import choose_device
+from workbench.devices import choose_device, default_threads
 from workbench.training.accelerator import make_accelerator
 from workbench.training.estimate import Estimate, estimate, one_micro_batch, run_measurement, serve_measurement
 from workbench.training.loop import Step
@@ -60,7 +60,7 @@ class Tuning:
         memory_format: order of values in memory.
         threads: number of CPU threads.
         seconds: median seconds per step by candidate, such as ``"contiguous, 2 threads"``; empty without measurement.
-        factor: speed relative to the default settings (channels last, all logical cores).
+        factor: speed relative to the default settings (channels last, all available cores).
         reason: a sentence for people.
     """
 
@@ -79,7 +79,7 @@ def settle_tuning(config: RunConfig, *, measure: bool = True) -> tuple[RunConfig
         measure: False, as ``WORKBENCH_TUNE=0``, takes the defaults where nothing was measured before.
     """
     fixed_format = config.memory_format if config.memory_format != "auto" else ""
-    if fixed_format and (config.threads or choose_device(config.device).type != "cpu"):
+    if fixed_format and not _compares_threads(config):
         tuning = _untuned(config, "as configured")
     elif (cached := measurements.load(_subject(config))) is not None:
         tuning = Tuning(**cached)
@@ -113,7 +113,6 @@ def compare_accumulation(config: RunConfig) -> Iterator[tuple[int, Estimate]]:
 
 def measure(config: RunConfig) -> Tuning:
     """Measure the settings with steps of the training, in this process."""
-    device = choose_device(config.device)
     configure_torch(config.threads)
     threads = torch.get_num_threads()
     formats = FORMATS if config.memory_format == "auto" else (config.memory_format,)
@@ -122,7 +121,7 @@ def measure(config: RunConfig) -> Tuning:
         (name, threads): times for name, times in _compare({n: (r, threads) for n, r in runners.items()}).items()
     }
     best_format = _fastest({name: value for (name, _), value in seconds.items()}, formats[0])
-    for number in _thread_counts(config, device.type, threads):
+    for number in _thread_counts(config, threads):
         pair = {n: (runners[best_format], n) for n in (threads, number)}
         times = _compare(pair)
         # relative to the same default as before: the machine may have become faster or slower in between
@@ -191,16 +190,20 @@ def _fastest(seconds: dict[Any, float], default: Any) -> Any:
     return best if seconds[best] * MIN_GAIN < seconds[default] else default
 
 
-def _thread_counts(config: RunConfig, device: str, threads: int) -> Sequence[int]:
+def _compares_threads(config: RunConfig) -> bool:
+    return not config.threads and choose_device(config.device).type == "cpu" and "OMP_NUM_THREADS" not in os.environ
+
+
+def _thread_counts(config: RunConfig, threads: int) -> Sequence[int]:
     """Return the numbers of threads that are compared with the number in use."""
-    if config.threads or device != "cpu" or "OMP_NUM_THREADS" in os.environ:
+    if not _compares_threads(config):
         return ()
     return sorted({measurements.physical_cores(), max(threads // 2, 1)} - {threads}, reverse=True)
 
 
 def _untuned(config: RunConfig, reason: str) -> Tuning:
     name = config.memory_format if config.memory_format != "auto" else DEFAULT_FORMAT
-    threads = config.threads or measurements.available_cores()
+    threads = config.threads or default_threads()
     return Tuning(name, threads, {}, 1.0, f"{label(name, threads)}, {reason}")
 
 

@@ -25,7 +25,7 @@ from workbench.config import RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import Pair, make_pair
 from workbench.data.video.read import Video
-from workbench.devices import choose_device
+from workbench.devices import available_cores, choose_device
 from workbench.errors import ConfigError, FolderError, LoaderError, OutOfMemory, ResultError, WorkbenchError
 from workbench.models.weights import checksum, locate
 from workbench.precision import PrecisionChoice, choose_precision
@@ -100,7 +100,7 @@ def prepare_run(folder: Path, config: RunConfig, *, measure: bool = False) -> Ru
     open_plain(config, validation_clip(config)[0])
     config, choice = settle_precision(config)
     config, tuning = settle_tuning(config, measure=measure)
-    machine = {"cpu": measurements.cpu_model(), "cores": measurements.available_cores()}
+    machine = {"cpu": measurements.cpu_model(), "cores": available_cores()}
     return create_run(
         folder, config, provenance(config) | {"precision": asdict(choice), "tuning": asdict(tuning) | machine}
     )
@@ -238,7 +238,7 @@ def _accelerator(config: RunConfig, run: Run, *, trackers_folder: Path | None = 
 def _tuned_threads(run: Run) -> int:
     """Return the number of threads that was measured for a run; 0 if it was measured on another machine."""
     tuning = run.record().get("tuning")
-    here = (measurements.cpu_model(), measurements.available_cores())
+    here = (measurements.cpu_model(), available_cores())
     if not isinstance(tuning, dict) or (tuning.get("cpu"), tuning.get("cores")) != here:
         return 0
     return int(tuning.get("threads", 0)) if tuning.get("seconds") else 0
