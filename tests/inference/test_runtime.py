@@ -77,6 +77,29 @@ def test_a_network_that_cannot_be_exported_runs_under_pytorch(network, tmp_path,
     assert "cannot be exported" in choice.reason
 
 
+def test_a_runtime_that_fails_leaves_the_others(network, tmp_path, monkeypatch):
+    monkeypatch.setattr(runtime, "find_spec", lambda name: True)
+
+    def refuse_openvino(network, name, folder):
+        if name == "openvino":
+            raise WeightsError("operation X is not known")
+        return network
+
+    monkeypatch.setattr(runtime, "open_runtime", refuse_openvino)
+    monkeypatch.setattr(runtime, "_time", lambda candidates: dict(zip(candidates, (0.3, 0.1), strict=True)))
+    choice = choose_runtime(network, tmp_path)
+    assert choice.runtime == "onnx"
+    assert "OpenVINO: operation X is not known" in choice.reason
+
+
+def test_a_slow_network_is_timed_once(network, monkeypatch):
+    passes = []
+    monkeypatch.setattr(runtime, "BUDGET_SECONDS", 0.0)
+    network.register_forward_hook(lambda *_: passes.append(1))
+    assert runtime._time({"torch": network})["torch"] > 0
+    assert len(passes) == 1
+
+
 def test_every_installed_runtime_is_timed(network, tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "ROUNDS", 1)
     choice = choose_runtime(network, tmp_path)

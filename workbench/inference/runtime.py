@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -18,7 +18,7 @@ import torch
 
 from workbench import measurements
 from workbench.devices import evaluation_mode
-from workbench.errors import ConfigError
+from workbench.errors import ConfigError, WeightsError
 from workbench.models.video_sr import VideoSR
 from workbench.onnx.export import export
 from workbench.onnx.run import Runtime, open_exported
@@ -32,7 +32,10 @@ LABELS: dict[RuntimeName, str] = {"torch": "PyTorch", "onnx": "ONNX Runtime", "o
 """Names of the runtimes for people."""
 
 HEIGHT, WIDTH, FRAMES, ROUNDS = 120, 180, 5, 5
-"""Size of the clip that is timed, and number of timed passes, of which the median counts."""
+"""Size of the clip that is timed, and largest number of timed passes, of which the median counts."""
+
+BUDGET_SECONDS = 20.0
+"""Time after which no other pass begins; every candidate is timed at least once."""
 
 MIN_GAIN = 1.03
 """Smallest factor by which another runtime must be faster than PyTorch to be chosen."""
@@ -79,28 +82,40 @@ def choose_runtime(network: VideoSR, folder: Path) -> RuntimeChoice:
     if (cached := measurements.load(subject)) is not None:
         return RuntimeChoice(**cached)
     candidates: dict[RuntimeName, VideoSR] = {"torch": network}
-    try:
-        for runtime in installed:
+    refused: dict[str, RuntimeName] = {}  # by message: an export that fails is the same for all
+    for runtime in installed:
+        try:
             candidates[runtime] = open_runtime(network, runtime, folder)
-    except ConfigError as error:
-        return RuntimeChoice("torch", {}, f"PyTorch: {error}")
+        except (ConfigError, WeightsError) as error:
+            refused.setdefault(str(error), runtime)
+    failures = "; ".join(f"{LABELS[runtime]}: {message}" for message, runtime in refused.items())
+    if len(candidates) == 1:
+        return RuntimeChoice("torch", {}, f"PyTorch, since the others failed: {failures}")
     choice = _fastest(_time(candidates))
+    if failures:
+        choice = replace(choice, reason=f"{choice.reason}; not timed: {failures}")
     measurements.store(subject, asdict(choice))
     return choice
 
 
 def _time(candidates: Mapping[RuntimeName, VideoSR]) -> dict[RuntimeName, float]:
-    """Return median seconds per frame by candidate, timed in turns after a first pass."""
+    """Return median seconds per frame by candidate, timed in turns.
+
+    The first pass of each allocates memory and does not count, unless there is no time for another.
+    """
     clip = torch.rand(1, FRAMES, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0))
     times: dict[RuntimeName, list[float]] = {name: [] for name in candidates}
+    started = time.perf_counter()
     with torch.inference_mode():
-        for _ in range(ROUNDS + 1):
+        for done in range(ROUNDS + 1):
+            if done and time.perf_counter() - started > BUDGET_SECONDS:
+                break
             for name, network in candidates.items():
                 with evaluation_mode(network):
                     began = time.perf_counter()
                     network(clip)
                     times[name].append((time.perf_counter() - began) / FRAMES)
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
+    return {name: statistics.median(values[1:] or values) for name, values in times.items()}
 
 
 def _fastest(seconds: Mapping[RuntimeName, float]) -> RuntimeChoice:
