@@ -11,7 +11,8 @@ Parts, each in a process of its own, so that a failure or a time limit of one le
   and against the same with torchvision's deformable convolution where that can be imported;
 - ``processes``: a training under ``torchrun`` with NCCL (gloo on a CPU) equals one without.
 
-``--out`` gets ``accelerator.json`` and ``accelerator.md`` after every part. The exit status is 1 if a check failed.
+An item for which the time limit of its part leaves no time is listed as not run. ``--out`` gets ``accelerator.json``
+and ``accelerator.md`` after every part. The exit status is 1 if a check failed.
 ``--smoke`` takes small sizes and some networks; without a GPU it compares the CPU with itself in another memory format.
 """
 
@@ -20,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -37,6 +37,7 @@ from accelerator_runs import train_in_this_process
 
 from workbench.atomic_files import write_atomic
 from workbench.devices import choose_device
+from workbench.measurements import cpu_model
 from workbench.training.torch_setup import configure_torch
 
 SECONDS = {"parity": 110, "precision": 60, "distill": 60, "resume": 70, "speed": 140, "processes": 40}
@@ -97,8 +98,8 @@ def kill_group(process: subprocess.Popen[str]) -> None:
 
 
 def device_name(device: str) -> str:
-    """Return the name of a GPU, or of the CPU's architecture."""
-    return torch.cuda.get_device_name() if device == "cuda" else f"{device}, {platform.machine()}"
+    """Return the name of a GPU or of the processor."""
+    return torch.cuda.get_device_name() if device == "cuda" else f"{device}, {cpu_model()}"
 
 
 def line(row: dict[str, Any]) -> str:
@@ -116,9 +117,11 @@ def _number(value: float) -> str:
 def write_report(out: Path, head: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Write the rows as JSON and as a Markdown table."""
     passed, failed = (sum(row["passed"] is result for row in rows) for result in (True, False))
+    left_out = sum(row["passed"] is None and not row["numbers"] for row in rows)
     conditions = ", ".join(f"{name} {value}" for name, value in head.items() if name != "device")
     table = [
-        f"# {head['device']}", "", f"{conditions}. {passed} checks passed, {failed} failed.", "",
+        f"# {head['device']}", "",
+        f"{conditions}. {passed} checks passed, {failed} failed, {left_out} items not run.", "",
         "| part | item | result | numbers |", "| --- | --- | --- | --- |", *(line(row) for row in rows),
     ]  # fmt: skip
     out.mkdir(parents=True, exist_ok=True)

@@ -226,7 +226,8 @@ def resume(scope: Scope) -> Iterator[Item]:
         ours, theirs = weights(whole), weights(killed)
         equal = losses(whole) == losses(killed) and all(torch.equal(ours[name], theirs[name]) for name in ours)
         difference = largest_difference(losses(whole), losses(killed))
-        return Result({"steps": steps, "killed at": last, "largest relative difference": difference}, equal)
+        numbers = {"steps": steps, "killed at": last, "largest relative difference": difference}
+        return Result(numbers, equal and last < steps, "" if last < steps else "it ended before it was killed")
 
     yield Item("kill -9 and resume, deterministic algorithms: equal", check)
 
@@ -263,7 +264,9 @@ def deform_conv_by(name: str) -> Iterator[None]:
 
 
 def measure(scope: Scope, ways: Mapping[str, tuple[Any, Callable[[], object]]], *, per: float = 1.0) -> Result:
-    """Time functions in turn, each in its context: milliseconds, ratio to ours, and on CUDA the peak memory in MiB.
+    """Time functions in turn, each in its context: milliseconds, ratio to ours, and on CUDA memory in MiB.
+
+    The memory is the peak above that at the start of a call, which has the weights and optimizers of all of them.
 
     Args:
         scope: of the bench.
@@ -278,18 +281,19 @@ def measure(scope: Scope, ways: Mapping[str, tuple[Any, Callable[[], object]]], 
                 if scope.device == "cuda":
                     torch.cuda.synchronize()
                     torch.cuda.reset_peak_memory_stats()
+                    at_start = torch.cuda.memory_allocated()
                 before = time.perf_counter()
                 work()
                 if scope.device == "cuda":
                     torch.cuda.synchronize()
-                    peaks[name] = torch.cuda.max_memory_allocated() / 2**20
+                    peaks[name] = (torch.cuda.max_memory_allocated() - at_start) / 2**20
             if number:  # the first time kernels are chosen and memory is allocated
                 times[name].append((time.perf_counter() - before) / per)
     seconds = {name: statistics.median(taken) for name, taken in times.items()}
     ours = next(iter(seconds.values()))
     numbers = {f"{name}: ms": 1e3 * value for name, value in seconds.items()}
     numbers |= {f"{name}: relative": value / ours for name, value in itertools.islice(seconds.items(), 1, None)}
-    return Result(numbers | {f"{name}: peak MiB": value for name, value in peaks.items()})
+    return Result(numbers | {f"{name}: peak MiB above start": value for name, value in peaks.items()})
 
 
 def variants(scope: Scope, ours: Callable[[], object], plain: Callable[[], object]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ set; reading the frames of the real size is measured by ``loading.py``. Each for
 
 - start-up: seconds until the data is open and until the first batch, memory of the process, size of the sampler as it
   is sent to a loader process where processes are not forked;
-- resume: seconds until the first batch after half an epoch and after ten; it must equal that of the uninterrupted run;
+- resume: seconds until the first batch after half an epoch and after ten; it must equal that of a run that was
+  resumed two steps earlier;
 - shuffle quality in one epoch: share of the septuplets that are seen, rank correlation of the order with that of the
   files, number of files in a batch.
 
@@ -52,8 +53,8 @@ BEGIN, END = "<!-- bench/pipeline_scale.py writes from here -->", "<!-- to here 
 
 
 def frames(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return a septuplet in both resolutions, whose values are its number."""
-    value = (number % 251, number // 251 % 251, 7)
+    """Return a septuplet in both resolutions, whose values are its number to the base 256."""
+    value = (number % 256, number // 256 % 256, number // 65_536)
     high = np.broadcast_to(np.array(value, np.uint8), (SEPTUPLET, SIDE, SIDE, 3))
     return high, high[:, ::SCALE, ::SCALE]
 

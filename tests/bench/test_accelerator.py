@@ -36,7 +36,7 @@ def test_a_failure_is_a_row_of_the_table(bench, tmp_path):
     bench.write_report(tmp_path, {"device": "a device", "torch": "2.13"}, rows)
     table = (tmp_path / "accelerator.md").read_text().splitlines()
     assert table[0] == "# a device"
-    assert table[2] == "torch 2.13. 1 checks passed, 2 failed."
+    assert table[2] == "torch 2.13. 1 checks passed, 2 failed, 0 items not run."
     assert table[-4:] == [
         "| parity | first | FAILED | ValueError: a / b c |",
         "| parity | second | passed | error 2e-07 |",
@@ -52,6 +52,8 @@ def test_items_beyond_the_time_limit_are_left_out(bench, tmp_path):
     bench.run_items("speed", [Item("late", Result)], tmp_path / "rows.json", limit=-1.0)
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     assert (row["passed"], row["note"]) == (None, "left out: no time")
+    bench.write_report(tmp_path, {"device": "a device"}, [row])
+    assert "1 items not run" in (tmp_path / "accelerator.md").read_text()
 
 
 def test_the_limits_of_all_parts_are_eight_minutes(bench):
