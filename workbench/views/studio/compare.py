@@ -9,7 +9,7 @@ import gradio as gr
 from workbench.views.lens.gradio_lens import lens_viewer
 from workbench.views.serving import session_of
 from workbench.views.studio.folders import Studio, select_by_name
-from workbench.views.studio.page import IMMEDIATE, heading_with_tour
+from workbench.views.studio.page import ACTION, IMMEDIATE, heading_with_tour
 
 
 def compare_page(app: gr.Blocks, studio: Studio) -> None:
@@ -40,5 +40,5 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
         return studio.scene(choice, session_of(request))
 
     app.load(load, choice, [choice, lens, about], **IMMEDIATE)
-    refresh.click(load, choice, [choice, lens, about], **IMMEDIATE)
+    refresh.click(load, choice, [choice, lens, about], **ACTION)
     choice.input(pick, choice, [lens, about], trigger_mode="always_last", **IMMEDIATE)

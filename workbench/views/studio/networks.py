@@ -10,7 +10,7 @@ from workbench.errors import BusyError, WorkbenchError
 from workbench.models.catalog import read_catalog
 from workbench.views.studio.form import check_selection
 from workbench.views.studio.job_queue import Job, JobQueue
-from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, component, event_data, page_heading
+from workbench.views.studio.page import ACTION, IMMEDIATE, LIVE_SECONDS, component, event_data, page_heading
 from workbench.views.studio.services import Services
 from workbench.views.temporal_share import COLUMNS, COMMAND, DIFFERENCE, NOT_MEASURED, shipped_shares
 
@@ -101,5 +101,5 @@ def networks_page(app: gr.Blocks, networks: Networks) -> None:
 
     app.load(tick, previous, [board, previous, timer], **IMMEDIATE)
     timer.tick(tick, previous, [board, previous, timer], **IMMEDIATE)
-    board.measure(measure, None, [board, timer], **IMMEDIATE)
-    board.cancel(cancel, None, board, **IMMEDIATE)
+    board.measure(measure, None, [board, timer], **ACTION)
+    board.cancel(cancel, None, board, **ACTION)

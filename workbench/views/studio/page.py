@@ -24,11 +24,15 @@ logger = logging.getLogger(__name__)
 
 LIVE_SECONDS, QUIET_SECONDS = 1.0, 5.0
 IMMEDIATE: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-"""Settings of every event: processed at once and in parallel, and not part of the public API."""
+"""Settings of the events of timers, sliders and page loads: processed at once, and not part of the public API.
+Gradio shows no message (:func:`toast`, :func:`toast_error`) of an event outside of its queue."""
 
-QUEUE_POLL_SECONDS = 0.5
-"""Poll interval of Gradio's event queue, which stays empty, since no event is queued (:data:`IMMEDIATE`).
-The defaults, 1 and 10 ms, take several percent of a core with no page open."""
+ACTION: dict[str, Any] = IMMEDIATE | {"queue": True, "concurrency_limit": None}
+"""Settings of the events of buttons, which may show a message: queued, and processed in parallel."""
+
+QUEUE_POLL_SECONDS = 0.2
+"""Poll interval of Gradio's event queue, and so the longest delay of an :data:`ACTION`. The defaults, 1 and 10 ms, take
+several percent of a core with no page open."""
 
 INVALID_REQUEST = "The studio could not read this request; reload the page and try again."
 INTERNAL_ERROR = "The studio had an internal error; its terminal shows the details."

@@ -10,7 +10,7 @@ import gradio as gr
 
 from workbench.views.lens.gradio_lens import lens_viewer, run_progress
 from workbench.views.studio.folders import NO_SNAPSHOT, Studio, select_by_name
-from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, QUIET_SECONDS, event_data, page_heading, toast
+from workbench.views.studio.page import ACTION, IMMEDIATE, LIVE_SECONDS, QUIET_SECONDS, event_data, page_heading, toast
 
 NEWEST: dict[str, Any] = {"step": None, "follow": True}
 """Request for the newest snapshot."""
@@ -28,7 +28,7 @@ def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str]) -> None:
         "on the validation clip, which neither is trained on.",
     )
     view = run_view(app, studio, "run", action="Start a short run")
-    view.action.click(lambda: view.show(start()), None, view.outputs, **IMMEDIATE)
+    view.action.click(lambda: view.show(start()), None, view.outputs, **ACTION)
 
 
 @dataclass(frozen=True)
@@ -137,13 +137,13 @@ def run_view(app: gr.Blocks, studio: Studio, prefix: str, *, action: str) -> Run
 
     outputs = [choice, requested, *updated]
     app.load(load, None, outputs, **IMMEDIATE)
-    refresh.click(refresh_list, [choice, requested], outputs, **IMMEDIATE)
+    refresh.click(refresh_list, [choice, requested], outputs, **ACTION)
     choice.input(select_run, choice, [requested, *updated], trigger_mode="always_last", **IMMEDIATE)
     for slider in (state.select, lens.step):  # by default Gradio drops the first of two quick events
         slider(select_step, [choice, previous], [requested, *updated], trigger_mode="multiple", **IMMEDIATE)
     timer.tick(tick, [choice, requested, previous], [choice, *updated], **IMMEDIATE)
-    stopped = stop.click(lambda name: toast(studio.stop(name)), choice, None, **IMMEDIATE)
-    resumed = resume.click(lambda *args: toast(studio.resume(*args)), [choice, queue], None, **IMMEDIATE)
+    stopped = stop.click(lambda name: toast(studio.stop(name)), choice, None, **ACTION)
+    resumed = resume.click(lambda *args: toast(studio.resume(*args)), [choice, queue], None, **ACTION)
     for event in (stopped, resumed):
         event.then(update, [choice, requested, previous], updated, **IMMEDIATE)
     return RunViewComponents(choice, button, outputs, lambda name: choose(studio.run_choices(), f"0/{name}", NEWEST))

@@ -16,7 +16,7 @@ from workbench.views.progress import duration
 from workbench.views.studio import form
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.job_queue import Job, JobQueue
-from workbench.views.studio.page import IMMEDIATE, component, event_data, page_heading
+from workbench.views.studio.page import ACTION, IMMEDIATE, component, event_data, page_heading
 from workbench.views.studio.run import run_view
 from workbench.views.studio.services import Services
 
@@ -172,9 +172,9 @@ def train_page(app: gr.Blocks, train: Train) -> None:
         return [state, gr.skip() if in_progress else gr.Timer(active=False)]
 
     app.load(train.load, None, sheet, **IMMEDIATE)
-    sheet.start(start, None, [sheet, *view.outputs], **IMMEDIATE)
-    sheet.fill(fill, None, sheet, **IMMEDIATE)
-    sheet.estimate(estimate, None, [sheet, job_key, timer], **IMMEDIATE)
-    sheet.cancel(cancel, job_key, sheet, **IMMEDIATE)
+    sheet.start(start, None, [sheet, *view.outputs], **ACTION)
+    sheet.fill(fill, None, sheet, **ACTION)
+    sheet.estimate(estimate, None, [sheet, job_key, timer], **ACTION)
+    sheet.cancel(cancel, job_key, sheet, **ACTION)
     timer.tick(tick, job_key, [sheet, timer], **IMMEDIATE)
-    view.action.click(train.duplicate, view.choice, sheet, **IMMEDIATE)
+    view.action.click(train.duplicate, view.choice, sheet, **ACTION)

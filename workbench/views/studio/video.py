@@ -15,7 +15,15 @@ from workbench.views.serving import session_of
 from workbench.views.studio.folders import Studio
 from workbench.views.studio.form import check_selection
 from workbench.views.studio.job_queue import UNKNOWN_JOB, Job, JobQueue
-from workbench.views.studio.page import IMMEDIATE, LIVE_SECONDS, QUIET_SECONDS, component, event_data, page_heading
+from workbench.views.studio.page import (
+    ACTION,
+    IMMEDIATE,
+    LIVE_SECONDS,
+    QUIET_SECONDS,
+    component,
+    event_data,
+    page_heading,
+)
 from workbench.views.studio.services import Services
 from workbench.views.studio.sessions import GRACE_SECONDS
 from workbench.views.studio.upload_store import CONVERSION, SCALE, Upload, UploadStore
@@ -165,8 +173,8 @@ def video_page(app: gr.Blocks, videos: Videos) -> None:
     app.load(load, None, [form, previous], **IMMEDIATE)
     timer.tick(tick, previous, [form, previous, timer], **IMMEDIATE)
     form.open(handler(videos.open), None, form, trigger_mode="always_last", **IMMEDIATE)
-    submitted = form.submit(handler(videos.submit), None, form, **IMMEDIATE)
+    submitted = form.submit(handler(videos.submit), None, form, **ACTION)
     submitted.then(lambda: gr.Timer(LIVE_SECONDS), None, timer, **IMMEDIATE)
-    form.cancel(handler(videos.cancel), None, form, **IMMEDIATE)
-    form.delete(handler(videos.delete), None, form, **IMMEDIATE)
-    form.save(handler(videos.save), None, form, **IMMEDIATE)
+    form.cancel(handler(videos.cancel), None, form, **ACTION)
+    form.delete(handler(videos.delete), None, form, **ACTION)
+    form.save(handler(videos.save), None, form, **ACTION)
