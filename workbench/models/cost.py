@@ -6,27 +6,22 @@ are sampling by a flow or offsets (``grid_sample``), pixelwise sums and products
 interpolation and normalization. A network with much of this takes longer than its count suggests, see
 :mod:`workbench.evaluation.speed`.
 
-Nothing is computed: the network runs on fake tensors, which have a shape and no values, at the full size. Counting at a
-small size and multiplying would be wrong for networks that pad (SPyNet pads to the next multiple of 32) or compare all
-pixels with all others (PFNL). A network whose control flow depends on values (FastDVDnet: on indices) cannot run on
-fake tensors; it runs on real ones at the full size, which takes seconds and gives the same count.
+Nothing is computed: the network runs on the device ``meta``, whose tensors have a shape and no values, at the full
+size. Counting at a small size and multiplying would be wrong for networks that pad (SPyNet pads to the next multiple of
+32) or compare all pixels with all others (PFNL). A network whose control flow depends on computed values cannot run
+there; it runs on its own device at the full size, which takes seconds and gives the same count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-)
 from torch.utils.flop_counter import FlopCounterMode
 
 from workbench.devices import device_of, evaluation_mode
@@ -171,9 +166,10 @@ def _count(
         raise ConfigError(f"frame: want 1x1 or more, got {width}x{height}")
     size = network.select_input((height, width), (height * network.scale, width * network.scale))
 
-    def run(mode: Any) -> int:
+    def run(network: VideoSR) -> int:
         counter = FlopCounterMode(display=False)
-        with mode, counter, nullcontext() if stats is None else _record_modules(network, counter, stats):
+        recording = nullcontext() if stats is None else _record_modules(network, counter, stats)
+        with evaluation_mode(network), torch.no_grad(), counter, recording:
             clip = torch.zeros(1, frames, 3, *size, device=device_of(network))
             if alone and isinstance(network, SlidingWindow):
                 network._upscale(clip, torch.arange(frames)[None], None)
@@ -181,13 +177,12 @@ def _count(
                 network(clip)
         return counter.get_total_flops() // 2
 
-    with evaluation_mode(network):
-        try:
-            return run(FakeTensorMode(allow_non_fake_inputs=True))
-        except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException):
-            if stats is not None:
-                stats.clear()
-            return run(torch.no_grad())
+    try:
+        return run(deepcopy(network).to("meta"))
+    except (NotImplementedError, RuntimeError):  # it reads numbers, which tensors without data do not have
+        if stats is not None:
+            stats.clear()
+        return run(network)
 
 
 @contextmanager

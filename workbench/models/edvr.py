@@ -31,7 +31,7 @@ from workbench.models.layers.blocks import (
 )
 from workbench.models.layers.deformable import INITIAL_MASK
 from workbench.models.layers.flow import EstimatedFlow
-from workbench.models.layers.pcd import FeaturePyramid, PCDAlignment
+from workbench.models.layers.pcd import FeaturePyramid, Pairs, PCDAlignment
 from workbench.models.layers.tail import TailLayers
 from workbench.models.layers.tsa import TSAFusion
 from workbench.models.sliding_window import SlidingWindow
@@ -201,16 +201,59 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
     def per_window(self, *features: Tensor, return_features: FeatureLayer | None) -> WindowOutput:
         """Align every frame to the middle one (itself included), fuse, reconstruct, upsample."""
         n, frames = features[0].shape[:2]
-        pyramid, input_frames = features[:3], features[3:]
-        neighbor = tuple(level.flatten(0, 1) for level in pyramid)
-        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in pyramid)
-        flow = self._flow_to_window(*input_frames) if self.flow_guided else None
+        neighbor = tuple(level.flatten(0, 1) for level in features[:3])
+        reference = tuple(level[:, frames // 2].repeat_interleave(frames, dim=0) for level in features[:3])
+        flow = self._flow_to_window(*features[3:]) if self.flow_guided else None
         aligned, offsets = self.pcd_align(neighbor, reference, flow, return_offsets=self.training and flow is None)
-        aligned_NTCHW = aligned.unflatten(0, (n, frames))
+        middle = features[0][:, frames // 2]
+        return self._fuse(aligned.unflatten(0, (n, frames)), offsets, flow, middle, return_features)
+
+    def per_pass(
+        self, features: tuple[Tensor, ...], windows: Tensor, *, return_features: FeatureLayer | None
+    ) -> WindowOutput:
+        """Return the output of windows, with every pair of a frame and a middle frame aligned once.
+
+        At the ends of a clip, windows contain copies; and the convolutions of the alignment that read both frames are
+        computed per frame instead of per pair.
+        """
+        if self.flow_guided:
+            return super().per_pass(features, windows, return_features=return_features)
+        device = features[0].device
+        middle = windows[:, windows.shape[1] // 2]
+        total = len(features[0])
+        pairs, window_pairs = (windows + total * middle[:, None]).unique(return_inverse=True)
+        neighbors, neighbor_of_pair = (pairs % total).unique(return_inverse=True)
+        references, reference_of_pair = (pairs // total).unique(return_inverse=True)
+
+        def moved(indices: Tensor) -> Tensor:
+            return indices.to(device, non_blocking=True)
+
+        def chosen(indices: Tensor) -> tuple[Tensor, ...]:
+            return features if len(indices) == total else tuple(level[moved(indices)] for level in features)
+
+        aligned, offsets = self.pcd_align(
+            chosen(neighbors),
+            chosen(references),
+            pairs=Pairs(moved(neighbor_of_pair), moved(reference_of_pair)),
+            return_offsets=self.training,
+        )
+        of_window = moved(window_pairs)
+        offsets = tuple(offset[of_window.flatten()] for offset in offsets)
+        return self._fuse(aligned[of_window], offsets, None, features[0][moved(middle)], return_features)
+
+    def _fuse(
+        self,
+        aligned_NTCHW: Tensor,
+        offsets: tuple[Tensor, ...],
+        flow: Tensor | None,
+        reference_NCHW: Tensor,
+        return_features: FeatureLayer | None,
+    ) -> WindowOutput:
+        """Fuse the aligned frames of windows, reconstruct and upsample."""
         if self.training and flow is not None:
             offsets = (flow.flip(1),)  # for supervision the flow counts as one (dy, dx) tap
-        window_offsets = tuple(offset.unflatten(0, (n, frames)) for offset in offsets)
-        loss = alignment_loss(aligned_NTCHW, pyramid[0][:, frames // 2]) if self.training else None
+        window_offsets = tuple(offset.unflatten(0, aligned_NTCHW.shape[:2]) for offset in offsets)
+        loss = alignment_loss(aligned_NTCHW, reference_NCHW) if self.training else None
         fused = self.fusion(aligned_NTCHW if isinstance(self.fusion, TSAFusion) else aligned_NTCHW.flatten(1, 2))
 
         residual, sr_features = self.upsample(self.reconstruction(fused), return_features)

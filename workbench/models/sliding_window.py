@@ -82,6 +82,21 @@ class SlidingWindow(VideoSR):
         """Return the output of windows, from the features of their frames, each ``(N, num_frames, ...)``."""
         raise NotImplementedError
 
+    def per_pass(
+        self, features: tuple[Tensor, ...], windows: Tensor, *, return_features: FeatureLayer | None
+    ) -> WindowOutput:
+        """Return the output of the windows of one pass, by :meth:`per_window`.
+
+        A network overrides this if windows share more than the features of their frames (EDVR: alignments).
+
+        Args:
+            features: results of :meth:`per_frame` for all frames.
+            windows: indices of the frames of each window, ``(N, num_frames)``, on the CPU.
+            return_features: see :meth:`forward`.
+        """
+        chosen = windows.to(features[0].device, non_blocking=True)
+        return self.per_window(*(each[chosen] for each in features), return_features=return_features)
+
     def forward(self, clip: Tensor, return_features: FeatureLayer | None = None) -> Upscaled:
         """Upscale a batch of clips; see :meth:`VideoSR.forward`."""
         _, frames, _, _, _ = self.check_input(clip, return_features)
@@ -117,14 +132,12 @@ class SlidingWindow(VideoSR):
         start = torch.arange(batch).repeat_interleave(len(windows)) * frames
         padded = self.pad_input(clip.flatten(0, 1))
         groups, chosen = self.frame_groups(padded, start[:, None] + windows.repeat(batch, 1))
-        chosen = chosen.to(clip.device, non_blocking=True)
         middle = windows[:, self.num_frames // 2].to(clip.device, non_blocking=True)
         features = self._all_frames(groups)
         few = min(max(PIXELS_PER_PASS // (height * width), 1), 8)
         at_once = images_per_pass(len(chosen), clip.device, on_gpu=few, setting=self.windows_per_pass)
         outputs = [
-            self.per_window(*(each[some] for each in features), return_features=return_features)
-            for some in chosen.split(at_once)
+            self.per_pass(features, some, return_features=return_features) for some in chosen.split(at_once)
         ]
         residual, high, aligned = join_outputs(outputs, clip, len(windows), self.scale)
         losses = [

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from workbench.imaging import warp
@@ -27,6 +30,13 @@ class FeaturePyramid(nn.Module):
         level2 = lrelu(self.conv_l2_2(lrelu(self.conv_l2_1(level1))))
         level3 = lrelu(self.conv_l3_2(lrelu(self.conv_l3_1(level2))))
         return level1, level2, level3
+
+
+class Pairs(NamedTuple):
+    """Indices of the neighbors and the references of alignments, ``(N,)`` each."""
+
+    neighbor: Tensor
+    reference: Tensor
 
 
 class PCDAlignment(nn.Module):
@@ -59,16 +69,19 @@ class PCDAlignment(nn.Module):
         reference: tuple[Tensor, ...],
         flow: Tensor | None = None,
         *,
+        pairs: Pairs | None = None,
         return_offsets: bool = False,
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Align a neighbor to the reference.
+        """Align neighbors to their references.
 
         Args:
-            neighbor: pyramid of the neighbor, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``,
+            neighbor: pyramids of neighbors, full resolution first: ``(N, C, H, W)``, ``(N, C, H/2, W/2)``,
                 ``(N, C, H/4, W/4)``.
-            reference: pyramid of the reference.
+            reference: pyramids of references, one for each neighbor.
             flow: from the reference to the neighbor, ``(N, 2, H, W)``, x first. Each level's offset is the downscaled
                 flow plus a residual, predicted from the warped neighbor. The cascade at the end adds no flow.
+            pairs: which neighbor is aligned to which reference, where both are any number of frames; N is then the
+                number of pairs. A convolution of both is computed as the sum of one per neighbor and one per reference.
             return_offsets: whether to return the offsets, which occupy memory until the end.
 
         Returns:
@@ -79,18 +92,21 @@ class PCDAlignment(nn.Module):
         offset_features = features = level_flow = None
         for level, index, stride in (("l3", 2, 4), ("l2", 1, 2), ("l1", 0, 1)):
             neighbor_features, reference_features = neighbor[index], reference[index]
-            prewarped = neighbor_features
+            paired = neighbor_features if pairs is None else neighbor_features[pairs.neighbor]
+            conv = self.offset_conv1[level]
             if flow is not None:
                 level_flow = flow[..., ::stride, ::stride] / stride
-                prewarped = warp(neighbor_features, level_flow).to(neighbor_features.dtype)
-            joined = lrelu(self.offset_conv1[level](torch.cat((prewarped, reference_features), 1)))
+                prewarped = warp(paired, level_flow).to(neighbor_features.dtype)
+                joined = lrelu(_conv_of_both(conv, prewarped, reference_features, pairs, neighbors_paired=True))
+            else:
+                joined = lrelu(_conv_of_both(conv, neighbor_features, reference_features, pairs))
             if offset_features is None:  # no coarser level exists yet
                 offset_features = lrelu(self.offset_conv2[level](joined))
             else:
                 coarser = upsample2x(offset_features) * 2  # EDVR doubles the features, as if they were displacements
                 offset_features = lrelu(self.offset_conv2[level](torch.cat((joined, coarser), 1)))
                 offset_features = lrelu(self.offset_conv3[level](offset_features))
-            deformed = self.dcn_pack[level](neighbor_features, offset_features, level_flow, offsets=offsets)
+            deformed = self.dcn_pack[level](paired, offset_features, level_flow, offsets=offsets)
             if features is None:
                 features = lrelu(deformed)
                 continue
@@ -98,8 +114,29 @@ class PCDAlignment(nn.Module):
             if level != "l1":
                 features = lrelu(features)
         assert features is not None
-        offset_features = lrelu(self.cas_offset_conv1(torch.cat((features, reference[0]), 1)))
+        joined = _conv_of_both(self.cas_offset_conv1, features, reference[0], pairs, neighbors_paired=True)
+        offset_features = lrelu(joined)
         offset_features = lrelu(self.cas_offset_conv2(offset_features))
         zero_flow = None if flow is None else torch.zeros_like(flow)  # bounds the offsets of the cascade, too
         aligned = lrelu(self.cas_dcnpack(features, offset_features, zero_flow, offsets=offsets))
         return aligned, () if offsets is None else (*offsets[:-1], add_offsets(*offsets[-2:]))
+
+
+def _conv_of_both(
+    conv: nn.Module, neighbor: Tensor, reference: Tensor, pairs: Pairs | None, *, neighbors_paired: bool = False
+) -> Tensor:
+    """Return the 3x3 convolution of neighbor and reference, concatenated, of every pair.
+
+    Args:
+        conv: the convolution.
+        neighbor: features of the neighbors.
+        reference: features of the references.
+        pairs: see :meth:`PCDAlignment.forward`.
+        neighbors_paired: whether ``neighbor`` has one entry per pair already.
+    """
+    if pairs is None:
+        return conv(torch.cat((neighbor, reference), 1))
+    weight, channels = conv.get_parameter("weight"), neighbor.shape[1]
+    of_neighbor = F.conv2d(neighbor, weight[:, :channels], padding=1)
+    of_reference = F.conv2d(reference, weight[:, channels:], conv.get_parameter("bias"), padding=1)
+    return (of_neighbor if neighbors_paired else of_neighbor[pairs.neighbor]) + of_reference[pairs.reference]
