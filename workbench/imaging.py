@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from workbench.autocast import without_autocast
 from workbench.errors import ShapeError
 
 LUMA_WEIGHTS = (65.481, 128.553, 24.966)
@@ -189,7 +190,7 @@ def warp(images: Tensor, flow: Tensor, *, padding_mode: Literal["border", "zeros
     n, _, height, width = images.shape
     if flow.shape != (n, 2, height, width):
         raise ShapeError(f"flow: want {(n, 2, height, width)}, got {tuple(flow.shape)}")
-    with torch.autocast(images.device.type, enabled=False):
+    with without_autocast(images.device):
         dtype = torch.float64 if images.dtype == flow.dtype == torch.float64 else torch.float32
         flow = flow.to(dtype)
         xs = torch.arange(width, device=flow.device, dtype=dtype) + flow[:, 0]

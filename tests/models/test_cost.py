@@ -51,8 +51,8 @@ def test_macs_of_edvr_equal_the_published_ones(name, settings, published, pyrami
     assert found.macs_alone - found.macs == (pyramid - 1) * (level1 + levels)
 
 
-def test_networks_that_branch_on_indices_are_counted_on_real_tensors():
-    """FastDVDnet reads the numbers of its windows, which fake tensors do not have; three triples become one new one."""
+def test_networks_that_branch_on_indices_are_counted():
+    """FastDVDnet reads the numbers of its windows; three triples become one new one."""
     found = cost(build("fastdvdnet", channels=4, entry_channels=3), height=16, width=24)
     assert found.macs_alone == 2 * found.macs  # a first and a second stage alike; three of the first, or one
     assert found.macs > 0

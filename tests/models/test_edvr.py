@@ -10,6 +10,7 @@ from tests.models.golden import assert_reproduced, read_golden
 from workbench.errors import ConfigError
 from workbench.imaging import resize_bicubic
 from workbench.models.edvr import EDVR, Predeblur
+from workbench.models.sliding_window import SlidingWindow
 from workbench.models.zoo import build
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -303,3 +304,29 @@ def test_the_alignment_loss_is_returned_in_training_with_a_gradient_for_the_alig
     assert "pcd_align" in reached
     assert not reached & {"fusion", "reconstruction", "upconv1", "upconv2", "conv_hr", "conv_last"}
     assert network.eval()(torch.rand(1, 1, 3, 16, 16)).alignment_loss is None
+
+
+def test_every_pair_of_frames_is_aligned_once(monkeypatch):
+    """Windows at the ends of a clip contain copies; output and gradients equal those of separate windows."""
+    torch.manual_seed(0)
+    network = build("edvr_tiny").double()
+    for parameter in network.parameters():
+        parameter.data.add_(0.02 * torch.randn_like(parameter))
+    clip, aligned = torch.rand(2, 5, 3, 20, 24, dtype=torch.float64), []
+    network.pcd_align.cas_dcnpack.register_forward_hook(lambda *parts: aligned.append(len(parts[-1])))
+
+    def results():
+        network.zero_grad()
+        upscaled = network(clip)
+        offsets = upscaled.offsets.offsets
+        loss = upscaled.frames.square().mean() + upscaled.alignment_loss + sum(one.square().mean() for one in offsets)
+        loss.backward()
+        return [upscaled.frames, *offsets, *(parameter.grad for parameter in network.parameters())]
+
+    shared = results()
+    monkeypatch.setattr(EDVR, "per_pass", SlidingWindow.per_pass)
+    separate = results()
+    distinct = sum(len({max(0, min(4, middle + step)) for step in (-2, -1, 0, 1, 2)}) for middle in range(5))
+    assert network.num_frames == 5
+    assert aligned == [2 * distinct, 2 * 25]
+    torch.testing.assert_close(shared, separate, rtol=1e-9, atol=1e-12)

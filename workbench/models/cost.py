@@ -169,7 +169,8 @@ def _count(
     def run(network: VideoSR) -> int:
         counter = FlopCounterMode(display=False)
         recording = nullcontext() if stats is None else _record_modules(network, counter, stats)
-        with evaluation_mode(network), torch.no_grad(), counter, recording:
+        # In passes of few frames, as at inference; layers are listed with the shapes of all frames at once.
+        with evaluation_mode(network), torch.set_grad_enabled(stats is not None), counter, recording:
             clip = torch.zeros(1, frames, 3, *size, device=device_of(network))
             if alone and isinstance(network, SlidingWindow):
                 network._upscale(clip, torch.arange(frames)[None], None)

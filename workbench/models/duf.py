@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import Border, FeatureLayer
 from workbench.errors import ShapeError, check_choice
 from workbench.models.layers.blocks import kaiming_init_
@@ -196,7 +197,7 @@ class DUF(BatchNormMode, SlidingWindow):
         fused = F.relu(self.fuse(F.relu(self.last_norm(grown))))
         residual = self.residual2(F.relu(self.residual1(fused)))
         logits = self.filter2(F.relu(self.filter1(fused)))
-        with torch.autocast(fused.device.type, enabled=False):
+        with without_autocast(fused.device):
             dtype = torch.promote_types(logits.dtype, torch.float32)
             filters = logits.to(dtype).unflatten(1, (TAPS**2, self.scale**2)).softmax(dim=1)
             middle = frames_NTCHW[:, self.num_frames // 2].to(dtype)

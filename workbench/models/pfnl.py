@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import Border, FeatureLayer, Skip
 from workbench.models.layers.blocks import conv3x3, kaiming_init_
 from workbench.models.sliding_window import SlidingWindow
@@ -58,7 +59,7 @@ def gaussian_attention(points_NLC: Tensor, values_NLC: Tensor) -> Tensor:
         >>> gaussian_attention(points, torch.tensor([[[1.0], [4.0], [6.0]]])).round(decimals=3).flatten().tolist()
         [3.6670000553131104, 5.0, 5.0]
     """
-    with torch.autocast(points_NLC.device.type, enabled=False):
+    with without_autocast(points_NLC.device):
         dtype = torch.promote_types(points_NLC.dtype, torch.float32)
         points, values = points_NLC.to(dtype), values_NLC.to(dtype)
         n, count, _ = points.shape

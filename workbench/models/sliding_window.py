@@ -136,9 +136,7 @@ class SlidingWindow(VideoSR):
         features = self._all_frames(groups)
         few = min(max(PIXELS_PER_PASS // (height * width), 1), 8)
         at_once = images_per_pass(len(chosen), clip.device, on_gpu=few, setting=self.windows_per_pass)
-        outputs = [
-            self.per_pass(features, some, return_features=return_features) for some in chosen.split(at_once)
-        ]
+        outputs = [self.per_pass(features, some, return_features=return_features) for some in chosen.split(at_once)]
         residual, high, aligned = join_outputs(outputs, clip, len(windows), self.scale)
         losses = [
             output.alignment_loss * len(output.residual) for output in outputs if output.alignment_loss is not None

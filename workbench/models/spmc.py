@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import Border, FeatureLayer, Skip
 from workbench.errors import ShapeError
 from workbench.models.layers.blocks import conv3x3, kaiming_init_
@@ -61,7 +62,7 @@ def splat(images: Tensor, flow: Tensor, *, scale: int) -> Tensor:
     if flow.shape != (n, 2, height, width):
         raise ShapeError(f"flow: want {(n, 2, height, width)}, got {tuple(flow.shape)}")
     rows, columns = height * scale, width * scale
-    with torch.autocast(images.device.type, enabled=False):
+    with without_autocast(images.device):
         dtype = torch.promote_types(images.dtype, torch.float32)
         flow = flow.to(dtype)
         xs = (torch.arange(width, device=flow.device, dtype=dtype) + flow[:, 0]) * scale

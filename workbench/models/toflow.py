@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import Border, FeatureLayer
 from workbench.errors import check_choice
 from workbench.imaging import resize_bicubic, warp
@@ -133,7 +134,7 @@ class TOFlow(BatchNormMode, SlidingWindow):
 
     def per_frame(self, frames_NCHW: Tensor) -> tuple[Tensor, ...]:
         """Return each frame upsampled and normalized, in four sizes, the smallest first."""
-        with torch.autocast(frames_NCHW.device.type, enabled=False):
+        with without_autocast(frames_NCHW.device):
             frames = frames_NCHW.to(torch.promote_types(frames_NCHW.dtype, self.mean.dtype))
             sizes = [(resize_bicubic(frames, scale=self.scale) - self.mean) / self.std]
             for _ in range(LEVELS - 1):

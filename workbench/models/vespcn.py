@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import Border, FeatureLayer, Skip
 from workbench.errors import ConfigError
 from workbench.imaging import pad_to_multiple, warp
@@ -81,7 +82,7 @@ class MotionCompensation(nn.Module):
         It is computed in float32 also under autocast: an error of the network's output is ``flow_gain`` times as large
         in the flow.
         """
-        with torch.autocast(reference.device.type, enabled=False):
+        with without_autocast(reference.device):
             dtype = next(self.parameters()).dtype
             reference, neighbor = reference.to(dtype), neighbor.to(dtype)
             coarse = self.coarse(torch.cat((reference, neighbor), 1))

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.choices import FeatureLayer, Skip
 from workbench.errors import ConfigError, ShapeError, check_choice
 from workbench.imaging import pad_to_multiple, resize_bicubic
@@ -292,7 +293,7 @@ class VideoSR(nn.Module):
         residual = residual.to(torch.promote_types(residual.dtype, torch.float32))
         if self.skip == "none":
             return residual
-        with torch.autocast(frames.device.type, enabled=False):
+        with without_autocast(frames.device):
             low = frames.to(residual.dtype)
             if self.skip == "bicubic":
                 return residual + resize_bicubic(low, scale=self.scale)

@@ -18,6 +18,7 @@ from accelerate.optimizer import AcceleratedOptimizer
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from workbench.autocast import without_autocast
 from workbench.choices import FeatureLayer
 from workbench.data.sampling.true_flow import TrueFlow
 from workbench.devices import device_of
@@ -110,7 +111,7 @@ class StudentWithObjective(nn.Module):
     ) -> tuple[Terms, Diagnostics]:
         """Return the loss terms of a micro-batch, in float32, and diagnostics; arguments as ``compute_terms``."""
         upscaled = self.student(self.student.select_input(low, high), return_features=self.return_features)
-        with torch.autocast(low.device.type, enabled=False):
+        with without_autocast(low.device):
             return self.objective.compute_terms(upscaled, high, teacher, low, flow)
 
 

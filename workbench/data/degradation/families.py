@@ -26,6 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from workbench.autocast import without_autocast
 from workbench.errors import ConfigError, unknown_name
 from workbench.imaging import crop_to_multiple, resize_bicubic
 from workbench.tensors import check_clip, check_frames, to_float, to_uint8
@@ -209,7 +210,7 @@ def degrade(clip: Clip, family: str, scale: int, *, quantize: bool = False) -> C
         return np.concatenate([to_uint8(chosen.downsample(chunk, scale)) for chunk in doubles])
     _, _, _, height, width = check_clip(clip)
     _check_size(scale, height, width)
-    with torch.autocast(clip.device.type, enabled=False):
+    with without_autocast(clip.device):
         precise = clip.to(torch.promote_types(clip.dtype, torch.float32))
         low = chosen.downsample(crop_to_multiple(precise, scale), scale)
         low = low.clamp(0, 1).mul(255).round().div(255) if quantize else low

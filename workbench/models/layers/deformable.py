@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.errors import ConfigError, ShapeError
 from workbench.precision import fastest
 
@@ -84,7 +85,7 @@ def _by_grid_sample(
     n, channels, height, width = features.shape
     kernel = weight.shape[-1]
     taps = kernel * kernel
-    with torch.autocast(features.device.type, enabled=False):
+    with without_autocast(features.device):
         dtype = torch.promote_types(features.dtype, torch.float32)
         moved = offset.to(dtype).reshape(n * groups, taps, 2, height, width)
         radius = kernel // 2
@@ -116,7 +117,7 @@ def _by_torchvision(
     dtype = torch.promote_types(features.dtype, torch.float32)
     operator = torchvision_operator()
     assert operator is not None
-    with torch.autocast(kind, enabled=False):
+    with without_autocast(features.device):
         features, offset, weight = features.to(dtype), offset.to(dtype), weight.to(dtype)
         mask, bias = (part if part is None else part.to(dtype) for part in (mask, bias))
         return operator(features, offset, weight, bias, padding=weight.shape[-1] // 2, mask=mask).to(result)
@@ -188,7 +189,7 @@ def deform_work(name: Operator, device: torch.device, training: bool) -> Callabl
     weight, bias = filled(64, 64, 3, 3), filled(64)
 
     def work() -> None:
-        with torch.autocast(device.type, enabled=False), torch.set_grad_enabled(training):
+        with without_autocast(device), torch.set_grad_enabled(training):
             parts = (features, offset, mask, weight, bias)
             result = _by_torchvision(*parts) if name == "torchvision" else _by_grid_sample(*parts, 8)
             if training:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from workbench.autocast import without_autocast
 from workbench.errors import ShapeError
 from workbench.imaging import warp
 from workbench.models.layers.blocks import kaiming_init_
@@ -153,7 +154,7 @@ def coarse_to_fine(
     """
     n, _, height, width = reference[0].shape
     flow = reference[0].new_zeros(n, 2, height, width)
-    with torch.autocast(flow.device.type, enabled=False):
+    with without_autocast(flow.device):
         for number, (level, fixed, moving) in enumerate(zip(levels, reference, neighbor, strict=True)):
             if number:
                 flow = 2 * F.interpolate(flow, scale_factor=2.0, mode="bilinear", align_corners=True)

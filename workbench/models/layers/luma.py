@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from workbench.autocast import without_autocast
 from workbench.imaging import resize_bicubic, rgb_to_ycbcr, ycbcr_to_rgb
 
 
 def split_luma(rgb_NCHW: Tensor) -> tuple[Tensor, Tensor]:
     """Return the luma ``(N, 1, H, W)`` in [16, 235] / 255 and the chroma ``(N, 2, H, W)`` of RGB images."""
-    with torch.autocast(rgb_NCHW.device.type, enabled=False):
+    with without_autocast(rgb_NCHW.device):
         ycbcr = rgb_to_ycbcr(rgb_NCHW.to(torch.promote_types(rgb_NCHW.dtype, torch.float32)))
     return ycbcr[:, :1], ycbcr[:, 1:]
 
@@ -27,7 +28,7 @@ def join_luma(luma_NCHW: Tensor, chroma_NCHW: Tensor | None, *, scale: int) -> T
     Returns:
         ``(N, 3, s*H, s*W)``.
     """
-    with torch.autocast(luma_NCHW.device.type, enabled=False):
+    with without_autocast(luma_NCHW.device):
         luma = luma_NCHW.to(torch.promote_types(luma_NCHW.dtype, torch.float32))
         if chroma_NCHW is None:
             return (luma * (255 / 219)).expand(-1, 3, -1, -1)
