@@ -115,6 +115,7 @@ def test_a_reload_shows_the_same_run(live):
 def test_stop_ends_the_worker_and_the_page_shows_it(live):
     run, writer, page = live
     page.locator("#run-stop").click()
+    page.get_by_test_id("toast-body").get_by_text("stops after this step").wait_for()
     wait_text(page, "#run-progress", "stopping after this step")
     assert writer.stop_requested
     specimens.write_status(run, "stopped", 41, reason="asked to stop")
