@@ -214,9 +214,9 @@ class EDVR(FeaturePyramid, TailLayers, SlidingWindow):
         """Return the output of windows, with every pair of a frame and a middle frame aligned once.
 
         At the ends of a clip, windows contain copies; and the convolutions of the alignment that read both frames are
-        computed per frame instead of per pair.
+        computed per frame instead of per pair. A compiled graph cannot depend on indices, and aligns all pairs.
         """
-        if self.flow_guided:
+        if self.flow_guided or torch.compiler.is_compiling():
             return super().per_pass(features, windows, return_features=return_features)
         device = features[0].device
         middle = windows[:, windows.shape[1] // 2]
