@@ -46,9 +46,8 @@ LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"
 RECURRENT = (
     "basicvsr_s",
-    "A narrow bidirectional recurrent network with supervised flow, after a part of the training of a teacher\n"
-    "that uses its neighbor frames.",
-    "three hours",
+    "A narrow bidirectional recurrent network with supervised flow: a teacher that uses its neighbor frames.",
+    "five hours",
 )
 """Name, description and training time of the recurrent teacher."""
 SCENES = {
@@ -97,7 +96,7 @@ def main(
         plain: run folder of the student trained alone.
         distilled: run folder of the student trained by the teacher.
         demo: it is the demo set, of the preset `cpu`; it has no scenes.
-        recurrent: run folder of the recurrent teacher, finished or at the end of a leg of its training.
+        recurrent: run folder of the recurrent teacher.
         live_plain: train the plain student of the preset `demo`, and ship its run for the snapshots of the live demo.
     """
     torch.set_num_threads(1)
