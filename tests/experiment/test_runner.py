@@ -60,8 +60,9 @@ def run_tiny(folder, capsys, *args, variants, out="experiment", data="footage"):
 def test_an_experiment_is_trained_scored_and_reproduced(tiny, capsys):
     """Gradient-norm ratios use the teacher cache; a second call trains nothing, a third one reproduces."""
     variants = "plain,output_r2+sd_r0.1+td_r0.1"
-    status, out, _ = run_tiny(tiny, capsys, "--seeds", 1, variants=variants)
+    status, out, log = run_tiny(tiny, capsys, "--seeds", 1, variants=variants)
     assert status == 0
+    assert log.count("run 1 of 2, training plain-0") == log.count("run 2 of 2, scoring") == 1  # a line for each part
     assert "| plain: no teacher |" in out
     assert "too few seeds" in out
     results = Results.read(tiny / "experiment" / "results.json")

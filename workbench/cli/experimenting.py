@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from workbench.cli.command import command
-from workbench.cli.terminal import notes, split_names
+from workbench.cli.terminal import notes, show_parts, split_names
 from workbench.errors import require_at_least
 
 
@@ -93,7 +93,7 @@ def experiment(
             )  # fmt: skip
             run_experiment(
                 chosen, range(first_seed, first_seed + seeds), replace(shared, threads=threads), out,
-                validation_set=validation_set, vid4=vid4, references=compare_with is None, progress=status.update,
+                validation_set=validation_set, vid4=vid4, references=compare_with is None, progress=show_parts(status),
                 temporal={"all": (VALIDATION, VID4), "vid4": (VID4,), "none": ()}[temporal], neighbors=kinds,
             )  # fmt: skip
     results = Results.read(out / "results.json")

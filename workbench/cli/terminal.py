@@ -6,12 +6,14 @@ import io
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 
 from workbench.errors import ConfigError
@@ -40,6 +42,24 @@ class OutputConsole(Console):
 
 notes = OutputConsole(stderr=True, highlight=False, soft_wrap=True)
 """Progress and advice go to stderr; stdout contains results only."""
+
+
+def show_parts(status: Status) -> Callable[[str], None]:
+    """Return a function that shows messages ``PART: PROGRESS`` of long work in a status line.
+
+    Where stderr is no terminal, such as a log file, a line with the time is written for each part.
+    """
+    shown = ""
+
+    def show(message: str) -> None:
+        nonlocal shown
+        status.update(message)
+        part = message.partition(":")[0]
+        if part != shown and not notes.is_terminal:
+            notes.print(f"{datetime.now():%Y-%m-%d %H:%M} {part}")
+        shown = part
+
+    return show
 
 
 def replace_unencodable() -> None:

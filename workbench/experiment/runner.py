@@ -199,14 +199,16 @@ def run_experiment(
             progress(f"scoring {name}")
             found = {name: scoring.score_missing(make(), scored)}
             results = _update(path, settings, references=found | {"motion": scoring.mean_motion()})
-    for seed in seeds:
-        for variant in variants:
+    total = len(seeds) * len(variants)
+    for number, seed in enumerate(seeds):
+        for place, variant in enumerate(variants, number * len(variants) + 1):
             scored = _update(path, settings).scores.get(variant.name, {}).get(seed, {})
             if scoring.is_complete(scored):
                 continue
             config = variant_config(variant, shared, seed, folder / "cache")
-            run = _train(run_folder(folder, variant.name, seed), config, progress)
-            progress(f"scoring {variant.name}, seed {seed}")
+            at = f"run {place:,} of {total:,}, "
+            run = _train(run_folder(folder, variant.name, seed), config, lambda text, at=at: progress(at + text))
+            progress(f"{at}scoring {variant.name}, seed {seed}")
             found = scoring.score_missing(load(run.weights()), scored)
             results = _update(path, settings, scores={variant.name: {seed: found}})
     return results
@@ -299,7 +301,7 @@ def _train(folder: Path, config: RunConfig, progress: Progress) -> Run:
             _fill_cache(config, progress)
         progress(f"training {run.name}")
         with graceful_shutdown() as stop_requested:
-            state = work(run, lambda step, steps: progress(f"training {run.name}: {step.number} of {steps}"))
+            state = work(run, lambda step, steps: progress(f"training {run.name}: {step.number:,} of {steps:,} steps"))
         if state == "finished":
             shutil.rmtree(run.checkpoints_folder)
         if state != "finished" or stop_requested():
