@@ -73,7 +73,7 @@ def cpu() -> RunConfig:
 def cpu_long() -> RunConfig:
     """Return the shipped distillation: `vespcn_s` from the frames of `edvr_s`; half an hour on a CPU core.
 
-    The loss is the one that measurably helped (docs/experiment.md); with `--distillation.spatial-weight` and
+    The loss is the one that helped most (docs/experiment.md); with `--distillation.spatial-weight` and
     `--distillation.temporal-weight` it is space-time distillation. The crops are fixed, so the teacher's outputs are
     computed once, which takes half of that time. The videos are listed in docs/data.md; `--data.clips` names others.
     The precision is fp32, as in docs/experiment.md.
