@@ -37,7 +37,7 @@ class OtherLosses:
     """
 
     output_l1: float = _loss(reads="frames")
-    """L1 distance of the frames: the simplest distillation; at weight 2 the larger of two gains in docs/experiment.md."""
+    """L1 distance of the frames: the simplest distillation; at weight 2 the larger of two gains, docs/experiment.md."""
     fitnets: float = _loss(reads="features")
     """Features through a learned 1x1 regressor (Romero et al. 2015)."""
     attention_transfer: float = _loss(reads="features")
