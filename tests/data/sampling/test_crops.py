@@ -101,9 +101,17 @@ def test_a_clip_of_the_crop_size():
     assert levels(low)[0, :, 2, 0, 0].tolist() == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("frames", "height", "width"), [(2, 8, 8), (3, 7, 8), (3, 8, 7)])
-def test_a_clip_too_short_or_too_small_raises(frames, height, width):
-    with pytest.raises(DataError, match=f"{frames} frames of {width}x{height} .*data.crop_size"):
+@pytest.mark.parametrize(
+    ("frames", "height", "width", "pattern"),
+    [
+        (2, 8, 8, r"want 3 .*got 2; .*data\.num_frames"),
+        (3, 7, 9, r"want 8 .*data\.crop_size.*got height 7; set --data\.crop-size to 7 or less, .*--downscale 1"),
+        (3, 8, 7, r"got width 7;"),
+        (3, 6, 7, r"got width 7 and height 6; set --data\.crop-size to 6"),
+    ],
+)
+def test_a_clip_too_short_or_too_small_raises(frames, height, width, pattern):
+    with pytest.raises(DataError, match=pattern):
         CropSampler([marked(3, 8, 8), marked(frames, height, width)], crop_size=8, num_frames=3, batch_size=1)
 
 

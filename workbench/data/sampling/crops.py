@@ -120,10 +120,14 @@ def check_size(low_shape: tuple[int, int, int], name: str, crop_size: int, num_f
         DataError: the clip is too short or too small.
     """
     count, height, width = low_shape
-    if count < num_frames or height < crop_size or width < crop_size:
+    if count < num_frames:
+        raise DataError(f"{name}: want {num_frames} or more frames, got {count}; lower data.num_frames")
+    small = [f"{side} {n}" for side, n in (("width", width), ("height", height)) if n < crop_size]
+    if small:
         raise DataError(
-            f"{name}: {count} frames of {width}x{height} low-resolution pixels are too few for training clips of "
-            f"{num_frames} frames of {crop_size}x{crop_size}; lower data.crop_size or data.num_frames"
+            f"{name}: want {crop_size} or more low-resolution pixels in width and height (data.crop_size), got "
+            f"{' and '.join(small)}; set --data.crop-size to {min(width, height)} or less, or use larger footage "
+            "(`workbench prepare --downscale 1` keeps its size)"
         )
 
 
