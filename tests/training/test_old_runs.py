@@ -117,7 +117,7 @@ def test_a_run_of_format_1_is_read_and_resumed_exactly(small, tmp_path):
     assert set(run.metrics()[0]["terms"]) == {
         "reconstruction", "alignment", "spatial", "temporal", "output_l1", "fitnets"
     }  # fmt: skip
-    assert run.snapshots() == [0]
+    assert run.snapshots() == [0, 2]
     assert work(run) == "finished"
     assert_equal_losses(run, whole)
     assert_equal_weights(run, whole)

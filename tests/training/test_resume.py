@@ -5,6 +5,7 @@ import os
 import signal
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,21 +20,24 @@ from tests.training.interruptions import (
 )
 from workbench.errors import ConfigError, FolderError
 from workbench.runs import request_stop
-from workbench.training import trainer
+from workbench.training import trainer, worker
 from workbench.training.worker import graceful_shutdown, prepare_run, work
 
 
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(run, whole, step):
-    """Stop before the first checkpoint, between two, and at one."""
+    """Stop before the first checkpoint, between two, and at one; each stop has a snapshot, which is kept."""
     assert work(run, at(step, lambda: request_stop(run))) == "stopped"
     status = run.status()
+    assert run.snapshots() == [0, step]
+    stopped_at = run.snapshot(step).clip("student").copy()
     assert (status.state, status.step, status.reason) == ("stopped", step, "as requested")
     assert [row["step"] for row in run.metrics()] == list(range(1, step + 1))
     assert work(run) == "finished"
     assert_equal_losses(run, whole)
     assert_equal_weights(run, whole)
-    assert run.snapshots() == [0, 4, 8]
+    assert run.snapshots() == sorted({0, step, 4, 8})
+    assert np.array_equal(run.snapshot(step).clip("student"), stopped_at)
 
 
 def test_random_numbers_of_a_step_are_the_same_after_a_resume(run, small, tmp_path):
@@ -138,6 +142,7 @@ def test_a_run_stops_at_its_time_limit(small, tmp_path):
     assert work(run) == "stopped"
     assert (run.status().step, run.status().reason) == (1, "time limit of 0 s reached")
     assert run.status().resumable
+    assert run.snapshots() == [0, 1]
 
 
 @pytest.mark.posix
@@ -148,6 +153,27 @@ def test_a_signal_stops_the_run_after_the_step(run, number):
     assert (run.status().state, run.status().step) == ("stopped", 3)
     assert run.checkpoints()[-1] == 3
     assert signal.getsignal(number) is before
+
+
+@pytest.mark.posix
+def test_a_second_interrupt_during_the_snapshot_of_a_stop_ends_at_once(run, whole, monkeypatch):
+    """The checkpoint is written before, so that nothing is lost."""
+
+    def interrupt_again(*_args, **_settings):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    def stop():
+        os.kill(os.getpid(), signal.SIGINT)
+        monkeypatch.setattr(worker, "write_snapshot", interrupt_again)
+
+    with pytest.raises(KeyboardInterrupt):
+        work(run, at(3, stop))
+    monkeypatch.undo()
+    assert run.checkpoints()[-1] == 3
+    assert run.snapshots() == [0]
+    assert run.status().resumable
+    assert work(run) == "finished"
+    assert_equal_weights(run, whole)
 
 
 @pytest.mark.posix

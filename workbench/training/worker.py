@@ -175,6 +175,8 @@ def work(run: Run, observe: Observer | None = None, *, queue: bool = False) -> s
                     state, reason = "stopped", limit if out_of_time() else "as requested"
                     break
             recorder.save(step)
+            if step not in run.snapshots():  # of a stop between two; after the checkpoint, in case of a kill
+                recorder.snapshot(step)
             writer.write_status(state, step, reason=reason)
             return state
     except Exception as error:
