@@ -57,6 +57,15 @@ def test_a_new_run_is_queued_and_has_its_settings(run):
     assert (run.folder / "reserve").stat().st_size == RESERVE_BYTES
 
 
+@pytest.mark.parametrize(("log", "state"), [(False, "created"), (True, "crashed")])
+def test_a_run_that_no_worker_began_has_crashed_only_if_one_was_started(run, monkeypatch, log, state):
+    monkeypatch.setattr(runs, "START_TIMEOUT_SECONDS", -1)
+    if log:
+        (run.folder / "log.txt").touch()
+    status = run.status()
+    assert (status.state, status.resumable, "log.txt" in status.reason) == (state, True, log)
+
+
 def test_an_old_run_is_not_overwritten(run):
     with pytest.raises(FolderError, match="demo: exists already"):
         create_run(run.folder, RunConfig())
@@ -334,6 +343,7 @@ def test_settings_of_a_newer_version_are_named(run):
 @pytest.mark.parametrize(
     ("state", "live", "resumable"),
     [
+        ("created", False, True),
         ("queued", True, False),
         ("running", True, False),
         ("stopped", False, True),

@@ -4,7 +4,7 @@
 
     run.json          format, whole config, seed, library versions, git commit, checksums of data and weights
     metrics.jsonl     one object a line: step, terms (by name, unweighted), weights, total, learning rate, seconds
-    status.json       state (queued, running, stopped, failed with the reason, finished), step, steps, time left
+    status.json       state (see Status), reason, step, steps, time left
     lock              held while a worker lives
     reserve           a little disk space, freed to write the reason when the disk is full
     validation_clip/  a scene: low, high, bicubic and teacher frames of the validation clip, the same at every step
@@ -48,7 +48,8 @@ class Status:
     """Status of a run.
 
     Attributes:
-        state: queued, running, stopped, failed, finished; or ``crashed``: running in the file, but without a lock.
+        state: created (nothing has started it), queued, running, stopped, failed, finished; or ``crashed``: running in
+            the file, but without a lock.
         step: steps done.
         steps: steps wanted.
         reason: of a failure or a stop.
@@ -73,7 +74,7 @@ class Status:
     @property
     def resumable(self) -> bool:
         """Whether it can be resumed."""
-        return self.state in ("stopped", "failed", "crashed")
+        return self.state in ("created", "stopped", "failed", "crashed")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,8 @@ class Run:
         except FileNotFoundError:
             steps, record = self.config().steps, self.folder / "run.json"
             if time.time() - record.stat().st_mtime > START_TIMEOUT_SECONDS and not is_locked(self.folder):
+                if not (self.folder / "log.txt").exists():
+                    return Status(state="created", steps=steps, reason="no worker was started; resume to start one")
                 return Status(
                     state="crashed", steps=steps, reason="no worker ever began; resume to start it, see log.txt"
                 )

@@ -24,6 +24,20 @@ def test_resume_keeps_the_settings_of_the_run_and_refuses_others(finished_run, c
     assert finished_run.config().steps == 2
 
 
+def test_init_only_measures_nothing_and_creates_the_run(tmp_path, monkeypatch, capsys):
+    def measure(*_args, **_settings):
+        raise AssertionError("measured")
+
+    monkeypatch.setenv("WORKBENCH_TUNE", "1")
+    monkeypatch.setattr("workbench.training.tuning.tune", measure)
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset", "smoke", "--name", "small", "--init-only"]) == 0
+    status = Run(tmp_path / "runs" / "small").status()
+    assert (status.state, status.step, status.resumable) == ("created", 0, True)
+    assert main(["runs"]) == 0
+    assert "created" in capsys.readouterr().out
+
+
 def test_estimate_prints_a_table_and_writes_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("workbench.training.estimate.MIN_SPEEDUP", 100)  # two batch sizes, however fast the machine is

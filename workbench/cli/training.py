@@ -23,7 +23,7 @@ from workbench.cli.terminal import RUNS, OutputConsole, notes, score_table
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
 from workbench.presets import PRESETS
-from workbench.runs import Run, find_run, list_runs, request_stop, start_worker
+from workbench.runs import Run, RunWriter, find_run, list_runs, request_stop, start_worker
 from workbench.scenes import check_name
 from workbench.settings import differences
 
@@ -97,11 +97,16 @@ def train(args: Sequence[str]) -> int:
             from workbench.training.worker import prepare_run
 
             folder = runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run")
-            with notes.status("checking the data; measuring the fastest settings if they are not known yet"):
-                run = prepare_run(folder, config, measure=tune)
+            measuring = "" if init_only else "; measuring the fastest settings if they are not known yet"
+            with notes.status(f"checking the data{measuring}"):
+                run = prepare_run(folder, config, measure=tune and not init_only)
             notes.print(f"precision: {run.record()['precision']['reason']}")
             notes.print(f"settings: {run.record()['tuning']['reason']}")
         if init_only:
+            if not resume:
+                writer = RunWriter(run.folder)
+                writer.write_status("created", 0, reason="not started; torchrun or --resume starts it")
+                writer.close()
             print(run.folder)
             return 0
         if detach:
