@@ -24,6 +24,12 @@ def test_resume_keeps_the_settings_of_the_run_and_refuses_others(finished_run, c
     assert finished_run.config().steps == 2
 
 
+def test_scores_after_a_training_name_their_clip(finished_run, capsys):
+    assert main(["train", "--resume", "small"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert finished_run.config().data.validation_clip.replace(" ", "") in said.replace(" ", "")
+
+
 def test_init_only_measures_nothing_and_creates_the_run(tmp_path, monkeypatch, capsys):
     def measure(*_args, **_settings):
         raise AssertionError("measured")

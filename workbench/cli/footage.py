@@ -14,6 +14,7 @@ from rich.table import Table
 from workbench.choices import Downscale, PreparedFormat
 from workbench.cli.command import command
 from workbench.cli.terminal import COLUMNS, OutputConsole, notes
+from workbench.config import Data
 
 if TYPE_CHECKING:
     from workbench.data.preparation.manifest import Manifest
@@ -165,6 +166,13 @@ def prepare_footage(
         f"{out}: {manifest.septuplets('train')} septuplets to train on, {manifest.septuplets('validation')} held "
         f"out, {manifest.num_bytes / 1e6:,.1f} MB"
     )
+    if not manifest.septuplets("validation"):
+        few = " (one source cannot be split)" if len(manifest.sources) == 1 else ""
+        notes.print(
+            f"nothing is held out{few}: scores on this footage would be of frames of the training. The validation clip "
+            f"of a training is the shipped sample {Data.validation_clip}, unless --data.validation-clip names another",
+            markup=False,
+        )
     notes.print(f"look at {out / 'contact_sheet.png'}; train with `workbench train --data.clips {out}`")
     return 0
 

@@ -244,12 +244,18 @@ def _summarize(run: Run, state: str) -> None:
         + (f" ({status.reason})" if status.reason else "")
     )
     if steps:
-        notes.print(score_table(run.snapshot(steps[-1]), f"validation clip at step {steps[-1]}, mean over frames"))
+        notes.print(_validation_scores(run, steps[-1]))
     if status.resumable:
         notes.print(f"resume:   workbench train --resume {run.name} --runs {run.folder.parent}")
     notes.print("view:     workbench app")
     if run.weights().is_file():
         notes.print(f"weights:  {run.weights()}")
+
+
+def _validation_scores(run: Run, step: int) -> Table:
+    """Return the table of the scores of a snapshot."""
+    clip = escape(run.config().data.validation_clip)
+    return score_table(run.snapshot(step), f"validation clip {clip} at step {step}, mean over frames")
 
 
 @command
@@ -319,7 +325,7 @@ def _view(run: Run) -> Group:
     if rows:
         lines.append(_loss_table(rows))
     if steps := run.snapshots():
-        lines.append(score_table(run.snapshot(steps[-1]), f"validation clip at step {steps[-1]}, mean over frames"))
+        lines.append(_validation_scores(run, steps[-1]))
     return Group(*lines)
 
 

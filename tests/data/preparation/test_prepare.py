@@ -153,3 +153,12 @@ def test_the_command(shots, tmp_path, capsys):
     assert "contact_sheet.png" in said.err
     assert main([*command, "--threads", "1", "--scale", "2"]) == 2
     assert "prepared with other settings" in capsys.readouterr().err
+
+
+def test_the_command_with_one_source_reports_that_nothing_is_held_out(tmp_path, capsys):
+    save(tmp_path / "alley", SHOTS["alley"])
+    command = ["prepare", str(tmp_path / "alley"), "--out", str(tmp_path / "set"), "--downscale", "1"]
+    assert main([*command, "--threads", "1"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "nothing is held out (one source" in said
+    assert "--data.validation-clip" in said

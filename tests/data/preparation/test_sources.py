@@ -32,7 +32,9 @@ def test_a_source_keeps_its_split_when_others_are_added():
     assert splits(names[:150], settings) == {name: all_of_them[name] for name in names[:150]}
     assert 30 <= list(all_of_them.values()).count("validation") <= 70  # 50 expected, standard deviation 6
     assert list(splits(["a", "b", "c"], PrepareSettings(validation_share=1e-9)).values()).count("validation") == 1
-    assert splits(["a"], PrepareSettings()) == {"a": "train"}
+    for names_of_few in (["a"], ["alley"]):  # the hash of alley falls into the share
+        assert splits(names_of_few, PrepareSettings()) == dict.fromkeys(names_of_few, "train")
+    assert sorted(splits(["a", "b"], PrepareSettings(validation_share=0.99)).values()) == ["train", "validation"]
     assert set(splits(names, PrepareSettings(validation_share=0)).values()) == {"train"}
 
 

@@ -180,12 +180,12 @@ def _max_downscale(height: int, width: int, settings: PrepareSettings) -> int:
 def splits(names: Sequence[str], settings: PrepareSettings) -> dict[str, Split]:
     """Return the split of each source; held out are the named ones, or a share chosen by a hash of the names.
 
-    A source stays in its split when others are added. Only where no hash falls into the share, the source with the
-    smallest hash is held out, of two or more.
+    A source stays in its split when others are added, with two exceptions: the source with the largest hash is never
+    held out, and where no hash falls into the share, the source with the smallest hash is held out, of two or more.
 
     Raises:
         UnknownNameError: no source has a name of ``settings.validation``.
-        DataError: all sources would be held out.
+        DataError: all sources are named to be held out.
 
     Example:
         >>> splits(["dog", "cat"], PrepareSettings(validation=("cat",)))
@@ -197,8 +197,9 @@ def splits(names: Sequence[str], settings: PrepareSettings) -> dict[str, Split]:
     held_out = set(settings.validation)
     if not held_out and settings.validation_share:
         place = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) / 2**64 for name in names}
-        held_out = {name for name in names if place[name] < settings.validation_share}
-        held_out = held_out or set(sorted(names, key=place.__getitem__)[: len(names) > 1])
+        order = sorted(names, key=place.__getitem__)
+        held_out = {name for name in names if place[name] < settings.validation_share} or set(order[:1])
+        held_out -= set(order[-1:])
     if len(held_out) == len(names):
         raise DataError("validation: want at least one source to train on, got all held out; name fewer")
     return {name: "validation" if name in held_out else "train" for name in names}
