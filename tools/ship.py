@@ -2,7 +2,7 @@
 
     python tools/ship.py --teacher runs/edvr_s     # first: the cards of the students name it
     python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
-    python tools/ship.py --demo --teacher runs/teacher --plain runs/plain --distilled runs/demo
+    python tools/ship.py --demo --teacher runs/my_teacher --plain runs/my_plain --distilled runs/demo
     python tools/ship.py --live-plain     # trains and ships the plain run of the live demo
 
 The commands that made the runs are in ``docs/experiment.md``; those of the demo set are in

@@ -44,6 +44,14 @@ def test_init_only_measures_nothing_and_creates_the_run(tmp_path, monkeypatch, c
     assert "created" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["distilled", "plain", "teacher", "bicubic", "high"])
+def test_names_of_methods_are_refused_for_runs(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", "--preset", "smoke", "--name", name]) == 2
+    assert repr(name) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_estimate_prints_a_table_and_writes_no_file(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("workbench.training.estimate.MIN_SPEEDUP", 100)  # two batch sizes, however fast the machine is

@@ -194,7 +194,7 @@ def test_a_run_of_a_privileged_teacher_is_no_method(stage_1, stage_2):
     for name in ("truth", "truth@2"):
         with pytest.raises(ConfigError, match=r"privileged:vespcn_s .*teacher"):
             load_method(name, runs=[stage_1.folder.parent])
-    assert load_method("distilled", runs=[stage_1.folder.parent]).network.recipe["name"] == "vespcn_s"
+    assert load_method(str(stage_2.folder)).network.recipe["name"] == "vespcn_s"
 
 
 def test_commands_reject_a_privileged_teacher_and_write_nothing(stage_1, footage, tmp_path, capsys):

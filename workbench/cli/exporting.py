@@ -46,8 +46,8 @@ def export(
     Example: `workbench export distilled --out distilled.onnx --precision fp32,int8`
 
     Args:
-        network: plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP; with
-            --random-weights any name that `workbench networks` lists.
+        network: plain, distilled, teacher, a weights file (also of other code bases), RUN or RUN@STEP (or the path of
+            a run's folder); with --random-weights any name that `workbench networks` lists.
         out: the file; by default NETWORK.onnx. The names of files in other precisions than fp32 contain the precision.
         precision: one or more, separated by commas: fp32; fp16; int8 (convolutions in 8 bits, calibrated). The last two
             are for networks without deformable convolutions.

@@ -36,7 +36,7 @@ def flow(
 
     Args:
         network: one or more methods with optical flow, separated by commas: plain, distilled, pretrained:flow, a
-            weights file, RUN or RUN@STEP.
+            weights file, RUN or RUN@STEP (or the path of a run's folder).
         protocol: dataset and degradation, as in `workbench evaluate`.
         data: folder of the dataset.
         frames: reference frames per clip; each is compared with the two frames before and the two after.

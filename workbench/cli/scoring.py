@@ -54,7 +54,7 @@ def evaluate(
 
     Args:
         network: methods, separated by commas: bicubic (the default), plain, distilled, teacher, a weights file (also of
-            other code bases), hub:OWNER/NAME, RUN or RUN@STEP.
+            other code bases), hub:OWNER/NAME, RUN or RUN@STEP (or the path of a run's folder).
         predictions: folder of the frames of another program, which are scored instead of a network: DIR/<clip>/*.png,
             with clips named as in the dataset and frames matched by the numbers in their names.
         protocol: name of the protocol; see above.
@@ -81,7 +81,7 @@ def evaluate(
     from workbench.devices import choose_device, set_num_threads
     from workbench.evaluation.evaluate import evaluate
     from workbench.evaluation.method_table import format_method_table, method_table
-    from workbench.evaluation.methods import load_method
+    from workbench.evaluation.methods import load_methods
     from workbench.evaluation.neighbors import NeighborSettings
     from workbench.evaluation.predictions import score_predictions
     from workbench.evaluation.protocols import find_protocol
@@ -102,7 +102,7 @@ def evaluate(
         if predictions is not None:
             raise ConfigError("neighbors: got --predictions; want a network to render with (--network)")
     names = split_names(network) or ([] if predictions else ["bicubic"])
-    methods = [load_method(name, scale=chosen.scale, runs=[runs]) for name in names]
+    methods = load_methods(names, scale=chosen.scale, runs=[runs])
     target_device = choose_device(device)
     settings = {
         "clips": split_names(clips),
@@ -173,7 +173,8 @@ def compare(
     Args:
         clip: name of a sample (see `workbench samples`), or path of a video or frame folder, with an optional crop:
             name[frames, rows, columns].
-        methods: methods, separated by commas: bicubic, plain, distilled, teacher, a weights file, RUN or RUN@STEP.
+        methods: methods, separated by commas: bicubic, plain, distilled, teacher, a weights file, RUN or RUN@STEP
+            (or the path of a run's folder).
         out: folder of the scene; its name is the scene's name.
         title: title of the scene; the clip's name by default.
         scale: downsampling factor.

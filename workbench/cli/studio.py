@@ -189,8 +189,10 @@ def _services(start: Callable[[], str]) -> Services:
     from workbench.views.studio import Services
 
     def prepare(folder: Path, config: RunConfig) -> Run:
+        from workbench.evaluation.methods import check_run_name
         from workbench.training.worker import prepare_run
 
+        check_run_name(folder.name)
         return prepare_run(folder, config)
 
     return Services(start=start, prepare=prepare, names=_names, command=command_line, methods=_methods)

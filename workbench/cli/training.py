@@ -24,7 +24,6 @@ from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
 from workbench.presets import PRESETS
 from workbench.runs import Run, RunWriter, find_run, list_runs, request_stop, start_worker
-from workbench.scenes import check_name
 from workbench.settings import differences
 
 FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.validation_clip", "data.num_workers"})
@@ -94,9 +93,10 @@ def train(args: Sequence[str]) -> int:
         else:
             if other_data:
                 raise ConfigError("other-data: want it with --resume, got a new run")
+            from workbench.evaluation.methods import check_run_name
             from workbench.training.worker import prepare_run
 
-            folder = runs / check_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"), "run")
+            folder = runs / check_run_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"))
             measuring = "" if init_only else "; measuring the fastest settings if they are not known yet"
             with notes.status(f"checking the data{measuring}"):
                 run = prepare_run(folder, config, measure=tune and not init_only)

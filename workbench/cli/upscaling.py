@@ -67,7 +67,7 @@ def upscale(
         out: NAME.mp4 or NAME.mkv (H.264, lossy: for viewing, not for metrics), NAME.webm (VP9, lossless), or a
             folder for PNG files (exact).
         network: bicubic, plain, distilled, teacher, a weights file (also of other code bases), hub:OWNER/NAME, RUN or
-            RUN@STEP, or an .onnx file by `workbench export`.
+            RUN@STEP (or the path of a run's folder), or an .onnx file by `workbench export`.
         scale: upsampling factor of bicubic; networks have their own.
         runtime: torch; onnx or openvino: the network is exported first and ONNX Runtime or OpenVINO computes; auto:
             the fastest of these on this machine, measured once per network.

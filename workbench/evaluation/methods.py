@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from workbench.models.weights import (
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
 from workbench.onnx.run import open_exported
 from workbench.runs import Run, list_runs
-from workbench.scenes import Method
+from workbench.scenes import Method, check_name
 
 ALIASES: dict[str, tuple[str, str]] = {
     "teacher": ("pretrained:edvr_s", "Teacher"),
@@ -36,6 +37,12 @@ ALIASES: dict[str, tuple[str, str]] = {
 """Alias -> weights and label of a network that ships with the package."""
 
 SHIPPED_MEMORY = "pretrained:memory"
+
+METHODS = frozenset({*ALIASES, "bicubic"})
+"""Methods that need no weights of the user."""
+
+RESERVED = METHODS | {"low", "high"}
+"""Names that no new run may have: those of methods, and of the input and the ground truth of a scene."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +64,25 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
     Args:
         name: an alias (teacher, plain, distilled), ``bicubic``, ``pretrained:NAME``, ``hub:OWNER/NAME``, a
             weights file of this project or of another code base (see ``models.conversion``), an ``.onnx`` file written
-            by ``workbench export``, ``RUN``, or ``RUN@STEP``.
+            by ``workbench export``, ``RUN``, ``RUN@STEP``, or the path of a run folder in place of its name.
         scale: scale of ``bicubic``; other networks have their own.
         runs: folders that contain runs.
 
     Raises:
         UnknownNameError: no such method; the nearest name is suggested.
-        ConfigError: a network without weights, or a privileged teacher.
+        ConfigError: a network without weights, a privileged teacher, or a reserved name that is also that of a run.
         WeightsError: the weights are missing, or the file cannot be read.
     """
+    found = _find_run(name, runs)
+    if found is not None and name in METHODS:
+        raise ConfigError(_ambiguous(name, found[0].folder))
     if name in ALIASES:
         where, label = ALIASES[name]
         network = load(where)
         note = f"{where} (sha256 {checksum(locate(where))[:12]})"
         label = f"{label} ({network.recipe['name']})"
         return LoadedMethod(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
-    if name in NETWORKS or name.startswith(PRIVILEGED):
+    if found is None and (name in NETWORKS or name.startswith(PRIVILEGED)):
         network = build(name, scale=scale)
         network.check_upscales()
         if list(network.parameters()):
@@ -88,12 +98,64 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
             key=_key(Path(name).stem), label=Path(name).stem, note=f"ONNX Runtime, {exported.metadata.precision}"
         )
         return LoadedMethod(method, exported, is_student=True)
-    run_name, _, step = name.partition("@")
-    for root in runs:
-        if run_name in list_runs(root):
-            return _from_run(Run(root / run_name), step)
+    if found is not None:
+        return _from_run(*found)
     known = [*ALIASES, "bicubic", *(run for root in runs for run in list_runs(root))]
-    raise unknown_name("method", name, known)
+    if _is_path(name):
+        parent = Path(name).parent
+        known += [str(parent / run) for run in list_runs(parent)]
+    raise unknown_name("method", name, set(known))
+
+
+def load_methods(names: Sequence[str], *, scale: int = 4, runs: Sequence[Path] = ()) -> list[LoadedMethod]:
+    """Load the networks of several methods; see :func:`load_method`.
+
+    Raises:
+        ConfigError: two names of the same method, or of two methods with the same key, as two runs of one name.
+    """
+    named: dict[str, str] = {}
+    methods = [load_method(name, scale=scale, runs=runs) for name in names]
+    for name, loaded in zip(names, methods, strict=True):
+        if (key := loaded.method.key) in named:
+            raise ConfigError(
+                f"methods: {named[key]} and {name} are both called {key!r}; leave one out, or rename its file or folder"
+            )
+        named[key] = name
+    return methods
+
+
+def check_run_name(name: str) -> str:
+    """Return the name of a new run.
+
+    Raises:
+        ConfigError: the name is reserved.
+        FolderError: the name is not valid on every system.
+    """
+    if name in RESERVED:
+        raise ConfigError(f"name: {name!r} is the name of a method; choose another, for example 'my_{name}'")
+    return check_name(name, "run")
+
+
+def _ambiguous(name: str, folder: Path) -> str:
+    """Return the error for a reserved name that is also that of a run."""
+    shipped = ALIASES[name][0] if name in ALIASES else ""
+    return f"method {name!r} is ambiguous: want {folder} for the run of this name, or " + (
+        f"{shipped} for the network that ships" if shipped else "another name of the run's folder for the network"
+    )
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or os.sep in name
+
+
+def _find_run(name: str, runs: Sequence[Path]) -> tuple[Run, str] | None:
+    """Return the run and the step of ``RUN``, ``RUN@STEP``, or a path in place of the run's name; None: no such run."""
+    if _is_path(name):
+        whole, (folder, _, step) = Path(name), name.rpartition("@")
+        candidates = [(whole, ""), *([(Path(folder), step)] if folder else [])]
+        return next(((Run(path), step) for path, step in candidates if (path / "run.json").is_file()), None)
+    run_name, _, step = name.partition("@")
+    return next(((Run(root / run_name), step) for root in runs if run_name in list_runs(root)), None)
 
 
 def make_network(choice: Network, scale: int) -> VideoSR:
@@ -127,14 +189,13 @@ def _from_file(path: Path, label: str = "") -> LoadedMethod:
 
 
 def _from_run(run: Run, step: str) -> LoadedMethod:
-    config = run.config()
+    config, folder = run.config(), run.folder.resolve()
+    name = f"{folder.parent.name}/{folder.name}" if folder.name in RESERVED else folder.name
     if not step:
         path = run.weights()
         if not path.is_file():
             raise WeightsError(f"{run.name}: no weights yet; wait for its first save, or resume it")
-        return LoadedMethod(
-            Method(key=_key(run.name), label=run.name, note="newest weights"), load(path), is_student=True
-        )
+        return LoadedMethod(Method(key=_key(name), label=name, note="newest weights"), load(path), is_student=True)
     path = run.checkpoint_folder(int(step)) / "student.safetensors" if step.isdigit() else None
     if path is None or not path.is_file():
         raise WeightsError(
@@ -142,7 +203,7 @@ def _from_run(run: Run, step: str) -> LoadedMethod:
         )
     network = make_network(replace(config.student, weights="", flow_weights=""), config.data.scale)
     load_into(network, path)
-    method = Method(key=_key(f"{run.name}-{step}"), label=f"{run.name}, step {step}", note=f"state of step {step}")
+    method = Method(key=_key(f"{name}-{step}"), label=f"{name}, step {step}", note=f"state of step {step}")
     return LoadedMethod(method, network.eval(), is_student=True)
 
 
@@ -155,10 +216,8 @@ def _key(name: str) -> str:
 def find_memory(methods: Sequence[str], runs: Sequence[Path]) -> Path | None:
     """Return the ConvLSTM file of the first run among the methods that has one; else the shipped one, or None."""
     for name in methods:
-        for root in runs:
-            path = Run(root / name.partition("@")[0]).weights("memory")
-            if path.is_file():
-                return path
+        if (found := _find_run(name, runs)) is not None and (path := found[0].weights("memory")).is_file():
+            return path
     return locate(SHIPPED_MEMORY) if SHIPPED_MEMORY.partition(":")[2] in pretrained_names() else None
 
 

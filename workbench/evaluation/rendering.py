@@ -25,7 +25,7 @@ from workbench.devices import device_of
 from workbench.distill.spatial import ATTENTION_KINDS, AttentionKind, attention_map
 from workbench.distill.temporal import TemporalMemory, load_memory
 from workbench.errors import ConfigError, ResultError
-from workbench.evaluation.methods import LoadedMethod, find_memory, load_method, matches_memory
+from workbench.evaluation.methods import LoadedMethod, find_memory, load_methods, matches_memory
 from workbench.inference.chunks import chunks, upscale_stream, upscale_window
 from workbench.metrics import METRICS
 from workbench.metrics.fidelity import psnr_db, ssim
@@ -279,7 +279,7 @@ def render_scene(
         progress: called with the name of each stage.
 
     Raises:
-        ConfigError: no method, one named twice, or one of another scale.
+        ConfigError: no method, two with the same key, or one of another scale.
     """
     loaded_methods = _load_methods(methods, scale, runs)
     memory_file = find_memory(methods, runs)
@@ -325,10 +325,7 @@ def _load_methods(names: Sequence[str], scale: int, runs: Sequence[Path]) -> lis
     """Load methods, and check that each upscales by ``scale`` and occurs once."""
     if not names:
         raise ConfigError("methods: name at least one, for example bicubic,plain,distilled,teacher")
-    methods = [load_method(name, scale=scale, runs=runs) for name in names]
-    keys = [loaded.method.key for loaded in methods]
-    if duplicates := {key for key in keys if keys.count(key) > 1}:
-        raise ConfigError(f"methods: named twice: {', '.join(sorted(duplicates))}")
+    methods = load_methods(names, scale=scale, runs=runs)
     for loaded in methods:
         if loaded.network.scale != scale:
             raise ConfigError(f"{loaded.method.label} enlarges {loaded.network.scale}x, not {scale}x")
