@@ -6,6 +6,8 @@ import torch
 from tests.models.edvr_names import ORIGINAL, assert_equal_networks, edvr, renamed
 from workbench.cli import main
 from workbench.models.weights import load, read_card
+from workbench.models.zoo import build
+from workbench.runs import Run
 
 
 def test_convert_writes_weights_with_their_source(tmp_path, capsys):
@@ -17,8 +19,20 @@ def test_convert_writes_weights_with_their_source(tmp_path, capsys):
     assert "theirs.pth: EDVR by its original repository" in said
     assert f"edvr_m, {parameters:,} parameters" in said
     assert "num_frames 3" in said
+    assert "not as a teacher" in said
     assert_equal_networks(load(tmp_path / "ours.safetensors"), network)
     assert read_card(tmp_path / "ours.safetensors")["source"] == "EDVR by its original repository"
+
+
+def test_convert_prints_a_command_that_trains_with_the_network_as_teacher(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    torch.save(renamed(build("edvr_m"), ORIGINAL), "theirs.pth")
+    assert main(["convert", "theirs.pth", "ours.safetensors"]) == 0
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("train "))
+    command = line.split()[2:]
+    assert command[:4] == ["train", "--preset", "cpu", "--teacher.name"]
+    assert main([*command, "--name", "mine", "--init-only"]) == 0
+    assert Run(tmp_path / "runs" / "mine").config().teacher.skip == "bilinear"
 
 
 def test_convert_has_options_for_settings_that_tensors_do_not_determine(tmp_path, capsys):

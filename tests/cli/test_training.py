@@ -1,6 +1,8 @@
 import pytest
 
 from workbench.cli import main
+from workbench.models.weights import save
+from workbench.models.zoo import build
 from workbench.presets import PRESETS
 from workbench.runs import Run
 
@@ -50,6 +52,18 @@ def test_names_of_methods_are_refused_for_runs(name, tmp_path, monkeypatch, caps
     assert main(["train", "--preset", "smoke", "--name", name]) == 2
     assert repr(name) in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+def test_the_skip_is_that_of_the_weights_unless_an_option_sets_it(role, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    save(build("edvr_tiny", skip="bilinear"), tmp_path / "ours.safetensors")
+    command = ["train", "--preset", "smoke", "--init-only", f"--{role}.name", "edvr_tiny"]
+    command += [f"--{role}.weights", "ours.safetensors", "--plain.name", "", "--plain-run", ""]
+    assert main([*command, "--name", "first"]) == 0
+    assert getattr(Run(tmp_path / "runs" / "first").config(), role).skip == "bilinear"
+    assert main([*command, "--name", "second", f"--{role}.skip", "none"]) == 2
+    assert f"--{role}.skip" in capsys.readouterr().err
 
 
 def test_estimate_prints_a_table_and_writes_no_file(tmp_path, monkeypatch, capsys):

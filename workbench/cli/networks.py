@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.markup import escape
@@ -14,7 +14,11 @@ from rich.table import Table
 from workbench.amounts import in_units
 from workbench.cli.command import command
 from workbench.cli.terminal import OutputConsole, notes, split_names
+from workbench.config import Network, RunConfig
 from workbench.errors import ConfigError, unknown_name
+
+if TYPE_CHECKING:
+    from workbench.models.video_sr import VideoSR
 
 RowFormat = Literal["text", "json", "md"]
 """Formats of :func:`print_rows`."""
@@ -212,7 +216,22 @@ def convert(
     print(f"network     {recipe.pop('name')}, {count_parameters(converted.network):,} parameters")
     print(f"settings    {', '.join(f'{setting} {value}' for setting, value in recipe.items())}")
     print(f"written     {out}")
+    print(f"train       {_train_command(converted.network, out)}")
     return 0
+
+
+def _train_command(network: VideoSR, path: Path) -> str:
+    """Return the command that trains a student with a converted network as its teacher."""
+    from workbench.errors import WeightsError
+    from workbench.evaluation.methods import make_network, with_skip_of_weights
+
+    name = str(network.recipe["name"])
+    try:
+        make_network(with_skip_of_weights(Network(name=name, weights=str(path))), network.scale)
+    except WeightsError:
+        return f"not as a teacher: its settings are not those of {name} (`workbench networks`)"
+    scale = "" if network.scale == RunConfig().data.scale else f" --data.scale {network.scale}"
+    return f"workbench train --preset cpu --teacher.name {name} --teacher.weights {path}{scale}"
 
 
 def _parse_setting(given: str) -> tuple[str, Any]:

@@ -74,6 +74,8 @@ def train(args: Sequence[str]) -> int:
             tune: measure the fastest memory format and number of threads before a new run (`workbench tune`), once per
                 machine and training.
         """
+        if not resume:
+            config = _with_skips_of_weights(config, args)
         if estimate:
             return _estimate(config, measure=tune)
         if resume:
@@ -144,6 +146,7 @@ def tune(args: Sequence[str]) -> int:
         from workbench.training.tuning import compare_accumulation, tune
         from workbench.training.worker import settle_precision
 
+        config = _with_skips_of_weights(config, args)
         check(config)
         config, choice = settle_precision(config)
         notes.print(f"precision: {choice.reason}")
@@ -174,6 +177,17 @@ def _preset(args: Sequence[str]) -> str:
     if chosen not in PRESETS:
         raise unknown_name("preset", chosen, PRESETS)
     return chosen
+
+
+def _with_skips_of_weights(config: RunConfig, args: Sequence[str]) -> RunConfig:
+    """Return the settings with the skips of the weights, for the networks whose skip the arguments do not set."""
+    from workbench.evaluation.methods import with_skip_of_weights
+
+    given = {arg.partition("=")[0] for arg in args}
+    chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
+    return replace(config, **{
+        role: with_skip_of_weights(network) for role, network in chosen.items() if f"--{role}.skip" not in given
+    })  # fmt: skip
 
 
 def _estimate(config: RunConfig, *, measure: bool) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -156,6 +157,18 @@ def _find_run(name: str, runs: Sequence[Path]) -> tuple[Run, str] | None:
         return next(((Run(path), step) for path, step in candidates if (path / "run.json").is_file()), None)
     run_name, _, step = name.partition("@")
     return next(((Run(root / run_name), step) for root in runs if run_name in list_runs(root)), None)
+
+
+def with_skip_of_weights(choice: Network) -> Network:
+    """Return the choice of a network with the skip that its weights were trained with, where the file names one.
+
+    Raises:
+        WeightsError: no such file, or one that cannot be read.
+    """
+    if not (choice.name and choice.weights and takes_skip(choice.name)):
+        return choice
+    recipe = json.loads(read_tensors(locate(choice.weights))[1].get("recipe", "{}"))
+    return replace(choice, skip=recipe.get("skip", choice.skip))
 
 
 def make_network(choice: Network, scale: int) -> VideoSR:

@@ -180,7 +180,8 @@ def load_into(network: VideoSR, where: str | Path) -> None:
         if ours and stored.get("skip") != ours.get("skip"):
             raise WeightsError(
                 f"{path.name}: trained with skip {stored.get('skip')!r}, this network has {ours.get('skip')!r}: "
-                "set the skip of the network to that of its weights"
+                "set the skip of the network to that of its weights, in a training by --student.skip, --teacher.skip "
+                f"or --plain.skip {stored.get('skip')}"
             )
     fill(network, tensors, path.name)
 
