@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from workbench import runs
 from workbench.config import RunConfig
+from workbench.distillation_config import GradientRatios
 from workbench.errors import BusyError, ConfigError, FolderError
 from workbench.runs import (
     FORMAT,
@@ -366,4 +367,4 @@ def test_shipped_runs_can_be_read(name):
 def test_shipped_distillations_keep_their_temporal_loss(name):
     held = Run(shipped("runs") / name).config().distillation
     assert (held.memory_stride, held.standardize, held.cells, held.border_frames) == (4, False, "last", 0)
-    assert held.ratios == {}
+    assert held.ratios == GradientRatios()

@@ -46,12 +46,14 @@ class Videos:
 
     def methods(self) -> dict[str, str]:
         """Return the labels of the methods by name."""
-        methods = dict(self.services.methods())
+        given = dict(self.services.methods())
+        students: dict[str, str] = {}
         for root in self.studio.runs:
             for name in list_runs(root):
                 if Run(root / name).weights().is_file():
-                    methods.setdefault(name, f"{name} (student of this run)")
-        return methods
+                    key = str(root / name) if name in given else name  # the name alone would be ambiguous
+                    students.setdefault(key, f"{name} (student of this run)")
+        return given | students
 
     def load(self, session: str) -> dict[str, Any]:
         """Return the whole page of a session."""
