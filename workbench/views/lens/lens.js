@@ -121,6 +121,8 @@ export function mountLens(element, { trigger, props, watch }) {
     part('empty').textContent = value?.message || 'Nothing to show yet.';
     lens.scene = scene;
     if (!scene) return;
+    part('losses').textContent = scene.losses || '';
+    part('losses').hidden = !scene.losses;
     if (!props.fetch) resolveUrls(scene);
     if (!sameDimensions) {
       lens.wanted = lens.frame = 0;

@@ -20,6 +20,7 @@ def payload(
     url_of: Callable[[Path], str],
     *,
     link: Mapping[str, str] | None = None,
+    losses: str = "",
 ) -> dict[str, Any]:
     """Return the value that the lens draws.
 
@@ -28,6 +29,7 @@ def payload(
         url_of: function that returns the URL of a folder of numbered images; the lens appends ``/00000.webp``.
         link: query parameters of the page that name it, ``{"scene": name}`` or ``{"run": name, "step": "200"}``; the
             lens adds the frame and the view. None: the lens does not change the URL of the page.
+        losses: sentence on the losses of the students, shown above the frames.
 
     Returns:
         A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays``, one per kind of
@@ -66,6 +68,7 @@ def payload(
         "diverging": list(DIVERGING),
         **({"memory": memory} if memory else {}),
         **({"link": dict(link)} if link else {}),
+        **({"losses": losses} if losses else {}),
     }
 
 

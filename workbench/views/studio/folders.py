@@ -22,6 +22,7 @@ from workbench.views.lens.payload import payload
 from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import key_values, mean_by_method, scene_tables, scores_sentence
 from workbench.views.serving import SceneFileServer, version_token
+from workbench.views.student_losses import run_losses, scene_losses
 
 NO_SCENE = (
     "No scene yet: upscale a video on the page Your video, or run "
@@ -118,7 +119,8 @@ class Studio:
                 raise FolderError(f"no scene {name!r} here any more; refresh the list")
             scene = read_scene(self.scenes[index] / name)
             tables = {"Temporal share": temporal_share.scene_table(scene)}
-            return payload(scene, self.files.url, link={"scene": name}), scene_tables(scene, tables)
+            losses = scene_losses(scene, self.runs)
+            return payload(scene, self.files.url, link={"scene": name}, losses=losses), scene_tables(scene, tables)
         except WorkbenchError as error:
             return {"message": str(error)}, ""
 
@@ -287,7 +289,8 @@ class Studio:
                 identifier = f"{step} {'step' in link} {version_token(clip)} {version_token(home)}"
                 if identifier != known:
                     scene = run.validation_clip() if step is None else run.snapshot(step)
-                    value = payload(scene, self.files.url, link=link)
+                    losses = run_losses(run) if step is not None else ""
+                    value = payload(scene, self.files.url, link=link, losses=losses)
         except WorkbenchError as error:
             identifier, value = f"broken {step} {error}", {"message": f"Step {step} cannot be shown: {error}"}
         return None if identifier == known else value, identifier

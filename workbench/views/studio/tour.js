@@ -20,13 +20,13 @@ const STEPS = [
   },
   {
     title: 'Attention maps',
-    text: 'An attention map is the energy of a network’s features at each pixel; bright is high. Spatial distillation trains the student to match the map of its teacher.',
+    text: 'An attention map is the energy of a network’s features at each pixel; bright is high. The spatial loss, where a training uses it, makes the student match the map of its teacher. The line above the frames names the losses of this student, if its run is known.',
     find: lens => lens && findMaps(lens, lens.featureMaps.attention(), 'attention-panel'),
     show: lens => overlay(lens, lens.featureMaps.attention().kind),
   },
   {
     title: 'Memory cells',
-    text: 'Memory cells are the state that a ConvLSTM carries from frame to frame. Temporal distillation trains the student to match the cells of its teacher. Play the clip to see them change.',
+    text: 'Memory cells are the state that a ConvLSTM carries from frame to frame. The temporal loss, where a training uses it, makes the student match the cells of its teacher. Play the clip to see them change.',
     find: lens => lens && findMaps(lens, lens.featureMaps.memory(), 'memory-panel'),
     show: lens => overlay(lens, lens.featureMaps.memory().kind),
   },
