@@ -151,6 +151,12 @@ class TestZoom:
 
 
 class TestLoupe:
+    def test_it_starts_where_the_two_methods_differ_most(self, lens, scene):
+        squares = (scene.frame("plain", 0).astype(float) - scene.frame("distilled", 0)) ** 2
+        corners = [(x, y) for y in range(0, scene.height - 31, 8) for x in range(0, scene.width - 31, 8)]
+        left, top = max(corners, key=lambda at: squares[at[1] : at[1] + 32, at[0] : at[0] + 32].sum())
+        assert state(lens)["point"] == [left + 16, top + 16]
+
     def test_error_and_map_of_every_method_are_shown(self, lens, scene):
         choose(lens, "overlay", "attention")
         show(lens, 1)
@@ -199,7 +205,7 @@ class TestSlice:
         lens.keyboard.press("x")
         lens.keyboard.press("ArrowDown")
         row = state(lens)["row"]
-        assert row == scene.height // 2 + 1
+        assert row == state(lens)["point"][1] + 1
         shown = [m.key for m in scene.methods if m.key != "low"]
         assert lens.locator(f"{LENS} .lens-slice").count() == len(shown)
         lens.wait_for_function(f"document.querySelector('{LENS} [data-part=slice-progress]').textContent === ''")

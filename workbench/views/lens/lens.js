@@ -26,7 +26,8 @@ const DEFAULTS = {
   opacity: 0.65, channel: 0, showMaps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', hiddenInCharts: [],
   pan: [0, 0], enlarge: 'auto', panels: [], row: 0, worst: '',
 };
-const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // shown first, if a scene has them
+const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // shown first, if a scene has them; right before these: the user's own
+const KNOWN = ['low', 'high', ...LEFT, ...RIGHT];
 
 export function mountLens(element, { trigger, props, watch }) {
   const root = element.querySelector('.lens');
@@ -77,6 +78,7 @@ export function mountLens(element, { trigger, props, watch }) {
   }
 
   function draw() {
+    lens.loupe.start();
     lens.viewport.draw();
     label();
     lens.loupe.draw();
@@ -127,6 +129,7 @@ export function mountLens(element, { trigger, props, watch }) {
     if (!sameDimensions) {
       lens.wanted = lens.frame = 0;
       Object.assign(view, { pinned: false, point: [scene.width >> 1, scene.height >> 1], pan: [0, 0], row: scene.height >> 1 });
+      lens.loupe.startAgain();
     }
     const box = lens.permalink.restore();
     chooseSides(scene.methods.map(m => m.key));
@@ -155,7 +158,8 @@ export function mountLens(element, { trigger, props, watch }) {
   }
 
   function chooseSides(keys) {
-    for (const [side, preferred, fallback] of [['left', LEFT, keys[0]], ['right', RIGHT, keys.at(-1)]]) {
+    const own = keys.filter(key => !KNOWN.includes(key));
+    for (const [side, preferred, fallback] of [['left', LEFT, keys[0]], ['right', [...own, ...RIGHT], keys.at(-1)]]) {
       if (!keys.includes(view[side]) || view[side] === automatic[side]) view[side] = automatic[side] = preferred.find(key => keys.includes(key)) || fallback;
     }
   }

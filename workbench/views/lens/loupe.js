@@ -1,8 +1,10 @@
 // The loupe: the same patch of every method, enlarged, and the pixel values at one point.
 
 import { clamp, draggable, formatNumber, isFiniteNumber, node, pointerIn } from './dom.js';
+import { pixelsOf } from './image_cache.js';
 
 const SIDE = 32;                                    // side of a patch in pixels of the frame, for the automatic magnification
+const BLOCK = 8;                                    // side of the squares whose differences are summed
 const SIDES = [5, 96];                              // limits of the side where one is chosen
 const MIN_SCALE = 2, MAX_SCALE = 8;                 // limits of the automatic magnification
 const MIN_WIDTH = 72, CAPTION_HEIGHT = 62, GAP = 6; // patch with its captions, in CSS pixels
@@ -13,13 +15,41 @@ const signed = value => (value > 0 ? `+${value}` : value < 0 ? `−${-value}` : 
 export function createLoupe(lens) {
   const { part, root, view, images } = lens;
   let patches = [];                                 // [{ key, box, canvas, context, text, error, mapped, pixel }]
-  let side = SIDE, scale = 4;
+  let side = SIDE, scale = 4, automatic = false;    // automatic: the loupe has not been placed yet
 
   // The patch in the frame.
   function patch() {
     const [[left, width], [top, height]] = [lens.scene.width, lens.scene.height].map((size, i) => (
       [clamp(view.point[i] - (side >> 1), 0, Math.max(0, size - side)), Math.min(side, size)]));
     return { left, top, width, height };
+  }
+
+  // Places the loupe where the two visible methods differ most in squared error, unless the URL or the user has placed it. It
+  // waits for a frame on which they differ: a student and its plain twin are equal at step 0.
+  function start() {
+    if (!automatic || !lens.scene || !view.loupe || view.left === view.right) return;
+    if (view.pinned) { automatic = false; return; }
+    const { width, height } = lens.scene;
+    const [a, b] = [view.left, view.right].map(key => images.bitmap(key)).map(bitmap => bitmap && pixelsOf(bitmap, width, height).data);
+    if (!a || !b) return;
+    const columns = Math.ceil(width / BLOCK), sums = new Float64Array(columns * Math.ceil(height / BLOCK));
+    for (let y = 0, i = 0; y < height; y++) {
+      for (let x = 0; x < width; x++, i += 4) {
+        const square = (a[i] - b[i]) ** 2 + (a[i + 1] - b[i + 1]) ** 2 + (a[i + 2] - b[i + 2]) ** 2;
+        sums[Math.floor(y / BLOCK) * columns + Math.floor(x / BLOCK)] += square;
+      }
+    }
+    let most = 0, found = null;
+    for (let top = 0; top === 0 || top + SIDE <= height; top += BLOCK) {
+      for (let left = 0; left === 0 || left + SIDE <= width; left += BLOCK) {
+        let sum = 0;
+        for (let y = top; y < Math.min(top + SIDE, height); y += BLOCK) {
+          for (let x = left; x < Math.min(left + SIDE, width); x += BLOCK) sum += sums[y / BLOCK * columns + x / BLOCK];
+        }
+        if (sum > most) [most, found] = [sum, [left + SIDE / 2, top + SIDE / 2]];
+      }
+    }
+    if (found) pointAt(...found);
   }
 
   function make() {
@@ -115,11 +145,12 @@ export function createLoupe(lens) {
   }
 
   function pointAt(x, y) {
+    automatic = false;
     view.point = [clamp(Math.floor(x), 0, lens.scene.width - 1), clamp(Math.floor(y), 0, lens.scene.height - 1)];
     lens.label();
     draw();
     lens.featureMaps.updateReadouts();
   }
 
-  return { make, fit, draw, pinAt, pointAt, patch, get patches() { return patches; }, get scale() { return scale; } };
+  return { make, fit, draw, start, startAgain: () => { automatic = true; }, pinAt, pointAt, patch, get patches() { return patches; }, get scale() { return scale; } };
 }
