@@ -22,8 +22,8 @@ setup: $(READY)  ## make .venv and install everything into it; an installed torc
 $(READY): pyproject.toml constraints.txt setup.sh
 	@sh setup.sh
 
-demo: $(READY)  ## open the app on the shipped run, and start a live distillation of two minutes
-	$(BIN)/workbench demo
+demo: $(READY)  ## open the app on the shipped run, and start a live distillation of two minutes: make demo [ARGS=--no-browser]
+	$(BIN)/workbench demo $(ARGS)
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
 	$(BIN)/pytest -q -rsR -n 2 --dist loadfile $(PYTEST_ARGS)

@@ -34,6 +34,9 @@ def test_export_of_three_precisions_and_upscaling_with_each(small, capsys):
     assert {path.name for path in small.iterdir()} == {"s.onnx", "s.int8.onnx"}
     assert "clip and windows in, frames out; any batch, time, height, width" in out
     assert out.count("dB") == 6
+    assert "--verbose" in out
+    assert "PixelShuffle" not in out
+    assert "Conv " not in out
     low = save(small / "low", make_pair(sample("carphone", frames=4).frames, scale=4).low)
     assert run(capsys, "upscale", low, "torch", "--network", "distilled")[0] == 0
     assert run(capsys, "upscale", low, "file", "--network", "s.onnx")[0] == 0

@@ -106,8 +106,11 @@ def test_the_demo_opens_the_studio_before_it_starts_a_run(launched, monkeypatch,
 
     monkeypatch.setattr("workbench.training.worker.prepare_run", prepare)
     monkeypatch.setattr("workbench.cli.studio.start_worker", lambda run: None)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.setattr("sys.platform", "linux")
     assert main(["demo", "--no-browser", "--runs", str(tmp_path / "runs")]) == 0
     written = capsys.readouterr().err
+    assert "ssh -L 80:127.0.0.1:80 HOST" in written
     places = [written.index(part) for part in ("1 of 2", "open http", "2 of 2", "demo-", "workbench stop demo-")]
     assert places == sorted(places)
 

@@ -101,6 +101,7 @@ def test_invalid_arguments_are_errors_and_nothing_is_written(video, capsys, args
     status, out, err = run(capsys, *args)
     assert (status, out) == (2, "")
     assert pattern in err
+    assert "0/?" not in err  # no empty progress bar
     assert [path.name for path in video.parent.iterdir()] == ["in.mp4"]
 
 

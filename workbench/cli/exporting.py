@@ -34,6 +34,7 @@ def export(
     compare: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="A B")] = None,
     rounds: int = 15,
     replace: bool = False,
+    verbose: bool = False,
     threads: int = 0,
     runs: Path = RUNS,
 ) -> int:
@@ -61,6 +62,7 @@ def export(
         compare: two networks instead of one.
         rounds: measurements of each network, with --compare.
         replace: overwrite files that exist.
+        verbose: print how often the graph uses each operator.
         threads: CPU threads; 0 means as many as there are cores, or OMP_NUM_THREADS.
         runs: folder of runs.
     """
@@ -119,11 +121,11 @@ def export(
             result = write(
                 exported, path, precision=one, frames=frames, size=fixed_size, calibration=low, replace_file=replace
             )
-        print(_describe(result))
+        print(_describe(result, verbose=verbose))
     return 0
 
 
-def _describe(result: Export) -> str:
+def _describe(result: Export, *, verbose: bool) -> str:
     free = f"; any {', '.join(result.free)}" if result.free else ""
     fixed = f"; clips of exactly {result.metadata.frames} frames" if result.metadata.frames else ""
     if result.metadata.size:
@@ -134,11 +136,14 @@ def _describe(result: Export) -> str:
         "clip": "clip in, clip out",
     }[result.metadata.graph]
     loss = f"{result.psnr_db:.3f} dB, PyTorch in float32 {result.torch_psnr_db:.3f} dB: {-result.loss_db:+.3f} dB"
+    operators = f"{sum(result.operators.values())} of {len(result.operators)} kinds; --verbose counts each"
+    if verbose:
+        operators = ", ".join(f"{kind} {count}" for kind, count in result.operators.items())
     lines = [
         f"{result.path}: {result.metadata.name} x{result.metadata.scale}, {result.metadata.precision}, "
         f"{result.bytes:,} bytes",
         f"  graph       {graph}{free}{fixed}",
-        f"  operators   {', '.join(f'{kind} {count}' for kind, count in result.operators.items())}",
+        f"  operators   {operators}",
         f"  difference  {result.difference:.3g} at most from PyTorch in float32, for values in [0, 1]",
         f"  PSNR-Y      {loss}",
         *(f"  rejected    {reason}" for reason in result.refused),

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated, NoReturn
+from urllib.parse import urlsplit
 
 import tyro
 
@@ -98,6 +99,7 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         notes.print("1 of 2: the studio starts in about ten seconds, on the shipped scenes; nothing is downloaded")
     from workbench.views import studio  # after the notes, since it takes seconds
 
+    has_display = bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32"))
     blocks, url = studio.launch(
         runs=[
             *([Path(os.devnull)] if public else []),
@@ -113,9 +115,12 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         auth=auth,
         public=public,
         frame_ancestors=["https://huggingface.co"] if space else [],
-        inbrowser=options.browser and bool(os.environ.get("DISPLAY") or sys.platform in ("darwin", "win32")),
+        inbrowser=options.browser and has_display,
     )
     notes.print(f"open {url} in a browser on this machine; Ctrl-C ends the app, never a run")
+    if not has_display and host in ("127.0.0.1", "localhost"):
+        forward = f"ssh -L {(at := urlsplit(url).port or 80)}:127.0.0.1:{at} HOST"
+        notes.print(f"from another machine: {forward}, with the name of this machine as HOST; then open {url} there")
     if with_demo:  # last, since it imports torch, which takes seconds
         notes.print("2 of 2: a live distillation of two minutes, then it ends by itself; see the page Run")
         name, where = start_demo(), "" if options.runs == RUNS else f" --runs {options.runs}"

@@ -90,6 +90,17 @@ def discard_output() -> None:
     os.close(null)
 
 
+def join_fitting(texts: Sequence[str], width: int) -> str:
+    """Return the first texts that fit into a number of columns.
+
+    Example:
+        >>> join_fitting(["reconstruction 0.02", "spatial 0.1"], 24), join_fitting(["spatial 0.1"], 5)
+        ('reconstruction 0.02', '')
+    """
+    count = next((n for n in range(len(texts), 0, -1) if len("  ".join(texts[:n])) <= width), 0)
+    return "  ".join(texts[:count])
+
+
 def split_names(given: str) -> list[str]:
     """Return the names of a list separated by commas.
 

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 
 from workbench.cli.command import command
-from workbench.cli.terminal import RUNS, OutputConsole, notes, score_table
+from workbench.cli.terminal import RUNS, OutputConsole, join_fitting, notes, score_table
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
 from workbench.presets import PRESETS
@@ -28,6 +28,10 @@ from workbench.settings import differences
 
 FREE_ON_RESUME = frozenset({"data.clips", "data.stills", "data.validation_clip", "data.num_workers"})
 """Settings that may be given with ``--resume``: the first three as long as they name the same content."""
+
+BAR_WIDTH = 16
+TIMES_WIDTH = BAR_WIDTH + len("training  /  0:00:00 left 0:00:00 ")
+"""Width of the progress of a training without the numbers of its steps and its loss terms."""
 
 
 def train(args: Sequence[str]) -> int:
@@ -233,15 +237,19 @@ def _work(run: Run, *, queue: bool = False) -> int:
     config = run.config()
     what = f"{config.student.name} distilled from {config.teacher.name}" if config.distills else config.student.name
     notes.print(f"{run.name}: {what}; watch it with `workbench app`, Ctrl-C stops and saves")
+    whole, cut = Column(no_wrap=True), Column(overflow="ellipsis")
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
-        TimeRemainingColumn(elapsed_when_finished=False), TextColumn("{task.fields[terms]}"),
+        TextColumn("{task.description}"), BarColumn(bar_width=BAR_WIDTH), MofNCompleteColumn(table_column=whole),
+        TimeElapsedColumn(table_column=whole), TextColumn("left"),
+        TimeRemainingColumn(elapsed_when_finished=False, table_column=whole),
+        TextColumn("{task.fields[terms]}", table_column=cut),
     )  # fmt: skip
     with Progress(*columns, console=notes) as bar:
         task = bar.add_task("first snapshot", total=config.steps, terms="")
 
         def observe(step: Any, steps: int) -> None:
-            terms = "  ".join(f"{name} {value:.3g}" for name, value in step.terms.items())
+            texts = [f"{name} {value:.3g}" for name, value in step.terms.items()]
+            terms = join_fitting(texts, notes.width - TIMES_WIDTH - 2 * len(str(steps)))
             bar.update(task, description="training", completed=step.number, total=steps, terms=terms)
 
         state = work(run, observe, queue=queue)

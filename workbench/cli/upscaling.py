@@ -150,18 +150,22 @@ def upscale(
             plan = Plan(chunk_frames=chunk_frames or None, tile=tile, overlap=around, exact=exact)
         elif chunk_frames:
             plan = Plan(chunk_frames=chunk_frames)
-        with Progress(*COLUMNS, console=notes) as bar:
-            task = bar.add_task(f"{source.name} x{runner.scale}", total=None, speed="")
+        bar = Progress(*COLUMNS, console=notes)
+        task = bar.add_task(f"{source.name} x{runner.scale}", total=None, speed="")
+        status = stack.enter_context(notes.status(f"{source.name} x{runner.scale}: first frame"))
 
-            def watched(done: int, total: int) -> None:
-                speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
-                bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
+        def watched(done: int, total: int) -> None:
+            if not bar.live.is_started:
+                status.stop()
+                stack.enter_context(bar)
+            speed = bar.tasks[task].finished_speed or bar.tasks[task].speed
+            bar.update(task, completed=done, total=total, speed=f"{speed:.3g} frames/s" if speed else "")
 
-            result = upscale_file(
-                source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
-                planned_for=method.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
-                conversion=conversion, replace=replace, announce=announce, progress=watched,
-            )  # fmt: skip
+        result = upscale_file(
+            source, out, runner, device=place, precision=chosen.precision, plan=plan, memory=limit,
+            planned_for=method.network, audio=audio == "keep", fps=fps or None, on_damage=on_damage,
+            conversion=conversion, replace=replace, announce=announce, progress=watched,
+        )  # fmt: skip
     how = "lossy: H.264, for viewing" if result.lossy else "exact"
     print(
         f"{result.path}: {result.frames} frames of {result.width}x{result.height} by {method.method.key}, "
