@@ -62,12 +62,22 @@ class TestSceneTables:
         table = scene_tables.scores_table(read_scene(scene_folder))
         assert table.count("★") == 1 + 4  # the caption, and one in each column
 
+    def test_no_best_score_where_the_gap_closed_is_negative(self, scene_folder):
+        scene = read_scene(scene_folder)
+        series = {"plain": [30.0], "distilled": [29.0], "teacher": [31.0]}
+        table = scene_tables.scores_table(replace(scene, curves=(replace(scene.curves[0], series=series),)))
+        assert "<td>-100 %</td>" in table
+        assert "★" not in table
+
     def test_names_of_methods_and_the_size_stay_as_they_are(self, scene_folder):
         scene = read_scene(scene_folder)
         method = replace(scene.methods[0], label="Student (vespcn_s)", note="<b>")
-        about = scene_tables.scene_tables(replace(scene, methods=(method,), provenance={"clip": "clip_1.mp4"}))
+        about = scene_tables.scene_tables(
+            replace(scene, methods=(method,), provenance={"clip": "clip_1.mp4", "versions": {"torch": "2"}})
+        )
         assert "<dt>Student (vespcn_s)</dt><dd>&lt;b&gt;</dd>" in about
         assert "<dd>clip_1.mp4</dd>" in about
+        assert "<dt>made with · torch</dt><dd>2</dd>" in about
         assert f"<dd>8 frames of {scene.width} x {scene.height}" in about
 
 

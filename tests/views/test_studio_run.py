@@ -30,7 +30,7 @@ class TestRun:
         assert view.progress["snapshots"] == [0, 20, 40]
         assert view.progress["terms"].keys() == {"reconstruction", "spatial", "temporal"}
         assert view.scene["id"] == "mine-40"
-        assert [m["key"] for m in view.scene["methods"]][-1] == "student"
+        assert [m["key"] for m in view.scene["methods"]][-3:] == ["plain", "student", "teacher"]
         assert view.lead.startswith("<div class='lead'><p><b>At step 40: distilled student ")
         assert "(healthy). " in view.lead
         assert "spatial weight" in view.config
@@ -135,6 +135,18 @@ class TestRun:
         specimens.write_status(run, "running", 40)
         assert [label for label, _ in studio.run_choices()] == ["mine · running", "newer · finished"]
         writer.close()
+
+    def test_a_new_live_run_refers_to_the_shipped_one(self, studio, run):
+        link = "href='run?run=demo'"
+        both = Studio(runs=[run.folder.parent, run_folders.shipped("runs")], scenes=[])
+        assert link not in both.view_run("0/mine", NEWEST, {}).lead
+        young = specimens.make_run(run.folder.parent / "young")
+        writer = RunWriter(young.folder)
+        specimens.write_status(young, "running", 1)
+        assert link in both.view_run("0/young", NEWEST, {}).lead
+        assert link not in studio.view_run("0/young", NEWEST, {}).lead
+        writer.close()
+        assert ("live demo plain, without a teacher · finished · shipped", "1/live_demo_plain") in both.run_choices()
 
     def test_no_run_and_no_snapshot(self, studio, run):
         assert "workbench train" in studio.view_run(None, NEWEST, {}).progress["message"]

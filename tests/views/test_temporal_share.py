@@ -101,4 +101,4 @@ class TestScene:
 
     def test_the_page_has_the_section(self, scene_folder, shares, tmp_path):
         _, about = Studio(runs=[tmp_path], scenes=[scene_folder.parent]).scene(f"0/{scene_folder.name}")
-        assert "<h3>Temporal share</h3><p>Not measured" in about
+        assert "<summary>Temporal share</summary><p>Not measured" in about

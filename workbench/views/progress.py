@@ -147,11 +147,11 @@ def summary(status: Status, *, stop_after: float = 0, trained_seconds: float = 0
         parts.append("stopping after this step")
     elif status.state == "running":
         left = status.seconds_left
-        if stop_after:
-            rest = max(0.0, stop_after - trained_seconds)
-            left = rest if left is None else min(left, rest)
-        if left is not None:
-            parts.append(f"about {duration(left)} left" + (" (time limit)" if stop_after else ""))
+        rest = max(0.0, stop_after - trained_seconds)
+        if stop_after and (left is None or rest < left):
+            parts.append(f"about {duration(rest)} left of {duration(stop_after)}, as in the bar")
+        elif left is not None:
+            parts.append(f"about {duration(left)} left")
         silent = time.time() - status.updated
         if status.updated and silent > max(30.0, 10 * (pace or 0)):
             parts.append(f"last update {duration(silent)} ago")

@@ -62,25 +62,30 @@ def scores_sentence(step: int, psnr_db: Mapping[str, float], *, distilled: bool)
 
 
 def scores_table(scene: Scene) -> str:
-    """Return the mean scores as a table, a row per method and a column per curve; the best score is marked."""
+    """Return the mean scores as a table, a row per method and a column per curve.
+
+    The best score is marked, except in a column where the gap closed is negative.
+    """
     means = mean_scores(scene)
     curves = [curve for curve in scene.curves if means.get(curve.key)]
     if not curves:
         return "<p>No scores in this scene.</p>"
-    best = {c.key: (max if c.better == "higher" else min)(means[c.key].values()) for c in curves}
+    gaps = {c.key: _gap_closed(c, means[c.key]) for c in curves}
+    best = {
+        c.key: (max if c.better == "higher" else min)(means[c.key].values()) for c in curves if (gaps[c.key] or 0) >= 0
+    }
     heads = [f"{escape(c.label)}<small>{escape(_unit(c))}</small>" for c in curves]
     rows = []
     for method in scene.methods:
         if not any(method.key in means[c.key] for c in curves):
             continue
-        cells = "".join(_cell(means[c.key].get(method.key), best[c.key]) for c in curves)
+        cells = "".join(_cell(means[c.key].get(method.key), best.get(c.key)) for c in curves)
         rows.append(f"<tr><th scope='row' title='{escape(method.note)}'>{escape(method.label)}</th>{cells}</tr>")
-    gaps = [_gap_closed(c, means[c.key]) for c in curves]
-    if any(gap is not None for gap in gaps):
-        cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps)
+    if any(gap is not None for gap in gaps.values()):
+        cells = "".join(f"<td>{'&ndash;' if gap is None else f'{gap:.0f} %'}</td>" for gap in gaps.values())
         formula = "(distilled &minus; plain) / (teacher &minus; plain)"
         rows.append(f"<tr class='gap'><th scope='row' title='{formula}'>Gap closed</th>{cells}</tr>")
-    return html_table(heads, rows, caption="Mean over the frames; ★ best")
+    return html_table(heads, rows, caption=f"Mean over the frames{'; ★ best' * bool(best)}")
 
 
 def html_table(heads: Iterable[str], rows: Iterable[str], *, caption: str = "", kind: str = "") -> str:
@@ -108,22 +113,27 @@ def scene_tables(scene: Scene, tables: Mapping[str, str] | None = None) -> str:
 
     Args:
         scene: the scene.
-        tables: title -> HTML of further tables.
+        tables: title -> HTML of further tables, folded at the end.
     """
     size = (
         f"{scene.frames} frame{'s' * (scene.frames != 1)} of {scene.width} x {scene.height}, {scene.fps:g} per second"
     )
+    provenance = {"made with" if key == "versions" else key: value for key, value in scene.provenance.items()}
+    provenance |= {"frames": size}
     notes = {method.label: method.note for method in scene.methods if method.note}
     blocks = [
         ("Scores", scores_table(scene)),
-        *(tables or {}).items(),
-        ("Provenance", key_values({**scene.provenance, "frames": size})),
+        ("Provenance", key_values(provenance)),
         ("Protocol", key_values(scene.protocol)),
         ("Methods", _listed(notes.items()) or "<p>No notes.</p>"),
     ]
     return (
         "<div class='tables'>"
         + "".join(f"<section><h3>{title}</h3>{body}</section>" for title, body in blocks)
+        + "".join(
+            f"<section><details><summary>{title}</summary>{body}</details></section>"
+            for title, body in (tables or {}).items()
+        )
         + "</div>"
     )
 
@@ -143,7 +153,7 @@ def _gap_closed(curve: Curve, mean: Mapping[str, float]) -> float | None:
     return gap_closed(mean.get("plain"), distilled, mean.get("teacher"), better=curve.better)
 
 
-def _cell(value: float | None, best: float) -> str:
+def _cell(value: float | None, best: float | None) -> str:
     if value is None:
         return "<td>&ndash;</td>"
     text = f"{value:.2f}" if abs(value) >= 10 else f"{value:.4f}"

@@ -16,8 +16,8 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     """Lay out the page."""
     heading_with_tour(
         "Compare",
-        "A scene is a short low-resolution clip, upscaled by bicubic interpolation, by a large network (the teacher), "
-        "and by a small one that was trained without it (the plain student) and with it (the distilled student). "
+        "A scene is a short low-resolution clip, upscaled by bicubic interpolation, by a costly network (the teacher), "
+        "and by a fast one that was trained without it (the plain student) and with it (the distilled student). "
         "The wipe, the vertical line, divides the frame between two methods: drag it to compare texture and edges, and "
         "play the clip to compare flicker. "
         "Next to the frames, or below them on a small screen, are attention maps (where a network looks) and memory "

@@ -18,7 +18,7 @@ from workbench.errors import BusyError, FolderError, WorkbenchError
 from workbench.runs import Run, Status, list_runs
 from workbench.scenes import list_scenes, read_scene
 from workbench.views import memory_verdict, temporal_share
-from workbench.views.lens.payload import payload
+from workbench.views.lens.payload import payload, select_methods
 from workbench.views.progress import MetricsLog, progress, settings
 from workbench.views.scene_tables import key_values, mean_by_method, scene_tables, scores_sentence
 from workbench.views.serving import SceneFileServer, version_token
@@ -30,6 +30,13 @@ NO_SCENE = (
 )
 NO_RUN = "No run yet: start one on the page Train, or run `workbench train --preset demo`, then refresh."
 NO_SNAPSHOT = "No snapshot yet: the first one is rendered soon after the start."
+DEMO, EARLY_SNAPSHOTS = "demo", 3
+"""Shipped run that is finished, and number of snapshots below which a live run refers to it."""
+EARLY = (
+    "This run has just begun, so the students hardly differ yet. "
+    f"<a href='run?run={DEMO}'>The shipped run {DEMO}</a> is a finished distillation."
+)
+"""HTML line of a run with few snapshots."""
 MAX_LOGS = 16
 """Logs of runs that are kept in memory."""
 LOCK_DELAY_SECONDS = 8.0
@@ -137,8 +144,9 @@ class Studio:
             if isinstance(status, Status):
                 state, live = status.state, status.live
             shipped = not _is_own(choice)
+            name = f"{run.name.replace('_', ' ')}, without a teacher" if shipped and plain else run.name
             found.append(
-                ((not live, shipped, shipped and plain), (f"{run.name} · {state}{' · shipped' * shipped}", choice))
+                ((not live, shipped, shipped and plain), (f"{name} · {state}{' · shipped' * shipped}", choice))
             )
         return [entry for _, entry in sorted(found, key=lambda one: one[0])]
 
@@ -200,8 +208,13 @@ class Studio:
         link = {"run": run.name} if step is None or requested.get("follow") else {"run": run.name, "step": str(step)}
         value, snapshot = self.snapshot(run, step, link, previous if not is_new else {})
         on_clip = previous.get("on_clip", {}) if value is None else _clip_scores(value)
-        standing = scores_sentence(step or 0, on_clip.get("psnr_db", {}), distilled=_has_teacher(config))
-        lead = _lead(standing, {memory_verdict.CROPS: on_crops, memory_verdict.CLIP: on_clip.get("index")})
+        distilled = _has_teacher(config)
+        standing = scores_sentence(step or 0, on_clip.get("psnr_db", {}), distilled=distilled)
+        lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
+        is_early = status.live and distilled and len(steps) < EARLY_SNAPSHOTS
+        if is_early and any(DEMO in list_runs(root) for root in self.runs[1:]):
+            lines.append(EARLY)
+        lead = _lead(lines, {memory_verdict.CROPS: on_crops, memory_verdict.CLIP: on_clip.get("index")})
         now = {
             "run": choice, "progress": state, "lead": lead, "snapshot": snapshot, "on_clip": on_clip,
             "live": status.live, "can_resume": _is_own(choice) and status.resumable,
@@ -289,6 +302,8 @@ class Studio:
                 identifier = f"{step} {'step' in link} {version_token(clip)} {version_token(home)}"
                 if identifier != known:
                     scene = run.validation_clip() if step is None else run.snapshot(step)
+                    keys = sorted((m.key for m in scene.methods), key=lambda key: key == "teacher")  # as on Compare
+                    scene = select_methods(scene, keys)
                     losses = run_losses(run) if step is not None else ""
                     value = payload(scene, self.files.url, link=link, losses=losses)
         except WorkbenchError as error:
@@ -312,12 +327,13 @@ def _is_own(choice: str) -> bool:
     return choice.startswith("0/")
 
 
-def _lead(standing: str, measured: Mapping[str, float | None]) -> str:
-    """Return a sentence on the student, one on the memory, and the measured numbers in small type."""
-    verdict = escape(memory_verdict.sentence(measured))
-    lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
-    lines += [f"{verdict} <small>{escape(memory_verdict.numbers(measured))}</small>"] if verdict else []
-    return "<div class='lead'>" + "".join(f"<p>{line}</p>" for line in lines) + "</div>" if lines else ""
+def _lead(lines: Sequence[str], measured: Mapping[str, float | None]) -> str:
+    """Return lines of HTML on the run, and, folded, a sentence on the memory with the measured numbers."""
+    html = "".join(f"<p>{line}</p>" for line in lines)
+    if verdict := escape(memory_verdict.sentence(measured)):
+        numbers = escape(memory_verdict.numbers(measured))
+        html += f"<details><summary>Memory cells</summary><p>{verdict} <small>{numbers}</small></p></details>"
+    return f"<div class='lead'>{html}</div>" if html else ""
 
 
 def parse_choice(choice: Any, roots: Sequence[Path]) -> tuple[int, str]:

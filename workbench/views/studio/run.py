@@ -23,7 +23,7 @@ def run_page(app: gr.Blocks, studio: Studio, start: Callable[[], str]) -> None:
     """Lay out the page."""
     page_heading(
         "Run",
-        "A large network, the teacher, trains a small one, the distilled student. Choose a training step: the page "
+        "A costly network, the teacher, trains a fast one, the distilled student. Choose a training step: the page "
         "compares the distilled student with the plain student, the same network without a teacher, both at that step, "
         "on the validation clip, which neither is trained on.",
     )
