@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from workbench import precision
-from workbench.precision import ROUNDS, choose_precision, convolution, fastest, relative_time
+from workbench.precision import ROUNDS, choose_precision, convolution, fastest, relative_time, time_in_turns
 
 
 class Clock:
@@ -25,15 +25,19 @@ class Clock:
 
 @pytest.fixture
 def times(monkeypatch):
-    """Seconds by precision and training that the convolution is said to take; how often it was timed."""
+    """Seconds of the rounds by precision and training that the convolution is said to take; how often it was timed.
+
+    Of several measurements in a list each is used once.
+    """
     taken, timed = {}, []
 
-    def made_up(work, give_up=0.0):
-        timed.append(work)
-        return taken[work]
+    def made_up(works):
+        timed.append(works)
+        rounds = [taken[work].pop(0) if isinstance(taken[work], list) else taken[work] for work in works]
+        return [list(value) if isinstance(value, tuple) else [value] * ROUNDS for value in rounds]
 
     monkeypatch.setattr(precision, "convolution", lambda name, kind, training: (name, training))
-    monkeypatch.setattr(precision, "fastest", made_up)
+    monkeypatch.setattr(precision, "time_in_turns", made_up)
     for cached in (relative_time, precision._warn):
         cached.cache_clear()
     yield taken, timed
@@ -46,12 +50,11 @@ def test_timing_skips_the_first_round_and_takes_the_fastest_other():
     assert clock.calls == ROUNDS + 1
 
 
-def test_a_slow_precision_is_timed_once():
-    clock = Clock(5, 1)
-    assert fastest(clock.work, give_up=4, clock=clock) == 5
-    assert clock.calls == 1
-    clock = Clock(3, *[1] * ROUNDS)
-    assert fastest(clock.work, give_up=4, clock=clock) == 1
+def test_work_is_timed_in_turns_and_slow_work_in_two_rounds():
+    clock = Clock(9, 9, *[1, 2] * ROUNDS)
+    assert time_in_turns([clock.work, clock.work], clock=clock) == [[1] * ROUNDS, [2] * ROUNDS]
+    clock = Clock(9, 9, 1, 5, 1, 6)
+    assert time_in_turns([clock.work, clock.work], clock=clock) == [[1, 1], [5, 6]]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,30 @@ def test_auto_takes_bf16_on_a_cpu_that_computes_it_faster(times, bf16, chosen):
     choice = choose_precision("auto", "cpu", training=True)
     assert (choice.precision, choice.wanted, choice.relative_time) == (chosen, "auto", bf16 / 2)
     assert choose_precision("auto", torch.device("cpu"), training=True) == choice
-    assert len(times[1]) == 2, "timed once a process and device"
+    assert len(times[1]) == 1, "timed once a process and device"
+
+
+@pytest.mark.parametrize(
+    ("fp32", "bf16"),
+    [
+        (70.0, 1.0),  # fp32 was interrupted in every round: a ratio of 0.014
+        ((1.0, 40.0, 40.0, 40.0, 40.0), 0.5),
+        (1.0, (0.5, 40.0, 40.0, 40.0, 40.0)),
+        ((1.0, 1.0, 1.0, 1.0, 1.0), (0.5, 1.1, 1.1, 1.1, 1.1)),  # one fast round of five
+    ],
+)
+def test_implausible_times_are_measured_again_and_then_choose_fp32(times, fp32, bf16):
+    times[0].update({("fp32", True): fp32, ("bf16", True): bf16})
+    choice = choose_precision("auto", "cpu", training=True)
+    assert (choice.precision, choice.relative_time, len(times[1])) == ("fp32", None, 2)
+    assert "busy" in choice.reason
+    assert choose_precision("bf16", "cpu", training=True).precision == "bf16", "an explicit precision is kept"
+
+
+def test_plausible_times_of_the_second_measurement_count(times):
+    times[0].update({("fp32", True): [70.0, 1.0], ("bf16", True): [1.0, 0.5]})
+    choice = choose_precision("auto", "cpu", training=True)
+    assert (choice.precision, choice.relative_time, len(times[1])) == ("bf16", 0.5, 2)
 
 
 def test_training_and_inference_are_timed_apart(times):
