@@ -1,7 +1,8 @@
 """Measurements of this machine, kept between processes in the user's cache folder.
 
 A measurement has a key: the machine, the versions of the libraries that compute, and the object that was measured. A
-new processor or a new torch makes a new key, so an old measurement is never used for another machine.
+new processor or a new torch makes a new key, so an old measurement is never used for another machine. A measurement
+during which other processes used the CPU (:func:`load_problem`) is not to be stored.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ import json
 import logging
 import os
 import platform
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 import torch
@@ -27,8 +29,17 @@ from workbench.devices import available_cores
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Version of the file of measurements."""
+FORMAT = 2
+"""Version of the file of measurements; those of version 1 contain some that were made on a busy machine."""
+
+MAX_OTHER_SHARE = 0.2
+"""Share of the available cores above which other processes make the machine busy."""
+
+MIN_OWN_CORES = 0.7
+"""Cores that a process which computes on the CPU uses at least on a machine that is not busy."""
+
+MIN_LOAD_SECONDS = 0.5
+"""Time below which the load is not judged: the system counts CPU time in hundredths of a second."""
 
 LIBRARIES = ("torch", "numpy", "onnxruntime", "openvino")
 """Packages whose version is part of a key; a missing one has no version."""
@@ -72,6 +83,52 @@ def machine() -> dict[str, Any]:
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "versions": {name: found for name in LIBRARIES if (found := _version(name))},
     }
+
+
+class CpuTimes(NamedTuple):
+    """Seconds of wall time, of CPU time of this process and of all processes on its cores; number of these cores."""
+
+    wall: float
+    own: float
+    total: float
+    cores: int
+
+
+def read_cpu_times() -> CpuTimes:
+    """Return the present times."""
+    cores = psutil.cpu_times(percpu=True)
+    if hasattr(os, "sched_getaffinity"):
+        usable = os.sched_getaffinity(0)
+        cores = [core for number, core in enumerate(cores) if number in usable] or cores
+    names = ("user", "nice", "system", "irq", "softirq", "steal")
+    total = sum(getattr(core, name, 0.0) for core in cores for name in names)
+    return CpuTimes(time.perf_counter(), time.process_time(), total, len(cores))
+
+
+def load_problem(before: CpuTimes, after: CpuTimes, *, on_cpu: bool = True) -> str:
+    """Return how other processes kept the machine busy between two times; empty if they did not.
+
+    Args:
+        before: at the beginning of a measurement.
+        after: at its end.
+        on_cpu: this process computed on the CPU all the time, so it needed at least one core.
+
+    Example:
+        >>> load_problem(CpuTimes(0, 0, 0, cores=2), CpuTimes(10, 12, 18, cores=2))
+        'other processes used 0.6 of 2 cores'
+        >>> load_problem(CpuTimes(0, 0, 0, cores=2), CpuTimes(10, 20, 20.5, cores=2))
+        ''
+    """
+    wall, cores = after.wall - before.wall, after.cores
+    if wall < MIN_LOAD_SECONDS:
+        return ""
+    own = (after.own - before.own) / wall
+    others = (after.total - before.total) / wall - own
+    if others > MAX_OTHER_SHARE * cores:
+        return f"other processes used {others:.1f} of {cores} core{'s' if cores > 1 else ''}"
+    if on_cpu and own < MIN_OWN_CORES:
+        return f"other processes left this one {own:.1f} of a core"
+    return ""
 
 
 def physical_cores() -> int:

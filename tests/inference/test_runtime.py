@@ -55,6 +55,15 @@ def test_the_fastest_runtime_is_chosen_and_kept(network, tmp_path, monkeypatch):
     assert timed[0][:2] == ["torch", "onnx"]
 
 
+def test_times_of_a_busy_machine_are_not_kept(network, tmp_path, monkeypatch):
+    timed = []
+    monkeypatch.setattr(runtime, "_time", lambda candidates: timed.append(1) or {"torch": 0.3, "onnx": 0.1})
+    monkeypatch.setattr(runtime.measurements, "load_problem", lambda *times: "other processes used 1 of 2 cores")
+    assert choose_runtime(network, tmp_path).reason.endswith("not kept, since other processes used 1 of 2 cores")
+    choose_runtime(network, tmp_path)
+    assert len(timed) == 2
+
+
 def test_pytorch_stays_unless_another_is_clearly_faster():
     assert runtime._fastest({"torch": 0.1, "onnx": 0.099}).runtime == "torch"
     assert runtime._fastest({"torch": 0.1, "openvino": 0.09}).runtime == "openvino"

@@ -91,9 +91,12 @@ def choose_runtime(network: VideoSR, folder: Path) -> RuntimeChoice:
     failures = "; ".join(f"{LABELS[runtime]}: {message}" for message, runtime in refused.items())
     if len(candidates) == 1:
         return RuntimeChoice("torch", {}, f"PyTorch, since the others failed: {failures}")
+    before = measurements.read_cpu_times()
     choice = _fastest(_time(candidates))
     if failures:
         choice = replace(choice, reason=f"{choice.reason}; not timed: {failures}")
+    if busy := measurements.load_problem(before, measurements.read_cpu_times()):
+        return replace(choice, reason=f"{choice.reason}; not kept, since {busy}")
     measurements.store(subject, asdict(choice))
     return choice
 
