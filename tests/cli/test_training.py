@@ -76,6 +76,16 @@ def test_estimate_prints_a_table_and_writes_no_file(tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
 
 
+def test_init_only_measures_no_settings(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WORKBENCH_TUNE", "1")
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("workbench.training.tuning.run_measurement", None)
+    assert main(["train", "--preset", "smoke", "--steps", "100000", "--name", "small", "--init-only"]) == 0
+    assert Run(tmp_path / "runs" / "small").record()["tuning"]["seconds"] == {}
+    assert "measuring the speed" not in capsys.readouterr().err
+
+
 def test_help_lists_every_preset(capsys):
     with pytest.raises(SystemExit) as end:
         main(["train", "--preset", "cpu_long", "--help"])

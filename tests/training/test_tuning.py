@@ -2,6 +2,7 @@
 
 import json
 import logging
+import subprocess
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -27,20 +28,50 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def config():
-    return replace(PRESETS["smoke"](), device="cpu")
+    return replace(PRESETS["smoke"](), device="cpu", steps=100_000)
 
 
 @pytest.fixture
 def measure(monkeypatch):
     """Replace the process that measures; returns the configs that it was given."""
     given = []
-    monkeypatch.setattr(tuning, "run_measurement", lambda module, config: given.append(config) or vars(MEASURED))
+    monkeypatch.setattr(
+        tuning, "run_measurement", lambda module, config, *args, timeout: given.append(config) or vars(MEASURED)
+    )
     return given
 
 
-def steps(seconds):
-    """Return an endless training whose steps take the given times."""
-    return (SimpleNamespace(seconds=value) for value in [*seconds, *[seconds[-1]] * 100])
+@pytest.fixture
+def timed(monkeypatch):
+    """Replace the steps, the clock and the load of the machine.
+
+    The returned function measures with the given seconds per step by memory format and number of threads: a number, or
+    one for each step, of which the last repeats. The clock advances by each step; ``counts`` are compared with two
+    threads.
+    """
+
+    def run(config, seconds, *, limit=60.0, run_share=0.1, counts=(), problem=""):
+        clock, threads = SimpleNamespace(now=0.0, steps=0), [2]
+        left = {key: iter(value if isinstance(value, list) else [value]) for key, value in seconds.items()}
+        last = {}
+
+        def training(config):
+            while True:
+                key = config.memory_format, threads[0]
+                last[key] = next(left[key], last.get(key))
+                clock.now, clock.steps = clock.now + last[key], clock.steps + 1
+                yield SimpleNamespace(seconds=last[key])
+
+        monkeypatch.setattr(tuning, "_steps", training)
+        monkeypatch.setattr(tuning, "configure_torch", lambda threads: None)
+        monkeypatch.setattr(tuning.torch, "get_num_threads", lambda: 2)
+        monkeypatch.setattr(tuning.torch, "set_num_threads", lambda number: threads.__setitem__(0, number))
+        monkeypatch.setattr(tuning, "_thread_counts", lambda config, threads: counts)
+        monkeypatch.setattr(tuning, "time", SimpleNamespace(time=lambda: clock.now))
+        monkeypatch.setattr(measurements, "load_problem", lambda *times, on_cpu: problem)
+        return tuning.measure(config, tuning.TimeLimit(0.0, limit, run_share)), clock
+
+    return run
 
 
 def test_a_training_is_measured_once(cache, config, measure):
@@ -108,30 +139,120 @@ def test_a_cache_that_cannot_be_written_does_not_stop_a_run(cache, config, measu
     assert "not kept" in caplog.text
 
 
-def test_candidates_are_timed_in_turns_and_the_median_counts(monkeypatch):
-    monkeypatch.setattr(tuning.torch, "set_num_threads", lambda number: None)
-    pair = {"a": (steps([9, 1, 1, 8, 1, 1]), 1), "b": (steps([9, 2, 2, 2, 7, 2]), 1)}
-    assert tuning._compare(pair) == {"a": 1, "b": 2}
+FIRST, OTHER, ONE_THREAD = ("channels_last", 2), ("contiguous", 2), ("channels_last", 1)
 
 
-def test_a_candidate_with_a_very_slow_first_step_is_given_up(monkeypatch):
-    monkeypatch.setattr(tuning.torch, "set_num_threads", lambda number: None)
-    slow = steps([50, 1])
-    assert tuning._compare({"a": (steps([2, 1]), 1), "b": (slow, 2)}) == {"a": 1, "b": 50}
-    assert next(slow).seconds == 1  # its second step was never computed
+def test_candidates_are_timed_in_turns_and_the_fastest_step_counts(config, timed):
+    seconds = {FIRST: [1, 1, 0.5, 4, 0.6, 0.5, 0.5], OTHER: [1, 0.4, 0.4, 0.4, 0.4, 9]}
+    measured, _ = timed(config, seconds)
+    assert measured.seconds == {"channels last, 2 threads": 0.5, "contiguous, 2 threads": 0.4}
+    assert (measured.memory_format, measured.threads, measured.factor) == ("contiguous", 2, 1.25)
+    assert measured.reason.endswith("a step takes 0.4 s, 1.25 times as fast as with channels last, 2 threads")
+    assert measured.kept
+
+
+def test_one_fast_step_on_a_machine_that_becomes_idle_does_not_decide(config, timed):
+    """Medians of blocks would choose the one that was timed last."""
+    measured, _ = timed(config, {FIRST: [5, 5, 5, 5, 1, 1, 1], OTHER: [5, 5, 5, 1, 1, 1]})
+    assert measured.memory_format == "channels_last"
+    assert "times as fast" not in measured.reason
+
+
+@pytest.mark.parametrize("slow", [OTHER, ONE_THREAD])
+def test_a_candidate_that_is_four_times_slower_is_timed_twice(config, timed, slow):
+    seconds = {FIRST: 0.1, OTHER: 0.1, ONE_THREAD: 0.1} | {slow: 0.5}
+    measured, clock = timed(config, seconds, counts=(1,))
+    assert measured.seconds[tuning.label(*slow)] == pytest.approx(0.5)
+    assert clock.steps == 1 + 4 * tuning.ROUNDS - (tuning.ROUNDS - 2)
+    assert measured.kept
 
 
 @pytest.mark.parametrize(
-    ("contiguous", "chosen"), [(0.98, "channels_last"), (0.9, "contiguous"), (1.2, "channels_last")]
+    ("contiguous", "chosen"), [(0.96, "channels_last"), (0.9, "contiguous"), (1.2, "channels_last")]
 )
-def test_a_gain_below_three_percent_does_not_count(config, monkeypatch, contiguous, chosen):
-    monkeypatch.setattr(tuning.torch, "set_num_threads", lambda number: None)
-    monkeypatch.setattr(tuning, "configure_torch", lambda threads: None)
-    times = {"channels_last": 1.0, "contiguous": contiguous}
-    monkeypatch.setattr(tuning, "_steps", lambda config: steps([times[config.memory_format]]))
-    measured = tuning.measure(config)
+def test_a_gain_below_five_percent_does_not_count(config, timed, contiguous, chosen):
+    measured, _ = timed(config, {FIRST: 1.0, OTHER: contiguous}, limit=300)
     assert measured.memory_format == chosen
-    assert measured.factor == pytest.approx(1 / times[chosen])
+    assert measured.factor == pytest.approx(1.0 if chosen == "channels_last" else 1 / contiguous)
+    assert ("times as fast as with channels last, 2 threads" in measured.reason) == (chosen == "contiguous")
+
+
+def test_a_smaller_number_of_threads_is_chosen_if_it_is_faster(config, timed):
+    measured, _ = timed(config, {FIRST: 1.0, OTHER: 1.0, ONE_THREAD: 0.8}, limit=300, counts=(1,))
+    assert (measured.memory_format, measured.threads, measured.kept) == ("channels_last", 1, True)
+    assert measured.factor == pytest.approx(1.25)
+
+
+def test_a_step_of_a_minute_ends_the_measurement(config, timed):
+    measured, clock = timed(config, {FIRST: 66.9, OTHER: 1.0}, limit=300)
+    assert (measured.memory_format, measured.seconds, clock.steps) == ("channels_last", {}, 1)
+    assert "not measured: a step takes 66.9 s" in measured.reason
+
+
+@pytest.mark.parametrize("change", [{"steps": 20}, {"stop_after_seconds": 30.0}])
+def test_a_run_shorter_than_ten_measurements_is_not_measured(config, timed, change):
+    measured, clock = timed(replace(config, **change), {FIRST: 1.0, OTHER: 0.5})
+    assert (measured.memory_format, measured.seconds, clock.steps) == ("channels_last", {}, 1)
+    assert measured.reason.endswith(tuning.SHORT_RUN)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5, 1.0, 3.0, 7.9])
+@pytest.mark.parametrize("steps", [100, 1000, 100_000])
+def test_a_measurement_takes_at_most_its_limit_and_a_tenth_of_the_run(config, timed, seconds, steps):
+    times = {FIRST: seconds, OTHER: seconds, ONE_THREAD: seconds}
+    measured, clock = timed(replace(config, steps=steps), times, counts=(1,))
+    assert clock.now <= max(min(60, 0.1 * steps * seconds), seconds)
+    assert bool(measured.seconds) == (seconds < 7)
+
+
+@pytest.mark.parametrize("change", [{"steps": 2}, {"stop_after_seconds": 30.0}])
+def test_a_short_run_starts_no_measurement(cache, config, measure, change):
+    said = []
+    settled, choice = settle_tuning(replace(config, **change), announce=said.append)
+    assert (settled.memory_format, choice.seconds, measure, said) == ("channels_last", {}, [], [])
+    assert choice.reason.endswith(tuning.SHORT_RUN)
+
+
+def test_a_measurement_is_announced_with_its_time_limit(cache, config, measure):
+    said = []
+    settle_tuning(config, announce=said.append)
+    settle_tuning(config, announce=said.append)  # from the cache
+    assert len(said) == 1
+    assert f"at most {tuning.MAX_SECONDS:.0f} s" in said[0]
+    assert "--no-tune" in said[0]
+
+
+def test_a_process_that_exceeds_the_limit_leaves_the_defaults(cache, config, monkeypatch):
+    def hang(module, config, *args, timeout):
+        raise subprocess.TimeoutExpired(module, timeout)
+
+    monkeypatch.setattr(tuning, "run_measurement", hang)
+    settled, choice = settle_tuning(config)
+    assert (settled.memory_format, choice.seconds, cache.exists()) == ("channels_last", {}, False)
+    assert "not measured" in choice.reason
+
+
+@pytest.mark.parametrize(
+    ("seconds", "problem"),
+    [
+        ({FIRST: 0.5, OTHER: 0.4}, "other processes used 1.2 of 2 cores"),
+        ({FIRST: [0.5, 0.5, 30, 0.5, 30, 30], OTHER: 0.4}, ""),
+        ({FIRST: 1.1, OTHER: 0.3}, ""),
+    ],
+)
+def test_a_measurement_on_a_busy_machine_has_no_ratio_and_is_not_kept(config, timed, seconds, problem):
+    measured, _ = timed(config, seconds, problem=problem, limit=300)
+    assert not measured.kept
+    assert problem in measured.reason
+    assert "times as fast" not in measured.reason
+
+
+def test_a_result_that_is_not_kept_is_measured_again(cache, config, monkeypatch):
+    given = []
+    busy = vars(replace(MEASURED, kept=False))
+    monkeypatch.setattr(tuning, "run_measurement", lambda *args, timeout: given.append(args) or busy)
+    assert settle_tuning(config)[0].memory_format == settle_tuning(config)[0].memory_format == "contiguous"
+    assert (len(given), cache.exists()) == (2, False)
 
 
 def test_a_run_records_the_choice_and_a_resume_repeats_it(cache, config, measure, tmp_path):
@@ -146,7 +267,7 @@ def test_steps_of_a_real_training_are_timed(cache, config):
     assert measured.memory_format in tuning.FORMATS
     assert len(measured.seconds) == 2  # OMP_NUM_THREADS is set: the number of threads is not compared
     assert all(seconds > 0 for seconds in measured.seconds.values())
-    assert settle_tuning(config, measure=False)[1] == measured
+    assert (settle_tuning(config, measure=False)[1] == measured) == measured.kept  # another process may use the machine
 
 
 def test_a_training_that_would_fail_is_refused(cache, config):

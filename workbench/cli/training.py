@@ -76,7 +76,7 @@ def train(args: Sequence[str]) -> int:
             estimate: measure a few steps, print the time and memory of the run and the largest batch size that fits;
                 nothing is written.
             tune: measure the fastest memory format and number of threads before a new run (`workbench tune`), once per
-                machine and training.
+                machine and training; not before a short run, and not with --init-only.
         """
         if not resume:
             config = _with_skips_of_weights(config, args)
@@ -103,9 +103,8 @@ def train(args: Sequence[str]) -> int:
             from workbench.training.worker import prepare_run
 
             folder = runs / check_run_name(name or time.strftime(f"{preset}-%Y%m%d-%H%M%S"))
-            measuring = "" if init_only else "; measuring the fastest settings if they are not known yet"
-            with notes.status(f"checking the data{measuring}"):
-                run = prepare_run(folder, config, measure=tune and not init_only)
+            with notes.status("checking the data"):
+                run = prepare_run(folder, config, measure=tune and not init_only, announce=notes.print)
             notes.print(f"precision: {run.record()['precision']['reason']}")
             notes.print(f"settings: {run.record()['tuning']['reason']}")
         if init_only:
@@ -147,21 +146,25 @@ def tune(args: Sequence[str]) -> int:
             accumulate: time a step in more micro-batches too, for --optimizer.gradient-accumulation-steps.
         """
         from workbench.training.trainer import check
-        from workbench.training.tuning import compare_accumulation, tune
+        from workbench.training.tuning import MAX_TUNE_SECONDS, compare_accumulation, tune
         from workbench.training.worker import settle_precision
 
         config = _with_skips_of_weights(config, args)
         check(config)
         config, choice = settle_precision(config)
         notes.print(f"precision: {choice.reason}")
+        notes.print(f"timing steps of the training, at most {MAX_TUNE_SECONDS:.0f} s")
         with notes.status("timing steps of the training"):
             tuning = tune(config)
+        if not tuning.seconds:
+            notes.print(f"chosen: {tuning.reason}")
+            return 1
         table = Table("settings", "s per step", "relative speed", title_justify="left")
         slowest = max(tuning.seconds.values())
         for label, seconds in sorted(tuning.seconds.items(), key=lambda item: item[1]):
             table.add_row(label, f"{seconds:.3g}", f"{slowest / seconds:.2f}")
         OutputConsole().print(table)
-        notes.print(f"chosen: {tuning.reason}; kept for this machine")
+        notes.print(f"chosen: {tuning.reason}{'; kept for this machine' if tuning.kept else ''}")
         if accumulate:
             table = Table("micro-batches per step", "s per step", "peak memory", title_justify="left")
             with notes.status("timing steps in more micro-batches"):
@@ -204,8 +207,7 @@ def _estimate(config: RunConfig, *, measure: bool) -> int:
     check(config)
     config, choice = settle_precision(config)  # once, not in each of the processes that measure
     notes.print(f"precision: {choice.reason}")
-    with notes.status("measuring the fastest settings if they are not known yet"):
-        config, tuning = settle_tuning(config, measure=measure)
+    config, tuning = settle_tuning(config, measure=measure, announce=notes.print)
     config = replace(config, threads=tuning.threads)
     notes.print(f"settings: {tuning.reason}")
     table = Table("batch", "s a step", "clips a second", "peak memory", f"{config.steps:,} steps", title_justify="left")

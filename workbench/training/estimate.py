@@ -81,15 +81,24 @@ def estimate(config: RunConfig) -> Estimate:
     return Estimate(**run_measurement("workbench.training.estimate", config))
 
 
-def run_measurement(module: str, config: RunConfig) -> dict[str, Any]:
+def run_measurement(module: str, config: RunConfig, *args: str, timeout: float | None = None) -> dict[str, Any]:
     """Run a module that reads a config from stdin and writes its measurement to stdout, in a process of its own.
+
+    Args:
+        module: module to run.
+        config: its input.
+        args: its arguments.
+        timeout: seconds after which it is ended.
 
     Raises:
         OutOfMemory: it ran out of memory.
         ConfigError: it failed for another reason, as the training itself would.
+        subprocess.TimeoutExpired: it was ended.
     """
-    command = [sys.executable, "-m", module]
-    measured = subprocess.run(command, input=json.dumps(config.to_dict()), capture_output=True, text=True, check=False)
+    measured = subprocess.run(
+        [sys.executable, "-m", module, *args], input=json.dumps(config.to_dict()), capture_output=True, text=True,
+        check=False, timeout=timeout,
+    )  # fmt: skip
     if measured.returncode == 0:
         return json.loads(measured.stdout.splitlines()[-1])
     if measured.returncode == EXIT_OUT_OF_MEMORY or was_killed(measured.returncode):

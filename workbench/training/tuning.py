@@ -5,16 +5,20 @@ inference of EDVR-M 12 % faster and its training 17 % slower; with hyperthreads,
 the physical ones. So both are measured with a few steps of the training itself, once per machine and training, and kept
 (:mod:`workbench.measurements`). The choice changes rounding: the run records it, and a resume repeats it.
 
+The steps of the candidates are timed in turns, and the fastest step of each counts: other processes make steps slower,
+never faster. A measurement takes at most a tenth of the planned run, and is not kept if the machine was busy.
+
 Every measurement runs in a process of its own: ``python -m workbench.training.tuning``.
 """
 
 from __future__ import annotations
 
+import math
 import os
-import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import repeat
 from typing import Any
@@ -24,6 +28,7 @@ import torch
 from workbench import measurements
 from workbench.config import RunConfig
 from workbench.devices import choose_device, default_threads
+from workbench.precision import varies
 from workbench.training.accelerator import make_accelerator
 from workbench.training.estimate import Estimate, estimate, one_micro_batch, run_measurement, serve_measurement
 from workbench.training.loop import Step
@@ -36,20 +41,49 @@ DEFAULT_FORMAT = "channels_last"
 FORMATS = (DEFAULT_FORMAT, "contiguous")
 """Memory formats that are compared."""
 
-BUDGET_SECONDS = 10.0
-"""Time of one comparison after its first steps; every candidate is timed at least once."""
+MAX_SECONDS = 60.0
+"""Longest time of a measurement before a run, including the start of its process."""
 
-ROUNDS = 5
-"""Largest number of timed steps per candidate, of which the median counts."""
+MAX_TUNE_SECONDS = 300.0
+"""Longest time of a measurement by ``workbench tune``."""
+
+MAX_RUN_SHARE = 0.1
+"""Largest share of the planned run that a measurement before it may take."""
+
+MIN_SECONDS = 10.0
+"""Time below which no measurement begins: its process alone needs most of it."""
+
+MIN_RUN_STEPS = 100
+"""Number of steps of a run below which nothing is measured: a comparison alone takes at least six."""
+
+COMPARING_SHARE = 0.8
+"""Share of the time limit after which no other round begins, so that the process ends before it is killed."""
+
+ROUNDS, MIN_ROUNDS = 6, 3
+"""Largest number of timed steps per candidate, of which the fastest counts, and smallest number that decides.
+
+The first step of each allocates memory, so it is hardly ever the fastest."""
 
 GIVE_UP_FACTOR = 4.0
-"""Time of the first step relative to the fastest candidate's above which a candidate is not timed again."""
+"""Time of a step relative to the default's above which a candidate is not timed again."""
 
-MIN_GAIN = 1.03
+MIN_GAIN = 1.05
 """Smallest factor by which a candidate must be faster than the default to replace it: less is noise."""
+
+MAX_GAIN = 3.0
+"""Largest factor that an idle machine shows; on a busy one, threads that wait for each other slow a step 40 times."""
 
 OFF = "WORKBENCH_TUNE"
 """Environment variable that switches the automatic measurement off with the value 0."""
+
+Settings = tuple[str, int]
+"""Memory format and number of threads."""
+
+Times = dict[Settings, list[float]]
+"""Seconds of the timed steps by settings."""
+
+SHORT_RUN = "not measured: a short run"
+"""Reason for the default settings in a run that a measurement would make much longer."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +93,10 @@ class Tuning:
     Attributes:
         memory_format: order of values in memory.
         threads: number of CPU threads.
-        seconds: median seconds per step by candidate, such as ``"contiguous, 2 threads"``; empty without measurement.
+        seconds: of the fastest step by candidate, such as ``"contiguous, 2 threads"``; empty without measurement.
         factor: speed relative to the default settings (channels last, all available cores).
         reason: a sentence for people.
+        kept: False for a measurement on a busy machine, or without enough time for every candidate.
     """
 
     memory_format: str
@@ -69,36 +104,77 @@ class Tuning:
     seconds: dict[str, float]
     factor: float
     reason: str
+    kept: bool = True
 
 
-def settle_tuning(config: RunConfig, *, measure: bool = True) -> tuple[RunConfig, Tuning]:
+@dataclass(frozen=True)
+class TimeLimit:
+    """Time limit of a measurement.
+
+    Attributes:
+        began: beginning, in seconds since the epoch: it includes the start of the process that measures.
+        seconds: longest time.
+        run_share: largest share of the planned run; infinite where no run is planned.
+    """
+
+    began: float
+    seconds: float
+    run_share: float = math.inf
+
+    def left(self, run_seconds: float) -> float:
+        """Return the seconds left for comparisons before a run of a length."""
+        allowed = COMPARING_SHARE * min(self.seconds, self.run_share * run_seconds)
+        return self.began + allowed - time.time()
+
+
+def settle_tuning(
+    config: RunConfig, *, measure: bool = True, announce: Callable[[str], None] | None = None
+) -> tuple[RunConfig, Tuning]:
     """Return the config with a definite memory format, and the measured settings; from the cache if they are there.
 
     Args:
         config: the training. Its ``memory_format`` and ``threads`` stay if they are definite.
-        measure: False, as ``WORKBENCH_TUNE=0``, takes the defaults where nothing was measured before.
+        measure: False, as ``WORKBENCH_TUNE=0``, takes the defaults where nothing was measured before. So
+            does a short run.
+        announce: receives a sentence before a measurement begins.
     """
     fixed_format = config.memory_format if config.memory_format != "auto" else ""
     if fixed_format and not _compares_threads(config):
         tuning = _untuned(config, "as configured")
     elif (cached := measurements.load(_subject(config))) is not None:
         tuning = Tuning(**cached)
-    elif measure and os.environ.get(OFF, "1") != "0":
-        tuning = tune(config)
-    else:
+    elif not measure or os.environ.get(OFF, "1") == "0":
         tuning = _untuned(config, "without a measurement; `workbench tune` makes one")
+    else:
+        seconds = min(MAX_SECONDS, MAX_RUN_SHARE * (config.stop_after_seconds or math.inf))
+        if config.steps < MIN_RUN_STEPS or seconds < MIN_SECONDS:
+            tuning = _untuned(config, SHORT_RUN)
+        else:
+            if announce is not None:
+                announce(f"measuring the speed of settings, at most {seconds:.0f} s; --no-tune omits it")
+            tuning = tune(config, seconds, run_share=MAX_RUN_SHARE)
     return replace(config, memory_format=tuning.memory_format), tuning
 
 
-def tune(config: RunConfig) -> Tuning:
-    """Measure the settings in a process of its own, and keep the result for this machine.
+def tune(config: RunConfig, seconds: float = MAX_TUNE_SECONDS, *, run_share: float = math.inf) -> Tuning:
+    """Measure the settings in a process of its own, and keep the result for this machine unless it was busy.
+
+    Args:
+        config: the training.
+        seconds: time limit.
+        run_share: largest share of the planned run that the measurement may take.
 
     Raises:
         OutOfMemory: a step does not fit.
         ConfigError: the training itself would fail.
     """
-    tuning = Tuning(**run_measurement("workbench.training.tuning", config))
-    measurements.store(_subject(config), asdict(tuning))
+    limit = (str(time.time()), str(seconds), str(run_share))
+    try:
+        tuning = Tuning(**run_measurement("workbench.training.tuning", config, *limit, timeout=seconds))
+    except subprocess.TimeoutExpired:
+        return _untuned(config, f"not measured: the steps did not end within {seconds:.0f} s")
+    if tuning.kept:
+        measurements.store(_subject(config), asdict(tuning))
     return tuning
 
 
@@ -111,28 +187,47 @@ def compare_accumulation(config: RunConfig) -> Iterator[tuple[int, Estimate]]:
         number *= 2
 
 
-def measure(config: RunConfig) -> Tuning:
-    """Measure the settings with steps of the training, in this process."""
+def measure(config: RunConfig, limit: TimeLimit) -> Tuning:
+    """Measure the settings with steps of the training, in this process.
+
+    Args:
+        config: the training.
+        limit: time limit; the defaults stay where it is too short for a comparison.
+    """
     configure_torch(config.threads)
     threads = torch.get_num_threads()
     formats = FORMATS if config.memory_format == "auto" else (config.memory_format,)
-    runners = {name: _steps(replace(config, memory_format=name)) for name in formats}
-    seconds = {
-        (name, threads): times for name, times in _compare({n: (r, threads) for n, r in runners.items()}).items()
-    }
-    best_format = _fastest({name: value for (name, _), value in seconds.items()}, formats[0])
-    for number in _thread_counts(config, threads):
-        pair = {n: (runners[best_format], n) for n in (threads, number)}
-        times = _compare(pair)
-        # relative to the same default as before: the machine may have become faster or slower in between
-        seconds[best_format, number] = times[number] / times[threads] * seconds[best_format, threads]
-    best_threads = _fastest({n: value for (name, n), value in seconds.items() if name == best_format}, threads)
-    factor = seconds[formats[0], threads] / seconds[best_format, best_threads]
-    return Tuning(
-        best_format, best_threads, {label(*key): value for key, value in seconds.items()}, factor,
-        f"{label(best_format, best_threads)}, by measurement: a step takes "
-        f"{seconds[best_format, best_threads]:.3g} s, {factor:.2f} times as fast as with {label(formats[0], threads)}",
-    )  # fmt: skip
+    chosen = default = formats[0], threads
+    training = replace(config, steps=max(config.steps, 10 * ROUNDS))  # enough steps to be timed
+    runners = {formats[0]: _steps(replace(training, memory_format=formats[0]))}
+    first = _seconds(runners[formats[0]], threads)
+    run_seconds = min(config.steps * first, config.stop_after_seconds or math.inf)
+    shortest = 2 * MIN_ROUNDS * first
+    if limit.left(math.inf) < shortest:
+        return _untuned(config, f"not measured: a step takes {first:.3g} s, too long for comparisons")
+    if limit.left(run_seconds) < shortest:
+        return _untuned(config, SHORT_RUN)
+    runners |= {name: _steps(replace(training, memory_format=name)) for name in formats[1:]}
+    before = measurements.read_cpu_times()
+    counts, times, complete = _thread_counts(config, threads), {default: [first]}, True
+    if len(formats) > 1:
+        candidates = {(name, threads): steps for name, steps in runners.items()}
+        left = limit.left(run_seconds)
+        times = _compare(candidates, default, left / 2 if counts and left > 2 * shortest else left)
+        chosen, complete = _fastest(times, default), len(times[default]) >= MIN_ROUNDS
+    if counts and limit.left(run_seconds) >= shortest:
+        candidates = {(chosen[0], number): runners[chosen[0]] for number in (threads, *counts)}
+        again = _compare(candidates, chosen, limit.left(run_seconds))
+        # relative to the same settings as before: the machine may have become faster or slower in between
+        scale = min(times[chosen]) / min(again[chosen])
+        times |= {candidate: [scale * value for value in values] for candidate, values in again.items()}
+        complete = complete and len(again[chosen]) >= MIN_ROUNDS
+        chosen = _fastest(again, chosen)
+    elif counts:
+        complete = False
+    on_cpu = choose_device(config.device).type == "cpu"
+    problem = measurements.load_problem(before, measurements.read_cpu_times(), on_cpu=on_cpu)
+    return _result(times, chosen, default, problem, complete=complete)
 
 
 def label(memory_format: str, threads: int) -> str:
@@ -155,23 +250,26 @@ def _steps(config: RunConfig) -> Iterator[Step]:
     return trainer.steps(0, repeat(one_micro_batch(config, trainer)))
 
 
-def _compare(candidates: Mapping[Any, tuple[Iterator[Step], int]]) -> dict[Any, float]:
-    """Return median seconds per step by candidate, timed in turns so that a change of the clock meets all of them.
-
-    The first step of each allocates memory and is not timed, unless it is so slow that the candidate is given up.
+def _compare(candidates: Mapping[Settings, Iterator[Step]], default: Settings, seconds: float) -> Times:
+    """Return seconds per step by candidate, timed in turns so that a change of the load meets all of them.
 
     Args:
-        candidates: steps, and the number of threads that computes them.
+        candidates: steps by memory format and number of threads.
+        default: candidate that the others are compared with. It is never given up; another one is if it is slower by
+            :data:`GIVE_UP_FACTOR` in two rounds.
+        seconds: time after which no other round begins.
     """
-    first: dict[Any, float] = {name: _seconds(*candidate) for name, candidate in candidates.items()}
-    times = {name: [] for name, seconds in first.items() if seconds <= GIVE_UP_FACTOR * min(first.values())}
-    began = time.perf_counter()
-    for _ in range(ROUNDS):
-        for name in times:
-            times[name].append(_seconds(*candidates[name]))
-        if time.perf_counter() - began > BUDGET_SECONDS:
+    times: Times = {candidate: [] for candidate in candidates}
+    timed = list(candidates)
+    for number in range(ROUNDS):
+        if number and sum(times[candidate][-1] for candidate in timed) > seconds:
             break
-    return first | {name: statistics.median(values) for name, values in times.items()}
+        for candidate in timed:
+            times[candidate].append(_seconds(candidates[candidate], candidate[1]))
+            seconds -= times[candidate][-1]
+        slowest = GIVE_UP_FACTOR * min(times[default]) if number else math.inf
+        timed = [candidate for candidate in timed if candidate == default or min(times[candidate]) <= slowest]
+    return times
 
 
 def _seconds(steps: Iterator[Step], threads: int) -> float:
@@ -179,15 +277,44 @@ def _seconds(steps: Iterator[Step], threads: int) -> float:
     return next(steps).seconds
 
 
-def _fastest(seconds: dict[Any, float], default: Any) -> Any:
-    """Return the fastest candidate; the default unless another is faster by :data:`MIN_GAIN`.
+def _fastest(times: Times, default: Settings) -> Settings:
+    """Return the candidate with the fastest step.
+
+    The default stays unless another is faster by :data:`MIN_GAIN`, in at least :data:`MIN_ROUNDS` rounds.
 
     Example:
-        >>> _fastest({"a": 1.0, "b": 0.99}, "a"), _fastest({"a": 1.0, "b": 0.5}, "a")
-        ('a', 'b')
+        >>> old, new = ("channels_last", 2), ("contiguous", 2)
+        >>> _fastest({old: [1.0, 1.0, 1.0], new: [0.97, 9.0, 0.97]}, old)
+        ('channels_last', 2)
+        >>> _fastest({old: [1.0, 1.0, 1.0], new: [9.0, 0.9, 0.9]}, old)
+        ('contiguous', 2)
     """
-    best = min(seconds, key=lambda name: seconds[name])
-    return best if seconds[best] * MIN_GAIN < seconds[default] else default
+    best = min(times, key=lambda candidate: min(times[candidate]))
+    decided = min(len(times[best]), len(times[default])) >= MIN_ROUNDS
+    return best if decided and min(times[best]) * MIN_GAIN < min(times[default]) else default
+
+
+def _result(times: Times, chosen: Settings, default: Settings, problem: str, *, complete: bool) -> Tuning:
+    """Return the measured settings with their reason, which has no ratio if the machine was busy.
+
+    Args:
+        times: seconds per step by candidate.
+        chosen: the fastest candidate.
+        default: the settings without a measurement.
+        problem: how other processes kept the machine busy; empty if they did not.
+        complete: there was time for all comparisons.
+    """
+    seconds = {candidate: min(values) for candidate, values in times.items()}
+    factor = seconds[default] / seconds[chosen]
+    if not problem and (factor > MAX_GAIN or any(varies(values[1:]) for values in times.values() if values[1:])):
+        problem = "the times of equal steps or of similar settings differ too much for an idle machine"
+    gain = f", {factor:.2f} times as fast as with {label(*default)}" if chosen != default and not problem else ""
+    notes = [problem] * bool(problem) + ["there was no time for all comparisons"] * (not complete)
+    kept = f"; not kept for later runs: {', '.join(notes)}" if notes else ""
+    return Tuning(
+        *chosen, {label(*candidate): value for candidate, value in seconds.items()}, factor,
+        f"{label(*chosen)}, by measurement: a step takes {seconds[chosen]:.3g} s{gain}{kept}", not notes,
+    )  # fmt: skip
 
 
 def _compares_threads(config: RunConfig) -> bool:
@@ -204,7 +331,7 @@ def _thread_counts(config: RunConfig, threads: int) -> Sequence[int]:
 def _untuned(config: RunConfig, reason: str) -> Tuning:
     name = config.memory_format if config.memory_format != "auto" else DEFAULT_FORMAT
     threads = config.threads or default_threads()
-    return Tuning(name, threads, {}, 1.0, f"{label(name, threads)}, {reason}")
+    return Tuning(name, threads, {}, 1.0, f"{label(name, threads)}, {reason}", kept=False)
 
 
 def _subject(config: RunConfig) -> dict[str, Any]:
@@ -226,4 +353,5 @@ def _subject(config: RunConfig) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(serve_measurement(measure))
+    measured_within = TimeLimit(*map(float, sys.argv[1:]))
+    sys.exit(serve_measurement(lambda config: measure(config, measured_within)))

@@ -31,7 +31,7 @@ from workbench.models.weights import checksum, locate
 from workbench.precision import PrecisionChoice, choose_precision
 from workbench.process import library_versions
 from workbench.run_queue import Queue
-from workbench.runs import Run, RunWriter, create_run
+from workbench.runs import Run, RunWriter, create_run, locate_run
 from workbench.training.accelerator import make_accelerator
 from workbench.training.data_check import as_record, check_data, data_checksums
 from workbench.training.device_memory import is_out_of_memory, out_of_memory_message, peak_memory_mib
@@ -86,7 +86,9 @@ def _commit() -> str | None:
     return result.stdout.strip() or None
 
 
-def prepare_run(folder: Path, config: RunConfig, *, measure: bool = False) -> Run:
+def prepare_run(
+    folder: Path, config: RunConfig, *, measure: bool = False, announce: Callable[[str], None] | None = None
+) -> Run:
     """Check a config and create its run folder.
 
     ``precision`` and ``memory_format`` become definite here, so that a resume repeats them.
@@ -94,12 +96,13 @@ def prepare_run(folder: Path, config: RunConfig, *, measure: bool = False) -> Ru
     Args:
         folder: the run folder.
         config: settings of the run.
-        measure: measure the fastest settings of this machine if they are not known yet, which takes seconds.
+        measure: measure the fastest settings of this machine if they are not known yet, which takes a minute at most.
+        announce: receives a sentence before that measurement.
     """
     check(config)
-    open_plain(config, validation_clip(config)[0])
     config, choice = settle_precision(config)
-    config, tuning = settle_tuning(config, measure=measure)
+    open_plain(config, validation_clip(config)[0])
+    config, tuning = settle_tuning(config, measure=measure, announce=announce)
     machine = {"cpu": measurements.cpu_model(), "cores": available_cores()}
     return create_run(
         folder, config, provenance(config) | {"precision": asdict(choice), "tuning": asdict(tuning) | machine}
@@ -113,8 +116,15 @@ def validation_clip(config: RunConfig) -> tuple[Pair, Video]:
 
 
 def settle_precision(config: RunConfig) -> tuple[RunConfig, PrecisionChoice]:
-    """Return the config with a definite precision, and the reason for the choice."""
+    """Return the config with a definite precision, and the reason for the choice.
+
+    ``auto`` is fp32 where the run is compared with a plain run in fp32: the pair is to differ in the teacher only.
+    """
     choice = choose_precision(config.precision, choose_device(config.device), training=True)
+    if choice.precision != "fp32" and config.precision == "auto" and config.plain_run:
+        with suppress(FolderError):  # open_plain reports it with a hint
+            if locate_run(config.plain_run).config().precision == "fp32":
+                choice = replace(choice, precision="fp32", reason=f"fp32, as in the plain run {config.plain_run}")
     return replace(config, precision=choice.precision), choice
 
 
