@@ -145,6 +145,18 @@ def test_other_settings_are_named(small, plain, caplog):
     assert caplog.text == ""
 
 
+def test_auto_takes_fp32_of_the_plain_run_and_another_precision_is_named(small, plain, tmp_path, monkeypatch, caplog):
+    """Without it, the pair would differ in more than the teacher."""
+    monkeypatch.setattr("workbench.precision.relative_time", lambda *args: 0.5)
+    pair = replace(small, plain_run=str(plain.folder))
+    run = prepare_run(tmp_path / "auto", replace(pair, precision="auto"))
+    assert run.config().precision == "fp32"
+    assert str(plain.folder) in run.record()["precision"]["reason"]
+    assert "plain_run" not in caplog.text
+    assert prepare_run(tmp_path / "bf16", replace(pair, precision="bf16")).config().precision == "bf16"
+    assert "precision 'fp32', here 'bf16'" in caplog.text
+
+
 def test_plain_weights_of_an_unknown_step_or_another_network_raise(small, tmp_path):
     save(build("vespcn"), tmp_path / "found.safetensors")
     pair = validation_clip(small)[0]

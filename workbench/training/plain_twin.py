@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 KEY, LABEL = "plain", "Plain student"
 
-TEACHER_SETTINGS = frozenset({"teacher", "distillation", "imitation_weight", "precision", "memory_format"})
+TEACHER_SETTINGS = frozenset({"teacher", "distillation", "imitation_weight", "memory_format"})
 """Settings in which a distillation and its plain twin may differ, in addition to those mutable on resume."""
 
 
