@@ -3,14 +3,15 @@
 bf16 halves the memory traffic, and a device with bf16 instructions computes it at least as fast as fp32. A CPU without
 them emulates it: 7 to 40 times slower. Torch does not report whether a CPU has them, so a small convolution is timed in
 both precisions in turns, once per process and device; that takes some milliseconds. On a machine that other processes
-keep busy such times vary by more than a factor of ten: times that contradict each other choose fp32. On CUDA and MPS
-the report of torch decides.
+keep busy, the wall time of several threads varies 70 times. So the CPU time of one thread is measured, and times that
+contradict each other choose fp32. On CUDA and MPS the report of torch decides.
 """
 
 from __future__ import annotations
 
 import logging
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -56,6 +57,9 @@ CHANNELS, SIDE, ROUNDS = 64, 32, 5
 
 GIVE_UP_TIME = 4.0
 """Ratio of the times in two rounds above which no other round follows."""
+
+CLOCK = time.perf_counter if sys.platform == "win32" else time.thread_time
+"""Clock of the comparison with one thread: CPU time, which other processes hardly change; too coarse on Windows."""
 
 IMPLAUSIBLE = "the times of a convolution vary too much to be compared, so the machine is busy"
 """Reason for fp32 where the times are implausible."""
@@ -145,10 +149,15 @@ def relative_time(precision: ComputePrecision, kind: str, training: bool) -> flo
         training: the backward pass too.
     """
     works = [convolution(name, kind, training) for name in ("fp32", precision)]
-    for _ in range(ATTEMPTS):
-        fp32, other = time_in_turns(works)
-        if plausible(fp32, other):
-            return min(other) / min(fp32)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(ATTEMPTS):
+            fp32, other = time_in_turns(works, clock=CLOCK)
+            if plausible(fp32, other):
+                return min(other) / min(fp32)
+    finally:
+        torch.set_num_threads(threads)
     return None
 
 

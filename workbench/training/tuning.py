@@ -197,7 +197,8 @@ def measure(config: RunConfig, limit: TimeLimit) -> Tuning:
     configure_torch(config.threads)
     threads = torch.get_num_threads()
     formats = FORMATS if config.memory_format == "auto" else (config.memory_format,)
-    chosen = default = formats[0], threads
+    default: Settings = (formats[0], threads)
+    chosen = default
     training = replace(config, steps=max(config.steps, 10 * ROUNDS))  # enough steps to be timed
     runners = {formats[0]: _steps(replace(training, memory_format=formats[0]))}
     first = _seconds(runners[formats[0]], threads)
@@ -209,7 +210,8 @@ def measure(config: RunConfig, limit: TimeLimit) -> Tuning:
         return _untuned(config, SHORT_RUN)
     runners |= {name: _steps(replace(training, memory_format=name)) for name in formats[1:]}
     before = measurements.read_cpu_times()
-    counts, times, complete = _thread_counts(config, threads), {default: [first]}, True
+    counts, complete = _thread_counts(config, threads), True
+    times: Times = {default: [first]}
     if len(formats) > 1:
         candidates = {(name, threads): steps for name, steps in runners.items()}
         left = limit.left(run_seconds)
