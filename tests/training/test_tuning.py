@@ -184,9 +184,11 @@ def test_a_smaller_number_of_threads_is_chosen_if_it_is_faster(config, timed):
 
 
 def test_a_step_of_a_minute_ends_the_measurement(config, timed):
-    measured, clock = timed(config, {FIRST: 66.9, OTHER: 1.0}, limit=300)
+    problem = "other processes used 1.2 of 2 cores"
+    measured, clock = timed(config, {FIRST: 66.9, OTHER: 1.0}, limit=300, problem=problem)
     assert (measured.memory_format, measured.seconds, clock.steps) == ("channels_last", {}, 1)
     assert "not measured: a step takes 66.9 s" in measured.reason
+    assert f"{problem}: fewer threads" in measured.reason
 
 
 @pytest.mark.parametrize("change", [{"steps": 20}, {"stop_after_seconds": 30.0}])

@@ -201,11 +201,14 @@ def measure(config: RunConfig, limit: TimeLimit) -> Tuning:
     chosen = default
     training = replace(config, steps=max(config.steps, 10 * ROUNDS))  # enough steps to be timed
     runners = {formats[0]: _steps(replace(training, memory_format=formats[0]))}
+    before, on_cpu = measurements.read_cpu_times(), choose_device(config.device).type == "cpu"
     first = _seconds(runners[formats[0]], threads)
     run_seconds = min(config.steps * first, config.stop_after_seconds or math.inf)
     shortest = 2 * MIN_ROUNDS * first
     if limit.left(math.inf) < shortest:
-        return _untuned(config, f"not measured: a step takes {first:.3g} s, too long for comparisons")
+        problem = measurements.load_problem(before, measurements.read_cpu_times(), on_cpu=on_cpu)
+        advice = f"; {problem}: fewer threads (--threads 1) can be faster meanwhile" if problem and threads > 1 else ""
+        return _untuned(config, f"not measured: a step takes {first:.3g} s, too long for comparisons{advice}")
     if limit.left(run_seconds) < shortest:
         return _untuned(config, SHORT_RUN)
     runners |= {name: _steps(replace(training, memory_format=name)) for name in formats[1:]}
@@ -227,7 +230,6 @@ def measure(config: RunConfig, limit: TimeLimit) -> Tuning:
         chosen = _fastest(again, chosen)
     elif counts:
         complete = False
-    on_cpu = choose_device(config.device).type == "cpu"
     problem = measurements.load_problem(before, measurements.read_cpu_times(), on_cpu=on_cpu)
     return _result(times, chosen, default, problem, complete=complete)
 
