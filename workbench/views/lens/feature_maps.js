@@ -80,7 +80,7 @@ export function createFeatureMaps(lens) {
 
   function addView(kind, keys) {
     const { width, height } = lens.scene, text = node('span', { className: 'lens-caption' }), title = keys.map(key => lens.method(key).label).join(' − ');
-    const canvas = node('canvas', { width: 1, height: 1, role: 'img', ariaLabel: `${kind.label}: ${title}`, style: `aspect-ratio: ${width} / ${height}` });
+    const canvas = node('canvas', { width: 1, height: 1, role: 'img', ariaLabel: `${kind.label}: ${title}`, style: `aspect-ratio: ${width} / ${height}; --aspect: ${width / height}` });
     const point = event => lens.loupe.pointAt(...pointerIn(canvas, event).map((share, i) => share * [width, height][i]));
     canvas.onpointermove = event => { if (!view.pinned) point(event); };
     canvas.onclick = event => { view.pinned = !view.pinned; point(event); };
