@@ -45,10 +45,16 @@ def test_vespcn_paper_can_be_trained_without_a_teacher(small):
     check(replace(small, student=Network(name="vespcn_paper"), teacher=Network()))
 
 
-@pytest.mark.parametrize("data", [{"crop_size": 21}, {"num_frames": 7}])
-def test_crops_larger_than_the_clip_raise(small, tmp_path, data):
+@pytest.mark.parametrize(
+    ("data", "fault"),
+    [
+        ({"crop_size": 21}, "want 21 or more low-resolution pixels .* got width 20 and height 16;"),
+        ({"num_frames": 7}, "want 7 or more frames, got 6;"),
+    ],
+)
+def test_crops_larger_than_the_clip_raise(small, tmp_path, data, fault):
     config = replace(small, data=replace(small.data, **data))
-    with pytest.raises(DataError, match=r"waves\[0:6\]: 6 frames of 20x16"):
+    with pytest.raises(DataError, match=rf"waves\[0:6\]: {fault}"):
         prepare_run(tmp_path / "demo", config)
     assert not (tmp_path / "demo").exists()
 

@@ -162,13 +162,18 @@ def _find_run(name: str, runs: Sequence[Path]) -> tuple[Run, str] | None:
 def with_skip_of_weights(choice: Network) -> Network:
     """Return the choice of a network with the skip that its weights were trained with, where the file names one.
 
+    The choice is returned as it is for a file that is missing: the check of the settings reports it.
+
     Raises:
-        WeightsError: no such file, or one that cannot be read.
+        WeightsError: a file that cannot be read.
     """
     if not (choice.name and choice.weights and takes_skip(choice.name)):
         return choice
-    recipe = json.loads(read_tensors(locate(choice.weights))[1].get("recipe", "{}"))
-    return replace(choice, skip=recipe.get("skip", choice.skip))
+    try:
+        path = locate(choice.weights)
+    except WeightsError:
+        return choice
+    return replace(choice, skip=json.loads(read_tensors(path)[1].get("recipe", "{}")).get("skip", choice.skip))
 
 
 def make_network(choice: Network, scale: int) -> VideoSR:
