@@ -34,7 +34,7 @@ from workbench.evaluation.speed import in_milliseconds, measure
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load, pretrained_names
 from workbench.models.zoo import NETWORKS, build
-from workbench.onnx.export import Export, Format, calibration_clip, check_pair, export
+from workbench.onnx.export import Export, Format, calibration_clips, check_pair, export
 from workbench.onnx.run import open_exported
 from workbench.training.torch_setup import configure_torch
 
@@ -66,7 +66,7 @@ def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames:
     """Return the results of one network; without rounds no times."""
     network, learnt = subject(name)
     pair = corner(check_pair(network.scale), check)
-    ranges = calibration_clip(network.scale)[:, : pair.low.shape[1], : pair.low.shape[2]]
+    ranges = [low[:, : pair.low.shape[1], : pair.low.shape[2]] for low in calibration_clips(network.scale)]
     found: dict[str, Any] = {"name": name, "learnt": learnt, "compared_on": [pair.low.shape[2], pair.low.shape[1]]}
     width, height = size
     with tempfile.TemporaryDirectory() as home:

@@ -179,7 +179,7 @@ def test_a_missing_module_error_contains_the_install_command(tmp_path, monkeypat
 @pytest.mark.parametrize(("precision", "most_db"), [("fp16", 0.01), ("int8", 1.0)])
 def test_a_student_is_exported_in_lower_precisions(student, tmp_path, pair, low, precision, most_db):
     network, full = student
-    made = export(network, tmp_path / "student.onnx", precision=precision, check=pair, calibration=pair.low)
+    made = export(network, tmp_path / "student.onnx", precision=precision, check=pair, calibration=[pair.low])
     assert made.metadata.precision == precision
     assert 0 < made.difference < 0.5
     assert made.difference > full.difference
@@ -188,6 +188,20 @@ def test_a_student_is_exported_in_lower_precisions(student, tmp_path, pair, low,
     if precision == "int8":
         assert made.operators["QuantizeLinear"] >= 9
     assert upscale(open_exported(made.path), low).shape == (5, 84, 104, 3)
+
+
+def test_the_ranges_of_8_bit_layers_are_those_of_all_calibration_clips(student, tmp_path, pair):
+    network, _ = student
+    dark = pair.low // 16
+    narrow = export(network, tmp_path / "dark.onnx", precision="int8", check=pair, calibration=[dark])
+    wide = export(network, tmp_path / "both.onnx", precision="int8", check=pair, calibration=[dark, pair.low])
+    assert wide.difference < 0.5 * narrow.difference  # values beyond the range of the dark clip are clipped
+
+
+def test_a_graph_of_one_size_needs_a_calibration_clip_of_that_size(student, tmp_path, pair):
+    small = [pair.low[:, :16, :16]]
+    with pytest.raises(ConfigError, match="calibration: want .*22x18"):
+        export(student[0], tmp_path / "a.onnx", precision="int8", check=pair, size=(18, 22), calibration=small)
 
 
 @pytest.mark.parametrize(("name", "precision"), [("edvr_tiny", "fp16"), ("edvr_tiny", "int8"), ("tdan", "int8")])

@@ -26,7 +26,7 @@ def export(
     *,
     out: Path | None = None,
     precision: Annotated[str, tyro.conf.arg(metavar="fp32,fp16,int8")] = "fp32",
-    calibration: str = "",
+    calibration: Annotated[tuple[str, ...], tyro.conf.arg(metavar="CLIP ...")] = (),
     frames: int = 8,
     size: str = "",
     random_weights: bool = False,
@@ -52,8 +52,8 @@ def export(
         out: the file; by default NETWORK.onnx. The names of files in other precisions than fp32 contain the precision.
         precision: one or more, separated by commas: fp32; fp16; int8 (convolutions in 8 bits, calibrated). The last two
             are for networks without deformable convolutions.
-        calibration: clip for the ranges of 8-bit layers, downsampled by the network's scale first: a sample's name or a
-            path, with an optional crop; by default frames of the sample clip.
+        calibration: clips for the ranges of 8-bit layers, downsampled by the network's scale first: names of samples or
+            paths, each with an optional crop; by default short parts of the three sample clips.
         frames: length of a clip, for networks that carry a state along it.
         size: WIDTHxHEIGHT of the low resolution, for a graph of that size only; by default 160x90 if a graph for any
             size fails.
@@ -114,7 +114,7 @@ def export(
 
     exported = find(network)
     target = out or Path(f"{Path(network).stem.replace('@', '-')}.onnx")
-    low = make_pair(load_clip(calibration).frames, scale=exported.scale).low if calibration else None
+    low = [make_pair(load_clip(clip).frames, scale=exported.scale).low for clip in calibration]
     for one in formats:
         path = target if one == "fp32" else target.with_name(f"{target.stem}.{one}{target.suffix}")
         with notes.status(f"{path}: exporting, and checking against PyTorch"):

@@ -14,7 +14,7 @@ import copy
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -86,10 +86,13 @@ def check_pair(scale: int) -> Pair:
     return make_pair(sample("bigbuckbunny", frames=(110, 115)).frames, scale=scale)
 
 
-def calibration_clip(scale: int) -> np.ndarray:
-    """Return the clip for the ranges of 8-bit layers: other frames of the sample clip, uint8 ``(T, H, W, 3)``."""
-    frames = sample("bigbuckbunny", frames=96).frames[::24]
-    return make_pair(frames, scale=scale).low
+def calibration_clips(scale: int) -> list[np.ndarray]:
+    """Return the clips for the ranges of 8-bit layers: three frames from each of five places of the sample clips.
+
+    None of them is in :func:`check_pair`. Each is uint8 ``(3, H, W, 3)``, low resolution.
+    """
+    places = (("bigbuckbunny", 0), ("bigbuckbunny", 60), ("bikes", 0), ("bikes", 150), ("carphone", 60))
+    return [make_pair(sample(name, frames=(first, first + 3)).frames, scale=scale).low for name, first in places]
 
 
 def export(
@@ -100,7 +103,7 @@ def export(
     frames: int = CLIP_FRAMES,
     size: tuple[int, int] | None = None,
     check: Pair | None = None,
-    calibration: np.ndarray | None = None,
+    calibration: Sequence[np.ndarray] = (),
     replace_file: bool = False,
 ) -> Export:
     """Write a network as ONNX and compare its frames with those of PyTorch.
@@ -114,7 +117,8 @@ def export(
         size: height and width for a graph of that size only; by default tried after a graph for any size, with the size
             of ``check`` (for networks that resize the image or depend on the number of its pixels).
         check: a real clip with its ground truth; by default :func:`check_pair`.
-        calibration: uint8 ``(T, H, W, 3)``, low resolution; by default :func:`calibration_clip`.
+        calibration: clips, each uint8 ``(T, H, W, 3)``, low resolution; by default :func:`calibration_clips`. A graph of
+            one size takes their upper left corners.
         replace_file: overwrite an existing file.
 
     Raises:
@@ -150,8 +154,7 @@ def export(
                 raise ConfigError(f"{name} cannot be exported in fp16: {reason}")
         elif precision == "int8":
             content = Path(folder) / "eight.onnx"
-            low = calibration_clip(network.scale) if calibration is None else calibration
-            _quantize(exported, content, low)
+            _quantize(exported, content, calibration or calibration_clips(network.scale))
         _store_metadata(content, metadata)
         checked = _compare(frozen, content, pair)
         write_atomic(path, content.read_bytes())
@@ -251,8 +254,13 @@ def _compare(network: VideoSR, path: Path, pair: Pair) -> Export:
 # -- eight bits -------------------------------------------------------------------------------------------------------
 
 
-def _quantize(exported: Export, target: Path, low: np.ndarray) -> None:
-    """Quantize convolutions to 8 bits: weights per channel, activations by their range on the calibration clip."""
+def _quantize(exported: Export, target: Path, clips: Sequence[np.ndarray]) -> None:
+    """Quantize convolutions to 8 bits: weights per channel, activations by their range on the calibration clips."""
+    size = exported.metadata.size
+    if size is not None:
+        clips = [low[:, : size[0], : size[1]] for low in clips if low.shape[1] >= size[0] and low.shape[2] >= size[1]]
+        if not clips:
+            raise ConfigError(f"calibration: want a clip of at least {size[1]}x{size[0]} (low resolution), got none")
     import_optional("onnxruntime").set_default_logger_severity(4)  # sessions of the quantizer warn of its own changes
     quantization = import_optional("onnxruntime.quantization")
     model = import_optional("onnx").load(str(exported.path))
@@ -264,7 +272,7 @@ def _quantize(exported: Export, target: Path, low: np.ndarray) -> None:
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self._feeds = iter(list(_feeds(exported.metadata, low)))
+            self._feeds = (feed for low in clips for feed in _feeds(exported.metadata, low))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self._feeds, None)
