@@ -24,7 +24,7 @@ from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
 from workbench.experiment.report import page
 from workbench.experiment.results import Results
-from workbench.experiment.variants import PLAIN, find_variant, in_grid_order
+from workbench.experiment.variants import PLAIN, find_variant, in_table_order
 from workbench.metrics import METRICS
 from workbench.views.colors import METHODS
 
@@ -121,7 +121,7 @@ def forest(*panels: tuple[str, str]) -> Figure:
     """
     stored = [(results(name), data) for name, data in panels]
     names = [
-        [name for name in in_grid_order(one.scores) if name != PLAIN and one.against(name, PLAIN, data, "psnr_y_db")]
+        [name for name in in_table_order(one.scores) if name != PLAIN and one.against(name, PLAIN, data, "psnr_y_db")]
         for one, data in stored
     ]
     height = 1.2 + 0.3 * len(panels) + 0.24 * sum(map(len, names))

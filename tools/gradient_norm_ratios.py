@@ -18,7 +18,7 @@ import tyro
 from workbench.atomic_files import write_atomic
 from workbench.experiment.results import Results
 from workbench.experiment.runner import run_folder
-from workbench.experiment.variants import in_grid_order
+from workbench.experiment.variants import in_table_order
 from workbench.runs import Run
 
 EARLY, LATE = slice(50, 150), slice(-100, None)
@@ -53,7 +53,7 @@ def main(
     """
     variants: dict[str, dict[str, dict[str, float]]] = {}
     scores = Results.read(folder / "results.json").scores
-    for name in in_grid_order(scores):
+    for name in in_table_order(scores):
         seeds = [gradient_norm_ratios(Run(run_folder(folder, name, seed)).metrics()) for seed in scores[name]]
         if seeds[0]:
             variants[name] = {

@@ -5,7 +5,6 @@ import pytest
 from tests.experiment.scores import make_results
 from workbench.experiment.comparisons import Difference, detectable_difference
 from workbench.experiment.report import by_motion, page, per_clip, reproduction, table, verdict
-from workbench.experiment.variants import GRID
 
 
 def test_a_verdict_depends_on_the_interval():
@@ -120,12 +119,6 @@ def test_primary_comparisons_are_adjusted():
     assert "TD, weight 1: too few seeds" in many
 
 
-def test_a_page_names_what_was_not_trained():
-    text = page(make_results())
-    missing = text.rpartition("not trained: ")[2].removesuffix(".").split(", ")
-    assert missing == [f"`{name}`" for name in GRID if name not in ("plain", "sd_w0.001", "output_w0.5")]
-
-
 def test_a_page_names_changed_settings():
     assert "Changed" not in page(make_results())
     assert "Changed for all variants: data.stills_share 0.25." in page(make_results(**{"data.stills_share": 0.25}))
@@ -135,7 +128,7 @@ def test_clips_have_means_over_seeds():
     lines = per_clip(make_results(), "vid4").splitlines()
     assert lines[0] == "|  | walk | mean |"
     assert lines[2] == "| bicubic | 23.80 / 0.7000 | 23.80 / 0.7000 |"
-    assert lines[4] == "| SD, weight 0.001 | 24.16 / 0.7000 | 24.16 / 0.7000 |"
+    assert "| SD, weight 0.001 | 24.16 / 0.7000 | 24.16 / 0.7000 |" in lines
 
 
 @pytest.mark.parametrize(("change", "inside"), [(0.0, True), (0.0015, True), (0.01, False)])

@@ -200,7 +200,7 @@ def test_the_ranges_of_8_bit_layers_are_those_of_all_calibration_clips(student, 
 
 def test_a_graph_of_one_size_needs_a_calibration_clip_of_that_size(student, tmp_path, pair):
     small = [pair.low[:, :16, :16]]
-    with pytest.raises(ConfigError, match="calibration: want .*22x18"):
+    with pytest.raises(ConfigError, match=r"calibration: want .*22x18"):
         export(student[0], tmp_path / "a.onnx", precision="int8", check=pair, size=(18, 22), calibration=small)
 
 

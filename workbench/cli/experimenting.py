@@ -51,7 +51,7 @@ def experiment(
             trained, and the tables of `--out` are printed.
         teacher: weights of the teacher.
         student: network of the student.
-        variants: variants, separated by commas; `all`: the grid of docs/experiment.md.
+        variants: variants, separated by commas; docs/experiment.md lists those of the stored scores.
         seeds: number of seeds of each variant.
         first_seed: first of these seeds.
         steps: steps of every training.
@@ -76,10 +76,10 @@ def experiment(
     from workbench.experiment.report import page, reproduction
     from workbench.experiment.results import Results
     from workbench.experiment.runner import VALIDATION, VID4, prepare_footage, run_experiment
-    from workbench.experiment.variants import GRID, find_variant, parse_setting, shared_config
+    from workbench.experiment.variants import find_variant, parse_setting, shared_config
     from workbench.models.weights import load
 
-    chosen = [find_variant(name) for name in (GRID if variants == "all" else split_names(variants))]
+    chosen = [find_variant(name) for name in split_names(variants)]
     family = [find_variant(name).name for name in split_names(primary)]
     require_at_least(1, seeds=seeds)
     kinds = NeighborSettings(names=tuple(split_names(neighbors))) if neighbors else None

@@ -22,7 +22,7 @@ from workbench.experiment.comparisons import (
     prediction_interval,
 )
 from workbench.experiment.results import MEAN, NEIGHBORS, QUARTILES, PartScores, Results
-from workbench.experiment.variants import GRID, PLAIN, find_variant, in_grid_order, shared_config
+from workbench.experiment.variants import PLAIN, find_variant, in_table_order, shared_config
 from workbench.metrics import METRICS
 from workbench.metrics.gap_closed import gap_closed
 from workbench.settings import differences
@@ -67,7 +67,7 @@ def table(results: Results, data: str, *, primary: Collection[str] = ()) -> str:
         primary: variants whose differences from plain are a family of comparisons, with p-values adjusted by Holm's
             method.
     """
-    names = [name for name in in_grid_order(results.scores) if results.values(name, data, PSNR)]
+    names = [name for name in in_table_order(results.scores) if results.values(name, data, PSNR)]
     bicubic, teacher = (_cells(name, results.reference(name, data)) for name in ("bicubic", "teacher"))
     differences = {name: results.against(name, PLAIN, data, PSNR) for name in names if name != PLAIN}
     rows = [bicubic]
@@ -143,7 +143,7 @@ def by_motion(results: Results, data: str) -> str:
     if not motion:
         return ""
     rows = []
-    for name in in_grid_order(results.scores):
+    for name in in_table_order(results.scores):
         found = [results.against(name, PLAIN, data, part, QUARTILES) for part in motion]
         if name != PLAIN and any(found):
             rows.append([find_variant(name).label, *(_interval(one) if one else "" for one in found)])
@@ -178,7 +178,7 @@ def _primary(differences: dict[str, Difference | None]) -> str:
 def per_clip(results: Results, data: str) -> str:
     """Return PSNR-Y and SSIM-Y of every variant on every clip of a set, as means over seeds."""
     clips, rows = [*results.clips(data), MEAN], []
-    for name in ["bicubic", *in_grid_order(results.scores), "teacher"]:
+    for name in ["bicubic", *in_table_order(results.scores), "teacher"]:
         seeds = results.scores.get(name)
         scores = [one.get(data, {}) for one in seeds.values()] if seeds else results.reference(name, data)
         cells = []
@@ -191,7 +191,7 @@ def per_clip(results: Results, data: str) -> str:
 
 
 def page(results: Results, *, primary: Collection[str] = ()) -> str:
-    """Return all tables, the settings before them, and the names of the grid's variants that are missing."""
+    """Return all tables, with the settings before them."""
     settings = results.settings
     steps, crops = settings["steps"], settings["data.num_fixed_crops"]
     parts = [
@@ -218,8 +218,6 @@ def page(results: Results, *, primary: Collection[str] = ()) -> str:
                 "by mean optical flow (DIS, in low-resolution pixels a frame), and its mean:",
                 text,
             ]
-    missing = [f"`{name}`" for name in GRID if name not in results.scores]
-    parts += [f"Variants of the grid that were not trained: {', '.join(missing)}."] if missing else []
     return "\n\n".join(parts)
 
 

@@ -163,35 +163,24 @@ def file_name(name: str) -> str:
     return safe if safe == plain else f"{safe}-{crc32(name.encode()):08x}"
 
 
-WEIGHTS: dict[str, tuple[float, ...]] = {
-    "sd": (0.0001, 0.001, 0.01, 0.1), "td": (0.003, 0.03, 0.3, 3), "output": (0.1, 0.5, 2, 8),
-    "attention_transfer": (0.001,), "fitnets": (0.01,), "squared_mean": (0.001,),
-    "frequency": (0.5,), "frame_difference": (0.5,), "teacher_better_l1": (0.5,),
-}  # fmt: skip
-"""Weights of the grid, by loss."""
+def in_table_order(names: Iterable[str]) -> list[str]:
+    """Return names of variants in the order of the tables: plain, then by losses, their amounts, and settings.
 
-SETTINGS: dict[str, tuple[str, ...]] = {
-    "sd_w0.001": ("attention_kind=sum_abs", "attention_kind=max_squares", "feature_layer=hr_pre", "spatial_features=lr",
-                  "schedule=constant", "schedule=decay"),
-    "sd_w0.01": ("normalization=none",),
-    "td_w0.03": ("memory_mode=trained", "memory_mode=trained_then_frozen", "memory_channels=32", "memory_stride=2"),
-}  # fmt: skip
-"""Settings of the grid, by the variant that they change."""
+    Variants with fewer losses come first; losses are in the order of :data:`LOSSES`.
 
-GRID: tuple[str, ...] = (
-    PLAIN,
-    *(f"{loss}_w{weight:g}" for loss, weights in WEIGHTS.items() for weight in weights),
-    *(f"{name}+{setting}" for name, settings in SETTINGS.items() for setting in settings),
-    "sd_w0.001+td_w0.03", "sd_w0.01+td_w0.3", "output_w0.5+sd_w0.001", "output_w2+sd_w0.001", "output_w2+sd_w0.01",
-    "output_w2+sd_w0.001+td_w0.03",
-)  # fmt: skip
-"""Names of the variants that ``--variants all`` trains, in the order of the tables."""
+    Example:
+        >>> in_table_order(["sd_r0.1+td_r0.1", "td_r0.1", "sd_r0.1", "sd_r0.03", "plain+steps=9", "plain"])
+        ['plain', 'plain+steps=9', 'sd_r0.03', 'sd_r0.1', 'td_r0.1', 'sd_r0.1+td_r0.1']
+    """
+    order = list(LOSSES)
 
+    def key(name: str) -> tuple[list[int], list[tuple[str, float]], list[str]]:
+        parts = name.split("+")
+        losses = [found.groups() for part in parts if (found := LOSS_PART.fullmatch(part))]
+        kinds = [(kind, float(amount)) for _, kind, amount in losses]
+        return [len(losses), *(order.index(loss) for loss, _, _ in losses)], kinds, parts[max(len(losses), 1) :]
 
-def in_grid_order(names: Iterable[str]) -> list[str]:
-    """Return names of variants in the order of :data:`GRID`; those outside of it follow as they come."""
-    given = list(names)
-    return [name for name in GRID if name in given] + [name for name in given if name not in GRID]
+    return sorted(names, key=key)
 
 
 def parse_setting(text: str) -> tuple[str, Any]:

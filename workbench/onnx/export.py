@@ -117,8 +117,8 @@ def export(
         size: height and width for a graph of that size only; by default tried after a graph for any size, with the size
             of ``check`` (for networks that resize the image or depend on the number of its pixels).
         check: a real clip with its ground truth; by default :func:`check_pair`.
-        calibration: clips, each uint8 ``(T, H, W, 3)``, low resolution; by default :func:`calibration_clips`. A graph of
-            one size takes their upper left corners.
+        calibration: clips, each uint8 ``(T, H, W, 3)``, low resolution; by default :func:`calibration_clips`. A
+            graph of one size takes their upper left corners.
         replace_file: overwrite an existing file.
 
     Raises:
