@@ -1,8 +1,8 @@
-"""Load of the machine during a measurement, from made-up CPU times."""
+"""Load of the machine during a measurement, from made-up CPU times, and the file of measurements."""
 
 import pytest
 
-from workbench.measurements import CpuTimes, load_problem, read_cpu_times
+from workbench.measurements import FORMAT, CpuTimes, load, load_problem, read_cpu_times, store
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,18 @@ def test_a_process_that_waits_for_a_gpu_needs_no_core():
 
 def test_the_load_of_a_moment_is_not_judged():
     assert load_problem(CpuTimes(0, 0, 0, cores=2), CpuTimes(0.1, 0, 0.1, cores=2)) == ""
+
+
+def test_another_version_of_the_file_is_kept(tmp_path, monkeypatch):
+    """Two versions of the package that share a cache folder do not overwrite the measurements of each other."""
+    monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path))
+    store({"kind": "a"}, {"seconds": 1})
+    mine = {path: path.read_bytes() for path in tmp_path.glob("*.json")}
+    monkeypatch.setattr("workbench.measurements.FORMAT", FORMAT + 1)
+    assert load({"kind": "a"}) is None
+    store({"kind": "a"}, {"seconds": 2})
+    assert load({"kind": "a"}) == {"seconds": 2}
+    assert {path: path.read_bytes() for path in mine} == mine
 
 
 def test_present_times_contain_those_of_this_process():

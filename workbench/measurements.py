@@ -30,7 +30,7 @@ from workbench.devices import available_cores
 logger = logging.getLogger(__name__)
 
 FORMAT = 2
-"""Version of the file of measurements; those of version 1 contain some that were made on a busy machine."""
+"""Version of the file of measurements, and part of its name: another version of the package keeps its own file."""
 
 MAX_OTHER_SHARE = 0.2
 """Share of the available cores above which other processes make the machine busy."""
@@ -147,7 +147,7 @@ def cpu_model() -> str:
 
 
 def _file() -> Path:
-    return cache_folder() / "measurements.json"
+    return cache_folder() / f"measurements-{FORMAT}.json"
 
 
 def _key(subject: Mapping[str, Any]) -> str:

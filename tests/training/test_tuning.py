@@ -23,7 +23,7 @@ def cache(tmp_path, monkeypatch):
     """An empty cache folder, and automatic measurement switched on."""
     monkeypatch.setenv("WORKBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("WORKBENCH_TUNE", "1")
-    return tmp_path / "cache" / "measurements.json"
+    return tmp_path / "cache" / "measurements-2.json"
 
 
 @pytest.fixture
