@@ -50,7 +50,7 @@ COUNTS = [
     ("basicvsrpp", {"channels": 128, "blocks": 25}, 43_780_463),
 ]
 
-OURS = {"basicvsr_s", "edvr_s", "edvr_tiny", "edvr_xs", "vespcn_s"}
+OURS = {"basicvsr_s", "fastdvdnet_vsr_s", "edvr_s", "edvr_tiny", "edvr_xs", "vespcn_s"}
 """Narrow networks of our own, without published numbers."""
 
 

@@ -22,6 +22,7 @@ TINY: dict[str, dict[str, Any]] = {
     "edvr_xs": {},
     "fastdvdnet": {"channels": 4, "entry_channels": 3},
     "fastdvdnet_vsr": {"channels": 4, "entry_channels": 3, "tail_channels": 4},
+    "fastdvdnet_vsr_s": {"channels": 4, "entry_channels": 3, "tail_channels": 4},
     "iconvsr": {"channels": 8, "blocks": 1, "groups": 2, "tail_channels": 8},
     "ltd": {"channels": 4, "modulation_channels": 4, "alignment_channels": 4},
     "pfnl": {"channels": 4, "blocks": 2},

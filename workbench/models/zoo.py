@@ -82,6 +82,11 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     "fastdvdnet_vsr": _preset(
         FastDVDnetVSR, "FastDVDnet with EDVR's tail, possibly STD's student; 2,626,247 parameters."
     ),
+    "fastdvdnet_vsr_s": _preset(
+        FastDVDnetVSR,
+        "For a CPU: half the width of `fastdvdnet_vsr`, 16 channels at high resolution. Not a published model.",
+        channels=16, entry_channels=15, tail_channels=16,
+    ),
     "iconvsr": _preset(
         IconVSR, "As published for REDS: BasicVSR with refills by an EDVR-M of 5 frames; 8,694,991 parameters."
     ),
