@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -19,14 +20,28 @@ from tests.training.interruptions import (
     partial_files,
 )
 from workbench.errors import ConfigError, FolderError
-from workbench.runs import request_stop
+from workbench.runs import Run, request_stop
 from workbench.training import trainer, worker
 from workbench.training.worker import graceful_shutdown, prepare_run, work
 
 
-@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.fixture(scope="module")
+def interrupted_run(small, tmp_path_factory):
+    run = prepare_run(tmp_path_factory.mktemp("interrupted") / "demo", small)
+    with pytest.raises(Interrupted):
+        work(run, at(5, interrupt))
+    return run
+
+
+@pytest.fixture
+def interrupted(interrupted_run, tmp_path):
+    """A copy of a run of the settings ``small`` that ended after step 5, with checkpoints of steps 2 and 4."""
+    return Run(shutil.copytree(interrupted_run.folder, tmp_path / "demo"))
+
+
+@pytest.mark.parametrize("step", [3, 4])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(run, whole, step):
-    """Stop before the first checkpoint, between two, and at one; each stop has a snapshot, which is kept."""
+    """Stop between two checkpoints, and at one; each stop has a snapshot, which is kept."""
     assert work(run, at(step, lambda: request_stop(run))) == "stopped"
     status = run.status()
     assert run.snapshots() == [0, step]
@@ -80,9 +95,9 @@ def test_resume_with_changed_settings_raises_and_names_them(run, small):
     assert work(run) == "finished"  # save_every may change
 
 
-@pytest.mark.parametrize("step", [1, 3, 4, 5])
+@pytest.mark.parametrize("step", [1, 4])
 def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(run, whole, step):
-    """Steps after the newest checkpoint are repeated."""
+    """Before the first checkpoint and at one; the next test is for a step between two."""
     with pytest.raises(Interrupted):
         work(run, at(step, interrupt))
     assert run.status().state == "crashed"
@@ -94,14 +109,17 @@ def test_an_interrupted_and_resumed_run_equals_an_uninterrupted_one(run, whole, 
     assert partial_files(run) == []
 
 
-def test_a_partial_line_of_metrics_is_ignored_and_overwritten(run, whole):
-    with pytest.raises(Interrupted):
-        work(run, at(5, interrupt))
-    with (run.folder / "metrics.jsonl").open("a") as lines:
+def test_a_partial_line_of_metrics_is_ignored_and_overwritten(interrupted, whole):
+    """Steps after the newest checkpoint are repeated."""
+    assert interrupted.status().state == "crashed"
+    with (interrupted.folder / "metrics.jsonl").open("a") as lines:
         lines.write('{"step": 6, "terms": {"reconstr')
-    assert [row["step"] for row in run.metrics()] == [1, 2, 3, 4, 5]
-    assert work(run) == "finished"
-    assert_equal_losses(run, whole)
+    assert [row["step"] for row in interrupted.metrics()] == [1, 2, 3, 4, 5]
+    assert work(interrupted) == "finished"
+    assert_equal_losses(interrupted, whole)
+    assert_equal_weights(interrupted, whole)
+    assert interrupted.snapshots() == [0, 4, 8]
+    assert partial_files(interrupted) == []
 
 
 @pytest.mark.parametrize(
@@ -113,21 +131,18 @@ def test_a_partial_line_of_metrics_is_ignored_and_overwritten(run, whole):
         ("state.json", lambda path: path.write_text("{")),
     ],
 )
-def test_resume_uses_the_previous_checkpoint_if_the_newest_is_damaged(run, whole, file, damage):
-    with pytest.raises(Interrupted):
-        work(run, at(5, interrupt))
-    assert run.checkpoints() == [2, 4]
-    damage(run.folder / "checkpoints" / "0000004" / file)
+def test_resume_uses_the_previous_checkpoint_if_the_newest_is_damaged(interrupted, whole, file, damage):
+    assert interrupted.checkpoints() == [2, 4]
+    damage(interrupted.folder / "checkpoints" / "0000004" / file)
     resumed_at = []
-    assert work(run, lambda done, _steps: resumed_at.append(done.number)) == "finished"
+    assert work(interrupted, lambda done, _steps: resumed_at.append(done.number)) == "finished"
     assert resumed_at[0] == 3
-    assert_equal_losses(run, whole)
-    assert_equal_weights(run, whole)
+    assert_equal_losses(interrupted, whole)
+    assert_equal_weights(interrupted, whole)
 
 
-def test_resume_without_a_readable_checkpoint_raises_and_keeps_metrics(run):
-    with pytest.raises(Interrupted):
-        work(run, at(5, interrupt))
+def test_resume_without_a_readable_checkpoint_raises_and_keeps_metrics(interrupted):
+    run = interrupted
     for step in (2, 4):
         (run.folder / "checkpoints" / f"{step:07d}" / "student.safetensors").write_bytes(b"")
     with pytest.raises(FolderError, match=r"demo: .*step 4: .*step 2: "):
@@ -178,10 +193,11 @@ def test_a_second_interrupt_during_the_snapshot_of_a_stop_ends_at_once(run, whol
 
 @pytest.mark.posix
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_after_the_last_step_is_reported_to_the_outer_block(run, small, number):
+def test_a_signal_after_the_last_step_is_reported_to_the_outer_block(small, tmp_path, number):
+    run = prepare_run(tmp_path / "short", replace(small, steps=1))
     before = signal.getsignal(number)
     with graceful_shutdown() as stop_requested:
-        assert work(run, at(small.steps, lambda: os.kill(os.getpid(), number))) == "finished"
+        assert work(run, at(1, lambda: os.kill(os.getpid(), number))) == "finished"
         assert stop_requested()
     assert signal.getsignal(number) is before
     with graceful_shutdown() as stop_requested:
@@ -198,10 +214,8 @@ def test_a_signal_after_an_inner_block_is_reported_to_the_outer_block():
         assert not inner()
 
 
-def test_a_failed_resume_keeps_the_step(run, monkeypatch):
-    with pytest.raises(Interrupted):
-        work(run, at(5, interrupt))
+def test_a_failed_resume_keeps_the_step(interrupted, monkeypatch):
     monkeypatch.setattr(trainer, "load_checkpoint", no_space_left)
     with pytest.raises(OSError, match="No space left"):
-        work(run)
-    assert run.status().step == 5
+        work(interrupted)
+    assert interrupted.status().step == 5
