@@ -181,23 +181,43 @@ def test_weights_are_downloaded_once_and_then_read_from_the_cache(server, workbe
     assert not list((tmp_path / "hf").rglob("*.py"))
 
 
+EVALUATE = """
+import contextlib, io, json, sys
+from workbench.cli import main
+results = []
+for where in sys.argv[1:]:
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        results.append((main(["evaluate", "--network", where]), errors.getvalue()))
+print(json.dumps(results))
+"""
+"""Script that evaluates networks and writes the exit status and the errors of each."""
+
+
 @pytest.mark.parametrize(
-    ("where", "variables", "fix"),
+    ("variables", "fixes"),
     [
-        ("hub:me/student", {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE"),
-        ("hub:me/nothing", {}, "hf auth login"),
-        ("hub:me/student@other", {}, "revision"),
-        ("hub:me/cards", {}, "model.safetensors"),
-        ("hub:me/page", {}, "web page"),
-        ("hub:me/student", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "http://127.0.0.1:9"),
+        (
+            {},
+            {
+                "hub:me/nothing": "hf auth login",
+                "hub:me/student@other": "revision",
+                "hub:me/cards": "model.safetensors",
+                "hub:me/page": "web page",
+            },
+        ),
+        ({"HF_HUB_OFFLINE": "1"}, {"hub:me/student": "HF_HUB_OFFLINE"}),
+        ({"HF_ENDPOINT": "http://127.0.0.1:9"}, {"hub:me/student": "http://127.0.0.1:9"}),
     ],
+    ids=["connected", "offline", "no answer"],
 )
-def test_an_error_names_the_weights_and_the_fix(server, workbench, where, variables, fix):
+def test_an_error_names_the_weights_and_the_fix(server, workbench, variables, fixes):
     server.repositories |= {"me/cards": {"README.md": b"#"}, "me/page": {"model.safetensors": b"<html></html>"}}
-    done = workbench("-m", "workbench", "evaluate", "--network", where, **variables)
-    assert done.returncode == 2, done.stderr
-    assert fix in done.stderr
-    assert "Traceback" not in done.stderr
+    done = workbench("-c", EVALUATE, *fixes, **variables)
+    assert done.returncode == 0, done.stderr
+    for (status, errors), fix in zip(json.loads(done.stdout.splitlines()[-1]), fixes.values(), strict=True):
+        assert status == 2
+        assert fix in errors
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", ["student", "me/student/file", "me /student", "../student", "me/student@"])
