@@ -7,6 +7,7 @@ from torch import nn
 from workbench.amounts import in_units
 from workbench.errors import ConfigError
 from workbench.models.bicubic import Bicubic
+from workbench.models.catalog import read_catalog
 from workbench.models.cost import _count, cost, layers
 from workbench.models.video_sr import NetworkInfo, Upscaled, VideoSR
 from workbench.models.zoo import build
@@ -36,19 +37,21 @@ def test_vsrnet_by_hand():
     assert cost(build("vsrnet")).macs == rgb
 
 
-@pytest.mark.parametrize(("name", "settings", "published", "pyramid"), [("edvr_m", {}, 183, 5), ("edvr_l", {}, 985, 7)])
-def test_macs_of_edvr_equal_the_published_ones(name, settings, published, pyramid):
+@pytest.mark.parametrize(("name", "published", "pyramid"), [("edvr_m", 183, 5), ("edvr_l", 985, 7)])
+def test_macs_of_edvr_equal_the_published_ones(name, published, pyramid):
     """GMAC of one window, of running BasicSR; ours shares the pyramids of all frames but the new one.
+
+    Ours are the stored ones, which ``test_catalog.py`` compares with counted ones.
 
     Of the four convolutions that read a neighbor and the reference, ours computes the reference's half once per window.
     """
-    found = cost(build(name, **settings))
+    (found,) = (row for row in read_catalog().rows if row["name"] == name)
     width, blocks = (64 if name == "edvr_m" else 128), 5
     halves = 9 * width * width * (2 * PIXELS + PIXELS // 4 + PIXELS // 16)
-    assert round((found.macs_alone + (pyramid - 1) * halves) / 1e9) == published
+    assert round((found["macs_alone"] + (pyramid - 1) * halves) / 1e9) == published
     level1 = 9 * (3 * width + 2 * blocks * width * width) * PIXELS
     levels = 9 * width * width * 2 * (PIXELS // 4 + PIXELS // 16)
-    assert found.macs_alone - found.macs == (pyramid - 1) * (level1 + levels)
+    assert found["macs_alone"] - found["macs"] == (pyramid - 1) * (level1 + levels)
 
 
 def test_networks_that_branch_on_indices_are_counted():
