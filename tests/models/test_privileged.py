@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.tiny import TINY
+from tests.models.tiny import KINDS, TINY
 from workbench.distill.objective import Objective
 from workbench.errors import ConfigError, ShapeError, UnknownNameError, WeightsError
 from workbench.evaluation.evaluate import evaluate
@@ -16,7 +16,7 @@ from workbench.models.video_sr import Upscaled, count_parameters
 from workbench.models.weights import load, load_into, locate, save, save_tensors
 from workbench.models.zoo import NETWORKS, build, takes_skip
 
-DECODERS = sorted(NETWORKS.keys() - {"bicubic", "fastdvdnet"})
+DECODERS = sorted(set(KINDS) - {"bicubic", "fastdvdnet"})
 """Every network of the zoo that learns and enlarges."""
 
 

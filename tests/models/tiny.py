@@ -36,3 +36,6 @@ TINY: dict[str, dict[str, Any]] = {
     "vsrnet": {"channels": 4, "hr_channels": 4},
     "vsrnet_y": {"channels": 4, "hr_channels": 4},
 }
+
+KINDS = sorted(TINY.keys() - {"duf_28l", "duf_52l", "edvr_l", "edvr_tiny", "edvr_xs", "vespcn_s"})
+"""Networks without those that differ from another one by width, depth or number of frames only."""

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from tests.models.tiny import TINY
+from tests.models.tiny import KINDS, TINY
 from tests.training.test_loop import TinyNetwork, batches
 from workbench.config import Optimizer
 from workbench.data.sampling.true_flow import stack_flows
@@ -96,7 +96,7 @@ def test_a_step_reads_from_the_device_once(micro_batches):
     assert "ratio.temporal" in step.diagnostics
 
 
-@pytest.mark.parametrize("name", sorted(TINY))
+@pytest.mark.parametrize("name", KINDS)
 def test_no_network_waits_for_its_device(name, monkeypatch):
     network = build(name, **TINY[name]).to("meta")
     size = (2, 3, 3, 16 * network.scale, 16 * network.scale)
