@@ -26,11 +26,12 @@ demo: $(READY)  ## open the app on the shipped run, and start a live distillatio
 	$(BIN)/workbench demo $(ARGS)
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
-	$(BIN)/pytest -q -rsR -n 2 --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/pytest -q -rsR -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
-	$(SSE) $(BIN)/pytest -q -n 2 --dist loadfile -m "not slow" --ignore=tests/models/test_cost.py \
+	$(SSE) $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+		$(addprefix --ignore=tests/,$(NOT_NUMERIC)) $(addprefix --deselect=tests/models/,$(NOT_NUMERIC_TESTS)) \
 		$(addprefix tests/,$(NUMERIC)) $(addprefix workbench/,$(NUMERIC_DOCTESTS))
 
 check: $(READY)  ## check format, lint, types and import layers

@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -70,8 +68,3 @@ def test_similarities_verdict_and_gap_are_computed(scene):
 def test_links_are_included_on_request_only(scene):
     assert "link" not in payload(scene, address)
     assert payload(scene, address, link={"run": "mine", "step": "20"})["link"] == {"run": "mine", "step": "20"}
-
-
-def test_views_import_no_torch():
-    code = "import sys, workbench.views.studio, workbench.views.figures, workbench.views.lens.notebook_lens; sys.exit('torch' in sys.modules)"  # noqa: E501
-    subprocess.run([sys.executable, "-c", code], check=True)
