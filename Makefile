@@ -3,6 +3,8 @@
 BIN := .venv/bin
 READY := .venv/.installed
 
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile
+
 # No AVX, AVX2, AVX-512 or fused multiply-add, for torch, oneDNN, MKL, OpenBLAS, NumPy and OpenCV in this order.
 SSE := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OPENBLAS_CORETYPE=Nehalem \
 	NPY_DISABLE_CPU_FEATURES="X86_V3 X86_V4 AVX512_ICL AVX512_SPR" OPENCV_CPU_DISABLE=AVX512-SKX,AVX2,FP16,AVX
@@ -30,11 +32,11 @@ demo: $(READY)  ## open the app on the shipped run, and start a live distillatio
 	$(BIN)/workbench demo $(ARGS)
 
 test: check notebooks  ## run the checks, the notebooks and all tests (browser tests if chromium is installed)
-	$(BIN)/pytest -q -rsR -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(BIN)/pytest -q -rsR $(PARALLEL) --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-portable: $(READY)  ## run the numeric tests without AVX, as on the oldest x86-64; without trainings
 	$(SSE) $(BIN)/python -c "import torch; assert torch.backends.cpu.get_cpu_capability() == 'DEFAULT'"
-	$(SSE) $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not slow" \
+	$(SSE) $(BIN)/pytest -q $(PARALLEL) --no-loadscope-reorder -m "not slow" \
 		$(addprefix --ignore=tests/,$(NOT_NUMERIC)) $(addprefix --deselect=tests/models/,$(NOT_NUMERIC_TESTS)) \
 		$(addprefix tests/,$(NUMERIC)) $(addprefix workbench/,$(NUMERIC_DOCTESTS))
 
@@ -46,7 +48,7 @@ check: $(READY)  ## check format, lint, types and import layers
 
 notebooks: $(READY)  ## run the notebooks as tests; they are committed without outputs
 	$(BIN)/nbstripout --verify notebooks/*.ipynb || { echo "outputs found; remove them: $(BIN)/nbstripout notebooks/*.ipynb"; exit 1; }
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --nbval-lax --nbval-current-env notebooks/
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q $(PARALLEL) --nbval-lax --nbval-current-env notebooks/
 
 docs: $(READY)  ## run the notebooks, build the documentation site into build/site, and check its links
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -n -q docs build/site
