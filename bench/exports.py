@@ -66,7 +66,7 @@ def row(name: str, check: tuple[int, int] | None, size: tuple[int, int], frames:
     """Return the results of one network; without rounds no times."""
     network, learnt = subject(name)
     pair = corner(check_pair(network.scale), check)
-    ranges = [low[:, : pair.low.shape[1], : pair.low.shape[2]] for low in calibration_clips(network.scale)]
+    ranges = () if check is None else calibration_clips(network.scale, (pair.low.shape[1], pair.low.shape[2]))
     found: dict[str, Any] = {"name": name, "learnt": learnt, "compared_on": [pair.low.shape[2], pair.low.shape[1]]}
     width, height = size
     with tempfile.TemporaryDirectory() as home:

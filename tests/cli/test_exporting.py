@@ -24,7 +24,9 @@ def small(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     frames = sample("carphone", frames=3).frames
     monkeypatch.setattr("workbench.onnx.export.check_pair", lambda scale: make_pair(frames, scale=scale))
-    monkeypatch.setattr("workbench.onnx.export.calibration_clips", lambda scale: [make_pair(frames, scale=scale).low])
+    monkeypatch.setattr(
+        "workbench.onnx.export.calibration_clips", lambda scale, size: [make_pair(frames, scale=scale).low]
+    )
     return tmp_path
 
 

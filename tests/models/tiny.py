@@ -37,5 +37,5 @@ TINY: dict[str, dict[str, Any]] = {
     "vsrnet_y": {"channels": 4, "hr_channels": 4},
 }
 
-KINDS = sorted(TINY.keys() - {"duf_28l", "duf_52l", "edvr_l", "edvr_tiny", "edvr_xs", "vespcn_s"})
+KINDS = sorted(TINY.keys() - {"duf_28l", "duf_52l", "edvr_l", "edvr_tiny", "edvr_xs", "fastdvdnet_vsr_s", "vespcn_s"})
 """Networks without those that differ from another one by width, depth or number of frames only."""

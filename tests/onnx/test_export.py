@@ -25,7 +25,7 @@ from workbench.tensors import to_float
 pytest.importorskip("onnx", reason="onnx: pip install 'vsr-distillation-workbench[export]'")
 pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
 
-from workbench.onnx.export import MAX_DIFFERENCE, export
+from workbench.onnx.export import MAX_DIFFERENCE, calibration_clips, export
 
 
 def shaken(name):
@@ -198,10 +198,16 @@ def test_the_ranges_of_8_bit_layers_are_those_of_all_calibration_clips(student, 
     assert wide.difference < 0.5 * narrow.difference  # values beyond the range of the dark clip are clipped
 
 
-def test_a_graph_of_one_size_needs_a_calibration_clip_of_that_size(student, tmp_path, pair):
-    small = [pair.low[:, :16, :16]]
-    with pytest.raises(ConfigError, match=r"calibration: want .*22x18"):
-        export(student[0], tmp_path / "a.onnx", precision="int8", check=pair, size=(18, 22), calibration=small)
+def test_a_graph_of_one_size_needs_calibration_clips_of_that_size(student, tmp_path, pair):
+    """A given clip is never left out in silence; of the default, those that are large enough are used."""
+    clips = [pair.low, pair.low[:, :16, :20]]
+    with pytest.raises(ConfigError, match=r"calibration: want .*22x18.* got 20x16"):
+        export(student[0], tmp_path / "a.onnx", precision="int8", check=pair, size=(18, 22), calibration=clips)
+
+
+def test_default_calibration_clips_are_cut_to_a_size():
+    assert [low.shape[1:3] for low in calibration_clips(4)] == [(90, 160), (90, 160), (34, 80), (34, 80), (18, 22)]
+    assert [low.shape for low in calibration_clips(4, (32, 48))] == [(3, 32, 48, 3)] * 4
 
 
 @pytest.mark.parametrize(("name", "precision"), [("edvr_tiny", "fp16"), ("edvr_tiny", "int8"), ("tdan", "int8")])

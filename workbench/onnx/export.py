@@ -86,13 +86,21 @@ def check_pair(scale: int) -> Pair:
     return make_pair(sample("bigbuckbunny", frames=(110, 115)).frames, scale=scale)
 
 
-def calibration_clips(scale: int) -> list[np.ndarray]:
+def calibration_clips(scale: int, size: tuple[int, int] | None = None) -> list[np.ndarray]:
     """Return the clips for the ranges of 8-bit layers: three frames from each of five places of the sample clips.
 
     None of them is in :func:`check_pair`. Each is uint8 ``(3, H, W, 3)``, low resolution.
+
+    Args:
+        scale: of the network.
+        size: height and width to cut from the upper left of each; smaller clips are left out. By default all of them.
     """
     places = (("bigbuckbunny", 0), ("bigbuckbunny", 60), ("bikes", 0), ("bikes", 150), ("carphone", 60))
-    return [make_pair(sample(name, frames=(first, first + 3)).frames, scale=scale).low for name, first in places]
+    clips = [make_pair(sample(name, frames=(first, first + 3)).frames, scale=scale).low for name, first in places]
+    if size is None:
+        return clips
+    height, width = size
+    return [low[:, :height, :width] for low in clips if low.shape[1] >= height and low.shape[2] >= width]
 
 
 def export(
@@ -118,12 +126,12 @@ def export(
             of ``check`` (for networks that resize the image or depend on the number of its pixels).
         check: a real clip with its ground truth; by default :func:`check_pair`.
         calibration: clips, each uint8 ``(T, H, W, 3)``, low resolution; by default :func:`calibration_clips`. A
-            graph of one size takes their upper left corners.
+            graph of one size takes their upper left corners, and leaves out those of the default that are smaller.
         replace_file: overwrite an existing file.
 
     Raises:
-        ConfigError: onnx or onnxruntime is not installed, the file exists, or the network cannot be exported, with the
-            reason.
+        ConfigError: onnx or onnxruntime is not installed, the file exists, a clip is smaller than the graph's size, or
+            the network cannot be exported, with the reason.
     """
     path = Path(path)
     for module in ("onnx", "onnxruntime"):
@@ -154,7 +162,8 @@ def export(
                 raise ConfigError(f"{name} cannot be exported in fp16: {reason}")
         elif precision == "int8":
             content = Path(folder) / "eight.onnx"
-            _quantize(exported, content, calibration or calibration_clips(network.scale))
+            clips = calibration or calibration_clips(network.scale, exported.metadata.size)
+            _quantize(exported, content, clips)
         _store_metadata(content, metadata)
         checked = _compare(frozen, content, pair)
         write_atomic(path, content.read_bytes())
@@ -256,11 +265,14 @@ def _compare(network: VideoSR, path: Path, pair: Pair) -> Export:
 
 def _quantize(exported: Export, target: Path, clips: Sequence[np.ndarray]) -> None:
     """Quantize convolutions to 8 bits: weights per channel, activations by their range on the calibration clips."""
-    size = exported.metadata.size
-    if size is not None:
-        clips = [low[:, : size[0], : size[1]] for low in clips if low.shape[1] >= size[0] and low.shape[2] >= size[1]]
-        if not clips:
-            raise ConfigError(f"calibration: want a clip of at least {size[1]}x{size[0]} (low resolution), got none")
+    if exported.metadata.size is not None:
+        height, width = exported.metadata.size
+        wide, high = (min((low.shape[axis] for low in clips), default=0) for axis in (2, 1))
+        if wide < width or high < height:
+            raise ConfigError(
+                f"calibration: want clips of at least {width}x{height} (low resolution), got {wide}x{high}"
+            )
+        clips = [low[:, :height, :width] for low in clips]
     import_optional("onnxruntime").set_default_logger_severity(4)  # sessions of the quantizer warn of its own changes
     quantization = import_optional("onnxruntime.quantization")
     model = import_optional("onnx").load(str(exported.path))
