@@ -1,8 +1,8 @@
 """Names in files of earlier format versions, and the names that replaced them.
 
-Run folders and scores of format 1 have settings, loss terms and metrics under other names than today's, and results of
-an experiment of format 1 variants, too; files of the ConvLSTM up to format 2 name its convolutions otherwise. Readers
-pass what they read through the functions here; writers use today's names only.
+Run folders and scores of format 1 have settings, loss terms and metrics under other names than today's; files of the
+ConvLSTM up to format 2 name its convolutions otherwise. Readers pass what they read through the functions here; writers
+use today's names only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOSS_TERMS = {
 """Loss terms in the log of a run of format 1."""
 
 METRICS = {"profile_distance": "mae"}
-"""Metrics in scores of format 2 and in results of an experiment of format 1."""
+"""Metrics in scores of format 2."""
 
 ROW = {"waited": "data_time"}
 """Other entries of a line of the log of a run of format 1."""
@@ -90,34 +90,6 @@ SETTINGS = {
 }
 """Settings of a run of format 1 by their dotted names; a group's name is the prefix of its other settings, too. The
 three ratios are those of runs of format 2, too, before each loss had one."""
-
-VARIANTS = {
-    "plain": "plain", "sd_small": "sd_w0.0001", "sd": "sd_w0.001", "sd_large": "sd_w0.01", "sd_huge": "sd_w0.1",
-    "sd_sum_abs": "sd_w0.001+attention_kind=sum_abs", "sd_max": "sd_w0.001+attention_kind=max_squares",
-    "sd_as_written": "sd_w0.01+normalization=none", "sd_before": "sd_w0.001+feature_layer=hr_pre",
-    "sd_low": "sd_w0.001+spatial_features=lr", "sd_constant": "sd_w0.001+schedule=constant",
-    "sd_decay": "sd_w0.001+schedule=decay", "td_small": "td_w0.003", "td": "td_w0.03", "td_large": "td_w0.3",
-    "td_huge": "td_w3", "td_trained": "td_w0.03+memory_mode=trained",
-    "td_then_frozen": "td_w0.03+memory_mode=trained_then_frozen", "td_wide": "td_w0.03+memory_channels=32",
-    "td_fine": "td_w0.03+memory_stride=2", "std": "sd_w0.001+td_w0.03", "std_large": "sd_w0.01+td_w0.3",
-    "output_small": "output_w0.1", "output": "output_w0.5", "output_large": "output_w2", "output_huge": "output_w8",
-    "output_sd": "output_w0.5+sd_w0.001", "output_large_sd": "output_w2+sd_w0.001",
-    "output_large_sd_large": "output_w2+sd_w0.01", "output_large_std": "output_w2+sd_w0.001+td_w0.03",
-    "attention_transfer": "attention_transfer_w0.001", "fitnets": "fitnets_w0.01", "mean_power": "squared_mean_w0.001",
-    "frequency": "frequency_w0.5", "frame_difference": "frame_difference_w0.5",
-    "where_better": "teacher_better_l1_w0.5",
-}  # fmt: skip
-"""Variants in results of an experiment of format 1."""
-
-EXPERIMENT_SETTINGS = {
-    "footage": "data.clips", "teacher.name": "teacher.name", "teacher.sha256": "teacher.weights",
-    "student": "student.name", "steps": "steps", "batch": "data.batch_size", "frames": "data.num_frames",
-    "crop": "data.crop_size",
-    "fixed": "data.num_fixed_crops data.augmentations_per_crop data.fixed_crops_seed",
-    "learning_rate": "optimizer.learning_rate optimizer.final_learning_rate",
-}  # fmt: skip
-"""Settings in results of an experiment of format 1; several names for a list."""
-
 
 PREPARE_SETTINGS = {"form": "format", "shrink": "downscale", "crop": "tile_size"}
 """Settings of prepared footage in manifests of format 1."""

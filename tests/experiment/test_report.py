@@ -111,12 +111,31 @@ def test_primary_comparisons_are_adjusted():
     """Two-sided p of SD: t = .06 / (.01 / sqrt 3) = 10.39 with two degrees of freedom: .0091, doubled .018."""
     results = make_results()
     assert "Primary" not in table(results, "vid4")
-    line = table(results, "vid4", primary=["sd_w0.001", "output_w0.5"]).splitlines()[-1]
+    line = table(results, "vid4", families={"Primary": ["sd_w0.001", "output_w0.5"]}).splitlines()[-1]
     assert "SD, weight 0.001: p = 0.018, better" in line
     assert "output L1, weight 0.5: p = 1, no measurable gain" in line
-    many = table(results, "vid4", primary=["sd_w0.001", *(f"td_w{weight}" for weight in range(1, 6))]).splitlines()[-1]
+    many = table(
+        results, "vid4", families={"Primary": ["sd_w0.001", *(f"td_w{weight}" for weight in range(1, 6))]}
+    ).splitlines()[-1]
     assert "SD, weight 0.001: p = 0.055, no measurable gain" in many  # six comparisons, five of them still to be made
     assert "TD, weight 1: too few seeds" in many
+
+
+def test_two_families_are_adjusted_by_themselves():
+    lines = table(
+        make_results(), "vid4", families={"Primary": ["sd_w0.001"], "Secondary": ["output_w0.5"]}
+    ).splitlines()
+    assert lines[-3].startswith("Primary comparison with plain: SD, weight 0.001: p = 0.0091, better")
+    assert lines[-1].startswith("Secondary comparison with plain: output L1")
+
+
+def test_a_pair_is_compared_over_its_common_seeds():
+    """SD minus plain is .05, .06, .07; t of two degrees of freedom is 4.303: .06 -+ 4.303 * .01 / sqrt 3."""
+    pairs = [("sd_w0.001", "plain"), ("plain", "sd_w0.001"), ("sd_w0.001", "td_w1")]
+    lines = table(make_results(), "vid4", pairs=pairs).splitlines()
+    assert "SD, weight 0.001, against plain: no teacher: +0.060 [+0.035, +0.085] dB over 3 seeds: better." in lines
+    assert lines[-1].endswith("-0.060 [-0.085, -0.035] dB over 3 seeds: worse.")
+    assert "over clips and seeds: better" in table(with_clips(make_results()), "vid4", pairs=pairs)
 
 
 def test_a_page_names_changed_settings():

@@ -4,12 +4,10 @@ import json
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.experiment.scores import SETTINGS, make_results
-from workbench.aliases import VARIANTS
 from workbench.errors import ConfigError, FolderError
 from workbench.experiment.results import Results, same_settings
-from workbench.experiment.variants import PLAIN, find_variant
+from workbench.experiment.variants import PLAIN
 
 
 def test_only_common_seeds_are_compared():
@@ -26,27 +24,6 @@ def test_results_are_read_as_they_were_written(tmp_path):
     results.write(tmp_path / "results.json")
     assert Results.read(tmp_path / "results.json") == results
     assert json.loads((tmp_path / "results.json").read_text())["format"] == 2
-
-
-@pytest.mark.parametrize(("name", "steps", "crops"), [("results", 1500, 600), ("ablation", 300, 100)])
-def test_a_file_of_format_1_loads(name, steps, crops):
-    path = ROOT / "docs" / "experiment" / f"{name}.json"
-    stored, results = json.loads(path.read_text(encoding="utf-8")), Results.read(path)
-    assert stored["format"] == 1
-    bicubic, old = (one["bicubic"]["validation"]["mean"] for one in (results.references, stored["references"]))
-    assert bicubic["psnr_y_db"] == old["psnr_y_db"]
-    assert [VARIANTS[row] for row in stored["rows"]] == list(results.scores)
-    ours, old = results.scores["sd_w0.01"][0], stored["rows"]["sd_large"]["0"]
-    assert [ours[data]["mean"]["psnr_y_db"] for data in ours] == [old[data]["mean"]["psnr_y_db"] for data in old]
-    wanted = {"steps": steps, "data.num_fixed_crops": crops, "data.augmentations_per_crop": 4,
-              "data.batch_size": 4, "data.num_frames": 5, "data.crop_size": 32,
-              "student.name": "vespcn_s", "teacher.name": "edvr_s", "optimizer.learning_rate": 1e-3}  # fmt: skip
-    assert wanted.items() <= results.settings.items()
-    assert results.settings["teacher.weights"].startswith("c0510c989bc5")
-
-
-def test_every_old_name_is_a_variant():
-    assert all(find_variant(name).name == name for name in VARIANTS.values())
 
 
 @pytest.mark.parametrize("content", ["{", "[]", json.dumps({"format": 1}), json.dumps({"format": 9})])

@@ -48,7 +48,7 @@ def run_tiny(folder, capsys, *args, variants, out="experiment", data="footage"):
         "--variants",
         variants,
         "--teacher",
-        "pretrained:demo_teacher",
+        "pretrained:basicvsr_s",
     ]
     given += ["--steps", 2, "--crops", 2, "--temporal", "none", "--threads", 1, "--validation", "held", *args]
     status = main(["experiment", *map(str, given), "--set", *TINY])
@@ -151,6 +151,8 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys, monkeypatch):
     [
         (["--variants", "sd_large"], "sd_large"),
         (["--primary", "outputs_w2"], "outputs_w2"),
+        (["--pairs", "plain,sd_w1"], "plain"),
+        (["--pairs", "plain:outputs_w2"], "plain:outputs_w2"),
         (["--neighbors", "true,copy"], "copy"),
         (["--seeds", "0"], "seeds: want 1 or more, got 0"),
         (["--out", "none"], "none/results.json"),
@@ -165,7 +167,7 @@ def test_invalid_settings_raise_before_training(capsys, args, pattern):
 def shared(tmp_path):
     """Settings of an experiment whose footage has a manifest."""
     (tmp_path / "manifest.json").write_text("{}")
-    teacher = Network(name="edvr_tiny", weights="pretrained:demo_teacher")
+    teacher = Network(name="basicvsr_s", weights="pretrained:basicvsr_s")
 
     def make(**changes):
         return shared_config(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,20 +11,20 @@ import tyro
 
 from workbench.cli.command import command
 from workbench.cli.terminal import notes, show_parts, split_names
-from workbench.errors import require_at_least
+from workbench.errors import ConfigError, require_at_least
 
 
 @command
 def experiment(
     *,
     data: Path | None = None,
-    teacher: str = "pretrained:edvr_s",
+    teacher: str = "pretrained:basicvsr_s",
     student: str = "vespcn_s",
-    variants: str = "plain,sd_w0.001,output_w0.5",
+    variants: str = "plain,sd_r0.1+td_r0.1,output_r3",
     seeds: int = 3,
     first_seed: int = 0,
-    steps: int = 1500,
-    crops: int = 600,
+    steps: int = 1000,
+    crops: int = 800,
     changes: Annotated[tuple[str, ...], tyro.conf.arg(name="set", metavar="NAME=VALUE ...")] = (),
     validation: str = "",
     validation_set: Path | None = None,
@@ -31,6 +32,8 @@ def experiment(
     temporal: Literal["all", "vid4", "none"] = "all",
     neighbors: str = "",
     primary: str = "",
+    secondary: str = "",
+    pairs: str = "",
     compare_with: Path | None = None,
     out: Path = Path("experiment"),
     threads: int = 0,
@@ -39,12 +42,12 @@ def experiment(
 
     Variants that are trained and scored already are not repeated: a killed experiment continues where it stopped.
 
-    A variant is `plain` (no teacher), or losses with weights (`sd_w0.01`) or gradient-norm ratios (`sd_r0.1`), and
-    settings, joined by +: `output_w2+sd_w0.001`, `sd_w0.001+attention_kind=sum_abs`, `plain+steps=4500`. Settings are
+    A variant is `plain` (no teacher), or losses with gradient-norm ratios (`sd_r0.1`) or weights (`sd_w0.01`), and
+    settings, joined by +: `output_r3+sd_r0.1`, `sd_r0.1+attention_kind=sum_abs`, `plain+steps=2000`. Settings are
     those of `workbench train`, of the distillation without its name. Losses: sd (spatial), td (temporal), output, and
     the fields of `--distillation.losses`.
 
-    Example: `workbench experiment --data footage --variants plain,sd_w0.001 --seeds 3`
+    Example: `workbench experiment --data footage --variants plain,sd_r0.1 --seeds 3`
 
     Args:
         data: folder of footage, raw or prepared with `workbench prepare --format arrays`; without it nothing is
@@ -66,6 +69,8 @@ def experiment(
             temporal share of the variants and of the teacher, also of those scored before; empty: none.
         primary: variants, separated by commas, whose comparisons with plain are a family: their p-values are adjusted
             by Holm's method.
+        secondary: variants of a second family, adjusted by itself.
+        pairs: pairs of variants to compare with each other, for example `output_r3:sd_r0.1+td_r0.1`.
         compare_with: results file, for example docs/experiment/results.json, to compare every score with instead of
             printing tables; the exit status is 1 if a score lies outside of the range of the stored seeds.
         out: folder of the runs and of results.json.
@@ -80,7 +85,11 @@ def experiment(
     from workbench.models.weights import load
 
     chosen = [find_variant(name) for name in split_names(variants)]
-    family = [find_variant(name).name for name in split_names(primary)]
+    families = {
+        title: [find_variant(name).name for name in split_names(names)]
+        for title, names in (("Primary", primary), ("Secondary", secondary))
+    }
+    compared = [_pair(text) for text in split_names(pairs)]
     require_at_least(1, seeds=seeds)
     kinds = NeighborSettings(names=tuple(split_names(neighbors))) if neighbors else None
     if data is not None:
@@ -98,8 +107,20 @@ def experiment(
             )  # fmt: skip
     results = Results.read(out / "results.json")
     if compare_with is None:
-        print(page(results, primary=family))
+        print(page(results, families=families, pairs=compared))
         return 0
     lines, inside = reproduction(results, Results.read(compare_with))
     print("\n".join(lines))
     return 0 if inside else 1
+
+
+def _pair(text: str) -> tuple[str, str]:
+    """Return the names of the two variants of a pair ``A:B``; a setting of theirs may contain colons, too."""
+    from workbench.experiment.variants import find_variant
+
+    for at in (place for place, letter in enumerate(text) if letter == ":"):
+        with suppress(ConfigError):
+            return find_variant(text[:at]).name, find_variant(text[at + 1 :]).name
+    raise ConfigError(
+        f"pairs: got {text!r}, expected two variants joined by a colon, for example output_r3:sd_r0.1+td_r0.1"
+    )

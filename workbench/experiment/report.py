@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -39,8 +39,8 @@ MIN_LEAD = 1e-6
 """Smallest lead of the teacher for a gap closed, in dB."""
 ROUNDING_DB = 0.002
 """Largest difference of two trainings of one seed by rounding, which grows with the steps."""
-STATED = {"data.clips", "teacher.name", "teacher.weights", "data.batch_size", "data.num_frames", "data.crop_size",
-          "data.augmentations_per_crop"}  # fmt: skip
+STATED = {"data.clips", "teacher.name", "teacher.weights", "student.flow_weights", "data.batch_size", "data.num_frames",
+          "data.crop_size", "data.augmentations_per_crop"}  # fmt: skip
 """Settings that the first paragraph of a page states, or that tables cannot show."""
 
 
@@ -58,14 +58,20 @@ def verdict(difference: Difference | None, *, higher_is_better: bool = True) -> 
     return "better" if (difference.mean > 0) == higher_is_better else "worse"
 
 
-def table(results: Results, data: str, *, primary: Collection[str] = ()) -> str:
+Families = Mapping[str, Collection[str]]
+"""Title of a family of planned comparisons with plain -> its variants."""
+
+
+def table(
+    results: Results, data: str, *, families: Families | None = None, pairs: Collection[tuple[str, str]] = ()
+) -> str:
     """Return the scores of all variants on one set, and the differences that the seeds can detect.
 
     Args:
         results: the scores.
         data: name of the set.
-        primary: variants whose differences from plain are a family of comparisons, with p-values adjusted by Holm's
-            method.
+        families: variants whose differences from plain are tested together, with p-values adjusted by Holm's method.
+        pairs: pairs of variants to compare with each other.
     """
     names = [name for name in in_table_order(results.scores) if results.values(name, data, PSNR)]
     bicubic, teacher = (_cells(name, results.reference(name, data)) for name in ("bicubic", "teacher"))
@@ -88,8 +94,17 @@ def table(results: Results, data: str, *, primary: Collection[str] = ()) -> str:
     measured = {name: difference for name, difference in differences.items() if difference}
     if measured:
         lines += ["", _detectable(list(measured.values()))]
-    if primary:
-        lines += ["", _primary({name: differences.get(name) for name in primary})]
+    for title, family in (families or {}).items():
+        if family:
+            lines += ["", _adjusted(title, {name: differences.get(name) for name in family})]
+    for first, second in pairs:
+        if found := results.against(first, second, data, PSNR):
+            clips = _over_clips(results, first, data, second).get("clips")
+            lines += [
+                "",
+                f"{find_variant(first).label}, against {find_variant(second).label}: {_interval(found)} dB over "
+                f"{found.seeds} seeds{f', {clips} over clips and seeds' if clips else ''}: {verdict(found)}.",
+            ]
     return "\n".join(lines)
 
 
@@ -108,12 +123,12 @@ def _interval(found: Difference) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
 
 
-def _over_clips(results: Results, name: str, data: str) -> dict[str, str]:
-    """Return the bootstrap intervals of the difference from plain and of the gap closed; none for a single clip.
+def _over_clips(results: Results, name: str, data: str, other: str = PLAIN) -> dict[str, str]:
+    """Return the bootstrap intervals of the difference from another variant and of the gap closed.
 
-    The gap closed has no interval where the teacher does not lead in every resample.
+    There are none for a single clip. The gap closed has no interval where the teacher does not lead in every resample.
     """
-    found = results.over_clips(name, PLAIN, data, PSNR)
+    found = results.over_clips(name, other, data, PSNR)
     if found is None:
         return {}
     gain, lead = bootstrap_means(np.stack(found))
@@ -165,20 +180,30 @@ def _detectable(differences: Sequence[Difference]) -> str:
     )
 
 
-def _primary(differences: dict[str, Difference | None]) -> str:
+def _adjusted(title: str, differences: dict[str, Difference | None]) -> str:
     adjusted = holm({name: found.p_value if found else 1.0 for name, found in differences.items()})
     parts = []
     for name, found in differences.items():
         passed = found is None or adjusted[name] < 1 - CONFIDENCE
         word = verdict(found) if passed else "no measurable gain"
         parts.append(f"{find_variant(name).label}: " + (f"p = {adjusted[name]:.2g}, {word}" if found else word))
-    return f"Primary comparisons with plain, p-values adjusted by Holm's method: {'; '.join(parts)}."
+    counted = (
+        f"{title} comparison with plain"
+        if len(parts) == 1
+        else f"{title} comparisons with plain, p-values adjusted by Holm's method"
+    )
+    return f"{counted}: {'; '.join(parts)}."
 
 
 def per_clip(results: Results, data: str) -> str:
-    """Return PSNR-Y and SSIM-Y of every variant on every clip of a set, as means over seeds."""
+    """Return PSNR-Y and SSIM-Y on every clip of a set, as means over seeds.
+
+    Variants with a single seed are left out, unless all have one.
+    """
     clips, rows = [*results.clips(data), MEAN], []
-    for name in ["bicubic", *in_table_order(results.scores), "teacher"]:
+    counts = {name: len(results.values(name, data, PSNR)) for name in in_table_order(results.scores)}
+    several = [name for name, count in counts.items() if count > 1]
+    for name in ["bicubic", *(several or counts), "teacher"]:
         seeds = results.scores.get(name)
         scores = [one.get(data, {}) for one in seeds.values()] if seeds else results.reference(name, data)
         cells = []
@@ -190,15 +215,16 @@ def per_clip(results: Results, data: str) -> str:
     return markdown_rows(["", *clips], rows)
 
 
-def page(results: Results, *, primary: Collection[str] = ()) -> str:
-    """Return all tables, with the settings before them."""
+def page(results: Results, *, families: Families | None = None, pairs: Collection[tuple[str, str]] = ()) -> str:
+    """Return all tables, with the settings before them; see :func:`table`."""
     settings = results.settings
     steps, crops = settings["steps"], settings["data.num_fixed_crops"]
     parts = [
         f"Teacher `{settings['teacher.name']}` (sha256 {settings['teacher.weights'][:12]}), student "
         f"`{settings['student.name']}`: {steps:,} steps with {settings['data.batch_size']} clips of "
         f"{settings['data.num_frames']} frames, crop size {settings['data.crop_size']}, from {crops:,} fixed crops in "
-        f"{settings['data.augmentations_per_crop']} augmentations each. A difference compares runs with the same seed; "
+        f"{settings['data.augmentations_per_crop']} augmentations each. The ratio of a loss is that of its "
+        "gradient norm to the reconstruction's. A difference compares runs with the same seed; "
         "its interval is Student's, paired, over seeds: it is about these clips. Where it contains zero, there is no "
         "measurable gain. Intervals over clips and seeds, also that of the gap closed, are two-way bootstraps "
         f"({RESAMPLES:,} resamples of both, with replacement): they are about other clips of this kind, and too narrow "
@@ -209,7 +235,7 @@ def page(results: Results, *, primary: Collection[str] = ()) -> str:
     if others:
         parts.append(f"Changed for all variants: {', '.join(f'{name} {value}' for name, value in others.items())}.")
     for name in results.sets:
-        parts += [f"### {name}", table(results, name, primary=primary)]
+        parts += [f"### {name}", table(results, name, families=families, pairs=pairs)]
         if results.clips(name):
             parts += ["PSNR-Y [dB] / SSIM-Y of each clip, means over seeds:", per_clip(results, name)]
         if text := by_motion(results, name):

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from workbench.aliases import EXPERIMENT_SETTINGS, METRICS, VARIANTS, renamed
 from workbench.atomic_files import write_atomic
 from workbench.errors import ConfigError, FolderError
 from workbench.experiment.comparisons import Difference, paired
-from workbench.settings import differences, flatten
+from workbench.settings import differences
 
 FORMAT = 2
 
@@ -100,17 +99,15 @@ class Results:
 
     @classmethod
     def read(cls, path: Path) -> Results:
-        """Read a file that :meth:`write` wrote, now or in format 1.
+        """Read a file that :meth:`write` wrote.
 
         Raises:
             FolderError: no such file, or a file of another format.
         """
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
-            if record["format"] == 1:
-                record = _from_format_1(record)
             if record["format"] != FORMAT:
-                raise ValueError(f"format {record['format']}, expected 1 or {FORMAT}")
+                raise ValueError(f"format {record['format']}, expected {FORMAT}")
             scores = {
                 name: {int(seed): one for seed, one in seeds.items()} for name, seeds in record["variants"].items()
             }
@@ -119,24 +116,6 @@ class Results:
             raise FolderError(f"{path}: no such file; `workbench experiment` writes it") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FolderError(f"{path}: not a file of scores of an experiment ({error!r})") from error
-
-
-def _from_format_1(record: Mapping[str, Any]) -> dict[str, Any]:
-    def renamed_metrics(sets: SetScores) -> SetScores:
-        return {
-            name: {clip: renamed(scores, METRICS) for clip, scores in clips.items()} for name, clips in sets.items()
-        }
-
-    settings: dict[str, Any] = {"validation_set": []}
-    for name, value in flatten(record["conditions"]).items():
-        today = EXPERIMENT_SETTINGS[name].split()
-        settings |= dict(zip(today, value, strict=True)) if len(today) > 1 else {today[0]: value}
-    variants = {
-        VARIANTS[name]: {seed: renamed_metrics(sets) for seed, sets in seeds.items()}
-        for name, seeds in record["rows"].items()
-    }
-    references = {name: renamed_metrics(sets) for name, sets in record["references"].items()}
-    return {"format": FORMAT, "settings": settings, "references": references, "variants": variants}
 
 
 def same_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -23,10 +23,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from workbench.config import Data, Network, RunConfig, with_settings
+from workbench.config import Data, Network, Optimizer, RunConfig, with_settings
 from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError
-from workbench.presets import cpu_long
 from workbench.settings import flatten
 
 PLAIN = "plain"
@@ -101,7 +100,7 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         text = f"{amount:.12g}".replace("e+", "e")
         changes[LOSSES[loss].weight if kind == "w" else LOSSES[loss].ratio] = amount
         names.append(f"{loss}_{kind}{text}")
-        labels.append(f"{LOSSES[loss].label}, {'weight' if kind == 'w' else 'gradient-norm ratio'} {text}")
+        labels.append(f"{LOSSES[loss].label}, {'weight' if kind == 'w' else 'ratio'} {text}")
     labels = [", + ".join(labels)]
     for given, value in sorted((settings or {}).items()):
         name = given.removeprefix("distillation.")
@@ -128,7 +127,7 @@ def find_variant(name: str) -> Variant:
 
     Example:
         >>> find_variant("output_w2+sd_r0.1").label
-        'output L1, weight 2, + SD, gradient-norm ratio 0.1'
+        'output L1, weight 2, + SD, ratio 0.1'
     """
     losses: dict[str, tuple[str, float]] = {}
     settings: dict[str, Any] = {}
@@ -208,12 +207,13 @@ def parse_setting(text: str) -> tuple[str, Any]:
 
 
 def shared_config(
-    *, data: str, teacher: Network, student: str, steps: int, crops: int = 600, changes: Mapping[str, Any] | None = None
+    *, data: str, teacher: Network, student: str, steps: int, crops: int = 800, changes: Mapping[str, Any] | None = None
 ) -> RunConfig:
     """Return the settings that all variants share: fixed crops, so that the teacher's outputs are computed once.
 
-    The settings of the temporal loss are those of the stored scores, not today's defaults. Precision and memory format
-    are fixed: measured ones differ between machines and variants, and with them the rounding.
+    They are those of the preset ``cpu_long``, without its losses. The preset's student starts from its flow network;
+    another student names weights with ``student.flow_weights``. Precision and memory format are fixed: measured ones
+    differ between machines and variants, and with them the rounding.
 
     Args:
         data: folder of prepared footage.
@@ -226,17 +226,15 @@ def shared_config(
     Raises:
         ConfigError: a setting that does not exist, or a value that it cannot have.
     """
-    preset = cpu_long()
-    config = replace(
-        preset,
+    config = RunConfig(
         student=Network(name=student),
         teacher=teacher,
-        plain=Network(),
-        data=replace(preset.data, clips=(data,), num_fixed_crops=crops),
+        data=Data(clips=(data,), num_fixed_crops=crops, augmentations_per_crop=4),
         distillation=Distillation(
             schedule_steps=max(steps // 20, 1), memory_stride=4, standardize=False, border_frames=0
         ),
-        teacher_cache_dir="",
+        optimizer=Optimizer(learning_rate=1e-3),
+        precision="fp32",
         memory_format="channels_last",
         steps=steps,
         snapshot_every=steps,
