@@ -52,6 +52,26 @@ def test_memory_has_one_symmetric_scale():
     assert [axis.get_title() for axis in figure.axes[:8]] == [f"channel {k}" for k in range(8)]
 
 
+def test_a_grid_of_maps_has_one_scale_and_named_rows():
+    rows = {"teacher": np.ones((3, 2, 4)), "plain": [np.eye(2, 4) * k for k in range(3)]}
+    figure = figures.map_grid(rows, ["frame 1", "frame 2", "frame 3"], label="attention")
+    assert set(scales(figure)[:6]) == {(0, 2)}
+    assert [axis.get_title() for axis in figure.axes[:4]] == ["frame 1", "frame 2", "frame 3", ""]
+    assert [figure.axes[place].get_ylabel() for place in (0, 3)] == ["teacher", "plain"]
+
+
+def test_arrows_show_the_true_and_the_estimated_flow_at_the_same_pixels():
+    true = np.stack((np.full((10, 15), 2.0), np.full((10, 15), -1.0)))
+    figure = figures.flow_arrows(np.zeros((10, 15, 3)), true, {"half": true / 2, "zero": 0 * true}, every=5)
+    half, zero = figure.axes
+    assert (half.get_title(), zero.get_title()) == ("half", "zero")
+    drawn, found = half.collections
+    assert (drawn.U == 2).all()
+    assert (found.V == -0.5).all()
+    np.testing.assert_array_equal(drawn.XY, found.XY)
+    assert len(found.XY) == 6
+
+
 def test_terms_keep_their_names_and_gaps():
     figure = figures.loss_terms([1, 2, 3, 4], {"reconstruction": [0.1, None, 0.05, 0.04], "spatial": [1, 2, 3, 4]})
     (axis,) = figure.axes
@@ -148,6 +168,10 @@ def test_bars_of_the_temporal_share():
     [
         lambda: figures.attention_triptych(np.ones((2, 3)), np.ones((3, 2))),
         lambda: figures.memory_grid(np.ones((2, 3, 3)), np.ones((3, 3, 3))),
+        lambda: figures.map_grid({"a": np.ones((2, 3, 3))}, ["only one"], label="map"),
+        lambda: figures.map_grid({}, ["one"], label="map"),
+        lambda: figures.flow_arrows(np.ones((4, 4, 3)), np.ones((2, 4, 4)), {"a": np.ones((2, 4, 5))}),
+        lambda: figures.flow_arrows(np.ones((4, 4, 3)), np.ones((2, 4, 4)), {}),
         lambda: figures.side_by_side({}),
         lambda: figures.temporal_share({}),
         lambda: figures.temporal_share({"a": {"true": 1.0}, "b": {"copies": 1.0}}),

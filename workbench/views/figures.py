@@ -72,17 +72,85 @@ def memory_grid(teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, title: str 
     """
     if teacher_KHW.ndim != 3 or teacher_KHW.shape != student_KHW.shape:
         raise ShapeError(f"cells: want two of (channels, H, W), got {teacher_KHW.shape} and {student_KHW.shape}")
-    teacher_KHW, student_KHW = teacher_KHW[:8], student_KHW[:8]
-    limit = max(_largest(np.abs(teacher_KHW)), _largest(np.abs(student_KHW)))
-    figure, axes = _panels(2, len(teacher_KHW), teacher_KHW.shape[1:], width=1.7)
-    shown = [
-        _map(axes[row][k], cell, f"channel {k}" if row == 0 else "", low=-limit, high=limit, diverging=True)
-        for row, cells in enumerate((teacher_KHW, student_KHW))
-        for k, cell in enumerate(cells)
-    ]
-    for (first, *_), name in zip(axes, ("teacher", "student"), strict=True):
-        first.set_ylabel(name)
-    figure.colorbar(shown[0], ax=axes.ravel().tolist(), shrink=0.9, label="memory cell")
+    names = [f"channel {k}" for k in range(min(len(teacher_KHW), 8))]
+    cells = {"teacher": teacher_KHW[:8], "student": student_KHW[:8]}
+    return map_grid(cells, names, label="memory cell", diverging=True, title=title)
+
+
+def map_grid(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    *,
+    label: str,
+    diverging: bool = False,
+    width: float = 1.7,
+    title: str = "",
+) -> Figure:
+    """Draw maps in a grid, with one scale for all.
+
+    Args:
+        rows: name of a row -> its maps ``(H, W)``, one per column.
+        columns: names of the columns.
+        label: label of the scale.
+        diverging: whether zero is in the middle of the scale; otherwise it starts at zero.
+        width: width of a map in inches.
+        title: title of the figure.
+
+    Raises:
+        ShapeError: no row, rows of another length than ``columns``, or maps that differ in size.
+    """
+    sizes = {np.shape(image) for images in rows.values() for image in images}
+    if {len(images) for images in rows.values()} != {len(columns)} or len(sizes) != 1:
+        raise ShapeError(f"rows: want {len(columns)} maps of one size in each, got {list(rows)} with sizes {sizes}")
+    (size,) = sizes
+    limit = max(_largest(np.abs(image)) for images in rows.values() for image in images)
+    figure, axes = _panels(len(rows), len(columns), size, width)
+    for row, (name, images) in enumerate(rows.items()):
+        axes[row][0].set_ylabel(name)
+        for axis, image, column in zip(axes[row], images, columns, strict=True):
+            heading = "" if row else column
+            shown = _map(axis, image, heading, low=-limit if diverging else 0.0, high=limit, diverging=diverging)
+    figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.9, label=label)
+    return _finished(figure, title)
+
+
+def flow_arrows(
+    image: np.ndarray,
+    true_flow: np.ndarray,
+    estimated: Mapping[str, np.ndarray],
+    *,
+    every: int = 7,
+    lengthen: float = 3.0,
+    title: str = "",
+) -> Figure:
+    """Draw estimated optical flow as arrows over the true flow, one panel for each estimate.
+
+    Args:
+        image: the frame that the flow starts at, ``(H, W, 3)``.
+        true_flow: ``(2, H, W)`` in pixels, x first; white.
+        estimated: name -> flow like ``true_flow``; orange.
+        every: distance of the arrows in pixels.
+        lengthen: factor by which arrows are drawn longer than the motion.
+        title: title of the figure.
+
+    Raises:
+        ShapeError: no estimate, or a flow of another size than the image.
+    """
+    shape = (2, *image.shape[:2])
+    for name, flow in {"true flow": true_flow, **estimated}.items():
+        if flow.shape != shape or not estimated:
+            raise ShapeError(f"{name}: want a flow {shape} and at least one estimate, got {flow.shape}")
+    figure, axes = _panels(1, len(estimated), image.shape[:2], width=3.0)
+    at = np.mgrid[every // 2 : shape[1] : every, every // 2 : shape[2] : every]
+    style = {"angles": "xy", "scale_units": "xy", "scale": 1 / lengthen}
+    for axis, (name, flow) in zip(axes[0], estimated.items(), strict=True):
+        axis.imshow(image, interpolation="nearest")
+        axis.set(title=name, xticks=[], yticks=[])
+        outlined = {"color": "white", "edgecolor": "black", "linewidth": 0.5, "width": 0.014}
+        true = axis.quiver(at[1], at[0], *true_flow[:, at[0], at[1]], **style, **outlined)
+        found = axis.quiver(at[1], at[0], *flow[:, at[0], at[1]], **style, color=DIVERGING[-2], width=0.009, zorder=3)
+    names = ["true flow", f"estimated flow (both drawn {lengthen:g} times as long)"]
+    figure.legend([true, found], names, loc="outside lower center", ncols=2, fontsize=8, facecolor="0.8")
     return _finished(figure, title)
 
 
