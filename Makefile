@@ -12,7 +12,8 @@ NUMERIC := models metrics distill data/degradation/test_families.py data/degrada
 	inference/test_tiles.py inference/test_memory_estimate.py test_imaging.py test_tensors.py
 NUMERIC_DOCTESTS := models metrics distill data/degradation/families.py imaging.py inference/chunks.py inference/tiles.py tensors.py
 # Of these: counts, files, errors, traced graphs and trainings, whose results do not depend on the instruction set.
-NOT_NUMERIC := models/test_catalog.py models/test_cost.py models/test_hub.py models/test_zoo.py
+NOT_NUMERIC := models/test_adapter_errors.py models/test_catalog.py models/test_conversion_errors.py \
+	models/test_cost.py models/test_hub.py models/test_zoo.py
 NOT_NUMERIC_TESTS := $(addprefix test_every_network.py::test_,torch_compile_traces_one_graph two_steps_of_distillation) \
 	test_adapter.py::test_a_compiled_adapter_returns_equal_outputs test_offsets.py::test_offsets_learn_the_displacement
 

@@ -20,7 +20,7 @@ from workbench.models import hub, weights
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-STUDENT = weights.locate("pretrained:vespcn_distilled")
+STUDENT = weights.locate("pretrained:vespcn_std")
 TOKEN = "hf_of_the_test"
 
 
@@ -182,8 +182,9 @@ def test_weights_are_downloaded_once_and_then_read_from_the_cache(server, workbe
 
 
 EVALUATE = """
-import contextlib, io, json, sys
+import contextlib, io, json, sys, time
 from workbench.cli import main
+time.sleep = lambda seconds: None  # huggingface_hub repeats a refused connection five times, after 1, 2, 4, 8 and 8 s
 results = []
 for where in sys.argv[1:]:
     with contextlib.redirect_stderr(io.StringIO()) as errors:
@@ -228,7 +229,7 @@ def test_a_name_of_another_form_is_refused_before_any_request(name):
 
 def test_an_upload_contains_the_weights_and_a_card_with_the_metadata_of_the_hub(server, workbench, tmp_path):
     run = tmp_path / "runs" / "first"
-    shutil.copytree(runs.shipped("runs") / "vespcn_distilled", run)
+    shutil.copytree(runs.shipped("runs") / "vespcn_std", run)
     run_weights = run / "weights" / "student.safetensors"
     run_weights.parent.mkdir(exist_ok=True)
     shutil.copy(STUDENT, run_weights)
@@ -254,11 +255,11 @@ def test_an_upload_contains_the_weights_and_a_card_with_the_metadata_of_the_hub(
 
 
 def test_an_upload_without_a_valid_token_is_refused_with_the_fix(server, workbench):
-    done = workbench("-m", "workbench", "upload", "pretrained:demo_plain", "me/new", HF_TOKEN="hf_wrong")
+    done = workbench("-m", "workbench", "upload", "pretrained:vespcn_plain", "me/new", HF_TOKEN="hf_wrong")
     assert done.returncode == 2
     assert "hf auth login" in done.stderr
     assert "me/new" not in server.repositories
-    offline = workbench("-m", "workbench", "upload", "pretrained:demo_plain", "me/new", HF_HUB_OFFLINE="1")
+    offline = workbench("-m", "workbench", "upload", "pretrained:vespcn_plain", "me/new", HF_HUB_OFFLINE="1")
     assert offline.returncode == 2
     assert "HF_HUB_OFFLINE" in offline.stderr
 
