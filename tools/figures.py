@@ -32,23 +32,10 @@ ROOT = Path(__file__).resolve().parents[1]
 SCORES = ROOT / "docs" / "experiment"
 SHARES = ROOT / "workbench" / "pretrained" / "temporal_share.json"
 """Temporal share of the shipped networks; the studio reads it, too."""
-LABELS = {
-    "bicubic": "bicubic",
-    "plain": "plain student, `vespcn_s`",
-    "distilled": "distilled student, `vespcn_s`",
-    "teacher": "teacher, `edvr_s`",
-}
 SHOWN = ("psnr_y_db", "ssim_y", "t_diff", "tof", "warping_error")
-CARDS = {
-    "edvr_s": "teacher",
-    "vespcn_plain": "plain",
-    "vespcn_distilled": "distilled",
-    **{f"demo_{role}": f"demo_{role}" for role in ("teacher", "plain", "distilled")},
-    "basicvsr_s": "",
-}
-"""Card -> name of its network in the scores; empty where its temporal share alone is stored."""
+CARDS = ("basicvsr_s", "vespcn_plain", "vespcn_std", "vespcn_output", "edvr_s")
+"""Shipped networks with a card, in the order of their table."""
 SETS = {"shipped_vid4": "Vid4, BI x4", "shipped_held_out": "held-out frames of the sample, BI x4"}
-DEMO_SETS = {"demo_held_out": "held-out frames of the sample, BI x4"}
 
 
 def shipped(name: str) -> dict[str, dict[str, Any]]:
@@ -65,8 +52,11 @@ def shipped_table(name: str) -> str:
     found = shipped(name)
     metrics = [metric for metric in SHOWN if all(metric in one["mean"] for one in found.values())]
     rows = (
-        [label, *(f"{found[method]['mean'][metric]:.{METRICS[metric].digits}f}" for metric in metrics)]
-        for method, label in LABELS.items()
+        [
+            method if method == "bicubic" else f"`{method}`",
+            *(f"{one['mean'][metric]:.{METRICS[metric].digits}f}" for metric in metrics),
+        ]
+        for method, one in found.items()
     )
     return markdown_rows(["", *(METRICS[metric].heading for metric in metrics)], rows)
 
@@ -84,16 +74,18 @@ def share_table(*names: str) -> str:
 
 
 def card_lines(name: str) -> str:
-    """Return the scores and the temporal share of the network of a card."""
-    method = CARDS[name]
-    lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |"] if method else []
-    sets = (DEMO_SETS if method.startswith("demo_") else SETS) if method else {}
-    for data, title in sets.items():
-        ours, floor = (shipped(data)[one]["mean"] for one in (method, "bicubic"))
-        scores = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
-        lines.append(f"| {title} | {scores[0]} | {scores[1]} |")
-    lines += ["", "Temporal share on Vid4, with these neighbor frames (`docs/networks.md`):", "", share_table(name)]
-    return "\n".join(lines).lstrip("\n")
+    """Return the scores and the temporal share of the network of a card, those that are stored under its name."""
+    lines = []
+    for data, title in SETS.items():
+        found = shipped(data)
+        if name in found:
+            ours, floor = (found[one]["mean"] for one in (name, "bicubic"))
+            scores = [f"{one['psnr_y_db']:.2f} dB / {one['ssim_y']:.4f}" for one in (ours, floor)]
+            lines.append(f"| {title} | {scores[0]} | {scores[1]} |")
+    if lines:
+        lines = ["| | PSNR-Y / SSIM-Y | bicubic |", "| --- | --- | --- |", *lines, ""]
+    lines += ["Temporal share on Vid4, with these neighbor frames (`docs/networks.md`):", "", share_table(name)]
+    return "\n".join(lines)
 
 
 def results(name: str) -> Results:
@@ -114,14 +106,14 @@ def gradient_norm_ratios(name: str) -> str:
 
 
 def forest(*panels: tuple[str, str]) -> Figure:
-    """Draw the difference of every variant from plain: a dot per seed, and the mean with its interval.
+    """Draw the difference from plain of every variant with three or more seeds: a dot per seed, the mean, its interval.
 
     Args:
         panels: name of the stored results and of the data, one pair for each panel, from top to bottom.
     """
     stored = [(results(name), data) for name, data in panels]
     names = [
-        [name for name in in_table_order(one.scores) if name != PLAIN and one.against(name, PLAIN, data, "psnr_y_db")]
+        [name for name in in_table_order(one.scores) if name != PLAIN and len(one.values(name, data, "psnr_y_db")) > 2]
         for one, data in stored
     ]
     height = 1.2 + 0.3 * len(panels) + 0.24 * sum(map(len, names))
@@ -148,16 +140,19 @@ def forest(*panels: tuple[str, str]) -> Figure:
     return figure
 
 
-FIGURES = {"vid4.png": (("results", "vid4"),), "forest.png": (("results", "vid4"), ("ablation", "validation"))}
+FIGURES = {"validation.png": (("results", "validation"),)}
 """Files of figures, with their panels."""
+
+STD, BEST, OUTPUT = "sd_r0.1+td_r0.1+cells=all", "output_r3+frame_difference_r0.3", "output_r3"
+FAMILIES = {"Primary": (STD,), "Secondary": ("sd_r0.1", "td_r0.1+cells=all", OUTPUT, BEST)}
+PAIRS = ((OUTPUT, STD), (BEST, OUTPUT), (BEST, "plain+steps=2000"))
+"""Comparisons of docs/experiment_plan.md."""
 
 BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on vid4": lambda: shipped_table("shipped_vid4"),
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
-    "experiment": lambda: page(results("results")),
+    "experiment": lambda: page(results("results"), families=FAMILIES, pairs=PAIRS),
     "gradient norm ratios": lambda: gradient_norm_ratios("gradient_norm_ratios"),
-    "ablation": lambda: page(results("ablation")),
-    "gradient norm ratios of the ablation": lambda: gradient_norm_ratios("ablation_gradient_norm_ratios"),
     "temporal share": lambda: share_table(*CARDS),
     **{f"card of {name}": lambda name=name: card_lines(name) for name in CARDS},
 }
