@@ -22,7 +22,7 @@ from workbench.models.vespcn import VESPCN
 from workbench.models.video_sr import VideoSR
 from workbench.models.weights import load
 
-PAIRS = {"16 to 16": ("demo_teacher", "demo_plain"), "32 to 16": ("edvr_s", "vespcn_plain")}
+PAIRS = {"16 to 16": ("basicvsr_s", "vespcn_plain"), "32 to 16": ("edvr_s", "vespcn_plain")}
 SETTINGS: dict[str, dict[str, Any]] = {
     "old": {"stride": 4, "standardize": False, "border_frames": 0},
     "new": {},

@@ -20,6 +20,7 @@ from sphinx.util import logging
 
 from workbench import DISTRIBUTION, __version__
 from workbench.cli.networks import networks
+from workbench.pretrained import RUN
 from workbench.runs import find_run, shipped
 from workbench.scenes import read_scene
 from workbench.views.report import write_report
@@ -135,8 +136,8 @@ def write_viewers(app: Sphinx, error: Exception | None) -> None:
         return
     methods = ["high", "bicubic", "plain", "distilled", "teacher"]
     for name, source, chosen in (
-        ("scene", read_scene(shipped("scenes") / "bunny"), methods),
-        ("run", find_run([shipped("runs")], "vespcn_distilled"), None),
+        ("scene", read_scene(shipped("scenes") / "casa_mila"), methods),
+        ("run", find_run([shipped("runs")], RUN), None),
     ):
         path = Path(app.outdir) / "viewers" / f"{name}.html"
         report = write_report(source, path, max_bytes=PAGE_BYTES, methods=chosen, replace_file=True)

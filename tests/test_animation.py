@@ -1,6 +1,7 @@
 """Animation of a run, which `tools/animation.py` draws for README."""
 
 import importlib.util
+import shutil
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def images_and_durations(path):
 
 def test_the_committed_animation_shows_the_shipped_run():
     images, durations = images_and_durations(animation.OUT)
-    drawn = animation.draw_run("pretrained:demo")
+    drawn = animation.draw_run("pretrained:vespcn_std")
     assert len(images) == len(drawn), "draw it again: python tools/animation.py"
     for image, expected in zip(images, drawn, strict=True):
         assert np.abs(image.astype(int) - np.asarray(expected)).mean() < 1.6, "draw it again: python tools/animation.py"
@@ -37,9 +38,10 @@ def test_the_committed_animation_shows_the_shipped_run():
 
 
 def test_another_run_is_drawn_from_its_folder(tmp_path):
-    animation.main("pretrained:vespcn_distilled", tmp_path / "other.webp")
+    folder = shutil.copytree(locate_run("pretrained:vespcn_std").folder, tmp_path / "mine")
+    animation.main(str(folder), tmp_path / "other.webp")
     images, _ = images_and_durations(tmp_path / "other.webp")
-    assert len(images) == len(locate_run("pretrained:vespcn_distilled").snapshots())
+    assert len(images) == len(locate_run(str(folder)).snapshots())
     column = images[0].shape[1] // 3
     first, last = (image[animation.HEADER + animation.TITLES :].astype(float) for image in (images[0], images[-1]))
     changes = [np.abs(last - first)[:, i * column : (i + 1) * column].mean() for i in range(3)]

@@ -18,6 +18,7 @@ import tyro
 from PIL import Image, ImageDraw, ImageFont
 
 from workbench.metrics.fidelity import luma
+from workbench.pretrained import RUN
 from workbench.runs import Run, locate_run
 from workbench.scenes import Scene
 from workbench.views.colors import METHODS
@@ -174,7 +175,7 @@ def draw_run(run: str) -> list[Image.Image]:
     return [draw(scenes, step, view) for step in scenes]
 
 
-def main(run: str = "pretrained:demo", out: Path = OUT) -> None:
+def main(run: str = f"pretrained:{RUN}", out: Path = OUT) -> None:
     """Write the animation of a run.
 
     Args:

@@ -1,21 +1,26 @@
-"""Write the shipped weights with cards, the shipped run and the shipped scenes from finished runs.
+r"""Write the shipped weights with cards, the shipped runs and the shipped scenes from finished runs.
 
-    python tools/ship.py --teacher runs/edvr_s     # first: the cards of the students name it
-    python tools/ship.py --plain experiment/runs/plain-0 --distilled runs/vespcn_distilled
-    python tools/ship.py --demo --teacher runs/my_teacher --plain runs/my_plain --distilled runs/demo
+    python tools/ship.py --teacher runs/annealed     # first: the cards of the students name it
+    python tools/ship.py --plain runs/plain-0 --std runs/sd_r0.1-td_r0.1-cells-all-0 \
+        --output runs/output_r3-frame_difference_r0.3-0
+    python tools/ship.py --run runs/vespcn_std --twin runs/vespcn_plain     # a distillation, and its plain student
     python tools/ship.py --live-plain     # trains and ships the plain run of the live demo
+    python tools/ship.py --scenes         # renders the scenes by the shipped networks
 
-The commands that made the runs are in ``docs/experiment.md``; those of the demo set are in
-``workbench/pretrained/README.md``. ``python tools/figures.py`` writes the scores into the cards.
+The commands that made the runs are in ``workbench/pretrained/README.md`` and ``docs/experiment_plan.md``.
+``python tools/figures.py`` writes the scores into the cards.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,28 +37,46 @@ from workbench.evaluation.rendering import render_scene
 from workbench.models.video_sr import VideoSR, count_parameters
 from workbench.models.weights import load, save
 from workbench.presets import PRESETS
+from workbench.pretrained import HOME, SET
 from workbench.runs import Run
 from workbench.training.worker import prepare_run, work
+from workbench.views.student_losses import loss_names
 
-HOME = Path(__file__).resolve().parents[1] / "workbench" / "pretrained"
-SET = {"teacher": "edvr_s", "plain": "vespcn_plain", "distilled": "vespcn_distilled"}
-ROLES = (
-    ("The teacher: a small EDVR without TSA.", "an hour and a half"),
-    ("The student, trained on the ground truth alone.", "ten minutes"),
-    ("The same student, taught by `{teacher}`.", "ten minutes"),
-)
+NETWORKS = {
+    "teacher": (
+        SET["teacher"],
+        "A narrow bidirectional recurrent network with supervised flow: the teacher, which uses its neighbor frames.",
+        "five hours",
+    ),
+    "plain": (SET["plain"], "The student, trained on the ground truth alone.", "ten minutes"),
+    "std": (
+        "vespcn_std",
+        "The same student, taught by the attention maps and memory cells of `{teacher}`.",
+        "half an hour",
+    ),
+    "output": (
+        "vespcn_output",
+        "The same student, taught by the frames of `{teacher}` and their differences from frame to frame.",
+        "half an hour",
+    ),
+}
+"""Option -> name, description and training time of a network."""
 LIVE_PLAIN = "live_demo_plain"
 KEPT_MAP = "attention_sum_squares"
-RECURRENT = (
-    "basicvsr_s",
-    "A narrow bidirectional recurrent network with supervised flow: a teacher that uses its neighbor frames.",
-    "five hours",
-)
-"""Name, description and training time of the recurrent teacher."""
 SCENES = {
-    "bunny": ("bigbuckbunny[98:110, 0:288, 32:352]", "Big Buck Bunny, unseen by all networks"),
-    "stretch": ("bigbuckbunny[40:52, 0:144, 96:352]", "Big Buck Bunny stretches, unseen by all networks"),
+    "casa_mila": ("casa_mila", "Casa Milà under a moving camera, held out from training"),
+    "bunny": ("bigbuckbunny[40:48, 50:242, 60:316]", "Big Buck Bunny, unseen by all networks"),
+    "colosseum": ("colosseum", "Colosseum under a moving camera, held out from training"),
+    "sign": ("sign", "Sign with text under a moving camera, unseen by all networks"),
 }
+"""Name of a scene -> its clip and title. ``tools/scene_clips.py`` draws the clips of a moving camera."""
+
+SCENE_METHODS = ("bicubic", "plain", "pretrained:vespcn_std", "distilled", "teacher")
+SCENE_SIDES = ("plain", "teacher")
+"""Methods that the lens shows first, left and right."""
+
+SCENE_WITH_MEMORY = "casa_mila"
+"""Scene with memory cells, which take a megabyte: the one that the studio shows first."""
 
 CARD = """# {name}
 
@@ -84,44 +107,42 @@ evidence of what published networks reach with their own training, or of the pap
 def main(
     teacher: Path | None = None,
     plain: Path | None = None,
-    distilled: Path | None = None,
-    demo: bool = False,
+    std: Path | None = None,
+    output: Path | None = None,
+    run: Path | None = None,
+    twin: Path | None = None,
     live_plain: bool = False,
-    recurrent: Path | None = None,
+    scenes: bool = False,
 ) -> None:
-    """Write weights, cards, the run and the scenes into the package.
+    """Write weights, cards, runs and scenes into the package.
 
     Args:
         teacher: run folder of the teacher.
         plain: run folder of the student trained alone.
-        distilled: run folder of the student trained by the teacher.
-        demo: it is the demo set, of the preset `cpu`; it has no scenes.
-        recurrent: run folder of the recurrent teacher.
+        std: run folder of the student trained by attention maps and memory cells; its ConvLSTM ships, too.
+        output: run folder of the student trained by frames.
+        run: run folder of a distillation with snapshots, which ships under its name.
+        twin: run folder of the plain student with the same snapshots, which ships under its name.
         live_plain: train the plain student of the preset `demo`, and ship its run for the snapshots of the live demo.
+        scenes: render the scenes by the shipped networks.
     """
     torch.set_num_threads(1)
     if live_plain:
         with tempfile.TemporaryDirectory() as home:
-            run = prepare_run(Path(home) / LIVE_PLAIN, plain_twin(PRESETS["demo"]()))
-            work(run, lambda step, steps: None if step.number % 100 else print(f"step {step.number} of {steps}"))
-            ship_live_plain(run.folder)
-    if recurrent is not None:
-        _ship_network(recurrent, *RECURRENT)
-    names = [f"demo_{role}" if demo else name for role, name in SET.items()]
-    for folder, name, (what, hours) in zip((teacher, plain, distilled), names, ROLES, strict=True):
+            plain_run = prepare_run(Path(home) / LIVE_PLAIN, plain_twin(PRESETS["demo"]()))
+            work(plain_run, lambda step, steps: None if step.number % 100 else print(f"step {step.number} of {steps}"))
+            ship_slim(plain_run.folder)
+    for folder, (name, what, hours) in zip((teacher, plain, std, output), NETWORKS.values(), strict=True):
         if folder is not None:
-            _ship_network(folder, name, what.format(teacher=names[0]), hours)
-    if distilled is None:
-        return
-    run = Run(distilled)
-    save_memory(_memory_of(run), HOME / ("demo_memory.safetensors" if demo else "memory.safetensors"))
-    _ship_run(distilled, HOME / "runs" / ("demo" if demo else names[2]))
-    if demo:
-        return
-    shutil.rmtree(HOME / "scenes", ignore_errors=True)
-    methods = ("bicubic", "plain", "distilled", "teacher")
-    for name, (clip, title) in SCENES.items():
-        render_scene(clip, methods, HOME / "scenes" / name, title=title, compression=6)
+            _ship_network(folder, name, what.format(teacher=SET["teacher"]), hours)
+    if std is not None:
+        save_memory(_memory_of(Run(std)), HOME / "memory.safetensors")
+    if run is not None:
+        _ship_run(run, HOME / "runs" / run.name)
+    if twin is not None:
+        ship_slim(twin)
+    if scenes:
+        ship_scenes(HOME / "scenes")
 
 
 def _ship_network(folder: Path, name: str, what: str, hours: str) -> None:
@@ -129,7 +150,8 @@ def _ship_network(folder: Path, name: str, what: str, hours: str) -> None:
     run = Run(folder)
     average = run.weights("average")
     network = load(average if average.is_file() else run.weights())
-    save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step)
+    losses = loss_names(run.config())
+    save(network, HOME / f"{name}.safetensors", half=True, run=folder.name, steps=run.status().step, losses=losses)
     (HOME / f"{name}.md").write_text(_card(name, what, hours, run, network), encoding="utf-8")
 
 
@@ -189,7 +211,14 @@ def _footage(data: Data) -> str:
             names = [
                 s["name"] for s in json.loads(manifest.read_text(encoding="utf-8"))["sources"] if s["split"] == "train"
             ]
-            sources.append(f"{', '.join(names)} (sources, licenses and checksums: `docs/data.md`)")
+            photographs = {re.sub(r"-\d+$", "", name) for name in names}
+            rendered = len(photographs) < len(names)  # by tools/validation_clips.py, several clips from each photograph
+            shown = (
+                f"{len(names)} clips of {len(photographs)} still photographs in motion"
+                if rendered
+                else ", ".join(names)
+            )
+            sources.append(f"{shown} (sources, licenses and checksums: `docs/data.md`)")
         else:
             known = find_sample(clip.partition("[")[0])
             sources.append(f"`{clip}` ({known.credit}, license: {known.license})")
@@ -241,13 +270,13 @@ def plain_twin(config: RunConfig) -> RunConfig:
     return replace(config, teacher=Network(), plain=Network(), plain_run="", stop_after_seconds=0.0, threads=1)
 
 
-def ship_live_plain(source: Path) -> None:
-    """Copy the run of the plain student of the live demo, without the parts of its snapshots that are not read."""
+def ship_slim(source: Path) -> None:
+    """Copy the run of a plain student, without the parts of its snapshots that are not read."""
     with tempfile.TemporaryDirectory() as home:
-        slim = Path(home) / LIVE_PLAIN
+        slim = Path(home) / source.name
         shutil.copytree(source, slim)
         _slim(slim)  # before the frames are compressed, which takes minutes: what is in the package is never the whole
-        _ship_run(slim, HOME / "runs" / LIVE_PLAIN)
+        _ship_run(slim, HOME / "runs" / source.name)
 
 
 def _slim(folder: Path) -> None:
@@ -255,15 +284,49 @@ def _slim(folder: Path) -> None:
     rows = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     (folder / "metrics.jsonl").write_text("".join(rows[9::10]), encoding="utf-8")
     for home in [Run(folder).validation_folder, *(folder / "snapshots").iterdir()]:
-        record = json.loads((home / "scene.json").read_text(encoding="utf-8"))
-        record["overlays"] = [one for one in record["overlays"] if one["kind"] == KEPT_MAP]
-        write_atomic(home / "scene.json", json.dumps(record, indent=1))
-        for path in (home / "overlays").glob("*"):
-            if path.name != KEPT_MAP:
-                shutil.rmtree(path)
         with np.load(home / "arrays.npz", allow_pickle=False) as arrays:
             kept = {name: arrays[name] for name in arrays.files if not name.startswith("attention") or KEPT_MAP in name}
-        np.savez_compressed(home / "arrays.npz", **kept)  # pyright: ignore[reportArgumentType]
+        _keep_overlays(home, (KEPT_MAP,), kept)
+
+
+def _keep_overlays(home: Path, kinds: Sequence[str], arrays: Mapping[str, np.ndarray], **entries: Any) -> None:
+    """Keep overlays of some kinds, and these arrays, of a scene, and add entries to ``scene.json``."""
+    record = json.loads((home / "scene.json").read_text(encoding="utf-8"))
+    record["overlays"] = [one for one in record["overlays"] if one["kind"] in kinds]
+    write_atomic(home / "scene.json", json.dumps(record | entries, indent=1))
+    for path in (home / "overlays").glob("*"):
+        if path.name not in kinds:
+            shutil.rmtree(path)
+    np.savez_compressed(home / "arrays.npz", **arrays)  # pyright: ignore[reportArgumentType]
+
+
+def ship_scenes(home: Path, *, compression: int = 6) -> None:
+    """Render :data:`SCENES` by :data:`SCENE_METHODS`, in place of the scenes of a folder.
+
+    Args:
+        home: folder of the scenes.
+        compression: effort of the lossless compression, 0 to 6.
+    """
+    for name, (clip, title) in SCENES.items():
+        scene = render_scene(clip, SCENE_METHODS, home / name, title=title, replace=True, compression=compression)
+        kinds = (KEPT_MAP, "memory") if name == SCENE_WITH_MEMORY else (KEPT_MAP,)
+        kept = {one.array: round_digits(scene.array(one)) for one in scene.overlays if one.kind in kinds}
+        provenance = dict(scene.provenance) | ({} if "memory" in kinds else {"memory": "none"})
+        _keep_overlays(scene.folder, kinds, kept, sides=SCENE_SIDES, provenance=provenance)
+    for path in home.iterdir():
+        if path.name not in SCENES:
+            shutil.rmtree(path)
+
+
+def round_digits(values: np.ndarray) -> np.ndarray:
+    """Round to seven binary digits, an error of at most 1/128, so that the numbers take half of the space compressed.
+
+    Example:
+        >>> round_digits(np.array([0.0, 1.0, -3.3], np.float16)).tolist()
+        [0.0, 1.0, -3.3125]
+    """
+    mantissa, exponent = np.frexp(values.astype(np.float32))
+    return np.ldexp(np.round(mantissa * 128) / 128, exponent).astype(values.dtype)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from workbench.config import Data, Network, Optimizer, RunConfig
-from workbench.distillation_config import Distillation, OtherLosses
+from workbench.distillation_config import Distillation, GradientRatios
 
-TEACHER = Network(name="edvr_tiny", weights="pretrained:demo_teacher")
-STUDENT = Network(name="vespcn_s")
-PLAIN = Network(name="vespcn_s", weights="pretrained:demo_plain")
+TEACHER = Network(name="basicvsr_s", weights="pretrained:basicvsr_s")
+STUDENT = Network(name="vespcn_s", flow_weights="pretrained:flow")
+
+
+def _space_time(schedule_steps: int) -> Distillation:
+    """Return the losses of docs/experiment_plan.md: maps and cells, each with a gradient-norm ratio of 0.1."""
+    ratios = GradientRatios(spatial=0.1, temporal=0.1)
+    return Distillation(
+        spatial_weight=0.0, temporal_weight=0.0, ratios=ratios, schedule_steps=schedule_steps, cells="all"
+    )
 
 
 def smoke() -> RunConfig:
@@ -31,19 +38,21 @@ def smoke() -> RunConfig:
             num_frames=7,
             batch_size=1,
         ),
+        distillation=_space_time(100),
     )
 
 
 def demo() -> RunConfig:
     """Return two minutes of live distillation on a CPU, with the plain student at the same steps for comparison.
 
-    A fast machine does all steps in less. The precision is fp32, as in the shipped run of the plain student.
+    A fast machine does all steps in less. The crops are fixed, so that `workbench demo` computes the teacher's outputs
+    once, before the training. The precision is fp32, as in the shipped run of the plain student.
     """
     return RunConfig(
         student=STUDENT,
         teacher=TEACHER,
         plain_run="pretrained:live_demo_plain",
-        steps=1200,
+        steps=800,
         precision="fp32",
         stop_after_seconds=120,
         snapshot_every=100,
@@ -52,49 +61,52 @@ def demo() -> RunConfig:
             num_frames=7,
             batch_size=1,
             moving_share=0.5,
+            num_fixed_crops=200,
+            augmentations_per_crop=1,
             validation_clip="bigbuckbunny[100:108, 16:144, 128:304]",
         ),
-        optimizer=Optimizer(learning_rate=1e-3),
+        distillation=_space_time(50),
+        optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=1e-5),
     )
 
 
 def cpu() -> RunConfig:
-    """Return a distillation of `vespcn_s` from `edvr_tiny` on the sample clips, some minutes on a CPU."""
+    """Return a distillation of `vespcn_s` from `basicvsr_s` on the sample clips, some minutes on a CPU."""
     return RunConfig(
         student=STUDENT,
         teacher=TEACHER,
-        plain=PLAIN,
         steps=1000,
         data=Data(crop_size=24, num_frames=7, batch_size=2, moving_share=0.5),
+        distillation=_space_time(50),
         optimizer=Optimizer(learning_rate=1e-3, final_learning_rate=5e-6),
     )
 
 
 def cpu_long() -> RunConfig:
-    """Return the shipped distillation: `vespcn_s` from the frames of `edvr_s`; half an hour on a CPU core.
+    """Return the shipped distillation: `vespcn_s` from maps and cells of `basicvsr_s`; half an hour on a CPU core.
 
-    The loss is the one that helped most (docs/experiment.md); with `--distillation.spatial-weight` and
-    `--distillation.temporal-weight` it is space-time distillation. The crops are fixed, so the teacher's outputs are
-    computed once, which takes half of that time. The videos are listed in docs/data.md; `--data.clips` names others.
-    The precision is fp32, as in docs/experiment.md.
+    The crops are fixed, so the teacher's outputs are computed once, which takes half of that time. docs/data.md lists
+    the photographs of the clips; `--data.clips` names others. The settings are those of docs/experiment_plan.md, and
+    the shipped run of the plain student shows what the teacher adds.
     """
-    steps = 1500
     return RunConfig(
         student=STUDENT,
-        teacher=Network(name="edvr_s", weights="pretrained:edvr_s"),
-        plain=Network(name="vespcn_s", weights="pretrained:vespcn_plain"),
-        steps=steps,
+        teacher=TEACHER,
+        plain_run="pretrained:vespcn_plain",
+        steps=1000,
         precision="fp32",
-        snapshot_every=steps // 5,
+        snapshot_every=200,
         data=Data(
-            clips=("data/experiment",),
-            num_fixed_crops=600,
+            clips=("data/experiment_motion",),
+            validation_clip="bigbuckbunny[100:108, 16:144, 128:304]",
+            crop_size=24,
+            num_frames=7,
+            moving_share=0.8,
+            num_fixed_crops=800,
             augmentations_per_crop=4,
         ),
-        distillation=Distillation(
-            spatial_weight=0.0, temporal_weight=0.0, schedule_steps=steps // 20, losses=OtherLosses(output_l1=2.0)
-        ),
-        optimizer=Optimizer(learning_rate=1e-3),
+        distillation=_space_time(50),
+        optimizer=Optimizer(learning_rate=1e-3, ema_decay=0.99),
         teacher_cache_dir="runs/cache",
     )
 

@@ -124,6 +124,7 @@ class Scene:
         protocol: of the scores (degradation, channel, border that is cropped).
         provenance: data, license, weights, versions, seed.
         folders: method -> folder of its files, where that is not ``folder`` (see :func:`merge_scenes`).
+        sides: methods that the lens shows first, left and right; empty: those of the lens.
     """
 
     folder: Path
@@ -141,6 +142,7 @@ class Scene:
     times_seconds: tuple[float, ...] = ()
     pixel_aspect: Fraction = Fraction(1)
     folders: Mapping[str, Path] = field(default_factory=dict)
+    sides: tuple[str, ...] = ()
 
     def without(self, key: str) -> Scene:
         """Return the scene without one of its methods, or unchanged where it has no such method."""
@@ -373,6 +375,7 @@ def read_scene(folder: Path) -> Scene:
             curves=tuple(Curve(**curve) for curve in record["curves"]),
             times_seconds=_times(record),
             pixel_aspect=_aspect(record),
+            sides=tuple(check_name(side, "side") for side in record.get("sides", ())),
         )
     except (ValueError, KeyError, TypeError, ZeroDivisionError) as error:
         if isinstance(error, FolderError):

@@ -1,5 +1,6 @@
 """Page Compare: scores, shipped scenes, a scene that is deleted."""
 
+import json
 import shutil
 
 import pytest
@@ -26,6 +27,14 @@ def test_shipped_scenes_are_marked(watched):
     page = watched.open("?scene=small")
     page.wait_for_selector(".lens[data-frame]")
     assert page.locator("#scene input").input_value() == "Small · shipped"
+
+
+def test_a_scene_names_the_methods_that_are_shown_first(serve, tmp_path):
+    record = specimens.make_scene(tmp_path / "scenes" / "named", frames=2) / "scene.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"sides": ["bicubic", "teacher"]}))
+    page = serve(runs=[], scenes=[tmp_path / "scenes"]).open()
+    page.wait_for_selector(".lens[data-frame]")
+    assert page.evaluate("inspect('.lens').state.visibleMethods") == ["bicubic", "teacher"]
 
 
 def test_a_scene_that_is_deleted_while_it_is_shown(serve, tmp_path):

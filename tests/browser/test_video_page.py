@@ -80,7 +80,7 @@ class TestVideo:
         assert "3 frames of 148x192, no scores" in row.inner_text()
         assert page.get_by_role("link", name="scores (json)").count() == 0
         taken = {}
-        for name in ("frames (zip)", "Low resolution", "Plain student (vespcn_s)"):
+        for name in ("frames (zip)", "Low resolution", "Plain student (vespcn_plain)"):
             with page.expect_download() as download:
                 row.get_by_role("link", name=name).click()
             taken[name] = download.value.path()
@@ -90,7 +90,7 @@ class TestVideo:
         assert names == [f"{key}/{i:05d}.webp" for key in ("low", "bicubic", "plain") for i in range(3)]
         np.testing.assert_array_equal(low, read_video(video, first=4, last=5).frames[0][:, 8:45])
         assert read_video(taken["Low resolution"]).frames.shape[0] == 3  # an odd size is possible
-        assert read_video(taken["Plain student (vespcn_s)"]).frames.shape == (3, 192, 148, 3)
+        assert read_video(taken["Plain student (vespcn_plain)"]).frames.shape == (3, 192, 148, 3)
         row.get_by_role("link", name="Compare", exact=True).click()
         page.wait_for_selector(".lens[data-frame]")
         keys = page.evaluate("inspect('.lens').state")

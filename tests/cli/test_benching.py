@@ -49,11 +49,20 @@ def test_bf16_is_omitted_if_it_is_slow(capsys, monkeypatch, ratio, wanted):
 def test_networks_that_cannot_be_exported_are_omitted(capsys):
     pytest.importorskip("onnx", reason="onnx: pip install 'vsr-distillation-workbench[export]'")
     pytest.importorskip("onnxruntime", reason="onnxruntime: pip install 'vsr-distillation-workbench[export]'")
-    args = ("--networks", "bicubic,teacher", "--torch-precisions", "", "--onnx-precisions", "int8", "--format", "json")
+    args = (
+        "--networks",
+        "bicubic,pretrained:edvr_s",
+        "--torch-precisions",
+        "",
+        "--onnx-precisions",
+        "int8",
+        "--format",
+        "json",
+    )
     status, out, err = run(capsys, *args, *SMALL)
     assert status == 0
     assert {row["network"] for row in json.loads(out)["rows"]} == {"bicubic"}
-    assert "teacher, onnx int8: left out: edvr_s: int8 is for networks without deformable" in err
+    assert "edvr_s, onnx int8: left out: edvr_s: int8 is for networks without deformable" in err
 
 
 def test_plot_tradeoff_reads_the_times_of_bench(capsys, tmp_path, monkeypatch):

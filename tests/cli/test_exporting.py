@@ -64,7 +64,7 @@ def test_export_compare_shows_equal_operators(capsys):
         (["plain", "--compare", "plain", "distilled"], "name one network, or two with --compare"),
         (["vespcn_paper"], "without weights would be random"),
         (["plain", "--precision", "fp8"], "precision: want some of fp32, fp16, int8, got fp8"),
-        (["teacher", "--precision", "int8"], "int8 is for networks without deformable convolutions"),
+        (["pretrained:edvr_s", "--precision", "int8"], "int8 is for networks without deformable convolutions"),
     ],
 )
 def test_invalid_arguments_are_errors(small, capsys, args, pattern):

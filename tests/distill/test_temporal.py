@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.conftest import ROOT
 from workbench.distill.temporal import (
     ConvLSTM,
     TemporalMemory,
@@ -16,9 +17,12 @@ from workbench.distill.temporal import (
     temporal_distillation,
 )
 from workbench.errors import ShapeError, WeightsError
-from workbench.models.weights import locate, read_tensors, save_tensors
+from workbench.models.weights import read_tensors, save_tensors
 
 MODES = ["frozen", "trained", "trained_then_frozen"]
+
+FORMAT_1 = ROOT / "tests" / "golden" / "memory_format_1.safetensors"
+"""ConvLSTM of a network that an earlier version shipped."""
 
 
 def features(*shape, seed=0):
@@ -264,9 +268,9 @@ def test_a_loaded_memory_computes_the_same_cells(tmp_path, settings):
 
 
 def test_a_memory_of_format_1_computes_its_old_loss():
-    """A shipped one: averages over 4x4, raw features, the last cell of the whole clip."""
-    memory = load_memory(locate("pretrained:demo_memory"))
-    assert read_tensors(locate("pretrained:demo_memory"))[1]["format"] == "1"
+    """Averages over 4x4, raw features, the last cell of the whole clip."""
+    memory = load_memory(FORMAT_1)
+    assert read_tensors(FORMAT_1)[1]["format"] == "1"
     clip = features(1, 3, 16, 8, 8)
     pooled = clip.unflatten(-1, (2, 4)).unflatten(-3, (2, 4)).mean((-3, -1))
     with torch.no_grad():
@@ -291,7 +295,7 @@ def test_a_memory_of_format_2_computes_the_same_cells(tmp_path):
 
 
 def test_a_memory_of_a_later_format_raises(tmp_path):
-    tensors, metadata = read_tensors(locate("pretrained:demo_memory"))
+    tensors, metadata = read_tensors(FORMAT_1)
     save_tensors(tmp_path / "later.safetensors", tensors, metadata | {"format": "4"})
     with pytest.raises(WeightsError, match=r"got 4"):
         load_memory(tmp_path / "later.safetensors")

@@ -28,6 +28,7 @@ from workbench.models.weights import (
     save_tensors,
 )
 from workbench.models.zoo import build
+from workbench.pretrained import shipped_networks
 from workbench.tensors import to_float
 
 
@@ -198,8 +199,9 @@ def test_misspelled_pretrained_weights_raise(monkeypatch):
 
 
 def test_shipped_weights_are_listed():
-    demo = ["demo_distilled", "demo_memory", "demo_plain", "demo_teacher"]
-    assert pretrained_names() == ["basicvsr_s", *demo, "edvr_s", "flow", "memory", "vespcn_distilled", "vespcn_plain"]
+    students = ["vespcn_output", "vespcn_plain", "vespcn_std"]
+    assert pretrained_names() == ["basicvsr_s", "edvr_s", "flow", "memory", *students]
+    assert list(shipped_networks()) == ["basicvsr_s", "edvr_s", *students]
     with pytest.raises(WeightsError, match="not weights"):
         load("pretrained:memory")  # the ConvLSTM of the distillation is no network
 
@@ -214,9 +216,7 @@ def test_the_shipped_flow_network_finds_a_shift():
     assert flow.mean(dim=(1, 2)).tolist() == pytest.approx([1.5, -0.5], abs=0.2)
 
 
-@pytest.mark.parametrize(
-    "name", ["basicvsr_s", "demo_distilled", "demo_plain", "demo_teacher", "edvr_s", "vespcn_distilled", "vespcn_plain"]
-)
+@pytest.mark.parametrize("name", shipped_networks())
 def test_shipped_weights_load(name):
     network = load(f"pretrained:{name}")
     assert read_card(f"pretrained:{name}")["recipe"].items() <= network.recipe.items()  # builders may know more by now

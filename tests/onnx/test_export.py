@@ -52,7 +52,7 @@ def low():
 @pytest.fixture(scope="module")
 def student(tmp_path_factory, pair):
     """The shipped student, exported."""
-    network = load("pretrained:vespcn_distilled")
+    network = load("pretrained:vespcn_std")
     return network, export(network, tmp_path_factory.mktemp("export") / "student.onnx", check=pair)
 
 

@@ -130,11 +130,15 @@ def test_the_old_tensorboard_setting_becomes_a_tracker(small, logged):
     assert type(small).from_run(saved, version=1).trackers == (("tensorboard",) if logged else ())
 
 
-def test_the_log_of_a_run_of_format_1_has_current_names():
+def test_the_log_of_a_run_of_format_1_has_current_names(tmp_path):
     from workbench.runs import Run
 
-    run = Run(shipped("runs") / "vespcn_distilled")
-    assert run.record()["format"] == 1
+    run = Run(tmp_path)
+    config = {"student": {"name": "vespcn_s"}, "distillation": {"temporal_weight": 0.0, "others": {"output": 2.0}}}
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "config": config}))
+    terms = {"reconstruction": 0.05, "output": 0.04}
+    row = {"step": 1, "terms": terms, "weights": dict.fromkeys(terms, 1.0), "total": 0.09, "waited": 0.1}
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
     assert run.config().distillation.losses.output_l1 == 2.0
     first = run.metrics()[0]
     assert (set(first["terms"]), first["weights"].keys(), "data_time" in first) == (

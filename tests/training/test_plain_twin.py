@@ -171,23 +171,24 @@ def test_a_plain_run_and_plain_weights_together_raise():
         RunConfig(plain=Network(name="vespcn"), plain_run="runs/plain")
 
 
-def test_the_live_demo_has_a_plain_student_at_every_snapshot(caplog):
-    demo = PRESETS["demo"]()
-    twin = locate_run(demo.plain_run)
-    assert set(range(0, demo.steps + 1, demo.snapshot_every)) <= set(twin.snapshots())
-    assert open_plain(demo, validation_clip(demo)[0]) is not None
+@pytest.mark.parametrize("name", ["demo", "cpu_long"])
+def test_a_preset_with_a_shipped_plain_run_has_it_at_every_snapshot(caplog, name):
+    config = PRESETS[name]()
+    twin = locate_run(config.plain_run)
+    assert set(range(0, config.steps + 1, config.snapshot_every)) <= set(twin.snapshots())
+    assert open_plain(config, validation_clip(config)[0]) is not None
     assert caplog.text == ""  # no setting differs
     assert sum(path.stat().st_size for path in twin.folder.rglob("*") if path.is_file()) < 3.3e6
 
 
 def test_every_shipped_run_can_be_read():
     runs = [Run(path) for path in shipped("runs").iterdir() if (path / "run.json").is_file()]
-    assert {run.name for run in runs} == {"demo", "live_demo_plain", "vespcn_distilled"}
+    assert {run.name for run in runs} == {"live_demo_plain", "vespcn_plain", "vespcn_std"}
     for run in runs:
         steps, shown = run.snapshots(), run.config()
         assert steps[-1] == shown.steps
         plain = [step for step in steps if "plain" in keys(run, step)]
-        assert plain == ([steps[-1]] if shown.teacher.name else [])  # a finished student, at its own step
+        assert plain == (steps if shown.teacher.name else [])  # the plain student at the same steps
 
 
 def test_the_clip_of_a_shipped_run_is_the_one_that_is_compared():

@@ -22,7 +22,7 @@ def draw(size):
     axis.plot(range(size))
     return figure
 """
-LENS = "lens = show(find_run([shipped('runs')], 'demo'), methods=['bicubic', 'student']); lens"
+LENS = "lens = show(find_run([shipped('runs')], 'vespcn_std'), methods=['bicubic', 'student']); lens"
 FIGURE = "InteractiveFigure(draw, size=ipywidgets.IntSlider(value=3, min=2, max=9))"
 MOVE = f"shown = {FIGURE}; shown.controls['size'].value = 5; lens.frame = 1; display(shown, lens)"
 WIDGET = "application/vnd.jupyter.widget-view+json"

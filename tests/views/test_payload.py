@@ -28,6 +28,11 @@ def test_the_payload_is_json_with_all_parts(scene):
     assert json.loads(json.dumps(value, allow_nan=False)) == value
 
 
+def test_a_scene_names_the_methods_that_are_shown_first(scene):
+    assert "sides" not in payload(scene, address)
+    assert payload(replace(scene, sides=("plain", "teacher")), address)["sides"] == ["plain", "teacher"]
+
+
 def test_maps_of_a_kind_have_one_scale(scene):
     first, *others = scene.overlays
     wider = replace(first, vmin=-1.0, vmax=0.5)

@@ -11,6 +11,7 @@ from tests.visitors import make_services
 from workbench.scenes import read_scene
 from workbench.views import scene_tables
 from workbench.views.studio import build_studio
+from workbench.views.studio.folders import FIRST_SCENE, Studio
 
 
 class TestCompare:
@@ -19,6 +20,12 @@ class TestCompare:
             ("Disc over a grating", "0/disc"),
             ("Disc over a grating · shipped", "1/disc"),
         ]
+
+    def test_the_scene_with_the_clearest_difference_is_the_first_shipped_one(self, tmp_path):
+        for name in ("bunny", FIRST_SCENE, "sign"):
+            specimens.make_scene(tmp_path / name, frames=1)
+        studio = Studio(runs=[], scenes=[tmp_path / "none", tmp_path])
+        assert [value for _, value in studio.scene_choices()] == [f"1/{FIRST_SCENE}", "1/bunny", "1/sign"]
 
     def test_a_scene_and_its_tables(self, studio):
         value, about = studio.scene("0/disc")

@@ -137,7 +137,7 @@ class TestRun:
         writer.close()
 
     def test_a_new_live_run_refers_to_the_shipped_one(self, studio, run):
-        link = "href='run?run=demo'"
+        link = "href='run?run=vespcn_std'"
         both = Studio(runs=[run.folder.parent, run_folders.shipped("runs")], scenes=[])
         assert link not in both.view_run("0/mine", NEWEST, {}).lead
         young = specimens.make_run(run.folder.parent / "young")

@@ -77,6 +77,14 @@ def networks(
         for row in rows:
             del row["summary"]
     print_rows(rows, format, f"Networks, {catalog.size} in")
+    if format == "text" and not chosen:
+        from workbench.views.temporal_share import shipped_shares
+
+        shipped = [
+            {"weights": f"pretrained:{row['name']}", "method": row["role"], "learned from": row["learned"]}
+            for row in shipped_shares()
+        ]
+        print_rows(shipped, format, "Shipped weights")
     if conditions:
         notes.print(f"time: {conditions}")
     return 0
@@ -140,7 +148,21 @@ COLUMNS = {
 }
 """Headings of columns, if they differ from the key."""
 
-LEFT = ("name", "summary", "role", "paper", "layer", "kind", "network", "runtime", "precision", "size")
+LEFT = (
+    "name",
+    "weights",
+    "method",
+    "learned from",
+    "summary",
+    "role",
+    "paper",
+    "layer",
+    "kind",
+    "network",
+    "runtime",
+    "precision",
+    "size",
+)
 
 
 def print_rows(rows: Sequence[dict[str, Any]], format: RowFormat, title: str) -> None:

@@ -27,14 +27,12 @@ from workbench.models.weights import (
 )
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
 from workbench.onnx.run import open_exported
+from workbench.pretrained import SET
 from workbench.runs import Run, list_runs
 from workbench.scenes import Method, check_name
 
-ALIASES: dict[str, tuple[str, str]] = {
-    "teacher": ("pretrained:edvr_s", "Teacher"),
-    "plain": ("pretrained:vespcn_plain", "Plain student"),
-    "distilled": ("pretrained:vespcn_distilled", "Distilled student"),
-}
+LABELS = {"teacher": "Teacher", "plain": "Plain student", "distilled": "Distilled student"}
+ALIASES = {role: (f"{PRETRAINED}{name}", f"{LABELS[role]} ({name})") for role, name in SET.items()}
 """Alias -> weights and label of a network that ships with the package."""
 
 SHIPPED_MEMORY = "pretrained:memory"
@@ -81,7 +79,6 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
         where, label = ALIASES[name]
         network = load(where)
         note = f"{where} (sha256 {checksum(locate(where))[:12]})"
-        label = f"{label} ({network.recipe['name']})"
         return LoadedMethod(Method(key=name, label=label, note=note), network, is_student=name != "teacher")
     if found is None and (name in NETWORKS or name.startswith(PRIVILEGED)):
         network = build(name, scale=scale)

@@ -7,16 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
-
+from workbench.pretrained import HOME, SET, shipped_networks
 from workbench.scenes import Scene
 from workbench.views.scene_tables import html_table
+from workbench.views.student_losses import compared_outputs
 
-PRETRAINED = Path(__file__).parents[1] / "pretrained"
-STORED = PRETRAINED / "temporal_share.json"
+STORED = HOME / "temporal_share.json"
 """Written by ``workbench evaluate --neighbors``; the command is in ``docs/networks.md``."""
 
 COLUMNS = {"true": "true", "copies": "copies", "other": "other clip"}
@@ -62,24 +60,30 @@ def _checksum(note: str) -> str:
     return found[1] if found else ""
 
 
-def shipped_networks() -> list[str]:
-    """Return the names of the networks that come with the package: weights with the recipe of a network inside."""
-    names = []
-    for path in sorted(PRETRAINED.glob("*.safetensors")):
-        with safe_open(path, framework="np") as opened:
-            if "recipe" in (opened.metadata() or {}):
-                names.append(path.stem)
-    return names
-
-
 def shipped_shares() -> list[dict[str, Any]]:
-    """Return name, conditions and numbers of every shipped network; None instead of the numbers that are not stored."""
-    stored = read_shares()
-    rows = [(name, stored.get(name)) for name in shipped_networks()]
+    """Return name, role, losses, conditions and numbers of the shipped networks, those of the set first.
+
+    Networks whose share is not stored have None instead of the numbers.
+    """
+    stored, roles = read_shares(), {name: role for role, name in SET.items()}
+    order = sorted(shipped_networks(), key=lambda name: ([*roles, name].index(name), name))
+    rows = [(name, stored.get(name)) for name in order]
     return [
-        {"name": name, "conditions": share.conditions if share else "", "numbers": share.numbers if share else None}
+        {
+            "name": name,
+            "role": roles.get(name, ""),
+            "learned": learned_from(name),
+            "conditions": share.conditions if share else "",
+            "numbers": share.numbers if share else None,
+        }
         for name, share in rows
     ]
+
+
+def learned_from(name: str) -> str:
+    """Return the targets of the training of a shipped network."""
+    losses = shipped_networks()[name]
+    return "ground truth" + (f"; {SET['teacher']}'s {compared_outputs(losses)}" if losses else "")
 
 
 def scene_table(scene: Scene) -> str:

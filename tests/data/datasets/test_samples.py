@@ -11,12 +11,14 @@ from workbench.errors import DataError, UnknownNameError
 
 def test_the_first_sample_is_the_default_and_may_be_redistributed():
     first, *others = SAMPLES.values()
-    assert list(SAMPLES) == ["bigbuckbunny", "bikes", "carphone"]
-    assert [clip.name for clip in SAMPLES.values() if clip.redistributable] == ["bigbuckbunny"]
+    scenes = ["casa_mila", "colosseum", "sign"]
+    assert list(SAMPLES) == ["bigbuckbunny", "bikes", "carphone", *scenes]
+    assert [clip.name for clip in SAMPLES.values() if clip.redistributable] == ["bigbuckbunny", *scenes]
     assert credit_of("bigbuckbunny [0:9]") == {"credit": first.credit, "license": "CC BY 3.0"}
     assert credit_of("holiday.mp4") == {}
     assert "Blender Foundation" in first.credit
-    assert {clip.license for clip in others} == {"not stated"}
+    assert [clip.license for clip in others] == ["not stated"] * 2 + ["CC0-1.0"] * 2 + ["Apache-2.0"]
+    assert "casa-mila of Budgie Backgrounds" in credit_of("casa_mila")["credit"]
 
 
 @pytest.mark.parametrize("clip", SAMPLES.values(), ids=lambda clip: clip.name)
@@ -33,6 +35,9 @@ def test_clips_have_the_documented_sizes():
         "bigbuckbunny": (640, 360, 132),
         "bikes": (320, 136, 250),
         "carphone": (88, 72, 120),
+        "casa_mila": (256, 192, 8),
+        "colosseum": (256, 192, 8),
+        "sign": (256, 192, 8),
     }
 
 

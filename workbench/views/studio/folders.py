@@ -15,6 +15,7 @@ from typing import Any
 
 from workbench import runs as run_folders
 from workbench.errors import BusyError, FolderError, WorkbenchError
+from workbench.pretrained import RUN
 from workbench.runs import Run, Status, list_runs
 from workbench.scenes import list_scenes, read_scene
 from workbench.views import memory_verdict, temporal_share
@@ -30,11 +31,13 @@ NO_SCENE = (
 )
 NO_RUN = "No run yet: start one on the page Train, or run `workbench train --preset demo`, then refresh."
 NO_SNAPSHOT = "No snapshot yet: the first one is rendered soon after the start."
-DEMO, EARLY_SNAPSHOTS = "demo", 3
-"""Shipped run that is finished, and number of snapshots below which a live run refers to it."""
+FIRST_SCENE = "casa_mila"
+"""Shipped scene that is shown first: its methods differ visibly without zoom."""
+EARLY_SNAPSHOTS = 3
+"""Number of snapshots below which a live run refers to the shipped one, which is finished."""
 EARLY = (
     "This run has just begun, so the students hardly differ yet. "
-    f"<a href='run?run={DEMO}'>The shipped run {DEMO}</a> is a finished distillation."
+    f"<a href='run?run={RUN}'>The shipped run {RUN}</a> is a finished distillation."
 )
 """HTML line of a run with few snapshots."""
 MAX_LOGS = 16
@@ -104,10 +107,10 @@ class Studio:
         return [name for name in list_scenes(root) if name not in saved and self._is_visible(root / name, session)]
 
     def scene_choices(self, session: str = "") -> list[tuple[str, str]]:
-        """Return titles and values of the scenes for a dropdown."""
+        """Return titles and values of the scenes for a dropdown, the user's own first."""
         choices = []
         for index, root in enumerate(self.scenes):
-            for name in self._list_scenes(index, session):
+            for name in sorted(self._list_scenes(index, session), key=lambda name: name != FIRST_SCENE):
                 try:
                     title = read_scene(root / name).title or name
                 except FolderError:
@@ -212,7 +215,7 @@ class Studio:
         standing = scores_sentence(step or 0, on_clip.get("psnr_db", {}), distilled=distilled)
         lines = [f"<b>{escape(standing)}</b> <small>PSNR-Y, mean over the validation clip</small>"] if standing else []
         is_early = status.live and distilled and len(steps) < EARLY_SNAPSHOTS
-        if is_early and any(DEMO in list_runs(root) for root in self.runs[1:]):
+        if is_early and any(RUN in list_runs(root) for root in self.runs[1:]):
             lines.append(EARLY)
         lead = _lead(lines, {memory_verdict.CROPS: on_crops, memory_verdict.CLIP: on_clip.get("index")})
         now = {

@@ -1,5 +1,5 @@
 // Table of all networks, measurements of one or two, and temporal share of the shipped ones.
-// Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, conditions, numbers }], absent, command }, problem }.
+// Python sends parts of { rows, size, measured, shares: { heads, rows: [{ name, role, learned, conditions, numbers }], absent, command }, problem }.
 
 let known = { rows: [] }, selected = [], filter = '', order = ['name', 1];
 const lines = {};
@@ -38,9 +38,9 @@ function shares() {
   const { heads, rows: shipped, absent, command } = known.shares;
   const signed = v => `${v < 0 ? '−' : '+'}${Math.abs(v).toFixed(3)}`;
   lines.shares.replaceChildren(
-    node('h3', { textContent: 'Temporal share' }),
-    node('p', { className: 'soft', textContent: 'Gain in PSNR-Y over bicubic, in dB, of the shipped networks with different neighboring frames. A network that gains as much from copies of the center frame as from its true neighbors uses no temporal information.' }),
-    table(['network', ...heads, 'measured on'], shipped.map(row => node('tr', {}, ...cells([row.name]),
+    node('h3', { textContent: 'Shipped networks' }),
+    node('p', { className: 'soft', textContent: 'Method names, training targets, and temporal share: gain in PSNR-Y over bicubic, in dB, of the shipped networks with different neighboring frames. A network that gains as much from copies of the center frame as from its true neighbors uses no temporal information.' }),
+    table(['network', 'method', 'learned from', ...heads, 'measured on'], shipped.map(row => node('tr', {}, ...cells([row.name, row.role, row.learned]),
       ...(row.numbers ? [...row.numbers.map(v => node('td', { className: 'number', textContent: signed(v) })), ...cells([row.conditions])]
         : [node('td', { colSpan: heads.length + 1, className: 'soft', textContent: absent })])))),
     node('p', { className: 'soft', hidden: shipped.every(row => row.numbers), textContent: `${command} measures it.` }));
