@@ -73,7 +73,7 @@ def memory_grid(teacher_KHW: np.ndarray, student_KHW: np.ndarray, *, title: str 
     if teacher_KHW.ndim != 3 or teacher_KHW.shape != student_KHW.shape:
         raise ShapeError(f"cells: want two of (channels, H, W), got {teacher_KHW.shape} and {student_KHW.shape}")
     names = [f"channel {k}" for k in range(min(len(teacher_KHW), 8))]
-    cells = {"teacher": teacher_KHW[:8], "student": student_KHW[:8]}
+    cells = {"teacher": list(teacher_KHW[:8]), "student": list(student_KHW[:8])}
     return map_grid(cells, names, label="memory cell", diverging=True, title=title)
 
 
@@ -109,8 +109,8 @@ def map_grid(
         axes[row][0].set_ylabel(name)
         for axis, image, column in zip(axes[row], images, columns, strict=True):
             heading = "" if row else column
-            shown = _map(axis, image, heading, low=-limit if diverging else 0.0, high=limit, diverging=diverging)
-    figure.colorbar(shown, ax=axes.ravel().tolist(), shrink=0.9, label=label)
+            _map(axis, image, heading, low=-limit if diverging else 0.0, high=limit, diverging=diverging)
+    figure.colorbar(axes[0][0].images[0], ax=axes.ravel().tolist(), shrink=0.9, label=label)
     return _finished(figure, title)
 
 
@@ -143,14 +143,14 @@ def flow_arrows(
     figure, axes = _panels(1, len(estimated), image.shape[:2], width=3.0)
     at = np.mgrid[every // 2 : shape[1] : every, every // 2 : shape[2] : every]
     style = {"angles": "xy", "scale_units": "xy", "scale": 1 / lengthen}
+    outlined = {"color": "white", "edgecolor": "black", "linewidth": 0.5, "width": 0.014}
+    names = ["true flow", f"estimated flow (both drawn {lengthen:g} times as long)"]
     for axis, (name, flow) in zip(axes[0], estimated.items(), strict=True):
         axis.imshow(image, interpolation="nearest")
         axis.set(title=name, xticks=[], yticks=[])
-        outlined = {"color": "white", "edgecolor": "black", "linewidth": 0.5, "width": 0.014}
-        true = axis.quiver(at[1], at[0], *true_flow[:, at[0], at[1]], **style, **outlined)
-        found = axis.quiver(at[1], at[0], *flow[:, at[0], at[1]], **style, color=DIVERGING[-2], width=0.009, zorder=3)
-    names = ["true flow", f"estimated flow (both drawn {lengthen:g} times as long)"]
-    figure.legend([true, found], names, loc="outside lower center", ncols=2, fontsize=8, facecolor="0.8")
+        axis.quiver(at[1], at[0], *true_flow[:, at[0], at[1]], **style, **outlined)
+        axis.quiver(at[1], at[0], *flow[:, at[0], at[1]], **style, color=DIVERGING[-2], width=0.009, zorder=3)
+    figure.legend(axes[0][0].collections, names, loc="outside lower center", ncols=2, fontsize=8, facecolor="0.8")
     return _finished(figure, title)
 
 
