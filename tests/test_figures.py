@@ -54,8 +54,9 @@ def test_a_changed_score_is_found(tmp_path, monkeypatch):
 def test_a_card_has_the_scores_that_are_stored_under_its_name(tmp_path, monkeypatch):
     for held in figures.SCORES.glob("shipped_*.json"):
         stored = json.loads(held.read_text(encoding="utf-8"))
+        stored["methods"] = [one for one in stored["methods"] if one["method"] in ("bicubic", "vespcn_plain")]
         for method in stored["methods"]:
-            method["method"] = {"plain": "vespcn_std"}.get(method["method"], method["method"])
+            method["method"] = {"vespcn_plain": "vespcn_std"}.get(method["method"], method["method"])
         (tmp_path / held.name).write_text(json.dumps(stored), encoding="utf-8")
     monkeypatch.setattr(figures, "SCORES", tmp_path)
     score = figures.shipped("shipped_vid4")["vespcn_std"]["mean"]["psnr_y_db"]

@@ -10,6 +10,7 @@ from workbench.inference.chunks import upscale
 from workbench.inference.runtime import RuntimeChoice
 from workbench.models.bicubic import Bicubic
 from workbench.models.weights import load
+from workbench.pretrained import DISTILLED
 
 
 def run(capsys, *args):
@@ -49,7 +50,7 @@ def test_the_shipped_student_is_the_default(images, capsys):
     assert status == 0
     assert "by distilled" in out
     assert "exact" in out
-    whole = upscale(load("pretrained:vespcn_std"), read_frames(images))
+    whole = upscale(load(f"pretrained:{DISTILLED}"), read_frames(images))
     assert np.abs(read_frames("out").astype(int) - whole).max() <= 1
 
 

@@ -39,7 +39,7 @@ def runs(tmp_path, monkeypatch):
 
 def test_a_reserved_name_that_is_also_a_run_is_ambiguous(runs):
     """The error names both ways to be clear, and both work."""
-    with pytest.raises(ConfigError, match=r"'distilled' is ambiguous.*runs/distilled.*pretrained:vespcn_std"):
+    with pytest.raises(ConfigError, match=r"'distilled' is ambiguous.*runs/distilled.*pretrained:vespcn_output"):
         load_method("distilled", runs=[runs])
     loaded = load_methods(["runs/distilled", "pretrained:vespcn_std", "plain"], runs=[runs])
     assert [one.method.key for one in loaded] == ["runs-distilled", "vespcn_std", "plain"]

@@ -312,7 +312,7 @@ def test_options_in_the_table_of_losses_select_each_loss(settings_of):
 def test_commands_of_the_document_have_the_described_settings(settings_of):
     added, instead, alone, ratio, first, second = map(settings_of, commands())
     assert added.distills
-    assert added.distillation.spatial_weight
+    assert added.distillation.uses_spatial
     assert added.distillation.losses.chosen == instead.distillation.losses.chosen == {"output_l1": 1.0}
     assert not instead.needs_features
     assert not alone.distills
@@ -321,7 +321,8 @@ def test_commands_of_the_document_have_the_described_settings(settings_of):
     assert first.student.name == second.teacher.name == "privileged:vespcn_s"
     assert second.student.weights == f"decoder:{second.teacher.weights}"
     assert second.distillation.losses.chosen == {"variational_information": 1e-6}
-    assert (second.distillation.spatial_weight, second.distillation.temporal_weight) == (0, 0)
+    assert not second.distillation.uses_spatial
+    assert not second.distillation.uses_temporal
     assert (second.distillation.schedule, second.optimizer.learning_rate) == ("constant", 1e-4)
     check(
         replace(

@@ -15,8 +15,11 @@ def test_a_scene_of_shipped_networks_names_their_losses(scene_folder):
     scene = read_scene(scene_folder)
     methods = [replace(m, note=f"pretrained:{SET[m.key]} (sha256 0)") if m.key in SET else m for m in scene.methods]
     losses = scene_losses(replace(scene, methods=tuple(methods)), [])
-    name, learned = SET["distilled"], "learned from the teacher's attention maps (spatial) and memory cells (temporal)."
-    assert losses == f"The distilled student of this scene, {name}, {learned}"
+    name, learned = (
+        SET["distilled"],
+        "learned from the teacher's frames (output L1, frame difference); maps and cells are shown",
+    )
+    assert losses == f"The distilled student of this scene, {name}, {learned} for comparison."
 
 
 def test_the_first_page_names_each_shipped_student():

@@ -79,7 +79,7 @@ def train(args: Sequence[str]) -> int:
                 machine and training; not before a short run, and not with --init-only.
         """
         if not resume:
-            config = _with_skips_of_weights(config, args)
+            config = _with_own_weights(config, args)
         if estimate:
             return _estimate(config, measure=tune)
         if resume:
@@ -149,7 +149,7 @@ def tune(args: Sequence[str]) -> int:
         from workbench.training.tuning import MAX_TUNE_SECONDS, compare_accumulation, tune
         from workbench.training.worker import settle_precision
 
-        config = _with_skips_of_weights(config, args)
+        config = _with_own_weights(config, args)
         check(config)
         config, choice = settle_precision(config)
         notes.print(f"precision: {choice.reason}")
@@ -186,11 +186,18 @@ def _preset(args: Sequence[str]) -> str:
     return chosen
 
 
-def _with_skips_of_weights(config: RunConfig, args: Sequence[str]) -> RunConfig:
-    """Return the settings with the skips of the weights, for the networks whose skip the arguments do not set."""
+def _with_own_weights(config: RunConfig, args: Sequence[str]) -> RunConfig:
+    """Return the settings with the skips of the weights, for the networks whose skip the arguments do not set.
+
+    The flow weights of a preset are for its student: they are left out where the arguments name another one.
+    """
     from workbench.evaluation.methods import with_skip_of_weights
 
-    given = {arg.partition("=")[0] for arg in args}
+    given = {arg.partition("=")[0].replace("_", "-") for arg in args}
+    student, usual = config.student, PRESETS[_preset(args)]().student
+    if student.flow_weights and student.name != usual.name and "--student.flow-weights" not in given:
+        notes.print(f"student.flow_weights: {student.flow_weights} is for {usual.name}; {student.name} starts without")
+        config = replace(config, student=replace(student, flow_weights=""))
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
     return replace(config, **{
         role: with_skip_of_weights(network) for role, network in chosen.items() if f"--{role}.skip" not in given

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.footage import SHOTS, pan, save, write_clip, write_shots
+from workbench.data.datasets.samples import locate_sample
 from workbench.data.preparation.manifest import PrepareSettings
 from workbench.data.preparation.prepare import prepare
 from workbench.data.sampling import checksums
@@ -84,7 +85,7 @@ def test_checksums_cover_the_selected_part(root):
 
 def test_a_sample_and_its_file_have_different_checksums(tmp_path):
     """A sample is shrunk when it is read, the file under its own name is not."""
-    shutil.copy(checksums.locate_sample("bikes.mp4"), tmp_path / "bikes.mp4")
+    shutil.copy(locate_sample("bikes.mp4"), tmp_path / "bikes.mp4")
     sample, file = checksum_clip("bikes"), checksum_clip(str(tmp_path / "bikes.mp4"))
     assert (sample.kind, file.kind) == ("sample", "video")
     assert sample.sha256 == file.sha256
