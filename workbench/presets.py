@@ -12,7 +12,7 @@ STUDENT = Network(name="vespcn_s", flow_weights="pretrained:flow")
 
 
 def _space_time(schedule_steps: int) -> Distillation:
-    """Return the losses of docs/experiment_plan.md: maps and cells, each with a gradient-norm ratio of 0.1."""
+    """Return the losses of docs/experiment_plan.md: maps and all cells, each with a gradient-norm ratio of 0.1."""
     ratios = GradientRatios(spatial=0.1, temporal=0.1)
     return Distillation(
         spatial_weight=0.0, temporal_weight=0.0, ratios=ratios, schedule_steps=schedule_steps, cells="all"

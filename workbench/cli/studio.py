@@ -126,7 +126,7 @@ def _serve(options: StudioOptions, *, with_demo: bool = False) -> int:
         notes.print("2 of 2: a live distillation of two minutes, then it ends by itself; see the page Run")
         name, where = start_demo(), "" if options.runs == RUNS else f" --runs {options.runs}"
         stop = f"to stop it: Stop on the page Run, or workbench stop {name}{where}"
-        notes.print(f"its files: {options.runs / name}, up to 45 MB; {stop}", markup=False)
+        notes.print(f"its files: {options.runs / name}, up to 120 MB; {stop}", markup=False)
     Thread(target=_names, daemon=True).start()  # the Train page needs them, and torch takes seconds to import
     blocks.block_thread()
     return 0
