@@ -71,7 +71,7 @@ def test_an_experiment_is_trained_scored_and_reproduced(tiny, capsys):
     assert results.settings["data.crop_size"] == 8
     assert all(np.isfinite(results.values(name, "validation", "psnr_y_db")[0]) for name in results.scores)
     assert [folder.name for folder in (tiny / "experiment" / "cache").iterdir() if folder.is_dir()] == [
-        "hr-sr-sum_squares-unit-8-4-0-False-last-0"
+        "hr-sr-sum_squares-unit-8-2-0-True-last-1"
     ]
     run = Run(runner.run_folder(tiny / "experiment", "output_r2+sd_r0.1+td_r0.1", 0))
     assert run.status().state == "finished"

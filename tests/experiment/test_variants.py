@@ -1,10 +1,13 @@
 """Variants by name, and the settings of their trainings."""
 
+import json
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
+from workbench.cli.experimenting import experiment
 from workbench.config import Network, with_settings
 from workbench.errors import ConfigError
 from workbench.experiment.variants import (
@@ -19,6 +22,7 @@ from workbench.experiment.variants import (
     shared_config,
     variant_config,
 )
+from workbench.settings import flatten
 
 TEACHER = Network(name="basicvsr_s", weights="pretrained:basicvsr_s")
 SHARED = shared_config(data="d", teacher=TEACHER, student="vespcn_s", steps=100)
@@ -195,3 +199,21 @@ def test_settings_for_all_variants_have_the_type_of_their_field():
 def test_invalid_settings_raise(text):
     with pytest.raises(ConfigError):
         shared_config(data="d", teacher=TEACHER, student="s", steps=100, changes=dict([parse_setting(text)]))
+
+
+def test_the_defaults_are_the_settings_of_the_stored_experiment():
+    """Files are recorded as checksums there; their names are compared by hand."""
+    stored = json.loads((Path(__file__).parents[2] / "docs/experiment/results.json").read_text())["settings"]
+    defaults = signature(experiment).parameters
+    config = shared_config(
+        data="d", teacher=TEACHER, student=defaults["student"].default, steps=defaults["steps"].default
+    )
+    files = {"data.clips", "teacher.weights", "student.flow_weights", "validation_set"}
+    compared = stored.keys() - files
+    assert {name: flatten(config.to_dict())[name] for name in compared} == {name: stored[name] for name in compared}
+    assert config.student.flow_weights == "pretrained:flow"
+    assert defaults["teacher"].default == TEACHER.weights
+
+
+def test_another_student_than_the_presets_starts_without_its_flow_network():
+    assert shared_config(data="d", teacher=TEACHER, student="fastdvdnet_vsr_s", steps=10).student.flow_weights == ""

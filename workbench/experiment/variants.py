@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from workbench.config import Data, Network, Optimizer, RunConfig, with_settings
+from workbench.config import Data, Network, RunConfig, with_settings
 from workbench.distillation_config import Distillation, OtherLosses
 from workbench.errors import ConfigError
+from workbench.presets import cpu_long
 from workbench.settings import flatten
 
 PLAIN = "plain"
@@ -226,19 +227,20 @@ def shared_config(
     Raises:
         ConfigError: a setting that does not exist, or a value that it cannot have.
     """
-    config = RunConfig(
-        student=Network(name=student),
+    preset = cpu_long()
+    own = preset.student if preset.student.name == student else Network(name=student)
+    config = replace(
+        preset,
+        student=own,
         teacher=teacher,
-        data=Data(clips=(data,), num_fixed_crops=crops, augmentations_per_crop=4),
-        distillation=Distillation(
-            schedule_steps=max(steps // 20, 1), memory_stride=4, standardize=False, border_frames=0
-        ),
-        optimizer=Optimizer(learning_rate=1e-3),
-        precision="fp32",
-        memory_format="channels_last",
+        plain_run="",
         steps=steps,
+        memory_format="channels_last",
         snapshot_every=steps,
         save_every=max(steps // 10, 1),
+        data=replace(preset.data, clips=(data,), validation_clip=Data().validation_clip, num_fixed_crops=crops),
+        distillation=Distillation(schedule_steps=max(steps // 20, 1)),
+        teacher_cache_dir="",
     )
     return with_settings(config, changes or {})
 
