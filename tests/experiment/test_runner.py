@@ -133,6 +133,15 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys, monkeypatch):
     assert np.mean(list(quartiles.values())) == pytest.approx(np.mean(parts))  # four frames, one in each
     assert "Columns: quartiles" in out
 
+    status, _, _ = run_tiny(tiny, capsys, *args, "--temporal", "all", variants="plain", out="other_set")
+    assert status == 0
+    added = Results.read(path)  # temporal metrics are added later; the other scores stay
+    for scores, before in ((added.scores["plain"][0], results.scores["plain"][0]),
+                           (added.references["teacher"], results.references["teacher"])):  # fmt: skip
+        assert scores["validation"]["mean"].items() > before["validation"]["mean"].items()
+        assert {"tof", "t_diff", "warping_error"} < scores["validation"]["mean"].keys()
+    results = added
+
     monkeypatch.setattr(runner, "evaluate", None)  # nothing is scored again
     monkeypatch.setattr(runner, "measure_temporal_share", share_of)
     status, out, _ = run_tiny(tiny, capsys, *args, "--neighbors", "true,copies", variants="plain", out="other_set")
@@ -182,7 +191,7 @@ def test_recorded_settings_name_data_and_weights_by_checksums(shared, tmp_path):
     plain = runner.experiment_settings(shared())
     changes = {
         "data.stills": str(stills), "data.stills_share": 0.25, "data.stills_min_speed": 0.1, "data.moving_share": 0.5,
-        "student.weights": "pretrained:vespcn_plain", "student.flow_weights": "pretrained:flow",
+        "student.weights": "pretrained:vespcn_plain",
         "optimizer.ema_decay": 0.9,
     }  # fmt: skip
     changed = runner.experiment_settings(shared(**changes))
@@ -238,5 +247,5 @@ def test_a_clash_of_settings_is_a_config_error(shared, tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "held_out_clips", lambda *_: None)
     runner.run_experiment([], [], shared(), tmp_path / "out", references=False)
     Results(runner.experiment_settings(shared())).write(tmp_path / "out" / "results.json")
-    with pytest.raises(ConfigError, match=r"data\.crop_size: got 16, expected 32"):
+    with pytest.raises(ConfigError, match=r"data\.crop_size: got 16, expected 24"):
         runner.run_experiment([], [], shared(**{"data.crop_size": 16}), tmp_path / "out", references=False)

@@ -64,7 +64,8 @@ def experiment(
         validation: sources of the footage to hold out, separated by commas; a tenth of them if it is empty.
         validation_set: folder of clips, each a folder of frames, to score on instead of the held-out sources.
         vid4: folder of Vid4, to score on as well.
-        temporal: sets that are also scored by tOF, T-diff and warping error, which takes longer than the other metrics.
+        temporal: sets that are also scored by tOF, T-diff and warping error, which takes longer than the other metrics;
+            also for variants scored without them before.
         neighbors: kinds of neighbor frames, separated by commas, as in `workbench evaluate`: `true,copies` measures the
             temporal share of the variants and of the teacher, also of those scored before; empty: none.
         primary: variants, separated by commas, whose comparisons with plain are a family: their p-values are adjusted

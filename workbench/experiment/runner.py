@@ -172,8 +172,8 @@ def run_experiment(
         folder: folder of ``runs/``, ``cache/`` and ``results.json``.
         validation_set: folder of clips that variants are scored on; the held-out sources of the footage where None.
         vid4: folder of Vid4, which variants are scored on as well.
-        temporal: sets that are also scored by tOF, T-diff, warping error and temporal profile, which takes longer than
-            the other metrics.
+        temporal: sets that are also scored by tOF, T-diff and warping error, which takes longer than the other metrics;
+            also for runs scored without them before.
         neighbors: settings of the temporal share, which is measured with them only, also for runs scored before.
         references: whether bicubic and the teacher are scored as well; the teacher takes minutes.
         progress: called with a message before each part of the work.
@@ -240,7 +240,9 @@ class _Scoring:
         return found
 
     def _unscored(self, scored: SetScores) -> dict[str, ScoredSet]:
-        return {name: one for name, one in self.sets.items() if MEAN not in scored.get(name, {})}
+        means = {name: scored.get(name, {}).get(MEAN, {}) for name in self.sets}
+        wanted = {name: "mae" if name in self.temporal else "psnr_y_db" for name in self.sets}  # defined for any clip
+        return {name: one for name, one in self.sets.items() if wanted[name] not in means[name]}
 
     def _without_gains(self, scored: SetScores) -> dict[str, ScoredSet]:
         wanted = set(self.neighbors.names) if self.neighbors is not None else set()
