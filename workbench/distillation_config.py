@@ -62,6 +62,8 @@ class OtherLosses:
     """Spectrum of the frames, with fine detail weighted more than coarse (ours)."""
     frame_difference: float = _loss(reads="frames")
     """Changes of the frames from one to the next (ours)."""
+    true_frame_difference: float = _loss(reads="frames")
+    """The same with the ground truth in place of the teacher: the control of `frame_difference`."""
     teacher_better_l1: float = _loss(reads="frames")
     """L1 distance of the frames, only where the teacher is closer to the ground truth (ours)."""
     flow_l1: float = _loss(reads="flow")

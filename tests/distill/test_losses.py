@@ -67,11 +67,13 @@ def test_gradients_reach_the_student_and_not_the_teacher(name):
 
 
 @pytest.mark.parametrize("name", sorted(DISTILLATION_LOSSES.keys() - {"fitnets", "variational_information"}))
-def test_equal_student_and_teacher_give_zero(name):
+def test_equal_frames_and_features_give_zero(name):
     inputs = random_inputs(4, 4)
     student = inputs.student
     same = TeacherTargets(student.frames, features=student.features, flow=torch.stack(student.flow, dim=1))
-    assert make_loss(name, 4, 4).compute(replace(inputs, teacher=same)).item() == pytest.approx(0, abs=1e-6)
+    assert make_loss(name, 4, 4).compute(replace(inputs, teacher=same, high=student.frames)).item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 @pytest.mark.parametrize("name", DISTILLATION_LOSSES)
@@ -166,6 +168,12 @@ class TestByHand:
         assert losses.frame_difference(make_inputs(still + 0.3, still)).item() == pytest.approx(0, abs=1e-7)
         assert losses.frame_difference(make_inputs(blink, still)).item() == pytest.approx(0.5)
 
+    def test_true_frame_difference_reads_the_ground_truth_in_place_of_the_teacher(self):
+        blink, noise = torch.zeros(1, 3, 3, 2, 2), torch.rand(1, 3, 3, 2, 2)
+        blink[:, 2] = 0.5  # one step of two
+        assert losses.true_frame_difference(make_inputs(blink, noise, noise * 0)).item() == pytest.approx(0.25)
+        assert losses.true_frame_difference(make_inputs(blink, noise, blink)).item() == 0
+
     def test_teacher_better_l1_counts_only_pixels_where_the_teacher_is_nearer(self):
         high = torch.zeros(1, 1, 3, 1, 2)
         student = torch.tensor([0.4, 0.1]).expand(1, 1, 3, 1, 2)
@@ -173,7 +181,7 @@ class TestByHand:
         assert losses.teacher_better_l1(make_inputs(student, teacher, high)).item() == pytest.approx(0.3 / 2)
 
 
-@pytest.mark.parametrize("name", ["temporal_consistency", "frame_difference"])
+@pytest.mark.parametrize("name", ["temporal_consistency", "frame_difference", "true_frame_difference"])
 def test_temporal_losses_of_one_frame_are_zero(name):
     assert make_loss(name, 3, 5).compute(random_inputs(frames=1)).item() == 0
 

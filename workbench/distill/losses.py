@@ -2,7 +2,7 @@
 
 A loss is a function with the name of its setting in ``OtherLosses``, or a module where it has parameters (a regressor,
 a variance), which are trained with the student and not needed afterwards. The gradient reaches the student only. The
-last four are our own. Symbols: ``workbench.models.video_sr``.
+last five are our own. Symbols: ``workbench.models.video_sr``.
 """
 
 from __future__ import annotations
@@ -288,10 +288,17 @@ def frame_difference(inputs: DistillationInputs) -> Tensor:
 
     For a clip of one frame the loss is 0.
     """
-    student, teacher = inputs.frames
-    if student.shape[1] < 2:
-        return student.sum() * 0.0
-    return (student - teacher).diff(dim=1).abs().mean()
+    return _change_distance(*inputs.frames)
+
+
+def true_frame_difference(inputs: DistillationInputs) -> Tensor:
+    r"""Return the L1 distance of the changes from frame to frame from those of the ground truth.
+
+    .. math:: \operatorname{mean} \big| (SR^S_t - SR^S_{t-1}) - (HR_t - HR_{t-1}) \big|
+
+    The control of :func:`frame_difference`: the same loss without the teacher. For a clip of one frame it is 0.
+    """
+    return _change_distance(inputs.frames[0], inputs.high.float())
 
 
 def teacher_better_l1(inputs: DistillationInputs) -> Tensor:
@@ -314,6 +321,11 @@ def flow_l1(inputs: DistillationInputs) -> Tensor:
     """
     student, teacher = inputs.flow
     return (student - teacher).abs().mean() if student.numel() else student.sum()
+
+
+def _change_distance(frames: Tensor, target: Tensor) -> Tensor:
+    """Return the L1 distance of the changes from frame to frame; 0 for one frame."""
+    return (frames - target).diff(dim=1).abs().mean() if frames.shape[1] > 1 else frames.sum() * 0.0
 
 
 def _unit_vectors(features: Tensor) -> Tensor:
