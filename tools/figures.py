@@ -94,15 +94,29 @@ def results(name: str) -> Results:
 
 
 def gradient_norm_ratios(name: str) -> str:
-    """Return the table of the gradient-norm ratios that ``tools/gradient_norm_ratios.py`` measured."""
-    variants = json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
-    lines = ["| | loss | gradient-norm ratio | cosine | loss, steps 51-150 | last 100 | n |"]
-    lines.append("| --- | --- | ---: | ---: | ---: | ---: | ---: |")
-    for variant, losses in variants.items():
-        for loss, one in losses.items():
-            numbers = f"{one['ratio']:.3f} | {one['cosine']:+.2f} | {one['early']:.3g} | {one['late']:.3g} | {one['n']}"
-            lines.append(f"| {find_variant(variant).label} | {loss} | {numbers} |")
-    return "\n".join(lines)
+    """Return the table of the losses' gradients that ``tools/gradient_norm_ratios.py`` measured."""
+    rows = [
+        [
+            find_variant(variant).label, loss.replace("_", " "), f"{one['ratio']:.2f}", f"{one['weight']:.2g}",
+            f"{one['cosine']:+.2f}", f"{one['early']:.3g}", f"{one['late']:.3g}", str(one["n"]),
+        ]
+        for variant, losses in read_ratios(name)["losses"].items()
+        for loss, one in losses.items()
+    ]  # fmt: skip
+    headings = ["", "loss", "gradient-norm ratio", "weight", "cosine", "loss, steps 51-150", "last 100", "n"]
+    return markdown_rows(headings, rows)
+
+
+def step_times(name: str) -> str:
+    """Return the table of the times of a training step, with the teacher's outputs in the cache."""
+    seconds = read_ratios(name)["seconds_per_step"]
+    rows = ([find_variant(variant).label, f"{one / seconds[PLAIN]:.2f}"] for variant, one in seconds.items())
+    return markdown_rows(["", "time of a step, plain = 1"], rows)
+
+
+def read_ratios(name: str) -> dict[str, Any]:
+    """Return the content of a file of ``tools/gradient_norm_ratios.py``."""
+    return json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def forest(*panels: tuple[str, str]) -> Figure:

@@ -2,8 +2,8 @@
 
 Every run records, each hundredth step (``gradient_stats_every``), the gradient norm of each loss and the cosine between
 each two. For every variant: the weighted norm of a loss relative to that of the reconstruction, the cosine of the two,
-and the loss itself, unweighted, early and late. Medians over the records of a run, means over seeds, written as JSON
-for ``tools/figures.py``.
+the weight, and the loss itself, unweighted, early and late; and the time of a step. Medians over the records of a run,
+means over seeds, written as JSON for ``tools/figures.py``.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ def gradient_norm_ratios(rows: list[dict[str, Any]]) -> dict[str, dict[str, floa
         ratios = [row["weights"][loss] * row[f"gradient.{loss}"] / row["gradient.reconstruction"] for row in measured]
         found[loss] = {
             "ratio": statistics.median(ratios),
+            "weight": statistics.median(row["weights"][loss] for row in measured),
             "cosine": statistics.median(row[f"cosine.reconstruction.{loss}"] for row in measured),
             "early": statistics.fmean(row["terms"][loss] for row in rows[EARLY]),
             "late": statistics.fmean(row["terms"][loss] for row in rows[LATE]),
@@ -51,17 +52,20 @@ def main(
         folder: folder of an experiment, with results.json and runs.
         out: file of the numbers.
     """
-    variants: dict[str, dict[str, dict[str, float]]] = {}
+    losses: dict[str, dict[str, dict[str, float]]] = {}
+    seconds: dict[str, float] = {}
     scores = Results.read(folder / "results.json").scores
     for name in in_table_order(scores):
-        seeds = [gradient_norm_ratios(Run(run_folder(folder, name, seed)).metrics()) for seed in scores[name]]
+        runs = [Run(run_folder(folder, name, seed)).metrics() for seed in scores[name]]
+        seconds[name] = statistics.fmean(statistics.median(row["seconds"] for row in rows) for rows in runs)
+        seeds = [gradient_norm_ratios(rows) for rows in runs]
         if seeds[0]:
-            variants[name] = {
+            losses[name] = {
                 loss: {key: statistics.fmean(one[loss][key] for one in seeds) for key in seeds[0][loss]}
                 | {"n": len(seeds)}
                 for loss in seeds[0]
             }
-    write_atomic(out, json.dumps(variants, indent=1) + "\n")
+    write_atomic(out, json.dumps({"losses": losses, "seconds_per_step": seconds}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def test_a_reserved_name_that_is_also_a_run_is_ambiguous(runs):
         load_method("distilled", runs=[runs])
     loaded = load_methods(["runs/distilled", "pretrained:vespcn_std", "plain"], runs=[runs])
     assert [one.method.key for one in loaded] == ["runs-distilled", "vespcn_std", "plain"]
-    assert loaded[0].method.label == "runs/distilled"
+    assert [one.method.label for one in loaded[:2]] == ["runs/distilled", "STD student (vespcn_std)"]
     own, shipped = (one.network.state_dict() for one in loaded[:2])
     assert not all(torch.equal(own[name], shipped[name]) for name in own)
 

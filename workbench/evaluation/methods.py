@@ -27,7 +27,7 @@ from workbench.models.weights import (
 )
 from workbench.models.zoo import NETWORKS, PRIVILEGED, build, takes_skip
 from workbench.onnx.run import open_exported
-from workbench.pretrained import SET
+from workbench.pretrained import RUN, SET
 from workbench.runs import Run, list_runs
 from workbench.scenes import Method, check_name
 
@@ -89,7 +89,9 @@ def load_method(name: str, *, scale: int = 4, runs: Sequence[Path] = ()) -> Load
             )
         return LoadedMethod(Method(key=name, label=name.capitalize()), network, is_student=True)
     if name.startswith((PRETRAINED, HUB)) or Path(name).suffix in (".safetensors", *PICKLES):
-        return _from_file(locate(name), label=name if name.startswith(HUB) else "")
+        loaded = _from_file(locate(name), label=name if name.startswith(HUB) else "")
+        own = {f"{PRETRAINED}{RUN}": f"STD student ({RUN})"}.get(name, loaded.method.label)
+        return replace(loaded, method=replace(loaded.method, label=own))
     if Path(name).suffix == ".onnx":
         exported = open_exported(name)
         method = Method(

@@ -18,7 +18,7 @@ Kind = Literal["integer", "number", "flag", "choice", "text", "texts", "numbers"
 
 MAIN_SETTINGS = (
     "student.name", "teacher.name", "teacher.weights", "data.clips", "steps", "stop_after_seconds", "data.crop_size",
-    "data.batch_size", "optimizer.learning_rate", "distillation.spatial_weight", "distillation.temporal_weight", "seed",
+    "data.batch_size", "optimizer.learning_rate", "distillation.ratios.spatial", "distillation.ratios.temporal", "seed",
 )  # fmt: skip
 """Settings that most users change; they are always visible."""
 
