@@ -58,7 +58,7 @@ docs: $(READY)  ## run the notebooks, build the documentation site into build/si
 lab: $(READY)  ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks/
 
-experiment: $(READY)  ## train and score the variants of docs/experiment.md (hours): make experiment DATA=footage [VID4=path]
+experiment: $(READY)  ## train and score variants with three seeds (an hour or more; docs/experiment.md): make experiment DATA=footage [VID4=path]
 	@test -n "$(DATA)" || { echo "DATA: expected the folder of the footage, got nothing; run make experiment DATA=path (docs/data.md lists ours)"; exit 1; }
 	$(BIN)/workbench experiment --data "$(DATA)" $(if $(VALIDATION),--validation "$(VALIDATION)") $(if $(VID4),--vid4 "$(VID4)") $(ARGS)
 

@@ -32,10 +32,11 @@ from workbench.data.sampling.crops import Pair
 from workbench.errors import WorkbenchError
 from workbench.evaluation.speed import in_milliseconds, measure
 from workbench.models.video_sr import VideoSR
-from workbench.models.weights import load, pretrained_names
+from workbench.models.weights import load
 from workbench.models.zoo import NETWORKS, build
 from workbench.onnx.export import Export, Format, calibration_clips, check_pair, export
 from workbench.onnx.run import open_exported
+from workbench.pretrained import shipped_networks
 from workbench.training.torch_setup import configure_torch
 
 BEGIN, END = "<!-- bench/exports.py writes from here -->", "<!-- to here -->"
@@ -49,7 +50,7 @@ HEADER = (
 
 def subject(name: str) -> tuple[VideoSR, bool]:
     """Return a network, and whether it has trained weights."""
-    if name in pretrained_names():
+    if name in shipped_networks():
         return load(f"pretrained:{name}"), True
     return build(name).eval(), False
 
@@ -173,7 +174,7 @@ def main() -> None:
     check, size = (pixels(text) if text else None for text in (options.check, options.size))
     if size is None:
         raise SystemExit("--size: want WIDTHxHEIGHT")
-    known = list(dict.fromkeys([*pretrained_names(), *NETWORKS]))
+    known = list(dict.fromkeys([*shipped_networks(), *NETWORKS]))
     names = [name for name in options.only.split(",") if name] or known
     if unknown := [name for name in names if name not in known]:
         raise SystemExit(f"no network {', '.join(unknown)}; there are: {', '.join(known)}")

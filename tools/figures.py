@@ -22,8 +22,9 @@ from matplotlib.figure import Figure
 from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
-from workbench.experiment.report import page
+from workbench.experiment.report import page, table
 from workbench.experiment.results import Results
+from workbench.experiment.runner import VALIDATION, VID4
 from workbench.experiment.variants import PLAIN, find_variant, in_table_order
 from workbench.metrics import METRICS
 from workbench.views.colors import METHODS
@@ -95,14 +96,18 @@ def results(name: str) -> Results:
 
 def gradient_norm_ratios(name: str) -> str:
     """Return the table of the losses' gradients that ``tools/gradient_norm_ratios.py`` measured."""
-    rows = [
-        [
-            find_variant(variant).label, loss.replace("_", " "), f"{one['ratio']:.2f}", f"{one['weight']:.2g}",
-            f"{one['cosine']:+.2f}", f"{one['early']:.3g}", f"{one['late']:.3g}", str(one["n"]),
-        ]
-        for variant, losses in read_ratios(name)["losses"].items()
-        for loss, one in losses.items()
-    ]  # fmt: skip
+    rows = []
+    for variant, losses in read_ratios(name)["losses"].items():
+        for loss, one in losses.items():
+            weight = f"{one['weight']:.2g}" if "weight" in one else ""
+            numbers = [
+                f"{one['ratio']:.2f}",
+                weight,
+                f"{one['cosine']:+.2f}",
+                f"{one['early']:.3g}",
+                f"{one['late']:.3g}",
+            ]
+            rows.append([find_variant(variant).label, loss.replace("_", " "), *numbers, str(one["n"])])
     headings = ["", "loss", "gradient-norm ratio", "weight", "cosine", "loss, steps 51-150", "last 100", "n"]
     return markdown_rows(headings, rows)
 
@@ -147,14 +152,15 @@ def forest(*panels: tuple[str, str]) -> Figure:
             axis.text(1.01, place, f"{len(seeds)} seeds", va="center", fontsize=9, transform=axis.get_yaxis_transform())
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set(yticks=range(len(shown)), yticklabels=[find_variant(name).label for name in shown])
-        axis.set(ylim=(len(shown) - 0.4, -0.6), title=f"{one.settings['steps']:,} steps, {data}")
+        title = f"{one.settings['steps']:,} steps, {'Vid4' if data == VID4 else f'{data} clips'}"
+        axis.set(ylim=(len(shown) - 0.4, -0.6), title=title)
         axis.grid(alpha=0.2, axis="x")
     axes.flat[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: not measurable")
     plt.close(figure)
     return figure
 
 
-FIGURES = {"validation.png": (("results", "validation"),)}
+FIGURES = {"validation.png": (("results", VALIDATION),), "vid4.png": (("results", VID4),)}
 """Files of figures, with their panels."""
 
 STD, BEST, OUTPUT = "sd_r0.1+td_r0.1+cells=all", "output_r3+frame_difference_r0.3", "output_r3"
@@ -167,6 +173,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "shipped on held_out": lambda: shipped_table("shipped_held_out"),
     "experiment": lambda: page(results("results"), families=FAMILIES, pairs=PAIRS),
     "gradient norm ratios": lambda: gradient_norm_ratios("gradient_norm_ratios"),
+    "step times": lambda: step_times("gradient_norm_ratios"),
+    "search": lambda: table(results("search"), VALIDATION),
+    "gradients of the search": lambda: gradient_norm_ratios("search_gradient_norm_ratios"),
     "temporal share": lambda: share_table(*CARDS),
     **{f"card of {name}": lambda name=name: card_lines(name) for name in CARDS},
 }

@@ -94,7 +94,7 @@ CARD = """# {name}
 | made by commit | {commit} |
 | license | Apache-2.0 (weights) |
 
-Scores, by the commands in `docs/experiment.md`:
+Scores, by the commands in `workbench/pretrained/README.md`:
 
 <!-- figures: card of {name} -->
 <!-- end of figures -->

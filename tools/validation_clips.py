@@ -1,6 +1,6 @@
-"""Write moving clips for the choice of networks and settings: ``python tools/validation_clips.py --out FOLDER``.
+"""Write moving clips of the validation set, or to train on: ``python tools/validation_clips.py --out FOLDER``.
 
-Held-out still images under a moving camera, and real clips, as folders of PNG frames for
+Still images under a moving camera, and real clips, as folders of PNG frames for
 ``workbench evaluate --protocol folders --data FOLDER``. Frames of real clips are downscaled 2x, which hides most
 compression artifacts.
 """
@@ -28,7 +28,7 @@ def main(
 
     Args:
         out: the folder to write.
-        stills: folder of still images that no training uses.
+        stills: folder of still images; for the validation set, images that no training uses.
         clips: real clips as ``FILE@FIRST``, the number of the first frame.
         frames: frames of each clip.
         per_still: clips rendered from each still image.

@@ -33,13 +33,13 @@ class Network:
     """Weights: a safetensors file, `pretrained:NAME`, `hub:OWNER/NAME` (downloaded from the Hugging Face Hub),
     `decoder:FILE` (of a privileged teacher); empty: random."""
     flow_weights: str = ""
-    """Weights of the flow network alone: `pretrained:flow` (VESPCN, basicvsr_s), or a file, also of a public SPyNet
-    (for the BasicVSR family); empty: none."""
+    """Weights of the flow network alone, in place of that in `weights`: `pretrained:flow` (VESPCN, basicvsr_s,
+    flow-guided EDVR), or a file, also of a public SPyNet (for the BasicVSR family); empty: none."""
     flow_guided: bool = False
     """Compute offsets as estimated flow plus a correction, as in BasicVSR++ (EDVR); `flow_weights` can then set the
     flow network's weights."""
     hr_channels: int = 0
-    """Number of channels of F^SR, for networks that can vary it (`vespcn`, `vespcn_s`); 0: the network's own. Temporal
+    """Number of channels of F^SR, for networks that can vary it (VESPCN, VSRNet); 0: the network's own. Temporal
     distillation needs no adapter where student and teacher have the same number."""
 
 
@@ -169,7 +169,7 @@ class RunConfig:
     the same of its features). It is independent of the teacher; 0 switches it off."""
     flow_weight: float = 0.0
     """Weight of the end-point error, in low-resolution pixels, of the student's flow (VESPCN, BasicVSR, IconVSR,
-    BasicVSR++) or of the offsets of its deformable convolutions (EDVR, TDAN; rounded at half a pixel), on clips from
+    BasicVSR++) or of its sampling offsets (EDVR, TDAN, TOFlow; rounded at half a pixel), on clips from
     `data.stills`, whose true flow is known; 0 switches it off. EDVR learns its offsets with `offset_lr_mult` 1."""
     teacher_cache_dir: str = ""
     """Folder of teacher outputs for the fixed crops (`data.num_fixed_crops`), computed once and then read."""
@@ -184,7 +184,7 @@ class RunConfig:
     device: str = "auto"
     """Device: auto is CUDA, else MPS, else the CPU."""
     threads: int = 0
-    """Number of CPU threads; 0: measured on this machine before the run, or the number of cores without tuning."""
+    """Number of CPU threads; 0: measured on this machine before the run; OMP_NUM_THREADS or all cores without tuning."""
     memory_format: MemoryFormat = "auto"
     """Order of values in memory, which changes the speed by a fifth in either direction: auto measures both before the
     run, which records the choice; channels_last or contiguous."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import replace
 
 from workbench.config import Data, Network, Optimizer, RunConfig
 from workbench.distillation_config import Distillation, GradientRatios
+from workbench.settings import flatten
 
 TEACHER = Network(name="basicvsr_s", weights="pretrained:basicvsr_s")
 STUDENT = Network(name="vespcn_s", flow_weights="pretrained:flow")
@@ -114,9 +116,10 @@ def cpu_long() -> RunConfig:
 def paper() -> RunConfig:
     """Return the distillation of VESPCN from EDVR-L of the STD paper, for a GPU and your own data.
 
-    As in the paper: sum of squares without normalization, one shared ConvLSTM trained until its loss is below 1e-8, at
-    stride 1, on features that are not standardized; both networks have 64 channels.
-    Not stated in the paper, so ours: both weights, eps, the ConvLSTM's size, data, crop, batch size, steps.
+    As in the paper: sum of squares without normalization, one shared ConvLSTM trained until its loss is below 1e-8;
+    both networks have 64 channels.
+    Not stated in the paper, so ours: both weights, eps, size and stride of the ConvLSTM, features as they are,
+    optimizer, learning rates, data, crop, batch size, steps.
     """
     return RunConfig(
         teacher=Network(name="edvr_l", skip="bilinear", weights="edvr_l.safetensors"),
@@ -144,3 +147,37 @@ PRESETS: dict[str, Callable[[], RunConfig]] = {
     "cpu_long": cpu_long,
     "paper": paper,
 }
+
+
+def without_unfit_files(config: RunConfig, preset: RunConfig, given: Collection[str]) -> tuple[RunConfig, list[str]]:
+    """Leave out the files of a preset that do not fit the other settings: its flow weights and its plain run.
+
+    The flow weights are for the preset's student, and would replace the flow network in other weights of it. The plain
+    run shows the preset's student on the preset's validation clip, and is compared with a distilled student.
+
+    Args:
+        config: the preset with changed settings.
+        preset: the preset.
+        given: dotted names of the settings that were set explicitly; these files are kept.
+
+    Returns:
+        The settings, and a sentence on each file that was left out.
+    """
+    own, usual, notes = flatten(config.to_dict()), flatten(preset.to_dict()), []
+
+    def changed(*names: str) -> str:
+        return next((f"{name} {own[name]!r}" for name in names if own[name] != usual[name]), "")
+
+    student = config.student
+    if student.flow_weights and "student.flow_weights" not in given:
+        reason = changed("student.name", "student.weights")
+        if reason:
+            notes.append(f"student.flow_weights: {student.flow_weights} of the preset left out, because of {reason}")
+            config = replace(config, student=replace(student, flow_weights=""))
+    if config.plain_run and "plain_run" not in given:
+        names = ("student.name", "student.skip", "data.scale", "data.degradation", "data.validation_clip")
+        reason = changed(*names) if config.teacher.name else "no teacher"
+        if reason:
+            notes.append(f"plain_run: {config.plain_run} of the preset left out, because of {reason}")
+            config = replace(config, plain_run="")
+    return config, notes

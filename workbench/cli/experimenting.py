@@ -75,7 +75,7 @@ def experiment(
         compare_with: results file, for example docs/experiment/results.json, to compare every score with instead of
             printing tables; the exit status is 1 if a score lies outside of the range of the stored seeds.
         out: folder of the runs and of results.json.
-        threads: CPU threads; 0: all cores.
+        threads: CPU threads; 0: all cores, or OMP_NUM_THREADS.
     """
     from workbench.config import Network
     from workbench.evaluation.neighbors import NeighborSettings

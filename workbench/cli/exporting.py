@@ -53,7 +53,7 @@ def export(
         precision: one or more, separated by commas: fp32; fp16; int8 (convolutions in 8 bits, calibrated). The last two
             are for networks without deformable convolutions.
         calibration: clips for the ranges of 8-bit layers, downsampled by the network's scale first: names of samples or
-            paths, each with an optional crop; by default short parts of the three sample clips.
+            paths, each with an optional crop; by default short parts of bigbuckbunny, bikes and carphone.
         frames: length of a clip, for networks that carry a state along it.
         size: WIDTHxHEIGHT of the low resolution, for a graph of that size only; by default 160x90 if a graph for any
             size fails.

@@ -132,7 +132,7 @@ def prepare_footage(
         black_below: Mean luma (of 255) below which frames are dropped.
         repeat_below: Difference to the last frame, in every block of 16 pixels, below which frames are dropped.
         still_below: Mean difference between the frames of a septuplet below which it is dropped.
-        threads: Threads of the CPU; 0: one per core.
+        threads: Threads of the CPU; 0: all cores, or OMP_NUM_THREADS.
     """
     from workbench.data.preparation.manifest import PrepareSettings
     from workbench.data.preparation.prepare import PrepareProgress, prepare

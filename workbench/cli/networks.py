@@ -54,7 +54,7 @@ def networks(
             `only`.
         frames: length of the clip, with `time`.
         rounds: number of measurements, of which the median counts, with `time`.
-        threads: number of CPU threads, with `time`; 0: one per core.
+        threads: number of CPU threads, with `time`; 0: all cores, or OMP_NUM_THREADS.
         device: device of the measurement, with `time`: auto, cpu, cuda, mps.
         format: text, json or md (Markdown).
     """

@@ -22,7 +22,7 @@ from workbench.cli.command import command
 from workbench.cli.terminal import RUNS, OutputConsole, join_fitting, notes, score_table
 from workbench.config import RunConfig
 from workbench.errors import ConfigError, OutOfMemory, WorkbenchError, unknown_name
-from workbench.presets import PRESETS
+from workbench.presets import PRESETS, without_unfit_files
 from workbench.runs import Run, RunWriter, find_run, list_runs, request_stop, start_worker
 from workbench.settings import differences
 
@@ -187,20 +187,16 @@ def _preset(args: Sequence[str]) -> str:
 
 
 def _with_own_weights(config: RunConfig, args: Sequence[str]) -> RunConfig:
-    """Return the settings with the skips of the weights, for the networks whose skip the arguments do not set.
-
-    The flow weights of a preset are for its student: they are left out where the arguments name another one.
-    """
+    """Return the settings without files of the preset that do not fit, and with the skips of the weights."""
     from workbench.evaluation.methods import with_skip_of_weights
 
-    given = {arg.partition("=")[0].replace("_", "-") for arg in args}
-    student, usual = config.student, PRESETS[_preset(args)]().student
-    if student.flow_weights and student.name != usual.name and "--student.flow-weights" not in given:
-        notes.print(f"student.flow_weights: {student.flow_weights} is for {usual.name}; {student.name} starts without")
-        config = replace(config, student=replace(student, flow_weights=""))
+    given = {arg.partition("=")[0].removeprefix("--").replace("-", "_") for arg in args if arg.startswith("--")}
+    config, left_out = without_unfit_files(config, PRESETS[_preset(args)](), given)
+    for note in left_out:
+        notes.print(note)
     chosen = {"student": config.student, "teacher": config.teacher, "plain": config.plain}
     return replace(config, **{
-        role: with_skip_of_weights(network) for role, network in chosen.items() if f"--{role}.skip" not in given
+        role: with_skip_of_weights(network) for role, network in chosen.items() if f"{role}.skip" not in given
     })  # fmt: skip
 
 

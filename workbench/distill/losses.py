@@ -2,7 +2,7 @@
 
 A loss is a function with the name of its setting in ``OtherLosses``, or a module where it has parameters (a regressor,
 a variance), which are trained with the student and not needed afterwards. The gradient reaches the student only. The
-last five are our own. Symbols: ``workbench.models.video_sr``.
+last five are our own, one of them as a control of another. Symbols: ``workbench.models.video_sr``.
 """
 
 from __future__ import annotations

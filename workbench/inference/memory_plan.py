@@ -34,7 +34,7 @@ FRAME_BYTES = 3 * (4 + 4 + 1 + 1)
 """Memory of an output frame for each pixel on its way to 8 bits: float32 twice, 8 bits twice."""
 
 CONTEXT = 8
-"""Frames before and after a chunk for networks that depend on the whole clip, see ``inference.upscale_stream``."""
+"""Frames before and after a chunk for networks that depend on the whole clip; ``inference.chunks.upscale_stream``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class Plan:
     """Chunks and tiles in which a video is processed.
 
     Attributes:
-        chunk_frames: frames per chunk; chosen by ``inference.upscale_stream`` if None.
+        chunk_frames: frames per chunk; chosen by ``inference.chunks.upscale_stream`` if None.
         tile: side of a tile in low-resolution pixels; whole frames if None.
         overlap: around a tile.
         exact: whether tiles give the same result as whole frames, up to rounding, as far as that can be measured.

@@ -85,7 +85,7 @@ def check(config: RunConfig) -> None:
 def _check_temporal(config: RunConfig, ours: int, theirs: int) -> None:
     """Refuse a temporal term without cells to compare, and warn of settings under which it has little effect.
 
-    It is only a warning, since the published scores were made with five frames and an adapter.
+    It is only a warning: runs with five frames and an adapter exist, and can be repeated.
 
     Args:
         config: settings of a run with the term.
