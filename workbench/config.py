@@ -184,7 +184,7 @@ class RunConfig:
     device: str = "auto"
     """Device: auto is CUDA, else MPS, else the CPU."""
     threads: int = 0
-    """Number of CPU threads; 0: measured on this machine before the run; OMP_NUM_THREADS or all cores without tuning."""
+    """Number of CPU threads; 0: measured on the machine before the run; OMP_NUM_THREADS or all cores without tuning."""
     memory_format: MemoryFormat = "auto"
     """Order of values in memory, which changes the speed by a fifth in either direction: auto measures both before the
     run, which records the choice; channels_last or contiguous."""

@@ -17,12 +17,10 @@ def compare_page(app: gr.Blocks, studio: Studio) -> None:
     """Lay out the page."""
     heading_with_tour(
         "Compare",
-        "A scene is a short low-resolution clip, upscaled by bicubic interpolation, by a costly network (the teacher), "
-        "and by a fast one that was trained without it (the plain student) and with it (the distilled student). "
-        "The wipe, the vertical line, divides the frame between two methods: drag it to compare texture and edges, and "
-        "play the clip to compare flicker. "
-        "Next to the frames, or below them on a small screen, are attention maps (where a network looks) and memory "
-        "cells (what it remembers). " + shipped_sentences(),
+        "A scene is a short clip that several networks upscale: a costly one (the teacher), and a fast one that was "
+        "trained without it (the plain student) and with it (the distilled student). Drag the line over a texture, and "
+        "play the clip to compare flicker. Attention maps show where a network looks, memory cells what it remembers. "
+        + shipped_sentences(),
     )
     with gr.Row(elem_classes="pick"):
         choice = gr.Dropdown([], label="Scene", elem_id="scene", scale=6, container=False)
