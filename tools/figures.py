@@ -23,6 +23,7 @@ from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
 from workbench.experiment.report import page, table
+from workbench.experiment.results import NEIGHBORS as SHARE
 from workbench.experiment.results import Results
 from workbench.experiment.runner import VALIDATION, VID4
 from workbench.experiment.variants import PLAIN, find_variant, in_table_order
@@ -160,6 +161,30 @@ def forest(*panels: tuple[str, str]) -> Figure:
     return figure
 
 
+def share_scatter(name: str, data: str) -> Figure:
+    """Draw the temporal share of every run and its PSNR-Y, by what the student learned from; circles: more steps."""
+    stored = results(name)
+    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
+    seen: set[str] = set()
+    for variant in in_table_order(stored.scores):
+        parts = variant.split("+")
+        maps = any(part.startswith(("sd_", "td_")) for part in parts)
+        kind = "plain" if parts[0] == PLAIN else "maps and cells (SD, TD)" if maps else "frames and their differences"
+        color = {"plain": METHODS["plain"], "maps and cells (SD, TD)": "#cc79a7"}.get(kind, METHODS["distilled"])
+        longer = any(part.startswith("steps=") for part in parts)
+        runs = [run[data] for run in stored.scores[variant].values() if SHARE in run.get(data, {})]
+        axis.scatter(
+            [run[SHARE]["true"] - run[SHARE]["copies"] for run in runs], [run["mean"]["psnr_y_db"] for run in runs],
+            s=22, color="none" if longer else color, edgecolors=color, label=None if kind in seen else kind,
+        )  # fmt: skip
+        seen.add(kind)
+    axis.set(xlabel="temporal share: true - copies [dB]", ylabel="PSNR-Y [dB]", title="Vid4, one dot for each run")
+    axis.grid(alpha=0.2)
+    axis.legend()
+    plt.close(figure)
+    return figure
+
+
 FIGURES = {"validation.png": (("results", VALIDATION),), "vid4.png": (("results", VID4),)}
 """Files of figures, with their panels."""
 
@@ -202,6 +227,11 @@ def texts() -> list[Path]:
     return [*pages, *sorted((ROOT / "workbench" / "pretrained").glob("*.md"))]
 
 
+def save(figure: Figure, name: str) -> None:
+    """Write a figure; the file has no date and no version, so that equal figures are equal files."""
+    figure.savefig(SCORES / name, dpi=110, facecolor="white", metadata={"Software": None})
+
+
 def main(check: bool = False) -> None:
     """Write the tables into the texts, and draw them.
 
@@ -218,7 +248,8 @@ def main(check: bool = False) -> None:
                 path.write_text(after, encoding="utf-8")
     if not check:
         for name, panels in FIGURES.items():
-            forest(*panels).savefig(SCORES / name, dpi=110, facecolor="white", metadata={"Software": None})
+            save(forest(*panels), name)
+        save(share_scatter("results", VID4), "temporal_share.png")
     if check and stale:
         sys.exit(f"different from the stored scores: {', '.join(stale)}; run python tools/figures.py")
 

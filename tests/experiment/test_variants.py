@@ -105,12 +105,12 @@ def test_an_invalid_variant_name_raises(name):
         ("plain+steps=4500", "plain: no teacher, steps 4500", {"steps": 4500}),
         (
             "output_r0.1+data.num_fixed_crops=4000+cells=all",
-            "output L1, ratio 0.1, cells all, data.num_fixed_crops 4000",
+            "output L1 0.1, all cells, data.num fixed crops 4000",
             {"data.num_fixed_crops": 4000, "distillation.cells": "all"},
         ),
         (
             "sd_w1+flow_weight=0.1+student.flow_weights=pretrained:flow",
-            "SD, weight 1, flow_weight 0.1, student.flow_weights pretrained:flow",
+            "SD, weight 1, flow weight 0.1, student.flow weights pretrained:flow",
             {"flow_weight": 0.1, "student.flow_weights": "pretrained:flow"},
         ),
     ],

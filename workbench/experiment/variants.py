@@ -59,6 +59,13 @@ LOSSES: dict[str, Loss] = {
 
 LOSS_PART = re.compile(rf"({'|'.join(LOSSES)})_([wr])(\d+(?:\.\d+)?(?:e-?\d+)?)")
 
+SETTING_LABELS = {
+    "cells=all": "all cells",
+    "memory_mode=trained": "ConvLSTM trained",
+    "optimizer.offset_lr_mult=0": "flow network frozen",
+}
+"""Labels of some settings in tables; others are shown by name and value."""
+
 RESERVED = {"seed", "teacher_cache_dir", *(name for loss in LOSSES.values() for name in (loss.weight, loss.ratio))}
 """Settings that a variant does not name: the parts of losses set them, or the experiment."""
 
@@ -69,7 +76,7 @@ class Variant:
 
     Attributes:
         name: name of its runs and scores.
-        label: name in tables.
+        label: name in tables; the number after a loss is its gradient-norm ratio.
         changes: settings, by dotted name, that differ from :func:`shared_config`.
         distills: whether it has a teacher.
     """
@@ -101,8 +108,8 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         text = f"{amount:.12g}".replace("e+", "e")
         changes[LOSSES[loss].weight if kind == "w" else LOSSES[loss].ratio] = amount
         names.append(f"{loss}_{kind}{text}")
-        labels.append(f"{LOSSES[loss].label}, {'weight' if kind == 'w' else 'ratio'} {text}")
-    labels = [", + ".join(labels)]
+        labels.append(f"{LOSSES[loss].label} {text}" if kind == "r" else f"{LOSSES[loss].label}, weight {text}")
+    labels = [" + ".join(labels)]
     for given, value in sorted((settings or {}).items()):
         name = given.removeprefix("distillation.")
         whole = name if name in ALL_SETTINGS else f"distillation.{name}"
@@ -111,7 +118,7 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         text = value if isinstance(value, str) else json.dumps(value)
         changes[whole] = value
         names.append(f"{name}={text}")
-        labels.append(f"{name} {text}")
+        labels.append(SETTING_LABELS.get(names[-1], f"{name} {text}".replace("_", " ")))
     with_settings(RunConfig(data=Data(stills="-"), teacher=Network(name="-", weights="-")), changes)
     return Variant("+".join(names), ", ".join(labels), changes, distills=bool(losses))
 
@@ -128,7 +135,7 @@ def find_variant(name: str) -> Variant:
 
     Example:
         >>> find_variant("output_w2+sd_r0.1").label
-        'output L1, weight 2, + SD, ratio 0.1'
+        'output L1, weight 2 + SD 0.1'
     """
     losses: dict[str, tuple[str, float]] = {}
     settings: dict[str, Any] = {}
