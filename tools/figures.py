@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -165,7 +166,7 @@ def share_scatter(name: str, data: str) -> Figure:
     """Draw the temporal share of every run and its PSNR-Y, by what the student learned from; circles: more steps."""
     stored = results(name)
     figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    seen: set[str] = set()
+    seen, points = set[str](), list[tuple[float, float]]()
     for variant in in_table_order(stored.scores):
         parts = variant.split("+")
         maps = any(part.startswith(("sd_", "td_")) for part in parts)
@@ -173,12 +174,17 @@ def share_scatter(name: str, data: str) -> Figure:
         color = {"plain": METHODS["plain"], "maps and cells (SD, TD)": "#cc79a7"}.get(kind, METHODS["distilled"])
         longer = any(part.startswith("steps=") for part in parts)
         runs = [run[data] for run in stored.scores[variant].values() if SHARE in run.get(data, {})]
-        axis.scatter(
-            [run[SHARE]["true"] - run[SHARE]["copies"] for run in runs], [run["mean"]["psnr_y_db"] for run in runs],
-            s=22, color="none" if longer else color, edgecolors=color, label=None if kind in seen else kind,
-        )  # fmt: skip
+        if not runs:
+            continue
+        found = [(run[SHARE]["true"] - run[SHARE]["copies"], run["mean"]["psnr_y_db"]) for run in runs]
+        label = None if kind in seen else kind
+        axis.scatter(*zip(*found, strict=True), s=22, color="none" if longer else color, edgecolors=color, label=label)
         seen.add(kind)
-    axis.set(xlabel="temporal share: true - copies [dB]", ylabel="PSNR-Y [dB]", title="Vid4, one dot for each run")
+        points += [] if longer else found
+    correlation = statistics.correlation(*zip(*points, strict=True))
+    title = f"Vid4, one dot for each run, a circle for one of more steps; correlation of the dots {correlation:.2f}"
+    axis.set(xlabel="temporal share: true - copies [dB]", ylabel="PSNR-Y [dB]")
+    axis.set_title(title, fontsize=10)
     axis.grid(alpha=0.2)
     axis.legend()
     plt.close(figure)

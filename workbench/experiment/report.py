@@ -226,7 +226,7 @@ def page(results: Results, *, families: Families | None = None, pairs: Collectio
         f"{settings['data.augmentations_per_crop']} augmentations each. The number after a loss is its "
         "gradient-norm ratio: that of its gradient norm to the reconstruction's. A difference compares runs with the "
         "same seed; its interval is Student's, paired, over seeds: it is about these clips. Where it contains zero, "
-        "there is no measurable gain. Intervals over clips and seeds, also that of the gap closed, are two-way bootstraps "
+        "there is no measurable gain. Intervals over clips and seeds, also that of the gap closed, are bootstraps "
         f"({RESAMPLES:,} resamples of both, with replacement): they are about other clips of this kind, and too narrow "
         "for few clips (in simulations 84 % instead of 95 % coverage for four, 92 % for eight)."
     ]
