@@ -93,13 +93,12 @@ class Distillation:
     """Distillation from the teacher, in addition to the ground truth; ignored without a teacher."""
 
     spatial_weight: float = 0.01
-    """Weight of the distance of the attention maps (lambda 1); 0 switches it off. At this weight its gradient norm is a
-    seventh to a quarter of the reconstruction's, and it helped; a tenth of it had no measurable effect, ten times it
-    hurt (docs/experiment.md)."""
+    """Weight of the distance of the attention maps (lambda 1); 0 switches it off. The presets, apart from `paper`, set
+    `ratios.spatial` instead: on the shipped networks a ratio of 0.1 is a weight of about 0.004."""
     temporal_weight: float = 0.002
-    """Weight of the distance of the memory cells (lambda 2); 0 switches it off. On the shipped networks its gradient
-    norm is then 0.08 to 0.17 times the reconstruction's (docs/teaching.md); not tuned. Features that are not
-    standardized, at stride 4, need about fifty times as much for the same."""
+    """Weight of the distance of the memory cells (lambda 2); 0 switches it off. The presets, apart from `paper`, set
+    `ratios.temporal` instead: on the shipped networks a ratio of 0.1 is a weight of about 0.02. Features that are not
+    standardized, at stride 4, need about a hundred times as much for the same."""
     ratio_every: int = 20
     """Steps between two measurements of gradient norms for the ratios; each takes a backward pass per term."""
     feature_layer: FeatureLayer = "hr"
@@ -116,7 +115,7 @@ class Distillation:
     """Number of hidden channels of the ConvLSTM."""
     memory_stride: int = 2
     """Side of the squares over which features are averaged before the ConvLSTM. At the scale or above, the loss
-    compares no detail between low-resolution pixels; 1 keeps all of it, at three times the cost of 2."""
+    compares no detail between low-resolution pixels; 1 keeps all of it, at more than twice the cost of 2."""
     standardize: bool = True
     """Give each channel of a clip zero mean and unit variance before the ConvLSTM; else biases alone lower the loss."""
     cells: Cells = "last"
