@@ -24,7 +24,6 @@ from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
 from workbench.experiment.report import page, table
-from workbench.experiment.results import NEIGHBORS as SHARE
 from workbench.experiment.results import Results
 from workbench.experiment.runner import VALIDATION, VID4
 from workbench.experiment.variants import PLAIN, find_variant, in_table_order
@@ -157,36 +156,37 @@ def forest(*panels: tuple[str, str]) -> Figure:
         title = f"{one.settings['steps']:,} steps, {'Vid4' if data == VID4 else f'{data} clips'}"
         axis.set(ylim=(len(shown) - 0.4, -0.6), title=title)
         axis.grid(alpha=0.2, axis="x")
-    axes.flat[-1].set_xlabel("PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: not measurable")
+    axes.flat[-1].set_xlabel(
+        "PSNR-Y against the plain student [dB]\norange: better, blue: worse, gray: the interval contains zero"
+    )
     plt.close(figure)
     return figure
 
 
-def share_scatter(name: str, data: str) -> Figure:
-    """Draw the temporal share of every run and its PSNR-Y, by what the student learned from; circles: more steps."""
+def share_scatter(name: str, *panels: tuple[str, str]) -> Figure:
+    """Draw the PSNR-Y of every run over its temporal share, by variant; open circles: more steps.
+
+    Args:
+        name: name of the stored results.
+        panels: name of a set and its title, from left to right.
+    """
     stored = results(name)
-    figure, axis = plt.subplots(figsize=(8, 4.5), layout="constrained")
-    seen, points = set[str](), list[tuple[float, float]]()
-    for variant in in_table_order(stored.scores):
-        parts = variant.split("+")
-        maps = any(part.startswith(("sd_", "td_")) for part in parts)
-        kind = "plain" if parts[0] == PLAIN else "maps and cells (SD, TD)" if maps else "frames and their differences"
-        color = {"plain": METHODS["plain"], "maps and cells (SD, TD)": "#cc79a7"}.get(kind, METHODS["distilled"])
-        longer = any(part.startswith("steps=") for part in parts)
-        runs = [run[data] for run in stored.scores[variant].values() if SHARE in run.get(data, {})]
-        if not runs:
-            continue
-        found = [(run[SHARE]["true"] - run[SHARE]["copies"], run["mean"]["psnr_y_db"]) for run in runs]
-        label = None if kind in seen else kind
-        axis.scatter(*zip(*found, strict=True), s=22, color="none" if longer else color, edgecolors=color, label=label)
-        seen.add(kind)
-        points += [] if longer else found
-    correlation = statistics.correlation(*zip(*points, strict=True))
-    title = f"Vid4, one dot for each run, a circle for one of more steps; correlation of the dots {correlation:.2f}"
-    axis.set(xlabel="temporal share: true - copies [dB]", ylabel="PSNR-Y [dB]")
-    axis.set_title(title, fontsize=10)
-    axis.grid(alpha=0.2)
-    axis.legend()
+    figure, axes = plt.subplots(1, len(panels), figsize=(11, 5), layout="constrained", squeeze=False)
+    for axis, (data, title) in zip(axes.flat, panels, strict=True):
+        points = list[tuple[float, float]]()
+        for place, variant in enumerate(in_table_order(stored.scores)):
+            shares, psnr = stored.shares(variant, data), stored.values(variant, data, "psnr_y_db")
+            found = [(shares[seed], psnr[seed]) for seed in shares]
+            longer = any(part.startswith("steps=") for part in variant.split("+"))
+            color, label = f"C{place % 10}", find_variant(variant).label
+            if found:
+                face = "none" if longer else color
+                axis.scatter(*zip(*found, strict=True), s=24, facecolors=face, edgecolors=color, label=label)
+                points += [] if longer else found
+        correlation = statistics.correlation(*zip(*points, strict=True))
+        axis.set(xlabel="temporal share [dB]", ylabel="PSNR-Y [dB]", title=f"{title}: correlation {correlation:.2f}")
+        axis.grid(alpha=0.2)
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     plt.close(figure)
     return figure
 
@@ -255,7 +255,7 @@ def main(check: bool = False) -> None:
     if not check:
         for name, panels in FIGURES.items():
             save(forest(*panels), name)
-        save(share_scatter("results", VID4), "temporal_share.png")
+        save(share_scatter("results", (VID4, "Vid4"), (VALIDATION, "validation clips")), "temporal_share.png")
     if check and stale:
         sys.exit(f"different from the stored scores: {', '.join(stale)}; run python tools/figures.py")
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.experiment.scores import make_results
 from workbench.experiment.comparisons import Difference, detectable_difference
-from workbench.experiment.report import by_motion, page, per_clip, reproduction, table, verdict
+from workbench.experiment.report import by_motion, by_neighbors, page, per_clip, reproduction, table, verdict
 
 
 def test_a_verdict_depends_on_the_interval():
@@ -81,11 +81,28 @@ def test_a_table_has_the_temporal_share_where_it_was_measured():
         results.scores["sd_w0.001"][seed]["vid4"]["neighbors"] = {"true": 0.8, "copies": 0.8 - share}
     results.references["teacher"]["vid4"]["neighbors"] = {"true": 1.0, "copies": 0.4, "far": 0.1}
     lines = table(results, "vid4").splitlines()
-    assert lines[0].endswith("| true - copies [dB] |")
+    assert lines[0].endswith("| temporal share [dB] |")
     assert next(line for line in lines if line.startswith("| SD")).endswith("| 0.200 ± 0.100 |")
     assert next(line for line in lines if line.startswith("| teacher")).endswith("| 0.600 |")
     assert next(line for line in lines if line.startswith("| plain")).endswith("|  |")
     assert "neighbors" not in per_clip(results, "vid4")
+
+
+def test_a_difference_is_split_into_single_frames_and_temporal_share():
+    """SD gains .05 with copies in every seed, and loses .1, .2 and .3 of temporal share."""
+    results = make_results()
+    assert by_neighbors(results, "vid4") == ""
+    for seed in range(3):
+        plain, ours = results.scores["plain"][seed]["vid4"], results.scores["sd_w0.001"][seed]["vid4"]
+        plain["neighbors"] = {"true": 0.9 + seed, "copies": 0.5 + seed}
+        ours["neighbors"] = {"true": 0.85 + seed - 0.1 * seed, "copies": 0.55 + seed}
+    lines = by_neighbors(results, "vid4").splitlines()
+    assert len(lines) == 3  # output L1 has none
+    half = 4.303 * 0.1 / 3**0.5
+    assert lines[2] == (
+        f"| SD, weight 0.001 | +0.050 [+0.050, +0.050] | -0.200 [{-0.2 - half:+.3f}, {-0.2 + half:+.3f}] | 3 |"
+    )
+    assert by_neighbors(results, "vid4") in page(results)
 
 
 def test_a_page_has_differences_by_motion():

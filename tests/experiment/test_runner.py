@@ -146,7 +146,7 @@ def test_a_folder_of_clips_is_a_validation_set(tiny, capsys, monkeypatch):
     monkeypatch.setattr(runner, "measure_temporal_share", share_of)
     status, out, _ = run_tiny(tiny, capsys, *args, "--neighbors", "true,copies", variants="plain", out="other_set")
     assert status == 0
-    assert "true - copies [dB]" in out
+    assert "temporal share [dB]" in out
     measured = Results.read(path)
     assert measured.scores["plain"][0]["validation"].pop("neighbors") == {"true": 0.75, "copies": 0.5}
     assert measured.scores == results.scores

@@ -105,7 +105,7 @@ def test_an_invalid_variant_name_raises(name):
         ("plain+steps=4500", "plain: no teacher, steps 4500", {"steps": 4500}),
         (
             "output_r0.1+data.num_fixed_crops=4000+cells=all",
-            "output L1 0.1, all cells, data.num fixed crops 4000",
+            "output L1 (0.1), all cells, data.num fixed crops 4000",
             {"data.num_fixed_crops": 4000, "distillation.cells": "all"},
         ),
         (

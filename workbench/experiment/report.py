@@ -32,7 +32,7 @@ TEMPORAL = ("tof", "t_diff", "warping_error")
 HEADINGS = {
     "label": "", PSNR: "PSNR-Y [dB]", "seeds": "against plain [dB], 95 % over seeds", "clips": "over clips and seeds",
     "n": "n", "gap": "gap closed", "verdict": "", "ssim_y": "SSIM-Y",
-    **{name: METRICS[name].heading for name in TEMPORAL}, "share": "true - copies [dB]",
+    **{name: METRICS[name].heading for name in TEMPORAL}, "share": "temporal share [dB]",
 }  # fmt: skip
 """Columns of :func:`table`, with their headings; empty ones are left out."""
 MIN_LEAD = 1e-6
@@ -169,6 +169,16 @@ def by_motion(results: Results, data: str) -> str:
     return markdown_rows(["", *(f"{part}: {pixels:.2f} px" for part, pixels in motion.items())], rows) if rows else ""
 
 
+def by_neighbors(results: Results, data: str) -> str:
+    """Return the differences from plain with copies as neighbors, and of the temporal share; empty without any."""
+    rows = []
+    for name in in_table_order(results.scores):
+        alone, share = results.against(name, PLAIN, data, "copies", NEIGHBORS), results.share_against(name, PLAIN, data)
+        if name != PLAIN and alone and share:
+            rows.append([find_variant(name).label, _interval(alone), _interval(share), str(share.seeds)])
+    return markdown_rows(["", "with copies", "temporal share", "n"], rows) if rows else ""
+
+
 def _detectable(differences: Sequence[Difference]) -> str:
     deviation = pooled_deviation(differences)
     counts = sorted({difference.seeds for difference in differences})
@@ -223,8 +233,8 @@ def page(results: Results, *, families: Families | None = None, pairs: Collectio
         f"Teacher `{settings['teacher.name']}` (sha256 {settings['teacher.weights'][:12]}), student "
         f"`{settings['student.name']}`: {steps:,} steps with {settings['data.batch_size']} clips of "
         f"{settings['data.num_frames']} frames, crop size {settings['data.crop_size']}, from {crops:,} fixed crops in "
-        f"{settings['data.augmentations_per_crop']} augmentations each. The number after a loss is its "
-        "gradient-norm ratio: that of its gradient norm to the reconstruction's. A difference compares runs with the "
+        f"{settings['data.augmentations_per_crop']} augmentations each. In parentheses: gradient-norm "
+        "ratio of a loss, that of its gradient norm to the reconstruction's. A difference compares runs with the "
         "same seed; its interval is Student's, paired, over seeds: it is about these clips. Where it contains zero, "
         "there is no measurable gain. Intervals over clips and seeds, also that of the gap closed, are bootstraps "
         f"({RESAMPLES:,} resamples of both, with replacement): they are about other clips of this kind, and too narrow "
@@ -238,6 +248,12 @@ def page(results: Results, *, families: Families | None = None, pairs: Collectio
         parts += [f"### {name}", table(results, name, families=families, pairs=pairs)]
         if results.clips(name):
             parts += ["PSNR-Y [dB] / SSIM-Y of each clip, means over seeds:", per_clip(results, name)]
+        if text := by_neighbors(results, name):
+            parts += [
+                "Difference from plain [dB] in two parts, 95 % over seeds, sampled frames: with copies of the frame in "
+                "place of its neighbors, and the temporal share (with true neighbors minus with copies):",
+                text,
+            ]
         if text := by_motion(results, name):
             parts += [
                 "PSNR-Y against plain [dB] by motion of the frames, 95 % over seeds. Columns: quartiles of the frames "

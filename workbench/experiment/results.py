@@ -68,11 +68,19 @@ class Results:
         }
         return {seed: value for seed, value in found.items() if value is not None}
 
+    def shares(self, variant: str, data: str) -> dict[int, float]:
+        """Return the temporal share of a variant in dB, by seed; seeds without a measurement are left out."""
+        true, copies = (self.values(variant, data, kind, NEIGHBORS) for kind in ("true", "copies"))
+        return {seed: true[seed] - copies[seed] for seed in true.keys() & copies.keys()}
+
     def against(self, variant: str, other: str, data: str, metric: str, clip: str = MEAN) -> Difference | None:
         """Return the paired difference of two variants over their common seeds; None for fewer than two."""
         ours, theirs = self.values(variant, data, metric, clip), self.values(other, data, metric, clip)
-        seeds = sorted(ours.keys() & theirs.keys())
-        return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
+        return paired_by_seed(ours, theirs)
+
+    def share_against(self, variant: str, other: str, data: str) -> Difference | None:
+        """Return the paired difference of the temporal shares of two variants; None for fewer than two seeds."""
+        return paired_by_seed(self.shares(variant, data), self.shares(other, data))
 
     def over_clips(self, variant: str, other: str, data: str, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the differences of two variants, and the teacher's lead over the other one, each ``(seeds, clips)``.
@@ -116,6 +124,17 @@ class Results:
             raise FolderError(f"{path}: no such file; `workbench experiment` writes it") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise FolderError(f"{path}: not a file of scores of an experiment ({error!r})") from error
+
+
+def paired_by_seed(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference | None:
+    """Return the paired difference over the common seeds; None for fewer than two.
+
+    Example:
+        >>> paired_by_seed({0: 2.0, 1: 4.0, 2: 9.0}, {1: 1.0, 0: 1.0}).mean
+        2.0
+    """
+    seeds = sorted(ours.keys() & theirs.keys())
+    return paired([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds]) if len(seeds) > 1 else None
 
 
 def same_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:

@@ -76,7 +76,7 @@ class Variant:
 
     Attributes:
         name: name of its runs and scores.
-        label: name in tables; the number after a loss is its gradient-norm ratio.
+        label: name in tables; the number in parentheses is the gradient-norm ratio of a loss.
         changes: settings, by dotted name, that differ from :func:`shared_config`.
         distills: whether it has a teacher.
     """
@@ -108,7 +108,7 @@ def make_variant(losses: Mapping[str, tuple[str, float]], settings: Mapping[str,
         text = f"{amount:.12g}".replace("e+", "e")
         changes[LOSSES[loss].weight if kind == "w" else LOSSES[loss].ratio] = amount
         names.append(f"{loss}_{kind}{text}")
-        labels.append(f"{LOSSES[loss].label} {text}" if kind == "r" else f"{LOSSES[loss].label}, weight {text}")
+        labels.append(f"{LOSSES[loss].label} ({text})" if kind == "r" else f"{LOSSES[loss].label}, weight {text}")
     labels = [" + ".join(labels)]
     for given, value in sorted((settings or {}).items()):
         name = given.removeprefix("distillation.")
@@ -135,7 +135,7 @@ def find_variant(name: str) -> Variant:
 
     Example:
         >>> find_variant("output_w2+sd_r0.1").label
-        'output L1, weight 2 + SD 0.1'
+        'output L1, weight 2 + SD (0.1)'
     """
     losses: dict[str, tuple[str, float]] = {}
     settings: dict[str, Any] = {}
