@@ -196,7 +196,8 @@ FIGURES = {"validation.png": (("results", VALIDATION),), "vid4.png": (("results"
 
 STD, BEST, OUTPUT = "sd_r0.1+td_r0.1+cells=all", "output_r3+frame_difference_r0.3", "output_r3"
 FAMILIES = {"Primary": (STD,), "Secondary": ("sd_r0.1", "td_r0.1+cells=all", OUTPUT, BEST)}
-PAIRS = ((OUTPUT, STD), (BEST, OUTPUT), (BEST, "plain+steps=2000"))
+CONTROL, BOTH = "true_frame_difference_r0.3", "output_r3+true_frame_difference_r0.3"
+PAIRS = ((OUTPUT, STD), (BEST, OUTPUT), (BEST, "plain+steps=2000"), (BEST, BOTH), (BEST, CONTROL))
 """Comparisons of docs/experiment_plan.md."""
 
 BLOCKS: dict[str, Callable[[], str]] = {
