@@ -46,17 +46,24 @@ def main(
     *,
     out: Path = Path("docs/experiment/gradient_norm_ratios.json"),
 ) -> None:
-    """Write the numbers of every variant that has been scored.
+    """Write the numbers of every variant that has been scored; those of variants without runs in the folder are kept.
 
     Args:
         folder: folder of an experiment, with results.json and runs.
         out: file of the numbers.
     """
+    stored = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {"losses": {}, "seconds_per_step": {}}
     losses: dict[str, dict[str, dict[str, float]]] = {}
     seconds: dict[str, float] = {}
     scores = Results.read(folder / "results.json").scores
     for name in in_table_order(scores):
-        runs = [Run(run_folder(folder, name, seed)).metrics() for seed in scores[name]]
+        folders = [run_folder(folder, name, seed) for seed in scores[name]]
+        if not all((one / "metrics.jsonl").is_file() for one in folders):
+            for kept, before in ((losses, stored["losses"]), (seconds, stored["seconds_per_step"])):
+                if name in before:
+                    kept[name] = before[name]
+            continue
+        runs = [Run(one).metrics() for one in folders]
         seconds[name] = statistics.fmean(statistics.median(row["seconds"] for row in rows) for rows in runs)
         seeds = [gradient_norm_ratios(rows) for rows in runs]
         if seeds[0]:
