@@ -27,7 +27,7 @@ def test_texts_have_the_expected_tables():
     named = {path.relative_to(ROOT).as_posix(): found for path, found in places.items()}
     assert not named["README.md"]
     assert named["docs/experiment.md"] == {
-        "experiment", "gradient norm ratios", "step times", "search", "gradients of the search",
+        "experiment", "gradient norm ratios", "step times", "replication", "search", "gradients of the search",
         "shipped on vid4", "shipped on held_out",
     }  # fmt: skip
     assert named["docs/networks.md"] == {"temporal share"}
