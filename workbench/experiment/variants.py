@@ -62,7 +62,6 @@ LOSS_PART = re.compile(rf"({'|'.join(LOSSES)})_([wr])(\d+(?:\.\d+)?(?:e-?\d+)?)"
 SETTING_LABELS = {
     "cells=all": "all cells",
     "memory_mode=trained": "ConvLSTM trained",
-    "optimizer.offset_lr_mult=0": "flow network frozen",
 }
 """Labels of some settings in tables; others are shown by name and value."""
 
