@@ -108,8 +108,8 @@ class Optimizer:
     final_learning_rate: float = 1e-6
     """Learning rate at the last step."""
     offset_lr_mult: float = 0.1
-    """Learning rate of the layers that compute offsets and masks of deformable convolutions, or the flow of the BasicVSR
-    family, relative to the others (the flow network of VESPCN has the full rate); at 1 the masks of a fresh EDVR closed
+    """Learning rate of the layers that compute offsets and masks of deformable convolutions, or flow in the BasicVSR
+    family, relative to the others (VESPCN's flow network has the full rate); at 1 the masks of a fresh EDVR closed
     within a hundred steps (BasicSR: 1, with 600k steps)."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay rates of Adam's moments, as in the EDVR recipes."""
