@@ -109,8 +109,11 @@ class Optimizer:
     """Learning rate at the last step."""
     offset_lr_mult: float = 0.1
     """Learning rate of the layers that compute offsets and masks of deformable convolutions, or flow in the BasicVSR
-    family, relative to the others (VESPCN's flow network has the full rate); at 1 the masks of a fresh EDVR closed
-    within a hundred steps (BasicSR: 1, with 600k steps)."""
+    family, relative to the others; at 1 the masks of a fresh EDVR closed within a hundred steps (BasicSR: 1, with 600k
+    steps)."""
+    flow_lr_mult: float = 1.0
+    """Factor on the learning rate of the student's flow network (the one that `student.flow_weights` initializes), in
+    the BasicVSR family in addition to `offset_lr_mult`; at 0 it keeps its initial weights."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay rates of Adam's moments, as in the EDVR recipes."""
     weight_decay: float = 0.0
@@ -136,7 +139,7 @@ MINIMUMS: dict[str, int] = {
         "data.moving_above", "data.num_fixed_crops", "data.num_workers", "distillation.spatial_weight",
         "distillation.temporal_weight", "distillation.border_frames", "student.hr_channels", "teacher.hr_channels",
         "plain.hr_channels", "threads", "gradient_stats_every", "imitation_weight", "alignment_loss_weight",
-        "flow_weight",
+        "flow_weight", "optimizer.flow_lr_mult",
         *(f"distillation.losses.{loss.name}" for loss in fields(OtherLosses)),
         *(f"distillation.ratios.{loss.name}" for loss in fields(GradientRatios)),
     ), 0),

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from torch.optim.swa_utils import AveragedModel
 
-from workbench.config import Network, RunConfig
+from workbench.config import Network, Optimizer, RunConfig
 from workbench.data.datasets.clips import load_clip
 from workbench.data.sampling.crops import CropSampler
 from workbench.data.sampling.shards import ShardSampler
@@ -62,6 +62,11 @@ def check(config: RunConfig) -> None:
         raise ConfigError(
             "flow_weight: want a student that returns flow or offsets (VESPCN, BasicVSR, EDVR, TDAN), got "
             f"{name}; set it to 0"
+        )
+    if config.optimizer.flow_lr_mult != 1 and not student.flow_module:
+        raise ConfigError(
+            f"optimizer.flow_lr_mult: want 1, since {name} has no flow network of its own, got "
+            f"{config.optimizer.flow_lr_mult:g}"
         )
     if student.privileged and config.teacher.name:
         raise ConfigError(f"student.name: {name} is privileged and needs no teacher: --teacher.name ''")
@@ -120,6 +125,25 @@ MUTABLE_ON_RESUME = frozenset(
 """Settings that may change on a resume: no step depends on them."""
 
 
+def parameter_groups(student: VideoSR, settings: Optimizer) -> list[dict[str, Any]]:
+    """Return the student's parameters grouped by their learning rate relative to the optimizer's, ``lr_mult``.
+
+    The first group has the full rate.
+
+    Args:
+        student: a network.
+        settings: ``offset_lr_mult`` is the factor of the parameters that the network names in ``low_lr_params``,
+            ``flow_lr_mult`` that of its flow network; it multiplies the former where both apply.
+    """
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {(False, False): {"params": [], "lr_mult": 1.0}}
+    for name, parameter in student.named_parameters():
+        low = any(part in name for part in student.low_lr_params)
+        flow = settings.flow_lr_mult != 1 and bool(student.flow_module) and name.startswith(f"{student.flow_module}.")
+        factor = (settings.offset_lr_mult if low else 1.0) * (settings.flow_lr_mult if flow else 1.0)
+        groups.setdefault((low, flow), {"params": [], "lr_mult": factor})["params"].append(parameter)
+    return list(groups.values())
+
+
 class Trainer:
     """Networks, objective, optimizer and data of one run; every process has its own."""
 
@@ -141,11 +165,8 @@ class Trainer:
         self.average = (
             ExponentialAverage(self.student, config.optimizer.ema_decay) if config.optimizer.ema_decay else None
         )
-        named = dict(self.student.named_parameters())
-        low_lr = [p for name, p in named.items() if any(part in name for part in self.student.low_lr_params)]
-        others = [p for name, p in named.items() if not any(part in name for part in self.student.low_lr_params)]
-        groups: list[dict[str, Any]] = [{"params": [*others, *self.objective.parameters()], "lr_mult": 1.0}]
-        groups += [{"params": low_lr, "lr_mult": config.optimizer.offset_lr_mult}] if low_lr else []
+        groups = parameter_groups(self.student, config.optimizer)
+        groups[0]["params"].extend(self.objective.parameters())
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[config.optimizer.name]
         decay = {"weight_decay": config.optimizer.weight_decay} if config.optimizer.name == "adamw" else {}
         self.optimizer = kind(groups, lr=config.optimizer.learning_rate, betas=config.optimizer.betas, **decay)
