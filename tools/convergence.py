@@ -1,0 +1,85 @@
+"""Score students of an experiment during their training: ``python tools/convergence.py --data D --validation-set V``.
+
+Trains variants as ``workbench experiment`` does, and scores the running average of their weights, with which a run
+ends, on the validation clips at regular steps. The learning rate falls along a cosine, so a flat end shows that the
+schedule has ended, not that a longer one would gain nothing; compare variants with different numbers of steps.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import tyro
+
+from workbench.atomic_files import write_atomic
+from workbench.config import RunConfig
+from workbench.data.datasets.clip_set import ClipSet
+from workbench.data.datasets.registry import open_set
+from workbench.evaluation.evaluate import evaluate
+from workbench.evaluation.protocols import PROTOCOLS
+from workbench.experiment.variants import find_variant, shared_config, variant_config
+from workbench.models.video_sr import VideoSR
+from workbench.presets import TEACHER
+from workbench.training.accelerator import make_accelerator
+from workbench.training.torch_setup import configure_torch
+from workbench.training.trainer import Trainer
+
+
+def scores_by_step(config: RunConfig, clips: ClipSet, parts: int) -> dict[int, float]:
+    """Train a student; return PSNR-Y of its averaged weights, mean over the clips, after each part of the steps."""
+    trainer = Trainer(config, make_accelerator(device="cpu", precision=config.precision))
+    trainer.open_cache()
+    assert trainer.average is not None
+    averaged = cast("VideoSR", trainer.average.module)
+    found = {}
+    for step in trainer.steps(0):
+        if step.number % (config.steps // parts) == 0:
+            report = evaluate(averaged, clips, PROTOCOLS["folders"])
+            found[step.number] = report.mean["psnr_y_db"]
+    return found
+
+
+def main(
+    *,
+    data: Path,
+    validation_set: Path,
+    variants: str = "plain,plain+steps=4500",
+    seeds: int = 1,
+    first_seed: int = 0,
+    parts: int = 10,
+    threads: int = 1,
+    cache: Path = Path("cache"),
+    out: Path = Path("docs/experiment/convergence.json"),
+) -> None:
+    """Train variants and write their scores by step; those of other variants and seeds in the file are kept.
+
+    Args:
+        data: folder of prepared footage.
+        validation_set: folder of clips, each a folder of frames.
+        variants: variants, separated by commas, as in ``workbench experiment``.
+        seeds: number of seeds.
+        first_seed: first seed.
+        parts: number of scores of a training, at equal distances.
+        threads: CPU threads.
+        cache: folder of the teacher's outputs, for example that of the experiment.
+        out: file of the scores.
+    """
+    configure_torch(threads)
+    shared = replace(
+        shared_config(data=str(data), teacher=TEACHER, student="vespcn_s", steps=1000, changes={}), threads=threads
+    )
+    clips = open_set("folders", validation_set, scale=shared.data.scale)
+    for seed in range(first_seed, first_seed + seeds):
+        for name in variants.split(","):
+            variant = find_variant(name)
+            found = scores_by_step(variant_config(variant, shared, seed, cache), clips, parts)
+            stored = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
+            stored.setdefault(variant.name, {})[str(seed)] = found
+            write_atomic(out, json.dumps(stored, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
