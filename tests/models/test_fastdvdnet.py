@@ -244,3 +244,23 @@ def test_training_on_one_pixel():
 def test_an_unknown_norm_raises():
     with pytest.raises(ConfigError, match=r"norm: .*got 'layer'"):
         FastDVDnetVSR(norm="layer")
+
+
+@torch.inference_mode()
+def test_a_fresh_student_ignores_brightness():
+    """A constant clip is the skip connection alone; a short training would first have to unlearn anything else."""
+    network = build("fastdvdnet_vsr_s")
+    clip = torch.full((1, 1, 3, 192, 192), 0.75)
+    residual = (network(clip).frames - 0.75)[..., 352:-352, 352:-352]  # out of reach of the zero padding
+    assert residual.abs().max() < 1e-5
+    low = torch.rand(clip.shape, generator=torch.Generator().manual_seed(0)) / 2
+    darker, lighter = (network(low + shift).frames[..., 352:-352, 352:-352] for shift in (0.0, 0.25))
+    assert (lighter - darker - 0.25).abs().max() < 1e-5
+    assert (darker - darker.mean()).abs().max() > 0.01
+
+
+def test_running_statistics_stay_in_the_training_of_the_narrow_student():
+    network = build("fastdvdnet_vsr_s")
+    before = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    network(torch.rand(1, 5, 3, 16, 16))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in network.named_buffers())

@@ -84,8 +84,9 @@ NETWORKS: dict[str, Callable[..., VideoSR]] = {
     ),
     "fastdvdnet_vsr_s": _preset(
         FastDVDnetVSR,
-        "For a CPU: half the width of `fastdvdnet_vsr`, 16 channels at high resolution. Not a published model.",
-        channels=16, entry_channels=15, tail_channels=16,
+        "For a CPU: half the width of `fastdvdnet_vsr`, 16 channels at high resolution, running statistics in training "
+        "too. Not a published model.",
+        channels=16, entry_channels=15, tail_channels=16, norm="frozen",
     ),
     "iconvsr": _preset(
         IconVSR, "As published for REDS: BasicVSR with refills by an EDVR-M of 5 frames; 8,694,991 parameters."
@@ -153,7 +154,7 @@ def build(name: str, **settings: Any) -> VideoSR:
     for setting in settings:
         if setting not in parameters:
             raise ConfigError(f"network {name}: no setting {setting!r}; there are: {', '.join(parameters)}")
-    network = builder(**settings)
+    network = builder(**settings).train()  # frozen batch normalization is in evaluation from the start
     defaults = {
         key: parameter.default for key, parameter in parameters.items() if parameter.default is not parameter.empty
     }
