@@ -28,7 +28,7 @@ def test_texts_have_the_expected_tables():
     assert not named["README.md"]
     assert named["docs/experiment.md"] == {
         "experiment", "gradient norm ratios", "step times", "replication", "search", "gradients of the search",
-        "shipped on vid4", "shipped on held_out",
+        "shipped on vid4", "shipped on held_out", "convergence", "more steps", "frozen flow", "second pair",
     }  # fmt: skip
     assert named["docs/networks.md"] == {"temporal share"}
     assert all(named[f"workbench/pretrained/{card}.md"] == {f"card of {card}"} for card in figures.CARDS)

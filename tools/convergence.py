@@ -1,8 +1,9 @@
 """Score students of an experiment during their training: ``python tools/convergence.py --data D --validation-set V``.
 
-Trains variants as ``workbench experiment`` does, and scores the running average of their weights, with which a run
-ends, on the validation clips at regular steps. The learning rate falls along a cosine, so a flat end shows that the
-schedule has ended, not that a longer one would gain nothing; compare variants with different numbers of steps.
+Trains variants as ``workbench experiment`` does, and scores the running average of their weights on the validation
+clips at regular steps. (The experiment itself scores the weights of the last step, which differ little at the end of
+the schedule.) The learning rate falls along a cosine, so a flat end shows that the schedule has ended, not that a
+longer one would gain nothing; compare variants with different numbers of steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 import tyro
 
@@ -21,9 +21,9 @@ from workbench.data.datasets.registry import open_set
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.experiment.variants import find_variant, shared_config, variant_config
-from workbench.models.video_sr import VideoSR
 from workbench.presets import TEACHER
 from workbench.training.accelerator import make_accelerator
+from workbench.training.record import averaged_network
 from workbench.training.torch_setup import configure_torch
 from workbench.training.trainer import Trainer
 
@@ -33,11 +33,10 @@ def scores_by_step(config: RunConfig, clips: ClipSet, parts: int) -> dict[int, f
     trainer = Trainer(config, make_accelerator(device="cpu", precision=config.precision))
     trainer.open_cache()
     assert trainer.average is not None
-    averaged = cast("VideoSR", trainer.average.module)
     found = {}
     for step in trainer.steps(0):
         if step.number % (config.steps // parts) == 0:
-            report = evaluate(averaged, clips, PROTOCOLS["folders"])
+            report = evaluate(averaged_network(trainer.average), clips, PROTOCOLS["folders"])
             found[step.number] = report.mean["psnr_y_db"]
     return found
 

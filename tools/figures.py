@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 from workbench.evaluation.neighbors import NEIGHBORS, signed_db
 from workbench.evaluation.scores import read_scores
 from workbench.evaluation.tables import markdown_rows
-from workbench.experiment.report import page, table
+from workbench.experiment.report import by_neighbors, page, table
 from workbench.experiment.results import Results
 from workbench.experiment.runner import VALIDATION, VID4
 from workbench.experiment.variants import PLAIN, find_variant, in_table_order
@@ -47,6 +47,15 @@ def shipped(name: str) -> dict[str, dict[str, Any]]:
         raise SystemExit(f"{path.relative_to(ROOT)}: no such file; docs/experiment.md has the commands that write it")
     stored = json.loads(path.read_text(encoding="utf-8"))
     return {method["method"]: method for method in stored["methods"]}
+
+
+def both_sets(name: str) -> str:
+    """Return the tables of a further experiment: scores, and differences in two parts, on both sets."""
+    parts, stored = [], results(name)
+    for data in stored.sets:
+        parts += [f"**{data}**", table(stored, data), "Difference from plain [dB] in two parts, 95 % over seeds:"]
+        parts.append(by_neighbors(stored, data))
+    return "\n\n".join(parts)
 
 
 def shipped_table(name: str) -> str:
@@ -120,6 +129,18 @@ def step_times(name: str) -> str:
     return markdown_rows(["", "time of a step, plain = 1"], rows)
 
 
+def convergence(name: str) -> str:
+    """Return the validation scores that ``tools/convergence.py`` measured during trainings, in their last fifth."""
+    rows = []
+    for variant, seeds in json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8")).items():
+        for seed, scores in seeds.items():
+            steps = max(map(int, scores))
+            half, late, end = (scores[str(steps * tenths // 10)] for tenths in (5, 8, 10))
+            numbers = [f"{half:.3f}", f"{late:.3f}", f"{end:.3f}", f"{end - late:+.3f}"]
+            rows.append([find_variant(variant).label, seed, f"{steps:,}", *numbers])
+    return markdown_rows(["PSNR-Y [dB]", "seed", "steps", "half", "four fifths", "end", "last fifth"], rows)
+
+
 def read_ratios(name: str) -> dict[str, Any]:
     """Return the content of a file of ``tools/gradient_norm_ratios.py``."""
     return json.loads((SCORES / f"{name}.json").read_text(encoding="utf-8"))
@@ -145,6 +166,7 @@ def forest(*panels: tuple[str, str]) -> Figure:
         plain = one.values(PLAIN, data, "psnr_y_db")
         for place, name in enumerate(shown):
             found, values = one.against(name, PLAIN, data, "psnr_y_db"), one.values(name, data, "psnr_y_db")
+            assert found is not None  # of three seeds or more
             seeds = [values[seed] - plain[seed] for seed in values.keys() & plain.keys()]
             color = METHODS["distilled" if found.measurable and found.mean > 0 else "bicubic"]
             color = METHODS["plain"] if found.measurable and found.mean < 0 else color
@@ -153,7 +175,9 @@ def forest(*panels: tuple[str, str]) -> Figure:
             axis.text(1.01, place, f"{len(seeds)} seeds", va="center", fontsize=9, transform=axis.get_yaxis_transform())
         axis.axvline(0, color="grey", linewidth=0.8)
         axis.set(yticks=range(len(shown)), yticklabels=[find_variant(name).label for name in shown])
-        title = f"{one.settings['steps']:,} steps, {'Vid4' if data == VID4 else f'{data} clips'}"
+        frozen = " with frozen flow network" if one.settings.get("optimizer.flow_lr_mult") == 0 else ""
+        title = f"{one.settings['student.name']}{frozen}, {one.settings['steps']:,} steps, "
+        title += "Vid4" if data == VID4 else f"{data} clips"
         axis.set(ylim=(len(shown) - 0.4, -0.6), title=title)
         axis.grid(alpha=0.2, axis="x")
     axes.flat[-1].set_xlabel(
@@ -191,13 +215,15 @@ def share_scatter(name: str, *panels: tuple[str, str]) -> Figure:
     return figure
 
 
-FIGURES = {"validation.png": (("results", VALIDATION),), "vid4.png": (("results", VID4),)}
+FIGURES = {"validation.png": (("results", VALIDATION),), "vid4.png": (("results", VID4),),
+           "further.png": (("steps_4500", VID4), ("frozen_flow", VID4), ("second_pair", VID4))}  # fmt: skip
 """Files of figures, with their panels."""
 
 STD, BEST, OUTPUT = "sd_r0.1+td_r0.1+cells=all", "output_r3+frame_difference_r0.3", "output_r3"
 FAMILIES = {"Primary": (STD,), "Secondary": ("sd_r0.1", "td_r0.1+cells=all", OUTPUT, BEST)}
 CONTROL, BOTH = "true_frame_difference_r0.3", "output_r3+true_frame_difference_r0.3"
-PAIRS = ((OUTPUT, STD), (BEST, OUTPUT), (BEST, "plain+steps=2000"), (BEST, BOTH), (BOTH, CONTROL))
+PAIRS = ((OUTPUT, STD), (BEST, OUTPUT), (BEST, "plain+steps=2000"), (BEST, BOTH), (BOTH, CONTROL),
+         ("frame_difference_r0.3", CONTROL), (BEST, "frame_difference_r0.3"))  # fmt: skip
 """Comparisons of docs/experiment_plan.md."""
 
 BLOCKS: dict[str, Callable[[], str]] = {
@@ -207,6 +233,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "gradient norm ratios": lambda: gradient_norm_ratios("gradient_norm_ratios"),
     "step times": lambda: step_times("gradient_norm_ratios"),
     "replication": lambda: table(results("replication"), VID4),
+    "convergence": lambda: convergence("convergence"),
+    "more steps": lambda: both_sets("steps_4500"),
+    "frozen flow": lambda: both_sets("frozen_flow"),
+    "second pair": lambda: both_sets("second_pair"),
     "search": lambda: table(results("search"), VALIDATION),
     "gradients of the search": lambda: gradient_norm_ratios("search_gradient_norm_ratios"),
     "temporal share": lambda: share_table(*CARDS),
