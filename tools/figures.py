@@ -188,7 +188,7 @@ def forest(*panels: tuple[str, str]) -> Figure:
 
 
 def share_scatter(name: str, *panels: tuple[str, str]) -> Figure:
-    """Draw the PSNR-Y of every run over its temporal share, by variant; open circles: more steps.
+    """Draw the PSNR-Y of every run over its temporal share, by variant; open: more steps.
 
     Args:
         name: name of the stored results.
@@ -205,7 +205,10 @@ def share_scatter(name: str, *panels: tuple[str, str]) -> Figure:
             color, label = f"C{place % 10}", find_variant(variant).label
             if found:
                 face = "none" if longer else color
-                axis.scatter(*zip(*found, strict=True), s=24, facecolors=face, edgecolors=color, label=label)
+                marker = "o" if place < 10 else "^"  # there are ten colors
+                axis.scatter(
+                    *zip(*found, strict=True), s=24, marker=marker, facecolors=face, edgecolors=color, label=label
+                )
                 points += [] if longer else found
         correlation = statistics.correlation(*zip(*points, strict=True))
         axis.set(xlabel="temporal share [dB]", ylabel="PSNR-Y [dB]", title=f"{title}: correlation {correlation:.2f}")

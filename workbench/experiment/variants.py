@@ -50,7 +50,7 @@ LOSSES: dict[str, Loss] = {
     "sd": _loss("SD", "spatial"),
     "td": _loss("TD", "temporal"),
     **{
-        loss.name: _loss(loss.name.replace("_", " ").replace("l1", "L1"), loss.name)
+        loss.name: _loss(loss.name.replace("_", " ").replace("l1", "L1").replace("fitnets", "FitNets"), loss.name)
         for loss in fields(OtherLosses)
         if loss.name != "output_l1"
     },
