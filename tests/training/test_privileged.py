@@ -316,7 +316,7 @@ def test_commands_of_the_document_have_the_described_settings(settings_of):
     assert added.distillation.losses.chosen == instead.distillation.losses.chosen == {"output_l1": 1.0}
     assert not instead.needs_features
     assert not alone.distills
-    assert ratio.distillation.ratios.chosen == {"spatial": 0.1, "temporal": 0.1}
+    assert ratio.distillation.ratios.chosen == {"spatial": 0.03, "temporal": 0.3}
     assert not first.distills
     assert first.student.name == second.teacher.name == "privileged:vespcn_s"
     assert second.student.weights == f"decoder:{second.teacher.weights}"
