@@ -51,3 +51,9 @@ def test_the_last_score_is_that_of_a_run_with_the_same_settings(clips, tmp_path)
 
     convergence.main(**settings | {"variants": "plain+steps=1+data.num_fixed_crops=4"}, parts=1)
     assert len(json.loads(out.read_text())) == 2  # the first one is kept
+
+
+def test_more_parts_than_steps_are_an_error(clips, tmp_path):
+    files = {"data": clips / "waves", "validation_set": clips, "cache": tmp_path, "out": tmp_path / "out.json"}
+    with pytest.raises(convergence.ConfigError, match="parts: want 1 to 4"):
+        convergence.main(**files, variants="plain+steps=4", parts=5)

@@ -9,7 +9,6 @@ longer one would gain nothing; compare variants with different numbers of steps.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import tyro
@@ -18,6 +17,7 @@ from workbench.atomic_files import write_atomic
 from workbench.config import RunConfig
 from workbench.data.datasets.clip_set import ClipSet
 from workbench.data.datasets.registry import open_set
+from workbench.errors import ConfigError
 from workbench.evaluation.evaluate import evaluate
 from workbench.evaluation.protocols import PROTOCOLS
 from workbench.experiment.variants import find_variant, shared_config, variant_config
@@ -30,6 +30,8 @@ from workbench.training.trainer import Trainer
 
 def scores_by_step(config: RunConfig, clips: ClipSet, parts: int) -> dict[int, float]:
     """Train a student; return PSNR-Y of its averaged weights, mean over the clips, after each part of the steps."""
+    if not 1 <= parts <= config.steps:
+        raise ConfigError(f"parts: want 1 to {config.steps}, the number of steps, got {parts}")
     trainer = Trainer(config, make_accelerator(device="cpu", precision=config.precision))
     trainer.open_cache()
     assert trainer.average is not None
@@ -38,6 +40,7 @@ def scores_by_step(config: RunConfig, clips: ClipSet, parts: int) -> dict[int, f
         if step.number % (config.steps // parts) == 0:
             report = evaluate(averaged_network(trainer.average), clips, PROTOCOLS["folders"])
             found[step.number] = report.mean["psnr_y_db"]
+            print(f"step {step.number:,} of {config.steps:,}: {found[step.number]:.3f} dB", flush=True)
     return found
 
 
@@ -67,13 +70,12 @@ def main(
         out: file of the scores.
     """
     configure_torch(threads)
-    shared = replace(
-        shared_config(data=str(data), teacher=TEACHER, student="vespcn_s", steps=1000, changes={}), threads=threads
-    )
+    shared = shared_config(data=str(data), teacher=TEACHER, student="vespcn_s", steps=1000)
     clips = open_set("folders", validation_set, scale=shared.data.scale)
     for seed in range(first_seed, first_seed + seeds):
         for name in variants.split(","):
             variant = find_variant(name)
+            print(f"{variant.label}, seed {seed}", flush=True)
             found = scores_by_step(variant_config(variant, shared, seed, cache), clips, parts)
             stored = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else {}
             stored.setdefault(variant.name, {})[str(seed)] = found
